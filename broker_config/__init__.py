@@ -1,0 +1,1 @@
+"""What host, agent and monitor share: topics, messages, manifest, tensors, connection, broker."""

@@ -1,0 +1,285 @@
+"""``manifest.json``: which board runs which part of a model, and what crosses between them.
+
+The manifest is the contract between host, agents and clients (DESIGN, "Bundle"). Everything here
+is pure: bytes in, frozen dataclasses out, and back. Reading checks every field, since manifests
+arrive from disks and brokers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from broker_config.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+
+SCHEMA = 1
+
+#: Bytes of one element, by dtype name as numpy spells it.
+ITEM_SIZE_BYTES = {
+    "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2,
+    "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
+    "complex64": 8, "complex128": 16,
+}  # fmt: skip
+
+#: A name that is one MQTT topic level and one file name: no ``/``, ``+``, ``#``, no leading dot.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+#: The largest tensor a manifest may name: the MQTT packet limit (MQTT 5.0, section 2.1.4).
+_MAX_TENSOR_BYTES = 268_435_455
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor that crosses a boundary.
+
+    Attributes:
+        name: The tensor's name in the ``.tflite`` file.
+        dtype: numpy's name for the element type, such as ``float32``.
+        shape: Fixed dimensions.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensor on the wire and in memory."""
+        return math.prod(self.shape) * ITEM_SIZE_BYTES[self.dtype]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the planner expects of a stage.
+
+    Attributes:
+        invoke_ms: Milliseconds for one inference.
+        ram_bytes: Resident bytes of an agent that serves this stage alone.
+    """
+
+    invoke_ms: float
+    ram_bytes: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the model and the boards that run it (more than one: replicas)."""
+
+    index: int
+    devices: tuple[str, ...]
+    file: str
+    sha256: str
+    size_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    predicted: Predicted
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model a deployment came from.
+
+    Attributes:
+        name: For people.
+        sha256: Of ``whole.tflite``.
+        quantization: ``none``, ``float16``, ``dynamic``, ``int8``, or ``as-given`` for a
+            ``.tflite`` that somebody else converted.
+        weights: Where the weights came from: ``trained``, ``imagenet`` or ``seeded``. With
+            ``seeded`` labels mean nothing.
+        labels: The names of the classes along the last axis of the first output; may be empty.
+    """
+
+    name: str
+    sha256: str
+    quantization: str
+    weights: str = "trained"
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A deployment: its model, its stages, and the tensors between them."""
+
+    deployment: str
+    generation: str
+    model: ModelInfo
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    stages: tuple[Stage, ...]
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON, the text of ``manifest.json``."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read and check a manifest.
+
+        Raises:
+            ManifestError: The text is not JSON, a field is missing or of the wrong type, or the
+                stages do not form a pipeline.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"The manifest is not JSON: {error}") from None
+        manifest = _read_manifest(document)
+        _check_pipeline(manifest)
+        return manifest
+
+    def stages_of(self, device: str) -> tuple[Stage, ...]:
+        """Return the stages that ``device`` runs, in order."""
+        return tuple(stage for stage in self.stages if device in stage.devices)
+
+
+def _read_manifest(document: Any) -> Manifest:
+    fields = _object(document, "manifest")
+    schema = fields.get("schema")
+    if schema != SCHEMA:
+        raise ManifestError(
+            f"The manifest has schema {schema!r}; this version reads {SCHEMA}. "
+            "Split the model again, or install the version that wrote it."
+        )
+    model = _object(_get(fields, "model", "manifest"), "model")
+    return Manifest(
+        deployment=_name(_get(fields, "deployment", "manifest"), "deployment"),
+        generation=_name(_get(fields, "generation", "manifest"), "generation"),
+        model=ModelInfo(
+            name=_text(_get(model, "name", "model"), "model.name"),
+            sha256=_sha256(_get(model, "sha256", "model"), "model.sha256"),
+            quantization=_text(_get(model, "quantization", "model"), "model.quantization"),
+            weights=_text(model.get("weights", "trained"), "model.weights"),
+            labels=_items(model.get("labels", []), "model.labels", _text),
+        ),
+        inputs=_items(_get(fields, "inputs", "manifest"), "inputs", _tensor),
+        outputs=_items(_get(fields, "outputs", "manifest"), "outputs", _tensor),
+        stages=_items(_get(fields, "stages", "manifest"), "stages", _stage),
+    )
+
+
+def _stage(value: Any, where: str) -> Stage:
+    fields = _object(value, where)
+    predicted = _object(_get(fields, "predicted", where), f"{where}.predicted")
+    index = _whole(_get(fields, "index", where), f"{where}.index")
+    file = _text(_get(fields, "file", where), f"{where}.file")
+    if file != f"stages/{index}.tflite":
+        raise ManifestError(f"{where}.file is {file!r}; expected 'stages/{index}.tflite'.")
+    devices = _items(_get(fields, "devices", where), f"{where}.devices", _name)
+    if not devices or len(set(devices)) != len(devices):
+        raise ManifestError(f"{where}.devices is {list(devices)}; expected distinct names.")
+    invoke_ms = _get(predicted, "invoke_ms", f"{where}.predicted")
+    if isinstance(invoke_ms, bool) or not isinstance(invoke_ms, int | float):
+        raise ManifestError(f"{where}.predicted.invoke_ms is {invoke_ms!r}; expected a number.")
+    return Stage(
+        index=index,
+        devices=devices,
+        file=file,
+        sha256=_sha256(_get(fields, "sha256", where), f"{where}.sha256"),
+        size_bytes=_whole(_get(fields, "size_bytes", where), f"{where}.size_bytes"),
+        inputs=_items(_get(fields, "inputs", where), f"{where}.inputs", _tensor),
+        outputs=_items(_get(fields, "outputs", where), f"{where}.outputs", _tensor),
+        predicted=Predicted(
+            invoke_ms=float(invoke_ms),
+            ram_bytes=_whole(
+                _get(predicted, "ram_bytes", f"{where}.predicted"), f"{where}.predicted.ram_bytes"
+            ),
+        ),
+    )
+
+
+def _tensor(value: Any, where: str) -> TensorSpec:
+    fields = _object(value, where)
+    dtype = _text(_get(fields, "dtype", where), f"{where}.dtype")
+    if dtype not in ITEM_SIZE_BYTES:
+        raise ManifestError(
+            f"{where}.dtype is {dtype!r}; expected one of {', '.join(ITEM_SIZE_BYTES)}."
+        )
+    spec = TensorSpec(
+        name=_text(_get(fields, "name", where), f"{where}.name"),
+        dtype=dtype,
+        shape=_items(_get(fields, "shape", where), f"{where}.shape", _whole),
+    )
+    if spec.size_bytes > _MAX_TENSOR_BYTES:
+        raise ManifestError(
+            f"{where} has {spec.size_bytes:,} bytes; one MQTT message carries at most "
+            f"{_MAX_TENSOR_BYTES:,}."
+        )
+    return spec
+
+
+def _check_pipeline(manifest: Manifest) -> None:
+    """Check that each stage's inputs are there when it runs (DESIGN, "Bundle")."""
+    if not manifest.stages:
+        raise ManifestError("The manifest has no stages; expected at least one.")
+    model_inputs = {spec.name: spec for spec in manifest.inputs}
+    available = dict(model_inputs)
+    for position, stage in enumerate(manifest.stages):
+        where = f"stages[{position}]"
+        if stage.index != position:
+            raise ManifestError(f"{where}.index is {stage.index}; expected {position}.")
+        for spec in stage.inputs:
+            if available.get(spec.name) != spec:
+                raise ManifestError(
+                    f"{where} needs {spec}, which neither the stage before it nor the model's "
+                    "inputs provide."
+                )
+        # A later stage may name a model input only if every stage before it passed it on.
+        available = {spec.name: spec for spec in stage.outputs}
+    if manifest.stages[-1].outputs != manifest.outputs:
+        raise ManifestError("The last stage's outputs are not the model's outputs.")
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where} is {type(value).__name__}; expected an object.")
+    return value
+
+
+def _get(fields: dict[str, Any], key: str, where: str) -> Any:
+    if key not in fields:
+        raise ManifestError(f"{where} has no field {key!r}.")
+    return fields[key]
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ManifestError(f"{where} is {value!r}; expected a string.")
+    return value
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
+        raise ManifestError(
+            f"{where} is {value!r}; expected letters, digits, '.', '_' and '-', 128 at most."
+        )
+    return value
+
+
+def _sha256(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not _SHA256_PATTERN.fullmatch(value):
+        raise ManifestError(f"{where} is {value!r}; expected 64 hexadecimal digits.")
+    return value
+
+
+def _whole(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ManifestError(f"{where} is {value!r}; expected a whole number, 0 or more.")
+    return value
+
+
+def _items(value: Any, where: str, read: Callable[[Any, str], _T]) -> tuple[_T, ...]:
+    if not isinstance(value, list):
+        raise ManifestError(f"{where} is {type(value).__name__}; expected a list.")
+    return tuple(read(item, f"{where}[{position}]") for position, item in enumerate(value))

@@ -1,0 +1,33 @@
+"""Run a command that ends when the process that started it ends, however that one ended.
+
+Run as a program, ``python die_with_parent.py PARENT_PID COMMAND ARGUMENT...``: it asks the kernel
+for a SIGTERM on its parent's death and becomes the command. A program of its own, and not a
+``preexec_fn``, since code between fork and exec may deadlock in a process that has threads.
+
+The request outlives ``exec``, but not a change of user (prctl(2), PR_SET_PDEATHSIG): a command
+that drops privileges by itself loses it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Bind to the parent's life, then become the command."""
+    parent_pid = int(sys.argv[1])
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    # The parent may have died before the request was made.
+    if os.getppid() != parent_pid:
+        sys.exit(1)
+    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

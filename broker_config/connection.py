@@ -443,6 +443,40 @@ class Connection:
         self._client.unsubscribe(topic_filter)
         self._client.message_callback_remove(_plain_filter(topic_filter))
 
+    def retained(
+        self, topic_filter: str, own_topic: str, *, timeout_s: float = 10.0
+    ) -> dict[str, bytes]:
+        """Return the retained messages that match a filter now, by topic; empty ones left out.
+
+        A broker sends retained messages before later ones to the same subscriber, so a message
+        to ``own_topic``, which nobody else uses, marks their end.
+
+        Raises:
+            BrokerRefusedError: The access list forbids a subscription.
+            BrokerUnreachableError: The marker did not come back within ``timeout_s``.
+        """
+        found: dict[str, bytes] = {}
+        marker, end = uuid.uuid4().bytes, _Waiter()
+
+        def keep(message: Message) -> None:
+            if message.retained and message.payload:
+                found[message.topic] = bytes(message.payload)
+
+        def finish(message: Message) -> None:
+            if message.correlation_data == marker:
+                end.set(marker)
+
+        marker_topic = f"{own_topic}/{marker.hex()}"
+        self.subscribe(marker_topic, finish, timeout_s=timeout_s)
+        self.subscribe(topic_filter, keep, timeout_s=timeout_s)
+        self.publish(marker_topic, b"", correlation_data=marker)
+        arrived = end.wait(timeout_s)
+        self.unsubscribe(topic_filter)
+        self.unsubscribe(marker_topic)
+        if arrived is None:
+            raise BrokerUnreachableError(self.address.url, f"no answer within {timeout_s:g} s")
+        return found
+
     def acknowledge(self, message: Message) -> None:
         """Tell the broker that a message was dealt with (``manual_ack`` only)."""
         if message._connection_number == self._connection_number:  # noqa: SLF001

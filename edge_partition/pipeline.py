@@ -1,0 +1,424 @@
+"""The client: inputs in, results out, each exactly once and in order.
+
+QoS 1 and a request id make "at least once"; stages are pure functions, so a request may be sent
+again; repeats of a result are dropped here. Together the caller sees each result exactly once.
+A request is sent again only after something was seen to go wrong (this client's connection was
+lost, a board came back, a deployment was replaced), never because a board is merely slow.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+
+from broker_config.connection import BrokerAddress, Connection
+from broker_config.errors import EdgePartitionError, ManifestError, PayloadError
+from broker_config.manifest import Manifest
+from broker_config.messages import (
+    ERROR,
+    GENERATION,
+    TRACE,
+    ErrorCode,
+    StageTrace,
+    decode_trace,
+)
+from broker_config.tensors import decode_tensors, encode_tensors
+from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from broker_config.connection import Message
+
+DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
+BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
+
+#: How long an unsettled request waits before it is sent once more, in seconds: first, at most.
+_RESEND_FIRST_S = 0.5
+_RESEND_MAX_S = 4.0
+#: Extra seconds a message lives in the broker beyond the client's own patience.
+_EXPIRY_SLACK_S = 1
+
+Inputs: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
+Outputs: TypeAlias = "np.ndarray | dict[str, np.ndarray]"
+
+
+class UnknownDeploymentError(EdgePartitionError):
+    """No manifest is live under a name.
+
+    Attributes:
+        deployment: The name asked for.
+        live: The names that are live.
+    """
+
+    def __init__(self, deployment: str, live: Sequence[str]) -> None:
+        self.deployment = deployment
+        self.live = tuple(live)
+        others = f"live are: {', '.join(live)}" if live else "nothing is deployed at this broker"
+        super().__init__(
+            f"No deployment {deployment!r}; {others}. `edge-partition deploy BUILD` makes one live."
+        )
+
+
+class RequestError(EdgePartitionError):
+    """A request was answered with an error, or not at all.
+
+    Attributes:
+        code: The agent's error code, or ``timeout`` or ``undeployed``.
+        trace: The stages that had run.
+    """
+
+    def __init__(self, code: str, reason: str, trace: tuple[StageTrace, ...] = ()) -> None:
+        self.code = code
+        self.trace = trace
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One request's answer.
+
+    Attributes:
+        outputs: Arrays by output name, in the model's order; read-only views of the payload.
+        latency_ms: From handing the request to the network until its result arrived.
+        trace: What each stage took.
+    """
+
+    outputs: dict[str, np.ndarray]
+    latency_ms: float
+    trace: tuple[StageTrace, ...]
+
+
+@dataclass
+class _Request:
+    id: bytes
+    arrays: dict[str, np.ndarray]
+    generation: str
+    started: float
+    deadline: float
+    resend_at: float | None = None
+    resend_after_s: float = _RESEND_FIRST_S
+    answer: Result | RequestError | None = None
+
+
+class Pipeline:
+    """A live deployment, used as if it were the whole model on this machine.
+
+    >>> with Pipeline("mobilenet-v3-large", "mqtt://127.0.0.1:1883") as pipeline:  # doctest: +SKIP
+    ...     scores = pipeline.infer(image)
+    ...     for scores in pipeline.map(images):
+    ...         ...
+    """
+
+    def __init__(
+        self,
+        deployment: str,
+        broker: str | BrokerAddress | None = None,
+        *,
+        window: int | None = None,
+        timeout_s: float = 30.0,
+        prefix: str = DEFAULT_PREFIX,
+    ) -> None:
+        """Prepare a client; entering it, or :meth:`open`, connects.
+
+        Args:
+            deployment: The name of a live deployment.
+            broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
+            window: Requests in flight at once; by default two a stage, at least 4 and at most
+                16 (measured: more only grows the broker's queues).
+            timeout_s: After this long without an answer a request fails.
+            prefix: The topics' prefix.
+        """
+        if window is not None and window < 1:
+            raise EdgePartitionError(f"The window is {window}; expected 1 or more requests.")
+        if isinstance(broker, str) or broker is None:
+            broker = BrokerAddress.parse(broker or os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER))
+        self._deployment = deployment
+        self._topics = Topics(prefix)
+        self._timeout_s = timeout_s
+        self._window = window
+        client_id = f"edge-client-{uuid.uuid4().hex[:12]}"
+        self._result_topic = self._topics.result(client_id)
+        # The broker keeps results for as long as a request may take, should this client's
+        # connection break meanwhile.
+        self._connection = Connection(
+            broker,
+            client_id,
+            session_expiry_s=int(timeout_s) + _EXPIRY_SLACK_S,
+            on_connected=self._unsettle,
+        )
+        self._manifest: Manifest | None = None
+        self._offline: set[str] = set()
+        self._changed = threading.Condition()
+        self._requests: dict[bytes, _Request] = {}
+        self._counter = 0
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest that is live; the pipeline must be open."""
+        if self._manifest is None:
+            raise UnknownDeploymentError(self._deployment, ())
+        return self._manifest
+
+    def open(self) -> Self:
+        """Connect and learn the deployment's manifest.
+
+        Raises:
+            BrokerUnreachableError: No broker there.
+            BrokerRefusedError: The broker said no.
+            UnknownDeploymentError: Nothing live under this name.
+        """
+        self._connection.open()
+        try:
+            self._connection.subscribe(self._result_topic, self._handle_result, timeout_s=10)
+            found = self._connection.retained(self._topics.manifest("+"), self._result_topic)
+            mine = self._topics.manifest(self._deployment)
+            if mine not in found:
+                raise UnknownDeploymentError(
+                    self._deployment, sorted(self._topics.name_in(topic) for topic in found)
+                )
+            self._manifest = Manifest.from_json(found[mine])
+            self._connection.subscribe(mine, self._handle_manifest, timeout_s=10)
+            for device in {name for stage in self.manifest.stages for name in stage.devices}:
+                self._connection.subscribe(
+                    self._topics.availability(device), self._handle_availability, timeout_s=10
+                )
+        except BaseException:
+            self._connection.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Disconnect; requests still in flight fail."""
+        with self._changed:
+            self._fail_all("closed", "The pipeline was closed before the answer came.")
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def infer(self, inputs: Inputs) -> Outputs:
+        """Run the model on one input.
+
+        Args:
+            inputs: For a model with one input an array of exactly its shape and dtype (batch
+                dimension included); else a mapping by input name, or arrays in the model's order.
+
+        Returns:
+            For a model with one output an array of its shape and dtype; else a dict by name.
+
+        Raises:
+            PayloadError: An input of another shape or dtype.
+            RequestError: The boards answered with an error, or not within ``timeout_s``.
+        """
+        return next(iter(self.map([inputs])))
+
+    def map(self, inputs: Iterable[Inputs]) -> Iterator[Outputs]:
+        """Run the model on each input; yield outputs in input order.
+
+        Inputs are taken from the iterable only as places in the window become free.
+        Raises as :meth:`infer` does, at the place of the input that failed.
+        """
+        for result in self.stream(inputs):
+            outputs = result.outputs
+            yield next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def stream(self, inputs: Iterable[Inputs]) -> Iterator[Result]:
+        """As :meth:`map`, with each request's latency and trace."""
+        waiting: collections.deque[_Request] = collections.deque()
+        window = self._window or min(16, max(4, 2 * len(self.manifest.stages)))
+        iterator = iter(inputs)
+        try:
+            for item in iterator:
+                waiting.append(self._submit(item))
+                # The window counts what is in flight, so a slow head doesn't idle the boards
+                # only when later answers are already here.
+                while waiting and (len(waiting) >= window or waiting[0].answer is not None):
+                    yield self._take(waiting)
+            while waiting:
+                yield self._take(waiting)
+        finally:
+            with self._changed:
+                for request in waiting:
+                    self._requests.pop(request.id, None)
+
+    # Sending
+
+    def _submit(self, inputs: Inputs) -> _Request:
+        manifest = self.manifest
+        arrays = _by_name(manifest, inputs)
+        now = time.monotonic()
+        self._counter += 1
+        request = _Request(
+            id=self._counter.to_bytes(8, "big"),
+            arrays=arrays,
+            generation=manifest.generation,
+            started=now,
+            deadline=now + self._timeout_s,
+        )
+        with self._changed:
+            self._requests[request.id] = request
+        try:
+            self._send(request)
+        except EdgePartitionError:
+            with self._changed:
+                self._requests.pop(request.id, None)
+            raise
+        return request
+
+    def _send(self, request: _Request) -> None:
+        manifest = self.manifest
+        request.generation = manifest.generation
+        self._connection.publish(
+            self._topics.stage(self._deployment, 0),
+            encode_tensors(manifest.inputs, request.arrays),
+            response_topic=self._result_topic,
+            correlation_data=request.id,
+            expiry_s=int(request.deadline - time.monotonic()) + _EXPIRY_SLACK_S,
+            user={GENERATION: manifest.generation},
+        )
+
+    def _take(self, waiting: collections.deque[_Request]) -> Result:
+        """Wait for the oldest request; send again meanwhile what is unsettled and due."""
+        head = waiting[0]
+        while head.answer is None:
+            due: list[_Request] = []
+            with self._changed:
+                now = time.monotonic()
+                times = [head.deadline]
+                for request in waiting:
+                    if request.answer is not None or request.resend_at is None:
+                        continue
+                    if request.resend_at <= now:
+                        due.append(request)
+                        request.resend_at = now + request.resend_after_s
+                        request.resend_after_s = min(_RESEND_MAX_S, 2 * request.resend_after_s)
+                    times.append(request.resend_at)
+                if not due and now < head.deadline:
+                    self._changed.wait(min(times) - now)
+            if head.answer is None and time.monotonic() >= head.deadline:
+                head.answer = self._timed_out(head)
+            if self._connection.is_connected:
+                for request in due:
+                    self._send(request)
+        waiting.popleft()
+        with self._changed:
+            self._requests.pop(head.id, None)
+        if isinstance(head.answer, RequestError):
+            raise head.answer
+        return head.answer
+
+    def _timed_out(self, request: _Request) -> RequestError:
+        stages = [
+            f"{', '.join(stage.devices)} (stage {stage.index})"
+            for stage in self.manifest.stages
+            if set(stage.devices) <= self._offline
+        ]
+        if not self._connection.is_connected:
+            cause = f"the broker at {self._connection.address.url} is out of reach"
+        elif stages:
+            cause = f"offline: {'; '.join(stages)}"
+        else:
+            cause = "every board is online; a longer timeout or fewer requests in flight may help"
+        waited_s = time.monotonic() - request.started
+        return RequestError("timeout", f"No answer within {waited_s:.1f} s: {cause}.")
+
+    # Receiving, in the network thread
+
+    def _handle_result(self, message: Message) -> None:
+        now = time.monotonic()
+        with self._changed:
+            request = self._requests.get(message.correlation_data)
+            if request is None or request.answer is not None:
+                return
+            trace = decode_trace(message.user.get(TRACE))
+            code = message.user.get(ERROR)
+            if code is None:
+                try:
+                    outputs = decode_tensors(self.manifest.outputs, bytes(message.payload))
+                except PayloadError as error:
+                    request.answer = RequestError(ErrorCode.BAD_PAYLOAD, str(error), trace)
+                else:
+                    request.answer = Result(outputs, (now - request.started) * 1000, trace)
+            elif code in {ErrorCode.UNKNOWN_GENERATION, ErrorCode.STOPPING}:
+                # A deployment is being replaced, or its board restarts: the next attempt finds
+                # the generation that is live by then.
+                self._mark_unsettled(request, now)
+            else:
+                reason = bytes(message.payload).decode("utf-8", "replace")
+                request.answer = RequestError(code, reason, trace)
+            self._changed.notify_all()
+
+    def _handle_manifest(self, message: Message) -> None:
+        with self._changed:
+            if not message.payload:
+                self._fail_all("undeployed", f"Deployment {self._deployment!r} was undeployed.")
+                return
+            try:
+                manifest = Manifest.from_json(bytes(message.payload))
+            except ManifestError:
+                return
+            if manifest.inputs != self.manifest.inputs or manifest.outputs != self.manifest.outputs:
+                self._fail_all(
+                    "replaced",
+                    f"Deployment {self._deployment!r} was replaced by a model with other inputs or "
+                    "outputs; open a new pipeline.",
+                )
+                return
+            self._manifest = manifest
+
+    def _handle_availability(self, message: Message) -> None:
+        device = self._topics.name_in(message.topic)
+        if message.payload != ONLINE:
+            self._offline.add(device)
+        else:
+            self._offline.discard(device)
+        if not message.retained:
+            self._unsettle()
+
+    def _unsettle(self) -> None:
+        """Note that messages may have been lost, so that requests in flight are sent again."""
+        with self._changed:
+            now = time.monotonic()
+            for request in self._requests.values():
+                self._mark_unsettled(request, now)
+            self._changed.notify_all()
+
+    def _mark_unsettled(self, request: _Request, now: float) -> None:
+        request.resend_after_s = _RESEND_FIRST_S
+        request.resend_at = now + _RESEND_FIRST_S
+
+    def _fail_all(self, code: str, reason: str) -> None:
+        for request in self._requests.values():
+            if request.answer is None:
+                request.answer = RequestError(code, reason)
+        self._changed.notify_all()
+
+
+def _by_name(manifest: Manifest, inputs: Any) -> dict[str, np.ndarray]:
+    """Return the inputs as arrays by name, whatever form they were given in."""
+    names = [spec.name for spec in manifest.inputs]
+    if isinstance(inputs, dict):
+        named = inputs
+    elif isinstance(inputs, list | tuple):
+        if len(inputs) != len(names):
+            raise PayloadError(f"{len(inputs)} arrays given; the model has inputs {names}.")
+        named = dict(zip(names, inputs, strict=True))
+    else:
+        if len(names) != 1:
+            raise PayloadError(f"One array given; the model has inputs {names}.")
+        named = {names[0]: inputs}
+    unknown = set(named) - set(names)
+    if unknown:
+        raise PayloadError(f"No input is called {sorted(unknown)}; the model has inputs {names}.")
+    return {name: np.asarray(array) for name, array in named.items()}

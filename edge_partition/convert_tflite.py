@@ -1,0 +1,252 @@
+"""A Keras model becomes one ``.tflite`` file whose tensors keep the layers' names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from broker_config.errors import EdgePartitionError
+from edge_partition import keras_setup  # noqa: F401 -- before Keras
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import keras
+    import numpy as np
+
+#: What :func:`convert_tflite` can make of the weights and activations.
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+
+
+class ConversionError(EdgePartitionError):
+    """TensorFlow could not convert the model.
+
+    Attributes:
+        model: The model's name.
+        operators: TensorFlow's names of the operators that TFLite has no builtin for.
+        layers: The Keras layers that hold them, with the models they are nested in.
+        log_path: What the converter printed; ``None`` if it did not get to run.
+    """
+
+    def __init__(
+        self, model: str, reason: str, *, operators: tuple[str, ...] = (),
+        layers: tuple[str, ...] = (), log_path: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.operators = operators
+        self.layers = layers
+        self.log_path = log_path
+        log = f" The converter's log: {log_path}" if log_path else ""
+        super().__init__(f"{model} cannot be converted to TFLite: {reason}{log}")
+
+
+def convert_tflite(
+    model: keras.Model,
+    *,
+    quantization: str = "none",
+    calibration: Iterable[Sequence[np.ndarray]] | None = None,
+    log_path: str | Path | None = None,
+) -> bytes:
+    """Convert ``model``, with the batch fixed at 1, to the bytes of a ``.tflite`` file.
+
+    Inputs and outputs stand in Keras's order. An input is called what its Keras input layer is
+    called, an output what the layer that computes it is called, with ``_1`` and so on where that
+    repeats. Any other tensor's name is ``model/layer/operator``.
+
+    Args:
+        model: All dimensions but the batch must be fixed.
+        quantization: ``none``: float32. ``float16``: weights kept as float16. ``dynamic``: weights
+            kept as int8, activations float32. ``int8``: weights and activations int8, the model's
+            inputs and outputs as they are in Keras.
+        calibration: For ``int8``: examples, each an array an input in Keras's order, each
+            array with a batch of 1, in the range the model will see.
+        log_path: Where the converter's output goes. By default to a temporary file, which stays
+            only if the conversion fails.
+
+    Raises:
+        ConversionError: A shape is not fixed, the options do not fit together, or TFLite has no
+            operator for something in the model.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ConversionError(
+            model.name, f"quantization is {quantization!r}; expected {', '.join(QUANTIZATIONS)}."
+        )
+    if (quantization == "int8") != (calibration is not None):
+        raise ConversionError(
+            model.name,
+            "int8 needs calibration examples, and only int8 takes them. Give examples of real "
+            "inputs, or choose another quantization.",
+        )
+    for tensor in model.inputs:
+        if None in tensor.shape[1:]:
+            raise ConversionError(
+                model.name,
+                f"input {tensor.name!r} has shape {tensor.shape}; all but the batch must be fixed. "
+                "Give --input-shape.",
+            )
+    log = Path(log_path) if log_path else Path(_make_temporary_file())
+    try:
+        with _output_to(log):
+            content = _convert(model, quantization, calibration)
+    except Exception as error:  # TensorFlow documents no type, and raises many.
+        raise _explain(model, error, log) from error
+    if log_path is None:
+        log.unlink()
+    return content
+
+
+def _convert(
+    model: keras.Model, quantization: str, calibration: Iterable[Sequence[np.ndarray]] | None
+) -> bytes:
+    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+
+    function = _freeze(model)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    if quantization != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if calibration is not None:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        examples = [list(example) for example in calibration]
+        converter.representative_dataset = lambda: iter(examples)
+    return bytes(converter.convert())
+
+
+def _freeze(model: keras.Model) -> Any:
+    """Return ``model`` as a TensorFlow function without variables, its nodes named by layers.
+
+    Variables would become operators that runtimes disagree on.
+    """
+    import keras  # noqa: PLC0415
+    import tensorflow as tf  # noqa: PLC0415
+    from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415
+        convert_variables_to_constants_v2,
+    )
+
+    def call(*tensors: Any) -> list[Any]:
+        inputs = keras.tree.pack_sequence_as(model.input, list(tensors))
+        return list(keras.tree.flatten(model(inputs, training=False)))
+
+    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
+    frozen = convert_variables_to_constants_v2(
+        tf.function(call, autograph=False).get_concrete_function(*specs),
+        lower_control_flow=False,  # TFLite has WHILE and IF, but no Switch and Merge
+    )
+    input_names = _make_unique([tensor.name for tensor in model.inputs])
+    output_names = _make_unique(model.output_names, taken=input_names)
+    renamed = {
+        tensor.op.name: name for tensor, name in zip(frozen.inputs, input_names, strict=True)
+    } | {tensor.op.name: name for tensor, name in zip(frozen.outputs, output_names, strict=True)}
+    layers = {layer.name for layer in model._flatten_layers()}  # noqa: SLF001
+    graph = frozen.graph.as_graph_def()
+    _rename_nodes(graph, renamed, layers)
+    function = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(graph, name=""), []
+    )
+    return function.prune(
+        [f"{name}:0" for name in input_names], [f"{name}:0" for name in output_names]
+    )
+
+
+def _rename_nodes(graph: Any, renamed: dict[str, str], layers: set[str]) -> None:
+    """Rename the nodes of a ``GraphDef``: some as told, the others to their layers' exact names."""
+    names: dict[str, str] = {}
+    taken = set(renamed.values())
+    for node in graph.node:
+        if node.name not in renamed:
+            (name,) = _make_unique([_strip_scope_numbers(node.name, layers)], taken=taken)
+            taken.add(name)
+            names[node.name] = name
+    names |= renamed
+    for node in graph.node:
+        node.name = names[node.name]
+        node.attr.pop("_class", None)
+        for position, source in enumerate(node.input):
+            control, name, port = re.fullmatch(r"(\^?)([^:]+)(:\d+)?", source).groups("")  # type: ignore[union-attr]
+            node.input[position] = f"{control}{names[name]}{port}"
+
+
+def _strip_scope_numbers(node_name: str, layers: set[str]) -> str:
+    """Give the layers in a node's path their exact names.
+
+    Keras opens a layer's name scope twice, to build it and to call it, so TensorFlow numbers
+    the second: ``model_1/conv_1/Relu`` for the layer ``conv``.
+    """
+    *scopes, operator = node_name.split("/")
+    stems = [re.sub(r"_\d+$", "", scope) for scope in scopes]
+    return "/".join(
+        [
+            stem if stem != scope and stem in layers else scope
+            for scope, stem in zip(scopes, stems, strict=True)
+        ]
+        + [operator]
+    )
+
+
+def _make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str]:
+    """Number the names that repeat, or that are in ``taken``."""
+    used = set(taken)
+    unique = []
+    for name in names:
+        candidate, number = name, 0
+        while candidate in used:
+            number += 1
+            candidate = f"{name}_{number}"
+        used.add(candidate)
+        unique.append(candidate)
+    return unique
+
+
+def _explain(model: keras.Model, error: Exception, log: Path) -> ConversionError:
+    text = f"{error}\n{log.read_text(errors='replace')}"
+    operators = tuple(sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op", text))))
+    layers = {layer.name for layer in model._flatten_layers()}  # noqa: SLF001
+    holders = set()
+    for operator in operators:
+        for path in re.findall(rf'"([^"]*)/{operator}(?:_\d+)?"', text):
+            scopes = path.split("/")
+            while scopes and scopes[-1] not in layers:
+                scopes.pop()
+            if scopes:
+                holders.add("/".join(scopes))
+    if operators:
+        where = f" in layer {', '.join(sorted(holders))}" if holders else ""
+        reason = (
+            f"TFLite has no operator for {', '.join(operators)}{where}. Replace the layer by "
+            "operations that TFLite has."
+        )
+    else:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1] if lines else type(error).__name__
+        reason = reason if reason.endswith(".") else f"{reason}."
+    return ConversionError(
+        model.name, reason, operators=operators, layers=tuple(sorted(holders)), log_path=log
+    )
+
+
+def _make_temporary_file() -> str:
+    descriptor, path = tempfile.mkstemp(prefix="edge-partition-convert-", suffix=".log")
+    os.close(descriptor)
+    return path
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send what this process prints, its C++ libraries included, to ``path``."""
+    with path.open("w") as log, contextlib.ExitStack() as stack:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for descriptor in (1, 2):
+            kept = os.dup(descriptor)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, descriptor)
+            os.dup2(log.fileno(), descriptor)
+        stack.enter_context(contextlib.redirect_stdout(log))
+        stack.enter_context(contextlib.redirect_stderr(log))
+        yield

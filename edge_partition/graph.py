@@ -114,9 +114,9 @@ class Graph:
     Operators fed by constants alone (``DEQUANTIZE`` or ``DENSIFY`` of weights) are not listed: they
     belong to every stage that reads what they make.
 
-    With ``n`` operators: :meth:`macs`, :meth:`boundary_bytes` take constant time after the first
-    call; :meth:`weight_bytes` and :meth:`peak_activation_bytes` take time in proportion to the
-    range; the two tables answer all ranges at once in O(n^2) time and ``8 * (n + 1)**2`` bytes each.
+    With ``n`` operators: :meth:`macs` and :meth:`boundary_bytes` take constant time after the first
+    call, :meth:`weight_bytes` time in proportion to the range, :meth:`peak_activation_bytes` O(n);
+    the two tables answer all ranges at once in O(n^2) time and ``8 * (n + 1)**2`` bytes each.
 
     Attributes:
         name: The model's name, for people.

@@ -116,6 +116,7 @@ def read_tflite(source: bytes | str | os.PathLike[str], *, name: str | None = No
             outputs have open dimensions, strings or resources.
         OSError: The file cannot be read.
     """
+    data: Bytes
     if isinstance(source, bytes):
         name, data = name or "model", source
     else:
@@ -133,7 +134,7 @@ def read_tflite(source: bytes | str | os.PathLike[str], *, name: str | None = No
 
 @contextmanager
 def malformed_as_invalid(name: str) -> Iterator[None]:
-    """Turn what the FlatBuffers accessors raise on damaged bytes into :class:`InvalidModelError`."""
+    """Turn what the accessors raise on damaged bytes into :class:`InvalidModelError`."""
     try:
         yield
     except _MALFORMED as error:
@@ -241,7 +242,9 @@ class _Reader:
 
         constant_makers, stateful = self._sort_operators(operators, inputs, outputs)
         self._check_order(operators, inputs, outputs)
-        return self._assemble(tensors, operators, inputs, outputs, constant_makers, stateful)
+        return self._assemble(
+            tensors, operators, (inputs, outputs), makers=constant_makers, stateful=stateful
+        )
 
     def _invalid(self, what: str) -> InvalidModelError:
         return InvalidModelError(f"{self.name} cannot be split: {what}.")
@@ -301,9 +304,7 @@ class _Reader:
                 if not -1 <= tensor < tensor_count:
                     raise self._invalid(f"operator {index} names tensor {tensor} of {tensor_count}")
             kind = self.kinds[table.OpcodeIndex()]
-            calls = ()
-            if kind in _CALLERS:
-                calls = subgraphs_of(schema.OperatorT.InitFromObj(table))
+            calls = subgraphs_of(schema.OperatorT.InitFromObj(table)) if kind in _CALLERS else ()
             operators.append(
                 _FileOperator(
                     index,
@@ -398,11 +399,12 @@ class _Reader:
         self,
         tensors: list[Tensor],
         operators: list[_FileOperator],
-        inputs: tuple[int, ...],
-        outputs: tuple[int, ...],
+        ends: tuple[tuple[int, ...], tuple[int, ...]],
+        *,
         makers: dict[int, int],
         stateful: set[int],
     ) -> TfliteModel:
+        inputs, outputs = ends
         constants = set(self.stored) | self.empty | set(makers)
         tensors = [
             replace(tensor, is_constant=True) if tensor.index in constants else tensor
@@ -482,16 +484,18 @@ class _Reader:
         weights = shapes[1]
         match op.kind:
             case "CONV_2D" | "FULLY_CONNECTED":
-                return made * math.prod(weights[1:])
+                macs = made * math.prod(weights[1:])
             case "DEPTHWISE_CONV_2D":
-                return made * math.prod(weights[1:-1])
+                macs = made * math.prod(weights[1:-1])
             case "CONV_3D":
-                return made * math.prod(weights[:-1])
+                macs = made * math.prod(weights[:-1])
             case "TRANSPOSE_CONV" if len(shapes) > 2:  # noqa: PLR2004 - sizes, weights, input
-                return math.prod(shapes[2]) * math.prod(weights[:-1])
+                macs = math.prod(shapes[2]) * math.prod(weights[:-1])
             case "BATCH_MATMUL":
-                return made * self._contracted(op, shapes[0])
-        return 0
+                macs = made * self._contracted(op, shapes[0])
+            case _:
+                macs = 0
+        return macs
 
     def _contracted(self, op: _FileOperator, left: tuple[int, ...]) -> int:
         options = schema.OperatorT.InitFromObj(self.main.Operators(op.index)).builtinOptions
@@ -560,7 +564,7 @@ def _kind(code: Any) -> str:
     # Files from before 2020 have the deprecated field alone (schema.fbs, table OperatorCode).
     value = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     if value == schema.BuiltinOperator.CUSTOM:
-        return (code.CustomCode() or b"CUSTOM").decode(errors="replace")
+        return str(code.CustomCode() or b"CUSTOM", errors="replace")
     return _KINDS.get(value, f"BUILTIN_{value}")
 
 

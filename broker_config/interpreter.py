@@ -1,0 +1,255 @@
+"""One stage's TFLite interpreter, the same on boards and in the host's ``verify``.
+
+The only place that knows which runtime is installed: ``ai-edge-litert``, or ``tflite-runtime`` on
+boards that it has no wheel for. The runtime is imported when the first model is loaded, so that
+importing this module costs nothing but numpy.
+
+Payloads are tensors in manifest order, each as C-order little-endian bytes, one after another
+(DESIGN, "Tensors on the wire").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import tempfile
+import threading
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from broker_config.errors import (
+    EdgePartitionError,
+    ModelLoadError,
+    PayloadError,
+    RuntimeUnavailableError,
+)
+from broker_config.manifest import TensorSpec
+from broker_config.tensors import payload_bytes, wire_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Payload: TypeAlias = bytes | bytearray | memoryview
+
+_RUNTIMES = (
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+)
+#: The runtime prints to file descriptor 2, which the whole process shares.
+_QUIET_LOCK = threading.Lock()
+
+
+def runtime_name() -> str:
+    """Return the runtime's name and version, such as ``ai-edge-litert 2.3.0``.
+
+    Raises:
+        RuntimeUnavailableError: No runtime is installed.
+    """
+    _, distribution = _import_runtime()
+    return f"{distribution} {metadata.version(distribution)}"
+
+
+class InvokeError(EdgePartitionError):
+    """A model that was loaded failed to run."""
+
+
+class _Slot(NamedTuple):
+    """A tensor of the file and its place in the payload."""
+
+    tensor_index: int
+    place: slice
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class StageInterpreter:
+    """A stage's model, loaded and ready to run.
+
+    Not thread-safe: one thread at a time may call :meth:`invoke`, which releases the GIL while the
+    runtime computes.
+
+    Attributes:
+        input_bytes: Bytes of a request's payload.
+        output_bytes: Bytes of a result.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        num_threads: int,
+    ) -> None:
+        """Load a stage.
+
+        Args:
+            model: Path of the ``.tflite`` file, which the runtime maps; or its bytes.
+            inputs: What a payload holds, in its order. Tensors that the file does not read are
+                passed over, or passed on where ``outputs`` names them.
+            outputs: What a result holds, in its order: outputs of the file, or of ``inputs``.
+            num_threads: Threads that the runtime computes with.
+
+        Raises:
+            RuntimeUnavailableError: No runtime is installed.
+            ModelLoadError: The runtime does not take the model, or its tensors are not the ones
+                that were named.
+        """
+        self.input_bytes = payload_bytes(inputs)
+        self.output_bytes = payload_bytes(outputs)
+        label = f"A model of {len(model):,} bytes" if isinstance(model, bytes) else os.fspath(model)
+        self._model = model  # the runtime keeps pointers into bytes it was given
+        self._interpreter = _load(model, label, num_threads)
+        takes = {detail["name"]: detail for detail in self._interpreter.get_input_details()}
+        makes = {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+        places = _places(inputs)
+        missing = takes.keys() - places.keys()
+        if missing:
+            raise ModelLoadError(
+                f"{label} reads {', '.join(sorted(missing))}, which the manifest's inputs "
+                f"({', '.join(places)}) lack. Split the model again."
+            )
+        self._reads = [
+            _slot(label, takes[spec.name], spec, places[spec.name])
+            for spec in inputs
+            if spec.name in takes
+        ]
+        # An output is the slot that makes it, or the place in the payload that holds it already.
+        self._writes: list[_Slot | slice] = []
+        offset = 0
+        for spec in outputs:
+            place = slice(offset, offset + spec.size_bytes)
+            offset = place.stop
+            if spec.name in makes:
+                self._writes.append(_slot(label, makes[spec.name], spec, place))
+            elif spec in inputs:
+                self._writes.append(places[spec.name])
+            else:
+                raise ModelLoadError(
+                    f"{label} does not make {spec}, and it is not among the stage's inputs. "
+                    "Split the model again."
+                )
+
+    def invoke(self, payload: Payload) -> bytes:
+        """Run the stage once.
+
+        Args:
+            payload: The stage's inputs, :attr:`input_bytes` long.
+
+        Returns:
+            The stage's outputs, :attr:`output_bytes` long.
+
+        Raises:
+            PayloadError: The payload has another size.
+            InvokeError: The runtime failed, or made an output of another size.
+        """
+        view = memoryview(payload).cast("B")
+        if len(view) != self.input_bytes:
+            raise PayloadError(
+                f"The payload has {len(view):,} bytes; expected {self.input_bytes:,}."
+            )
+        interpreter = self._interpreter
+        try:
+            for slot in self._reads:
+                source = np.frombuffer(view[slot.place], slot.dtype).reshape(slot.shape)
+                interpreter.set_tensor(slot.tensor_index, source)
+            interpreter.invoke()
+            # tensor() gives views of the runtime's memory: joining them is the only copy made.
+            result = b"".join(
+                view[write]
+                if isinstance(write, slice)
+                else interpreter.tensor(write.tensor_index)()
+                for write in self._writes
+            )
+        except (RuntimeError, ValueError) as error:
+            raise InvokeError(f"The TFLite runtime failed: {_one_line(error)}") from error
+        if len(result) != self.output_bytes:
+            raise InvokeError(
+                f"The stage made {len(result):,} bytes; the manifest says {self.output_bytes:,}. "
+                "Its model has outputs of no fixed shape; convert it with fixed shapes."
+            )
+        return result
+
+
+def _import_runtime() -> tuple[Any, str]:
+    reasons = []
+    for module, distribution in _RUNTIMES:
+        try:
+            return importlib.import_module(module), distribution
+        except (ImportError, AttributeError) as error:  # numpy 2 breaks tflite-runtime on import
+            reasons.append(f"{distribution}: {_one_line(error)}")
+    raise RuntimeUnavailableError(
+        f"No TFLite runtime can be imported ({'; '.join(reasons)}). "
+        "Install one with `pip install ai-edge-litert`."
+    )
+
+
+def _load(model: str | os.PathLike[str] | bytes, label: str, num_threads: int) -> Any:
+    runtime, distribution = _import_runtime()
+    source = (
+        {"model_content": model} if isinstance(model, bytes) else {"model_path": os.fspath(model)}
+    )
+    try:
+        with _without_chatter():
+            interpreter = runtime.Interpreter(**source, num_threads=num_threads)
+            interpreter.allocate_tensors()
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise ModelLoadError(
+            f"{distribution} does not take {label}: {_one_line(error)} "
+            "Check the file against the manifest's sha256, or split the model again."
+        ) from error
+    return interpreter
+
+
+def _places(specs: Sequence[TensorSpec]) -> dict[str, slice]:
+    places = {}
+    offset = 0
+    for spec in specs:
+        places[spec.name] = slice(offset, offset + spec.size_bytes)
+        offset += spec.size_bytes
+    return places
+
+
+def _slot(label: str, detail: dict[str, Any], spec: TensorSpec, place: slice) -> _Slot:
+    found = TensorSpec(
+        spec.name, np.dtype(detail["dtype"]).name, tuple(int(size) for size in detail["shape"])
+    )
+    if found != spec:
+        raise ModelLoadError(
+            f"{label} has {found} where the manifest says {spec}. Split the model again."
+        )
+    return _Slot(detail["index"], place, wire_dtype(spec.dtype), spec.shape)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if text.endswith(".") else f"{text}."
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep the runtime's ``INFO`` lines from the terminal.
+
+    It writes them to file descriptor 2 from C++ and offers Python no switch. What is written
+    meanwhile goes to a temporary file, and from there, but for those lines, where it was meant to.
+    """
+    with _QUIET_LOCK, tempfile.TemporaryFile() as held:
+        try:
+            terminal = os.dup(2)
+        except OSError:  # a service without standard error
+            yield
+            return
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            kept = b"".join(line for line in held if not line.startswith(b"INFO: "))
+            if kept:
+                with contextlib.suppress(OSError):
+                    os.write(2, kept)

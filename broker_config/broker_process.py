@@ -20,7 +20,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from broker_config import die_with_parent
 from broker_config.errors import EdgePartitionError
@@ -282,7 +282,7 @@ def is_loopback(kind: str, host: str) -> bool:
     """
     return all(
         ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
-        for *_, address in _resolve(kind, host, 0)
+        for _, address in _resolve(kind, host, 0)
     )
 
 
@@ -292,12 +292,10 @@ def first_address(kind: str, host: str) -> str:
     Raises:
         BrokerStartError: The host has none.
     """
-    return str(_resolve(kind, host, 0)[0][4][0])
+    return str(_resolve(kind, host, 0)[0][1][0])
 
 
-def _resolve(
-    kind: str, host: str, port: int
-) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...]]]:
+def _resolve(kind: str, host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
     advice = "Name one of this machine's with --host."
     # To getaddrinfo the empty name means this machine, to mosquitto every address.
     if not host:
@@ -306,20 +304,20 @@ def _resolve(
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise BrokerStartError(kind, f"{host!r} is no address: {error}", advice) from error
-    return [(*entry[:4], tuple(entry[4])) for entry in found]
+    return [(family, tuple(address)) for family, *_, address in found]
 
 
 def _free_port(kind: str, host: str) -> int:
-    family, type_, protocol, _, address = _resolve(kind, host, 0)[0]
-    with socket.socket(family, type_, protocol) as probe:
+    family, address = _resolve(kind, host, 0)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         _bind(kind, probe, address)
         return int(probe.getsockname()[1])
 
 
 def _check_port_is_free(kind: str, host: str, port: int) -> None:
     """Raise if anything listens there: its answer would otherwise be taken for our broker's."""
-    for family, type_, protocol, _, address in _resolve(kind, host, port):
-        with socket.socket(family, type_, protocol) as probe:
+    for family, address in _resolve(kind, host, port):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             # A connection of an earlier broker that is still closing must not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -327,7 +325,7 @@ def _check_port_is_free(kind: str, host: str, port: int) -> None:
             _bind(kind, probe, address)
 
 
-def _bind(kind: str, probe: socket.socket, address: tuple[str | int, ...]) -> None:
+def _bind(kind: str, probe: socket.socket, address: tuple[Any, ...]) -> None:
     host, port = str(address[0]), int(address[1])
     try:
         probe.bind(address)

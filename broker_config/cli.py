@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from broker_config.broker_process import is_loopback
+from broker_config.embedded import EmbeddedBroker
 from broker_config.errors import EdgePartitionError
 from broker_config.start_broker import BrokerKind, start_broker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from broker_config.broker_process import BrokerProcess
 
 _DONE, _FAILED = 0, 1
 _LAST_PORT = 65535
@@ -99,34 +102,33 @@ def _serve(options: argparse.Namespace) -> int:
     with start_broker(
         options.host, options.port, options.broker_kind, state_dir=options.state_dir
     ) as broker:
-        on_this_machine = is_loopback(broker.kind, broker.host)
-        if options.json:
-            facts = {
-                "kind": broker.kind,
-                "version": broker.version,
-                "url": broker.url,
-                "pid": broker.pid,
-            }
-            print(json.dumps(facts), flush=True)
-        else:
-            reach = (
-                "this machine only" if on_this_machine else f"{broker.host}: open to the network"
-            )
-            print(
-                f"{broker.kind} {broker.version} listens on {broker.url} ({reach}); Ctrl-C ends it",
-                flush=True,
-            )
-        if not on_this_machine:
-            print(
-                f"broker-config: warning: anyone who reaches {broker.host}:{broker.port} may use "
-                "this broker until access lists are set up.",
-                file=sys.stderr,
-            )
-        if broker.kind == "embedded":
-            print(_EMBEDDED_NOTE, file=sys.stderr)
+        print(_announce(broker, as_json=options.json), flush=True)
+        for note in _notes(broker.kind, broker.host):
+            print(note, file=sys.stderr)
         while not ended.is_set():
             broker.wait(_POLL_S)
     return _DONE
+
+
+def _announce(broker: BrokerProcess, *, as_json: bool) -> str:
+    if as_json:
+        names = ("kind", "version", "url", "pid")
+        return json.dumps({name: getattr(broker, name) for name in names})
+    reach = "this machine only" if is_loopback(broker.kind, broker.host) else "open to the network"
+    return f"{broker.kind} {broker.version} listens on {broker.url} ({reach}); Ctrl-C ends it"
+
+
+def _notes(kind: str, host: str) -> list[str]:
+    """Return what a person should know before relying on a broker of this kind on this host."""
+    notes = []
+    if not is_loopback(kind, host):
+        notes.append(
+            f"warning: anyone who reaches {host} over the network may use this broker until "
+            "access lists are set up"
+        )
+    if kind == EmbeddedBroker.kind:
+        notes.append(_EMBEDDED_NOTE)
+    return notes
 
 
 if __name__ == "__main__":

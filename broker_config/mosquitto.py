@@ -53,8 +53,9 @@ autosave_interval 60
 #: and a change of user cancels its end with its parent (prctl(2), PR_SET_PDEATHSIG).
 _KEEP_USER = "user root\n"
 
-#: Bytes the broker keeps for one absent client: 1000 messages of MobileNet's 50 kB and no more.
-_MAX_QUEUED_BYTES = 64 * 1024 * 1024
+#: Bytes the broker keeps for one client that does not read. A full window of 8 requests with the
+#: largest boundary of 12.8 MB passes; what a careless publisher piles up does not eat a board.
+_MAX_QUEUED_BYTES = 128 * 1024 * 1024
 
 _PRIVILEGED = 0
 

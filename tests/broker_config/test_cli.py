@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from broker_config.cli import _notes
+from broker_config.mosquitto import MosquittoBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "broker_config.cli"]
+
+both_kinds = pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
+pytestmark = pytest.mark.usefixtures("mosquitto_installed", "embedded_installed")
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@both_kinds
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_serve_runs_until_a_signal_and_takes_its_broker_along(
+    kind: str, ending: signal.Signals
+) -> None:
+    with serving("--broker-kind", kind, "--json") as process:
+        facts = json.loads(first_line(process))
+        assert facts["kind"] == kind
+        assert set(facts) == {"kind", "version", "url", "pid"}
+        broker = psutil.Process(facts["pid"])
+        assert broker.is_running()
+        process.send_signal(ending)
+        rest, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert rest == ""
+        assert not broker.is_running()
+
+
+def test_serve_says_in_one_line_what_listens_where() -> None:
+    with serving() as process:
+        line = first_line(process)
+        process.terminate()
+        rest, errors = process.communicate(timeout=30)
+    assert line.startswith("mosquitto ")
+    assert " listens on mqtt://127.0.0.1:" in line
+    assert "(this machine only); Ctrl-C ends it" in line
+    assert rest == errors == ""
+
+
+def test_the_embedded_broker_is_named_for_what_it_is_good_for() -> None:
+    with serving("--broker-kind", "embedded") as process:
+        assert first_line(process).startswith("embedded ")
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert errors == (
+        "embedded broker (rumqttd): good for trying things on one desk; "
+        "install mosquitto for a fleet\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "192.0.2.1"])  # noqa: S104
+def test_a_host_beyond_this_machine_is_warned_about(host: str) -> None:
+    # Asked of the function: a test may not open a broker to the network.
+    [warning] = _notes("mosquitto", host)
+    assert f"anyone who reaches {host} over the network may use this broker" in warning
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "::1", "localhost"])
+def test_this_machines_own_addresses_need_no_warning(host: str) -> None:
+    assert _notes("mosquitto", host) == []
+
+
+def test_serve_ends_with_an_error_when_its_broker_dies() -> None:
+    with serving("--json") as process:
+        psutil.Process(json.loads(first_line(process))["pid"]).kill()
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+    assert errors.count("\n") == 1
+    assert "ended by itself" in errors
+
+
+@both_kinds
+def test_a_port_in_use_is_one_line_and_status_1(kind: str) -> None:
+    with MosquittoBroker(port=0) as other:
+        done = run("serve", "--broker-kind", kind, "--port", str(other.port))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"port {other.port} on 127.0.0.1 is in use" in done.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in run("serve", "--host", "192.0.2.1", "--debug").stderr
+    assert "Traceback" not in run("serve", "--host", "192.0.2.1").stderr
+
+
+def test_a_state_dir_is_refused_by_a_broker_that_keeps_nothing(tmp_path: Path) -> None:
+    done = run("serve", "--broker-kind", "embedded", "--state-dir", str(tmp_path), "--port", "0")
+    assert done.returncode == 1
+    assert "keeps nothing on disk" in done.stderr
+
+
+def test_a_state_dir_keeps_mosquittos_state_there(tmp_path: Path) -> None:
+    with serving("--state-dir", str(tmp_path / "state")) as process:
+        first_line(process)
+        process.terminate()
+        process.communicate(timeout=30)
+    assert (tmp_path / "state" / "mosquitto.db").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["sing"], ["serve", "--port", "65536"], ["serve", "--port", "x"], ["serve", "--fast"]],
+)
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "usage: broker-config" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["serve", "-h"]])
+def test_help_is_status_0(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: broker-config")

@@ -1,0 +1,245 @@
+"""A plan made into files: the folder that ``split`` writes and ``deploy`` reads.
+
+The folder appears whole or not at all: it is written beside its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from broker_config.errors import EdgePartitionError
+from broker_config.manifest import (
+    NAME_PATTERN,
+    Manifest,
+    ModelInfo,
+    Predicted,
+    Stage,
+    TensorSpec,
+)
+from edge_partition.draw import draw_plan
+from edge_partition.slice_model import slice_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from edge_partition.graph import Tensor
+    from edge_partition.plan_split import Plan
+    from edge_partition.read_tflite import TfliteModel
+
+MANIFEST_FILE = "manifest.json"
+WHOLE_FILE = "whole.tflite"
+PLAN_PICTURE = "plan.svg"
+
+#: Where words meet in the names of ``keras.applications``: MobileNet|V3|Large, EfficientNet|V2|B0.
+_WORD_BREAK = re.compile(
+    r"(?<=[a-z])(?=V\d)|(?<=\d)(?=[A-Z])|(?<=[a-zA-Z0-9])(?=(?:Tiny|Small|Base|Large|XLarge|Mobile)$)"
+)
+
+
+class BundleError(EdgePartitionError):
+    """A folder is not a bundle, is damaged, or can't be written.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {reason}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose files are what its manifest says.
+
+    Attributes:
+        path: The folder.
+        manifest: What ``manifest.json`` says.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def whole_file(self) -> Path:
+        """The whole model."""
+        return self.path / WHOLE_FILE
+
+    def stage_file(self, stage: Stage) -> Path:
+        """The file of one stage."""
+        return self.path / stage.file
+
+
+def deployment_name(model_name: str) -> str:
+    """Return the default deployment name: ``MobileNetV3Large`` -> ``mobilenet-v3-large``."""
+    words = _WORD_BREAK.sub("-", model_name)
+    name = re.sub(r"[^a-z0-9._-]+", "-", words.lower()).strip("-._")
+    return name or "model"
+
+
+def write_bundle(
+    path: Path,
+    model: TfliteModel,
+    plan: Plan,
+    *,
+    name: str,
+    deployment: str,
+    quantization: str,
+    weights: str,
+    labels: tuple[str, ...] = (),
+    on_stage: Callable[[int, int], None] | None = None,
+) -> Bundle:
+    """Slice ``model`` as ``plan`` says and write the bundle, replacing one that is there.
+
+    Args:
+        path: The folder to write.
+        model: The whole model.
+        plan: Which board runs which operators.
+        name: The model's name, for people.
+        deployment: The deployment's name, one MQTT topic level.
+        quantization: As in :class:`~broker_config.manifest.ModelInfo`.
+        weights: As in :class:`~broker_config.manifest.ModelInfo`.
+        labels: As in :class:`~broker_config.manifest.ModelInfo`.
+        on_stage: Called with (stages written, stages in all).
+
+    Raises:
+        BundleError: The folder holds something else, or can't be written.
+    """
+    if not NAME_PATTERN.fullmatch(deployment):
+        raise BundleError(
+            path,
+            f"the deployment's name {deployment!r} is not one topic level; expected letters, "
+            "digits, '.', '_' and '-'. Name it with --name.",
+        )
+    _check_replaceable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise BundleError(path, f"can't be written: {error.strerror}.") from None
+    try:
+        # mkdtemp is for its owner alone; a bundle is an ordinary folder.
+        scratch.chmod(0o755)
+        (scratch / "stages").mkdir()
+        (scratch / WHOLE_FILE).write_bytes(model.data)
+        stages = []
+        for index, planned in enumerate(plan.stages):
+            data = slice_model(model, planned.start, planned.stop)
+            file = f"stages/{index}.tflite"
+            (scratch / file).write_bytes(data)
+            stages.append(
+                Stage(
+                    index=index,
+                    devices=(planned.device.name,),
+                    file=file,
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    size_bytes=len(data),
+                    inputs=_specs(model.graph.boundary(planned.start)),
+                    outputs=_specs(model.graph.boundary(planned.stop)),
+                    predicted=Predicted(
+                        invoke_ms=round(planned.cost.invoke_ms, 3),
+                        ram_bytes=planned.cost.ram_bytes,
+                    ),
+                )
+            )
+            if on_stage is not None:
+                on_stage(index + 1, len(plan.stages))
+        manifest = Manifest(
+            deployment=deployment,
+            generation=_generation(stages, labels),
+            model=ModelInfo(
+                name=name,
+                sha256=hashlib.sha256(model.data).hexdigest(),
+                quantization=quantization,
+                weights=weights,
+                labels=labels,
+            ),
+            inputs=stages[0].inputs,
+            outputs=stages[-1].outputs,
+            stages=tuple(stages),
+        )
+        # What is written must be readable: an unusable manifest fails here, not at deploy.
+        manifest = Manifest.from_json(manifest.to_json())
+        (scratch / MANIFEST_FILE).write_text(manifest.to_json())
+        (scratch / PLAN_PICTURE).write_text(draw_plan(plan, model.graph))
+        _replace_folder(scratch, path)
+    except OSError as error:
+        raise BundleError(path, f"can't be written: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Bundle(path, manifest)
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and check every file against its manifest.
+
+    Raises:
+        BundleError: No bundle there, a file is missing, or has other bytes than recorded.
+        ManifestError: ``manifest.json`` can't be used.
+    """
+    try:
+        text = (path / MANIFEST_FILE).read_bytes()
+    except OSError:
+        raise BundleError(
+            path, f"no {MANIFEST_FILE} there, so it is no bundle; make one with `split -o {path}`."
+        ) from None
+    bundle = Bundle(path, Manifest.from_json(text))
+    recorded = [(bundle.whole_file, bundle.manifest.model.sha256)]
+    recorded += [(bundle.stage_file(stage), stage.sha256) for stage in bundle.manifest.stages]
+    for file, sha256 in recorded:
+        try:
+            with file.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(
+                path, f"{file.name} can't be read ({error.strerror}); split again."
+            ) from None
+        if found != sha256:
+            raise BundleError(
+                path,
+                f"{file.relative_to(path)} has SHA-256 {found[:12]}..., the manifest says "
+                f"{sha256[:12]}...: the file is damaged; split again.",
+            )
+    return bundle
+
+
+def _specs(tensors: Iterable[Tensor]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
+
+
+def _generation(stages: list[Stage], labels: tuple[str, ...]) -> str:
+    """Return an id of what is deployed where: the same split has the same id."""
+    return hashlib.sha256(repr((stages, labels)).encode()).hexdigest()[:12]
+
+
+def _check_replaceable(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise BundleError(path, "is a file; name a folder with -o.")
+    if any(path.iterdir()) and not (path / MANIFEST_FILE).exists():
+        raise BundleError(
+            path, "is a folder with other files in it, not a bundle; name another one with -o."
+        )
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put ``new`` in the place of ``path``; what was there stays until ``new`` is complete."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    path.rename(old / "bundle")
+    try:
+        new.rename(path)
+    except OSError:
+        (old / "bundle").rename(path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -36,10 +36,12 @@ _MALFORMED = (
     AssertionError, RecursionError, MemoryError,
 )  # fmt: skip
 
-_TYPE_NAMES = {
+_TYPE_NAMES: dict[int, str] = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if name.isupper()
 }
-_KINDS = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
+_KINDS: dict[int, str] = {
+    value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
+}
 #: Bits of one element of types that numpy has no name for; of others the size is not known.
 _ODD_ITEM_BITS = {
     "int2": 2, "int4": 4, "uint4": 4, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8,
@@ -177,16 +179,26 @@ def file_bytes(data: Bytes, offset: int, size: int) -> np.ndarray[Any, np.dtype[
     return np.frombuffer(data, np.uint8, count=size, offset=offset)
 
 
-def subgraphs_of(operator: Any) -> tuple[int, ...]:
-    """Return the subgraphs that an ``OperatorT`` or its options' table calls, without -1."""
-    found = []
+def call_fields(operator: Any) -> list[tuple[Any, str, tuple[int, ...]]]:
+    """Return the fields by which an ``OperatorT`` calls subgraphs.
+
+    Each is the options object, the field's name and the subgraphs it names: one, or in the case of
+    a list field (``branchSubgraphIndices``) several. -1 stands for none and is left out.
+    """
+    found: list[tuple[Any, str, tuple[int, ...]]] = []
     for options in (operator.builtinOptions, operator.builtinOptions2):
         for field, value in vars(options).items() if options is not None else ():
-            if field == "subgraph" or (field.lower().endswith("subgraphindex") and value >= 0):
-                found.append(int(value))
-            elif field.lower().endswith("subgraphindices") and value is not None:
-                found.extend(int(index) for index in value)
-    return tuple(found)
+            lowered = field.lower()
+            if lowered == "subgraph" or (lowered.endswith("subgraphindex") and value >= 0):
+                found.append((options, field, (int(value),)))
+            elif lowered.endswith("subgraphindices") and value is not None:
+                found.append((options, field, tuple(int(index) for index in value)))
+    return found
+
+
+def _calls(table: Any) -> tuple[int, ...]:
+    operator = schema.OperatorT.InitFromObj(table)
+    return tuple(index for _, _, called in call_fields(operator) for index in called)
 
 
 def _map_file(path: Path) -> Bytes:
@@ -304,7 +316,7 @@ class _Reader:
                 if not -1 <= tensor < tensor_count:
                     raise self._invalid(f"operator {index} names tensor {tensor} of {tensor_count}")
             kind = self.kinds[table.OpcodeIndex()]
-            calls = subgraphs_of(schema.OperatorT.InitFromObj(table)) if kind in _CALLERS else ()
+            calls = _calls(table) if kind in _CALLERS else ()
             operators.append(
                 _FileOperator(
                     index,
@@ -369,7 +381,7 @@ class _Reader:
                 if kind in _STATEFUL:
                     return True
                 if kind in _CALLERS:
-                    waiting.extend(subgraphs_of(schema.OperatorT.InitFromObj(op)))
+                    waiting.extend(_calls(op))
         return False
 
     def _check_order(
@@ -564,7 +576,8 @@ def _kind(code: Any) -> str:
     # Files from before 2020 have the deprecated field alone (schema.fbs, table OperatorCode).
     value = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     if value == schema.BuiltinOperator.CUSTOM:
-        return str(code.CustomCode() or b"CUSTOM", errors="replace")
+        custom_code: bytes = code.CustomCode() or b"CUSTOM"
+        return custom_code.decode(errors="replace")
     return _KINDS.get(value, f"BUILTIN_{value}")
 
 

@@ -222,7 +222,9 @@ class BrokerProcess(ABC):
         except OSError as error:
             self.stop()
             raise BrokerStartError(
-                self.kind, str(error), "Name a folder you may write to with --state-dir."
+                self.kind,
+                str(error),
+                "Check its permissions, or name a folder of your own with --state-dir.",
             ) from error
         except BaseException:
             self.stop()

@@ -1,0 +1,1 @@
+"""The commands of ``edge-partition``, one a file."""

@@ -1,0 +1,101 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker_config.topics import DEFAULT_PREFIX
+from edge_partition.load_model import QUANTIZATIONS
+from edge_partition.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def combined(*decorators: Decorator) -> Decorator:
+    """Return one decorator that applies several, the first listed first in the help."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+class _Shape(click.ParamType):
+    name = "N,N,.."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        try:
+            shape = tuple(int(size) for size in str(value).replace("x", ",").split(","))
+        except ValueError:
+            shape = ()
+        if not shape or min(shape) < 1:
+            self.fail(f"{value!r} is no shape; expected such as 224,224,3", param, ctx)
+        return shape
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output."
+)
+
+model_options = combined(
+    click.argument("model"),
+    click.option(
+        "--weights",
+        metavar="FILE|seeded",
+        help="A weights file, or 'seeded': deterministic weights whose labels mean nothing.",
+    ),
+    click.option(
+        "--input-shape",
+        type=_Shape(),
+        help="Fix the input's open dimensions, without the batch: 224,224,3.",
+    ),
+    click.option(
+        "--quantize",
+        "quantization",
+        type=click.Choice(QUANTIZATIONS),
+        default="none",
+        show_default=True,
+        help="How weights (and with int8 activations) are stored.",
+    ),
+    click.option(
+        "--calibration",
+        type=click.Path(path_type=Path),
+        help="Sample inputs for int8: a folder of images or .npy files.",
+    ),
+)
+
+plan_options = combined(
+    click.option("--fleet", type=click.Path(path_type=Path), help="The boards: a fleet.toml."),
+    click.option(
+        "--objective",
+        type=click.Choice(["throughput", "latency"]),
+        default="throughput",
+        show_default=True,
+        help="Most requests a second, or the shortest time for one.",
+    ),
+    click.option("--stages", type=click.IntRange(1), help="Exactly this many boards."),
+    click.option(
+        "--cut", "cuts", metavar="NAME", multiple=True, help="Cut after this layer; repeatable."
+    ),
+)
+
+broker_options = combined(
+    click.option(
+        "--broker",
+        envvar=BROKER_VARIABLE,
+        default=DEFAULT_BROKER,
+        show_default=True,
+        help=f"mqtt[s]://HOST:PORT; or {BROKER_VARIABLE}.",
+    ),
+    click.option("--prefix", default=DEFAULT_PREFIX, show_default=True, help="Topic prefix."),
+)

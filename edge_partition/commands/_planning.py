@@ -1,0 +1,169 @@
+"""From options to a plan, and a plan shown: what ``plan``, ``split`` and ``demo`` share."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_partition.commands import _show
+from edge_partition.fleet import equal_fleet, load_fleet
+from edge_partition.load_inputs import expand_inputs, load_input
+from edge_partition.load_model import LoadedTflite, load_model
+from edge_partition.plan_split import Plan, plan_split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+
+def load(
+    model: str,
+    *,
+    weights: str | None,
+    input_shape: tuple[int, ...] | None,
+    quantization: str,
+    calibration: Path | None,
+) -> LoadedTflite:
+    """Load a MODEL argument with its options, showing the steps."""
+    with _show.step_progress() as step:
+        return load_model(
+            model,
+            weights=weights,
+            input_shape=input_shape,
+            quantization=quantization,
+            calibration=None if calibration is None else _samples(calibration),
+            on_step=step,
+        )
+
+
+def _samples(path: Path) -> Callable[[Any], Iterable[list[Any]]]:
+    """Return what reads ``path`` as inputs of a Keras model, in its order."""
+
+    def read(model: Any) -> Iterator[list[Any]]:
+        from edge_partition.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
+
+        specs = input_specs(model)
+        for file in expand_inputs([path]):
+            arrays = load_input(file, specs)
+            yield [arrays[spec.name] for spec in specs]
+
+    return read
+
+
+def make_plan(
+    model: LoadedTflite,
+    *,
+    fleet: Path | None,
+    objective: str,
+    stages: int | None,
+    cuts: tuple[str, ...],
+) -> Plan:
+    """Plan as the options say; without a fleet the boards are ``board-0``, ``board-1``, ..."""
+    if cuts and stages is not None and stages != len(cuts) + 1:
+        raise click.UsageError(
+            f"{len(cuts)} cuts make {len(cuts) + 1} stages, not {stages}; leave --stages out."
+        )
+    if fleet is None and stages is None and not cuts:
+        raise click.UsageError(
+            "Say what to split for: --fleet fleet.toml, or --stages N for N equal boards, "
+            "or --cut LAYER."
+        )
+    graph = model.tflite.graph
+    positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
+    boards = (
+        load_fleet(fleet)
+        if fleet is not None
+        else equal_fleet(len(cuts) + 1 if cuts else stages or 1)
+    )
+    with _show.step_progress() as step:
+        step("Planning")
+        return plan_split(
+            graph,
+            boards,
+            objective,
+            # Without a fleet N parts are asked for, whether or not fewer would be faster.
+            stages=stages,
+            cuts=positions,
+        )
+
+
+@contextmanager
+def slicing_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show stages being written."""
+    with _show.count_progress("Slicing") as update:
+        yield update
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Return what ``--json`` says of a plan."""
+    return {
+        "objective": plan.objective,
+        "latency_ms": plan.latency_ms,
+        "throughput_per_s": plan.throughput_per_s,
+        "bottleneck_ms": plan.bottleneck_ms,
+        "stages": [
+            {
+                "index": index,
+                "device": stage.device.name,
+                "operators": [stage.start, stage.stop],
+                "invoke_ms": stage.cost.invoke_ms,
+                "receive_ms": stage.cost.receive_ms,
+                "send_ms": stage.cost.send_ms,
+                "ram_bytes": stage.cost.ram_bytes,
+                "storage_bytes": stage.cost.storage_bytes,
+                "in_bytes": stage.cost.in_bytes,
+                "out_bytes": stage.cost.out_bytes,
+            }
+            for index, stage in enumerate(plan.stages)
+        ],
+    }
+
+
+def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
+    """Print a plan as a table; ``sizes`` are the written files' bytes."""
+    console = _show.console()
+    table = _show.table(
+        f"{plan.graph_name} over {len(plan.stages)} board{'s' * (len(plan.stages) != 1)}, "
+        f"best {plan.objective}",
+        *("stage", "board", ">operators", ">file MiB", ">RAM MiB", ">of", ">ms", ">KiB out"),
+    )
+    for index, stage in enumerate(plan.stages):
+        size_bytes = stage.cost.storage_bytes if sizes is None else sizes[index]
+        table.add_row(
+            str(index),
+            stage.device.name,
+            f"{stage.start}-{stage.stop - 1}",
+            _show.mib(size_bytes),
+            _show.mib(stage.cost.ram_bytes),
+            f"{stage.device.ram_mib:g}" if stage.device.ram_mib < 2**20 else "any",
+            f"{stage.cost.invoke_ms:.2f}",
+            _show.kib(stage.cost.out_bytes),
+        )
+    console.print(table)
+    console.print(
+        f"Predicted: {plan.throughput_per_s:.1f} requests/s, {plan.latency_ms:.1f} ms a request "
+        "(estimated from each board's speed and link)."
+    )
+    alternative = plan.single_board_alternative
+    if alternative is not None:
+        board = alternative.stages[0].device.name
+        console.print(
+            f"On {board} alone: {alternative.throughput_per_s:.1f} requests/s, "
+            f"{alternative.latency_ms:.1f} ms a request. Splitting costs something: "
+            f"{board} alone is the faster way to {_goal(plan.objective)}."
+            if _is_better(alternative, plan)
+            else f"On {board} alone: {alternative.throughput_per_s:.1f} requests/s, "
+            f"{alternative.latency_ms:.1f} ms a request."
+        )
+
+
+def _goal(objective: str) -> str:
+    return "serve many requests" if objective == "throughput" else "answer one request"
+
+
+def _is_better(first: Plan, second: Plan) -> bool:
+    if second.objective == "throughput":
+        return first.bottleneck_ms < second.bottleneck_ms
+    return first.latency_ms < second.latency_ms

@@ -1,0 +1,39 @@
+"""``edge-partition plan``: the best split, shown and not written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_partition.commands import _planning, _show
+from edge_partition.commands._options import json_option, model_options, plan_options
+from edge_partition.draw import draw_plan
+
+
+@click.command("plan")
+@model_options
+@plan_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also draw it: a .svg file.")
+@json_option
+def command(
+    *,
+    model: str,
+    fleet: Path | None,
+    objective: str,
+    stages: int | None,
+    cuts: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Show the best split of MODEL without writing it."""
+    loaded = _planning.load(model, **options)
+    plan = _planning.make_plan(loaded, fleet=fleet, objective=objective, stages=stages, cuts=cuts)
+    if output is not None:
+        output.write_text(draw_plan(plan, loaded.tflite.graph))
+    if as_json:
+        _show.print_json(_planning.plan_document(plan))
+    else:
+        _planning.show_plan(plan)

@@ -1,0 +1,105 @@
+"""``edge-partition status``: boards and live deployments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_partition.commands import _show
+from edge_partition.commands._options import broker_options, json_option
+from edge_partition.deployment import Deployer
+from edge_partition.pipeline import UnknownDeploymentError
+
+if TYPE_CHECKING:
+    from edge_partition.deployment import FleetStatus
+
+
+@click.command("status")
+@click.argument("deployment", required=False)
+@broker_options
+@json_option
+def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> None:
+    """Show the boards at the broker and what is live on them, or DEPLOYMENT alone."""
+    with Deployer(broker, prefix=prefix) as deployer:
+        status = deployer.status()
+    live = [manifest.deployment for manifest in status.manifests]
+    if deployment is not None and deployment not in live:
+        raise UnknownDeploymentError(deployment, live)
+    document = _describe(status, deployment)
+    if as_json:
+        _show.print_json(document)
+        return
+    console = _show.console()
+    boards = _show.table("Boards", "board", "state", "serves", "runtime", ">free MiB")
+    for board in document["devices"]:
+        serves = ", ".join(
+            f"{item['deployment']}[{','.join(map(str, item['stages']))}]"
+            + ("" if item["state"] == "live" else f" ({item['state']})")
+            for item in board["deployments"]
+        )
+        free_bytes = board["profile"].get("free_memory_bytes")
+        boards.add_row(
+            board["name"],
+            board["state"],
+            serves or "-",
+            str(board["profile"].get("runtime", "-")),
+            _show.mib(free_bytes) if isinstance(free_bytes, int | float) else "-",
+        )
+    console.print(boards)
+    deployments = _show.table("Deployments", "deployment", "model", "stages on", "state")
+    for item in document["deployments"]:
+        deployments.add_row(
+            item["deployment"],
+            item["model"],
+            " -> ".join("|".join(stage["devices"]) for stage in item["stages"]),
+            item["state"],
+        )
+    console.print(deployments)
+
+
+def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:
+    serving = {
+        (item.get("deployment"), item.get("generation"), board.device)
+        for board in status.boards
+        for item in board.deployments
+        if item.get("state") == "live"
+    }
+    deployments = []
+    for manifest in status.manifests:
+        if deployment not in {None, manifest.deployment}:
+            continue
+        stages = []
+        for stage in manifest.stages:
+            live = [
+                (manifest.deployment, manifest.generation, device) in serving
+                for device in stage.devices
+            ]
+            stages.append(
+                {"index": stage.index, "devices": list(stage.devices), "serving": sum(live)}
+            )
+        deployments.append(
+            {
+                "deployment": manifest.deployment,
+                "generation": manifest.generation,
+                "model": manifest.model.name,
+                "state": "live" if all(stage["serving"] for stage in stages) else "broken",
+                "stages": stages,
+            }
+        )
+    involved = {
+        name for item in deployments for stage in item["stages"] for name in stage["devices"]
+    }
+    return {
+        "devices": [
+            {
+                "name": board.device,
+                "state": "online" if board.online else "offline",
+                "profile": board.profile,
+                "deployments": [dict(item) for item in board.deployments],
+            }
+            for board in status.boards
+            if deployment is None or board.device in involved
+        ],
+        "deployments": deployments,
+    }

@@ -1,0 +1,129 @@
+"""MODEL argument -> the one ``.tflite`` that everything after works on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from broker_config.errors import EdgePartitionError
+from edge_partition.read_tflite import TfliteModel, read_tflite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from edge_partition.wrap_operations import WrappedOperation
+
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+AS_GIVEN = "as-given"
+
+
+class ModelArgumentError(EdgePartitionError):
+    """Options that don't go with the MODEL argument."""
+
+
+@dataclass(frozen=True)
+class LoadedTflite:
+    """A model ready to be planned and sliced.
+
+    Attributes:
+        tflite: The flatbuffer and its graph.
+        name: For people.
+        quantization: How it was converted; ``as-given`` for a ``.tflite`` argument.
+        weights: ``trained``, ``imagenet`` or ``seeded``.
+        labels: Class names; may be empty.
+        wrapped: The Keras operations that were no layers and now are.
+    """
+
+    tflite: TfliteModel
+    name: str
+    quantization: str
+    weights: str
+    labels: tuple[str, ...] = ()
+    wrapped: tuple[WrappedOperation, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Of the ``.tflite`` bytes."""
+        return hashlib.sha256(self.tflite.data).hexdigest()
+
+
+def load_model(
+    source: str,
+    *,
+    weights: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    quantization: str = "none",
+    calibration: Callable[[Any], Iterable[list[Any]]] | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> LoadedTflite:
+    """Load, wrap and convert a model; a ``.tflite`` is read as it is.
+
+    Args:
+        source: Keras application, ``.keras``, ``.h5`` or ``.tflite`` file, or
+            ``package.module:function``.
+        weights: ``seeded`` or a weights file, for Keras models.
+        input_shape: Fixes what the model leaves open, without the batch dimension.
+        quantization: One of :data:`QUANTIZATIONS`.
+        calibration: For ``int8``: given the Keras model, yields its inputs.
+        on_step: Called with what is being done.
+
+    Raises:
+        EdgePartitionError: Its leaves say what was wrong with the model or the options.
+    """
+    say = on_step or (lambda _step: None)
+    if source.endswith(".tflite"):
+        if weights is not None or input_shape is not None or quantization != "none":
+            raise ModelArgumentError(
+                f"{source} is converted already: --weights, --input-shape and --quantize go with "
+                "Keras models only. Leave them out."
+            )
+        say("Reading")
+        path = Path(source)
+        labels = path.with_suffix(".labels.txt")
+        return LoadedTflite(
+            tflite=read_tflite(path),
+            name=path.stem,
+            quantization=AS_GIVEN,
+            weights="trained",
+            labels=tuple(labels.read_text().splitlines()) if labels.is_file() else (),
+        )
+
+    if quantization not in QUANTIZATIONS:
+        raise ModelArgumentError(
+            f"Quantization {quantization!r} is not known; expected {', '.join(QUANTIZATIONS)}."
+        )
+    if (quantization == "int8") != (calibration is not None):
+        raise ModelArgumentError(
+            "int8 needs sample inputs to set its scales by, and only int8 does: "
+            "--quantize int8 --calibration IMAGES."
+        )
+    # TensorFlow takes seconds to import, and planning or running needs none of it.
+    from edge_partition.convert_tflite import convert_tflite  # noqa: PLC0415
+    from edge_partition.keras_model import load_keras_model  # noqa: PLC0415
+    from edge_partition.wrap_operations import (  # noqa: PLC0415
+        wrap_operations,
+        wrapped_operations,
+    )
+
+    say("Loading")
+    loaded = load_keras_model(
+        source, weights=weights, input_shape=tuple(input_shape) if input_shape else None
+    )
+    say("Wrapping operations")
+    wrapped = wrap_operations(loaded.model)
+    say("Converting")
+    data = convert_tflite(
+        wrapped,
+        quantization=quantization,
+        calibration=None if calibration is None else calibration(wrapped),
+    )
+    return LoadedTflite(
+        tflite=read_tflite(data, name=loaded.name),
+        name=loaded.name,
+        quantization=quantization,
+        weights=loaded.weights,
+        labels=loaded.labels,
+        wrapped=wrapped_operations(wrapped),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -19,6 +20,8 @@ from paho.mqtt.properties import Properties
 from broker_config.broker_process import BrokerStoppedError, PortInUseError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from broker_config.broker_process import BrokerProcess
 
 
@@ -192,7 +195,7 @@ def test_a_broker_outlives_the_thread_that_started_it(
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_broker_dies_with_its_parent_however_that_dies(
-    any_broker: BrokerProcess, eventually: Any, death: signal.Signals
+    any_broker: BrokerProcess, eventually: Any, tmp_path: Path, death: signal.Signals
 ) -> None:
     kind = type(any_broker)
     program = (
@@ -203,7 +206,11 @@ def test_a_broker_dies_with_its_parent_however_that_dies(
         "sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # The killed parent cannot tidy up its broker's folder.
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as parent:
         assert parent.stdout is not None
         broker = psutil.Process(int(parent.stdout.readline()))

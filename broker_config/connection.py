@@ -233,6 +233,7 @@ class Connection:
         on_connected: Callable[[], None] | None = None,
         on_disconnected: Callable[[str], None] | None = None,
         on_taken_over: Callable[[], None] | None = None,
+        on_unexpected: Callable[[Message], None] | None = None,
     ) -> None:
         """Prepare a connection; :meth:`open` makes it.
 
@@ -249,6 +250,9 @@ class Connection:
             on_connected: Called at every connect, after the subscriptions were asked for.
             on_disconnected: Called with the reason when the connection is lost.
             on_taken_over: Called when another client took this client id.
+            on_unexpected: Called with messages that match none of this process's subscriptions:
+                those that a session of an earlier process still asks for. With ``manual_ack``
+                each holds a place of ``receive_maximum`` until it is acknowledged.
         """
         self.address = address
         self.client_id = client_id
@@ -281,6 +285,10 @@ class Connection:
         client.on_connect = self._handle_connect
         client.on_disconnect = self._handle_disconnect
         client.on_subscribe = self._handle_subscribe
+        if on_unexpected is not None:
+            client.on_message = lambda _client, _userdata, message: on_unexpected(
+                self._message(message)
+            )
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         if address.tls:

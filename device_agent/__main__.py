@@ -1,0 +1,101 @@
+"""``device-agent``: options, signals, exit status. 0: stopped on request, 1: failed, 2: usage."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from broker_config.errors import EdgePartitionError
+from device_agent.config import (
+    DEFAULT_CONNECT_TIMEOUT_S,
+    DEFAULT_KEEPALIVE_S,
+    MAX_DEFAULT_THREADS,
+    ConfigError,
+    make_config,
+)
+
+_FAILED = 1
+_WRONG_USAGE = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(_WRONG_USAGE, f"device-agent: {message}; see device-agent -h.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="device-agent",
+        description="Run this board's part of a model that is split over several boards.",
+        epilog="Every option may stand in the --config file, with _ for -: state_dir = '...'. "
+        "Secrets come by file or environment alone: EDGE_PARTITION_PASSWORD, "
+        "EDGE_PARTITION_PASSWORD_FILE.",
+    )
+    add = parser.add_argument
+    add("--broker", metavar="URL", help="mqtt[s]://HOST:PORT (or EDGE_PARTITION_BROKER)")
+    add("--name", help="this board's name, unique at the broker")
+    add("--state-dir", metavar="DIR", help="where deployments outlive a restart")
+    add("--config", metavar="FILE", type=Path, help="TOML file with any of these options")
+    add("--prefix", help="leading topic levels (edge/v1)")
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help=f"threads to compute with (all cores, {MAX_DEFAULT_THREADS} at most)",
+    )
+    add("--ram-mib", type=int, metavar="N", help="what the agent may use (what is free)")
+    add("--username", help="sent to the broker")
+    add("--password-file", metavar="FILE", help="holds the password")
+    add("--ca-file", metavar="FILE", help="certificates to trust instead of the system's")
+    add("--certificate-file", metavar="FILE", help="this board's certificate")
+    add("--key-file", metavar="FILE", help="key of the certificate")
+    add(
+        "--keepalive",
+        type=int,
+        metavar="SECONDS",
+        help=f"offline is said after 1.5 times this ({DEFAULT_KEEPALIVE_S})",
+    )
+    add(
+        "--connect-timeout",
+        type=float,
+        metavar="SECONDS",
+        help=f"wait this long for the broker at start ({DEFAULT_CONNECT_TIMEOUT_S:g})",
+    )
+    add("--debug", action="store_true", default=None, help="show tracebacks")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the agent until SIGTERM or SIGINT; return the exit status."""
+    options = vars(_parser().parse_args(arguments))
+    file = options.pop("config")
+    try:
+        config = make_config(options, file)
+    except ConfigError as error:
+        print(f"device-agent: {error}", file=sys.stderr)  # noqa: T201
+        return _WRONG_USAGE
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    # numpy's thread pool is used for nothing but the profile's measurement.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(config.threads))
+    try:
+        from device_agent.session import Agent  # noqa: PLC0415 - `-h` answers at once
+
+        agent = Agent(config)
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, lambda *_: agent.stop())
+        agent.run()
+    except EdgePartitionError as error:
+        if config.debug:
+            raise
+        print(f"device-agent: {error}", file=sys.stderr)  # noqa: T201
+        return _FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The agent's folder on disk: files by their SHA-256, and what each deployment's state is.
+
+```
+state_dir/
+  lock                        held while an agent runs
+  artifacts/{sha256}          complete and checked
+  artifacts/{sha256}.part     on its way; its length says where to go on
+  deployments/{name}.json     what is live and what is prepared
+```
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from broker_config.errors import EdgePartitionError
+from broker_config.manifest import NAME_PATTERN
+from broker_config.messages import CommandError, ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+
+class StateDirError(EdgePartitionError):
+    """The state directory can't be used.
+
+    Attributes:
+        folder: The directory.
+    """
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder = folder
+        super().__init__(f"The state directory {folder} can't be used: {reason}.")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file the agent needs: a stage, or a reference tensor."""
+
+    sha256: str
+    size_bytes: int
+
+
+class ArtifactStore:
+    """Files under one folder, for one agent alone."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder where it is missing, and lock it.
+
+        Raises:
+            StateDirError: It can't be written, or another agent uses it.
+        """
+        self.folder = folder
+        self._artifacts = folder / "artifacts"
+        self._deployments = folder / "deployments"
+        try:
+            for path in (folder, self._artifacts, self._deployments):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateDirError(
+                folder, "another agent uses it; give each agent a --state-dir of its own"
+            ) from None
+        except OSError as error:
+            raise StateDirError(
+                folder, f"{error.strerror}; name another with --state-dir"
+            ) from None
+
+    # Artifacts
+
+    def path(self, artifact: Artifact) -> Path:
+        """Return where the complete artifact is, or will be."""
+        return self._artifacts / artifact.sha256
+
+    def have_bytes(self, artifact: Artifact) -> int:
+        """Return how much of the artifact is here; what is longer than it should be is deleted."""
+        for path in (self.path(artifact), self._part(artifact)):
+            if path.exists():
+                size_bytes = path.stat().st_size
+                complete = path == self.path(artifact)
+                if size_bytes == artifact.size_bytes or (
+                    not complete and size_bytes < artifact.size_bytes
+                ):
+                    return size_bytes
+                path.unlink()
+        return 0
+
+    def append(self, artifact: Artifact, offset: int, data: bytes) -> int:
+        """Add a chunk; return how much is here now. A chunk that came before is passed over.
+
+        Raises:
+            CommandError: The chunk doesn't belong there, the disk is full, or (``checksum``) the
+                complete file has another SHA-256 and was deleted.
+        """
+        have = self.have_bytes(artifact)
+        if offset + len(data) <= have and data:
+            return have
+        if offset != have:
+            raise CommandError(
+                ErrorCode.BAD_COMMAND,
+                f"A chunk of {artifact.sha256[:12]} starts at {offset:,}; expected {have:,}.",
+            )
+        if offset + len(data) > artifact.size_bytes:
+            raise CommandError(
+                ErrorCode.BAD_COMMAND,
+                f"A chunk of {artifact.sha256[:12]} ends at {offset + len(data):,}; "
+                f"the file has {artifact.size_bytes:,} bytes.",
+            )
+        part = self._part(artifact)
+        try:
+            with part.open("ab") as file:
+                file.write(data)
+                have += len(data)
+                if have == artifact.size_bytes:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise CommandError(
+                ErrorCode.NO_STORAGE,
+                f"{artifact.size_bytes:,} bytes can't be stored: {error.strerror}.",
+            ) from None
+        if have == artifact.size_bytes:
+            _check(artifact, part)
+            part.replace(self.path(artifact))
+            _fsync_folder(self._artifacts)
+        return have
+
+    def check(self, artifact: Artifact) -> None:
+        """Read a complete artifact again and compare its SHA-256.
+
+        Raises:
+            CommandError: It is not here, or it is damaged and was deleted.
+        """
+        path = self.path(artifact)
+        if self.have_bytes(artifact) != artifact.size_bytes or not path.exists():
+            raise CommandError(
+                ErrorCode.NOT_FOUND,
+                f"The file {artifact.sha256[:12]} is not complete: "
+                f"{self.have_bytes(artifact):,} of {artifact.size_bytes:,} bytes. Send the rest.",
+            )
+        _check(artifact, path)
+
+    def read(self, artifact: Artifact) -> bytes:
+        """Return a complete artifact's bytes."""
+        return self.path(artifact).read_bytes()
+
+    def keep_only(self, wanted: Collection[str]) -> None:
+        """Delete every artifact, complete or not, whose SHA-256 is not wanted."""
+        for path in self._artifacts.iterdir():
+            if path.name.removesuffix(".part") not in wanted:
+                path.unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        """Return what the disk can still take, in bytes."""
+        return shutil.disk_usage(self.folder).free
+
+    def _part(self, artifact: Artifact) -> Path:
+        return self._artifacts / f"{artifact.sha256}.part"
+
+    # State
+
+    def write_state(self, deployment: str, state: dict[str, Any]) -> None:
+        """Replace a deployment's state at once, so that a power cut leaves the old or the new."""
+        path = self._deployments / f"{deployment}.json"
+        temporary = path.with_suffix(".json.new")
+        with temporary.open("w") as file:
+            json.dump(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _fsync_folder(self._deployments)
+
+    def delete_state(self, deployment: str) -> None:
+        """Forget a deployment."""
+        (self._deployments / f"{deployment}.json").unlink(missing_ok=True)
+
+    def read_states(self) -> dict[str, Any]:
+        """Return each deployment's state, None for one that can't be read."""
+        states: dict[str, Any] = {}
+        for path in sorted(self._deployments.glob("*.json")):
+            if NAME_PATTERN.fullmatch(path.stem):
+                try:
+                    states[path.stem] = json.loads(path.read_bytes())
+                except (OSError, ValueError, RecursionError):
+                    states[path.stem] = None
+        return states
+
+
+def _check(artifact: Artifact, path: Path) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != artifact.sha256:
+        path.unlink(missing_ok=True)
+        raise CommandError(
+            ErrorCode.CHECKSUM,
+            f"The file {artifact.sha256[:12]} has the SHA-256 {found[:12]}; it was deleted. "
+            "Send it again.",
+        )
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,57 @@
+"""Compare a stage's output with what the host computed for the same input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from broker_config.messages import CommandError, ErrorCode
+from broker_config.tensors import decode_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from broker_config.manifest import TensorSpec
+
+#: Other processors add in another order; measured against the largest value of the tensor, since
+#: a value near zero may be the difference of two large ones.
+RELATIVE_TOLERANCE = 1e-3
+#: One step of a quantized value: a rounding that falls the other way.
+INTEGER_TOLERANCE = 1
+
+
+def compare_tensors(specs: Sequence[TensorSpec], found: bytes, expected: bytes, what: str) -> float:
+    """Return the largest absolute difference between two payloads; 0 for the same bits.
+
+    Raises:
+        CommandError: With ``wrong-result``: a tensor differs by more than the tolerance.
+    """
+    if found == expected:
+        return 0.0
+    ours, theirs = decode_tensors(specs, found), decode_tensors(specs, expected)
+    largest = 0.0
+    for spec in specs:
+        if spec.dtype == "bool" or spec.size_bytes == 0:
+            difference = float(np.any(ours[spec.name] != theirs[spec.name]))
+            tolerance = 0.0
+        else:
+            wide = np.complex128 if spec.dtype.startswith("complex") else np.float64
+            one, other = ours[spec.name].astype(wide), theirs[spec.name].astype(wide)
+            both_nan = np.isnan(one) & np.isnan(other)
+            gaps = np.where(both_nan | (one == other), 0.0, np.abs(one - other))
+            difference = float(np.max(gaps))
+            finite = np.abs(other[np.isfinite(other)])
+            magnitude = float(np.max(finite)) if finite.size else 0.0
+            tolerance = (
+                float(INTEGER_TOLERANCE) if "int" in spec.dtype else RELATIVE_TOLERANCE * magnitude
+            )
+        # Written so that NaN, where the host has a number, fails.
+        if not difference <= tolerance:
+            raise CommandError(
+                ErrorCode.WRONG_RESULT,
+                f"{what} gives another result on this board: {spec.name} differs by up to "
+                f"{difference:.6g}; expected {tolerance:.6g} at most.",
+            )
+        largest = max(largest, difference)
+    return largest

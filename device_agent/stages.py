@@ -1,0 +1,159 @@
+"""A stage on this board: its files, and the stage loaded and checked against its reference."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from broker_config.errors import EdgePartitionError
+from broker_config.interpreter import StageInterpreter
+from broker_config.messages import CommandError, ErrorCode
+from broker_config.tensors import payload_bytes
+from device_agent.artifact_store import Artifact
+from device_agent.compare_tensors import compare_tensors
+
+if TYPE_CHECKING:
+    from broker_config.manifest import Manifest, Stage
+    from device_agent.artifact_store import ArtifactStore
+
+_TIMED_RUNS = 5
+#: A slow stage is timed fewer times, so that the host's wait stays short.
+_TIMED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An input of a stage and the output that the host computed for it, as payloads."""
+
+    stage: int
+    input: Artifact
+    output: Artifact
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference as it stands in ``prepare``."""
+        return {
+            "stage": self.stage,
+            "input": {"sha256": self.input.sha256, "size_bytes": self.input.size_bytes},
+            "output": {"sha256": self.output.sha256, "size_bytes": self.output.size_bytes},
+        }
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What this board runs of one generation of a deployment."""
+
+    manifest: Manifest
+    stages: tuple[Stage, ...]
+    references: tuple[Reference, ...]
+
+    def artifacts(self) -> dict[str, Artifact]:
+        """Return the files this needs, each once, by SHA-256."""
+        files = [Artifact(stage.sha256, stage.size_bytes) for stage in self.stages]
+        files += [file for item in self.references for file in (item.input, item.output)]
+        return {file.sha256: file for file in files}
+
+
+@dataclass(frozen=True)
+class LoadedStage:
+    """A stage that is ready to run; ``is_last`` stages answer the client."""
+
+    deployment: str
+    generation: str
+    stage: Stage
+    is_last: bool
+    interpreter: StageInterpreter
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading and checking a stage took.
+
+    Attributes:
+        stage: The stage's index.
+        load_ms: Until the interpreter was ready.
+        invoke_ms: Median of a few inferences.
+        max_difference: Largest absolute difference from the reference output; 0: the same bits.
+        ram_bytes: The agent's resident memory afterwards.
+    """
+
+    stage: int
+    load_ms: float
+    invoke_ms: float
+    max_difference: float
+    ram_bytes: int
+
+
+def load_stage(
+    assignment: Assignment, stage: Stage, store: ArtifactStore, threads: int
+) -> tuple[LoadedStage, LoadReport]:
+    """Load a stage, run it on its reference input and compare.
+
+    Raises:
+        CommandError: A file is missing or damaged, the runtime doesn't take the model
+            (``cannot-load``), or the output is another (``wrong-result``).
+    """
+    file = Artifact(stage.sha256, stage.size_bytes)
+    reference = next(item for item in assignment.references if item.stage == stage.index)
+    for artifact in (file, reference.input, reference.output):
+        store.check(artifact)
+    try:
+        started = time.perf_counter()
+        interpreter = StageInterpreter(
+            store.path(file), stage.inputs, stage.outputs, num_threads=threads
+        )
+        load_ms = (time.perf_counter() - started) * 1000
+        payload = store.read(reference.input)
+        result = interpreter.invoke(payload)
+        invoke_ms = _time_ms(interpreter, payload)
+    except EdgePartitionError as error:
+        raise CommandError(ErrorCode.CANNOT_LOAD, str(error)) from None
+    difference = compare_tensors(
+        stage.outputs, result, store.read(reference.output), f"Stage {stage.index}"
+    )
+    manifest = assignment.manifest
+    loaded = LoadedStage(
+        manifest.deployment,
+        manifest.generation,
+        stage,
+        stage.index == len(manifest.stages) - 1,
+        interpreter,
+    )
+    return loaded, LoadReport(
+        stage.index,
+        round(load_ms, 3),
+        round(invoke_ms, 3),
+        difference,
+        psutil.Process().memory_info().rss,
+    )
+
+
+def _time_ms(interpreter: StageInterpreter, payload: bytes) -> float:
+    times: list[float] = []
+    deadline = time.perf_counter() + _TIMED_S
+    while not times or (len(times) < _TIMED_RUNS and time.perf_counter() < deadline):
+        started = time.perf_counter()
+        interpreter.invoke(payload)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+def check_reference_sizes(stage: Stage, reference: Reference) -> None:
+    """Raise if a reference's tensors aren't of the size that the manifest says.
+
+    Raises:
+        CommandError: With ``bad-command``.
+    """
+    for artifact, specs, what in (
+        (reference.input, stage.inputs, "input"),
+        (reference.output, stage.outputs, "output"),
+    ):
+        if artifact.size_bytes != payload_bytes(specs):
+            raise CommandError(
+                ErrorCode.BAD_COMMAND,
+                f"The reference {what} of stage {stage.index} has {artifact.size_bytes:,} bytes; "
+                f"the manifest says {payload_bytes(specs):,}.",
+            )

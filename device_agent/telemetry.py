@@ -1,0 +1,111 @@
+"""What the board is (``profile``) and how it fares (``stats``)."""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from device_agent.config import Config
+
+#: Side of the matrices whose product is timed: 16.8 million multiply-accumulates, which take a
+#: few milliseconds, and 768 kB, which fit the caches of small boards.
+_MATMUL_SIDE = 256
+_MATMUL_RUNS = 5
+
+
+def read_hardware(config: Config) -> dict[str, Any]:
+    """Return what is known of the board without importing anything slow."""
+    return {
+        "device": config.name,
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu_model": _read_cpu_model(),
+        "cores": psutil.cpu_count() or 1,
+        "total_memory_bytes": psutil.virtual_memory().total,
+        "python": platform.python_version(),
+        "threads": config.threads,
+        "ram_mib": config.ram_mib,
+    }
+
+
+def read_software() -> dict[str, Any]:
+    """Return the versions of agent and TFLite runtime.
+
+    Raises:
+        RuntimeUnavailableError: No runtime is installed.
+    """
+    from importlib import metadata  # noqa: PLC0415 - slow, and not needed to be online
+
+    from broker_config.interpreter import runtime_name  # noqa: PLC0415
+
+    return {"agent": metadata.version("edge-partition"), "runtime": runtime_name()}
+
+
+def read_free(free_storage_bytes: int) -> dict[str, Any]:
+    """Return the memory and storage that are free now, in bytes."""
+    return {
+        "free_memory_bytes": psutil.virtual_memory().available,
+        "free_storage_bytes": free_storage_bytes,
+    }
+
+
+def measure_matmul_gmac_s() -> float:
+    """Return the billions of float32 multiply-accumulates a second of a numpy matrix product.
+
+    The best of a few runs: what disturbs a run only ever makes it slower.
+    """
+    import numpy as np  # noqa: PLC0415 - slow, and not needed to be online
+
+    left = np.random.default_rng(0).random((_MATMUL_SIDE, _MATMUL_SIDE), np.float32)
+    best_s = float("inf")
+    for _ in range(_MATMUL_RUNS):
+        started = time.perf_counter()
+        np.matmul(left, left)
+        best_s = min(best_s, time.perf_counter() - started)
+    return round(_MATMUL_SIDE**3 / best_s / 1e9, 3)
+
+
+class LoadReader:
+    """Reads memory, CPU and temperature of this process and board."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._started = time.monotonic()
+        # The first call only sets the mark that the next one measures from.
+        self._process.cpu_percent(None)
+
+    def read(self) -> dict[str, Any]:
+        """Return the load since the last call; ``cpu_percent`` is of one core."""
+        return {
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "rss_bytes": self._process.memory_info().rss,
+            "cpu_percent": self._process.cpu_percent(None),
+            "temperature_c": _read_temperature_c(),
+        }
+
+
+def _read_temperature_c() -> float | None:
+    read = getattr(psutil, "sensors_temperatures", None)
+    try:
+        sensors = read() if read is not None else {}
+    except (OSError, ValueError):
+        return None
+    values = [entry.current for entries in sensors.values() for entry in entries]
+    return max(values, default=None)
+
+
+def _read_cpu_model() -> str:
+    fields: dict[str, str] = {}
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            for line in file:
+                key, _, value = line.partition(":")
+                fields[key.strip()] = value.strip()
+    except OSError:
+        return platform.processor() or "unknown"
+    # x86 has "model name", Raspberry Pi OS "Model" for the whole board.
+    return fields.get("Model") or fields.get("model name") or "unknown"

@@ -1,0 +1,212 @@
+"""The inference thread: take a stage's inputs, run it, pass the outputs on.
+
+A message is acknowledged only after its result was handed to the connection, which sends in
+order: an agent that dies in between gets the message again. One message costs one hop between
+threads and no copy of the payload but the runtime's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from broker_config.errors import EdgePartitionError, MessageTooLargeError
+from broker_config.messages import ERROR, GENERATION, TRACE, ErrorCode, StageTrace, append_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from broker_config.connection import Connection, Message
+    from broker_config.topics import Topics
+    from device_agent.deployments import Route
+    from device_agent.stages import LoadedStage
+    from device_agent.stats import Stats
+
+_LOG = logging.getLogger("device-agent")
+
+#: Twice the receive maximum: after a reconnect the broker sends again what is still queued here.
+QUEUE_LENGTH = 32
+
+
+class _RefusedError(EdgePartitionError):
+    """A request gets an error instead of a result."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+class Worker:
+    """Runs stages one after another in a thread of its own."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Topics,
+        device: str,
+        routes: Callable[[], Mapping[tuple[str, int], Route]],
+        stats: Stats,
+    ) -> None:
+        """Prepare; :meth:`start` begins to serve, what came before waits.
+
+        Args:
+            connection: Results leave by it.
+            topics: Where they go.
+            device: This board's name, for the trace.
+            routes: Returns what is loaded now.
+            stats: Counts.
+        """
+        self._connection = connection
+        self._topics = topics
+        self._device = device
+        self._routes = routes
+        self._stats = stats
+        self._queue: queue.SimpleQueue[tuple[str, int, Message] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+
+    def start(self) -> None:
+        """Begin with what waits."""
+        self._thread.start()
+
+    def queue_length(self) -> int:
+        """Return how many requests wait."""
+        return self._queue.qsize()
+
+    def submit(self, deployment: str, index: int, message: Message) -> None:
+        """Queue a request; called by the network thread alone."""
+        if self._queue.qsize() >= QUEUE_LENGTH:
+            self.refuse(
+                deployment,
+                index,
+                message,
+                ErrorCode.OVERLOADED,
+                f"Board {self._device} has {QUEUE_LENGTH} requests waiting; keep fewer in flight.",
+            )
+            self._connection.acknowledge(message)
+            return
+        self._queue.put((deployment, index, message))
+
+    def finish(self, timeout_s: float) -> None:
+        """Serve what is queued, then end the thread; give up after ``timeout_s``."""
+        self._queue.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def refuse(
+        self, deployment: str, index: int, message: Message, code: ErrorCode, reason: str
+    ) -> None:
+        """Answer a request with an error; the caller acknowledges it."""
+        self._stats.count_error(deployment, index, code)
+        if message.response_topic is None:
+            return
+        user = {ERROR: str(code)}
+        for key in (GENERATION, TRACE):
+            if key in message.user:
+                user[key] = message.user[key]
+        try:
+            self._connection.publish(
+                message.response_topic,
+                reason.encode(),
+                correlation_data=message.correlation_data,
+                user=user,
+            )
+        except (MessageTooLargeError, ValueError) as error:
+            _LOG.warning("an error can't be sent to %r: %s", message.response_topic, error)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            deployment, index, message = item
+            try:
+                self._serve(deployment, index, message)
+            except _RefusedError as error:
+                self.refuse(deployment, index, message, error.code, str(error))
+            except Exception as error:  # noqa: BLE001 - the thread must outlive any one request
+                _LOG.exception("stage %d of %s", index, deployment)
+                self.refuse(deployment, index, message, ErrorCode.STAGE_FAILED, repr(error))
+            self._connection.acknowledge(message)
+
+    def _serve(self, deployment: str, index: int, message: Message) -> None:
+        response_topic = message.response_topic
+        if not response_topic:
+            self._stats.count_unanswerable(deployment, index)
+            return
+        loaded = self._find(deployment, index, message)
+        if loaded is None:
+            return
+        remaining_s = None
+        started = time.monotonic()
+        if message.expiry_s is not None:
+            remaining_s = message.expiry_s - (started - message.arrived)
+            if remaining_s <= 0:
+                raise _RefusedError(
+                    ErrorCode.EXPIRED,
+                    f"The request expired on board {self._device} after waiting "
+                    f"{started - message.arrived:.1f} s for stage {index}.",
+                )
+        result = self._invoke(loaded, message)
+        ended = time.monotonic()
+        queue_ms, invoke_ms = (started - message.arrived) * 1000, (ended - started) * 1000
+        user = {
+            GENERATION: loaded.generation,
+            TRACE: append_trace(
+                message.user.get(TRACE), StageTrace(index, self._device, queue_ms, invoke_ms)
+            ),
+        }
+        try:
+            if loaded.is_last:
+                self._connection.publish(
+                    response_topic, result, correlation_data=message.correlation_data, user=user
+                )
+            else:
+                self._connection.publish(
+                    self._topics.stage(deployment, index + 1),
+                    result,
+                    response_topic=response_topic,
+                    correlation_data=message.correlation_data,
+                    expiry_s=None if remaining_s is None else math.ceil(remaining_s),
+                    user=user,
+                )
+        except MessageTooLargeError as error:
+            raise _RefusedError(ErrorCode.TOO_LARGE, str(error)) from None
+        except ValueError:  # paho: the response topic has wildcards
+            self._stats.count_unanswerable(deployment, index)
+            return
+        self._stats.count_request(deployment, index, queue_ms, invoke_ms)
+
+    def _find(self, deployment: str, index: int, message: Message) -> LoadedStage | None:
+        """Return the stage that a request is for; None: another board answers it."""
+        route = self._routes().get((deployment, index))
+        generation = message.user.get(GENERATION) or (route.live_generation if route else None)
+        if route is not None and generation is not None:
+            loaded = route.stages.get(generation)
+            if loaded is not None:
+                return loaded
+            if generation in route.elsewhere:
+                return None
+        raise _RefusedError(
+            ErrorCode.UNKNOWN_GENERATION,
+            f"Board {self._device} does not serve generation {generation or 'none'} of "
+            f"{deployment} stage {index}; "
+            f"live is {(route.live_generation if route else None) or 'none'}.",
+        )
+
+    def _invoke(self, loaded: LoadedStage, message: Message) -> bytes:
+        if len(message.payload) != loaded.interpreter.input_bytes:
+            raise _RefusedError(
+                ErrorCode.BAD_PAYLOAD,
+                f"Stage {loaded.stage.index} of {loaded.deployment} got {len(message.payload):,} "
+                f"bytes; expected {loaded.interpreter.input_bytes:,} for "
+                f"{', '.join(str(spec) for spec in loaded.stage.inputs)}.",
+            )
+        try:
+            return loaded.interpreter.invoke(message.payload)
+        except EdgePartitionError as error:
+            raise _RefusedError(
+                ErrorCode.STAGE_FAILED,
+                f"Stage {loaded.stage.index} of {loaded.deployment} on board {self._device}: "
+                f"{error}",
+            ) from None

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from broker_config import die_with_parent
 from broker_config.connection import BrokerAddress, Connection
 from broker_config.errors import EdgePartitionError
 from broker_config.start_broker import start_broker
@@ -81,7 +82,9 @@ class DeskFleet:
 
         for device in self._fleet.devices:
             log = folder / f"{device.name}.log"
-            words = [sys.executable, "-m", "device_agent", "--broker", self.url]
+            # Should this process be killed, its agents end with it.
+            words = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+            words += [sys.executable, "-m", "device_agent", "--broker", self.url]
             words += ["--name", device.name, "--state-dir", str(folder / device.name)]
             words += ["--ram-mib", str(int(device.ram_mib)), "--threads", "1"]
             with log.open("wb") as stream:

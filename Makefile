@@ -1,0 +1,38 @@
+# Each target sets up what it needs in .venv, from Python 3.11 or later, pip and make alone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint digits clean
+
+demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
+	$(BIN)/edge-partition demo
+
+test: $(VENV)/dev.stamp lint  ## everything CI runs
+	tests/install_mosquitto.sh
+	$(BIN)/pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+digits: $(VENV)/dev.stamp  ## train the model in examples/digits again
+	$(BIN)/python examples/digits/train.py
+
+clean:
+	rm -rf $(VENV) .venv-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/host.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[host]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/host.stamp

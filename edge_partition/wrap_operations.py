@@ -168,8 +168,8 @@ def wrap_operations(model: keras.Model) -> keras.Model:
     """
     if not is_graph(model):
         raise WrapError(
-            f"Model {model.name!r} is a subclassed model ({type(model).__name__}), without a graph; "
-            "expected a Functional or Sequential model. Build it with "
+            f"Model {model.name!r} is a subclassed model ({type(model).__name__}); expected "
+            "a Functional or Sequential model. Build it with "
             "keras.Model(inputs, outputs)."
         )
     return _wrap_model(model, {})

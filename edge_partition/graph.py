@@ -18,16 +18,13 @@ import numpy as np
 from broker_config.errors import EdgePartitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-#: TensorFlow makes a repeated scope unique with such an ending (``tf.Graph.unique_name``).
-_UNIQUE_ENDING = re.compile(r"_\d+$")
 #: Scopes that Keras layers open inside their own.
 _INNER_SCOPES = frozenset({"batchnorm", "moments"})
-#: The last component of a path that names what a fused operator chiefly computes.
-_COMPUTE_LEAVES = frozenset({"convolution", "depthwise", "MatMul", "Tensordot", "conv_transpose"})
+#: The last component of a path that names what a fused operator chiefly computes; the converter
+#: numbers repeats.
+_COMPUTE_LEAF = re.compile(r"(convolution|depthwise|MatMul|Tensordot|conv_transpose)[_\d]*")
 
 
 class UnknownLayerError(EdgePartitionError):
@@ -254,7 +251,7 @@ class Graph:
 
         Args:
             layer_name: A Keras layer's name, several components of a path joined with ``/`` (a
-                layer of a nested model), or a tensor's exact name.
+                layer of a nested model), an operator's ``layer``, or a tensor's exact name.
 
         Raises:
             UnknownLayerError: No operator belongs to such a layer.
@@ -264,10 +261,10 @@ class Graph:
         for op in self.operators:
             for index in op.outputs:
                 name = self.tensors[index].name
-                paths = list(layer_paths(name))
+                paths = layer_paths(name)
                 known.update(part for path in paths for part in path[:-1])
-                if name == layer_name or any(
-                    f"/{layer_name}/" in f"/{'/'.join(path)}/" for path in paths
+                if layer_name in {name, op.layer} or any(
+                    f"/{layer_name}/" in f"/{'/'.join(path[:-1])}/" for path in paths
                 ):
                     found = op.index
         if found >= 0:
@@ -317,18 +314,9 @@ class Graph:
         return before
 
 
-def layer_paths(tensor_name: str) -> Iterator[tuple[str, ...]]:
-    """Yield the scopes of each operation that was fused into a tensor, as Keras named them.
-
-    Tracing a Keras model in a used graph gives every scope an ending: ``model_1/conv_1/Conv2D``
-    for ``model/conv/Conv2D``. The first component shows whether it did.
-    """
-    for path in tensor_name.split(";"):
-        parts = path.split("/")
-        if len(parts) > 1 and _UNIQUE_ENDING.search(parts[0]):
-            yield (*(_UNIQUE_ENDING.sub("", part) for part in parts[:-1]), parts[-1])
-        else:
-            yield tuple(parts)
+def layer_paths(tensor_name: str) -> list[tuple[str, ...]]:
+    """Return the scopes of each operation that was fused into a tensor, and its own name last."""
+    return [tuple(path.split("/")) for path in tensor_name.split(";")]
 
 
 def layer_label(tensor_name: str) -> str:
@@ -336,7 +324,7 @@ def layer_label(tensor_name: str) -> str:
     paths = [path for path in layer_paths(tensor_name) if path[-1]]
     if not paths:
         return tensor_name
-    chief = next((path for path in paths if path[-1] in _COMPUTE_LEAVES), paths[0])
+    chief = next((path for path in paths if _COMPUTE_LEAF.fullmatch(path[-1])), paths[0])
     scopes = [part for part in chief[1:-1] if part not in _INNER_SCOPES]
     return "/".join(scopes) or chief[-1]
 

@@ -80,8 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"device-agent: {error}", file=sys.stderr)  # noqa: T201
         return _WRONG_USAGE
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    # numpy's thread pool is used for nothing but the profile's measurement.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(config.threads))
+    # numpy computes nothing here but the profile's measurement; its thread pool would take memory,
+    # and made that measurement swing twentyfold on a busy board.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from device_agent.session import Agent  # noqa: PLC0415 - `-h` answers at once
 

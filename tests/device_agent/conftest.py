@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# pytest's importlib mode leaves a test folder's own modules out of the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from agent_host import AgentProcess, Host, start_agent
+
+from broker_config.mosquitto import MosquittoBroker, find_mosquitto
+from broker_config.topics import ONLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[MosquittoBroker]:
+    """Shared: each test has boards and deployments of its own names."""
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    with MosquittoBroker(port=0) as broker:
+        yield broker
+
+
+@pytest.fixture
+def host(broker: MosquittoBroker) -> Iterator[Host]:
+    host = Host(broker.url)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"pi-{uuid.uuid4().hex[:6]}"
+
+
+@pytest.fixture
+def start(
+    broker: MosquittoBroker, host: Host, tmp_path: Path
+) -> Iterator[Callable[..., AgentProcess]]:
+    """Start agents that are online on return and gone after the test."""
+    agents: list[AgentProcess] = []
+
+    def start_one(name: str, *options: str) -> AgentProcess:
+        host.availability.pop(name, None)
+        agent = start_agent(broker.url, name, tmp_path / name, *options)
+        agents.append(agent)
+        host.wait_for_availability(name, ONLINE)
+        return agent
+
+    yield start_one
+    for agent in agents:
+        agent.stop()

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from agent_host import Host, start_agent, wait_for
+from dense_models import make_pipeline, sha256
+
+from broker_config.messages import CommandError
+from broker_config.mosquitto import MosquittoBroker
+from broker_config.topics import ONLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent_host import AgentProcess
+    from dense_models import Pipeline
+
+    Start = Callable[..., AgentProcess]
+
+
+def _assert_serves(host: Host, pipeline: Pipeline, **options: object) -> None:
+    for seed in (1, 2):
+        before, *_, after = pipeline.tensors(seed)
+        message = host.ask(pipeline.manifest.deployment, before.tobytes(), **options)
+        assert "error" not in message.user, bytes(message.payload)
+        found = np.frombuffer(message.payload, np.float32).reshape(after.shape)
+        np.testing.assert_allclose(found, after, rtol=1e-4, atol=1e-5)
+
+
+def _assert_refused(code: str, says: str, what: Callable[[], object]) -> None:
+    with pytest.raises(CommandError) as refused:
+        what()
+    assert refused.value.code == code
+    assert says in refused.value.reason
+
+
+# Taking a deployment
+
+
+def test_a_damaged_file_is_refused_and_deleted(
+    host: Host, name: str, start: Start, tmp_path: Path
+) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    wanted = host.prepare(name, pipeline)
+    data = pipeline.files[0]
+    assert sha256(data) in wanted
+    bad = bytes([data[0] ^ 1]) + data[1:]
+    _assert_refused("checksum", "Send it again", lambda: host.store(name, data, 0, bad))
+    assert not list((tmp_path / name / "artifacts").glob(f"{sha256(data)}*"))
+    host.load(name, pipeline)
+    assert host.states(name) == {"g1": "prepared"}
+
+
+def test_a_transfer_goes_on_where_it_stopped_even_after_a_restart(
+    host: Host, name: str, start: Start
+) -> None:
+    agent = start(name)
+    pipeline = make_pipeline(name, [[name]])
+    data = pipeline.files[0]
+    host.prepare(name, pipeline)
+    assert host.store(name, data, 0, data[:100]) == 100
+    assert agent.stop() == 0
+    start(name)
+    _assert_refused("bad-command", "announced", lambda: host.store(name, data, 100, data[100:]))
+    host.prepare(name, pipeline)
+    assert host.store(name, data, 0, data[:100]) == 100, "a repeated chunk does no harm"
+    _assert_refused("bad-command", "expected 100", lambda: host.store(name, data, 50, data[50:]))
+    assert host.store(name, data, 100, data[100:]) == len(data)
+
+
+@pytest.mark.parametrize("repeat", [b"more"])
+def test_a_file_never_grows_beyond_what_was_announced(
+    host: Host, name: str, start: Start, repeat: bytes
+) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.prepare(name, pipeline)
+    data = pipeline.files[0]
+    _assert_refused("bad-command", "the file has", lambda: host.store(name, data, 0, data + repeat))
+
+
+def test_what_was_not_announced_is_not_stored(host: Host, name: str, start: Start) -> None:
+    start(name)
+    host.prepare(name, make_pipeline(name, [[name]]))
+    _assert_refused("bad-command", "announced", lambda: host.store(name, b"other", 0, b"other"))
+
+
+def test_too_little_memory_is_refused_with_numbers(host: Host, name: str, start: Start) -> None:
+    start(name, "--ram-mib", "128")
+    large = make_pipeline(name, [[name]], ram_bytes=512 * 1024 * 1024)
+    _assert_refused("no-memory", "MiB", lambda: host.prepare(name, large))
+    host.deploy(make_pipeline(name, [[name]], ram_bytes=60 * 1024 * 1024))
+
+
+def test_too_little_storage_is_refused_with_numbers(host: Host, name: str, start: Start) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    stage = replace(pipeline.manifest.stages[0], size_bytes=2**60)
+    manifest = replace(pipeline.manifest, stages=(stage,))
+    # On a board with too little memory for it as well, that would be said first.
+    with pytest.raises(CommandError) as refused:
+        host.prepare(name, replace(pipeline, manifest=manifest))
+    assert refused.value.code in {"no-storage", "no-memory"}
+    assert "MiB" in refused.value.reason
+
+
+def test_a_stage_that_answers_otherwise_than_its_reference_is_refused(
+    host: Host, name: str, start: Start
+) -> None:
+    start(name)
+    good = make_pipeline(name, [[name]])
+    host.deploy(good)
+    other = make_pipeline(name, [[name]], generation="g2", seed=5)
+    # The manifest and file of one model, the reference of another.
+    wrong = replace(other, weights=good.weights)
+    _assert_refused("wrong-result", "differs by up to", lambda: host.load(name, wrong))
+    assert host.states(name) == {"g1": "live"}
+    _assert_serves(host, good)
+
+
+def test_what_is_no_model_is_refused(host: Host, name: str, start: Start) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    junk = b"TFL3" + hashlib.sha256(b"x").digest() * 8
+    stage = replace(pipeline.manifest.stages[0], sha256=sha256(junk), size_bytes=len(junk))
+    manifest = replace(pipeline.manifest, stages=(stage,))
+    broken = replace(pipeline, manifest=manifest, files=(junk,))
+    _assert_refused("cannot-load", "does not take", lambda: host.load(name, broken))
+    assert host.states(name) == {}
+
+
+def test_commands_that_make_no_sense_are_refused(
+    host: Host, name: str, start: Start, tmp_path: Path
+) -> None:
+    start(name)
+    keep = tmp_path / "keep.json"
+    keep.write_text("{}")
+    _assert_refused("bad-command", "unknown", lambda: host.command(name, "dance"))
+    _assert_refused("bad-command", "manifest", lambda: host.command(name, "prepare"))
+    _assert_refused(
+        "bad-command", "expected a name", lambda: host.command(name, "remove", deployment="../keep")
+    )
+    _assert_refused(
+        "not-found", "holds nothing", lambda: host.command(name, "remove", deployment="other")
+    )
+    elsewhere = make_pipeline(name, [["another-board"]])
+    _assert_refused("bad-command", "no stage", lambda: host.prepare(name, elsewhere))
+    host.connection.publish(host.topics.command(name), b"\xff{", response_topic=host.result_topic)
+    assert b"not JSON" in host.receive().payload
+    assert keep.exists()
+
+
+# From one generation to the next
+
+
+def test_requests_before_the_manifest_are_answered_as_unknown(
+    host: Host, name: str, start: Start
+) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.load(name, pipeline)
+    message = host.ask(name, pipeline.tensors(1)[0].tobytes())
+    assert message.user["error"] == "unknown-generation"
+    host.publish_manifest(pipeline)
+    # No wait: the manifest comes before the request on the same connection.
+    _assert_serves(host, pipeline)
+
+
+def test_the_old_generation_drains_while_the_new_one_serves(
+    host: Host, name: str, start: Start, tmp_path: Path
+) -> None:
+    start(name)
+    old = make_pipeline(name, [[name]])
+    new = make_pipeline(name, [[name]], generation="g2", seed=2)
+    host.deploy(old)
+    host.load(name, new)
+    assert host.states(name) == {"g1": "live", "g2": "prepared"}
+    _assert_serves(host, old)
+    host.publish_manifest(new)
+    _assert_serves(host, new)
+    _assert_serves(host, old, user={"generation": "g1"})
+    assert host.states(name) == {"g1": "draining", "g2": "live"}
+    host.publish_manifest(old)
+    _assert_serves(host, old)
+    assert host.states(name) == {"g1": "live", "g2": "draining"}
+    wait_for(lambda: host.states(name) == {"g1": "live"})
+    kept = {path.name for path in (tmp_path / name / "artifacts").iterdir()}
+    assert sha256(old.files[0]) in kept
+    assert sha256(new.files[0]) not in kept
+    _assert_serves(host, old)
+    message = host.ask(name, old.tensors(1)[0].tobytes(), user={"generation": "g2"})
+    assert message.user["error"] == "unknown-generation"
+
+
+def test_a_stage_that_moves_is_answered_once_by_the_board_that_has_it(
+    host: Host, name: str, start: Start
+) -> None:
+    first, second = f"{name}-a", f"{name}-b"
+    start(first)
+    start(second)
+    old = make_pipeline(name, [[first]])
+    new = make_pipeline(name, [[second]], generation="g2", seed=2)
+    host.deploy(old)
+    host.load(second, new)
+    _assert_serves(host, old)
+    host.publish_manifest(new)
+    _assert_serves(host, new)
+    _assert_serves(host, old, user={"generation": "g1"})
+    _assert_serves(host, new, user={"generation": "g2"})
+    time.sleep(0.5)
+    assert host.results.empty(), "a second board answered as well"
+
+
+def test_an_aborted_generation_leaves_nothing(
+    host: Host, name: str, start: Start, tmp_path: Path
+) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.load(name, pipeline)
+    host.command(name, "abort", deployment=name, generation="g1")
+    assert host.states(name) == {}
+    assert not list((tmp_path / name / "artifacts").iterdir())
+    assert not list((tmp_path / name / "deployments").iterdir())
+
+
+def test_an_undeployed_deployment_leaves_nothing(
+    host: Host, name: str, start: Start, tmp_path: Path
+) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.deploy(pipeline)
+    host.connection.publish_and_wait(host.topics.manifest(name), b"", retain=True)
+    wait_for(lambda: not list((tmp_path / name / "artifacts").iterdir()))
+    assert host.states(name) == {}
+    assert not list((tmp_path / name / "deployments").iterdir())
+
+
+# Restarts
+
+
+def test_a_restarted_agent_serves_from_disk_with_no_host_present(
+    host: Host, name: str, start: Start
+) -> None:
+    agent = start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.deploy(pipeline)
+    agent.kill()
+    start(name)
+    _assert_serves(host, pipeline)
+
+
+def test_a_damaged_file_is_not_served_after_a_restart(
+    host: Host, name: str, start: Start, tmp_path: Path
+) -> None:
+    agent = start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.deploy(pipeline)
+    agent.stop()
+    file = tmp_path / name / "artifacts" / pipeline.manifest.stages[0].sha256
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    again = start(name)
+    wait_for(lambda: host.states(name) == {} and "not served" in again.text())
+    assert not file.exists()
+
+
+def test_a_deployment_outlives_a_broker_that_forgets(name: str, tmp_path: Path) -> None:
+    with MosquittoBroker(port=0) as broker:
+        agent = start_agent(broker.url, name, tmp_path / name)
+        try:
+            host = Host(broker.url)
+            host.wait_for_availability(name, ONLINE)
+            pipeline = make_pipeline(name, [[name]])
+            host.deploy(pipeline)
+            host.close()
+            broker.restart()
+            host = Host(broker.url)
+            host.wait_for_availability(name, ONLINE)
+            wait_for(lambda: host.retained(host.topics.manifest(name)))
+            _assert_serves(host, pipeline)
+            host.close()
+        finally:
+            assert agent.stop() == 0

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from agent_host import wait_for
+from dense_models import make_pipeline
+
+from broker_config.messages import decode_trace
+from broker_config.topics import OFFLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent_host import AgentProcess, Host
+
+    Start = Callable[..., AgentProcess]
+
+
+def test_two_boards_give_what_the_whole_model_gives(host: Host, name: str, start: Start) -> None:
+    for board in (f"{name}-a", f"{name}-b"):
+        start(board)
+    pipeline = make_pipeline(name, [[f"{name}-a"], [f"{name}-b"]])
+    host.deploy(pipeline)
+    answers = []
+    for seed in (1, 2):
+        tensors = pipeline.tensors(seed)
+        message = host.ask(name, tensors[0].tobytes(), expiry_s=30)
+        assert "error" not in message.user
+        answers.append(np.frombuffer(message.payload, np.float32).reshape(tensors[-1].shape))
+        np.testing.assert_allclose(answers[-1], tensors[-1], rtol=1e-4, atol=1e-5)
+        assert message.user["generation"] == "g1"
+        trace = decode_trace(message.user["trace"])
+        assert [(step.stage, step.device) for step in trace] == [(0, f"{name}-a"), (1, f"{name}-b")]
+        assert all(step.invoke_ms > 0 for step in trace)
+    assert not np.allclose(*answers)
+
+
+def test_loading_reports_time_memory_and_no_difference(host: Host, name: str, start: Start) -> None:
+    start(name)
+    (report,) = host.load(name, make_pipeline(name, [[name]]))
+    assert report["stage"] == 0
+    assert report["load_ms"] > 0
+    assert report["invoke_ms"] > 0
+    assert 0 <= report["max_difference"] < 1e-3
+    assert report["ram_bytes"] > 10e6
+
+
+def test_bad_requests_are_answered_with_their_error(host: Host, name: str, start: Start) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.deploy(pipeline)
+    payload = pipeline.tensors(1)[0].tobytes()
+    short = host.ask(name, payload[:-1])
+    assert short.user["error"] == "bad-payload"
+    assert b"31 bytes; expected 32" in short.payload
+    other = host.ask(name, payload, user={"generation": "g0"})
+    assert other.user["error"] == "unknown-generation"
+    assert "error" not in host.ask(name, payload, user={"generation": "g1"}).user
+
+
+def test_a_request_nobody_can_answer_is_counted(host: Host, name: str, start: Start) -> None:
+    agent = start(name)
+    pipeline = make_pipeline(name, [[name]])
+    host.deploy(pipeline)
+    payload = pipeline.tensors(1)[0].tobytes()
+    host.send(name, payload, response_topic=None)
+    assert "error" not in host.ask(name, payload).user
+    mine = wait_for(lambda: [s for s in host.stats if s["device"] == name and s["stages"]][-1:])[0]
+    assert mine["stages"][0]["unanswerable"] == 1
+    assert mine["stages"][0]["requests"] == 1
+    assert mine["stages"][0]["invoke_ms"]["max"] > 0
+    assert mine["rss_bytes"] > 10e6
+    assert "without a usable response topic" in agent.text()
+
+
+@pytest.fixture
+def slow(host: Host, name: str, start: Start) -> tuple[str, bytes, AgentProcess]:
+    """A board whose stage takes some tenths of a second."""
+    agent = start(name)
+    pipeline = make_pipeline(name, [[name]], sizes=(256, 256), rows=1024, repeats=40)
+    host.deploy(pipeline)
+    return name, pipeline.tensors(1)[0].tobytes(), agent
+
+
+def test_a_request_that_expired_while_queued_is_answered_so(
+    host: Host, slow: tuple[str, bytes, AgentProcess]
+) -> None:
+    name, payload, _ = slow
+    earlier = [host.send(name, payload) for _ in range(12)]
+    late = host.send(name, payload, expiry_s=1)
+    answers = {}
+    for _ in range(13):
+        message = host.receive()
+        answers[message.correlation_data] = message.user.get("error")
+    assert answers == {**dict.fromkeys(earlier), late: "expired"}
+
+
+def test_a_stopping_agent_finishes_what_it_holds(
+    host: Host, slow: tuple[str, bytes, AgentProcess]
+) -> None:
+    name, payload, agent = slow
+    sent = {host.send(name, payload) for _ in range(4)}
+    first = host.receive()
+    assert agent.stop() == 0
+    host.wait_for_availability(name, OFFLINE)
+    answered = {first.correlation_data} | {host.receive().correlation_data for _ in range(3)}
+    assert answered == sent
+
+
+def test_what_a_killed_agent_held_is_answered_by_its_next_start(
+    host: Host, slow: tuple[str, bytes, AgentProcess], start: Start
+) -> None:
+    name, payload, agent = slow
+    sent = {host.send(name, payload) for _ in range(6)}
+    answered = {host.receive().correlation_data}
+    agent.kill()
+    start(name)
+    deadline = time.monotonic() + 20
+    while answered < sent and time.monotonic() < deadline:
+        answered.add(host.receive().correlation_data)
+    assert answered == sent
+
+
+def test_stages_of_one_board_run_one_after_another(host: Host, name: str, start: Start) -> None:
+    start(name)
+    pipeline = make_pipeline(name, [[name], [name]])
+    host.deploy(pipeline)
+    tensors = pipeline.tensors(3)
+    message = host.ask(name, tensors[0].tobytes())
+    np.testing.assert_allclose(
+        np.frombuffer(message.payload, np.float32), tensors[-1].ravel(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_replicas_share_the_requests(host: Host, name: str, start: Start) -> None:
+    boards = [f"{name}-a", f"{name}-b"]
+    for board in boards:
+        start(board)
+    pipeline = make_pipeline(name, [boards])
+    host.deploy(pipeline)
+    payload = pipeline.tensors(1)[0].tobytes()
+    seen = {decode_trace(host.ask(name, payload).user["trace"])[0].device for _ in range(20)}
+    assert seen == set(boards)

@@ -4,6 +4,8 @@ paho-mqtt behind a small surface, so that a faster transport can take its place.
 why (measured figures: DESIGN, "How activations travel"):
 
 - TCP_NODELAY: a QoS 1 round trip of 50 kB took 44 ms without it on one side, 0.9 ms with it.
+- TCP_QUICKACK after each PUBACK, for brokers that can't set TCP_NODELAY (the embedded one): a
+  QoS 1 round trip of 50 kB took 44 ms without it, 1.1 ms with it.
 - A session expiry interval beside ``clean_start=False``: MQTT 5 keeps no session without it.
 - The broker's Maximum Packet Size is checked before each publish: paho doesn't, and a QoS 1
   message over it sends paho into an endless loop of reconnecting and resending.
@@ -285,6 +287,7 @@ class Connection:
         client.on_connect = self._handle_connect
         client.on_disconnect = self._handle_disconnect
         client.on_subscribe = self._handle_subscribe
+        client.on_publish = _acknowledge_quickly
         if on_unexpected is not None:
             client.on_message = lambda _client, _userdata, message: on_unexpected(
                 self._message(message)
@@ -639,3 +642,10 @@ def _plain_filter(topic_filter: str) -> str:
 def _set_no_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _acknowledge_quickly(client: paho.Client, *_: object) -> None:
+    # Linux takes the option back after a while, so it is set again with every PUBACK.
+    sock = client.socket()
+    if isinstance(sock, socket.socket) and hasattr(socket, "TCP_QUICKACK"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

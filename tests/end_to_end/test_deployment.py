@@ -1,0 +1,114 @@
+"""Two phases: all boards or none, and a live deployment goes on unharmed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from desk import BOARDS, make_bundle
+
+from broker_config.tensors import encode_tensors
+from edge_partition.deployment import Deployer, DeploymentRefusedError, UnknownBoardError
+from edge_partition.load_model import load_model
+from edge_partition.pipeline import Pipeline, UnknownDeploymentError
+
+if TYPE_CHECKING:
+    from desk import Desk
+
+    from edge_partition.bundle import Bundle
+
+Images = list[dict[str, np.ndarray]]
+
+
+def serves(desk: Desk, bundle: Bundle, image: dict[str, np.ndarray], expected: bytes) -> bool:
+    with Pipeline(bundle.manifest.deployment, desk.url) as pipeline:
+        (result,) = pipeline.stream([image])
+        assert pipeline.manifest.generation == bundle.manifest.generation
+    return encode_tensors(bundle.manifest.outputs, result.outputs) == expected
+
+
+def test_every_board_reports_the_same_bits_for_its_reference(
+    three_boards: Desk, digits_bundle: Bundle
+) -> None:
+    with Deployer(three_boards.url) as deployer:
+        loaded = deployer.deploy(digits_bundle)
+        status = deployer.status()
+    assert [(stage.device, stage.max_difference) for stage in loaded] == [
+        (name, 0) for name in BOARDS
+    ]
+    assert [board.device for board in status.boards if board.online] == list(BOARDS)
+    assert [
+        [(item["deployment"], item["state"]) for item in board.deployments]
+        for board in status.boards
+    ] == [[("digits", "live")]] * 3
+
+
+def test_one_refusal_changes_nothing_and_what_was_live_goes_on(
+    desk: Desk, digits_bundle: Bundle, images: Images, whole_outputs: list[bytes]
+) -> None:
+    # The third board has no memory for a second generation beside the first.
+    for name in BOARDS[:2]:
+        desk.start_agent(name)
+    desk.start_agent("board-2", "--ram-mib", "64")
+    whole = load_model(str(digits_bundle.whole_file))
+    small = make_bundle(whole, desk.folder / "small", stages=2)
+    with Deployer(desk.url) as deployer:
+        deployer.deploy(small)
+        with pytest.raises(DeploymentRefusedError, match=r"board-2 .* MiB") as caught:
+            deployer.deploy(digits_bundle)
+        status = deployer.status()
+    assert caught.value.device == "board-2"
+    assert caught.value.code == "no-memory"
+    assert [manifest.generation for manifest in status.manifests] == [small.manifest.generation]
+    held = [item for board in status.boards for item in board.deployments]
+    assert {item["generation"] for item in held} == {small.manifest.generation}
+    assert serves(desk, small, images[0], whole_outputs[0])
+
+
+def test_a_board_that_is_not_there_is_named_before_anything_is_sent(
+    desk: Desk, digits_bundle: Bundle
+) -> None:
+    desk.start_agent("board-0")
+    with (
+        Deployer(desk.url) as deployer,
+        pytest.raises(UnknownBoardError, match="Not online: board-1, board-2; online are: board-0"),
+    ):
+        deployer.deploy(digits_bundle)
+    assert "prepar" not in desk.log("board-0").read_text()
+
+
+def test_deploying_the_same_bundle_again_is_no_harm(
+    three_boards: Desk, digits_bundle: Bundle, images: Images, whole_outputs: list[bytes]
+) -> None:
+    with Deployer(three_boards.url) as deployer:
+        deployer.deploy(digits_bundle)
+        deployer.deploy(digits_bundle)
+    assert serves(three_boards, digits_bundle, images[0], whole_outputs[0])
+
+
+def test_undeploy_leaves_nothing_at_the_broker_or_on_the_boards(
+    three_boards: Desk, digits_bundle: Bundle
+) -> None:
+    with Deployer(three_boards.url) as deployer:
+        deployer.deploy(digits_bundle)
+        deployer.undeploy("digits")
+        status = deployer.status()
+        assert status.manifests == ()
+        assert [board.deployments for board in status.boards] == [(), (), ()]
+        with pytest.raises(UnknownDeploymentError, match="nothing is deployed"):
+            deployer.undeploy("digits")
+    assert not list(three_boards.folder.glob("board-*/**/*.tflite"))
+
+
+def test_undeploy_waits_for_a_board_that_is_away_unless_forced(
+    three_boards: Desk, digits_bundle: Bundle
+) -> None:
+    with Deployer(three_boards.url) as deployer:
+        deployer.deploy(digits_bundle)
+        assert three_boards.stop_agent("board-2") == 0
+        with pytest.raises(UnknownBoardError, match="board-2"):
+            deployer.undeploy("digits")
+        assert deployer.status().manifests != ()
+        deployer.undeploy("digits", force=True)
+        assert deployer.status().manifests == ()

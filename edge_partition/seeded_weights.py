@@ -145,7 +145,7 @@ class _Seeder:
             case layers.BatchNormalization():
                 variance = first.variance
                 self._set(
-                    operation.moving_mean, first.mean + first.shift, 0.1 * math.sqrt(variance)
+                    operation.moving_mean, first.mean + first.shift, 0.03 * math.sqrt(variance)
                 )
                 self._set(operation.moving_variance, variance, 0.2 * variance)
                 self._seed_affine(operation)
@@ -168,7 +168,8 @@ class _Seeder:
                 self._seed_plain(operation.weights)
                 return _activate(getattr(function, "__name__", "relu"), first)
             case layers.GlobalAveragePooling2D() | layers.GlobalAveragePooling1D():
-                return _average(first, math.prod(operation.input.shape[1:-1]))
+                sizes = operation._inbound_nodes[-1].input_tensors[0].shape[1:-1]
+                return _average(first, math.prod(size or 1 for size in sizes))
             case layers.AveragePooling2D():
                 return _average(first, math.prod(operation.pool_size))
             case layers.Concatenate():
@@ -202,16 +203,16 @@ class _Seeder:
 
     def _finish_kernel_layer(self, layer: Any, x: _Moments) -> _Moments:
         if layer.use_bias:
-            self._set(layer.bias, -x.shift, 0.1)
+            self._set(layer.bias, -x.shift, 0.03)
             x = replace(x, shift=0.0)
         return _activate(getattr(layer.activation, "__name__", "linear"), x)
 
     def _seed_affine(self, layer: keras.layers.Layer) -> None:
         if layer.gamma is not None:
             # Under 1: estimates leave out how channels spread, and would fall short block by block.
-            self._set(layer.gamma, 0.9, 0.1)
+            self._set(layer.gamma, 0.95, 0.1)
         if layer.beta is not None:
-            self._set(layer.beta, 0.0, 0.1)
+            self._set(layer.beta, 0.0, 0.03)
 
     def _seed_kernel(
         self, kernel: keras.Variable, scale: float, *, centre: bool = False

@@ -135,12 +135,18 @@ _FIELDS = ("name", "board", *_BOUNDS)
 def equal_fleet(count: int) -> Fleet:
     """Return ``count`` boards ``board-0``, ``board-1``, ... of equal speed and without limits.
 
+    Their links are too fast to be what a plan turns on, so that the parts come out alike in work.
+
     Raises:
         ValueError: ``count`` is less than 1.
     """
     if count < 1:
         raise ValueError(f"A fleet has at least one board, not {count}.")
-    return Fleet(tuple(Device(name=f"board-{index}") for index in range(count)))
+    return Fleet(
+        tuple(
+            Device(name=f"board-{index}", link_mbit_s=10_000, link_ms=0.1) for index in range(count)
+        )
+    )
 
 
 def load_fleet(path: Path) -> Fleet:

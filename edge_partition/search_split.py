@@ -53,12 +53,12 @@ class Arc:
     stop: int
 
 
-Path: TypeAlias = tuple[Arc, ...]
+Route: TypeAlias = tuple[Arc, ...]
 
 
 def find_path(
     allowed: NDArray[np.bool_], capacity: IntArray, *, stages: int | None = None
-) -> Path | None:
+) -> Route | None:
     """Return any path from the first node to the last, or ``None`` when there is none.
 
     Args:
@@ -77,8 +77,8 @@ def find_path(
 
 
 def find_cheapest_path(
-    cost: IntArray, capacity: IntArray, *, stages: int | None = None, known: Path | None = None
-) -> Path | None:
+    cost: IntArray, capacity: IntArray, *, stages: int | None = None, known: Route | None = None
+) -> Route | None:
     """Return a path from the first node to the last with the least sum of costs.
 
     Args:
@@ -113,7 +113,7 @@ def find_cheapest_path(
 
 def find_least_bottleneck(
     bottleneck: IntArray, capacity: IntArray, *, stages: int | None = None
-) -> Path | None:
+) -> Route | None:
     """Return a path whose largest cost is the least possible, or ``None`` when there is no path.
 
     Args:
@@ -136,7 +136,7 @@ def find_least_bottleneck(
     return best
 
 
-def _worst(bottleneck: IntArray, path: Path) -> int:
+def _worst(bottleneck: IntArray, path: Route) -> int:
     return max(int(bottleneck[arc.kind, arc.start, arc.stop]) for arc in path)
 
 
@@ -148,13 +148,14 @@ def _keep_useful_arcs(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     good. Whatever boards reach the end from ``a`` then do so from ``b``.
     """
     nodes = allowed.shape[1]
-    packed = np.packbits(allowed, axis=2)
-    beyond = np.packbits(np.triu(np.ones((nodes, nodes), bool), 1), axis=1)
+    packed: NDArray[np.uint8] = np.packbits(allowed, axis=2)
+    beyond: NDArray[np.uint8] = np.packbits(np.triu(np.ones((nodes, nodes), bool), 1), axis=1)
     lacks = np.zeros((nodes, nodes), bool)
     for later in range(1, nodes):
-        missing = packed[:, :later] & (beyond[later] & ~packed[:, later])[:, None]
-        lacks[:later, later] = missing.any(axis=(0, 2))
-    reachable = allowed.any(axis=0)
+        lacking: NDArray[np.uint8] = np.bitwise_and(beyond[later], np.bitwise_not(packed[:, later]))
+        missing = packed[:, :later] & lacking.reshape(len(lacking), 1, -1)
+        lacks[:later, later] = np.any(missing, axis=(0, 2))
+    reachable: NDArray[np.bool_] = np.any(allowed, axis=0)
     good = np.eye(nodes, dtype=bool)
     for earlier in range(nodes - 2, -1, -1):
         # Columns are later nodes; a stop counts only where it lies before them.
@@ -194,13 +195,13 @@ class _Problem:
     def without_costs(self) -> _Problem:
         return replace(self, cost=np.where(self.cost < FORBIDDEN, 0, FORBIDDEN))
 
-    def cost_of(self, path: Path) -> int:
+    def cost_of(self, path: Route) -> int:
         return sum(int(self.cost[arc.kind, arc.start, arc.stop]) for arc in path)
 
-    def use_of(self, path: Path) -> IntArray:
+    def use_of(self, path: Route) -> IntArray:
         return np.bincount([arc.kind for arc in path], minlength=len(self.capacity))
 
-    def is_within_capacity(self, path: Path) -> bool:
+    def is_within_capacity(self, path: Route) -> bool:
         return bool((self.use_of(path) <= self.capacity).all())
 
 
@@ -219,7 +220,7 @@ class _Price:
     counts_cost: bool = True
 
 
-def _scarcity_prices(problem: _Problem) -> _Price | Path | None:
+def _scarcity_prices(problem: _Problem) -> _Price | Route | None:
     """Look for a path within capacity, costs aside; else for the prices that best rule paths out.
 
     If even the path of the least price costs more than all boards together, there is no path.
@@ -246,7 +247,7 @@ def _scarcity_prices(problem: _Problem) -> _Price | Path | None:
     return _Price(best, -FORBIDDEN, counts_cost=False)
 
 
-def _marginal_prices(problem: _Problem) -> Iterator[tuple[_Price, Path]]:
+def _marginal_prices(problem: _Problem) -> Iterator[tuple[_Price, Route]]:
     """Yield prices, and the path each makes cheapest, by subgradient steps that raise the bound."""
     price = np.zeros(len(problem.capacity), np.int64)
     step = 0.0
@@ -276,7 +277,7 @@ class _Relaxation:
     kind_of: IntArray
     to_go: IntArray
 
-    def path(self) -> Path:
+    def path(self) -> Route:
         """Return the cheapest path from the first node."""
         arcs = []
         node, last = 0, len(self.cheapest) - 1
@@ -332,7 +333,7 @@ class _Layer:
 
 def _enumerate(
     problem: _Problem, prices: list[_Price], limit: int, beam: int | None = None
-) -> Path | None:
+) -> Route | None:
     """Go through all labels that no price rules out; see step 3 of the module's text.
 
     Args:
@@ -349,16 +350,12 @@ def _enumerate(
     for price in prices:
         priced = problem if price.counts_cost else problem.without_costs()
         bounds.append((price, priced.cost, _relax(priced, price.price).to_go))
-    # Arcs by kind, as rows of a sparse matrix: where each node's stops begin, and the stops.
-    arcs = []
-    for allowed in cost < FORBIDDEN:
-        first = np.concatenate([[0], np.cumsum(allowed.sum(axis=1))])
-        arcs.append((first, np.nonzero(allowed)[1]))
+    arcs = [_sparse(allowed) for allowed in cost < FORBIDDEN]
     packing = _Packing(capacity)
     last = cost.shape[1] - 1
     zero = np.zeros(1, np.int64)
     history = [_Layer(zero, np.zeros((1, packing.words), np.int64), zero, zero, zero)]
-    best: Path | None = None
+    best: Route | None = None
     for layers_left in range(problem.layers - 1, -1, -1):
         before = history[-1]
         left = capacity - packing.counts(before.used)
@@ -395,10 +392,9 @@ def _enumerate(
                 )
         history.append(_merge(parts))
         if beam is not None and len(history[-1].node) > beam:
-            price, _, to_go = bounds[0]
             after = history[-1]
-            spare = (capacity - packing.counts(after.used)) @ price.price - after.cost
-            spare -= to_go[layers_left][after.node]
+            spare = (capacity - packing.counts(after.used)) @ bounds[0][0].price - after.cost
+            spare -= bounds[0][2][layers_left][after.node]
             history[-1] = after.take(np.argpartition(-spare, beam)[:beam])
         ends = np.flatnonzero(history[-1].node == last)
         if len(ends):
@@ -409,6 +405,11 @@ def _enumerate(
         if limit < 0 or not len(history[-1].node):
             break
     return best
+
+
+def _sparse(allowed: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+    """Return where each node's stops begin, ``(nodes + 1,)``, and the stops, row after row."""
+    return np.concatenate([[0], np.cumsum(allowed.sum(axis=1))]), np.nonzero(allowed)[1]
 
 
 def _merge(parts: list[_Layer]) -> _Layer:
@@ -425,7 +426,7 @@ def _merge(parts: list[_Layer]) -> _Layer:
     return _Layer(node[first], used[first], cost[order], parent[order], kind[order])
 
 
-def _trace(history: list[_Layer], label: int) -> Path:
+def _trace(history: list[_Layer], label: int) -> Route:
     arcs: list[Arc] = []
     for before, layer in zip(history[-2::-1], history[:0:-1], strict=True):
         parent = int(layer.parent[label])

@@ -147,7 +147,7 @@ class _Seeder:
                 self._set(
                     operation.moving_mean, first.mean + first.shift, 0.03 * math.sqrt(variance)
                 )
-                self._set(operation.moving_variance, variance, 0.2 * variance)
+                self._set(operation.moving_variance, variance, 0.1 * variance)
                 self._seed_affine(operation)
                 return _Moments()
             case layers.LayerNormalization() | layers.GroupNormalization():
@@ -209,8 +209,7 @@ class _Seeder:
 
     def _seed_affine(self, layer: keras.layers.Layer) -> None:
         if layer.gamma is not None:
-            # Under 1: estimates leave out how channels spread, and would fall short block by block.
-            self._set(layer.gamma, 0.95, 0.1)
+            self._set(layer.gamma, 1.0, 0.1)
         if layer.beta is not None:
             self._set(layer.beta, 0.0, 0.03)
 

@@ -1,0 +1,223 @@
+"""A converted file computes what the Keras model computes, under the same names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from edge_partition.convert_tflite import ConversionError, convert_tflite
+from edge_partition.seeded_weights import keras, seed_weights
+from edge_partition.wrap_operations import wrap_operations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+layers = keras.layers
+ops = keras.ops
+
+
+def examples(model: keras.Model, seed: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [generator.uniform(0, 1, (1, *x.shape[1:])).astype(x.dtype) for x in model.inputs]
+
+
+def run_keras(model: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    structure = keras.tree.pack_sequence_as(model.input, inputs)
+    return [np.asarray(x) for x in keras.tree.flatten(model(structure, training=False))]
+
+
+def load(content: bytes) -> Interpreter:
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def run_tflite(interpreter: Interpreter, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(x["index"]) for x in interpreter.get_output_details()]
+
+
+def names(details: list[dict[str, Any]]) -> list[str]:
+    return [detail["name"] for detail in details]
+
+
+def check_equal(model: keras.Model, content: bytes, tolerance: float = 1e-4) -> None:
+    interpreter = load(content)
+    inputs, others = examples(model, 0), examples(model, 1)
+    expected = run_keras(model, inputs)
+    for a, b in zip(expected, run_keras(model, others), strict=True):
+        assert np.abs(a - b).max() > 10 * tolerance * np.abs(a).max(), "blind comparison"
+    for a, b in zip(expected, run_tflite(interpreter, inputs), strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * np.abs(a).max()
+
+
+def small_model() -> keras.Model:
+    x = keras.Input((8, 8, 3), name="image")
+    y = layers.Conv2D(6, 3, name="stem")(x)
+    y = ops.relu6(layers.BatchNormalization(name="norm")(y) + 3.0) * (1.0 / 6.0)
+    y = layers.Flatten(name="flat")(layers.Conv2D(32, 3, activation="relu", name="conv")(y))
+    model = keras.Model(x, layers.Dense(5, name="scores")(y), name="small")
+    seed_weights(model)
+    return wrap_operations(model)
+
+
+def two_in_four_out() -> keras.Model:
+    zebra, apple = keras.Input((4, 4, 3), name="zebra"), keras.Input((5,), name="apple")
+    y = layers.Flatten(name="flat")(layers.Conv2D(4, 3, name="conv")(zebra))
+    z = layers.Dense(16, name="dense")(apple)
+    model = keras.Model([zebra, apple], [y - z, layers.Dense(3, name="last")(y), z, y + z])
+    seed_weights(model)
+    return wrap_operations(model)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "tolerance"),
+    [("none", 1e-4), ("float16", 5e-3), ("dynamic", 0.05), ("int8", 0.05)],
+)
+def test_conversion_keeps_the_answers(quantization: str, tolerance: float) -> None:
+    model = small_model()
+    calibration = [examples(model, seed) for seed in range(20)] if quantization == "int8" else None
+    content = convert_tflite(model, quantization=quantization, calibration=calibration)
+    interpreter = load(content)
+    inputs = examples(model, 0)
+    (a,), (b,) = run_keras(model, inputs), run_tflite(interpreter, inputs)
+    (other,) = run_keras(model, examples(model, 1))
+    assert np.abs(a - other).max() > 2 * tolerance * np.abs(a).max(), "blind comparison"
+    assert np.abs(a - b).max() <= tolerance * np.abs(a).max()
+    kinds = {np.dtype(x["dtype"]).name for x in interpreter.get_tensor_details()}
+    assert ("int8" in kinds) == (quantization in {"int8", "dynamic"})
+    assert ("float16" in kinds) == (quantization == "float16")
+
+
+def test_int8_computes_in_int8_between_float_inputs_and_outputs() -> None:
+    model = small_model()
+    content = convert_tflite(
+        model, quantization="int8", calibration=[examples(model, seed) for seed in range(4)]
+    )
+    interpreter = load(content)
+    ends = [*interpreter.get_input_details(), *interpreter.get_output_details()]
+    assert [(x["name"], x["dtype"]) for x in ends] == [
+        ("image", np.float32),
+        ("scores", np.float32),
+    ]
+    inner = [x for x in interpreter.get_tensor_details() if x["name"] not in ("image", "scores")]
+    assert {np.dtype(x["dtype"]).name for x in inner} <= {"int8", "int32"}
+
+
+def test_inputs_and_outputs_keep_keras_order_and_names() -> None:
+    model = two_in_four_out()
+    content = convert_tflite(model)
+    check_equal(model, content)
+    interpreter = load(content)
+    assert names(interpreter.get_input_details()) == ["zebra", "apple"]
+    assert names(interpreter.get_output_details()) == [
+        "flat__subtract_1",
+        "last",
+        "dense",
+        "flat__add_1",
+    ]
+
+
+def test_an_input_that_nothing_reads_stays() -> None:
+    a, b = keras.Input((3,), name="a"), keras.Input((4,), name="b")
+    model = keras.Model([b, a], layers.Dense(2, name="d")(a))
+    interpreter = load(convert_tflite(model))
+    assert names(interpreter.get_input_details()) == ["b", "a"]
+
+
+def test_dictionaries_of_inputs_and_outputs_keep_keras_order() -> None:
+    a, b = keras.Input((3,), name="zebra"), keras.Input((4,), name="apple")
+    outputs = {"z": layers.Dense(2, name="first")(a), "a": layers.Dense(3, name="second")(b)}
+    model = keras.Model({"zebra": a, "apple": b}, outputs)
+    seed_weights(model)
+    content = convert_tflite(model)
+    check_equal(model, content)
+    assert names(load(content).get_input_details()) == [x.name for x in model.inputs]
+
+
+def test_tensors_are_named_for_their_layers_exactly() -> None:
+    x = keras.Input((6, 6, 4), name="image")
+    inner_x = keras.Input((6, 6, 4), name="inner_image")
+    inner = keras.Model(inner_x, ops.exp(layers.Conv2D(4, 1, name="gate")(inner_x)), name="inner")
+    y = layers.Conv2D(4, 3, name="head_1")(ops.sin(inner(x)))
+    model = wrap_operations(keras.Model(x, ops.floor(y) * y, name="outer"))
+    found = names(load(convert_tflite(model)).get_tensor_details())
+    for name in ("outer/inner/gate__exp_1/Exp", "outer/inner__sin_1/Sin", "head_1__floor_1/Floor"):
+        assert any(name in tensor for tensor in found), (name, found)
+    assert not any("gate__exp_1_1" in tensor or "inner_1" in tensor for tensor in found)
+
+
+def test_a_layer_called_twice_leaves_no_two_tensors_of_one_name() -> None:
+    x = keras.Input((4,), name="x")
+    dense = layers.Dense(4, activation="tanh", name="dense")
+    model = keras.Model(x, dense(dense(dense(x))))
+    seed_weights(model)
+    content = convert_tflite(model)
+    check_equal(model, content)
+    found = names(load(content).get_tensor_details())
+    assert len(set(found)) == len(found)
+
+
+def test_an_operator_that_tflite_lacks_is_named_with_its_layer() -> None:
+    x = keras.Input((4,), name="x")
+    y = layers.Dense(4, name="encode")(x)
+    model = wrap_operations(keras.Model(x, ops.erf(y), name="m"))
+    with pytest.raises(ConversionError, match="Erf in layer m/encode__erf_1") as raised:
+        convert_tflite(model)
+    error = raised.value
+    assert error.operators == ("Erf",)
+    assert error.layers == ("m/encode__erf_1",)
+    assert error.log_path is not None
+    assert "Erf" in error.log_path.read_text()
+    assert str(error.log_path) in str(error)
+    assert "\n" not in str(error)
+    error.log_path.unlink()
+
+
+def test_the_converter_prints_into_its_log_and_nowhere_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    convert_tflite(small_model(), log_path=tmp_path / "convert.log")
+    os.write(1, b"to descriptor 1\n")
+    print("to stdout")  # noqa: T201
+    print("to stderr", file=sys.stderr)  # noqa: T201
+    out, err = capfd.readouterr()
+    assert out == "to descriptor 1\nto stdout\n"
+    assert err == "to stderr\n"
+    assert (tmp_path / "convert.log").is_file()
+
+
+def test_options_that_do_not_fit_are_refused_before_converting() -> None:
+    model = small_model()
+    with pytest.raises(ConversionError, match="int4"):
+        convert_tflite(model, quantization="int4")
+    with pytest.raises(ConversionError, match="calibration"):
+        convert_tflite(model, quantization="int8")
+    x = keras.Input((None, 3), name="steps")
+    with pytest.raises(ConversionError, match="--input-shape"):
+        convert_tflite(keras.Model(x, layers.Dense(2)(x)))
+
+
+def test_mobilenet_v3_is_converted_with_its_names() -> None:
+    model = keras.applications.MobileNetV3Small(weights=None, input_shape=(64, 64, 3))
+    seed_weights(model)
+    model = wrap_operations(model)
+    content = convert_tflite(model)
+    interpreter = load(content)
+    image = [255 * x for x in examples(model, 0)]
+    (a,), (b,) = run_keras(model, image), run_tflite(interpreter, image)
+    (other,) = run_keras(model, [255 * x for x in examples(model, 1)])
+    assert np.abs(a - other).max() > 10 * 1e-4 * np.abs(a).max(), "blind comparison"
+    assert np.abs(a - b).max() <= 1e-4 * np.abs(a).max()
+    found = names(interpreter.get_tensor_details())
+    wanted = "/expanded_conv_squeeze_excite_conv_1__multiply_1/"
+    assert any(wanted in name for name in found)
+    assert names(interpreter.get_output_details()) == ["predictions"]

@@ -44,10 +44,17 @@ def draw_plan(plan: Plan, graph: Graph) -> str:
         f"{plan.graph_name} on {len(plan.stages)} board{'s' * (len(plan.stages) > 1)}: "
         f"{_number(plan.throughput_per_s)} results a second"
     )
+    attributes = {
+        "xmlns": "http://www.w3.org/2000/svg",
+        "viewBox": f"0 0 {_WIDTH} {height}",
+        "width": f"{_WIDTH}",
+        "height": f"{height}",
+        "role": "img",
+        "aria-labelledby": "title description",
+        "font-family": "Inter, Segoe UI, Helvetica Neue, Arial, DejaVu Sans, sans-serif",
+    }
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" height="{height}" role="img" aria-labelledby="title description" '
-        'font-family="Inter, Segoe UI, Helvetica Neue, Arial, DejaVu Sans, sans-serif">',
+        "<svg " + " ".join(f'{key}="{value}"' for key, value in attributes.items()) + ">",
         f'<title id="title">{escape(title)}</title>',
         f'<desc id="description">{escape(_describe(plan))}</desc>',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
@@ -196,15 +203,25 @@ def _card(plan: Plan, index: int) -> Iterator[str]:
         ("RAM", *_ram(stage)),
     ]
     for line, (name, share, figure) in enumerate(gauges):
-        yield from _gauge(x + 16, y + 82 + 34 * line, width - 32, colour, name, share, figure)
+        yield from _gauge(
+            x + 16,
+            y + 82 + 34 * line,
+            width - 32,
+            colour=colour,
+            name=name,
+            share=share,
+            figure=figure,
+        )
 
 
 def _gauge(
-    x: float, y: float, width: float, colour: str, name: str, share: float, figure: str
+    x: float, y: float, width: float, *, colour: str, name: str, share: float, figure: str
 ) -> Iterator[str]:
     yield _text(x, y, name, 13, colour=_MUTED)
     yield _text(x + width, y, figure, 14, weight=600, anchor="end")
     yield f'<rect x="{x:.1f}" y="{y + 6}" width="{width:.1f}" height="7" rx="3.5" fill="#eaeef2"/>'
+    if not share:
+        return
     filled = max(7, width * min(share, 1))
     yield (
         f'<rect x="{x:.1f}" y="{y + 6}" width="{filled:.1f}" height="7" rx="3.5" fill="{colour}"/>'
@@ -219,7 +236,7 @@ def _ram(stage: PlannedStage) -> tuple[float, str]:
 
 
 def _legend(height: int) -> Iterator[str]:
-    notes = "Bar: an operator, as long as its time on its board. Dashed: a cut and the bytes that cross it."
+    notes = "A bar is an operator, its height the time on its board; a dashed line is a cut."
     yield _text(_MARGIN, height - 20, notes, 13, colour=_MUTED)
     yield _text(_WIDTH - _MARGIN, height - 20, "predicted by edge-partition", 13, colour=_MUTED,
                 anchor="end")  # fmt: skip

@@ -50,8 +50,8 @@ SESSION_EXPIRY_S = 60
 #: board doesn't hold what a replica could do.
 RECEIVE_MAXIMUM = 16
 STATS_PERIOD_S = 5.0
-#: How long a broker may take to show the manifests it retains before we take it that it forgot.
-MANIFEST_WAIT_S = 2.0
+#: How long a broker may take to show what it retains before we take it that it forgot.
+RETAINED_WAIT_S = 2.0
 #: How long a stopping agent works on what it holds.
 FINISH_S = 10.0
 _PING_WAIT_S = 1.0
@@ -99,7 +99,7 @@ class Agent:
         )
         self._store = ArtifactStore(config.state_dir)
         self._instance = uuid.uuid4().hex
-        self._profile = read_hardware(config)
+        self._profile = {"instance": self._instance, **read_hardware(config)}
         self._stats = Stats()
         self._sequence = 0
         self._jobs = Jobs()
@@ -109,7 +109,8 @@ class Agent:
         self._filters: dict[str, tuple[str, int] | None] = {}
         self._shared: set[tuple[str, int]] = set()
         self._manifests_due: float | None = None
-        self._was_connected = False
+        self._profile_due: float | None = None
+        self._connections = 0
         self._taken_over = False
         self._stopping = False
         self._stop = threading.Event()
@@ -205,7 +206,7 @@ class Agent:
             self._deployments = deployments
         self._jobs.put(self._save_all)
         self._subscribe()
-        self._manifests_due = time.monotonic() + MANIFEST_WAIT_S
+        self._manifests_due = time.monotonic() + RETAINED_WAIT_S
         self._worker.start()
         self._jobs.start()
 
@@ -215,13 +216,15 @@ class Agent:
     # Ticks
 
     def _tick(self) -> None:
+        if _is_due(self._profile_due) and self._connection.is_connected:
+            self._profile_due = None
+            self._publish_profile()
         deployments = self._deployments
         if deployments is None:
             return
         if deployments.expire():
             self._jobs.put(self._save_all)
-        due = self._manifests_due
-        if due is not None and time.monotonic() >= due and self._connection.is_connected:
+        if _is_due(self._manifests_due) and self._connection.is_connected:
             self._manifests_due = None
             for manifest in deployments.unconfirmed():
                 _LOG.info(
@@ -257,6 +260,9 @@ class Agent:
         )
 
     def _publish_profile(self) -> None:
+        # What is queued while away would be sent before we know whether the name is still ours.
+        if not self._connection.is_connected or self._profile_due is not None:
+            return
         document = {**self._profile, **read_free(self._store.free_bytes())}
         self._connection.publish(
             self._topics.profile(self._config.name), encode_json(document), retain=True
@@ -291,17 +297,37 @@ class Agent:
     # In the network thread
 
     def _connected(self) -> None:
-        if self._was_connected:
-            _LOG.info("online again at %s", self._address.url)
-        else:
-            self._connection.subscribe(self._topics.command(self._config.name), self._sort)
+        availability = self._topics.availability(self._config.name)
+        if self._connections == 0:
+            for topic in (
+                self._topics.command(self._config.name),
+                self._topics.profile(self._config.name),
+            ):
+                self._connection.subscribe(topic, self._sort)
+            self._connection.publish(availability, ONLINE, retain=True)
+            self._publish_profile()
             _LOG.info("online at %s as %s", self._address.url, self._config.name)
-        self._was_connected = True
-        self._connection.publish(self._topics.availability(self._config.name), ONLINE, retain=True)
-        self._publish_profile()
+        else:
+            # The profile that the broker holds tells whether the name is still ours: it is
+            # published again only where there is none (see `_profile_arrived`).
+            self._profile_due = time.monotonic() + RETAINED_WAIT_S
+            self._connection.publish(availability, ONLINE, retain=True)
+            _LOG.info("online again at %s", self._address.url)
+        self._connections += 1
         if self._deployments is not None:
             self._deployments.expect_manifests()
-            self._manifests_due = time.monotonic() + MANIFEST_WAIT_S
+            self._manifests_due = time.monotonic() + RETAINED_WAIT_S
+
+    def _profile_arrived(self, message: Message) -> None:
+        """Yield to another agent of our name that connected while we were away.
+
+        A broker should say "session taken over" (MQTT 5.0, section 3.14.2.1); mosquitto 2.0.11
+        only closes the connection, so that two agents would take it from each other for ever.
+        """
+        if self._connections > 1 and message.payload:
+            self._profile_due = None
+            if decode_json(message.payload).get("instance") != self._instance:
+                self._other_agent_came()
 
     def _disconnected(self, reason: str) -> None:
         _LOG.warning("lost the broker at %s: %s", self._address.url, reason)
@@ -319,6 +345,8 @@ class Agent:
                     return
                 case ["deployment", _, "manifest"]:
                     self._manifest_arrived(message)
+                case ["device", _, "profile"]:
+                    self._profile_arrived(message)
                 case ["device", _, "command"]:
                     self._command_arrived(message)
             self._connection.acknowledge(message)
@@ -419,7 +447,8 @@ class Agent:
 
     def _end(self) -> None:
         if self._taken_over:
-            # The availability is the other agent's now.
+            # The availability is the other agent's now, and no will may say otherwise.
+            self._connection.close()
             return
         self._stopping = True
         with self._subscription_lock:
@@ -436,6 +465,10 @@ class Agent:
             _LOG.warning("the broker is away; its will says offline")
         self._connection.close()
         _LOG.info("offline")
+
+
+def _is_due(due: float | None) -> bool:
+    return due is not None and time.monotonic() >= due
 
 
 def _is_ping(message: Message) -> bool:

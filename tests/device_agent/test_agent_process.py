@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ import psutil
 import pytest
 from agent_host import start_agent, wait_for
 
-from broker_config.connection import BrokerAddress, Connection
 from broker_config.mosquitto import MosquittoBroker
 from broker_config.topics import OFFLINE, ONLINE
 from device_agent.config import ConfigError, make_config
@@ -115,14 +115,26 @@ def test_a_state_directory_in_use_is_refused(
     assert "another agent uses it" in second.text()
 
 
-def test_an_agent_whose_session_is_taken_over_ends_with_1(
-    broker: MosquittoBroker, host: Host, name: str, start: Start
+def test_an_agent_yields_to_one_that_took_its_name_while_it_was_silent(
+    broker: MosquittoBroker, host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:
-    agent = start(name)
-    address = BrokerAddress.parse(broker.url, environ={})
-    with Connection(address, f"edge-agent-{name}"):
-        assert agent.process.wait(20) == 1
-    assert "already in use" in agent.text()
+    first = start(name)
+    wait_for(lambda: b"matmul_gmac_s" in (host.retained(host.topics.profile(name)) or b""))
+    assert host.states(name) == {}, "its start is over when it answers"
+    first.process.send_signal(signal.SIGSTOP)
+    second = start_agent(broker.url, name, tmp_path / "other")
+    try:
+        wait_for(lambda: "online at" in second.text())
+        first.process.send_signal(signal.SIGCONT)
+        assert first.process.wait(20) == 1
+        assert "already in use" in first.text()
+        # What the first took from the second in passing comes back to it.
+        wait_for(lambda: "online again" in second.text())
+        wait_for(lambda: host.retained(host.topics.availability(name)) == ONLINE)
+        assert host.command(name, "ping")["device"] == name
+        assert second.process.poll() is None
+    finally:
+        assert second.stop() == 0
 
 
 def test_an_agent_outlives_its_broker(name: str, tmp_path: Path) -> None:
@@ -138,7 +150,7 @@ def test_an_agent_outlives_its_broker(name: str, tmp_path: Path) -> None:
             host = Host(broker.url)
             host.wait_for_availability(name, ONLINE)
             assert host.command(name, "ping")["device"] == name
-            assert b"matmul_gmac_s" in (host.retained(host.topics.profile(name)) or b"")
+            wait_for(lambda: b"matmul_gmac_s" in (host.retained(host.topics.profile(name)) or b""))
             host.close()
             assert "lost the broker" in agent.text()
             assert "online again" in agent.text()

@@ -1,0 +1,98 @@
+"""The agent in environments as bare as a board's, one for each TFLite runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from agent_host import start_agent, wait_for
+from dense_models import make_pipeline
+
+from broker_config.topics import ONLINE
+
+if TYPE_CHECKING:
+    from agent_host import Host
+
+    from broker_config.mosquitto import MosquittoBroker
+
+_CHECKOUT = Path(__file__).parents[2]
+_RUNTIMES = {
+    "ai-edge-litert": ["ai-edge-litert>=2.1", "numpy>=1.26"],
+    "tflite-runtime": ["tflite-runtime==2.14.0", "numpy>=1.26,<2"],
+}
+_COMMON = ["paho-mqtt>=2.1", "psutil>=5.9"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(params=sorted(_RUNTIMES))
+def bare_python(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """The runtime and an interpreter that has it and the agent's other dependencies alone.
+
+    Kept in the checkout until pyproject.toml changes; the package itself is installed each time.
+    """
+    runtime = request.param
+    if runtime == "tflite-runtime" and sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime 2.14 has no wheel for Python 3.12 and later")
+    if runtime == "ai-edge-litert" and platform.machine() == "armv7l":
+        pytest.skip("ai-edge-litert has no wheel for armv7l")
+    key = hashlib.sha256((_CHECKOUT / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    folder = _CHECKOUT / f".venv-bare-{runtime}-{key}"
+    python = str(folder / "bin" / "python")
+    ready = folder / "ready"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if not ready.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([*pip, *_RUNTIMES[runtime], *_COMMON, "setuptools>=77", "wheel"], check=True)
+        ready.touch()
+    source = _copy_source(tmp_path / "source")
+    subprocess.run(
+        [*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", str(source)], check=True
+    )
+    return runtime, python
+
+
+def _copy_source(folder: Path) -> Path:
+    """Copy what is packaged, since building leaves files where it builds."""
+    folder.mkdir()
+    for found in _CHECKOUT.iterdir():
+        if (found / "py.typed").exists():
+            shutil.copytree(found, folder / found.name)
+        elif found.name in {"pyproject.toml", "README.md", "LICENSE"}:
+            shutil.copy(found, folder)
+    return folder
+
+
+def test_the_agent_serves_without_tensorflow_anywhere(
+    broker: MosquittoBroker, host: Host, name: str, bare_python: tuple[str, str], tmp_path: Path
+) -> None:
+    runtime, python = bare_python
+    looked_for = subprocess.run(
+        [python, "-c", "import importlib.util as u; print(u.find_spec('tensorflow'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert looked_for.stdout.strip() == "None"
+    agent = start_agent(broker.url, name, tmp_path / name, python=python)
+    try:
+        host.wait_for_availability(name, ONLINE)
+        wait_for(lambda: runtime.encode() in (host.retained(host.topics.profile(name)) or b""))
+        pipeline = make_pipeline(name, [[name]])
+        host.deploy(pipeline)
+        for seed in (1, 2):
+            before, *_, after = pipeline.tensors(seed)
+            message = host.ask(name, before.tobytes())
+            assert "error" not in message.user, bytes(message.payload)
+            found = np.frombuffer(message.payload, np.float32).reshape(after.shape)
+            np.testing.assert_allclose(found, after, rtol=1e-4, atol=1e-5)
+    finally:
+        assert agent.stop() == 0

@@ -352,6 +352,8 @@ class Agent:
             self._connection.acknowledge(message)
         except Exception:  # noqa: BLE001
             _LOG.exception("a message on %s", message.topic)
+            # It would hold a place of the receive maximum for as long as the connection lasts.
+            self._connection.acknowledge(message)
 
     def _request_arrived(self, name: str, index: int, message: Message) -> None:
         if not self._stopping:

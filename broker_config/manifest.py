@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +34,9 @@ ITEM_SIZE_BYTES = {
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+#: Shows a wrong value in an error's one line, however long or deep it is.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxlong = 80
 #: The largest tensor a manifest may name: the MQTT packet limit (MQTT 5.0, section 2.1.4).
 _MAX_TENSOR_BYTES = 268_435_455
 
@@ -147,9 +151,9 @@ class Manifest:
 def _read_manifest(document: Any) -> Manifest:
     fields = _object(document, "manifest")
     schema = fields.get("schema")
-    if schema != SCHEMA:
+    if schema != SCHEMA or not isinstance(schema, int) or isinstance(schema, bool):
         raise ManifestError(
-            f"The manifest has schema {schema!r}; this version reads {SCHEMA}. "
+            f"The manifest has schema {_REPR.repr(schema)}; this version reads {SCHEMA}. "
             "Split the model again, or install the version that wrote it."
         )
     model = _object(_get(fields, "model", "manifest"), "model")
@@ -163,8 +167,8 @@ def _read_manifest(document: Any) -> Manifest:
             weights=_text(model.get("weights", "trained"), "model.weights"),
             labels=_items(model.get("labels", []), "model.labels", _text),
         ),
-        inputs=_items(_get(fields, "inputs", "manifest"), "inputs", _tensor),
-        outputs=_items(_get(fields, "outputs", "manifest"), "outputs", _tensor),
+        inputs=_tensors(_get(fields, "inputs", "manifest"), "inputs"),
+        outputs=_tensors(_get(fields, "outputs", "manifest"), "outputs"),
         stages=_items(_get(fields, "stages", "manifest"), "stages", _stage),
     )
 
@@ -175,23 +179,27 @@ def _stage(value: Any, where: str) -> Stage:
     index = _whole(_get(fields, "index", where), f"{where}.index")
     file = _text(_get(fields, "file", where), f"{where}.file")
     if file != f"stages/{index}.tflite":
-        raise ManifestError(f"{where}.file is {file!r}; expected 'stages/{index}.tflite'.")
+        raise ManifestError(
+            f"{where}.file is {_REPR.repr(file)}; expected 'stages/INDEX.tflite' with the stage's "
+            f"index {_REPR.repr(index)}."
+        )
     devices = _items(_get(fields, "devices", where), f"{where}.devices", _name)
     if not devices or len(set(devices)) != len(devices):
-        raise ManifestError(f"{where}.devices is {list(devices)}; expected distinct names.")
-    invoke_ms = _get(predicted, "invoke_ms", f"{where}.predicted")
-    if isinstance(invoke_ms, bool) or not isinstance(invoke_ms, int | float):
-        raise ManifestError(f"{where}.predicted.invoke_ms is {invoke_ms!r}; expected a number.")
+        raise ManifestError(
+            f"{where}.devices is {_REPR.repr(list(devices))}; expected distinct names."
+        )
     return Stage(
         index=index,
         devices=devices,
         file=file,
         sha256=_sha256(_get(fields, "sha256", where), f"{where}.sha256"),
         size_bytes=_whole(_get(fields, "size_bytes", where), f"{where}.size_bytes"),
-        inputs=_items(_get(fields, "inputs", where), f"{where}.inputs", _tensor),
-        outputs=_items(_get(fields, "outputs", where), f"{where}.outputs", _tensor),
+        inputs=_tensors(_get(fields, "inputs", where), f"{where}.inputs"),
+        outputs=_tensors(_get(fields, "outputs", where), f"{where}.outputs"),
         predicted=Predicted(
-            invoke_ms=float(invoke_ms),
+            invoke_ms=_number(
+                _get(predicted, "invoke_ms", f"{where}.predicted"), f"{where}.predicted.invoke_ms"
+            ),
             ram_bytes=_whole(
                 _get(predicted, "ram_bytes", f"{where}.predicted"), f"{where}.predicted.ram_bytes"
             ),
@@ -199,12 +207,21 @@ def _stage(value: Any, where: str) -> Stage:
     )
 
 
+def _tensors(value: Any, where: str) -> tuple[TensorSpec, ...]:
+    specs = _items(value, where, _tensor)
+    names = {spec.name for spec in specs}
+    # Tensors are told apart by name, on boards and in clients.
+    if len(names) != len(specs):
+        raise ManifestError(f"{where} has {len(specs)} tensors of {len(names)} names.")
+    return specs
+
+
 def _tensor(value: Any, where: str) -> TensorSpec:
     fields = _object(value, where)
     dtype = _text(_get(fields, "dtype", where), f"{where}.dtype")
     if dtype not in ITEM_SIZE_BYTES:
         raise ManifestError(
-            f"{where}.dtype is {dtype!r}; expected one of {', '.join(ITEM_SIZE_BYTES)}."
+            f"{where}.dtype is {_REPR.repr(dtype)}; expected one of {', '.join(ITEM_SIZE_BYTES)}."
         )
     spec = TensorSpec(
         name=_text(_get(fields, "name", where), f"{where}.name"),
@@ -213,8 +230,8 @@ def _tensor(value: Any, where: str) -> TensorSpec:
     )
     if spec.size_bytes > _MAX_TENSOR_BYTES:
         raise ManifestError(
-            f"{where} has {spec.size_bytes:,} bytes; one MQTT message carries at most "
-            f"{_MAX_TENSOR_BYTES:,}."
+            f"{where}.shape is {_REPR.repr(list(spec.shape))}; one MQTT message carries at most "
+            f"{_MAX_TENSOR_BYTES:,} bytes."
         )
     return spec
 
@@ -228,17 +245,20 @@ def _check_pipeline(manifest: Manifest) -> None:
     for position, stage in enumerate(manifest.stages):
         where = f"stages[{position}]"
         if stage.index != position:
-            raise ManifestError(f"{where}.index is {stage.index}; expected {position}.")
+            raise ManifestError(f"{where}.index is {_REPR.repr(stage.index)}; expected {position}.")
         for spec in stage.inputs:
             if available.get(spec.name) != spec:
                 raise ManifestError(
-                    f"{where} needs {spec}, which neither the stage before it nor the model's "
-                    "inputs provide."
+                    f"{where}.inputs names {_REPR.repr(spec.name)}, which neither the stage before "
+                    "it nor the model's inputs provide with that dtype and shape."
                 )
         # A later stage may name a model input only if every stage before it passed it on.
         available = {spec.name: spec for spec in stage.outputs}
     if manifest.stages[-1].outputs != manifest.outputs:
-        raise ManifestError("The last stage's outputs are not the model's outputs.")
+        raise ManifestError(
+            f"stages[{len(manifest.stages) - 1}].outputs, the last stage's, are not the model's "
+            "outputs."
+        )
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -255,28 +275,38 @@ def _get(fields: dict[str, Any], key: str, where: str) -> Any:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise ManifestError(f"{where} is {value!r}; expected a string.")
+        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a string.")
     return value
 
 
 def _name(value: Any, where: str) -> str:
     if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
         raise ManifestError(
-            f"{where} is {value!r}; expected letters, digits, '.', '_' and '-', 128 at most."
+            f"{where} is {_REPR.repr(value)}; expected letters, digits, '.', '_' and '-', "
+            "128 at most."
         )
     return value
 
 
 def _sha256(value: Any, where: str) -> str:
     if not isinstance(value, str) or not _SHA256_PATTERN.fullmatch(value):
-        raise ManifestError(f"{where} is {value!r}; expected 64 hexadecimal digits.")
+        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected 64 hexadecimal digits.")
     return value
 
 
 def _whole(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ManifestError(f"{where} is {value!r}; expected a whole number, 0 or more.")
+        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a whole number, 0 or more.")
     return value
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+            return float(value)
+    except OverflowError:  # A whole number beyond the largest float.
+        pass
+    raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a finite number, 0 or more.")
 
 
 def _items(value: Any, where: str, read: Callable[[Any, str], _T]) -> tuple[_T, ...]:

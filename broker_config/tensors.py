@@ -31,14 +31,15 @@ def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
     """Return the payload that carries ``arrays`` in the order of ``specs``.
 
     Raises:
-        PayloadError: An array is missing, or has another shape or dtype than its spec.
+        PayloadError: An array is missing, or has another shape or dtype than its spec (in
+            whichever byte order).
     """
     parts = []
     for spec in specs:
         if spec.name not in arrays:
             raise PayloadError(f"No array for input {spec}; got {sorted(arrays)}.")
         array = arrays[spec.name]
-        if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+        if array.shape != spec.shape or array.dtype.newbyteorder("=") != np.dtype(spec.dtype):
             raise PayloadError(
                 f"Input {spec.name} is {array.dtype}{list(array.shape)}; "
                 f"expected {spec.dtype}{list(spec.shape)}."

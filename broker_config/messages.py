@@ -90,7 +90,7 @@ def decode_trace(text: str | None) -> tuple[StageTrace, ...]:
             )
             for stage in json.loads(text or "[]")
         )
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return ()
 
 

@@ -18,6 +18,7 @@ why (measured figures: DESIGN, "How activations travel"):
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import threading
@@ -129,15 +130,18 @@ class BrokerAddress:
             BrokerAddressError: The URL or a file can't be used.
         """
         expected = "expected mqtt://HOST:PORT or mqtts://HOST:PORT"
+        shown = re.sub(r"//.*@", "//...@", url)  # A password that came along is not repeated.
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise BrokerAddressError(f"The broker's URL {url!r}: {error}; {expected}.") from None
+            raise BrokerAddressError(f"The broker's URL {shown!r}: {error}; {expected}.") from None
         if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-            raise BrokerAddressError(f"The broker's URL {url!r} is not one; {expected}.")
+            raise BrokerAddressError(f"The broker's URL {shown!r} is not one; {expected}.")
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
-            raise BrokerAddressError(f"The broker's URL {url!r} has more than a port; {expected}.")
+            raise BrokerAddressError(
+                f"The broker's URL {shown!r} has more than a port; {expected}."
+            )
         if parts.password is not None:
             raise BrokerAddressError(
                 "A password in the broker's URL shows in process lists; put it into a file named "
@@ -153,7 +157,7 @@ class BrokerAddress:
         tls = parts.scheme == "mqtts"
         return cls(
             host=parts.hostname,
-            port=port or (DEFAULT_TLS_PORT if tls else DEFAULT_PORT),
+            port=port if port is not None else (DEFAULT_TLS_PORT if tls else DEFAULT_PORT),
             tls=tls,
             username=parts.username or username or environ.get("EDGE_PARTITION_USERNAME"),
             password=password,
@@ -169,12 +173,21 @@ class BrokerAddress:
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
     def _tls_context(self) -> ssl.SSLContext:
+        # Neither call names the file in its error.
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
-            if self.certificate_file:
-                context.load_cert_chain(self.certificate_file, self.key_file)
         except OSError as error:
-            raise BrokerAddressError(f"TLS certificates can't be read: {error}.") from None
+            raise BrokerAddressError(
+                f"The CA file {self.ca_file} can't be used: {error}; expected PEM certificates."
+            ) from None
+        if self.certificate_file:
+            try:
+                context.load_cert_chain(self.certificate_file, self.key_file)
+            except OSError as error:
+                raise BrokerAddressError(
+                    f"The certificate {self.certificate_file} with the key "
+                    f"{self.key_file or 'in the same file'} can't be used: {error}; expected PEM."
+                ) from None
         return context
 
 
@@ -321,6 +334,12 @@ class Connection:
                 clean_start=self._session_expiry_s == 0,
                 properties=properties,
             )
+        except ssl.SSLCertVerificationError as error:
+            raise BrokerUnreachableError(
+                self.address.url,
+                f"its certificate is not trusted ({error.verify_message.rstrip('.')}); name the CA "
+                "to trust by EDGE_PARTITION_CA_FILE",
+            ) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise BrokerUnreachableError(self.address.url, reason) from None
@@ -478,12 +497,14 @@ class Connection:
                 end.set(marker)
 
         marker_topic = f"{own_topic}/{marker.hex()}"
-        self.subscribe(marker_topic, finish, timeout_s=timeout_s)
-        self.subscribe(topic_filter, keep, timeout_s=timeout_s)
-        self.publish(marker_topic, b"", correlation_data=marker)
-        arrived = end.wait(timeout_s)
-        self.unsubscribe(topic_filter)
-        self.unsubscribe(marker_topic)
+        try:
+            self.subscribe(marker_topic, finish, timeout_s=timeout_s)
+            self.subscribe(topic_filter, keep, timeout_s=timeout_s)
+            self.publish(marker_topic, b"", correlation_data=marker)
+            arrived = end.wait(timeout_s)
+        finally:
+            self.unsubscribe(topic_filter)
+            self.unsubscribe(marker_topic)
         if arrived is None:
             raise BrokerUnreachableError(self.address.url, f"no answer within {timeout_s:g} s")
         return found
@@ -563,11 +584,10 @@ class Connection:
         self._connection_number += 1
         limit = getattr(properties, "MaximumPacketSize", None)
         self.maximum_packet_size = limit or _MQTT_MAXIMUM_PACKET_BYTES
-        if self._connection_number > 1:
-            with self._waiting_lock:
-                again = list(self._subscriptions.items())
-            if again:
-                self._client.subscribe(again)
+        with self._waiting_lock:
+            subscriptions = list(self._subscriptions.items())
+        if subscriptions:
+            self._client.subscribe(subscriptions)
         self._connected.set()
         if self._on_connected is not None:
             self._on_connected()

@@ -42,6 +42,10 @@ _WORD_BREAK = re.compile(
 )
 
 
+#: As much of a file's name as still reads well in a topic and a table.
+_NAME_LENGTH = 64
+
+
 class BundleError(EdgePartitionError):
     """A folder is not a bundle, is damaged, or can't be written.
 
@@ -80,7 +84,7 @@ def deployment_name(model_name: str) -> str:
     """Return the default deployment name: ``MobileNetV3Large`` -> ``mobilenet-v3-large``."""
     words = _WORD_BREAK.sub("-", model_name)
     name = re.sub(r"[^a-z0-9._-]+", "-", words.lower()).strip("-._")
-    return name or "model"
+    return name[:_NAME_LENGTH].rstrip("-._") or "model"
 
 
 def write_bundle(
@@ -235,11 +239,12 @@ def _replace_folder(new: Path, path: Path) -> None:
         new.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    path.rename(old / "bundle")
     try:
-        new.rename(path)
-    except OSError:
-        (old / "bundle").rename(path)
-        raise
+        path.rename(old / "bundle")
+        try:
+            new.rename(path)
+        except OSError:
+            (old / "bundle").rename(path)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

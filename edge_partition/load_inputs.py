@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +22,12 @@ _IMAGE_RANK = 4
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 #: A picture that decompresses to more is refused before it is decompressed.
 _MAX_PIXELS = 100_000_000
+#: What numpy and Pillow raise on damaged files, apart from what says so by itself.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, MemoryError, SyntaxError, NotImplementedError, TypeError,
+    IndexError, struct.error, zipfile.BadZipFile, zlib.error, UnidentifiedImageError,
+    Image.DecompressionBombError,
+)  # fmt: skip
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 
@@ -82,10 +91,12 @@ def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
     except KeyError:
         names = ", ".join(spec.name for spec in specs)
         raise InputFileError(path, f"lacks an array; the model has inputs {names}.") from None
-    except (OSError, ValueError, UnidentifiedImageError, EOFError) as error:
-        raise InputFileError(path, f"can't be read: {error}") from None
+    except _UNREADABLE as error:
+        raise InputFileError(path, f"can't be read: {error or type(error).__name__}") from None
     for spec in specs:
         array = arrays[spec.name]
+        if not isinstance(array, np.ndarray):  # An archive by another name, or a raw member.
+            raise InputFileError(path, f"holds no array for input {spec.name}, whatever its name.")
         if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
             raise InputFileError(
                 path,
@@ -115,9 +126,22 @@ def _load_image(path: Path, spec: TensorSpec) -> np.ndarray:
                 path, f"has {image.width}x{image.height} pixels; expected {_MAX_PIXELS:,} at most."
             )
         pixels = np.asarray(
-            image.convert(_MODES[channels]).resize((width, height), Image.Resampling.BICUBIC)
+            _eight_bits(path, image)
+            .convert(_MODES[channels])
+            .resize((width, height), Image.Resampling.BICUBIC)
         )
     if spec.dtype == "int8":
         # Full-integer image models take pixels shifted to their signed range.
         pixels = pixels.astype(np.int16) - 128
     return pixels.reshape(spec.shape).astype(spec.dtype)
+
+
+def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
+    """Return ``image`` with 8 bits a channel; Pillow itself clips wider ones to white."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in {"I", "F"}:
+        raise InputFileError(
+            path, "has 32 bits a pixel, of no fixed range; save it with 8 or 16, or as .npy."
+        )
+    return image

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import TensorSpec
 from edge_partition import keras_setup  # noqa: F401 -- before Keras
+from edge_partition.read_labels import read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +106,7 @@ def load_keras_model(
     if source.lower().endswith(_MODEL_FILES):
         name = Path(source).stem
         model = _read_file(source)
-        labels = _read_labels(Path(source))
+        labels = read_labels(Path(source))
     elif ":" in source:
         name = source.rpartition(":")[2]
         model = _call_function(source)
@@ -175,13 +176,6 @@ def _explain_unreadable(error: Exception) -> str:
             "loads the file, as package.module:function."
         )
     return f"cannot be read as a Keras model ({_first_line(error)}). Save it again with model.save."
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    labels = path.with_suffix(".labels.txt")
-    if not labels.is_file():
-        return ()
-    return tuple(labels.read_text(encoding="utf-8").splitlines())
 
 
 def _call_function(source: str) -> keras.Model:

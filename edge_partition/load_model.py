@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
+from edge_partition.read_labels import read_labels
 from edge_partition.read_tflite import TfliteModel, read_tflite
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ AS_GIVEN = "as-given"
 
 
 class ModelArgumentError(EdgePartitionError):
-    """Options that don't go with the MODEL argument."""
+    """The MODEL argument, or options that don't go with it, can't be used."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,18 @@ def load_model(
             )
         say("Reading")
         path = Path(source)
-        labels = path.with_suffix(".labels.txt")
+        try:
+            tflite = read_tflite(path)
+        except OSError as error:
+            raise ModelArgumentError(
+                f"{source} can't be read: {error.strerror or error}; expected a .tflite file."
+            ) from None
         return LoadedTflite(
-            tflite=read_tflite(path),
+            tflite=tflite,
             name=path.stem,
             quantization=AS_GIVEN,
             weights="trained",
-            labels=tuple(labels.read_text().splitlines()) if labels.is_file() else (),
+            labels=read_labels(path),
         )
 
     if quantization not in QUANTIZATIONS:

@@ -6,12 +6,13 @@ compared with another.
 **Work.** A stage's work is counted in multiply-accumulates: its own, 3 for each byte that an
 operator writes or of a weight that it reads, and 100,000 for each operator. With one speed a
 board, those weights predict XNNPACK's published times of MobileNet v1, v2, v3 Large and v3 Small
-on the Raspberry Pi 3B+ and 4 (github.com/google/XNNPACK, README) within 5 %; multiply-accumulates
-alone are up to two times off. The speed of quantized operators is not told apart.
+on the Raspberry Pi 3B+ and 4 (github.com/google/XNNPACK, README) within 5 %; the two speeds were
+fitted to the same figures. The speed of quantized operators is not told apart.
 
-**Memory.** An agent with its interpreter, numpy and MQTT client loaded took 44 MiB (measured on
-x86-64). On top come the mapped file, XNNPACK's own packed copy of the weights, the activations'
-arena, and the messages of a window of requests.
+**Memory.** An agent with its interpreter, numpy and MQTT client at work took 54 MiB (measured on
+x86-64: the resident memory of three agents with stages loaded, less what follows). On top come
+the mapped file, XNNPACK's own packed copy of the weights, the activations' arena, and the
+messages of a window of requests.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 MIB = 1 << 20
 
-#: Resident memory of an agent before it loads a stage.
-AGENT_RAM_BYTES = 44 * MIB
+#: Resident memory of an agent at work, less what its stages add.
+AGENT_RAM_BYTES = 54 * MIB
 #: Requests whose inputs and outputs an agent may hold at once: the client's usual window.
 MESSAGES_IN_FLIGHT = 4
 _MACS_PER_BYTE = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -86,7 +87,9 @@ class DeskFleet:
             words = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
             words += [sys.executable, "-m", "device_agent", "--broker", self.url]
             words += ["--name", device.name, "--state-dir", str(folder / device.name)]
-            words += ["--ram-mib", str(int(device.ram_mib)), "--threads", "1"]
+            words += ["--threads", "1"]
+            if math.isfinite(device.ram_mib):
+                words += ["--ram-mib", str(int(device.ram_mib))]
             with log.open("wb") as stream:
                 self._agents[device.name] = subprocess.Popen(
                     words,

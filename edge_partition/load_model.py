@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
 from edge_partition.read_labels import read_labels
-from edge_partition.read_tflite import TfliteModel, read_tflite
+from edge_partition.read_tflite import InvalidModelError, TfliteModel, read_tflite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from edge_partition.wrap_operations import WrappedOperation
 
@@ -88,6 +91,8 @@ def load_model(
             raise ModelArgumentError(
                 f"{source} can't be read: {error.strerror or error}; expected a .tflite file."
             ) from None
+        except InvalidModelError as error:
+            raise ModelArgumentError(f"{source}: {error}") from None
         return LoadedTflite(
             tflite=tflite,
             name=path.stem,
@@ -105,7 +110,28 @@ def load_model(
             "int8 needs sample inputs to set its scales by, and only int8 does: "
             "--quantize int8 --calibration IMAGES."
         )
-    # TensorFlow takes seconds to import, and planning or running needs none of it.
+    with _quiet_keras():
+        return _load_keras(
+            source,
+            weights=weights,
+            input_shape=input_shape,
+            quantization=quantization,
+            calibration=calibration,
+            say=say,
+        )
+
+
+def _load_keras(
+    source: str,
+    *,
+    weights: str | None,
+    input_shape: Sequence[int] | None,
+    quantization: str,
+    calibration: Callable[[Any], Iterable[list[Any]]] | None,
+    say: Callable[[str], None],
+) -> LoadedTflite:
+    say("Starting TensorFlow")
+    # It takes seconds to import, and planning or running needs none of it.
     from edge_partition.convert_tflite import convert_tflite  # noqa: PLC0415
     from edge_partition.keras_model import load_keras_model  # noqa: PLC0415
     from edge_partition.wrap_operations import (  # noqa: PLC0415
@@ -133,3 +159,14 @@ def load_model(
         labels=loaded.labels,
         wrapped=wrapped_operations(wrapped),
     )
+
+
+@contextlib.contextmanager
+def _quiet_keras() -> Iterator[None]:
+    """Keep standard output for the command's own words.
+
+    Keras prints a weights download there; and it warns of shapes left open, which loading fixes.
+    """
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

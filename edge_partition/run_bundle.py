@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from broker_config.interpreter import StageInterpreter
 
 from broker_config.errors import EdgePartitionError
+from broker_config.interpreter import StageInterpreter
 from broker_config.tensors import decode_tensors
 
 if TYPE_CHECKING:

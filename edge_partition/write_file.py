@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from broker_config.errors import EdgePartitionError
 
 if TYPE_CHECKING:
+    from mmap import mmap
     from pathlib import Path
 
 
@@ -24,7 +25,7 @@ class WriteError(EdgePartitionError):
         super().__init__(f"{path}: can't be written: {reason}.")
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes | mmap) -> None:
     """Write ``data`` beside its place and rename it into it.
 
     Raises:

@@ -28,7 +28,7 @@ def combined(*decorators: Decorator) -> Decorator:
     return apply
 
 
-class _Shape(click.ParamType):
+class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     name = "N,N,.."
 
     def convert(

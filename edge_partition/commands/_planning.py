@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from edge_partition.commands import _show
 from edge_partition.fleet import equal_fleet, load_fleet
 from edge_partition.load_inputs import expand_inputs, load_input
 from edge_partition.load_model import LoadedTflite, load_model
-from edge_partition.plan_split import Plan, plan_split
+from edge_partition.plan_split import Objective, Plan, plan_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -56,7 +57,7 @@ def make_plan(
     model: LoadedTflite,
     *,
     fleet: Path | None,
-    objective: str,
+    objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...],
 ) -> Plan:
@@ -83,7 +84,6 @@ def make_plan(
             graph,
             boards,
             objective,
-            # Without a fleet N parts are asked for, whether or not fewer would be faster.
             stages=stages,
             cuts=positions,
         )
@@ -137,7 +137,7 @@ def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
             f"{stage.start}-{stage.stop - 1}",
             _show.mib(size_bytes),
             _show.mib(stage.cost.ram_bytes),
-            f"{stage.device.ram_mib:g}" if stage.device.ram_mib < 2**20 else "any",
+            f"{stage.device.ram_mib:g}" if math.isfinite(stage.device.ram_mib) else "any",
             f"{stage.cost.invoke_ms:.2f}",
             _show.kib(stage.cost.out_bytes),
         )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_options
 from edge_partition.draw import draw_plan
+from edge_partition.write_file import write_file
+
+if TYPE_CHECKING:
+    from edge_partition.plan_split import Objective
 
 
 @click.command("plan")
@@ -21,7 +25,7 @@ def command(
     *,
     model: str,
     fleet: Path | None,
-    objective: str,
+    objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...],
     output: Path | None,
@@ -32,7 +36,7 @@ def command(
     loaded = _planning.load(model, **options)
     plan = _planning.make_plan(loaded, fleet=fleet, objective=objective, stages=stages, cuts=cuts)
     if output is not None:
-        output.write_text(draw_plan(plan, loaded.tflite.graph))
+        write_file(output, draw_plan(plan, loaded.tflite.graph).encode())
     if as_json:
         _show.print_json(_planning.plan_document(plan))
     else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_partition.bundle import PLAN_PICTURE, deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_options
+
+if TYPE_CHECKING:
+    from edge_partition.plan_split import Objective
 
 
 @click.command("split")
@@ -29,7 +32,7 @@ def command(
     *,
     model: str,
     fleet: Path | None,
-    objective: str,
+    objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...],
     output: Path,

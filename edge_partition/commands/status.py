@@ -66,6 +66,7 @@ def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:
         if item.get("state") == "live"
     }
     deployments = []
+    involved: set[str] = set()
     for manifest in status.manifests:
         if deployment not in {None, manifest.deployment}:
             continue
@@ -75,6 +76,7 @@ def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:
                 (manifest.deployment, manifest.generation, device) in serving
                 for device in stage.devices
             ]
+            involved.update(stage.devices)
             stages.append(
                 {"index": stage.index, "devices": list(stage.devices), "serving": sum(live)}
             )
@@ -87,9 +89,6 @@ def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:
                 "stages": stages,
             }
         )
-    involved = {
-        name for item in deployments for stage in item["stages"] for name in stage["devices"]
-    }
     return {
         "devices": [
             {

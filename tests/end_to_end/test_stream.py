@@ -16,6 +16,7 @@ from broker_config.tensors import encode_tensors
 from edge_partition.deployment import Deployer
 from edge_partition.load_model import load_model
 from edge_partition.pipeline import Pipeline, RequestError, UnknownDeploymentError
+from edge_partition.run_bundle import whole_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,43 +160,61 @@ def test_a_broker_restart_in_the_middle_of_a_stream_loses_no_result(
     with Pipeline("digits", three_boards.url, timeout_s=60) as pipeline:
         assert answers(pipeline, feed()) == whole_outputs
     thread.join()
-    # The manifest is there again for whoever comes next.
+    # An agent that served it publishes the manifest again, for whoever comes next.
+    with Deployer(three_boards.url) as deployer:
+        wait_until(lambda: deployer.status().manifests != (), "the manifest")
     with Pipeline("digits", three_boards.url) as pipeline:
         assert answers(pipeline, images[:2]) == whole_outputs[:2]
 
 
-def test_mosquittos_own_client_gets_the_right_bytes_and_errors(
-    three_boards: Desk,
-    digits_bundle: Bundle,
-    images: Images,
-    whole_outputs: list[bytes],
+def test_mosquitto_rr_gets_the_right_bytes_and_errors(
+    three_boards: Desk, digits_bundle: Bundle
 ) -> None:
+    # Before mosquitto 2.1 mosquitto_rr sends nothing for -f (its changelog: "Fix -f and -s
+    # options in mosquitto_rr"), so the tensor goes as -m: pixels from 64 to 128 with no zero byte.
     deploy(three_boards, digits_bundle)
-    payload = encode_tensors(digits_bundle.manifest.inputs, images[0])
+    (spec,) = digits_bundle.manifest.inputs
+    pixels = np.random.default_rng(4).integers(1, 256, (spec.size_bytes // 4, 4), np.uint8)
+    pixels[:, 3] = 0x42
+    pixels[:, 2] |= 0x80
+    payload = pixels.tobytes()
+    assert payload != bytes(len(payload))
 
     def request(data: bytes, *options: str) -> bytes:
-        file = three_boards.folder / "input.f32"
-        file.write_bytes(data)
-        words = [
-            "mosquitto_rr",
-            "-V",
-            "5",
-            "-q",
-            "1",
-            "-W",
-            "20",
-            "-p",
-            str(three_boards.broker.port),
-        ]
+        words = ["mosquitto_rr", "-V", "5", "-q", "1", "-W", "20"]
+        words += ["-p", str(three_boards.broker.port)]
         words += ["-t", "edge/v1/deployment/digits/stage/0", "-e", "edge/v1/client/me/result"]
-        words += ["-f", str(file), *options]
-        return subprocess.run(words, check=True, capture_output=True, timeout=30).stdout
+        words += options
+        return subprocess.run([*words, "-m", data], check=True, stdout=subprocess.PIPE).stdout
 
-    assert request(payload, "-N") == whole_outputs[0]
+    assert request(payload, "-N") == whole_interpreter(digits_bundle).invoke(payload)
     refused = request(payload[:-4], "-F", "%P|%p").decode()
     assert "error:bad-payload" in refused
     assert f"{len(payload) - 4:,}" in refused
     assert f"{len(payload):,}" in refused
+
+
+def test_mosquitto_pub_and_sub_are_a_complete_client(
+    three_boards: Desk, digits_bundle: Bundle, images: Images, whole_outputs: list[bytes]
+) -> None:
+    deploy(three_boards, digits_bundle)
+    file = three_boards.folder / "input.f32"
+    file.write_bytes(encode_tensors(digits_bundle.manifest.inputs, images[0]))
+    broker = ["-V", "5", "-q", "1", "-p", str(three_boards.broker.port)]
+    reply = "edge/v1/client/me/result"
+    with subprocess.Popen(
+        # Without stdbuf it says so only when it ends.
+        ["stdbuf", "-oL", "mosquitto_sub", *broker, "-t", reply, "-C", "1", "-N", "-d", "-W", "20"],
+        stdout=subprocess.PIPE,
+    ) as subscriber:
+        assert subscriber.stdout is not None
+        # With -d it says when the broker knows of it.
+        while b"SUBACK" not in (line := subscriber.stdout.readline()):
+            assert line, "mosquitto_sub ended without subscribing"
+        words = ["mosquitto_pub", *broker, "-t", "edge/v1/deployment/digits/stage/0"]
+        words += ["-D", "publish", "response-topic", reply, "-f", str(file)]
+        subprocess.run(words, check=True)
+        assert whole_outputs[0] in subscriber.stdout.read()
 
 
 def test_two_deployments_share_the_same_boards(

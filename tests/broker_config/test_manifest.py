@@ -289,7 +289,9 @@ def test_a_mutated_manifest_is_read_as_it_stands_or_refused(
                 break
             place = place[key]
         else:
-            if isinstance(place, dict) or (isinstance(place, list) and len(place) > path[-1]):
+            if isinstance(place, dict) or (
+                isinstance(place, list) and isinstance(path[-1], int) and len(place) > path[-1]
+            ):
                 place[path[-1]] = value
     try:
         manifest = Manifest.from_json(json.dumps(document))

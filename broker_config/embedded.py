@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # The wheel's own defaults listen on every address, speak MQTT 3.1.1 only and refuse payloads over
-# 20 kB; its router keeps the last segments of every topic's log, which grew to gigabytes.
+# 20 kB; its router keeps the last segments of every topic's log, which grew to gigabytes. Of a
+# filter's retained messages it sends max_outgoing_packet_count and forgets the rest.
 _CONFIGURATION = """\
 id = 0
 
 [router]
 id = 0
 max_connections = 256
-max_outgoing_packet_count = 200
+max_outgoing_packet_count = 1000
 max_segment_size = {segment_bytes}
 max_segment_count = {segment_count}
 

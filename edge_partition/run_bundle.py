@@ -102,16 +102,18 @@ def verify_bundle(
         payloads = list(random_payloads(manifest.inputs, count))
     whole = whole_interpreter(bundle)
     wholes = [whole.invoke(payload) for payload in payloads]
+    # Also where only one input was given, or the same one twice.
+    others = [whole.invoke(payload) for payload in random_payloads(manifest.inputs, 2)]
     del whole  # Frees its memory before the stages are loaded.
     parts = chain_stages(bundle, payloads, on_input=on_input)
     first = decode_tensors(manifest.outputs, wholes[0])
     spread = max(
-        _difference(first, decode_tensors(manifest.outputs, payload)) for payload in wholes
+        _difference(first, decode_tensors(manifest.outputs, payload)) for payload in wholes + others
     )
-    if len(payloads) > 1 and spread == 0:
+    if spread == 0:
         raise ComparisonError(
-            f"{manifest.model.name} gives the same output for {len(payloads)} different inputs, "
-            "so comparing proves nothing. Give it trained weights, or --weights seeded."
+            f"{manifest.model.name} gives the same output for every input, so comparing proves "
+            "nothing. Give it trained weights, or --weights seeded."
         )
     return Verification(
         inputs=len(payloads),

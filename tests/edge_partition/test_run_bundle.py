@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tflite_models import FlatModel, chain_of_adds
+
+from broker_config.manifest import TensorSpec
+from broker_config.tensors import decode_tensors, encode_tensors
+from edge_partition.bundle import Bundle, read_bundle, write_bundle
+from edge_partition.fleet import equal_fleet
+from edge_partition.plan_split import plan_split
+from edge_partition.read_tflite import read_tflite
+from edge_partition.run_bundle import (
+    ComparisonError,
+    chain_stages,
+    random_payloads,
+    reference_payloads,
+    verify_bundle,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def bundle_of(data: bytes, path: Path, *, stages: int = 3) -> Bundle:
+    model = read_tflite(data)
+    return write_bundle(
+        path,
+        model,
+        plan_split(model.graph, equal_fleet(stages), stages=stages),
+        name="Model",
+        deployment="model",
+        quantization="none",
+        weights="seeded",
+    )
+
+
+@pytest.fixture(scope="module")
+def mobilenet(small_mobilenet: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return bundle_of(small_mobilenet("none"), tmp_path_factory.mktemp("mobilenet") / "build")
+
+
+def test_three_parts_of_a_network_equal_the_whole_bit_for_bit(mobilenet: Bundle) -> None:
+    progress: list[tuple[int, int]] = []
+    verification = verify_bundle(
+        mobilenet, count=3, on_input=lambda *counts: progress.append(counts)
+    )
+    assert len(mobilenet.manifest.stages) == 3
+    assert verification.output_spread > 0  # So a difference would have shown.
+    assert verification.exact
+    assert (verification.inputs, verification.identical) == (3, 3)
+    assert verification.max_difference == 0
+    assert progress == [(done, 9) for done in range(1, 10)]
+
+
+def test_references_are_what_crosses_each_boundary(mobilenet: Bundle) -> None:
+    references = reference_payloads(mobilenet)
+    manifest = mobilenet.manifest
+    boundaries = [*(stage.inputs for stage in manifest.stages), manifest.outputs]
+    assert [len(payload) for payload in references] == [
+        sum(spec.size_bytes for spec in specs) for specs in boundaries
+    ]
+    assert chain_stages(mobilenet, references[:1]) == references[-1:]
+    assert reference_payloads(mobilenet) == references
+
+
+def changed_weights(data: bytes) -> bytes:
+    """One float of a stage's constants, another in its last bit."""
+    weight = np.arange(4, dtype=np.float32) + 1
+    changed = weight.copy()
+    changed[3] = np.nextafter(changed[3], np.float32(np.inf))
+    assert data.count(weight.tobytes()) == 1
+    return data.replace(weight.tobytes(), changed.tobytes())
+
+
+def test_a_stage_with_other_weights_is_caught(tmp_path: Path) -> None:
+    path = tmp_path / "build"
+    bundle = bundle_of(chain_of_adds(), path)
+    assert verify_bundle(bundle).exact
+    stage = next(
+        stage
+        for stage in bundle.manifest.stages
+        if (np.arange(4, dtype=np.float32) + 1).tobytes() in bundle.stage_file(stage).read_bytes()
+    )
+    tampered = changed_weights(bundle.stage_file(stage).read_bytes())
+    (path / stage.file).write_bytes(tampered)
+    # With its checksum, or reading would refuse the file already.
+    document = json.loads((path / "manifest.json").read_text())
+    document["stages"][stage.index]["sha256"] = hashlib.sha256(tampered).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(document))
+
+    verification = verify_bundle(read_bundle(path))
+    assert not verification.exact
+    assert verification.identical < verification.inputs == 8
+    assert 0 < verification.max_difference < 1e-5
+
+
+def constant_model() -> bytes:
+    """``x * 0 + 1 + 1``: the same for every input."""
+    flat = FlatModel()
+    x = flat.tensor("x")
+    zero = flat.constant("zero", np.zeros(4, np.float32))
+    one = flat.constant("one", np.ones(4, np.float32))
+    lowest = flat.tensor("lowest")
+    flat.operator("MINIMUM", [x, zero], [lowest])
+    highest = flat.tensor("highest")
+    flat.operator("MAXIMUM", [lowest, zero], [highest])
+    return flat.to_bytes([x], [flat.add(highest, one, "sum")])
+
+
+def test_a_model_that_answers_a_constant_proves_nothing(tmp_path: Path) -> None:
+    bundle = bundle_of(constant_model(), tmp_path / "build")
+    with pytest.raises(ComparisonError, match="same output for every input"):
+        verify_bundle(bundle)
+    with pytest.raises(ComparisonError):
+        verify_bundle(bundle, list(random_payloads(bundle.manifest.inputs, 1)))
+
+
+def test_inputs_of_ones_own_are_what_is_compared(tmp_path: Path) -> None:
+    bundle = bundle_of(chain_of_adds(), tmp_path / "build")
+    inputs = [np.full(4, value, np.float32) for value in (1, 2)]
+    payloads = [encode_tensors(bundle.manifest.inputs, {"x": x}) for x in inputs]
+    verification = verify_bundle(bundle, payloads)
+    assert verification.exact
+    assert verification.inputs == 2
+    assert verification.output_spread >= 2  # The chain adds x to itself.
+    outputs = decode_tensors(bundle.manifest.outputs, chain_stages(bundle, payloads)[0])
+    np.testing.assert_array_equal(outputs["sum"], 2 * inputs[0] + 3 * np.arange(4) + 3)
+
+
+def test_one_input_alone_or_the_same_twice_is_still_compared(tmp_path: Path) -> None:
+    bundle = bundle_of(chain_of_adds(), tmp_path / "build")
+    (payload,) = random_payloads(bundle.manifest.inputs, 1)
+    for payloads in ([payload], [payload, payload]):
+        assert verify_bundle(bundle, payloads).exact
+
+
+def test_random_inputs_are_seeded_and_of_their_kind() -> None:
+    specs = (
+        TensorSpec("image", "float32", (1, 16, 16, 3)),
+        TensorSpec("vector", "float32", (1, 500)),
+        TensorSpec("bytes", "int8", (500,)),
+        TensorSpec("index", "int64", (500,)),
+        TensorSpec("mask", "bool", (500,)),
+        TensorSpec("scalar", "float16", ()),
+    )
+    first, second = random_payloads(specs, 2)
+    assert list(random_payloads(specs, 2)) == [first, second]
+    assert first != second
+    arrays = decode_tensors(specs, first)
+    assert 0 <= arrays["image"].min() < 50
+    assert 200 < arrays["image"].max() <= 255
+    assert arrays["vector"].min() < -1
+    assert arrays["bytes"].min() < -100
+    assert arrays["bytes"].max() > 100
+    assert arrays["index"].min() >= 0
+    assert arrays["index"].max() < 128
+    assert set(arrays["mask"].tolist()) == {False, True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -25,8 +26,8 @@ _MAX_PIXELS = 100_000_000
 #: What numpy and Pillow raise on damaged files, apart from what says so by itself.
 _UNREADABLE = (
     OSError, ValueError, EOFError, MemoryError, SyntaxError, NotImplementedError, TypeError,
-    IndexError, struct.error, zipfile.BadZipFile, zlib.error, UnidentifiedImageError,
-    Image.DecompressionBombError,
+    IndexError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    UnidentifiedImageError, Image.DecompressionBombError,
 )  # fmt: skip
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
@@ -92,7 +93,8 @@ def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         names = ", ".join(spec.name for spec in specs)
         raise InputFileError(path, f"lacks an array; the model has inputs {names}.") from None
     except _UNREADABLE as error:
-        raise InputFileError(path, f"can't be read: {error or type(error).__name__}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputFileError(path, f"can't be read: {reason}") from None
     for spec in specs:
         array = arrays[spec.name]
         if not isinstance(array, np.ndarray):  # An archive by another name, or a raw member.

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from broker_config.messages import StageTrace
+from edge_partition.pipeline import Result
+from edge_partition.stream_report import StageReport, StreamReport, top_labels
+
+
+def result(latency_ms: float, *trace: StageTrace) -> Result:
+    return Result({"scores": np.zeros((1, 3), np.float32)}, latency_ms, trace)
+
+
+def test_a_stream_is_summed_up_by_stage_and_board() -> None:
+    report = StreamReport.of(
+        [
+            result(10, StageTrace(0, "pi-1", 1, 4), StageTrace(1, "pi-2", 0, 5)),
+            result(20, StageTrace(0, "pi-1", 3, 6), StageTrace(1, "pi-3", 2, 7)),
+            result(60, StageTrace(0, "pi-1", 2, 50), StageTrace(1, "pi-2", 4, 9)),
+        ],
+        1.5,
+    )
+    assert report.requests == 3
+    assert report.throughput_per_s == 2.0
+    assert report.latency_median_ms == 20
+    assert report.latency_p99_ms == pytest.approx(59.2)
+    # Medians: one slow inference does not move them.
+    assert report.stages == (
+        StageReport(0, "pi-1", 3, 2, 6),
+        StageReport(1, "pi-2", 2, 2, 7),
+        StageReport(1, "pi-3", 1, 2, 7),
+    )
+
+
+def test_no_results_are_no_requests() -> None:
+    report = StreamReport.of([], 0.0)
+    assert (report.requests, report.throughput_per_s, report.stages) == (0, 0.0, ())
+
+
+def test_the_document_is_json_with_the_throughput() -> None:
+    document = StreamReport.of([result(10, StageTrace(0, "pi-1", 1, 4))], 0.5).document()
+    read = json.loads(json.dumps(document))
+    assert read["throughput_per_s"] == 2.0
+    assert read["stages"] == [
+        {"stage": 0, "device": "pi-1", "requests": 1, "queue_ms": 1.0, "invoke_ms": 4.0}
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint8"])
+def test_the_best_labels_come_first_and_ties_in_order(dtype: str) -> None:
+    scores = np.array([[3, 100, 3, 7]], dtype)
+    best = top_labels(Result({"scores": scores}, 1, ()), ["a", "b", "c", "d"], 3)
+    assert best == [("b", 100), ("d", 7), ("a", 3)]
+
+
+def test_the_lowest_int8_score_is_not_taken_for_the_best() -> None:
+    scores = np.array([[-128, 5]], np.int8)
+    assert top_labels(Result({"scores": scores}, 1, ()), ["low", "high"], 1) == [("high", 5)]
+
+
+def test_more_labels_asked_for_than_there_are_is_all_of_them() -> None:
+    assert len(top_labels(result(1), ["a", "b", "c"], 9)) == 3
+
+
+@pytest.mark.parametrize("labels", [(), ("a", "b"), ("a", "b", "c", "d")])
+def test_labels_that_do_not_fit_the_output_are_not_used(labels: tuple[str, ...]) -> None:
+    assert top_labels(result(1), labels, 3) == []

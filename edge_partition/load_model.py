@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import sys
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,10 +163,10 @@ def _load_keras(
 
 @contextlib.contextmanager
 def _quiet_keras() -> Iterator[None]:
-    """Keep standard output for the command's own words.
+    """Leave the command its own words.
 
-    Keras prints a weights download there; and it warns of shapes left open, which loading fixes.
+    Keras prints a download of weights, and warns of shapes left open, which loading fixes.
     """
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_partition.commands import _show
-from edge_partition.fleet import equal_fleet, load_fleet
+from edge_partition.fleet import Fleet, equal_fleet, load_fleet
 from edge_partition.load_inputs import expand_inputs, load_input
 from edge_partition.load_model import LoadedTflite, load_model
 from edge_partition.plan_split import Objective, Plan, plan_split
@@ -53,15 +53,11 @@ def _samples(path: Path) -> Callable[[Any], Iterable[list[Any]]]:
     return read
 
 
-def make_plan(
-    model: LoadedTflite,
-    *,
-    fleet: Path | None,
-    objective: Objective,
-    stages: int | None,
-    cuts: tuple[str, ...],
-) -> Plan:
-    """Plan as the options say; without a fleet the boards are ``board-0``, ``board-1``, ..."""
+def choose_boards(fleet: Path | None, stages: int | None, cuts: tuple[str, ...]) -> Fleet:
+    """Return the boards that the options name; without a fleet ``board-0``, ``board-1``, ...
+
+    Called before the model is loaded: wrong options should not cost a minute.
+    """
     if cuts and stages is not None and stages != len(cuts) + 1:
         raise click.UsageError(
             f"{len(cuts)} cuts make {len(cuts) + 1} stages, not {stages}; leave --stages out."
@@ -71,13 +67,22 @@ def make_plan(
             "Say what to split for: --fleet fleet.toml, or --stages N for N equal boards, "
             "or --cut LAYER."
         )
+    if fleet is not None:
+        return load_fleet(fleet)
+    return equal_fleet(len(cuts) + 1 if cuts else stages or 1)
+
+
+def make_plan(
+    model: LoadedTflite,
+    boards: Fleet,
+    *,
+    objective: Objective,
+    stages: int | None,
+    cuts: tuple[str, ...] = (),
+) -> Plan:
+    """Plan as the options say."""
     graph = model.tflite.graph
     positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
-    boards = (
-        load_fleet(fleet)
-        if fleet is not None
-        else equal_fleet(len(cuts) + 1 if cuts else stages or 1)
-    )
     with _show.step_progress() as step:
         step("Planning")
         return plan_split(

@@ -61,9 +61,7 @@ def command(
     loaded = _planning.load(
         model, weights=None, input_shape=None, quantization="none", calibration=None
     )
-    plan = _planning.make_plan(
-        loaded, fleet=fleet, objective="throughput", stages=len(boards.devices), cuts=()
-    )
+    plan = _planning.make_plan(loaded, boards, objective="throughput", stages=len(boards.devices))
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
         with _planning.slicing_progress() as on_stage:
             bundle = write_bundle(

@@ -33,8 +33,9 @@ def command(
     **options: Any,
 ) -> None:
     """Show the best split of MODEL without writing it."""
+    boards = _planning.choose_boards(fleet, stages, cuts)
     loaded = _planning.load(model, **options)
-    plan = _planning.make_plan(loaded, fleet=fleet, objective=objective, stages=stages, cuts=cuts)
+    plan = _planning.make_plan(loaded, boards, objective=objective, stages=stages, cuts=cuts)
     if output is not None:
         write_file(output, draw_plan(plan, loaded.tflite.graph).encode())
     if as_json:

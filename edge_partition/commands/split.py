@@ -49,8 +49,9 @@ def command(
     edge-partition split MobileNetV3Large --fleet fleet.toml -o build
     edge-partition split model.keras --stages 4
     """  # noqa: D301 -- click's mark for a paragraph that keeps its lines
+    boards = _planning.choose_boards(fleet, stages, cuts)
     loaded = _planning.load(model, **options)
-    plan = _planning.make_plan(loaded, fleet=fleet, objective=objective, stages=stages, cuts=cuts)
+    plan = _planning.make_plan(loaded, boards, objective=objective, stages=stages, cuts=cuts)
     with _planning.slicing_progress() as on_stage:
         bundle = write_bundle(
             output,

@@ -98,7 +98,7 @@ def test_given_cuts_are_kept_and_the_best_boards_found() -> None:
     for seed in range(60):
         rng = seeded(1000 + seed)
         graph = random_graph(rng, 7)
-        fleet = random_fleet(rng, 4, ram_mib=(60, 140))
+        fleet = random_fleet(rng, 4, ram_mib=(70, 150))
         cuts = tuple(sorted(rng.sample(graph.cuts, min(2, len(graph.cuts)))))
         plans = []
         for devices in permutations(fleet.devices, len(cuts) + 1):

@@ -143,6 +143,15 @@ class Manifest:
         _check_pipeline(manifest)
         return manifest
 
+    def sent_by(self, index: int) -> tuple[TensorSpec, ...]:
+        """Return what stage ``index`` publishes: what the next one reads, or the model's outputs.
+
+        A stage may make more than the next one reads; only what is read travels.
+        """
+        if index + 1 < len(self.stages):
+            return self.stages[index + 1].inputs
+        return self.outputs
+
     def stages_of(self, device: str) -> tuple[Stage, ...]:
         """Return the stages that ``device`` runs, in order."""
         return tuple(stage for stage in self.stages if device in stage.devices)

@@ -24,7 +24,7 @@ topic; an agent that loaded that generation then starts serving it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -71,11 +71,6 @@ class StageTrace:
     device: str
     queue_ms: float
     invoke_ms: float
-
-
-def encode_trace(trace: tuple[StageTrace, ...]) -> str:
-    """Return the user property ``trace``: compact JSON."""
-    return json.dumps([asdict(stage) for stage in trace], separators=(",", ":"))
 
 
 def decode_trace(text: str | None) -> tuple[StageTrace, ...]:

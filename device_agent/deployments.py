@@ -543,7 +543,7 @@ def read_assignment(device: str, document: Mapping[str, Any]) -> Assignment:
             raise CommandError(
                 ErrorCode.BAD_COMMAND, f"There is no reference for stage {stage.index}."
             )
-        check_reference_sizes(stage, references[stage.index])
+        check_reference_sizes(manifest, stage, references[stage.index])
     return Assignment(manifest, stages, tuple(references[stage.index] for stage in stages))
 
 

@@ -100,11 +100,11 @@ def load_stage(
     reference = next(item for item in assignment.references if item.stage == stage.index)
     for artifact in (file, reference.input, reference.output):
         store.check(artifact)
+    manifest = assignment.manifest
+    outputs = manifest.sent_by(stage.index)
     try:
         started = time.perf_counter()
-        interpreter = StageInterpreter(
-            store.path(file), stage.inputs, stage.outputs, num_threads=threads
-        )
+        interpreter = StageInterpreter(store.path(file), stage.inputs, outputs, num_threads=threads)
         load_ms = (time.perf_counter() - started) * 1000
         payload = store.read(reference.input)
         result = interpreter.invoke(payload)
@@ -112,9 +112,8 @@ def load_stage(
     except EdgePartitionError as error:
         raise CommandError(ErrorCode.CANNOT_LOAD, str(error)) from None
     difference = compare_tensors(
-        stage.outputs, result, store.read(reference.output), f"Stage {stage.index}"
+        outputs, result, store.read(reference.output), f"Stage {stage.index}"
     )
-    manifest = assignment.manifest
     loaded = LoadedStage(
         manifest.deployment,
         manifest.generation,
@@ -141,7 +140,7 @@ def _time_ms(interpreter: StageInterpreter, payload: bytes) -> float:
     return statistics.median(times)
 
 
-def check_reference_sizes(stage: Stage, reference: Reference) -> None:
+def check_reference_sizes(manifest: Manifest, stage: Stage, reference: Reference) -> None:
     """Raise if a reference's tensors aren't of the size that the manifest says.
 
     Raises:
@@ -149,7 +148,7 @@ def check_reference_sizes(stage: Stage, reference: Reference) -> None:
     """
     for artifact, specs, what in (
         (reference.input, stage.inputs, "input"),
-        (reference.output, stage.outputs, "output"),
+        (reference.output, manifest.sent_by(stage.index), "output"),
     ):
         if artifact.size_bytes != payload_bytes(specs):
             raise CommandError(

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import inspect
+import io
 import re
 import sys
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def _read_file(source: str) -> keras.Model:
             source, "holds weights and no model. Name the model, and give this as --weights."
         )
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             model = keras.saving.load_model(source, compile=False, safe_mode=True)
     except EdgePartitionError:
         raise
@@ -194,7 +195,7 @@ def _call_function(source: str) -> keras.Model:
             raise ModelSourceError(
                 source, f"is a {type(function).__name__}; expected a function returning a model."
             )
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             model = function()
     except EdgePartitionError:
         raise
@@ -215,7 +216,7 @@ def _make_application(
     make = _find_application(source)
     if weights is None:
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(io.StringIO()):
                 trained = make(weights="imagenet")
         except Exception as error:
             raise WeightsUnavailableError(
@@ -262,7 +263,7 @@ def _fetch_imagenet_labels(model: keras.Model) -> tuple[str, ...]:
         return ()
     falling = np.arange(_IMAGENET_CLASSES, 0, -1, dtype=np.float32)[None]
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             (classes,) = keras.applications.imagenet_utils.decode_predictions(
                 falling, top=_IMAGENET_CLASSES
             )

@@ -281,7 +281,7 @@ class Pipeline:
         request.generation = manifest.generation
         self._connection.publish(
             self._topics.stage(self._deployment, 0),
-            encode_tensors(manifest.inputs, request.arrays),
+            encode_tensors(manifest.stages[0].inputs, request.arrays),
             response_topic=self._result_topic,
             correlation_data=request.id,
             expiry_s=int(request.deadline - time.monotonic()) + _EXPIRY_SLACK_S,

@@ -64,7 +64,10 @@ def whole_interpreter(bundle: Bundle, *, num_threads: int = 1) -> StageInterpret
 def stage_interpreter(bundle: Bundle, stage: Stage, *, num_threads: int = 1) -> StageInterpreter:
     """Load one stage."""
     return StageInterpreter(
-        bundle.stage_file(stage), stage.inputs, stage.outputs, num_threads=num_threads
+        bundle.stage_file(stage),
+        stage.inputs,
+        bundle.manifest.sent_by(stage.index),
+        num_threads=num_threads,
     )
 
 

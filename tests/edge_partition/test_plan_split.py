@@ -55,7 +55,7 @@ def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
     for seed in range(300):
         rng = seeded(seed)
         graph = random_graph(rng, rng.randint(1, 8))
-        ram_mib = rng.choice([(46, 75), (60, 130), (500, 900)])
+        ram_mib = rng.choice([(56, 85), (70, 140), (500, 900)])
         fleet = random_fleet(rng, rng.choice([1, 2, 3, 4, 4]), ram_mib=ram_mib)
         unlimited = Fleet(
             tuple(replace(device, ram_mib=1e6, storage_mib=1e6) for device in fleet.devices)

@@ -68,6 +68,30 @@ def test_references_are_what_crosses_each_boundary(mobilenet: Bundle) -> None:
     assert reference_payloads(mobilenet) == references
 
 
+def test_a_stage_gets_what_it_reads_in_its_own_order(mobilenet: Bundle, tmp_path: Path) -> None:
+    # The contract: inputs are a subset of what the stage before makes, by name.
+    data = mobilenet.whole_file.read_bytes()
+    model = read_tflite(data)
+    cut = next(p for p in model.graph.cuts if len(model.graph.boundary(p)) > 1)
+    bundle = write_bundle(
+        tmp_path / "build",
+        model,
+        plan_split(model.graph, equal_fleet(2), cuts=[cut]),
+        name="Model",
+        deployment="model",
+        quantization="none",
+        weights="seeded",
+    )
+    file = bundle.path / "manifest.json"
+    document = json.loads(file.read_text())
+    document["stages"][1]["inputs"].reverse()
+    file.write_text(json.dumps(document))
+    reversed_bundle = read_bundle(bundle.path)
+    assert reversed_bundle.manifest.sent_by(0) == bundle.manifest.sent_by(0)[::-1]
+    assert reversed_bundle.manifest.sent_by(0) != bundle.manifest.sent_by(0)
+    assert verify_bundle(reversed_bundle, count=2).exact
+
+
 def changed_weights(data: bytes) -> bytes:
     """One float of a stage's constants, another in its last bit."""
     weight = np.arange(4, dtype=np.float32) + 1

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from broker_config.connection import BrokerAddress, Connection, RequestTimeoutError
 from broker_config.errors import EdgePartitionError, ManifestError
 from broker_config.manifest import Manifest
-from broker_config.messages import CommandError, ErrorCode, decode_json
+from broker_config.messages import CommandError, decode_json
 from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
 from edge_partition.pipeline import UnknownDeploymentError
 from edge_partition.run_bundle import reference_payloads
@@ -199,12 +199,10 @@ class Deployer:
             self._topics.manifest(deployment), b"", retain=True, timeout_s=_COMMAND_TIMEOUT_S
         )
         for device in sorted(devices & set(online)):
-            try:
+            # An agent that saw the manifest go has removed its part; one that did not is told.
+            held = self._ask(device, {"command": "status"}).get("deployments", ())
+            if any(item.get("deployment") == deployment for item in held):
                 self._ask(device, {"command": "remove", "deployment": deployment})
-            except CommandError as error:
-                # An agent that saw the manifest go has removed its part already.
-                if error.code != ErrorCode.NOT_FOUND:
-                    raise
 
     def status(self) -> FleetStatus:
         """Return what is online and what is live."""

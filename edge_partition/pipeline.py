@@ -9,6 +9,7 @@ lost, a board came back, a deployment was replaced), never because a board is me
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import threading
 import time
@@ -158,7 +159,7 @@ class Pipeline:
         self._offline: set[str] = set()
         self._changed = threading.Condition()
         self._requests: dict[bytes, _Request] = {}
-        self._counter = 0
+        self._numbers = itertools.count(1)
 
     @property
     def manifest(self) -> Manifest:
@@ -258,9 +259,8 @@ class Pipeline:
         manifest = self.manifest
         arrays = _by_name(manifest, inputs)
         now = time.monotonic()
-        self._counter += 1
         request = _Request(
-            id=self._counter.to_bytes(8, "big"),
+            id=next(self._numbers).to_bytes(8, "big"),
             arrays=arrays,
             generation=manifest.generation,
             started=now,

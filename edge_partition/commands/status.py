@@ -46,7 +46,13 @@ def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> 
             str(board["profile"].get("runtime", "-")),
             _show.mib(free_bytes) if isinstance(free_bytes, int | float) else "-",
         )
-    console.print(boards)
+    if document["devices"]:
+        console.print(boards)
+    else:
+        console.print("No board has ever been online at this broker; start `device-agent` on one.")
+    if not document["deployments"]:
+        console.print("Nothing is deployed; `edge-partition deploy BUILD` makes a bundle live.")
+        return
     deployments = _show.table("Deployments", "deployment", "model", "stages on", "state")
     for item in document["deployments"]:
         deployments.add_row(

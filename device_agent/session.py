@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from broker_config.connection import Message
+    from broker_config.manifest import Manifest
     from device_agent.config import Config
     from device_agent.deployments import Deployments, Route
 
@@ -55,6 +56,7 @@ RETAINED_WAIT_S = 2.0
 #: How long a stopping agent works on what it holds.
 FINISH_S = 10.0
 _PING_WAIT_S = 1.0
+_PEER_WAIT_S = 2.0
 _TICK_S = 0.25
 _MAX_WAITING_COMMANDS = 32
 #: A ping is answered by the network thread; larger messages aren't even read there.
@@ -227,6 +229,15 @@ class Agent:
         if _is_due(self._manifests_due) and self._connection.is_connected:
             self._manifests_due = None
             for manifest in deployments.unconfirmed():
+                stranger = self._board_without(manifest)
+                if stranger is not None:
+                    _LOG.warning(
+                        "%s: the broker has no manifest and board %s holds nothing of it: it was "
+                        "undeployed while this board was away; `edge-partition undeploy %s` "
+                        "clears it here",
+                        *(manifest.deployment, stranger, manifest.deployment),
+                    )
+                    continue
                 _LOG.info(
                     "%s: the broker forgot the manifest; published again", manifest.deployment
                 )
@@ -235,6 +246,29 @@ class Agent:
                     manifest.to_json().encode(),
                     retain=True,
                 )
+
+    def _board_without(self, manifest: Manifest) -> str | None:
+        """Return another board of a deployment that says it holds nothing of it, if there is one.
+
+        A broker without the manifest has forgotten it, or it was undeployed while this board was
+        away: only the other boards know which. Boards that don't answer prove nothing.
+        """
+        others = {name for stage in manifest.stages for name in stage.devices}
+        for device in sorted(others - {self._config.name}):
+            try:
+                answer = self._connection.request(
+                    self._topics.command(device),
+                    {"command": "status"},
+                    device=device,
+                    reply_topic=self._topics.result(f"edge-agent-{self._config.name}"),
+                    timeout_s=_PEER_WAIT_S,
+                )
+            except EdgePartitionError:
+                continue
+            held = answer.get("deployments", ())
+            if all(item.get("deployment") != manifest.deployment for item in held):
+                return device
+        return None
 
     def _save_all(self) -> None:
         if self._deployments is not None:

@@ -188,10 +188,14 @@ class Deployer:
             UnknownBoardError: A board of it is offline, and not ``force``.
         """
         manifests = self._manifests()
-        if deployment not in manifests:
-            raise UnknownDeploymentError(deployment, sorted(manifests))
-        devices = {name for stage in manifests[deployment].stages for name in stage.devices}
         online = self._online()
+        if deployment in manifests:
+            devices = {name for stage in manifests[deployment].stages for name in stage.devices}
+        else:
+            # A board that was away at an earlier undeploy may still hold its part.
+            devices = {device for device in online if self._holds(device, deployment)}
+            if not devices:
+                raise UnknownDeploymentError(deployment, sorted(manifests))
         missing = sorted(devices - set(online))
         if missing and not force:
             raise UnknownBoardError(missing, online)
@@ -200,8 +204,7 @@ class Deployer:
         )
         for device in sorted(devices & set(online)):
             # An agent that saw the manifest go has removed its part; one that did not is told.
-            held = self._ask(device, {"command": "status"}).get("deployments", ())
-            if any(item.get("deployment") == deployment for item in held):
+            if self._holds(device, deployment):
                 self._ask(device, {"command": "remove", "deployment": deployment})
 
     def status(self) -> FleetStatus:
@@ -373,6 +376,10 @@ class Deployer:
             reply_topic=self._reply_topic,
             timeout_s=timeout_s,
         )
+
+    def _holds(self, device: str, deployment: str) -> bool:
+        held = self._ask(device, {"command": "status"}).get("deployments", ())
+        return any(item.get("deployment") == deployment for item in held)
 
     def _online(self) -> list[str]:
         found = self._connection.retained(self._topics.availability("+"), self._reply_topic)

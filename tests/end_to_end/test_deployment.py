@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from desk import BOARDS, make_bundle
+from desk import BOARDS, make_bundle, wait_until
 
 from broker_config.tensors import encode_tensors
 from edge_partition.deployment import Deployer, DeploymentRefusedError, UnknownBoardError
@@ -99,6 +99,26 @@ def test_undeploy_leaves_nothing_at_the_broker_or_on_the_boards(
         with pytest.raises(UnknownDeploymentError, match="nothing is deployed"):
             deployer.undeploy("digits")
     assert not list(three_boards.folder.glob("board-*/**/*.tflite"))
+
+
+def test_a_board_that_missed_the_undeploy_does_not_bring_it_back(
+    three_boards: Desk, digits_bundle: Bundle
+) -> None:
+    with Deployer(three_boards.url) as deployer:
+        deployer.deploy(digits_bundle)
+        three_boards.kill_agent("board-0")
+        deployer.undeploy("digits", force=True)
+    # The broker forgets board-0's session too, as it does after a minute.
+    three_boards.broker.restart()
+    for name in BOARDS[1:]:
+        wait_until(lambda name=name: three_boards.is_online(name), f"{name} online")
+    three_boards.start_agent("board-0")
+    log = three_boards.log("board-0")
+    wait_until(lambda: "undeployed while" in log.read_text(), "board-0 to say what it holds")
+    with Deployer(three_boards.url) as deployer:
+        assert deployer.status().manifests == ()
+        deployer.undeploy("digits")
+        assert [board.deployments for board in deployer.status().boards] == [(), (), ()]
 
 
 def test_undeploy_waits_for_a_board_that_is_away_unless_forced(

@@ -17,10 +17,14 @@ from broker_config.connection import BrokerAddress, Connection
 from broker_config.errors import EdgePartitionError
 from broker_config.start_broker import start_broker
 from broker_config.topics import ONLINE, Topics
+from edge_partition.emulate_boards import BoardLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from broker_config.connection import Message
-    from edge_partition.fleet import Fleet
+    from edge_partition.emulate_boards import Limits
+    from edge_partition.fleet import Device, Fleet
 
 _ONLINE_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 15.0
@@ -43,11 +47,26 @@ class AgentStartError(EdgePartitionError):
 class DeskFleet:
     """A broker and one agent a device; leaving the ``with`` ends them all."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        """Prepare; entering starts everything."""
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        limits: Mapping[str, Limits] | None = None,
+        shape_links: bool = False,
+    ) -> None:
+        """Prepare; entering starts everything.
+
+        Args:
+            fleet: The boards.
+            limits: Hold each board's agent to these, by name; None: as fast as the machine is.
+            shape_links: Put each board behind a link of its ``link_mbit_s`` and ``link_ms``.
+        """
         self._fleet = fleet
+        self._limits = limits
+        self._shape_links = shape_links
         self._resources = ExitStack()
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
+        self._links: list[subprocess.Popen[bytes]] = []
         self._logs: dict[str, Path] = {}
         self.url = ""
         self.broker_description = ""
@@ -60,8 +79,11 @@ class DeskFleet:
             broker = resources.enter_context(start_broker(port=0))
             self.url = broker.url
             self.broker_description = f"{broker.kind} {broker.version}"
+            limiter = None if self._limits is None else BoardLimiter()
+            if limiter is not None:
+                resources.callback(limiter.close)
             resources.callback(self._stop_agents)
-            self._start_agents(folder)
+            self._start_agents(folder, limiter)
             self._resources = resources.pop_all()
         return self
 
@@ -73,7 +95,7 @@ class DeskFleet:
         """The agents' process ids, by device name."""
         return {device: agent.pid for device, agent in self._agents.items()}
 
-    def _start_agents(self, folder: Path) -> None:
+    def _start_agents(self, folder: Path, limiter: BoardLimiter | None) -> None:
         topics = Topics()
         waiting = {device.name for device in self._fleet.devices}
 
@@ -83,16 +105,20 @@ class DeskFleet:
 
         for device in self._fleet.devices:
             log = folder / f"{device.name}.log"
-            # Should this process be killed, its agents end with it.
-            words = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
-            words += [sys.executable, "-m", "device_agent", "--broker", self.url]
+            url = self._start_link(device) if self._shape_links else self.url
+            words = [sys.executable, "-m", "device_agent", "--broker", url]
             words += ["--name", device.name, "--state-dir", str(folder / device.name)]
-            words += ["--threads", "1"]
+            threads = 1
+            if limiter is not None and self._limits is not None:
+                threads = math.ceil(self._limits[device.name].cpu_share)
+            words += ["--threads", str(threads)]
             if math.isfinite(device.ram_mib):
                 words += ["--ram-mib", str(int(device.ram_mib))]
+            if limiter is not None and self._limits is not None:
+                words = limiter.command(device.name, self._limits[device.name], words)
             with log.open("wb") as stream:
                 self._agents[device.name] = subprocess.Popen(
-                    words,
+                    _ending_with_us(words),
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,
@@ -108,6 +134,17 @@ class DeskFleet:
                         raise AgentStartError(device_name, self._last_words(device_name))
                 time.sleep(0.02)
 
+    def _start_link(self, device: Device) -> str:
+        """Start a link of the device's speed and delay; return the broker's URL behind it."""
+        words = [sys.executable, "-m", "edge_partition.shaped_link"]
+        words += ["--to", self.url.removeprefix("mqtt://")]
+        words += ["--mbit-s", str(device.link_mbit_s), "--delay-ms", str(device.link_ms)]
+        link = subprocess.Popen(_ending_with_us(words), stdout=subprocess.PIPE)
+        self._links.append(link)
+        if link.stdout is None or not (line := link.stdout.readline().strip()):
+            raise AgentStartError(device.name, "its link could not be started")
+        return f"mqtt://127.0.0.1:{int(line)}"
+
     def _last_words(self, device: str) -> str:
         lines = self._logs[device].read_text(errors="replace").splitlines()
         return lines[-1] if lines else ""
@@ -122,6 +159,16 @@ class DeskFleet:
             except subprocess.TimeoutExpired:
                 agent.kill()
                 agent.wait()
+        for link in self._links:
+            link.terminate()
+            link.wait()
+            if link.stdout is not None:
+                link.stdout.close()
+
+
+def _ending_with_us(words: list[str]) -> list[str]:
+    """Return a command that ends when this process does, even if that is killed."""
+    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *words]
 
 
 def _environment() -> dict[str, str]:

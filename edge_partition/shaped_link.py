@@ -1,0 +1,103 @@
+"""A link of given speed and delay, as a proxy before the broker: ``python -m ... --to HOST:PORT``.
+
+Both directions share the link, as on Wi-Fi and as the cost model counts. Little is buffered: a
+sender faster than the link is held up by TCP, as it would be by a slow network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import socket
+
+_CHUNK_BYTES = 8192
+#: Chunks on their way at once in a direction; the delay of a link holds no more than this.
+_CHUNKS_IN_FLIGHT = 64
+
+
+class ShapedLink:
+    """Time on the link, given out in order.
+
+    Args:
+        mbit_s: Megabits a second, both directions together.
+        delay_ms: One way, in milliseconds.
+    """
+
+    def __init__(self, mbit_s: float, delay_ms: float) -> None:
+        self._seconds_per_byte = 8 / (mbit_s * 1e6)
+        self._delay_s = delay_ms / 1000
+        self._free_at = 0.0
+
+    def send(self, size_bytes: int, now: float) -> tuple[float, float]:
+        """Return when ``size_bytes`` given at ``now`` have left, and when they have arrived."""
+        self._free_at = max(self._free_at, now) + size_bytes * self._seconds_per_byte
+        return self._free_at, self._free_at + self._delay_s
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Copy one direction of a connection until it ends."""
+        clock = asyncio.get_running_loop().time
+        arriving: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS_IN_FLIGHT)
+
+        async def deliver() -> None:
+            while True:
+                arrives_at, data = await arriving.get()
+                await asyncio.sleep(max(0.0, arrives_at - clock()))
+                if not data:
+                    break
+                writer.write(data)
+                await writer.drain()
+            if writer.can_write_eof():
+                writer.write_eof()
+
+        delivery = asyncio.create_task(deliver())
+        try:
+            while data := await reader.read(_CHUNK_BYTES):
+                left_at, arrives_at = self.send(len(data), clock())
+                await arriving.put((arrives_at, data))
+                await asyncio.sleep(max(0.0, left_at - clock()))
+            await arriving.put((clock(), b""))
+            await delivery
+        finally:
+            delivery.cancel()
+
+
+async def serve(link: ShapedLink, host: str, port: int) -> None:
+    """Listen on a free loopback port, print it, and carry connections to the broker."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.closing(writer):
+                far_reader, far_writer = await asyncio.open_connection(host, port)
+                with contextlib.closing(far_writer):
+                    for end in (writer, far_writer):
+                        end.get_extra_info("socket").setsockopt(
+                            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+                        )
+                    async with asyncio.TaskGroup() as ways:
+                        ways.create_task(link.carry(reader, far_writer))
+                        ways.create_task(link.carry(far_reader, writer))
+        except* OSError:
+            pass  # One end is gone; both are closed.
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    async with server:
+        await server.serve_forever()
+
+
+def main() -> None:
+    """Run one link until the process is ended."""
+    parser = argparse.ArgumentParser(description="Carry TCP connections over a slow link.")
+    parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the broker")
+    parser.add_argument("--mbit-s", type=float, required=True, help="both directions together")
+    parser.add_argument("--delay-ms", type=float, required=True, help="one way")
+    options = parser.parse_args()
+    host, _, port = options.to.rpartition(":")
+    link = ShapedLink(options.mbit_s, options.delay_ms)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(link, host, int(port)))
+
+
+if __name__ == "__main__":
+    main()

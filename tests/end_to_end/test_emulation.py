@@ -1,0 +1,158 @@
+"""Emulated boards are held to what they say: by the kernel, and by a link of real slowness."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_config.tensors import encode_tensors
+from edge_partition.deployment import Deployer
+from edge_partition.desk_fleet import DeskFleet
+from edge_partition.emulate_boards import BoardLimiter, EmulationError, Limits, board_limits
+from edge_partition.fleet import Device, Fleet
+from edge_partition.pipeline import Pipeline
+from edge_partition.shaped_link import ShapedLink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from edge_partition.bundle import Bundle
+
+MIB = 2**20
+
+
+@contextmanager
+def limiter() -> Iterator[BoardLimiter]:
+    try:
+        limiter = BoardLimiter()
+    except EmulationError as error:
+        pytest.skip(str(error))
+    try:
+        yield limiter
+    finally:
+        limiter.close()
+
+
+def test_a_board_gets_no_more_of_the_processor_than_its_share() -> None:
+    burn = (
+        "import time\n"
+        "end = time.monotonic() + 1.5\n"
+        "while time.monotonic() < end: pass\n"
+        "print(time.process_time())"
+    )
+    spent = {}
+    with limiter() as limits:
+        for share in (0.2, 0.9):
+            words = limits.command(
+                f"share-{share}", Limits(share, None), [sys.executable, "-c", burn]
+            )
+            spent[share] = float(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    assert 0 < spent[0.2] < 0.3 * 1.5
+    assert spent[0.9] > spent[0.2]
+
+
+def test_a_board_over_its_memory_is_killed_and_one_within_it_is_not() -> None:
+    with limiter() as limits:
+        ended = {}
+        for size_mib in (20, 200):
+            words = [sys.executable, "-c", f"data = b'x' * ({size_mib} << 20)"]
+            words = limits.command(f"memory-{size_mib}", Limits(0.9, 100 * MIB), words)
+            ended[size_mib] = subprocess.run(words, check=False).returncode
+    assert ended == {20: 0, 200: -signal.SIGKILL}
+
+
+def test_nothing_is_left_behind() -> None:
+    with limiter() as limits:
+        words = limits.command("gone", Limits(0.5, 100 * MIB), [sys.executable, "-c", ""])
+        subprocess.run(words, check=True)
+    assert not list(Path("/sys/fs/cgroup").glob("**/edge-partition-*-gone"))
+
+
+def test_shares_follow_speeds_and_never_ask_for_more_than_the_machine_has() -> None:
+    fleet = Fleet((Device("slow", speed_gmac_s=8, ram_mib=64), Device("fast", speed_gmac_s=32)))
+    limits, scale = board_limits(fleet, host_gmac_s=80)
+    assert scale == 1
+    assert limits["slow"].ram_bytes == 64 * MIB
+    assert limits["fast"].ram_bytes is None
+    assert limits["fast"].cpu_share == 4 * limits["slow"].cpu_share
+    _, scale = board_limits(fleet, host_gmac_s=0.1)
+    assert scale < 1
+
+
+def test_a_share_too_small_for_the_kernel_is_refused_by_name() -> None:
+    fleet = Fleet((Device("tiny", speed_gmac_s=0.1), Device("fast", speed_gmac_s=4)))
+    with pytest.raises(EmulationError, match="tiny would get"):
+        board_limits(fleet, host_gmac_s=40)
+
+
+def test_a_link_gives_out_its_time_in_order() -> None:
+    link = ShapedLink(mbit_s=8, delay_ms=100)
+    assert link.send(1_000_000, now=5) == (6, 6.1)
+    assert link.send(500_000, now=5.5) == pytest.approx((6.5, 6.6))
+    assert link.send(1_000_000, now=10) == pytest.approx((11, 11.1))
+
+
+def test_bytes_over_a_shaped_link_arrive_whole_and_no_faster_than_it_allows() -> None:
+    data = bytes(range(256)) * 4096
+    with socket.create_server(("127.0.0.1", 0)) as far_end:
+
+        def echo() -> None:
+            connection, _ = far_end.accept()
+            with connection:
+                while received := connection.recv(65536):
+                    connection.sendall(received)
+
+        thread = threading.Thread(target=echo)
+        thread.start()
+        words = [sys.executable, "-m", "edge_partition.shaped_link"]
+        words += ["--to", f"127.0.0.1:{far_end.getsockname()[1]}"]
+        words += ["--mbit-s", "40", "--delay-ms", "5"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as link:
+            try:
+                assert link.stdout is not None
+                port = int(link.stdout.readline())
+                started = time.monotonic()
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    sender = threading.Thread(target=client.sendall, args=(data,))
+                    sender.start()
+                    back = b""
+                    while len(back) < len(data):
+                        back += client.recv(65536)
+                    sender.join()
+                seconds = time.monotonic() - started
+            finally:
+                link.terminate()
+        thread.join()
+    assert back == data
+    # Both directions share the link: 2 x 1 MiB at 40 Mbit/s.
+    assert seconds >= 2 * len(data) * 8 / 40e6
+
+
+def test_emulated_boards_answer_as_the_whole_model_does(
+    digits_bundle: Bundle, images: list[dict[str, np.ndarray]], whole_outputs: list[bytes]
+) -> None:
+    names = sorted({name for stage in digits_bundle.manifest.stages for name in stage.devices})
+    fleet = Fleet(tuple(Device(name, ram_mib=128, link_mbit_s=200) for name in names))
+    limits = {name: Limits(0.4, 128 * MIB) for name in names}
+    with limiter():
+        pass
+    with DeskFleet(fleet, limits=limits, shape_links=True) as desk:
+        with Deployer(desk.url) as deployer:
+            deployer.deploy(digits_bundle)
+        with Pipeline("digits", desk.url) as pipeline:
+            outputs = [
+                encode_tensors(pipeline.manifest.outputs, result.outputs)
+                for result in pipeline.stream(images)
+            ]
+    assert outputs == whole_outputs

@@ -27,6 +27,7 @@ from broker_config.errors import (
     RuntimeUnavailableError,
 )
 from broker_config.manifest import TensorSpec
+from broker_config.narrow_floats import to_float16
 from broker_config.tensors import payload_bytes, wire_dtype
 
 if TYPE_CHECKING:
@@ -57,16 +58,20 @@ class InvokeError(EdgePartitionError):
 
 
 class _Slot(NamedTuple):
-    """A tensor of the file and its place in the payload."""
+    """A tensor of the file and its place in the payload; ``dtype`` is the payload's."""
 
     tensor_index: int
     place: slice
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    is_narrowed: bool
 
 
 class StageInterpreter:
     """A stage's model, loaded and ready to run.
+
+    Where the manifest says float16 and the file's tensor is float32, values are widened on the way
+    in and narrowed on the way out (:func:`~broker_config.narrow_floats.to_float16`).
 
     Not thread-safe: one thread at a time may call :meth:`invoke`, which releases the GIL while the
     runtime computes.
@@ -83,6 +88,7 @@ class StageInterpreter:
         outputs: Sequence[TensorSpec],
         *,
         num_threads: int,
+        by_position: bool = False,
     ) -> None:
         """Load a stage.
 
@@ -92,6 +98,9 @@ class StageInterpreter:
                 passed over, or passed on where ``outputs`` names them.
             outputs: What a result holds, in its order: outputs of the file, or of ``inputs``.
             num_threads: Threads that the runtime computes with.
+            by_position: The file's first input is the first of ``inputs``, and so on, whatever
+                their names: a whole model from elsewhere may have tensors without one, or several
+                of one name.
 
         Raises:
             RuntimeUnavailableError: No runtime is installed.
@@ -103,8 +112,13 @@ class StageInterpreter:
         label = f"A model of {len(model):,} bytes" if isinstance(model, bytes) else os.fspath(model)
         self._model = model  # the runtime keeps pointers into bytes it was given
         self._interpreter = _load(model, label, num_threads)
-        takes = {detail["name"]: detail for detail in self._interpreter.get_input_details()}
-        makes = {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+        takes, makes = (
+            _rename(details, specs) if by_position else {item["name"]: item for item in details}
+            for details, specs in (
+                (self._interpreter.get_input_details(), inputs),
+                (self._interpreter.get_output_details(), outputs),
+            )
+        )
         places = _places(inputs)
         missing = takes.keys() - places.keys()
         if missing:
@@ -155,13 +169,13 @@ class StageInterpreter:
         try:
             for slot in self._reads:
                 source = np.frombuffer(view[slot.place], slot.dtype).reshape(slot.shape)
+                if slot.is_narrowed:
+                    source = source.astype(np.float32)
                 interpreter.set_tensor(slot.tensor_index, source)
             interpreter.invoke()
             # tensor() gives views of the runtime's memory: joining them is the only copy made.
             result = b"".join(
-                view[write]
-                if isinstance(write, slice)
-                else interpreter.tensor(write.tensor_index)()
+                view[write] if isinstance(write, slice) else _read(interpreter, write)
                 for write in self._writes
             )
         except (RuntimeError, ValueError) as error:
@@ -204,6 +218,15 @@ def _load(model: str | os.PathLike[str] | bytes, label: str, num_threads: int) -
     return interpreter
 
 
+def _rename(
+    details: Sequence[dict[str, Any]], specs: Sequence[TensorSpec]
+) -> dict[str, dict[str, Any]]:
+    """Return the file's tensors under the names of ``specs``, which stand in the same order."""
+    # A file may name one tensor as two of its outputs.
+    distinct = {detail["index"]: detail for detail in details}
+    return dict(zip((spec.name for spec in specs), distinct.values(), strict=False))
+
+
 def _places(specs: Sequence[TensorSpec]) -> dict[str, slice]:
     places = {}
     offset = 0
@@ -217,11 +240,17 @@ def _slot(label: str, detail: dict[str, Any], spec: TensorSpec, place: slice) ->
     found = TensorSpec(
         spec.name, np.dtype(detail["dtype"]).name, tuple(int(size) for size in detail["shape"])
     )
-    if found != spec:
+    is_narrowed = (found.dtype, spec.dtype) == ("float32", "float16")
+    if found != spec and not (is_narrowed and found.shape == spec.shape):
         raise ModelLoadError(
             f"{label} has {found} where the manifest says {spec}. Split the model again."
         )
-    return _Slot(detail["index"], place, wire_dtype(spec.dtype), spec.shape)
+    return _Slot(detail["index"], place, wire_dtype(spec.dtype), spec.shape, is_narrowed)
+
+
+def _read(interpreter: Any, slot: _Slot) -> Any:
+    values = interpreter.tensor(slot.tensor_index)()
+    return to_float16(values) if slot.is_narrowed else values
 
 
 def _one_line(error: BaseException) -> str:

@@ -103,6 +103,8 @@ class ModelInfo:
         weights: Where the weights came from: ``trained``, ``imagenet`` or ``seeded``. With
             ``seeded`` labels mean nothing.
         labels: The names of the classes along the last axis of the first output; may be empty.
+        wire: As what float32 activations travel between stages: ``float32``, or ``float16`` in half
+            the bytes. For people: each boundary tensor's own dtype is what counts.
     """
 
     name: str
@@ -110,6 +112,7 @@ class ModelInfo:
     quantization: str
     weights: str = "trained"
     labels: tuple[str, ...] = ()
+    wire: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def _read_manifest(document: Any) -> Manifest:
             quantization=_text(_get(model, "quantization", "model"), "model.quantization"),
             weights=_text(model.get("weights", "trained"), "model.weights"),
             labels=_items(model.get("labels", []), "model.labels", _text),
+            wire=_text(model.get("wire", "float32"), "model.wire"),
         ),
         inputs=_tensors(_get(fields, "inputs", "manifest"), "inputs"),
         outputs=_tensors(_get(fields, "outputs", "manifest"), "outputs"),

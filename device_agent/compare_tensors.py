@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Other processors add in another order; measured against the largest value of the tensor, since
 #: a value near zero may be the difference of two large ones.
 RELATIVE_TOLERANCE = 1e-3
+#: A float16 may fall on the next step, which is up to 2**-10 of its value (``--wire float16``).
+FLOAT16_TOLERANCE = RELATIVE_TOLERANCE + 2**-10
 #: One step of a quantized value: a rounding that falls the other way.
 INTEGER_TOLERANCE = 1
 
@@ -43,9 +45,8 @@ def compare_tensors(specs: Sequence[TensorSpec], found: bytes, expected: bytes, 
             difference = float(np.max(gaps))
             finite = np.abs(other[np.isfinite(other)])
             magnitude = float(np.max(finite)) if finite.size else 0.0
-            tolerance = (
-                float(INTEGER_TOLERANCE) if "int" in spec.dtype else RELATIVE_TOLERANCE * magnitude
-            )
+            relative = FLOAT16_TOLERANCE if spec.dtype == "float16" else RELATIVE_TOLERANCE
+            tolerance = float(INTEGER_TOLERANCE) if "int" in spec.dtype else relative * magnitude
         # Written so that NaN, where the host has a number, fails.
         if not difference <= tolerance:
             raise CommandError(

@@ -26,9 +26,9 @@ from edge_partition.draw import draw_plan
 from edge_partition.slice_model import slice_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from edge_partition.graph import Tensor
+    from edge_partition.graph import Graph
     from edge_partition.plan_split import Plan
     from edge_partition.read_tflite import TfliteModel
 
@@ -144,8 +144,8 @@ def write_bundle(
                     file=file,
                     sha256=hashlib.sha256(data).hexdigest(),
                     size_bytes=len(data),
-                    inputs=_specs(model.graph.boundary(planned.start)),
-                    outputs=_specs(model.graph.boundary(planned.stop)),
+                    inputs=_specs(model.graph, planned.start),
+                    outputs=_specs(model.graph, planned.stop),
                     predicted=Predicted(
                         invoke_ms=round(planned.cost.invoke_ms, 3),
                         ram_bytes=planned.cost.ram_bytes,
@@ -163,6 +163,7 @@ def write_bundle(
                 quantization=quantization,
                 weights=weights,
                 labels=labels,
+                wire=model.graph.wire,
             ),
             inputs=stages[0].inputs,
             outputs=stages[-1].outputs,
@@ -213,8 +214,11 @@ def read_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def _specs(tensors: Iterable[Tensor]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
+def _specs(graph: Graph, position: int) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(tensor.name, graph.wire_dtype(tensor), tensor.shape)
+        for tensor in graph.boundary(position)
+    )
 
 
 def _generation(stages: list[Stage], labels: tuple[str, ...]) -> str:

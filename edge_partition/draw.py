@@ -86,7 +86,7 @@ def _heading(plan: Plan, graph: Graph) -> Iterator[str]:
         _MARGIN,
         78,
         f"{len(graph.operators)} operators over {count} board{'s' * (count > 1)}, best "
-        f"{plan.objective}",
+        f"{plan.objective}{', float16 between them' * (plan.wire == 'float16')}",
         15,
         colour=_MUTED,
     )

@@ -11,7 +11,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from broker_config.errors import EdgePartitionError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Wire: TypeAlias = Literal["float32", "float16"]
 
 #: Scopes that Keras layers open inside their own.
 _INNER_SCOPES = frozenset({"batchnorm", "moments"})
@@ -124,6 +126,7 @@ class Graph:
         cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. Left out are
             positions that would part operators that share state, and those crossed by a tensor
             that cannot travel (a resource, strings, a packed or unfixed tensor).
+        wire: As what float32 activations travel between stages: ``float32`` or ``float16``.
     """
 
     name: str
@@ -132,6 +135,7 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     cuts: tuple[int, ...]
+    wire: Wire = "float32"
 
     def boundary(self, position: int) -> tuple[Tensor, ...]:
         """Return the tensors that cross the cut before ``operators[position]``.
@@ -153,8 +157,13 @@ class Graph:
             span.tensor for span in self._spans if span.producer < position <= span.last_use
         )
 
+    def wire_dtype(self, tensor: Tensor) -> str:
+        """Return as what ``tensor`` travels: the model's own inputs and outputs as they are."""
+        is_end = tensor.index in self.inputs or tensor.index in self.outputs
+        return self.wire if tensor.dtype == "float32" and not is_end else tensor.dtype
+
     def boundary_bytes(self, position: int) -> int:
-        """Return the bytes of ``boundary(position)``."""
+        """Return the bytes of ``boundary(position)`` on the wire."""
         self._check_range(position, position)
         return int(self._boundary_bytes[position])
 
@@ -300,8 +309,11 @@ class Graph:
         n = len(self.operators)
         change = np.zeros(n + 2, np.int64)
         for span in self._spans:
-            change[span.producer + 1] += span.tensor.size_bytes
-            change[span.last_use + 1] -= span.tensor.size_bytes
+            size_bytes = span.tensor.size_bytes
+            if self.wire_dtype(span.tensor) != span.tensor.dtype:
+                size_bytes //= 2  # float32 as float16
+            change[span.producer + 1] += size_bytes
+            change[span.last_use + 1] -= size_bytes
         crossing = np.cumsum(change)[: n + 1]
         crossing[0] = sum(self.tensors[index].size_bytes for index in self.inputs)
         return crossing

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from edge_partition.read_tflite import InvalidModelError, TfliteModel, read_tfli
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from edge_partition.graph import Wire
     from edge_partition.wrap_operations import WrappedOperation
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
@@ -46,6 +47,12 @@ class LoadedTflite:
     weights: str
     labels: tuple[str, ...] = ()
     wrapped: tuple[WrappedOperation, ...] = ()
+
+    def on_wire(self, wire: Wire) -> LoadedTflite:
+        """Return the model with float32 activations travelling between stages as ``wire``."""
+        return replace(
+            self, tflite=replace(self.tflite, graph=replace(self.tflite.graph, wire=wire))
+        )
 
     @property
     def sha256(self) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edge_partition.fleet import Device, Fleet
-    from edge_partition.graph import Graph
+    from edge_partition.graph import Graph, Wire
 
 Objective: TypeAlias = Literal["throughput", "latency"]
 
@@ -121,6 +121,7 @@ class Plan:
         objective: What the plan is the best for.
         graph_name: The model.
         stages: In order; together they cover all operators.
+        wire: As what float32 activations travel between the stages.
         single_board_alternative: The best plan that leaves the whole model on one board, if there
             is a board that holds it and this plan uses several. It may well be the better one
             for the other objective, or where the number of stages was given.
@@ -130,6 +131,7 @@ class Plan:
     graph_name: str
     stages: tuple[PlannedStage, ...]
     single_board_alternative: Plan | None = None
+    wire: Wire = "float32"
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -196,7 +198,7 @@ def plan_split(
         nearest = find_least_bottleneck(costs.excess_bytes, capacity, stages=stages)
         # Without limits there is always a split: the request was checked against both sizes.
         raise InfeasiblePlanError(graph, _stages_of(graph, table, kinds, nearest or ()))
-    plan = Plan(objective, graph.name, _stages_of(graph, table, kinds, path))
+    plan = Plan(objective, graph.name, _stages_of(graph, table, kinds, path), wire=graph.wire)
     if len(path) == 1:
         return plan
     alone = _best_path(costs, capacity, objective, 1)
@@ -231,7 +233,7 @@ def evaluate(
     )
     if not all(stage.fits for stage in stages):
         raise InfeasiblePlanError(graph, stages)
-    return Plan(objective, graph.name, stages)
+    return Plan(objective, graph.name, stages, wire=graph.wire)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from broker_config.errors import EdgePartitionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -40,3 +42,15 @@ def read_labels(model_file: Path) -> tuple[str, ...]:
         raise LabelsError(path, error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
         raise LabelsError(path, f"byte {error.start} is no UTF-8") from None
+
+
+def find_class(file: Path, labels: Sequence[str]) -> int | None:
+    """Return the position in ``labels`` of the one that an input's path names.
+
+    That is its folder's name (``cat/01.jpg``) or else the first part of its own name, between
+    ``-``, ``_`` and spaces, that is a label (``digit-7-0042.png``); None where neither is one.
+    """
+    for word in (file.parent.name, *re.split(r"[-_ ]", file.stem)):
+        if word in labels:
+            return labels.index(word)
+    return None

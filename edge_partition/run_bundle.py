@@ -6,19 +6,22 @@ board computes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from broker_config.errors import EdgePartitionError
 from broker_config.interpreter import StageInterpreter
-from broker_config.tensors import decode_tensors
+from broker_config.narrow_floats import FLOAT16_MAX
+from broker_config.tensors import decode_tensors, payload_bytes
+from edge_partition.read_tflite import read_tflite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from broker_config.manifest import Stage, TensorSpec
+    from broker_config.manifest import Manifest, Stage, TensorSpec
     from edge_partition.bundle import Bundle
 
 _SEED = 20
@@ -31,21 +34,60 @@ class ComparisonError(EdgePartitionError):
 
 
 @dataclass(frozen=True)
+class WireCost:
+    """What sending float16 between the stages costs: answers as sent against the whole model's.
+
+    Attributes:
+        max_difference: The largest absolute difference of any output element.
+        same_top: The share of inputs whose top class (the largest along the first output's last
+            axis) is the same; None where that output has one value a place.
+        clamped: How many values were beyond float16's range and were sent as its largest.
+        bytes_between: What one request sends from stage to stage, in all.
+        float32_bytes_between: The same with float32.
+    """
+
+    max_difference: float
+    same_top: float | None
+    clamped: int
+    bytes_between: int
+    float32_bytes_between: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many of the inputs whose class is known were answered right.
+
+    Attributes:
+        inputs: How many those are.
+        whole_right: By the whole model.
+        parts_right: By the chain of stages, as its tensors are sent.
+    """
+
+    inputs: int
+    whole_right: int
+    parts_right: int
+
+
+@dataclass(frozen=True)
 class Verification:
     """Whole model against the chain of its stages, on the same inputs.
 
     Attributes:
         inputs: How many inputs were tried.
-        identical: For how many every output byte was the same.
-        max_difference: The largest absolute difference of any output element.
+        identical: For how many every output byte was the same, with each tensor sent as it is.
+        max_difference: The largest absolute difference of any output element, likewise.
         output_spread: The largest absolute difference between the outputs of two inputs: above
             zero, so that a difference would have shown.
+        wire: What a float16 wire costs on top; None for a bundle without one.
+        accuracy: None where no input's class is known.
     """
 
     inputs: int
     identical: int
     max_difference: float
     output_spread: float
+    wire: WireCost | None = None
+    accuracy: Accuracy | None = None
 
     @property
     def exact(self) -> bool:
@@ -57,7 +99,11 @@ def whole_interpreter(bundle: Bundle, *, num_threads: int = 1) -> StageInterpret
     """Load the whole model."""
     manifest = bundle.manifest
     return StageInterpreter(
-        bundle.whole_file, manifest.inputs, manifest.outputs, num_threads=num_threads
+        bundle.whole_file,
+        manifest.inputs,
+        manifest.outputs,
+        num_threads=num_threads,
+        by_position=True,
     )
 
 
@@ -86,14 +132,20 @@ def verify_bundle(
     payloads: list[bytes] | None = None,
     *,
     count: int = 8,
+    classes: Sequence[int | None] = (),
     on_input: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Run the whole and the chain of stages on the same inputs and compare every bit.
+
+    A bundle that sends float16 is run twice: with its tensors sent as they are, where every bit
+    must be the same, and as it sends them, where the difference is what the wire costs.
 
     Args:
         bundle: What to check.
         payloads: Inputs as they travel on the wire; None: ``count`` seeded random ones.
         count: How many random inputs.
+        classes: For each of ``payloads`` the position of its true class in the first output, as
+            far as it is known.
         on_input: Called with (inputs done, inputs in all).
 
     Raises:
@@ -108,24 +160,43 @@ def verify_bundle(
     # Also where only one input was given, or the same one twice.
     others = [whole.invoke(payload) for payload in random_payloads(manifest.inputs, 2)]
     del whole  # Frees its memory before the stages are loaded.
-    parts = chain_stages(bundle, payloads, on_input=on_input)
-    first = decode_tensors(manifest.outputs, wholes[0])
-    spread = max(
-        _difference(first, decode_tensors(manifest.outputs, payload)) for payload in wholes + others
-    )
+    unrounded = _sent_as_they_are(bundle)
+    is_rounded = unrounded.manifest != manifest
+    total = len(payloads) * len(manifest.stages) * (1 + is_rounded)
+    done = itertools.count(1)
+
+    def step(_done: int, _total: int) -> None:
+        if on_input is not None:
+            on_input(next(done), total)
+
+    parts = chain_stages(unrounded, payloads, on_input=step)
+    spread = max(_difference(manifest, wholes[0], payload) for payload in wholes + others)
     if spread == 0:
         raise ComparisonError(
             f"{manifest.model.name} gives the same output for every input, so comparing proves "
             "nothing. Give it trained weights, or --weights seeded."
         )
+    wire, answers = None, parts
+    if is_rounded:
+        clamped = 0
+        for stage, answers in zip(
+            manifest.stages, _run_stages(bundle, payloads, on_input=step), strict=True
+        ):
+            clamped += sum(_count_clamped(manifest, stage, payload) for payload in answers)
+        wire = WireCost(
+            max_difference=_largest_difference(manifest, wholes, answers),
+            same_top=_same_top(manifest, wholes, answers),
+            clamped=clamped,
+            bytes_between=_bytes_between(manifest),
+            float32_bytes_between=_bytes_between(unrounded.manifest),
+        )
     return Verification(
         inputs=len(payloads),
         identical=sum(a == b for a, b in zip(wholes, parts, strict=True)),
-        max_difference=max(
-            _difference(decode_tensors(manifest.outputs, a), decode_tensors(manifest.outputs, b))
-            for a, b in zip(wholes, parts, strict=True)
-        ),
+        max_difference=_largest_difference(manifest, wholes, parts),
         output_spread=spread,
+        wire=wire,
+        accuracy=_accuracy(manifest, classes, wholes, answers),
     )
 
 
@@ -136,6 +207,16 @@ def chain_stages(
     on_input: Callable[[int, int], None] | None = None,
 ) -> list[bytes]:
     """Run every payload through all stages, one stage in memory at a time."""
+    sent = payloads
+    for sent in _run_stages(bundle, payloads, on_input=on_input):  # noqa: B007
+        pass
+    return sent
+
+
+def _run_stages(
+    bundle: Bundle, payloads: list[bytes], *, on_input: Callable[[int, int], None] | None
+) -> Iterator[list[bytes]]:
+    """Yield what each stage in turn sends for every payload."""
     stages = bundle.manifest.stages
     for position, stage in enumerate(stages):
         interpreter = stage_interpreter(bundle, stage)
@@ -145,16 +226,13 @@ def chain_stages(
             if on_input is not None:
                 on_input(position * len(payloads) + number + 1, len(stages) * len(payloads))
         payloads = outputs
-    return payloads
+        yield payloads
 
 
 def reference_payloads(bundle: Bundle) -> list[bytes]:
     """Return what crosses each boundary for one seeded input: stage inputs, then the outputs."""
     (payload,) = random_payloads(bundle.manifest.inputs, 1)
-    payloads = [payload]
-    for stage in bundle.manifest.stages:
-        payloads.append(stage_interpreter(bundle, stage).invoke(payloads[-1]))
-    return payloads
+    return [payload, *(sent for (sent,) in _run_stages(bundle, [payload], on_input=None))]
 
 
 def _random_array(generator: np.random.Generator, spec: TensorSpec) -> np.ndarray:
@@ -172,13 +250,91 @@ def _random_array(generator: np.random.Generator, spec: TensorSpec) -> np.ndarra
     return generator.standard_normal(spec.shape).astype(dtype)
 
 
-def _difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
+def _sent_as_they_are(bundle: Bundle) -> Bundle:
+    """Return the bundle with every tensor sent in the dtype that it has in the model."""
+    tensors = read_tflite(bundle.whole_file).graph.tensors
+    dtypes = {tensor.name: tensor.dtype for tensor in tensors}
+
+    def widen(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(replace(spec, dtype=dtypes.get(spec.name, spec.dtype)) for spec in specs)
+
+    manifest = bundle.manifest
+    stages = tuple(
+        replace(stage, inputs=widen(stage.inputs), outputs=widen(stage.outputs))
+        for stage in manifest.stages
+    )
+    return replace(bundle, manifest=replace(manifest, stages=stages))
+
+
+def _bytes_between(manifest: Manifest) -> int:
+    return sum(payload_bytes(stage.inputs) for stage in manifest.stages[1:])
+
+
+def _count_clamped(manifest: Manifest, stage: Stage, payload: bytes) -> int:
+    """Count the values at float16's limit among the tensors that the stage made."""
+    sent = decode_tensors(manifest.sent_by(stage.index), payload)
+    passed_on = {spec.name for spec in stage.inputs}
+    return sum(
+        int(np.count_nonzero(np.abs(values) == FLOAT16_MAX))
+        for name, values in sent.items()
+        if values.dtype == np.float16 and name not in passed_on
+    )
+
+
+def _top(manifest: Manifest, payload: bytes) -> list[int]:
+    """Return the first output's largest position along its last axis, for each of its places.
+
+    Empty where it has one value a place, which says nothing of classes.
+    """
+    scores = decode_tensors(manifest.outputs, payload)[manifest.outputs[0].name]
+    if not scores.ndim or scores.shape[-1] < 2:  # noqa: PLR2004 - classes to choose between
+        return []
+    return [int(place) for place in scores.argmax(axis=-1).reshape(-1)]
+
+
+def _same_top(manifest: Manifest, wholes: list[bytes], answers: list[bytes]) -> float | None:
+    tops = [
+        (_top(manifest, whole), _top(manifest, answer))
+        for whole, answer in zip(wholes, answers, strict=True)
+    ]
+    if not tops[0][0]:
+        return None
+    return sum(expected == found for expected, found in tops) / len(tops)
+
+
+def _accuracy(
+    manifest: Manifest,
+    classes: Sequence[int | None],
+    wholes: list[bytes],
+    answers: list[bytes],
+) -> Accuracy | None:
+    judged = [
+        ([truth], _top(manifest, whole), _top(manifest, answer))
+        for truth, whole, answer in zip(classes, wholes, answers, strict=bool(classes))
+        if truth is not None
+    ]
+    # One class an input, or the labels are those of something else, such as pixels.
+    if not judged or len(judged[0][1]) != 1:
+        return None
+    return Accuracy(
+        inputs=len(judged),
+        whole_right=sum(truth == whole for truth, whole, _ in judged),
+        parts_right=sum(truth == answer for truth, _, answer in judged),
+    )
+
+
+def _largest_difference(manifest: Manifest, first: list[bytes], second: list[bytes]) -> float:
+    return max(_difference(manifest, a, b) for a, b in zip(first, second, strict=True))
+
+
+def _difference(manifest: Manifest, first: bytes, second: bytes) -> float:
     """Return the largest absolute difference; one NaN against a number counts as infinite."""
     largest = 0.0
-    for name, array in first.items():
-        if array.tobytes() == second[name].tobytes() or array.size == 0:
+    others = decode_tensors(manifest.outputs, second)
+    for name, array in decode_tensors(manifest.outputs, first).items():
+        if array.tobytes() == others[name].tobytes() or array.size == 0:
             continue
         wide = np.complex128 if array.dtype.kind == "c" else np.float64
-        difference = np.abs(array.astype(wide) - second[name].astype(wide))
+        difference = np.abs(array.astype(wide) - others[name].astype(wide))
         largest = max(largest, float(np.nan_to_num(difference, nan=np.inf).max()))
     return largest

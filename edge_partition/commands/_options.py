@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from broker_config.topics import DEFAULT_PREFIX
+from edge_partition.graph import Wire
 from edge_partition.load_model import QUANTIZATIONS
 from edge_partition.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
 
@@ -86,6 +87,13 @@ plan_options = combined(
     click.option("--stages", type=click.IntRange(1), help="Exactly this many boards."),
     click.option(
         "--cut", "cuts", metavar="NAME", multiple=True, help="Cut after this layer; repeatable."
+    ),
+    click.option(
+        "--wire",
+        type=click.Choice(get_args(Wire)),
+        default="float32",
+        show_default=True,
+        help="How float activations travel between boards: float16 is half the bytes, not exact.",
     ),
 )
 

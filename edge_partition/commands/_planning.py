@@ -105,6 +105,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     """Return what ``--json`` says of a plan."""
     return {
         "objective": plan.objective,
+        "wire": plan.wire,
         "latency_ms": plan.latency_ms,
         "throughput_per_s": plan.throughput_per_s,
         "bottleneck_ms": plan.bottleneck_ms,
@@ -131,7 +132,7 @@ def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
     console = _show.console()
     table = _show.table(
         f"{plan.graph_name} over {len(plan.stages)} board{'s' * (len(plan.stages) != 1)}, "
-        f"best {plan.objective}",
+        f"best {plan.objective}{', float16 between them' * (plan.wire == 'float16')}",
         *("stage", "board", ">operators", ">file MiB", ">RAM MiB", ">of", ">ms", ">KiB out"),
     )
     for index, stage in enumerate(plan.stages):

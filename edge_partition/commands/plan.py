@@ -13,6 +13,7 @@ from edge_partition.draw import draw_plan
 from edge_partition.write_file import write_file
 
 if TYPE_CHECKING:
+    from edge_partition.graph import Wire
     from edge_partition.plan_split import Objective
 
 
@@ -28,13 +29,14 @@ def command(
     objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...],
+    wire: Wire,
     output: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Show the best split of MODEL without writing it."""
     boards = _planning.choose_boards(fleet, stages, cuts)
-    loaded = _planning.load(model, **options)
+    loaded = _planning.load(model, **options).on_wire(wire)
     plan = _planning.make_plan(loaded, boards, objective=objective, stages=stages, cuts=cuts)
     if output is not None:
         write_file(output, draw_plan(plan, loaded.tflite.graph).encode())

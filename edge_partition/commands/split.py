@@ -12,6 +12,7 @@ from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_options
 
 if TYPE_CHECKING:
+    from edge_partition.graph import Wire
     from edge_partition.plan_split import Objective
 
 
@@ -35,6 +36,7 @@ def command(
     objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...],
+    wire: Wire,
     output: Path,
     name: str | None,
     as_json: bool,
@@ -50,7 +52,7 @@ def command(
     edge-partition split model.keras --stages 4
     """  # noqa: D301 -- click's mark for a paragraph that keeps its lines
     boards = _planning.choose_boards(fleet, stages, cuts)
-    loaded = _planning.load(model, **options)
+    loaded = _planning.load(model, **options).on_wire(wire)
     plan = _planning.make_plan(loaded, boards, objective=objective, stages=stages, cuts=cuts)
     with _planning.slicing_progress() as on_stage:
         bundle = write_bundle(

@@ -175,3 +175,41 @@ def test_loading_prints_nothing_of_the_runtimes_but_keeps_other_words(tmp_path: 
     assert "INFO" in said[0].stderr
     assert said[1].stderr == "a warning of another thread\n"
     assert said[1].stdout == ""
+
+
+def test_a_float32_tensor_is_widened_and_narrowed_where_the_manifest_says_float16() -> None:
+    x16, sum16 = (TensorSpec(spec.name, "float16", spec.shape) for spec in (X, SUM))
+    half = TensorSpec("half", "float16", (3,))
+    stage = StageInterpreter(
+        stage_file(), [x16, half, MASK], [half, sum16, NOT, x16], num_threads=1
+    )
+    x = np.array([[0.1, 1, -2], [3, 40000, -60000]], np.float16)
+    passed = np.array([1.5, np.inf, 65504], np.float16)
+    result = stage.invoke(x.tobytes() + passed.tobytes() + bytes([1, 0, 1]))
+    doubled = np.array([[0.2, 2, -4], [6, 65504, -65504]], np.float16)
+    # Half the bytes; what is passed on is not touched.
+    assert stage.output_bytes == 6 + 12 + 3 + 12
+    assert result == passed.tobytes() + doubled.tobytes() + bytes([0, 1, 0]) + x.tobytes()
+
+
+def test_no_other_dtype_is_converted() -> None:
+    for dtype in ("float64", "int16"):
+        wrong = TensorSpec("x", dtype, X.shape)
+        with pytest.raises(ModelLoadError, match=f"manifest says x {dtype}"):
+            StageInterpreter(stage_file(), [MASK, wrong], [SUM], num_threads=1)
+    with pytest.raises(ModelLoadError, match=r"manifest says mask float16"):
+        StageInterpreter(
+            stage_file(), [TensorSpec("mask", "float16", (3,)), X], [SUM], num_threads=1
+        )
+
+
+def test_by_position_the_manifests_names_stand_for_the_files_own() -> None:
+    # The file's order: mask, x -> not, sum.
+    renamed = [TensorSpec(name, spec.dtype, spec.shape) for name, spec in (("a", MASK), ("b", X))]
+    outputs = [TensorSpec(name, spec.dtype, spec.shape) for name, spec in (("c", NOT), ("d", SUM))]
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    data = bytes([1, 0, 0]) + x.tobytes()
+    with pytest.raises(ModelLoadError):
+        StageInterpreter(stage_file(), renamed, outputs, num_threads=1)
+    stage = StageInterpreter(stage_file(), renamed, outputs, num_threads=1, by_position=True)
+    assert stage.invoke(data) == bytes([0, 1, 1]) + (x + x).tobytes()

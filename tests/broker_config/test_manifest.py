@@ -59,6 +59,7 @@ def valid() -> dict[str, Any]:
             "quantization": "int8",
             "weights": "seeded",
             "labels": ["cat", "dög"],
+            "wire": "float16",
         },
         "inputs": [image],
         "outputs": [scores],
@@ -102,6 +103,7 @@ def test_the_contracts_example_parses() -> None:
     assert manifest.inputs[0].size_bytes == 1 * 224 * 224 * 3 * 4
     assert manifest.stages[0].devices == ("pi-1",)
     assert manifest.model.labels == ()
+    assert manifest.model.wire == "float32"
 
 
 def test_a_manifest_written_and_read_is_equal() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -56,3 +57,21 @@ def test_twice_the_speed_halves_the_inference_and_leaves_the_link() -> None:
     fast = stage_cost(graph, Device("pi", speed_gmac_s=8), 2, 7)
     assert fast.invoke_ms == pytest.approx(slow.invoke_ms / 2)
     assert fast.link_ms == slow.link_ms
+
+
+def test_a_float16_wire_halves_what_crosses_inside_and_nothing_else() -> None:
+    graph = random_graph(seeded(3), 8)
+    narrow = replace(graph, wire="float16")
+    ends = {*graph.inputs, *graph.outputs}
+    for position in range(1, 8):
+        kept = sum(t.size_bytes for t in graph.boundary(position) if t.index in ends)
+        inside = graph.boundary_bytes(position) - kept
+        assert inside > 0
+        assert narrow.boundary_bytes(position) == kept + inside / 2
+    assert narrow.boundary_bytes(0) == graph.boundary_bytes(0)
+    assert narrow.boundary_bytes(8) == graph.boundary_bytes(8)
+    before, after = (stage_cost(which, Device("pi"), 2, 6) for which in (graph, narrow))
+    assert after.link_ms < before.link_ms
+    saved = before.in_bytes + before.out_bytes - after.in_bytes - after.out_bytes
+    assert before.ram_bytes - after.ram_bytes == 4 * saved
+    assert (after.invoke_ms, after.storage_bytes) == (before.invoke_ms, before.storage_bytes)

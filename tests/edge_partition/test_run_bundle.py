@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +26,19 @@ from edge_partition.run_bundle import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_partition.graph import Wire
 
-def bundle_of(data: bytes, path: Path, *, stages: int = 3) -> Bundle:
+
+def bundle_of(
+    data: bytes,
+    path: Path,
+    *,
+    stages: int = 3,
+    wire: Wire = "float32",
+    labels: tuple[str, ...] = (),
+) -> Bundle:
     model = read_tflite(data)
+    model = replace(model, graph=replace(model.graph, wire=wire))
     return write_bundle(
         path,
         model,
@@ -36,6 +47,7 @@ def bundle_of(data: bytes, path: Path, *, stages: int = 3) -> Bundle:
         deployment="model",
         quantization="none",
         weights="seeded",
+        labels=labels,
     )
 
 
@@ -184,3 +196,67 @@ def test_random_inputs_are_seeded_and_of_their_kind() -> None:
     assert arrays["index"].min() >= 0
     assert arrays["index"].max() < 128
     assert set(arrays["mask"].tolist()) == {False, True}
+
+
+def test_a_float16_wire_is_exact_but_for_the_rounding_and_says_what_that_costs(
+    mobilenet: Bundle, tmp_path: Path
+) -> None:
+    narrow = bundle_of(mobilenet.whole_file.read_bytes(), tmp_path / "build", wire="float16")
+    progress: list[tuple[int, int]] = []
+    verification = verify_bundle(narrow, count=3, on_input=lambda *counts: progress.append(counts))
+    assert read_bundle(narrow.path).manifest.model.wire == "float16"
+    assert verification.exact
+    wire = verification.wire
+    assert wire is not None
+    assert 0 < wire.max_difference < verification.output_spread
+    assert wire.clamped == 0
+    assert wire.same_top is not None
+    assert wire.bytes_between == wire.float32_bytes_between / 2
+    assert progress == [(done, 18) for done in range(1, 19)]
+    # The model's own inputs and outputs are as they were.
+    assert narrow.manifest.inputs == mobilenet.manifest.inputs
+    assert narrow.manifest.outputs == mobilenet.manifest.outputs
+    inside = [spec for stage in narrow.manifest.stages[1:] for spec in stage.inputs]
+    assert {spec.dtype for spec in inside} == {"float16"}
+
+
+def test_a_damaged_stage_is_not_taken_for_rounding(tmp_path: Path) -> None:
+    bundle = bundle_of(chain_of_adds(), tmp_path / "build", wire="float16")
+    for stage in bundle.manifest.stages:
+        data = bundle.stage_file(stage).read_bytes()
+        if (np.arange(4, dtype=np.float32) + 1).tobytes() in data:
+            bundle.stage_file(stage).write_bytes(changed_weights(data))
+    assert not verify_bundle(bundle).exact
+
+
+def test_large_activations_are_clamped_and_counted(tmp_path: Path) -> None:
+    bundle = bundle_of(chain_of_adds(), tmp_path / "build", wire="float16")
+    payload = np.array([1, 2, 70000, -80000], np.float32).tobytes()
+    wire = verify_bundle(bundle, [payload]).wire
+    assert wire is not None
+    assert wire.clamped > 0
+    # x itself is an input of the model, sent as it is, so only what was added to is clamped.
+    assert 14496 - 10 < wire.max_difference < 14496 + 10
+
+
+def test_accuracy_counts_the_inputs_whose_class_is_known(tmp_path: Path) -> None:
+    bundle = bundle_of(chain_of_adds(), tmp_path / "build")
+    # The chain gives 2 x + (3, 6, 9, 12).
+    payloads = [np.float32(x).tobytes() for x in ([9, 0, 0, 0], [0, 9, 0, 0], [0, 0, 0, 0])]
+    accuracy = verify_bundle(bundle, payloads, classes=[0, 2, None]).accuracy
+    assert accuracy is not None
+    assert (accuracy.inputs, accuracy.whole_right, accuracy.parts_right) == (2, 1, 1)
+    assert verify_bundle(bundle, payloads, classes=[None] * 3).accuracy is None
+    assert verify_bundle(bundle, payloads).accuracy is None
+
+
+def test_a_file_from_elsewhere_with_one_name_for_several_tensors_is_verified(
+    tmp_path: Path,
+) -> None:
+    flat = FlatModel()
+    x, y = flat.tensor("same"), flat.tensor("")
+    first = flat.add(x, y, "same")
+    last = flat.add(flat.add(first, x, ""), y, "same")
+    verification = verify_bundle(bundle_of(flat.to_bytes([x, y], [first, last]), tmp_path / "b"))
+    assert verification.exact
+    assert verification.output_spread > 0

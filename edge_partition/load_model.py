@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
+from edge_partition.fix_shapes import fix_shapes
 from edge_partition.read_labels import read_labels
 from edge_partition.read_tflite import InvalidModelError, TfliteModel, read_tflite
 
@@ -85,15 +86,15 @@ def load_model(
     """
     say = on_step or (lambda _step: None)
     if source.endswith(".tflite"):
-        if weights is not None or input_shape is not None or quantization != "none":
+        if weights is not None or quantization != "none" or calibration is not None:
             raise ModelArgumentError(
-                f"{source} is converted already: --weights, --input-shape and --quantize go with "
+                f"{source} is converted already: --weights, --quantize and --calibration go with "
                 "Keras models only. Leave them out."
             )
         say("Reading")
         path = Path(source)
         try:
-            tflite = read_tflite(path)
+            tflite = _read_file(path, input_shape)
         except OSError as error:
             raise ModelArgumentError(
                 f"{source} can't be read: {error.strerror or error}; expected a .tflite file."
@@ -126,6 +127,20 @@ def load_model(
             calibration=calibration,
             say=say,
         )
+
+
+def _read_file(path: Path, input_shape: Sequence[int] | None) -> TfliteModel:
+    data = path.read_bytes()
+    fixed = fix_shapes(data, name=path.stem, input_shape=input_shape)
+    # The file itself is mapped; bytes would stay in memory.
+    tflite = read_tflite(path) if fixed is data else read_tflite(fixed, name=path.stem)
+    flex = sorted(kind for kind in tflite.custom_operators if kind.startswith("Flex"))
+    if flex:
+        raise InvalidModelError(
+            f"{path.stem} has operators that only TensorFlow runs, which no board has: "
+            f"{', '.join(flex)}. Convert it with TFLite's builtin operators alone."
+        )
+    return tflite
 
 
 def _load_keras(

@@ -96,6 +96,12 @@ class TfliteModel:
     file_operators: tuple[int, ...]
     constant_makers: dict[int, int]
 
+    @property
+    def custom_operators(self) -> frozenset[str]:
+        """The codes of its custom operators, in any subgraph."""
+        codes = (self.schema.OperatorCodes(i) for i in range(self.schema.OperatorCodesLength()))
+        return frozenset(map(_kind, codes)) - set(_KINDS.values())
+
     def __repr__(self) -> str:
         return (
             f"TfliteModel({self.graph.name}: {len(self.data):,} bytes, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ import click
 from edge_partition.bundle import PLAN_PICTURE, deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_options
+from edge_partition.kept_together import find_kept_together
+from edge_partition.load_model import AS_GIVEN
+from edge_partition.probe_model import probe_model
 
 if TYPE_CHECKING:
     from edge_partition.graph import Wire
@@ -53,6 +57,10 @@ def command(
     """  # noqa: D301 -- click's mark for a paragraph that keeps its lines
     boards = _planning.choose_boards(fleet, stages, cuts)
     loaded = _planning.load(model, **options).on_wire(wire)
+    if loaded.quantization == AS_GIVEN:
+        # Somebody else's file: what the runtime refuses should not be found out on a board.
+        probe_model(loaded.name, loaded.tflite.data)
+    together = find_kept_together(loaded.tflite)
     plan = _planning.make_plan(loaded, boards, objective=objective, stages=stages, cuts=cuts)
     with _planning.slicing_progress() as on_stage:
         bundle = write_bundle(
@@ -77,6 +85,8 @@ def command(
                 "weights": manifest.model.weights,
                 "quantization": manifest.model.quantization,
                 "wrapped_operations": len(loaded.wrapped),
+                "custom_operators": sorted(loaded.tflite.custom_operators),
+                "kept_together": [asdict(item) for item in together],
                 "plan": _planning.plan_document(plan),
             }
         )
@@ -87,6 +97,14 @@ def command(
         console.print(
             f"{len(loaded.wrapped)} operations that are no Keras layers were wrapped; "
             "`edge-partition inspect` shows them with their constants."
+        )
+    for item in together:
+        console.print(str(item), markup=False)
+    if loaded.tflite.custom_operators:
+        console.print(
+            f"Custom operators, as the file has them: "
+            f"{', '.join(sorted(loaded.tflite.custom_operators))}.",
+            markup=False,
         )
     if loaded.weights == "seeded":
         console.print("The weights are seeded, not trained: labels and scores mean nothing.")

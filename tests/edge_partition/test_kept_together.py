@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from ai_edge_litert import schema_py_generated as schema
+from tflite_models import FlatModel, chain_of_adds
+
+from edge_partition.kept_together import find_kept_together
+from edge_partition.read_tflite import read_tflite
+
+
+def lines(data: bytes) -> list[str]:
+    return [str(item) for item in find_kept_together(read_tflite(data))]
+
+
+def test_a_model_that_can_be_cut_anywhere_keeps_nothing_together() -> None:
+    assert lines(chain_of_adds()) == []
+
+
+def test_operators_that_share_a_variable_are_named_with_it() -> None:
+    flat = FlatModel()
+    x = flat.tensor("x")
+    state = flat.tensor("state", variable=True)
+    last = flat.add(flat.add(flat.add(x, state, "first"), x, "second"), state, "third")
+    assert lines(flat.to_bytes([x], [flat.add(last, x, "last")])) == [
+        "Operators 0-2 stay together: they share the variable state."
+    ]
+
+
+def test_a_resource_and_what_cannot_travel_are_named() -> None:
+    flat = FlatModel()
+    x = flat.tensor("x")
+    first = flat.add(x, x, "first")
+    handle = flat.tensor("handle", (), "resource")
+    flat.operator("VAR_HANDLE", [], [handle], schema.VarHandleOptionsT())
+    flat.operator("ASSIGN_VARIABLE", [handle, first], [], schema.AssignVariableOptionsT())
+    read = flat.tensor("read")
+    flat.operator("READ_VARIABLE", [handle], [read], schema.ReadVariableOptionsT())
+    assert lines(flat.to_bytes([x], [flat.add(read, x, "last")])) == [
+        "Operators 1-3 stay together: handle, of type resource, cannot travel."
+    ]
+
+
+def test_a_tensor_of_no_fixed_shape_is_named() -> None:
+    flat = FlatModel()
+    x = flat.tensor("x")
+    loose = flat.tensor("loose", (4, 1), signature=(4, -1))
+    flat.operator("EXPAND_DIMS", [x, x], [loose])
+    squeezed = flat.tensor("squeezed")
+    flat.operator("SQUEEZE", [loose], [squeezed], schema.SqueezeOptionsT())
+    assert lines(flat.to_bytes([x], [flat.add(squeezed, x, "last")])) == [
+        "Operators 0-1 stay together: loose has no fixed shape."
+    ]

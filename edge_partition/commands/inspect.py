@@ -1,108 +1,169 @@
-"""``edge-partition inspect``: a model's operators and its wrapped constants."""
+"""``edge-partition inspect``: a model's operators, its cuts and its wrapped constants."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich import box
+from rich.text import Text
 
 from edge_partition.bundle import read_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options
+from edge_partition.describe_model import describe_model
+from edge_partition.inspect_page import inspect_page
+from edge_partition.write_file import write_file
 
-if TYPE_CHECKING:
-    from edge_partition.load_model import LoadedTflite
+#: From this many columns on, weights and parameters have room.
+_WIDE = 120
+_UNLIMITED = 500
+_NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
 
 
 @click.command("inspect")
 @model_options
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write one HTML page instead: the graph to zoom and search, cuts to compare.",
+)
 @json_option
-def command(model: str, as_json: bool, **options: Any) -> None:
+def command(model: str, page: Path | None, as_json: bool, **options: Any) -> None:
     """Show MODEL's operators, what crosses each cut, and its wrapped constants.
 
     A bundle's folder shows the whole model in it.
-    """
+
+    \b
+    edge-partition inspect MobileNetV3Large
+    edge-partition inspect model.tflite --html model.html
+    """  # noqa: D301 -- click's mark for a paragraph that keeps its lines
     if Path(model).is_dir():
         model = str(read_bundle(Path(model)).whole_file)
-    loaded = _planning.load(model, **options)
-    document = _describe(loaded)
+    document = describe_model(_planning.load(model, **options))
+    if page is not None:
+        content = inspect_page(document, _split_command(model, **options))
+        write_file(page, content.encode())
     if as_json:
         _show.print_json(document)
         return
     console = _show.console()
-    operators = _show.table(
-        f"{loaded.name}: {len(document['operators'])} operators",
-        *(">#", "operator", "layer", "output", ">MMAC", ">weights KiB"),
-        *(">tensors", ">KiB across the cut after it"),
-    )
-    for operator in document["operators"]:
-        operators.add_row(
-            str(operator["index"]),
-            operator["kind"],
-            operator["layer"],
-            " ".join("x".join(map(str, shape)) for shape in operator["output_shapes"]),
-            f"{operator['macs'] / 1e6:.2f}",
-            _show.kib(operator["weight_bytes"]),
-            str(operator["cut_tensors"]),
-            _show.kib(operator["cut_bytes"]),
-        )
-    console.print(operators)
-    if loaded.wrapped:
-        wrapped = _show.table(
-            f"{len(loaded.wrapped)} operations that are no Keras layers, wrapped",
-            *("layer", "operation", "constants"),
-        )
-        for operation in document["wrapped_operations"]:
-            wrapped.add_row(
-                operation["layer"], operation["operation"], ", ".join(operation["constants"])
-            )
-        console.print(wrapped)
+    if not console.is_terminal:
+        # A file or a pipe has room for whole names.
+        console.width = _UNLIMITED
+    if page is None:
+        console.print(_operator_table(document, console.width))
+        if document["wrapped_operations"]:
+            console.print(_wrapped_table(document, console.width))
     console.print(
         f"{document['macs'] / 1e6:.1f} million multiply-accumulates, "
-        f"{_show.mib(document['weight_bytes'])} MiB of weights, {document['cuts']} possible cuts, "
+        f"{document['parameters']:,} parameters in {_show.mib(document['weight_bytes'])} MiB, "
+        f"{document['cuts']} possible cuts, "
         f"{document['cuts_with_several_tensors']} of them crossed by more than one tensor."
     )
+    if page is not None:
+        click.echo(
+            f"Wrote {shlex.quote(str(page))} ({_show.kib(page.stat().st_size)} KiB): open it "
+            "in a browser, no network needed."
+        )
 
 
-def _describe(loaded: LoadedTflite) -> dict[str, Any]:
-    graph = loaded.tflite.graph
-    count = len(graph.operators)
-    crossings = [graph.boundary(position) for position in graph.cuts]
-    return {
-        "name": loaded.name,
-        "quantization": loaded.quantization,
-        "weights": loaded.weights,
-        "inputs": [_tensor(graph.tensors[index]) for index in graph.inputs],
-        "outputs": [_tensor(graph.tensors[index]) for index in graph.outputs],
-        "macs": graph.macs(0, count),
-        "weight_bytes": graph.weight_bytes(0, count),
-        "cuts": len(crossings),
-        "cuts_with_several_tensors": sum(len(tensors) > 1 for tensors in crossings),
-        "operators": [
-            {
-                "index": operator.index,
-                "kind": operator.kind,
-                "layer": operator.layer,
-                "output_shapes": [list(graph.tensors[index].shape) for index in operator.outputs],
-                "macs": operator.macs,
-                "weight_bytes": operator.weight_bytes,
-                "cut_allowed": operator.index + 1 in set(graph.cuts),
-                "cut_tensors": len(graph.boundary(operator.index + 1)),
-                "cut_bytes": graph.boundary_bytes(operator.index + 1),
-            }
-            for operator in graph.operators
-        ],
-        "wrapped_operations": [
-            {
-                "layer": operation.layer_name,
-                "operation": operation.operation,
-                "constants": list(operation.constants),
-            }
-            for operation in loaded.wrapped
-        ],
-    }
+def _operator_table(document: dict[str, Any], width: int) -> Any:
+    wide = width >= _WIDE
+    columns = [">#", "operator", "layer", "output", ">MMAC"]
+    columns += [">parameters", ">weights KiB"] if wide else []
+    columns += [">tensors", ">live KiB after"] if wide else [">n", ">live KiB"]
+    rows = []
+    for operator in document["operators"]:
+        output = " ".join("x".join(map(str, shape)) for shape in operator["output_shapes"])
+        kind = operator["kind"]
+        rows.append(
+            [
+                str(operator["index"]),
+                kind if wide else _shorten(kind, _NARROW_KIND),
+                operator["layer"],
+                output if wide else _shorten(output, _NARROW_OUTPUT),
+                f"{operator['macs'] / 1e6:.2f}",
+                *([f"{operator['parameters']:,}"] if wide else []),
+                *([_show.kib(operator["weight_bytes"])] if wide else []),
+                str(operator["cut_tensors"]) if operator["cut_allowed"] else "-",
+                _show.kib(operator["cut_bytes"]),
+            ]
+        )
+    note = "" if wide else ", n tensors live after each"
+    title = f"{document['name']}: {len(rows)} operators{note}"
+    taken = sum(
+        max(len(cell) for cell in (name.lstrip(">"), *(row[at] for row in rows))) + 2
+        for at, name in enumerate(columns)
+        if name != "layer"
+    )
+    room = max(width - taken, _LEAST_LAYER)
+    for row in rows:
+        row[2] = _shorten(row[2], room)
+    return _table(title, columns, rows)
 
 
-def _tensor(tensor: Any) -> dict[str, Any]:
-    return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
+def _wrapped_table(document: dict[str, Any], width: int) -> Any:
+    operations = document["wrapped_operations"]
+    rows = [
+        [
+            " ".join(map(str, operation["operators"])) or "-",
+            operation["layer"],
+            operation["expression"],
+        ]
+        for operation in operations
+    ]
+    columns = [">operator", "layer", "computes"]
+    if width >= _WIDE:
+        columns.append("constants")
+        for row, operation in zip(rows, operations, strict=True):
+            row.append(", ".join(operation["constants"]))
+    return _table(f"{len(rows)} operations that are no Keras layers, wrapped", columns, rows)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
+    table = _show.table("", *columns)
+    table.title = Text(_printable(title))
+    table.box = box.SIMPLE_HEAD
+    table.show_edge = table.pad_edge = False
+    table.padding = (0, 1, 0, 0)
+    for row in rows:
+        # Text, not str: a name may hold what rich takes for markup.
+        table.add_row(*(Text(_printable(cell)) for cell in row))
+    return table
+
+
+def _shorten(text: str, length: int) -> str:
+    """Leave out the middle: layers' names differ at their ends."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) * 2 // 3
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _printable(text: str) -> str:
+    # A file may come from anyone: its names must not drive the terminal.
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _split_command(
+    model: str,
+    *,
+    weights: str | None,
+    input_shape: tuple[int, ...] | None,
+    quantization: str,
+    calibration: Path | None,
+) -> list[str]:
+    words = ["edge-partition", "split", model]
+    if weights is not None:
+        words += ["--weights", weights]
+    if input_shape is not None:
+        words += ["--input-shape", ",".join(map(str, input_shape))]
+    if quantization != "none":
+        words += ["--quantize", quantization]
+    if calibration is not None:
+        words += ["--calibration", str(calibration)]
+    return words

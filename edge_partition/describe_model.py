@@ -1,0 +1,198 @@
+"""A loaded model -> the document that ``inspect`` prints, as JSON values."""
+
+from __future__ import annotations
+
+import ast
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from edge_partition.graph import layer_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_partition.graph import Graph, Operator, Tensor
+    from edge_partition.load_model import LoadedTflite
+    from edge_partition.wrap_operations import WrappedOperation
+
+#: Operations that people write as a sign between two values.
+_SIGNS = {
+    "Add": "+", "Subtract": "−", "Multiply": "×", "Divide": "÷", "TrueDivide": "÷",  # noqa: RUF001
+    "FloorDivide": "//", "Mod": "%", "Power": "**", "Maximum": "max", "Minimum": "min",
+}  # fmt: skip
+_LARGEST_DENOMINATOR = 64
+#: Above, a float is told by its exponent.
+_MOST_SPELLED = 1e15
+
+
+def describe_model(loaded: LoadedTflite) -> dict[str, Any]:
+    """Return everything that is known of a model before it is planned, as JSON values.
+
+    Keys, beside the totals:
+
+    - ``tensors``: activations and stored constants that operators name; elsewhere a tensor is
+      meant by its ``index``.
+    - ``operators``: in execution order. ``parameters`` are the elements, ``weight_bytes`` the bytes
+      in the file of the constants that it reads, small ones such as axes among them; constants
+      that several operators read count once in the totals. ``cut_...`` speak of the cut after it.
+    - ``positions``: one a position ``0 .. n``, before operator ``position``: the tensors that a
+      later stage or the caller still needs and their bytes, ``live_bytes``. ``cut_name`` is what
+      ``edge-partition split --cut`` takes to cut there; null where that is not possible.
+    - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are those that
+      compute them, none where the converter kept no trace of the name.
+    """
+    graph = loaded.tflite.graph
+    count = len(graph.operators)
+    cut_names = _cut_names(graph)
+    allowed = set(graph.cuts)
+    positions = [
+        {
+            "position": position,
+            "live_bytes": graph.boundary_bytes(position),
+            "tensors": [tensor.index for tensor in graph.boundary(position)],
+            "cut_allowed": position in allowed,
+            "cut_name": cut_names[position - 1] if position in allowed else None,
+        }
+        for position in range(count + 1)
+    ]
+    computed_by = _operators_of_layers(graph)
+    return {
+        "name": loaded.name,
+        "quantization": loaded.quantization,
+        "weights": loaded.weights,
+        "inputs": [_tensor(graph.tensors[index]) for index in graph.inputs],
+        "outputs": [_tensor(graph.tensors[index]) for index in graph.outputs],
+        "macs": graph.macs(0, count),
+        "weight_bytes": graph.weight_bytes(0, count),
+        "parameters": sum(
+            math.prod(graph.tensors[index].shape)
+            for index in {index for op in graph.operators for index in op.constants}
+        ),
+        "peak_activation_bytes": graph.peak_activation_bytes(0, count),
+        "cuts": len(graph.cuts),
+        "cuts_with_several_tensors": sum(len(graph.boundary(cut)) > 1 for cut in graph.cuts),
+        "operators": [
+            _operator(graph, op, after)
+            for op, after in zip(graph.operators, positions[1:], strict=True)
+        ],
+        "positions": positions,
+        "tensors": [_tensor(graph.tensors[index]) for index in _named_tensors(graph)],
+        "wrapped_operations": [
+            {
+                "layer": operation.layer_name,
+                "operation": operation.operation,
+                "constants": list(operation.constants),
+                "expression": expression(operation),
+                "operators": sorted(computed_by.get(operation.layer_name, ())),
+            }
+            for operation in loaded.wrapped
+        ],
+    }
+
+
+def expression(operation: WrappedOperation) -> str:
+    """Return a wrapped operation as a person would write it: ``x + 3``, ``x × 1/6``.
+
+    Other operations than arithmetic with one constant are written as a call:
+    ``Clip(x_min=0, x_max=6)``.
+    """  # noqa: RUF002 -- the sign that the result has
+    kind = operation.operation.rpartition(".")[2]
+    if kind in _SIGNS and len(operation.constants) == 1:
+        name, _, value = operation.constants[0].partition("=")
+        sides = {"x1": (_number(value), "x"), "x2": ("x", _number(value))}
+        if name in sides:
+            return f" {_SIGNS[kind]} ".join(sides[name])
+    return f"{kind}({', '.join(operation.constants)})"
+
+
+def _number(text: str) -> str:
+    """Return a number without needless digits, as a fraction where it is exactly one."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return text
+    if float(value).is_integer() and abs(value) < _MOST_SPELLED:
+        return str(int(value))
+    fraction = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
+    spelled = f"{fraction.numerator}/{fraction.denominator}"
+    return spelled if float(fraction) == value and len(spelled) < len(text) else text
+
+
+def _operator(graph: Graph, op: Operator, after: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "index": op.index,
+        "kind": op.kind,
+        "layer": op.layer,
+        "inputs": list(op.inputs),
+        "outputs": list(op.outputs),
+        "constants": list(op.constants),
+        "output_shapes": [list(graph.tensors[index].shape) for index in op.outputs],
+        "output_bytes": sum(graph.tensors[index].size_bytes for index in op.outputs),
+        "macs": op.macs,
+        "parameters": sum(math.prod(graph.tensors[index].shape) for index in op.constants),
+        "weight_bytes": op.weight_bytes,
+        "cut_allowed": after["cut_allowed"],
+        "cut_tensors": len(after["tensors"]),
+        "cut_bytes": after["live_bytes"],
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "index": tensor.index,
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "size_bytes": tensor.size_bytes,
+    }
+
+
+def _named_tensors(graph: Graph) -> list[int]:
+    named = {*graph.inputs, *graph.outputs}
+    for op in graph.operators:
+        named.update(op.inputs, op.outputs, op.constants)
+    return sorted(named)
+
+
+def _scopes(tensor_name: str) -> Iterator[str]:
+    """Yield every name by which ``Graph.position_after`` knows the layers of a tensor."""
+    for path in layer_paths(tensor_name):
+        parts = path[:-1]
+        for start in range(len(parts)):
+            for stop in range(start + 1, len(parts) + 1):
+                yield "/".join(parts[start:stop])
+
+
+def _operators_of_layers(graph: Graph) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for op in graph.operators:
+        for index in op.outputs:
+            for scope in _scopes(graph.tensors[index].name):
+                found.setdefault(scope, set()).add(op.index)
+    return found
+
+
+def _cut_names(graph: Graph) -> list[str | None]:
+    """Return for each operator a name that ``Graph.position_after`` takes for the cut after it.
+
+    The layer's where that operator is the last of its layer, else the output tensor's own.
+    """
+    last: dict[str, int] = {}
+    for op in graph.operators:
+        for index in op.outputs:
+            name = graph.tensors[index].name
+            last.update(dict.fromkeys((name, op.layer, *_scopes(name)), op.index))
+    return [
+        next(
+            (
+                name
+                for name in (op.layer, *(graph.tensors[index].name for index in op.outputs))
+                if last.get(name) == op.index
+            ),
+            None,
+        )
+        for op in graph.operators
+    ]

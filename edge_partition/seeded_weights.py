@@ -51,6 +51,12 @@ _ACTIVATIONS = {
 }
 _GATES = {"sigmoid", "hard_sigmoid"}
 
+#: Keras's names of the applications whose ``preprocess_input`` shifts pixels and keeps their scale
+#: (mode ``caffe`` of ``keras.applications.imagenet_utils``); it is no part of the model.
+_SHIFTED_PIXELS = frozenset({"vgg16", "vgg19", "resnet50", "resnet101", "resnet152"})
+#: Variance of pixels spread evenly over 0 to 255.
+_PIXEL_VARIANCE = 5400.0
+
 
 @dataclass(frozen=True)
 class _Moments:
@@ -82,7 +88,8 @@ def seed_weights(model: keras.Model, seed: int = 0) -> None:
 
     Args:
         model: A Functional or Sequential model; its inputs are taken to have unit variance, or
-            values of 0 to 255 where the model rescales them itself.
+            values of 0 to 255 where the model rescales them itself, or where its application's
+            ``preprocess_input`` leaves pixels that wide.
         seed: Another seed gives other weights.
     """
     _Seeder(model, seed).run()
@@ -101,7 +108,11 @@ class _Seeder:
             isinstance(layer, layers.Rescaling | layers.Normalization)
             for layer in self._model._flatten_layers()
         )
-        start = _Moments(127.5, 5400.0) if rescales else _Moments()
+        start = _Moments()
+        if rescales:
+            start = _Moments(127.5, _PIXEL_VARIANCE)
+        elif self._model.name in _SHIFTED_PIXELS:
+            start = _Moments(0.0, _PIXEL_VARIANCE)
         self._follow(self._model, [replace(start) for _ in self._model.inputs])
         for layer in self._model._flatten_layers(include_self=False):
             self._seed_plain(layer.weights)

@@ -6,6 +6,7 @@ slices chained together give the whole model's bits (DESIGN, "How a model is spl
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 _BUFFER_ALIGNMENT_BYTES = 16
 #: FlatBuffers' offsets are signed 32-bit numbers.
 _MAX_FILE_BYTES = 2**31 - 1
-#: Room for one tensor's, operator's or buffer's tables, generously; the builder grows if need be.
-_TABLE_BYTES = 512
+#: The field ``data`` of the table Buffer, as the generated accessors count.
+_DATA_SLOT = 4
+_LENGTH = struct.Struct("<I")
 #: The metadata that the runtime itself reads; the rest describes the whole model.
 _KEPT_METADATA = frozenset({b"min_runtime_version"})
 
@@ -86,22 +88,16 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
 
 
 @dataclass
-class _AlignedBuffer:
-    """A ``Buffer`` table that packs itself where the runtime may map it, without a copy between."""
+class _Buffer:
+    """A ``Buffer`` table that points anywhere: its data come behind the tables, once they stand."""
 
     data: np.ndarray[Any, np.dtype[np.uint8]]
 
     def Pack(self, builder: Any) -> int:  # noqa: N802 - the generated code calls it
-        vector = None
-        if size := self.data.size:
-            builder.StartVector(1, size, _BUFFER_ALIGNMENT_BYTES)
-            builder.head -= size
-            builder.Bytes[builder.head : builder.head + size] = self.data.data
-            builder.vectorNumElems = size
-            vector = builder.EndVector()
+        anywhere = builder.Offset()
         schema.BufferStart(builder)
-        if vector is not None:
-            schema.BufferAddData(builder, vector)
+        if self.data.size:
+            schema.BufferAddData(builder, anywhere)
         return int(schema.BufferEnd(builder))
 
 
@@ -114,11 +110,10 @@ class _Slicer:
         self.subgraphs: list[Any] = []
         self.new_subgraph: dict[int, int] = {}
         # Buffer 0 is the empty one (schema.fbs, table Model).
-        self.buffers = [_AlignedBuffer(np.empty(0, np.uint8))]
+        self.buffers = [_Buffer(np.empty(0, np.uint8))]
         self.new_buffer: dict[int, int] = {}
         self.operator_codes: list[Any] = []
         self.new_operator_code: dict[int, int] = {}
-        self.quantization_bytes = 0
 
     def add_main(self, start: int, stop: int) -> None:
         """Add the operators ``[start, stop)`` as subgraph 0, and the subgraphs they call."""
@@ -160,15 +155,38 @@ class _Slicer:
         result.subgraphs = self.subgraphs
         result.metadata = self._metadata()
         result.buffers = self.buffers
-        size_bytes = self._estimated_bytes()
+        builder = flatbuffers.Builder(0)
+        builder.Finish(result.Pack(builder), FILE_IDENTIFIER)
+        return self._with_data(builder.Output())
+
+    def _with_data(self, tables: bytearray) -> bytes:
+        """Return the tables and behind them the buffers' data, which are copied this once.
+
+        A FlatBuffers vector is its length and then its elements; a field holds the distance from
+        itself to the vector, in 32 bits each, little-endian.
+        """
+        root = schema.Model.GetRootAs(tables)
+        chunks: list[Any] = [tables]
+        size_bytes = len(tables)
+        for index, buffer in enumerate(self.buffers):
+            if not buffer.data.size:
+                continue
+            padding = -(size_bytes + _LENGTH.size) % _BUFFER_ALIGNMENT_BYTES
+            vector = size_bytes + padding
+            size_bytes = vector + _LENGTH.size + buffer.data.size
+            self._check_size(size_bytes)
+            table = root.Buffers(index)._tab  # noqa: SLF001 - the only way to a field's place
+            field = table.Pos + table.Offset(_DATA_SLOT)
+            _LENGTH.pack_into(tables, field, vector - field)
+            chunks += [bytes(padding), _LENGTH.pack(buffer.data.size), buffer.data.data]
+        return b"".join(chunks)
+
+    def _check_size(self, size_bytes: int) -> None:
         if size_bytes > _MAX_FILE_BYTES:
             raise SliceError(
-                f"A part of {self.model.graph.name} would have {size_bytes:,} bytes; a .tflite "
-                f"file holds at most {_MAX_FILE_BYTES:,}. Split into more stages."
+                f"A part of {self.model.graph.name} would have {size_bytes:,} bytes or more; a "
+                f".tflite file holds at most {_MAX_FILE_BYTES:,}. Split into more stages."
             )
-        builder = flatbuffers.Builder(size_bytes)
-        builder.Finish(result.Pack(builder), FILE_IDENTIFIER)
-        return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
     def _main_operators(self, start: int, stop: int) -> list[Any]:
         """Return the range's operators and the constant-fed ones they read, in file order."""
@@ -201,7 +219,7 @@ class _Slicer:
             # Activations have empty buffers of their own in the file, and share the first here.
             self.new_buffer[old] = len(self.buffers) if data.size else 0
             if data.size:
-                self.buffers.append(_AlignedBuffer(data))
+                self.buffers.append(_Buffer(data))
         return self.new_buffer[old]
 
     def _operator_code(self, old: int) -> int:
@@ -213,9 +231,6 @@ class _Slicer:
 
     def _adapt_tensor(self, tensor: Any) -> Any:
         tensor.buffer = self._buffer(tensor.buffer)
-        if tensor.quantization is not None:
-            for values in vars(tensor.quantization).values():
-                self.quantization_bytes += getattr(values, "nbytes", 0)
         return tensor
 
     def _adapt_operator(self, op: Any) -> Any:
@@ -241,18 +256,6 @@ class _Slicer:
                 entry.buffer = self._buffer(entry.buffer)
                 kept.append(entry)
         return kept
-
-    def _estimated_bytes(self) -> int:
-        tables = len(self.buffers) + len(self.operator_codes)
-        tables += sum(len(graph.tensors) + len(graph.operators) for graph in self.subgraphs)
-        custom_bytes: int = sum(
-            op.customOptions.nbytes
-            for graph in self.subgraphs
-            for op in graph.operators
-            if op.customOptions is not None
-        )
-        weight_bytes = sum(buffer.data.nbytes for buffer in self.buffers)
-        return weight_bytes + custom_bytes + self.quantization_bytes + (tables + 8) * _TABLE_BYTES
 
 
 def _indexes(vector: Any) -> list[int]:

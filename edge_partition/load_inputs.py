@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from broker_config.errors import EdgePartitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from broker_config.manifest import TensorSpec
@@ -78,6 +78,37 @@ def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
     Raises:
         InputFileError: The file can't be read, or holds another shape or dtype than expected.
     """
+    arrays = _read_arrays(path, specs)
+    _check_arrays(path, arrays, specs)
+    return arrays
+
+
+def load_samples(path: Path, specs: Sequence[TensorSpec]) -> Iterator[dict[str, np.ndarray]]:
+    """Read one file as any number of inputs, each as :func:`load_input` gives it.
+
+    ``.npy`` and ``.npz`` may hold several, stacked along the first dimension, where the model has
+    a batch of one.
+
+    Raises:
+        InputFileError: As :func:`load_input`, or the arrays of an ``.npz`` are of unequal length.
+    """
+    arrays = _read_arrays(path, specs)
+    counts = {
+        len(array) if isinstance(array, np.ndarray) and array.ndim else 0
+        for array in arrays.values()
+    }
+    count = max(counts, default=0)
+    if len(counts) != 1 or count < 2 or any(spec.shape[:1] != (1,) for spec in specs):  # noqa: PLR2004
+        _check_arrays(path, arrays, specs)
+        yield arrays
+        return
+    for place in range(count):
+        sample = {name: array[place : place + 1] for name, array in arrays.items()}
+        _check_arrays(path, sample, specs)
+        yield sample
+
+
+def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npz":
@@ -95,6 +126,10 @@ def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputFileError(path, f"can't be read: {reason}") from None
+    return arrays
+
+
+def _check_arrays(path: Path, arrays: dict[str, np.ndarray], specs: Sequence[TensorSpec]) -> None:
     for spec in specs:
         array = arrays[spec.name]
         if not isinstance(array, np.ndarray):  # An archive by another name, or a raw member.
@@ -105,7 +140,6 @@ def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
                 f"holds {array.dtype}{list(array.shape)} for input {spec.name}; "
                 f"expected {spec.dtype}{list(spec.shape)}.",
             )
-    return arrays
 
 
 def _only(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec:

@@ -111,20 +111,29 @@ def _probe(file: str, shapes: dict[str, list[int]]) -> dict[str, Any]:
         # XNNPACK hides the tensors between its operators, but has some that nobody else has.
         interpreter = load(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     except (RuntimeError, ValueError):
+        _run(as_on_board, scale=0)
         return {"shapes": _shapes(as_on_board.get_input_details())}
-    generator = np.random.default_rng(1)
+    _run(as_on_board, scale=0)
     settled = _shapes(interpreter.get_tensor_details())
     runs = []
-    try:
-        for scale in (0, 1):
-            for detail in interpreter.get_input_details():
-                values = scale * generator.standard_normal(detail["shape"])
-                interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
-            interpreter.invoke()
-            runs.append(_shapes(interpreter.get_tensor_details()))
-    except (RuntimeError, ValueError):
-        return {"shapes": settled}
+    for scale in (0, 1):
+        if not _run(interpreter, scale=scale):
+            return {"shapes": settled}
+        runs.append(_shapes(interpreter.get_tensor_details()))
     return {"shapes": {index: shape for index, shape in runs[0].items() if runs[1][index] == shape}}
+
+
+def _run(interpreter: Any, *, scale: float) -> bool:
+    """Run on random numbers times ``scale``; return whether the runtime did."""
+    generator = np.random.default_rng(1)
+    try:
+        for detail in interpreter.get_input_details():
+            values = np.asarray(scale * generator.standard_normal(detail["shape"]))
+            interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
+        interpreter.invoke()
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _shapes(details: list[dict[str, Any]]) -> dict[str, list[int]]:

@@ -71,7 +71,7 @@ model_options = combined(
     click.option(
         "--calibration",
         type=click.Path(path_type=Path),
-        help="Sample inputs for int8: a folder of images or .npy files.",
+        help="Sample inputs for int8: a folder of images, .npy or .npz files, or one such file.",
     ),
 )
 

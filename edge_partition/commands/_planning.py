@@ -10,7 +10,7 @@ import click
 
 from edge_partition.commands import _show
 from edge_partition.fleet import Fleet, equal_fleet, load_fleet
-from edge_partition.load_inputs import expand_inputs, load_input
+from edge_partition.load_inputs import expand_inputs, load_samples
 from edge_partition.load_model import LoadedTflite, load_model
 from edge_partition.plan_split import Objective, Plan, plan_split
 
@@ -47,8 +47,8 @@ def _samples(path: Path) -> Callable[[Any], Iterable[list[Any]]]:
 
         specs = input_specs(model)
         for file in expand_inputs([path]):
-            arrays = load_input(file, specs)
-            yield [arrays[spec.name] for spec in specs]
+            for arrays in load_samples(file, specs):
+                yield [arrays[spec.name] for spec in specs]
 
     return read
 

@@ -14,7 +14,7 @@ from broker_config.tensors import encode_tensors
 from edge_partition.bundle import read_bundle
 from edge_partition.commands import _show
 from edge_partition.commands._options import json_option
-from edge_partition.load_inputs import expand_inputs, load_input
+from edge_partition.load_inputs import expand_inputs, load_samples
 from edge_partition.read_labels import find_class
 from edge_partition.run_bundle import verify_bundle
 
@@ -46,11 +46,11 @@ def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) ->
     """
     bundle = read_bundle(build)
     manifest = bundle.manifest
-    files = expand_inputs(inputs)
-    payloads = [
-        encode_tensors(manifest.inputs, load_input(file, manifest.inputs)) for file in files
-    ]
-    classes = [find_class(file, manifest.model.labels) for file in files]
+    payloads, classes = [], []
+    for file in expand_inputs(inputs):
+        for sample in load_samples(file, manifest.inputs):
+            payloads.append(encode_tensors(manifest.inputs, sample))
+            classes.append(find_class(file, manifest.model.labels))
     with _show.count_progress("Running every part") as on_input:
         verification = verify_bundle(
             bundle, payloads or None, count=count, classes=classes, on_input=on_input

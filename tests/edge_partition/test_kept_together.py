@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ai_edge_litert import schema_py_generated as schema
+from click.testing import CliRunner
 from tflite_models import FlatModel, chain_of_adds
 
+from edge_partition.cli import app
+from edge_partition.fleet import equal_fleet
 from edge_partition.kept_together import find_kept_together
+from edge_partition.plan_split import plan_split
 from edge_partition.read_tflite import read_tflite
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def lines(data: bytes) -> list[str]:
@@ -49,3 +58,30 @@ def test_a_tensor_of_no_fixed_shape_is_named() -> None:
     assert lines(flat.to_bytes([x], [flat.add(squeezed, x, "last")])) == [
         "Operators 0-1 stay together: loose has no fixed shape."
     ]
+
+
+def test_a_stateful_model_is_split_around_its_state_and_says_so(tmp_path: Path) -> None:
+    flat = FlatModel()
+    x = flat.tensor("x")
+    first = flat.add(x, x, "first")
+    handle = flat.tensor("handle", (), "resource")
+    flat.operator("VAR_HANDLE", [], [handle], schema.VarHandleOptionsT())
+    flat.operator("ASSIGN_VARIABLE", [handle, first], [], schema.AssignVariableOptionsT())
+    read = flat.tensor("read")
+    flat.operator("READ_VARIABLE", [handle], [read], schema.ReadVariableOptionsT())
+    model, build = tmp_path / "stateful.tflite", tmp_path / "build"
+    model.write_bytes(flat.to_bytes([x], [flat.add(read, x, "last")]))
+
+    def run(*words: object) -> str:
+        result = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    assert "Operators 1-3 stay together: handle, of type" in run(
+        "split", model, "--stages", 3, "-o", build
+    )
+    assert [
+        (stage.device.name, stage.start, stage.stop)
+        for stage in plan_split(read_tflite(model).graph, equal_fleet(3), stages=3).stages
+    ] == [("board-0", 0, 1), ("board-1", 1, 4), ("board-2", 4, 5)]
+    assert "8/8 identical: whole against 3 parts" in run("verify", build)

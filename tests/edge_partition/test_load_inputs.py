@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from broker_config.manifest import TensorSpec
-from edge_partition.load_inputs import InputFileError, expand_inputs, load_input
+from edge_partition.load_inputs import InputFileError, expand_inputs, load_input, load_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,3 +250,31 @@ def test_a_folder_is_its_inputs_sorted_and_files_stay_as_named(tmp_path: Path) -
 def test_a_folder_without_inputs_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match=r"holds no image"):
         expand_inputs([tmp_path])
+
+
+def test_stacked_arrays_are_an_input_each(tmp_path: Path) -> None:
+    x, y = TensorSpec("x", "float32", (1, 3)), TensorSpec("y", "int8", (1,))
+    stack = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.save(tmp_path / "x.npy", stack)
+    samples = list(load_samples(tmp_path / "x.npy", [x]))
+    assert [sample["x"].tolist() for sample in samples] == [[row] for row in stack.tolist()]
+    np.savez(tmp_path / "xy.npz", x=stack, y=np.arange(4, dtype=np.int8))
+    assert [int(sample["y"][0]) for sample in load_samples(tmp_path / "xy.npz", [x, y])] == [
+        0, 1, 2, 3,
+    ]  # fmt: skip
+    np.save(tmp_path / "one.npy", stack[:1])
+    assert len(list(load_samples(tmp_path / "one.npy", [x]))) == 1
+
+
+def test_stacked_arrays_of_another_shape_or_unequal_length_are_refused(tmp_path: Path) -> None:
+    x, y = TensorSpec("x", "float32", (1, 3)), TensorSpec("y", "int8", (1,))
+    np.save(tmp_path / "wide.npy", np.zeros((4, 5), np.float32))
+    with pytest.raises(InputFileError, match=r"holds float32\[1, 5\] .* expected float32\[1, 3\]"):
+        list(load_samples(tmp_path / "wide.npy", [x]))
+    np.savez(tmp_path / "xy.npz", x=np.zeros((4, 3), np.float32), y=np.zeros(3, np.int8))
+    with pytest.raises(InputFileError, match=r"holds float32\[4, 3\]"):
+        list(load_samples(tmp_path / "xy.npz", [x, y]))
+    pair = TensorSpec("pair", "float32", (2, 3))
+    np.save(tmp_path / "four.npy", np.zeros((4, 3), np.float32))
+    with pytest.raises(InputFileError, match=r"expected float32\[2, 3\]"):
+        list(load_samples(tmp_path / "four.npy", [pair]))

@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint digits clean
+.PHONY: demo test lint digits operations models quantization clean
 
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
 
 test: $(VENV)/dev.stamp lint  ## everything CI runs
 	tests/install_mosquitto.sh
+	tests/install_chromium.sh
 	$(BIN)/pytest
 
 lint: $(VENV)/dev.stamp
@@ -21,6 +22,15 @@ lint: $(VENV)/dev.stamp
 
 digits: $(VENV)/dev.stamp  ## train the model in examples/digits again
 	$(BIN)/python examples/digits/train.py
+
+operations: $(VENV)/dev.stamp  ## try every Keras operation and write docs/operations.md
+	$(BIN)/python docs/generate_operations.py
+
+models: $(VENV)/dev.stamp  ## convert and split every Keras application and write docs/models.md
+	$(BIN)/python docs/generate_models.py
+
+quantization: $(VENV)/dev.stamp  ## measure what each quantization costs and write docs/quantization.md
+	$(BIN)/python docs/generate_quantization.py
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import math
+from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from edge_partition.graph import layer_paths
+from edge_partition.kept_together import find_kept_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,7 @@ def describe_model(loaded: LoadedTflite) -> dict[str, Any]:
     - ``positions``: one a position ``0 .. n``, before operator ``position``: the tensors that a
       later stage or the caller still needs and their bytes, ``live_bytes``. ``cut_name`` is what
       ``edge-partition split --cut`` takes to cut there; null where that is not possible.
+    - ``kept_together``: operators ``[start, stop)`` that no cut can part, and why.
     - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are those that
       compute them, none where the converter kept no trace of the name.
     """
@@ -72,6 +75,7 @@ def describe_model(loaded: LoadedTflite) -> dict[str, Any]:
         "peak_activation_bytes": graph.peak_activation_bytes(0, count),
         "cuts": len(graph.cuts),
         "cuts_with_several_tensors": sum(len(graph.boundary(cut)) > 1 for cut in graph.cuts),
+        "kept_together": [asdict(kept) for kept in find_kept_together(loaded.tflite)],
         "operators": [
             _operator(graph, op, after)
             for op, after in zip(graph.operators, positions[1:], strict=True)

@@ -15,6 +15,7 @@ from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options
 from edge_partition.describe_model import describe_model
 from edge_partition.inspect_page import inspect_page
+from edge_partition.kept_together import KeptTogether
 from edge_partition.write_file import write_file
 
 #: From this many columns on, weights and parameters have room.
@@ -64,6 +65,8 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
         f"{document['cuts']} possible cuts, "
         f"{document['cuts_with_several_tensors']} of them crossed by more than one tensor."
     )
+    for kept in document["kept_together"]:
+        console.print(Text(_printable(str(KeptTogether(**kept)))))
     if page is not None:
         click.echo(
             f"Wrote {shlex.quote(str(page))} ({_show.kib(page.stat().st_size)} KiB): open it "

@@ -177,6 +177,12 @@
     setCuts(cuts.includes(position) ? cuts.filter((cut) => cut !== position) : [...cuts, position]);
   }
 
+  // From outside the graph: it shows the cut that was made.
+  function toggleCutAndLook(position) {
+    toggleCut(position);
+    if (cuts.includes(position)) lookAt(position);
+  }
+
   // ---------------------------------------------------------------- header
   function showHeader() {
     byId("name").textContent = model.name;
@@ -310,19 +316,19 @@
     const at = nearestCut(event);
     read(at);
     // A finger reads first: bars are narrower than it is. It cuts with the button.
-    if (event.pointerType !== "touch") toggleCut(at);
+    if (event.pointerType !== "touch") toggleCutAndLook(at);
   });
   chart.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
     if (!possible.length) return;
     if (event.key in steps) readBy(steps[event.key]);
-    else if (event.key === "Enter" || event.key === " ") toggleCut(reading);
+    else if (event.key === "Enter" || event.key === " ") toggleCutAndLook(reading);
     else return;
     event.preventDefault();
   });
   byId("previous-cut").addEventListener("click", () => readBy(-1));
   byId("next-cut").addEventListener("click", () => readBy(1));
-  byId("toggle-cut").addEventListener("click", () => toggleCut(reading));
+  byId("toggle-cut").addEventListener("click", () => toggleCutAndLook(reading));
 
   // ---------------------------------------------------------------- the parts
   function partsOf(chosen) {
@@ -426,7 +432,11 @@
       if (!found) continue;
       byId("suggestions").append(make("button", {
         type: "button", "data-cuts": String(found), "aria-pressed": "false",
-        "aria-label": `Suggested cuts for ${count} parts`, onclick: () => setCuts(found),
+        "aria-label": `Suggested cuts for ${count} parts`,
+        onclick: () => {
+          setCuts(found);
+          lookAt(found[0]);
+        },
       }, String(count)));
     }
   }
@@ -454,7 +464,7 @@
   // just the tensors that it sends. A branch takes a lane; a tensor that passes operators by runs
   // in a track between lanes.
   const BOLD = "600 12.5px", SMALL = "11px", BADGE = "700 12px";
-  const ROW = 66, BOX_W = 268, BOX_H = 44, TRACK = 9, GUTTER = 22, MARGIN = 128;
+  const ROW = 70, BOX_W = 268, BOX_H = 44, TRACK = 9, GUTTER = 22, MARGIN = 128;
 
   function layOut() {
     const nodes = [];
@@ -543,7 +553,9 @@
     const from = layout.nodes[edge.from], to = layout.nodes[edge.to];
     const x0 = laneMiddle(from.lane), x1 = laneMiddle(to.lane);
     const y0 = top(edge.from) + BOX_H, y1 = top(edge.to);
-    const leave = y0 + 6, enter = y1 - 6;
+    // Both lie below the line where a cut would go: a tensor forks after the cut behind its maker,
+    // and tensors join after the cut before their reader.
+    const leave = y0 + 17, enter = y1 - 5;
     let turns;
     if (edge.way === "track") {
       const x = layout.laneX[edge.gutter] + BOX_W + 14 + edge.track * TRACK;
@@ -560,7 +572,7 @@
       const toward = (other) => {
         const dx = other[0] - here[0], dy = other[1] - here[1];
         const length = Math.hypot(dx, dy) || 1;
-        const radius = Math.min(5, length / 2);
+        const radius = Math.min(4, length / 2);
         return [here[0] + (dx / length) * radius, here[1] + (dy / length) * radius];
       };
       path += `L${toward(before)}Q${here},${toward(after)}`;
@@ -630,8 +642,8 @@
       const text = operations.map(badge).join("  ");
       const width = 16 + widthOf(text, BADGE);
       element.append(
-        draw("rect", { class: "wrap-badge", x: x + BOX_W - width - 6, y: y - 10, width, height: 20, rx: 10 }),
-        draw("text", { class: "wrap-text", x: x + BOX_W - 6 - width / 2, y: y + 4 }, text));
+        draw("rect", { class: "wrap-badge", x: x + BOX_W - width - 6, y: y - 14, width, height: 19, rx: 9.5 }),
+        draw("text", { class: "wrap-text", x: x + BOX_W - 6 - width / 2, y }, text));
     }
     nodeOf.set(op.index, element);
     return element;
@@ -645,12 +657,13 @@
     ]));
     lineLayer.replaceChildren(...cuts.map((cut, index) => {
       const at = model.positions[cut];
-      const text = `cut ${index + 1}: ${bytes(at.live_bytes)}, ${several(at.tensors.length, "tensor")}`;
-      const x = layout.laneX[0] + 8;
+      // The bytes stand on the left already; right of the first lane's line is room for this.
+      const text = `cut ${index + 1}: ${several(at.tensors.length, "tensor")}`;
+      const x = laneMiddle(0) + 10;
       return draw("g", { "pointer-events": "none" },
-        draw("line", { class: "cut-line", x1: left, x2: left + wide, y1: cutY(cut), y2: cutY(cut) }),
-        draw("rect", { class: "cut-back", x: x - 4, y: cutY(cut) - 9, width: text.length * 6.9 + 8, height: 18, rx: 4 }),
-        draw("text", { class: "cut-text", x, y: cutY(cut) + 5 }, text));
+        draw("line", { class: "cut-line", x1: -14, x2: left + wide, y1: cutY(cut), y2: cutY(cut) }),
+        draw("rect", { class: "cut-back", x: x - 3, y: cutY(cut) - 8, width: widthOf(text, BADGE) + 6, height: 16, rx: 4 }),
+        draw("text", { class: "cut-text", x, y: cutY(cut) + 4 }, text));
     }));
   }
 
@@ -683,6 +696,10 @@
     const { width, height } = panel.getBoundingClientRect();
     const k = Math.min((width - 24) / (layout.width + MARGIN), (height - 24) / layout.height, 1.15);
     setView({ k, x: (width - (layout.width + MARGIN) * k) / 2 + MARGIN * k, y: (height - layout.height * k) / 2 });
+  }
+  function lookAt(position) {
+    const { height } = panel.getBoundingClientRect();
+    setView({ ...view, y: height * 0.3 - cutY(position) * view.k });
   }
   function bringIntoView(index, centre) {
     const node = layout.nodes[layout.firstRow + index];
@@ -807,6 +824,11 @@
     focusNode(last);
   }
 
+  function whyNot(position) {
+    const kept = model.kept_together.find(({ start, stop }) => start < position && position < stop);
+    return `The model cannot be cut after it${kept ? `: ${kept.reason}` : ""}.`;
+  }
+
   function showDetails(index) {
     const op = ops[index];
     const operations = wrappedBy.get(index) || [];
@@ -842,7 +864,7 @@
           type: "button", "aria-pressed": String(cuts.includes(index + 1)),
           onclick: () => { read(index + 1); toggleCut(index + 1); },
         }, `${cuts.includes(index + 1) ? "Remove the cut" : "Cut"} after it: ${bytes(after.live_bytes)}, ${several(after.tensors.length, "tensor")}`)
-        : make("small", {}, index === n - 1 ? "The last operator." : "The model cannot be cut after it: a state or a tensor that cannot travel crosses."),
+        : make("small", {}, index === n - 1 ? "The last operator." : whyNot(index + 1)),
     );
     box.hidden = false;
   }

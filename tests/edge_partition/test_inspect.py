@@ -107,6 +107,25 @@ def test_all_tensors_that_are_meant_by_index_are_described() -> None:
     assert all(known >= set(at["tensors"]) for at in document["positions"])
 
 
+def test_what_no_cut_can_part_is_said_with_the_reason(tmp_path: Path) -> None:
+    model = FlatModel()
+    x = model.tensor("x", (1, 4))
+    state = model.tensor("state", (1, 4), variable=True)
+    first, last = model.tensor("m/a/Add", (1, 4)), model.tensor("m/b/Add", (1, 4))
+    model.operator("ADD", [x, state], [first])
+    model.operator("ADD", [first, state], [last])
+    document = describe_model(loaded(model, [x], [last]))
+    assert [at["cut_allowed"] for at in document["positions"]] == [False] * 3
+    (kept,) = document["kept_together"]
+    assert (kept["start"], kept["stop"]) == (0, 2)
+    assert "state" in kept["reason"]
+
+    source = tmp_path / "m.tflite"
+    source.write_bytes(model.to_bytes([x], [last]))
+    result = CliRunner().invoke(inspect.command, [str(source)], catch_exceptions=False)
+    assert kept["reason"] in result.stdout
+
+
 def test_wrapped_operation_is_found_in_its_operator() -> None:
     (operation,) = describe_model(residual())["wrapped_operations"]
     assert operation["expression"] == "x + 3"

@@ -89,15 +89,34 @@ def convert_tflite(
                 f"input {tensor.name!r} has shape {tensor.shape}; all but the batch must be fixed. "
                 "Give --input-shape.",
             )
+    _check_outputs(model)
     log = Path(log_path) if log_path else Path(_make_temporary_file())
     try:
-        with _output_to(log):
+        with _output_to(log), _plain_tracebacks():
             content = _convert(model, quantization, calibration)
+    except ConversionError:
+        if log_path is None:
+            log.unlink()
+        raise
     except Exception as error:  # TensorFlow documents no type, and raises many.
         raise _explain(model, error, log) from error
     if log_path is None:
         log.unlink()
     return content
+
+
+def _check_outputs(model: keras.Model) -> None:
+    """Refuse one tensor as two outputs: TFLite would give both one name."""
+    first: dict[int, int] = {}
+    for position, tensor in enumerate(model.outputs):
+        other = first.setdefault(id(tensor), position)
+        if other != position:
+            raise ConversionError(
+                model.name,
+                f"outputs {other} and {position} are the same tensor, of layer "
+                f"{model.output_names[position]!r}. Give each tensor as an output once.",
+                layers=(model.output_names[position],),
+            )
 
 
 def _convert(
@@ -138,6 +157,8 @@ def _freeze(model: keras.Model) -> Any:
         tf.function(call, autograph=False).get_concrete_function(*specs),
         lower_control_flow=False,  # TFLite has WHILE and IF, but no Switch and Merge
     )
+    _check_dtypes(model, frozen)
+    _check_output_shapes(model, frozen)
     input_names = _make_unique([tensor.name for tensor in model.inputs])
     output_names = _make_unique(model.output_names, taken=input_names)
     renamed = {
@@ -152,6 +173,53 @@ def _freeze(model: keras.Model) -> Any:
     return function.prune(
         [f"{name}:0" for name in input_names], [f"{name}:0" for name in output_names]
     )
+
+
+def _check_dtypes(model: keras.Model, function: Any) -> None:
+    """Refuse strings and tables, which boards' runtimes have no operators for."""
+    found: dict[str, str] = {}
+    for node in function.graph.get_operations():
+        if node.type == "Const" or not {x.dtype.name for x in node.outputs} & {
+            "string",
+            "resource",
+        }:
+            continue
+        readers = [reader for output in node.outputs for reader in output.consumers()]
+        for holder in readers if node.type == "Placeholder" else [node]:
+            if layer := _holding_layer(holder.name, model):
+                found[layer] = holder.type
+    if not found:
+        return
+    raise ConversionError(
+        model.name,
+        f"layer {', '.join(sorted(found))} works with strings or a lookup table, for which TFLite "
+        "has no builtin operators. Take that step before the model, and give the model numbers.",
+        operators=tuple(sorted(set(found.values()))),
+        layers=tuple(sorted(found)),
+    )
+
+
+def _check_output_shapes(model: keras.Model, function: Any) -> None:
+    """Refuse outputs that are larger or smaller from one input to the next."""
+    for spec, tensor, name in zip(model.outputs, function.outputs, model.output_names, strict=True):
+        if None in spec.shape and not tensor.shape.is_fully_defined():
+            raise ConversionError(
+                model.name,
+                f"the shape of output {name!r} depends on the input's values "
+                f"({tensor.op.type} gives {tensor.shape}), and a board needs it fixed. End the "
+                "model before that layer.",
+                operators=(tensor.op.type,),
+                layers=(name,),
+            )
+
+
+def _holding_layer(node_name: str, model: keras.Model) -> str:
+    """Return the innermost layer in a node's path, after the models it is nested in; or ``""``."""
+    layers = {layer.name for layer in model._flatten_layers()}  # noqa: SLF001
+    scopes = _strip_scope_numbers(node_name, layers).split("/")[:-1]
+    while scopes and scopes[-1] not in layers:
+        scopes.pop()
+    return "/".join(scopes)
 
 
 def _rename_nodes(graph: Any, renamed: dict[str, str], layers: set[str]) -> None:
@@ -206,28 +274,56 @@ def _make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str
 def _explain(model: keras.Model, error: Exception, log: Path) -> ConversionError:
     text = f"{error}\n{log.read_text(errors='replace')}"
     operators = tuple(sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op", text))))
-    layers = {layer.name for layer in model._flatten_layers()}  # noqa: SLF001
     holders = set()
     for operator in operators:
-        for path in re.findall(rf'"([^"]*)/{operator}(?:_\d+)?"', text):
-            scopes = path.split("/")
-            while scopes and scopes[-1] not in layers:
-                scopes.pop()
-            if scopes:
-                holders.add("/".join(scopes))
+        for path in re.findall(rf'"([^"]*/{operator}(?:_\d+)?)"', text):
+            holders.add(_holding_layer(path, model))
+    for path in re.findall(r'callsite\("([^"]+)"\(.*op is neither a custom op', text):
+        holders.add(_holding_layer(path, model))
+    if not operators:
+        holders.add(_running_layer(error))
+    holders.discard("")
+    where = f" in layer {', '.join(sorted(holders))}" if holders else ""
     if operators:
-        where = f" in layer {', '.join(sorted(holders))}" if holders else ""
         reason = (
             f"TFLite has no operator for {', '.join(operators)}{where}. Replace the layer by "
             "operations that TFLite has."
         )
     else:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[-1] if lines else type(error).__name__
-        reason = reason if reason.endswith(".") else f"{reason}."
+        first_sentence = lines[-1].partition(". ")[0] if lines else type(error).__name__
+        reason = f"{first_sentence.rstrip('.')}{where}."
     return ConversionError(
         model.name, reason, operators=operators, layers=tuple(sorted(holders)), log_path=log
     )
+
+
+def _running_layer(error: Exception) -> str:
+    """Return the name of the innermost layer that was being called when ``error`` came up."""
+    import keras  # noqa: PLC0415
+
+    name = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        caller = traceback.tb_frame.f_locals.get("self")
+        if isinstance(caller, keras.layers.Layer) and not isinstance(caller, keras.Model):
+            name = str(caller.name)
+        traceback = traceback.tb_next
+    return name
+
+
+@contextlib.contextmanager
+def _plain_tracebacks() -> Iterator[None]:
+    """Keep Keras from writing the call's arguments into an error, and its layers out of it."""
+    import keras  # noqa: PLC0415
+
+    was_enabled = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            keras.config.enable_traceback_filtering()
 
 
 def _make_temporary_file() -> str:

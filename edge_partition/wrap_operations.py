@@ -15,6 +15,7 @@ import base64
 import importlib
 import inspect
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -103,7 +104,12 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
     def call(self, *tensors: Any) -> Any:
         """Return the operation's result for ``tensors``."""
         args, kwargs = self._fill(tensors)
-        return self.operation(*args, **kwargs)
+        result = self.operation(*args, **kwargs)
+        # Ndim returns a number, which the next layer would not take for a tensor.
+        return tree.map_structure(
+            lambda leaf: keras.ops.convert_to_tensor(leaf) if type(leaf) in (int, float) else leaf,
+            result,
+        )
 
     def compute_output_spec(self, *tensors: Any) -> Any:
         """Return the operation's own inference of shape and dtype."""
@@ -159,6 +165,10 @@ def wrap_operations(model: keras.Model) -> keras.Model:
     gives ``expanded_conv_3_squeeze_excite_conv_1__add_1``. Layers without weights that nobody named
     (``re_lu_7``) are passed over, since Keras numbers those anew each time it builds a model. An
     operation that was named on purpose keeps its name.
+
+    What a layer computes inside itself stays its own: operations in a ``Lambda``, in a layer of
+    one's own, or in a model that a wrapper such as ``TimeDistributed`` holds are part of that
+    layer, and their tensors are named for it.
 
     Args:
         model: A Functional or Sequential model.
@@ -428,7 +438,7 @@ def _is_bare_operation_class(kind: type) -> bool:
     return issubclass(kind, keras.Operation) and not issubclass(kind, keras.layers.Layer)
 
 
-def _encode(value: Any) -> Any:  # noqa: PLR0911 -- one a type
+def _encode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one a type
     """Return ``value`` as JSON values; ``{"kind": ...}`` tells what JSON has no word for."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -457,10 +467,50 @@ def _encode(value: Any) -> Any:  # noqa: PLR0911 -- one a type
         }
     if isinstance(value, np.dtype):
         return value.name
+    if inspect.isfunction(value):
+        return _encode_function(value)
     return {"kind": "keras", "value": keras.saving.serialize_keras_object(value)}
 
 
-def _decode(value: Any) -> Any:  # noqa: PLR0911 -- one a type
+def _encode_function(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return a function of Keras by its name, the user's own by the name it is registered as."""
+    module, name = function.__module__, function.__qualname__
+    if _is_ops_function(module, name) and getattr(sys.modules[module], name, None) is function:
+        return {"kind": "function", "module": module, "name": name}
+    value = keras.saving.serialize_keras_object(function)
+    registered = keras.saving.get_registered_name(function)
+    if (
+        isinstance(value, dict)
+        and value["class_name"] == "function"
+        and registered == function.__name__
+    ):
+        raise WrapError(
+            f"An operation takes the function {module}.{name}, which could not be found again when "
+            "the model is loaded. Register it with keras.saving.register_keras_serializable."
+        )
+    return {"kind": "keras", "value": value}
+
+
+def _find_function(module: str, name: str) -> Callable[..., Any]:
+    function = None
+    # A file must not choose which modules get imported.
+    if _is_ops_function(module, name):
+        function = getattr(importlib.import_module(module), name, None)
+    if not inspect.isfunction(function):
+        raise WrapError(
+            f"An operation of the model takes the function {module}.{name}, which Keras "
+            f"{keras.__version__} does not have. Save the model again with this version."
+        )
+    return function
+
+
+def _is_ops_function(module: str, name: str) -> bool:
+    return re.fullmatch(
+        r"keras\.src\.(ops|activations)\.\w+", module
+    ) is not None and not name.startswith("_")
+
+
+def _decode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one a type
     if isinstance(value, list):
         return [_decode(item) for item in value]
     if not isinstance(value, dict):
@@ -481,6 +531,8 @@ def _decode(value: Any) -> Any:  # noqa: PLR0911 -- one a type
             # TensorFlow names the dtypes that numpy lacks, such as bfloat16.
             dtype = keras.src.backend.tensorflow.core.tf.as_dtype(value["dtype"]).as_numpy_dtype
             return np.frombuffer(data, dtype).reshape(value["shape"]).copy()
+        case "function":
+            return _find_function(value["module"], value["name"])
         case "keras":
             return keras.saving.deserialize_keras_object(value["value"])
     raise WrapError(

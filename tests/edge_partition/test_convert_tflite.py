@@ -15,6 +15,7 @@ from edge_partition.seeded_weights import keras, seed_weights
 from edge_partition.wrap_operations import wrap_operations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 layers = keras.layers
@@ -180,6 +181,84 @@ def test_an_operator_that_tflite_lacks_is_named_with_its_layer() -> None:
     assert str(error.log_path) in str(error)
     assert "\n" not in str(error)
     error.log_path.unlink()
+
+
+def strings_looked_up() -> keras.Model:
+    words = keras.Input((3,), dtype="string", name="words")
+    ids = layers.StringLookup(vocabulary=["a", "b"], name="lookup")(words)
+    return keras.Model(words, layers.Embedding(5, 4, name="embed")(ids), name="m")
+
+
+def text_vectorized() -> keras.Model:
+    text = keras.Input((1,), dtype="string", name="text")
+    layer = layers.TextVectorization(
+        vocabulary=["a", "b"], output_sequence_length=4, name="vectorize"
+    )
+    return keras.Model(text, layers.Embedding(5, 4, name="embed")(layer(text)), name="m")
+
+
+def numbers_looked_up() -> keras.Model:
+    ids = keras.Input((3,), dtype="int64", name="ids")
+    found = layers.IntegerLookup(vocabulary=[4, 7], name="lookup")(ids)
+    return keras.Model(ids, layers.Embedding(5, 4, name="embed")(found), name="m")
+
+
+@pytest.mark.parametrize(
+    ("build", "layer"),
+    [
+        (strings_looked_up, "m/lookup"),
+        (text_vectorized, "m/vectorize"),
+        (numbers_looked_up, "m/lookup"),
+    ],
+)
+def test_strings_and_tables_are_named_with_their_layer(
+    build: Callable[[], keras.Model], layer: str
+) -> None:
+    with pytest.raises(ConversionError, match=f"layer {layer} works with strings") as raised:
+        convert_tflite(build())
+    assert raised.value.layers == (layer,)
+
+
+@pytest.mark.parametrize("name", ["nonzero", "unique"])
+def test_an_output_whose_shape_depends_on_values_is_named(name: str) -> None:
+    x = keras.Input((6,), name="x")
+    y = ops.cast(layers.Dense(6, name="d")(x), "int32")
+    model = wrap_operations(keras.Model(x, getattr(ops, name)(y), name="m"))
+    with pytest.raises(ConversionError, match="depends on the input's values") as raised:
+        convert_tflite(model)
+    assert raised.value.layers == (f"d__{name}_1",)
+
+
+def test_what_tensorflow_cannot_trace_is_named_with_its_layer() -> None:
+    x = keras.Input((6,), name="x")
+    y = ops.isin(layers.Dense(6, name="d")(x), np.array([1.0, 2.0], "float32"))
+    with pytest.raises(ConversionError, match=r"Python `bool`.* in layer d__is_in_1") as raised:
+        convert_tflite(wrap_operations(keras.Model(x, y, name="m")))
+    error = raised.value
+    assert error.layers == ("d__is_in_1",)
+    assert "x2=" not in str(error)
+    assert error.log_path is not None
+    error.log_path.unlink()
+
+
+def test_an_operator_of_a_layer_of_ones_own_is_named_with_it() -> None:
+    class Spectrum(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return ops.svd(x, compute_uv=False)
+
+    x = keras.Input((6, 4), name="x")
+    model = keras.Model(x, layers.Dense(2, name="d")(Spectrum(name="mine")(x)), name="m")
+    with pytest.raises(ConversionError, match="Svd in layer m/mine") as raised:
+        convert_tflite(model)
+    assert raised.value.log_path is not None
+    raised.value.log_path.unlink()
+
+
+def test_one_tensor_as_two_outputs_is_refused() -> None:
+    x = keras.Input((6,), name="x")
+    y = layers.Dense(2, name="d")(x)
+    with pytest.raises(ConversionError, match="outputs 0 and 1 are the same tensor, of layer 'd'"):
+        convert_tflite(keras.Model(x, [y, y], name="m"))
 
 
 def test_the_converter_prints_into_its_log_and_nowhere_else(

@@ -221,6 +221,65 @@ def test_a_registered_operation_of_ones_own_is_wrapped_and_saved(tmp_path: Path)
     check_equal(keras.Model(x, [scaled, same]), tmp_path)
 
 
+def test_functions_of_keras_ops_and_registered_ones_are_saved_by_name(tmp_path: Path) -> None:
+    x = image(shape=(4, 4))
+    y = layers.Dense(4, name="d")(x)
+    model = keras.Model(
+        x,
+        [
+            ops.associative_scan(ops.add, y, axis=1),
+            ops.map(halve, y),
+            ops.map(keras.activations.tanh, y),
+        ],
+    )
+    check_equal(model, tmp_path)
+
+
+@keras.saving.register_keras_serializable("tests")
+def halve(x: Any) -> Any:
+    return x * 0.5
+
+
+def test_a_function_that_could_not_be_found_again_is_not_saved(tmp_path: Path) -> None:
+    def unknown(x: Any) -> Any:
+        return x * 0.5
+
+    x = image()
+    wrapped = wrap_operations(keras.Model(x, ops.map(unknown, x)))
+    with pytest.raises(WrapError, match=r"unknown.*register_keras_serializable"):
+        wrapped.save(tmp_path / "wrapped.keras")
+
+
+def test_a_file_cannot_name_a_function_outside_keras_ops() -> None:
+    x = image()
+    (layer,) = wrap_operations(keras.Model(x, ops.map(ops.square, x))).layers[1:]
+    config = layer.get_config()
+    assert OperationLayer.from_config(config).arguments == layer.arguments
+    for module, name in (("os", "system"), ("keras.src.utils.file_utils", "get_file")):
+        config["arguments"]["items"][0]["items"][0] |= {"module": module, "name": name}
+        with pytest.raises(WrapError, match=f"{module}.{name}"):
+            OperationLayer.from_config(config)
+
+
+def test_an_operation_that_gives_a_number_is_wrapped(tmp_path: Path) -> None:
+    x = image()
+    check_equal(keras.Model(x, x * keras.src.ops.numpy.Ndim()(x)), tmp_path)
+
+
+def test_a_model_shared_across_levels_is_wrapped_once() -> None:
+    x = image("inner_image")
+    shared = keras.Model(x, layers.Dense(4, name="d")(x) + 1.0, name="shared")
+    y = image("outer_image")
+    outer = keras.Model(y, shared(y) * 2.0, name="outer")
+    z = image()
+    model = keras.Model(z, ops.tanh(shared(z)) + outer(z))
+    wrapped = wrap_operations(model)
+    assert not list(bare_operations(wrapped))
+    assert len(wrapped.weights) == 2
+    inputs = examples(model)
+    np.testing.assert_array_equal(run(model, inputs)[0], run(wrapped, inputs)[0])
+
+
 def test_lambda_and_user_layers_are_left_alone() -> None:
     class Mine(layers.Layer):
         def call(self, x: Any) -> Any:

@@ -16,6 +16,15 @@ same correlation data, is a JSON object with ``ok``. Where ``ok`` is false, ``co
 - ``remove`` with ``deployment``: stops serving it and deletes its files.
 - ``status``: answers ``deployments``: ``{deployment, generation, state, stages}`` with the state
   ``prepared``, ``live`` or ``draining``.
+- ``profile`` with ``manifest`` (of one stage, for this device: a slice of a model),
+  ``displaced_bytes`` (read before each run, as the rest of a stage would displace the slice from
+  the caches), ``max_s`` and optionally ``force``: while the slice's file is not complete, answers
+  ``have_bytes``, and the rest comes by ``store``; then times the slice, frees it and answers
+  ``{invoke_ms, spread_ms, runs, settled, temperature_c, clock_mhz}``: the median over batches of
+  runs, from the fastest batch to the slowest, and whether the median stood still. A board
+  that serves a deployment refuses (``busy``) without ``force``: timing would slow its serving
+  down, and serving would falsify the times.
+- ``echo`` with ``size_bytes``, and any ``data``: answers as many bytes as ``data``.
 
 A deployment goes live when its manifest is published, retained, on the deployment's manifest
 topic; an agent that loaded that generation then starts serving it.
@@ -34,6 +43,11 @@ from broker_config.errors import EdgePartitionError
 GENERATION = "generation"
 TRACE = "trace"
 ERROR = "error"
+
+#: The most that an ``echo`` answers, in bytes.
+MAX_ECHO_BYTES = 1 << 20
+#: The longest that a ``profile`` may time one slice, in seconds.
+MAX_PROFILE_S = 10.0
 
 
 class ErrorCode(StrEnum):
@@ -54,6 +68,7 @@ class ErrorCode(StrEnum):
     CANNOT_LOAD = "cannot-load"
     WRONG_RESULT = "wrong-result"
     NOT_FOUND = "not-found"
+    BUSY = "busy"
 
 
 @dataclass(frozen=True)

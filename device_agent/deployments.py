@@ -28,6 +28,7 @@ from broker_config.errors import ManifestError
 from broker_config.manifest import NAME_PATTERN, Manifest
 from broker_config.messages import CommandError, ErrorCode
 from device_agent.artifact_store import Artifact
+from device_agent.profiler import echo, read_piece, time_piece
 from device_agent.stages import (
     Assignment,
     LoadedStage,
@@ -37,7 +38,7 @@ from device_agent.stages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from device_agent.artifact_store import ArtifactStore
 
@@ -124,6 +125,8 @@ class Deployments:
         self._base_rss_bytes = psutil.Process().memory_info().rss
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
+        #: The slice that ``profile`` asked for last, until it was timed.
+        self._piece: Artifact | None = None
 
     # What the session asks
 
@@ -277,6 +280,8 @@ class Deployments:
             "abort": self._abort,
             "remove": self._remove,
             "status": self._status,
+            "profile": self._profile,
+            "echo": echo,
         }
         name = command.get("command")
         if not isinstance(name, str) or name not in commands:
@@ -296,8 +301,14 @@ class Deployments:
             entry.incoming = None
             self._rebuild_routes()
         try:
-            self._check_memory(assignment)
-            self._check_storage(assignment)
+            self._check_memory(
+                "the generation",
+                sum(
+                    max(stage.size_bytes, stage.predicted.ram_bytes - self._base_rss_bytes)
+                    for stage in assignment.stages
+                ),
+            )
+            self._check_storage("the generation", assignment.artifacts().values())
             with self._lock:
                 entry.incoming = assignment
         finally:
@@ -310,11 +321,8 @@ class Deployments:
             ]
         }
 
-    def _check_memory(self, assignment: Assignment) -> None:
-        needed = sum(
-            max(stage.size_bytes, stage.predicted.ram_bytes - self._base_rss_bytes)
-            for stage in assignment.stages
-        )
+    def _check_memory(self, what: str, needed: int) -> int:
+        """Return the bytes that are left beside ``needed``."""
         used = psutil.Process().memory_info().rss
         if self._ram_bytes is None:
             free, of = psutil.virtual_memory().available, "the board has free"
@@ -323,21 +331,19 @@ class Deployments:
         if needed > free:
             raise CommandError(
                 ErrorCode.NO_MEMORY,
-                f"Board {self.device} has too little memory: the generation needs "
+                f"Board {self.device} has too little memory: {what} needs "
                 f"{needed / _MIB:.1f} MiB, {max(0, free) / _MIB:.1f} MiB {of} "
                 f"(the agent and what it serves now take {used / _MIB:.1f} MiB).",
             )
+        return int(free - needed)
 
-    def _check_storage(self, assignment: Assignment) -> None:
-        needed = sum(
-            file.size_bytes - self._store.have_bytes(file)
-            for file in assignment.artifacts().values()
-        )
+    def _check_storage(self, what: str, files: Iterable[Artifact]) -> None:
+        needed = sum(file.size_bytes - self._store.have_bytes(file) for file in files)
         free = self._store.free_bytes() - _STORAGE_MARGIN_BYTES
         if needed > free:
             raise CommandError(
                 ErrorCode.NO_STORAGE,
-                f"Board {self.device} has too little storage: the generation needs "
+                f"Board {self.device} has too little storage: {what} needs "
                 f"{needed / _MIB:.1f} MiB, {max(0, free) / _MIB:.1f} MiB are free.",
             )
 
@@ -350,12 +356,14 @@ class Deployments:
                 if entry.incoming is not None
                 for key, file in entry.incoming.artifacts().items()
             }
+            if self._piece is not None:
+                announced[self._piece.sha256] = self._piece
         file = announced.get(sha256) if isinstance(sha256, str) else None
         if file is None or command.get("size_bytes") != file.size_bytes:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
                 f"No file {str(sha256)[:12]} of {command.get('size_bytes')} bytes was announced; "
-                "send `prepare` first.",
+                "send `prepare` or `profile` first.",
             )
         offset, data = command.get("offset"), command.get("data")
         if isinstance(offset, bool) or not isinstance(offset, int) or not isinstance(data, str):
@@ -443,6 +451,42 @@ class Deployments:
             ]
         }
 
+    def _profile(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        piece = read_piece(self.device, command)
+        with self._lock:
+            live = sorted(name for name, entry in self._entries.items() if entry.live)
+            self._piece = piece.file
+        try:
+            if live and not piece.force:
+                raise CommandError(
+                    ErrorCode.BUSY,
+                    f"Board {self.device} serves {', '.join(live)}: timing would slow it down, and "
+                    "it would falsify the times. Undeploy first, or profile with --force.",
+                )
+            spare_bytes = self._check_memory("the slice", piece.ram_bytes)
+            self._check_storage("the slice", [piece.file])
+            have_bytes = self._store.have_bytes(piece.file)
+            if have_bytes < piece.file.size_bytes:
+                return {"have_bytes": have_bytes}
+            self._store.check(piece.file)
+            timed = time_piece(
+                piece,
+                self._store.path(piece.file),
+                threads=self._threads,
+                displaced_bytes=min(piece.displaced_bytes, spare_bytes // 2),
+            )
+        except BaseException:
+            self._forget_piece()
+            raise
+        self._forget_piece()
+        _LOG.info("profile: %.12s took %.3f ms", piece.file.sha256, timed["invoke_ms"])
+        return timed
+
+    def _forget_piece(self) -> None:
+        with self._lock:
+            self._piece = None
+        self._delete_unwanted()
+
     # The disk, in the command thread
 
     def save(self, deployment: str) -> None:
@@ -460,23 +504,33 @@ class Deployments:
                 )
                 if held is not None
             }
-            wanted = {
-                sha256
-                for other in self._entries.values()
-                for assignment in (
-                    *(held.assignment for held in other.generations()),
-                    *([other.incoming] if other.incoming else []),
-                )
-                for sha256 in assignment.artifacts()
-            }
         try:
             if state:
                 self._store.write_state(deployment, state)
             else:
                 self._store.delete_state(deployment)
-            self._store.keep_only(wanted)
         except OSError as error:
             _LOG.error("%s: the state can't be written: %s", deployment, error)
+        self._delete_unwanted()
+
+    def _delete_unwanted(self) -> None:
+        """Delete the files that no deployment needs, and no slice that is to be timed."""
+        with self._lock:
+            wanted = {
+                sha256
+                for entry in self._entries.values()
+                for assignment in (
+                    *(held.assignment for held in entry.generations()),
+                    *([entry.incoming] if entry.incoming else []),
+                )
+                for sha256 in assignment.artifacts()
+            }
+            if self._piece is not None:
+                wanted.add(self._piece.sha256)
+        try:
+            self._store.keep_only(wanted)
+        except OSError as error:
+            _LOG.error("files that nothing needs can't be deleted: %s", error)
 
     def save_all(self) -> None:
         """Write every deployment's state."""

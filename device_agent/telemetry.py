@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -22,6 +23,7 @@ def read_hardware(config: Config) -> dict[str, Any]:
     return {
         "device": config.name,
         "machine": platform.machine(),
+        "boot": _read_boot(),
         "system": f"{platform.system()} {platform.release()}",
         "cpu_model": _read_cpu_model(),
         "cores": psutil.cpu_count() or 1,
@@ -84,11 +86,22 @@ class LoadReader:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "rss_bytes": self._process.memory_info().rss,
             "cpu_percent": self._process.cpu_percent(None),
-            "temperature_c": _read_temperature_c(),
+            "temperature_c": read_temperature_c(),
         }
 
 
-def _read_temperature_c() -> float | None:
+def read_clock_mhz() -> float | None:
+    """Return the processor's clock now, the mean over its cores; None where the system hides it."""
+    read = getattr(psutil, "cpu_freq", None)
+    try:
+        clock = read() if read is not None else None
+    except (OSError, ValueError, NotImplementedError):
+        return None
+    return round(clock.current, 1) if clock is not None and clock.current else None
+
+
+def read_temperature_c() -> float | None:
+    """Return the highest of the board's temperatures, in degrees Celsius; None without a sensor."""
     read = getattr(psutil, "sensors_temperatures", None)
     try:
         sensors = read() if read is not None else {}
@@ -96,6 +109,14 @@ def _read_temperature_c() -> float | None:
         return None
     values = [entry.current for entries in sensors.values() for entry in entries]
     return max(values, default=None)
+
+
+def _read_boot() -> str | None:
+    """Return what agents on one machine have in common, and no two machines."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def _read_cpu_model() -> str:

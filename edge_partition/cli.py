@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "Split, deploy and run the digits example on this machine",
     "inspect": "Show a model's operators and its wrapped constants",
     "convert": "Convert a Keras model to one .tflite file",
+    "profile": "Have boards measure a model and their links",
     "plan": "Show the best split without writing it",
     "split": "Split a model over boards and write the bundle",
     "verify": "Compare a bundle's parts with the whole model, bit for bit",

@@ -9,6 +9,9 @@ board, those weights predict XNNPACK's published times of MobileNet v1, v2, v3 L
 on the Raspberry Pi 3B+ and 4 (github.com/google/XNNPACK, README) within 5 %; the two speeds were
 fitted to the same figures. The speed of quantized operators is not told apart.
 
+Where a board was measured (:mod:`edge_partition.stage_times`), its times take the place of all
+that.
+
 **Memory.** An agent with its interpreter, numpy and MQTT client at work took 54 MiB (measured on
 x86-64: the resident memory of three agents with stages loaded, less what follows). On top come
 the mapped file, XNNPACK's own packed copy of the weights, the activations' arena, and the
@@ -26,7 +29,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edge_partition.fleet import Device
+    from edge_partition.fleet import Device, Source
     from edge_partition.graph import Graph
 
 IntArray: TypeAlias = NDArray[np.int64]
@@ -58,6 +61,8 @@ class StageCost:
         in_bytes: Bytes of one request's inputs.
         out_bytes: Bytes of one request's outputs.
         macs: Multiply-accumulates of one inference.
+        invoke_source: Whether ``invoke_ms`` rests on measurements of this board.
+        link_source: Whether ``receive_ms`` and ``send_ms`` do.
     """
 
     invoke_ms: float
@@ -68,6 +73,8 @@ class StageCost:
     in_bytes: int
     out_bytes: int
     macs: int
+    invoke_source: Source = "estimated"
+    link_source: Source = "estimated"
 
     @property
     def link_ms(self) -> float:
@@ -98,9 +105,13 @@ def stage_cost(graph: Graph, device: Device, start: int, stop: int) -> StageCost
     in_bytes, out_bytes = graph.boundary_bytes(start), graph.boundary_bytes(stop)
     weight_bytes = graph.weight_bytes(start, stop)
     macs = graph.macs(start, stop)
-    work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
+    if device.stage_times is None:
+        work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
+        invoke_ns = _invoke_ns(np.int64(work_macs), device)
+    else:
+        invoke_ns = device.stage_times.invoke_ns(start, stop, in_bytes + out_bytes)
     return StageCost(
-        invoke_ms=_to_ms(int(_invoke_ns(np.int64(work_macs), device))),
+        invoke_ms=_to_ms(int(invoke_ns)),
         receive_ms=_to_ms(int(_transfer_ns(np.int64(in_bytes), device))),
         send_ms=_to_ms(int(_transfer_ns(np.int64(out_bytes), device))),
         ram_bytes=_ram_bytes(
@@ -110,7 +121,14 @@ def stage_cost(graph: Graph, device: Device, start: int, stop: int) -> StageCost
         in_bytes=in_bytes,
         out_bytes=out_bytes,
         macs=macs,
+        invoke_source="estimated" if device.stage_times is None else "measured",
+        link_source=device.link_source,
     )
+
+
+def operator_work_macs(graph: Graph) -> list[int]:
+    """Return each operator's work, in multiply-accumulates; see the module's text."""
+    return [_work_macs(graph, index) for index in range(len(graph.operators))]
 
 
 def total_work_macs(graph: Graph) -> int:
@@ -119,7 +137,7 @@ def total_work_macs(graph: Graph) -> int:
     A board that runs the whole model in ``t`` milliseconds has a speed of
     ``total_work_macs(graph) / t / 1e6`` for :attr:`Device.speed_gmac_s`.
     """
-    return sum(_work_macs(graph, index) for index in range(len(graph.operators)))
+    return sum(operator_work_macs(graph))
 
 
 @dataclass(frozen=True)
@@ -145,9 +163,7 @@ class StageTable:
         """Return the table of all stages of ``graph`` between ``positions``."""
         at = np.array(positions, np.int64)
         between = np.ix_(at, at)
-        work_before = np.cumsum(
-            [0, *(_work_macs(graph, index) for index in range(len(graph.operators)))]
-        )[at]
+        work_before = np.cumsum([0, *operator_work_macs(graph)])[at]
         boundary_bytes = np.array([graph.boundary_bytes(position) for position in positions])
         weight_bytes = graph.weight_table()[between]
         activation_bytes = graph.peak_activation_table()[between]
@@ -162,6 +178,11 @@ class StageTable:
 
     def invoke_ns(self, device: Device) -> IntArray:
         """Return ``(n, n)`` nanoseconds of one inference of each stage on ``device``."""
+        if device.stage_times is not None:
+            crossing_bytes = self.boundary_bytes[:, None] + self.boundary_bytes
+            return device.stage_times.invoke_ns(
+                self.positions[:, None], self.positions, crossing_bytes
+            )
         result: IntArray = _invoke_ns(self.work_macs, device)
         return result
 

@@ -10,13 +10,18 @@ import difflib
 import math
 import tomllib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import NAME_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edge_partition.stage_times import StageTimes
+
+#: Where a figure comes from.
+Source: TypeAlias = Literal["measured", "estimated"]
 
 
 class FleetError(EdgePartitionError):
@@ -52,6 +57,8 @@ class Device:
         threads: Threads of one inference.
         link_mbit_s: 10^6 bits a second to the broker, and from it.
         link_ms: Fixed milliseconds of each message over the link, in either direction.
+        stage_times: Measured times of the model at hand, which ``speed_gmac_s`` gives way to.
+        link_source: Where ``link_mbit_s`` and ``link_ms`` come from.
     """
 
     name: str
@@ -62,6 +69,8 @@ class Device:
     threads: int = 4
     link_mbit_s: float = 90.0
     link_ms: float = 0.6
+    stage_times: StageTimes | None = None
+    link_source: Source = "estimated"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from edge_partition.fleet import Device, Fleet
     from edge_partition.graph import Graph, Wire
+    from edge_partition.stage_times import StageTimes
 
 Objective: TypeAlias = Literal["throughput", "latency"]
 
@@ -283,7 +284,7 @@ def _best_path(
 
 def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
     """Return the boards by kind: those of one kind are the same to a plan."""
-    kinds: dict[tuple[float, ...], list[Device]] = {}
+    kinds: dict[tuple[float | StageTimes | None, ...], list[Device]] = {}
     for device in devices:
         figures = (
             device.ram_mib,
@@ -291,6 +292,7 @@ def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
             device.speed_gmac_s,
             device.link_mbit_s,
             device.link_ms,
+            device.stage_times,
         )
         kinds.setdefault(figures, []).append(device)
     return list(kinds.values())

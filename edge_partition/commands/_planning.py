@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_partition.apply_profiles import apply_profiles
 from edge_partition.commands import _show
 from edge_partition.fleet import Fleet, equal_fleet, load_fleet
 from edge_partition.load_inputs import expand_inputs, load_samples
 from edge_partition.load_model import LoadedTflite, load_model
 from edge_partition.plan_split import Objective, Plan, plan_split
+from edge_partition.profile_store import ProfileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from edge_partition.fleet import Source
 
 
 def load(
@@ -80,8 +84,15 @@ def make_plan(
     stages: int | None,
     cuts: tuple[str, ...] = (),
 ) -> Plan:
-    """Plan as the options say."""
+    """Plan as the options say, with measured figures where boards have a profile of the model."""
     graph = model.tflite.graph
+    boards = apply_profiles(
+        boards,
+        graph,
+        model.sha256,
+        ProfileStore(),
+        on_unusable=lambda error: _show.warn(str(error)),
+    )
     positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
     with _show.step_progress() as step:
         step("Planning")
@@ -109,6 +120,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "latency_ms": plan.latency_ms,
         "throughput_per_s": plan.throughput_per_s,
         "bottleneck_ms": plan.bottleneck_ms,
+        "source": _source(plan),
         "stages": [
             {
                 "index": index,
@@ -121,6 +133,9 @@ def plan_document(plan: Plan) -> dict[str, Any]:
                 "storage_bytes": stage.cost.storage_bytes,
                 "in_bytes": stage.cost.in_bytes,
                 "out_bytes": stage.cost.out_bytes,
+                "source": stage.cost.invoke_source,
+                "link_source": stage.cost.link_source,
+                "memory_source": "estimated",
             }
             for index, stage in enumerate(plan.stages)
         ],
@@ -134,6 +149,7 @@ def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
         f"{plan.graph_name} over {len(plan.stages)} board{'s' * (len(plan.stages) != 1)}, "
         f"best {plan.objective}{', float16 between them' * (plan.wire == 'float16')}",
         *("stage", "board", ">operators", ">file MiB", ">RAM MiB", ">of", ">ms", ">KiB out"),
+        *("ms is", "link is"),
     )
     for index, stage in enumerate(plan.stages):
         size_bytes = stage.cost.storage_bytes if sizes is None else sizes[index]
@@ -146,11 +162,13 @@ def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
             f"{stage.device.ram_mib:g}" if math.isfinite(stage.device.ram_mib) else "any",
             f"{stage.cost.invoke_ms:.2f}",
             _show.kib(stage.cost.out_bytes),
+            stage.cost.invoke_source,
+            stage.cost.link_source,
         )
     console.print(table)
     console.print(
         f"Predicted: {plan.throughput_per_s:.1f} requests/s, {plan.latency_ms:.1f} ms a request "
-        "(estimated from each board's speed and link)."
+        f"({_SOURCES[_source(plan)]}; memory is estimated)."
     )
     alternative = plan.single_board_alternative
     if alternative is not None:
@@ -163,6 +181,22 @@ def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
             else f"On {board} alone: {alternative.throughput_per_s:.1f} requests/s, "
             f"{alternative.latency_ms:.1f} ms a request."
         )
+
+
+_SOURCES = {
+    "measured": "from measured times and links",
+    "estimated": "estimated from each board's speed and link; `edge-partition profile` measures",
+}
+
+
+def _source(plan: Plan) -> Source:
+    """Return ``measured`` where no time of the plan is an estimate."""
+    sources = {
+        source
+        for stage in plan.stages
+        for source in (stage.cost.invoke_source, stage.cost.link_source)
+    }
+    return "measured" if sources == {"measured"} else "estimated"
 
 
 def _goal(objective: str) -> str:

@@ -38,6 +38,11 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=1, default=str))
 
 
+def warn(text: str) -> None:
+    """Print one line on standard error: something is amiss, and the command goes on."""
+    click.echo(f"edge-partition: {' '.join(text.split())}", err=True)
+
+
 def table(title: str, *columns: str) -> Table:
     """Return an empty table; a column whose name starts with ``>`` is aligned to the right."""
     result = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
@@ -71,8 +76,8 @@ def count_progress(description: str, total: int | None = None) -> Iterator[Calla
 
 
 @contextmanager
-def board_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar a board; the yielded function takes (board, bytes it has, bytes it needs)."""
+def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar a board; the yielded function takes (board, what is done, what is to do)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -84,7 +89,7 @@ def board_progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def update(board: str, have: int, need: int) -> None:
             if board not in tasks:
-                tasks[board] = bar.add_task(f"Sending to {board}", total=need)
+                tasks[board] = bar.add_task(f"{doing} {board}", total=need)
             bar.update(tasks[board], completed=have, total=need)
 
         yield update

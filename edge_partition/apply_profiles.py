@@ -1,0 +1,76 @@
+"""A fleet and what its boards measured of a model -> the fleet with measured figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edge_partition.cost_model import operator_work_macs
+from edge_partition.fleet import Fleet
+from edge_partition.link_times import fit_link
+from edge_partition.profile_store import ProfileError
+from edge_partition.stage_times import fit_stage_times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_partition.fleet import Device
+    from edge_partition.graph import Graph
+    from edge_partition.profile_store import BoardProfile, ProfileStore
+    from edge_partition.stage_times import StageTimes
+
+
+def apply_profiles(
+    fleet: Fleet,
+    graph: Graph,
+    model_sha256: str,
+    store: ProfileStore,
+    *,
+    on_unusable: Callable[[ProfileError], None],
+) -> Fleet:
+    """Return the fleet with measured figures for the boards that have a profile of the model.
+
+    Args:
+        fleet: The boards.
+        graph: The model's.
+        model_sha256: Of its ``.tflite``.
+        store: Where profiles are kept.
+        on_unusable: Called with what is wrong with a profile; that board's figures stay as they
+            are.
+    """
+    devices = []
+    for device in fleet.devices:
+        try:
+            profile = store.newest(model_sha256, device.name)
+            measured = device if profile is None else _measured(device, graph, profile, store)
+        except ProfileError as error:
+            on_unusable(error)
+            measured = device
+        devices.append(measured)
+    return Fleet(tuple(devices))
+
+
+def profiled_stage_times(graph: Graph, profile: BoardProfile) -> StageTimes:
+    """Return the time of any stage of ``graph`` on the board that measured ``profile``.
+
+    Raises:
+        ValueError: The profile is not of ``graph``'s model, or leaves operators out.
+    """
+    ends = {0, *graph.cuts, len(graph.operators)}
+    for item in profile.slices:
+        if not {item.start, item.stop} <= ends:
+            raise ValueError(f"it has a slice [{item.start}, {item.stop}), where no cut is")
+    # Slices take and give tensors as they are in memory, whatever travels between boards.
+    as_measured = replace(graph, wire="float32")
+    boundary_bytes = [as_measured.boundary_bytes(end) for end in range(len(graph.operators) + 1)]
+    return fit_stage_times(profile.slices, operator_work_macs(graph), boundary_bytes)
+
+
+def _measured(device: Device, graph: Graph, profile: BoardProfile, store: ProfileStore) -> Device:
+    try:
+        device = replace(device, stage_times=profiled_stage_times(graph, profile))
+    except ValueError as error:
+        path = store.path(profile.model_sha256, profile.board, profile.runtime)
+        raise ProfileError(path, str(error)) from None
+    link = fit_link(profile.echoes)
+    return replace(device, link_mbit_s=link.mbit_s, link_ms=link.fixed_ms, link_source="measured")

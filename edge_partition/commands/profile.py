@@ -1,0 +1,176 @@
+"""``edge-partition profile``: boards measure a model and their links, for plans to rest on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker_config.errors import EdgePartitionError
+from edge_partition.apply_profiles import profiled_stage_times
+from edge_partition.commands import _planning, _show
+from edge_partition.commands._options import broker_options, json_option, model_options
+from edge_partition.link_times import fit_link
+from edge_partition.profile_boards import Board, Profiler
+from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
+
+if TYPE_CHECKING:
+    from edge_partition.graph import Graph
+
+
+class NoBoardsError(EdgePartitionError):
+    """No board is online."""
+
+    def __init__(self, broker: str) -> None:
+        super().__init__(
+            f"No board is online at {broker}; start `device-agent` on those to be measured."
+        )
+
+
+@click.command("profile")
+@model_options
+@click.option(
+    "--device", "devices", metavar="NAME", multiple=True, help="Only this board; repeatable."
+)
+@click.option("--again", is_flag=True, help="Measure also what is known already.")
+@click.option(
+    "--force", is_flag=True, help="Also boards that serve a deployment, which slows them down."
+)
+@broker_options
+@json_option
+def command(
+    *,
+    model: str,
+    devices: tuple[str, ...],
+    again: bool,
+    force: bool,
+    broker: str,
+    prefix: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Have every board online time MODEL's parts and its link to the broker.
+
+    What a board measured is kept on this machine by model, board and runtime version, and `plan`
+    and `split` use it. A board that was measured before is not asked again.
+    """
+    loaded = _planning.load(model, **options)
+    store = ProfileStore()
+    found: dict[str, _Found] = {}
+    with Profiler(broker, prefix=prefix) as profiler:
+        boards = profiler.boards(devices)
+        if not boards:
+            raise NoBoardsError(broker)
+        for board in boards:
+            known = None if again else _known(store, loaded.sha256, board)
+            if known is not None:
+                found[board.name] = _Found(known, measured_now=False)
+
+        def keep(profile: BoardProfile) -> None:
+            store.save(profile)
+            found[profile.board] = _Found(profile, measured_now=True)
+
+        with _show.board_progress("Measuring on") as on_progress:
+            profiler.measure(
+                [board for board in boards if board.name not in found],
+                loaded.tflite,
+                force=force,
+                on_progress=on_progress,
+                on_profile=keep,
+            )
+    results = [found[board.name] for board in boards]
+    if as_json:
+        graph = loaded.tflite.graph
+        _show.print_json(
+            {
+                "model": loaded.name,
+                "model_sha256": loaded.sha256,
+                "boards": [_describe(item, graph, store) for item in results],
+            }
+        )
+        return
+    _show_profiles(loaded.name, results, loaded.tflite.graph)
+
+
+@dataclass(frozen=True)
+class _Found:
+    profile: BoardProfile
+    measured_now: bool
+
+
+def _known(store: ProfileStore, model_sha256: str, board: Board) -> BoardProfile | None:
+    try:
+        profile = store.find(model_sha256, board.name, board.runtime)
+    except ProfileError as error:
+        _show.warn(f"{error} It is measured anew now.")
+        return None
+    return profile if profile is not None and profile.threads == board.threads else None
+
+
+def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any]:
+    profile = found.profile
+    times = profiled_stage_times(graph, profile)
+    link = fit_link(profile.echoes)
+    return {
+        "measured_now": found.measured_now,
+        "file": str(store.path(profile.model_sha256, profile.board, profile.runtime)),
+        **asdict(profile),
+        "whole_ms": _whole_ms(profile, graph),
+        "operators_ms": times.before_ns[-1] / 1e6,
+        "fixed_ms": times.fixed_ns / 1e6,
+        "link_mbit_s": link.mbit_s,
+        "link_ms": link.fixed_ms,
+    }
+
+
+def _whole_ms(profile: BoardProfile, graph: Graph) -> float | None:
+    """Return the measured time of the whole model; None: the board doesn't hold it."""
+    whole = (0, len(graph.operators))
+    return next(
+        (item.invoke_ms for item in profile.slices if (item.start, item.stop) == whole), None
+    )
+
+
+def _show_profiles(name: str, results: list[_Found], graph: Graph) -> None:
+    console = _show.console()
+    table = _show.table(
+        f"{name}, measured on {len(results)} board{'s' * (len(results) != 1)}",
+        *("board", "runtime", ">threads", ">parts", ">whole ms", ">Mbit/s", ">ms a message"),
+        *(">°C", ">MHz", "measured"),
+    )
+    for found in results:
+        profile = found.profile
+        link = fit_link(profile.echoes)
+        whole_ms = _whole_ms(profile, graph)
+        table.add_row(
+            profile.board,
+            profile.runtime,
+            str(profile.threads),
+            str(len(profile.slices)),
+            "too large" if whole_ms is None else f"{whole_ms:.2f}",
+            f"{link.mbit_s:.0f}",
+            f"{link.fixed_ms:.2f}",
+            _span(profile.temperature_c),
+            _span(profile.clock_mhz),
+            "now" if found.measured_now else profile.measured_at,
+        )
+    console.print(table)
+    for found in results:
+        if found.profile.unsettled:
+            console.print(
+                f"{found.profile.board}: {found.profile.unsettled} of "
+                f"{len(found.profile.slices)} parts' times had not come to rest when their time "
+                "was up: the board was busy with something else."
+            )
+    kept = [found.profile.board for found in results if not found.measured_now]
+    if kept:
+        console.print(f"Not asked again: {', '.join(kept)}; --again measures anew.")
+    console.print("Next: `edge-partition plan`, which uses these for boards of these names.")
+
+
+def _span(ends: tuple[float, float] | None) -> str:
+    if ends is None:
+        return "-"
+    low, high = (f"{end:.0f}" for end in ends)
+    return low if low == high else f"{low}-{high}"

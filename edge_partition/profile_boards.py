@@ -1,0 +1,406 @@
+"""Has boards time a model's slices and their link to the broker.
+
+Boards on different machines measure side by side, agents on one machine one after another: they
+would take the processor from each other. Links are measured one at a time, for the broker is one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import queue
+import statistics
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from broker_config.connection import BrokerAddress, Connection, RequestTimeoutError
+from broker_config.errors import EdgePartitionError
+from broker_config.manifest import Manifest, ModelInfo, Predicted, Stage, TensorSpec
+from broker_config.messages import MAX_ECHO_BYTES, CommandError, ErrorCode, decode_json
+from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
+from edge_partition.choose_slices import choose_slices, displaced_bytes
+from edge_partition.cost_model import AGENT_RAM_BYTES, stage_cost
+from edge_partition.deployment import UnknownBoardError
+from edge_partition.fleet import Device
+from edge_partition.link_times import TimedEcho
+from edge_partition.profile_store import BoardProfile
+from edge_partition.slice_model import slice_model
+from edge_partition.stage_times import TimedSlice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from edge_partition.graph import Graph
+    from edge_partition.read_tflite import TfliteModel
+
+    Progress = Callable[[str, int, int], None]
+
+#: Base64 and JSON around a chunk; the rest of a packet is the chunk itself.
+_CHUNK_OVERHEAD_BYTES = 2048
+_MAX_CHUNK_BYTES = 256 * 1024
+_COMMAND_TIMEOUT_S = 20.0
+#: A slice is timed for so long at most, and a board answers nothing else meanwhile.
+_SLICE_S = 2.0
+#: Loading a slice, and one inference that outlasts ``_SLICE_S``.
+_SLICE_TIMEOUT_S = 120.0
+#: An agent that has just started says so before it knows its runtime.
+_RUNTIME_WAIT_S = 10.0
+
+_ECHO_BYTES = (1_000, 16_000, 64_000, 256_000)
+_ECHO_S = 2.0
+_LEAST_ECHOES = 5
+_MOST_ECHOES = 200
+_SETTLED = 0.02
+
+
+class ProfileRefusedError(EdgePartitionError):
+    """A board did not measure.
+
+    Attributes:
+        board: The board.
+        code: The agent's error code.
+        reason: Its sentence.
+    """
+
+    def __init__(self, board: str, code: str, reason: str) -> None:
+        self.board = board
+        self.code = code
+        self.reason = reason
+        super().__init__(f"Board {board} was not measured: {reason.rstrip('.')} ({code}).")
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board that is online.
+
+    Attributes:
+        name: Its agent's.
+        runtime: The TFLite runtime and its version.
+        threads: Threads of one inference.
+        machine: The same for agents that share a processor.
+    """
+
+    name: str
+    runtime: str
+    threads: int
+    machine: str
+
+
+class Profiler:
+    """The host's side of ``profile``. A context manager."""
+
+    def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
+        """Prepare; entering connects.
+
+        Args:
+            broker: The broker's address.
+            prefix: The topics' prefix.
+        """
+        address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
+        client_id = f"edge-profile-{uuid.uuid4().hex[:12]}"
+        self._topics = Topics(prefix)
+        self._reply_topic = self._topics.result(client_id)
+        self._connection = Connection(address, client_id)
+
+    def __enter__(self) -> Self:
+        self._connection.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def boards(self, names: Sequence[str] = ()) -> tuple[Board, ...]:
+        """Return the boards that are online, by name; nothing is asked of them.
+
+        Args:
+            names: Only these.
+
+        Raises:
+            UnknownBoardError: One of ``names`` is not online.
+            ProfileRefusedError: A board doesn't say which runtime it has.
+        """
+        found = self._connection.retained(self._topics.availability("+"), self._reply_topic)
+        online = sorted(
+            self._topics.name_in(topic) for topic, payload in found.items() if payload == ONLINE
+        )
+        missing = [name for name in names if name not in online]
+        if missing:
+            raise UnknownBoardError(missing, online)
+        deadline = time.monotonic() + _RUNTIME_WAIT_S
+        while True:
+            profiles = self._connection.retained(self._topics.profile("+"), self._reply_topic)
+            boards = {
+                name: _read_board(name, profiles.get(self._topics.profile(name), b"{}"))
+                for name in names or online
+            }
+            silent = [name for name, board in boards.items() if board is None]
+            if not silent:
+                return tuple(board for board in boards.values() if board is not None)
+            if time.monotonic() > deadline:
+                raise ProfileRefusedError(
+                    silent[0], "no-answer", "its agent doesn't say which TFLite runtime it has"
+                )
+            time.sleep(0.1)
+
+    def measure(
+        self,
+        boards: Sequence[Board],
+        model: TfliteModel,
+        *,
+        force: bool = False,
+        on_progress: Progress | None = None,
+        on_profile: Callable[[BoardProfile], None],
+    ) -> None:
+        """Have boards measure a model.
+
+        Args:
+            boards: From :meth:`boards`.
+            model: The model.
+            force: Also boards that serve a deployment.
+            on_progress: Called with (board, slices timed, slices in all); from several threads.
+            on_profile: Called with each board's profile as soon as its link was measured too.
+
+        Raises:
+            ProfileRefusedError: A board refused or did not answer. The other boards' profiles
+                were measured all the same.
+        """
+        slices = _Slices(model)
+        machines: dict[str, list[Board]] = {}
+        for board in boards:
+            machines.setdefault(board.machine, []).append(board)
+        failures: list[EdgePartitionError] = []
+
+        def measure_machine(sharing: list[Board]) -> list[BoardProfile]:
+            profiles = []
+            for board in sharing:
+                try:
+                    profiles.append(self._time_slices(board, slices, force, on_progress))
+                except EdgePartitionError as error:
+                    failures.append(error)
+            return profiles
+
+        with ThreadPoolExecutor(max_workers=min(16, max(1, len(machines)))) as pool:
+            timed = [
+                profile for part in pool.map(measure_machine, machines.values()) for profile in part
+            ]
+        for profile in timed:
+            try:
+                on_profile(replace(profile, echoes=tuple(self._time_link(profile.board))))
+            except EdgePartitionError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _time_slices(
+        self, board: Board, slices: _Slices, force: bool, on_progress: Progress | None
+    ) -> BoardProfile:
+        timed: list[TimedSlice] = []
+        temperatures: list[float] = []
+        clocks: list[float] = []
+        unsettled = 0
+        no_memory = None
+        for number, (start, stop) in enumerate(slices.ranges):
+            try:
+                answer = self._time_slice(board.name, slices, start, stop, force)
+                timed.append(TimedSlice(start, stop, _over_zero(answer["invoke_ms"])))
+                unsettled += answer["settled"] is not True
+                temperatures += _numbers(answer.get("temperature_c"))
+                clocks += _numbers(answer.get("clock_mhz"))
+            except CommandError as error:
+                if error.code != ErrorCode.NO_MEMORY:
+                    raise ProfileRefusedError(board.name, error.code, error.reason) from None
+                # Parts that a board can't hold are no stages of its either.
+                no_memory = error
+            except RequestTimeoutError as error:
+                raise ProfileRefusedError(board.name, "no-answer", str(error)) from None
+            except (KeyError, TypeError, ValueError):
+                raise ProfileRefusedError(
+                    board.name,
+                    "bad-answer",
+                    "its agent answers in a way unknown to this version; install the same there",
+                ) from None
+            if on_progress is not None:
+                on_progress(board.name, number + 1, len(slices.ranges))
+        covered = {index for item in timed for index in range(item.start, item.stop)}
+        if no_memory is not None and len(covered) < len(slices.graph.operators):
+            raise ProfileRefusedError(board.name, no_memory.code, no_memory.reason)
+        return BoardProfile(
+            model_sha256=slices.model_sha256,
+            model_name=slices.graph.name,
+            board=board.name,
+            runtime=board.runtime,
+            threads=board.threads,
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            slices=tuple(timed),
+            echoes=(),
+            temperature_c=_range(temperatures),
+            clock_mhz=_range(clocks),
+            unsettled=unsettled,
+        )
+
+    def _time_slice(
+        self, board: str, slices: _Slices, start: int, stop: int, force: bool
+    ) -> dict[str, Any]:
+        data = slices.data(start, stop)
+        sha256 = hashlib.sha256(data).hexdigest()
+        command = {
+            "command": "profile",
+            "manifest": slices.manifest(board, start, stop, sha256, len(data)),
+            "displaced_bytes": displaced_bytes(slices.graph, start, stop),
+            "max_s": _SLICE_S,
+            "force": force,
+        }
+        answer = self._ask(board, command, _SLICE_TIMEOUT_S)
+        if "have_bytes" in answer:
+            room = (self._connection.maximum_packet_size - _CHUNK_OVERHEAD_BYTES) * 3 // 4
+            chunk_bytes = max(1024, min(_MAX_CHUNK_BYTES, room))
+            for offset in range(int(answer["have_bytes"]), len(data), chunk_bytes):
+                self._ask(
+                    board,
+                    {
+                        "command": "store",
+                        "sha256": sha256,
+                        "size_bytes": len(data),
+                        "offset": offset,
+                        "data": base64.b64encode(data[offset : offset + chunk_bytes]).decode(),
+                    },
+                    _COMMAND_TIMEOUT_S,
+                )
+            answer = self._ask(board, command, _SLICE_TIMEOUT_S)
+        return answer
+
+    # The link
+
+    def _time_link(self, board: str) -> Iterator[TimedEcho]:
+        limit = min(MAX_ECHO_BYTES, self._connection.maximum_packet_size - _CHUNK_OVERHEAD_BYTES)
+        returned: queue.Queue[Any] = queue.Queue()
+        own_topic = f"{self._reply_topic}/echo"
+        self._connection.subscribe(own_topic, returned.put, timeout_s=_COMMAND_TIMEOUT_S)
+
+        def to_broker(data: bytes) -> None:
+            self._connection.publish(own_topic, data)
+            returned.get(timeout=_COMMAND_TIMEOUT_S)
+
+        def to_board(data: bytes) -> None:
+            command = {"command": "echo", "size_bytes": len(data), "data": data.decode()}
+            self._ask(board, command, _COMMAND_TIMEOUT_S)
+
+        try:
+            for size_bytes in sorted({min(size_bytes, limit) for size_bytes in _ECHO_BYTES}):
+                data = b"." * size_bytes
+                yield TimedEcho(size_bytes, _median_ms(to_board, data), _median_ms(to_broker, data))
+        except CommandError as error:
+            raise ProfileRefusedError(board, error.code, error.reason) from None
+        except (RequestTimeoutError, queue.Empty) as error:
+            raise ProfileRefusedError(
+                board, "no-answer", str(error) or "the broker returned no echo"
+            ) from None
+        finally:
+            self._connection.unsubscribe(own_topic)
+
+    def _ask(self, board: str, command: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        return self._connection.request(
+            self._topics.command(board),
+            command,
+            device=board,
+            reply_topic=self._reply_topic,
+            timeout_s=timeout_s,
+        )
+
+
+class _Slices:
+    """A model's slices as files, cut when a board wants them."""
+
+    def __init__(self, model: TfliteModel) -> None:
+        self.graph: Graph = replace(model.graph, wire="float32")
+        self._model = model
+        self.model_sha256 = hashlib.sha256(model.data).hexdigest()
+        self.ranges = choose_slices(self.graph)
+
+    def data(self, start: int, stop: int) -> bytes:
+        return slice_model(self._model, start, stop)
+
+    def manifest(
+        self, board: str, start: int, stop: int, sha256: str, size_bytes: int
+    ) -> dict[str, Any]:
+        inputs, outputs = self._specs(start), self._specs(stop)
+        needed_bytes = stage_cost(self.graph, Device(board), start, stop).ram_bytes
+        document: dict[str, Any] = json.loads(
+            Manifest(
+                deployment="profile",
+                generation=sha256[:12],
+                model=ModelInfo(self.graph.name, self.model_sha256, "as-given"),
+                inputs=inputs,
+                outputs=outputs,
+                stages=(
+                    Stage(
+                        index=0,
+                        devices=(board,),
+                        file="stages/0.tflite",
+                        sha256=sha256,
+                        size_bytes=size_bytes,
+                        inputs=inputs,
+                        outputs=outputs,
+                        predicted=Predicted(0.0, needed_bytes - AGENT_RAM_BYTES),
+                    ),
+                ),
+            ).to_json()
+        )
+        return document
+
+    def _specs(self, position: int) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(tensor.name, tensor.dtype, tensor.shape)
+            for tensor in self.graph.boundary(position)
+        )
+
+
+def _read_board(name: str, payload: bytes) -> Board | None:
+    """Return what an agent's retained profile says, or None where it doesn't say it (yet)."""
+    try:
+        profile = decode_json(payload)
+    except CommandError:
+        return None
+    runtime, threads = profile.get("runtime"), profile.get("threads")
+    if not isinstance(runtime, str) or not isinstance(threads, int):
+        return None
+    return Board(name, runtime, threads, str(profile.get("boot") or name))
+
+
+def _median_ms(round_trip: Callable[[bytes], None], data: bytes) -> float:
+    """Return the median time of round trips, repeated until it stands still or time is up."""
+    times_ms: list[float] = []
+    median_ms = math.inf
+    deadline = time.perf_counter() + _ECHO_S
+    round_trip(data)
+    while len(times_ms) < _MOST_ECHOES:
+        started = time.perf_counter()
+        round_trip(data)
+        times_ms.append((time.perf_counter() - started) * 1000)
+        if len(times_ms) % _LEAST_ECHOES == 0 or time.perf_counter() > deadline:
+            before_ms, median_ms = median_ms, statistics.median(times_ms)
+            settled = abs(median_ms - before_ms) < _SETTLED * median_ms
+            if settled or time.perf_counter() > deadline:
+                break
+    return median_ms
+
+
+def _over_zero(value: Any) -> float:
+    if isinstance(value, bool) or not 0 < float(value) < math.inf:
+        raise ValueError(value)
+    return float(value)
+
+
+def _numbers(value: Any) -> list[float]:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return [float(value)] if is_number and math.isfinite(value) else []
+
+
+def _range(values: list[float]) -> tuple[float, float] | None:
+    return (min(values), max(values)) if values else None

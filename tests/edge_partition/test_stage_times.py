@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from random_models import random_graph, seeded
+
+from edge_partition.choose_slices import choose_slices, displaced_bytes
+from edge_partition.cost_model import operator_work_macs
+from edge_partition.link_times import TimedEcho, fit_link
+from edge_partition.stage_times import StageTimes, TimedSlice, fit_stage_times
+
+if TYPE_CHECKING:
+    from edge_partition.graph import Graph
+
+
+def boundaries(graph: Graph) -> list[int]:
+    return [graph.boundary_bytes(position) for position in range(len(graph.operators) + 1)]
+
+
+def truth(graph: Graph, *, seed: int, fixed_ns: int, ns_per_byte: float) -> StageTimes:
+    """Times that have nothing to do with the operators' estimated work."""
+    operator_ns = np.random.default_rng(seed).integers(10_000, 3_000_000, len(graph.operators))
+    return StageTimes(
+        tuple(np.cumsum([0, *operator_ns]).tolist()), fixed_ns=fixed_ns, ns_per_byte=ns_per_byte
+    )
+
+
+def time_slices(graph: Graph, times: StageTimes) -> list[TimedSlice]:
+    crossing = boundaries(graph)
+    return [
+        TimedSlice(
+            start,
+            stop,
+            float(times.invoke_ns(start, stop, crossing[start] + crossing[stop])) / 1e6,
+        )
+        for start, stop in choose_slices(graph)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("fixed_ns", "ns_per_byte"), [(0, 0.0), (30_000, 0.2), (500_000, 3.0)])
+def test_exact_times_give_every_stage_between_slice_ends_exactly(
+    seed: int, fixed_ns: int, ns_per_byte: float
+) -> None:
+    graph = random_graph(seeded(seed), 60)
+    times = truth(graph, seed=seed, fixed_ns=fixed_ns, ns_per_byte=ns_per_byte)
+    slices = time_slices(graph, times)
+    crossing = boundaries(graph)
+    fitted = fit_stage_times(slices, operator_work_macs(graph), crossing)
+    ends = sorted({end for item in slices for end in (item.start, item.stop)})
+    ratios = []
+    for start, stop in combinations(ends, 2):
+        bytes_ = crossing[start] + crossing[stop]
+        expected = times.invoke_ns(start, stop, bytes_)
+        ratios.append(float(expected) / sum(operator_work_macs(graph)[start:stop]))
+        assert fitted.invoke_ns(start, stop, bytes_) == pytest.approx(expected, rel=1e-3)
+    # The operators' estimated work alone would not have told.
+    assert max(ratios) > 2 * min(ratios)
+
+
+def test_a_stage_that_ends_within_a_slice_gets_a_share_of_it_by_work() -> None:
+    fitted = fit_stage_times([TimedSlice(0, 3, 6.0)], [1, 2, 3], [0, 0, 0, 0])
+    assert fitted.before_ns == (0, 1_000_000, 3_000_000, 6_000_000) or sum(
+        (fitted.before_ns[-1], fitted.fixed_ns)
+    ) == pytest.approx(6_000_000, rel=1e-6)
+    steps = np.diff(fitted.before_ns)
+    np.testing.assert_allclose(steps / steps[0], [1, 2, 3], rtol=1e-4)
+
+
+def test_nothing_takes_less_than_no_time_however_the_measurements_scatter() -> None:
+    graph = random_graph(seeded(3), 60)
+    random = np.random.default_rng(5)
+    slices = [
+        TimedSlice(item.start, item.stop, item.invoke_ms * float(random.uniform(0.5, 1.5)))
+        for item in time_slices(graph, truth(graph, seed=3, fixed_ns=1000, ns_per_byte=0.1))
+    ]
+    fitted = fit_stage_times(slices, operator_work_macs(graph), boundaries(graph))
+    assert min(np.diff(fitted.before_ns)) >= 0
+    assert min(fitted.fixed_ns, fitted.ns_per_byte) >= 0
+
+
+def test_an_operator_that_no_slice_holds_is_named() -> None:
+    with pytest.raises(ValueError, match="operator 2"):
+        fit_stage_times(
+            [TimedSlice(0, 2, 1.0), TimedSlice(3, 4, 1.0)], [1, 1, 1, 1], [0, 0, 0, 0, 0]
+        )
+
+
+@pytest.mark.parametrize("operator_count", [1, 2, 7, 200])
+def test_the_slices_cover_the_model_end_at_cuts_and_are_some_dozens(operator_count: int) -> None:
+    graph = random_graph(seeded(operator_count), operator_count)
+    slices = choose_slices(graph)
+    assert len(set(slices)) == len(slices) <= 31
+    assert {index for start, stop in slices for index in range(start, stop)} == set(
+        range(operator_count)
+    )
+    assert {end for item in slices for end in item} <= {0, *graph.cuts, operator_count}
+    assert (0, operator_count) in slices
+
+
+def test_what_displaces_a_slice_is_the_rest_of_half_the_model() -> None:
+    graph = random_graph(seeded(4), 100)
+    whole_bytes = graph.weight_bytes(0, 100)
+    assert displaced_bytes(graph, 0, 100) == 0
+    for start, stop in choose_slices(graph):
+        displaced = displaced_bytes(graph, start, stop)
+        assert 0 <= displaced <= whole_bytes - graph.weight_bytes(start, stop)
+        if stop - start < 10:
+            assert displaced > 0.2 * whole_bytes
+
+
+def test_exact_echoes_give_the_link_whatever_the_hosts_own_part() -> None:
+    echoes = [
+        TimedEcho(size, 2 * (0.7 + size * 8 / 40e6 * 1e3) + host_ms, host_ms)
+        for size, host_ms in ((1000, 0.3), (16_000, 0.4), (64_000, 1.0), (256_000, 9.0))
+    ]
+    link = fit_link(echoes)
+    assert link.mbit_s == pytest.approx(40, rel=1e-3)
+    assert link.fixed_ms == pytest.approx(0.7, rel=1e-3)
+
+
+def test_a_link_that_no_size_slows_down_stays_finite() -> None:
+    link = fit_link([TimedEcho(1000, 1.0, 2.0), TimedEcho(100_000, 1.0, 2.0)])
+    assert 0 < link.mbit_s <= 1e6
+    assert link.fixed_ms >= 0

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from edge_partition import keras_setup  # noqa: F401 -- before Keras
@@ -50,6 +51,12 @@ _ACTIVATIONS = {
     "gelu": (0.282, 0.345),
 }
 _GATES = {"sigmoid", "hard_sigmoid"}
+#: Mean, and then mean and variance after ReLU, of a normal variable of variance 1. Residual
+#: networks of the first kind add to what a ReLU made, so that the next one gets a mean above 0.
+_RELU_OF_MEAN = (
+    (0.0, 0.399, 0.341), (0.5, 0.698, 0.553), (1.0, 1.083, 0.751), (1.5, 1.529, 0.888),
+    (2.0, 2.008, 0.960), (3.0, 3.0, 1.0),
+)  # fmt: skip
 
 #: Keras's names of the applications whose ``preprocess_input`` shifts pixels and keeps their scale
 #: (mode ``caffe`` of ``keras.applications.imagenet_utils``); it is no part of the model.
@@ -270,13 +277,25 @@ class _Seeder:
 
 
 def _activate(name: str, x: _Moments) -> _Moments:
-    """Return an activation's moments for a normal input around zero."""
+    """Return an activation's moments for a normal input, around zero but for ReLU."""
     if name in _GATES:
         return _Moments(0.5, 0.04)
     if name not in _ACTIVATIONS:
         return x
     mean, variance = _ACTIVATIONS[name]
-    return _Moments(mean * math.sqrt(x.variance), variance * x.variance)
+    deviation = math.sqrt(x.variance)
+    if name == "relu" and deviation:
+        mean, variance = _rectify(x.mean / deviation)
+    return _Moments(mean * deviation, variance * x.variance)
+
+
+def _rectify(mean: float) -> tuple[float, float]:
+    """Return :data:`_RELU_OF_MEAN` at ``mean``, between its entries on straight lines."""
+    for (start, *low), (stop, *high) in pairwise(_RELU_OF_MEAN):
+        if mean <= stop:
+            part = max(0.0, (mean - start) / (stop - start))
+            return low[0] + part * (high[0] - low[0]), low[1] + part * (high[1] - low[1])
+    return mean, 1.0
 
 
 def _average(x: _Moments, elements: int) -> _Moments:

@@ -1,0 +1,455 @@
+"""Write docs/models.md: every Keras application wrapped, converted, split and compared.
+
+    python docs/generate_models.py                        # all that are not in the cache
+    python docs/generate_models.py --only MobileNetV3Large --again
+    python docs/generate_models.py --table                # from the cache alone
+
+Each application's figures are kept as JSON in docs/.cache, so that the script may be stopped and
+started again. Every step has a process of its own, and the models come one after another: the
+largest takes some gigabytes of memory and of disk until it is done.
+"""
+
+# ruff: noqa: INP001, ISC004, T201 -- a script that writes paragraphs
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from broker_config.errors import EdgePartitionError
+from broker_config.interpreter import StageInterpreter
+from broker_config.manifest import TensorSpec
+from edge_partition.fleet import equal_fleet
+from edge_partition.plan_split import plan_split
+from edge_partition.read_tflite import read_tflite
+from edge_partition.slice_model import slice_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_partition.graph import Graph, Tensor
+    from edge_partition.read_tflite import TfliteModel
+
+_DOCS = Path(__file__).parent
+_CACHE = _DOCS / ".cache" / "models"
+_SLICE_BENCHMARK = _DOCS.parent / "benchmarks" / "slice_models.py"
+_PARTS = (2, 4, 8)
+_PICTURES = 2
+_CUT_EVERYWHERE = "MobileNetV3Large"
+
+# Applications by the megabytes of their weights, so that the small ones are not kept waiting.
+_SMALL_FIRST = (
+    "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile", "EfficientNetV2B0", "DenseNet121",
+    "ConvNeXtTiny", "MobileNetV2", "MobileNet", "EfficientNetB0", "EfficientNetV2B1",
+    "EfficientNetB1", "EfficientNetV2B2", "EfficientNetB2", "DenseNet169", "EfficientNetB3",
+    "EfficientNetV2B3", "EfficientNetB4", "DenseNet201", "EfficientNetV2S", "Xception",
+    "InceptionV3", "ResNet50", "ResNet50V2", "EfficientNetB5", "EfficientNetB6", "ResNet101",
+    "ResNet101V2", "ConvNeXtSmall", "EfficientNetV2M", "InceptionResNetV2", "ResNet152",
+    "ResNet152V2", "EfficientNetB7", "ConvNeXtBase", "NASNetLarge", "EfficientNetV2L", "VGG16",
+    "VGG19", "ConvNeXtLarge", "ConvNeXtXLarge",
+)  # fmt: skip
+
+
+def list_applications() -> list[str]:
+    """Return the applications' names; runs where Keras may be loaded."""
+    from edge_partition import keras_setup  # noqa: F401, PLC0415
+
+    # isort: split
+    import keras  # noqa: PLC0415
+
+    names = [name for name, _ in inspect.getmembers(keras.applications, inspect.isfunction)]
+    known = {name: place for place, name in enumerate(_SMALL_FIRST)}
+    return sorted(names, key=lambda name: known.get(name, -1))
+
+
+def convert(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
+    """Write the application's ``.tflite`` and two pictures as it wants them."""
+    from edge_partition.convert_tflite import convert_tflite  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.keras_model import load_keras_model  # noqa: PLC0415
+    from edge_partition.wrap_operations import (  # noqa: PLC0415
+        wrap_operations,
+        wrapped_operations,
+    )
+
+    model = load_keras_model(name, weights="seeded").model
+    wrapped = wrap_operations(model)
+    began = time.perf_counter()
+    content = convert_tflite(wrapped)
+    seconds = time.perf_counter() - began
+    model_path.write_bytes(content)
+    _, height, width, _ = model.inputs[0].shape
+    preprocess = _preprocessing(name)
+    # preprocess_input works in place.
+    np.save(pictures_path, [preprocess(_picture(seed, height, width)) for seed in range(_PICTURES)])
+    return {
+        "input": [height, width],
+        "wrapped": len(wrapped_operations(wrapped)),
+        "size_bytes": len(content),
+        "convert_seconds": seconds,
+        "convert_peak_bytes": _peak_bytes(),
+    }
+
+
+def split(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
+    """Compare the model's parts with the whole."""
+    model = read_tflite(model_path, name=name)
+    graph = model.graph
+    payloads = [picture.tobytes() for picture in np.load(pictures_path)]
+    wholes = _run(model_path, graph.boundary(0), graph.boundary(len(graph.operators)), payloads)
+    first, second = (np.frombuffer(whole, np.float32) for whole in wholes)
+    spread = float(np.abs(first - second).max())
+    if not (spread > 0 and np.isfinite(first).all() and np.isfinite(second).all()):
+        raise RuntimeError(f"{name} answers both pictures alike; a comparison proves nothing.")
+    crossing = {cut: len(graph.boundary(cut)) for cut in graph.cuts}
+    splits = {str(parts): _planned_cuts(graph, parts) for parts in _PARTS}
+    splits["widths"] = _one_of_each_width(crossing)
+    differences = {}
+    for parts, cuts in splits.items():
+        results = _run_chained(model, cuts, payloads)
+        identical = results == wholes
+        difference = _difference(results, wholes)
+        # A differing bit that is no difference, such as the sign of 0, is none either.
+        differences[parts] = 0.0 if identical else max(difference, float(np.finfo("f4").tiny))
+    return {
+        "operators": len(graph.operators),
+        "cuts": len(graph.cuts),
+        "wide_cuts": sum(count > 1 for count in crossing.values()),
+        "most_tensors": max(crossing.values()),
+        "widths_tried": [crossing[cut] for cut in splits["widths"]],
+        "splits": splits,
+        "differences": differences,
+        "spread": spread,
+        "largest_output": float(max(first.max(), second.max())),
+    }
+
+
+def cut_everywhere(name: str, model_path: Path, pictures_path: Path) -> list[dict[str, Any]]:
+    """Cut in two at every position in turn, and compare."""
+    model = read_tflite(model_path, name=name)
+    graph = model.graph
+    payloads = [picture.tobytes() for picture in np.load(pictures_path)]
+    ends = graph.boundary(0), graph.boundary(len(graph.operators))
+    wholes = _run(model_path, *ends, payloads)
+    rows = []
+    for cut in range(1, len(graph.operators)):
+        tensors = graph.boundary(cut)
+        before = graph.operators[cut - 1]
+        rows.append(
+            {
+                "cut": cut,
+                "kind": before.kind,
+                "layer": before.layer,
+                "tensors": [
+                    f"{'x'.join(map(str, tensor.shape))} {tensor.dtype}" for tensor in tensors
+                ],
+                "bytes": graph.boundary_bytes(cut),
+                "identical": _run_chained(model, [cut], payloads) == wholes,
+            }
+        )
+    return rows
+
+
+def _preprocessing(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    import keras  # noqa: PLC0415
+
+    module = sys.modules[getattr(keras.applications, name).__module__]
+    return module.preprocess_input  # type: ignore[no-any-return]
+
+
+def _picture(seed: int, height: int, width: int) -> np.ndarray:
+    """Return coloured blocks of several sizes: noise alone averages out, whatever the seed.
+
+    Returns:
+        float32, shape ``(1, height, width, 3)``, from 0 to 255.
+    """
+    generator = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3))
+    for cells in (2, 8, 32, 128):
+        blocks = generator.uniform(-1, 1, (cells, cells, 3))
+        picture += blocks[np.arange(height) * cells // height][:, np.arange(width) * cells // width]
+    picture -= picture.min()
+    return (picture * (255 / picture.max())).astype(np.float32)[None]
+
+
+def _planned_cuts(graph: Graph, parts: int) -> list[int]:
+    plan = plan_split(graph, equal_fleet(parts), stages=parts)
+    return [stage.stop for stage in plan.stages[:-1]]
+
+
+def _one_of_each_width(crossing: dict[int, int]) -> list[int]:
+    """Return, for each number of tensors that cross somewhere, the middle one of such cuts."""
+    cuts: dict[int, list[int]] = {}
+    for cut, count in crossing.items():
+        cuts.setdefault(count, []).append(cut)
+    return sorted(positions[len(positions) // 2] for positions in cuts.values())
+
+
+def _run_chained(model: TfliteModel, cuts: list[int], payloads: list[bytes]) -> list[bytes]:
+    graph = model.graph
+    for start, stop in pairwise([0, *cuts, len(graph.operators)]):
+        part = slice_model(model, start, stop)
+        payloads = _run(part, graph.boundary(start), graph.boundary(stop), payloads)
+    return payloads
+
+
+def _run(
+    model: bytes | Path, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...],
+    payloads: list[bytes],
+) -> list[bytes]:  # fmt: skip
+    interpreter = StageInterpreter(model, _specs(inputs), _specs(outputs), num_threads=1)
+    return [interpreter.invoke(payload) for payload in payloads]
+
+
+def _specs(tensors: tuple[Tensor, ...]) -> list[TensorSpec]:
+    return [TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
+
+
+def _difference(results: list[bytes], wholes: list[bytes]) -> float:
+    return max(
+        float(np.abs(np.frombuffer(result, np.float32) - np.frombuffer(whole, np.float32)).max())
+        for result, whole in zip(results, wholes, strict=True)
+    )
+
+
+def _peak_bytes() -> int:
+    # Not ru_maxrss, which a process has from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+def measure_model(name: str) -> dict[str, Any]:
+    """Return an application's figures, or the reason why there are none."""
+    with tempfile.TemporaryDirectory() as folder:
+        model_path, pictures_path = Path(folder) / "model.tflite", Path(folder) / "pictures.npy"
+        result: dict[str, Any] = {"name": name, "load": os.getloadavg()[0]}
+        try:
+            result |= _in_own_process(convert, name, model_path, pictures_path)
+            result |= _in_own_process(split, name, model_path, pictures_path)
+            benchmark = subprocess.run(
+                [sys.executable, _SLICE_BENCHMARK, model_path, "--json"],
+                check=True, stdout=subprocess.PIPE,
+            )  # fmt: skip
+            result["slicing"] = json.loads(benchmark.stdout)[0]
+            if name == _CUT_EVERYWHERE:
+                result["every_cut"] = _in_own_process(
+                    cut_everywhere, name, model_path, pictures_path
+                )
+        except (EdgePartitionError, RuntimeError) as error:
+            result["failed"] = " ".join(str(error).split()) or type(error).__name__
+        except BrokenProcessPool:
+            result["failed"] = "The process was ended: the machine's memory does not suffice."
+    return result
+
+
+def _in_own_process(function: Callable[..., Any], *args: Any) -> Any:
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as process:
+        return process.submit(function, *args).result()
+
+
+def write_document(names: list[str]) -> None:
+    """Write models.md from what is in the cache."""
+    found = {
+        name: json.loads(path.read_text())
+        for name in sorted(names)
+        if (path := _CACHE / f"{name}.json").exists()
+    }
+    done = [result for result in found.values() if "failed" not in result]
+    missing = sorted(set(names) - found.keys())
+    lines = [*_introduction(names, done), *_exactness_table(found), ""]
+    if missing:
+        lines += [f"Not run yet: {', '.join(missing)}.", ""]
+    lines += [*_cost_table(done), ""]
+    if every_cut := found.get(_CUT_EVERYWHERE, {}).get("every_cut"):
+        lines += _every_cut_table(every_cut)
+    (_DOCS / "models.md").write_text("\n".join(lines) + "\n")
+
+
+def _introduction(names: list[str], done: list[dict[str, Any]]) -> list[str]:
+    exact = sum(max(result["differences"].values()) == 0 for result in done)
+    widest = max(done, key=lambda result: result["most_tensors"])
+    cuts = sum(len(result["splits"]["widths"]) for result in done)
+    loads = [result["load"] for result in done]
+    return [
+        "# Every Keras application, split",
+        "",
+        "Written by `python docs/generate_models.py`; do not edit.",
+        "",
+        f"`keras.applications` has {len(names)} models. {len(done)} of them were wrapped, "
+        "converted to float32 TFLite once, and sliced. The chained parts gave "
+        f"**the whole model's output bit for bit in {exact} of {len(done)}**.",
+        "",
+        "Each application has its documented input size, seeded weights (`--weights seeded`) and "
+        f"its own `preprocess_input`, and gets {_PICTURES} pictures. Their outputs differ by what "
+        "the table says, so the comparison could fail. It is split in 2, 4 and 8 where "
+        "`edge-partition split --stages N` splits it, and then, all in one chain, at one cut for "
+        "each number of tensors that cross anywhere in it: through residuals, squeeze-and-excite "
+        "gates, Inception branches, NASNet cells and DenseNet concatenations. These are "
+        f"{cuts} cuts; the most tensors, {widest['most_tensors']}, cross in {widest['name']}. A "
+        "difference of 0 means that every byte of the output is the same.",
+        "",
+        f"Keras {version('keras')}, TensorFlow {_tensorflow_version()}, LiteRT "
+        f"{version('ai-edge-litert')}, {os.cpu_count()} cores ({platform.machine()}). Other work "
+        f"ran meanwhile (load average {min(loads):.1f} to {max(loads):.1f}), so seconds are upper "
+        "bounds, and seconds of CPU are nearer to those of a quiet machine.",
+        "",
+    ]
+
+
+def _tensorflow_version() -> str:
+    for name in ("tensorflow-cpu", "tensorflow"):
+        try:
+            return version(name)
+        except ImportError:
+            continue
+    return "unknown"
+
+
+def _exactness_table(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Exactness",
+        "",
+        "*Wide cuts* are those that more than one tensor crosses; *widths* are the numbers of "
+        "tensors that crossed at the cuts of the last chain.",
+        "",
+        _row(
+            "model", "input", "wrapped operations", "TFLite operators", "possible cuts",
+            "wide cuts", "in 2", "in 4", "in 8", "widths", "largest difference",
+            "outputs differ by",
+        ),
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|",
+    ]  # fmt: skip
+    for name, result in found.items():
+        if "failed" in result:
+            lines.append(f"| {name} | {result['failed']} |" + " |" * 10)
+            continue
+        differences = result["differences"]
+        lines.append(
+            _row(
+                name,
+                "x".join(map(str, result["input"])),
+                *(result[key] for key in ("wrapped", "operators", "cuts", "wide_cuts")),
+                *(_exact(differences[str(parts)]) for parts in _PARTS),
+                ", ".join(map(str, sorted(result["widths_tried"]))),
+                f"{max(differences.values()):g}",
+                f"{result['spread']:.2g}",
+            )
+        )
+    return lines
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _exact(difference: float) -> str:
+    return "exact" if difference == 0 else f"{difference:.1g}"
+
+
+def _cost_table(done: list[dict[str, Any]]) -> list[str]:
+    slowest = max(done, key=lambda result: result["slicing"]["seconds"])
+    hungriest = max(done, key=_slicing_ratio)
+    lines = [
+        "## Cost",
+        "",
+        "Memory to convert is the whole process's peak, with TensorFlow and the Keras model in it. "
+        "Slicing into 8 is measured by `benchmarks/slice_models.py`: reading and slicing in a "
+        "fresh process, and what its memory grew by at most, pages of the mapped model included. "
+        f"The slowest is {slowest['name']} with {slowest['slicing']['seconds']:.2f} s "
+        f"({slowest['slicing']['cpu_seconds']:.2f} s of CPU); {hungriest['name']} takes the most "
+        f"memory for its size, {_slicing_ratio(hungriest):.1f} times the model.",
+        "",
+        _row(
+            "model", ".tflite, MB", "convert, s", "convert, MB", "slice into 8, s",
+            "slice into 8, s of CPU", "slice into 8, MB", "times the model",
+        ),
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    lines += [
+        _row(
+            result["name"],
+            f"{result['size_bytes'] / 1e6:.1f}",
+            f"{result['convert_seconds']:.1f}",
+            f"{result['convert_peak_bytes'] / 1e6:.0f}",
+            f"{result['slicing']['seconds']:.2f}",
+            f"{result['slicing']['cpu_seconds']:.2f}",
+            f"{result['slicing']['peak_bytes'] / 1e6:.0f}",
+            f"{_slicing_ratio(result):.2f}",
+        )
+        for result in done
+    ]
+    return lines
+
+
+def _slicing_ratio(result: dict[str, Any]) -> float:
+    return float(result["slicing"]["peak_bytes"] / result["size_bytes"])
+
+
+def _every_cut_table(rows: list[dict[str, Any]]) -> list[str]:
+    exact = sum(row["identical"] for row in rows)
+    wide = sum(len(row["tensors"]) > 1 for row in rows)
+    least = min(rows, key=lambda row: row["bytes"])
+    return [
+        f"## {_CUT_EVERYWHERE}, cut in two everywhere",
+        "",
+        f"{len(rows)} positions between {len(rows) + 1} operators, cut one after another: **{exact}"
+        f" are exact**. At {wide} more than one tensor crosses. The fewest bytes, "
+        f"{least['bytes']:,}, cross before operator {least['cut']}.",
+        "",
+        _row("cut before operator", "after", "layer", "tensors that cross", "bytes", "exact"),
+        "|--:|---|---|---|--:|---|",
+        *(
+            _row(
+                row["cut"],
+                row["kind"],
+                row["layer"],
+                f"{len(row['tensors'])}: {', '.join(row['tensors'])}",
+                f"{row['bytes']:,}",
+                "yes" if row["identical"] else "**no**",
+            )
+            for row in rows
+        ),
+    ]
+
+
+def main() -> None:
+    """Run what the options ask for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these applications alone")
+    parser.add_argument("--again", action="store_true", help="also what is in the cache")
+    parser.add_argument("--table", action="store_true", help="write the document, run nothing")
+    options = parser.parse_args()
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    (_CACHE.parent / ".gitignore").write_text("*\n")
+    names = _in_own_process(list_applications)
+    if unknown := set(options.only or ()) - set(names):
+        parser.error(f"Keras has no application {', '.join(sorted(unknown))}")
+    for name in () if options.table else options.only or names:
+        cached = _CACHE / f"{name}.json"
+        if cached.exists() and not options.again:
+            continue
+        result = measure_model(name)
+        cached.write_text(json.dumps(result, indent=1))
+        print(name, result.get("failed") or result["differences"], flush=True)
+        write_document(names)
+    write_document(names)
+
+
+if __name__ == "__main__":
+    main()

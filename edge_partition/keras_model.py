@@ -176,6 +176,12 @@ def _explain_unreadable(error: Exception) -> str:
             f"needs {match[1]}, which Keras does not know. Name a function that imports it and "
             "loads the file, as package.module:function."
         )
+    if "Only input tensors may be passed as positional arguments" in text:
+        return (
+            "has operations that are no layers, whose constants an .h5 file cannot hold. Save the "
+            "model as .keras where it was built, or name the function that builds it as "
+            "package.module:function."
+        )
     return f"cannot be read as a Keras model ({_first_line(error)}). Save it again with model.save."
 
 

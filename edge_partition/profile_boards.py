@@ -1,7 +1,8 @@
 """Has boards time a model's slices and their link to the broker.
 
 Boards on different machines measure side by side, agents on one machine one after another: they
-would take the processor from each other. Links are measured one at a time, for the broker is one.
+would take the processor from each other. Links are measured before that, one at a time, for the
+broker is one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import queue
 import statistics
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +109,7 @@ class Profiler:
         self._topics = Topics(prefix)
         self._reply_topic = self._topics.result(client_id)
         self._connection = Connection(address, client_id)
+        self._interrupted = threading.Event()
 
     def __enter__(self) -> Self:
         self._connection.open()
@@ -164,36 +167,40 @@ class Profiler:
             model: The model.
             force: Also boards that serve a deployment.
             on_progress: Called with (board, slices timed, slices in all); from several threads.
-            on_profile: Called with each board's profile as soon as its link was measured too.
+            on_profile: Called with each board's profile as soon as it is complete.
 
         Raises:
             ProfileRefusedError: A board refused or did not answer. The other boards' profiles
                 were measured all the same.
         """
         slices = _Slices(model)
-        machines: dict[str, list[Board]] = {}
-        for board in boards:
-            machines.setdefault(board.machine, []).append(board)
         failures: list[EdgePartitionError] = []
-
-        def measure_machine(sharing: list[Board]) -> list[BoardProfile]:
-            profiles = []
-            for board in sharing:
-                try:
-                    profiles.append(self._time_slices(board, slices, force, on_progress))
-                except EdgePartitionError as error:
-                    failures.append(error)
-            return profiles
-
-        with ThreadPoolExecutor(max_workers=min(16, max(1, len(machines)))) as pool:
-            timed = [
-                profile for part in pool.map(measure_machine, machines.values()) for profile in part
-            ]
-        for profile in timed:
+        machines: dict[str, list[tuple[Board, tuple[TimedEcho, ...]]]] = {}
+        for board in boards:
             try:
-                on_profile(replace(profile, echoes=tuple(self._time_link(profile.board))))
+                echoes = tuple(self._time_link(board.name))
             except EdgePartitionError as error:
                 failures.append(error)
+            else:
+                machines.setdefault(board.machine, []).append((board, echoes))
+        lock = threading.Lock()
+
+        def measure_machine(sharing: list[tuple[Board, tuple[TimedEcho, ...]]]) -> None:
+            for board, echoes in sharing:
+                try:
+                    profile = self._time_slices(board, slices, force, on_progress)
+                    with lock:
+                        on_profile(replace(profile, echoes=echoes))
+                except EdgePartitionError as error:
+                    failures.append(error)
+
+        with ThreadPoolExecutor(max_workers=min(16, max(1, len(machines)))) as pool:
+            try:
+                list(pool.map(measure_machine, machines.values()))
+            except BaseException:
+                # Leaving the pool waits for its threads.
+                self._interrupted.set()
+                raise
         if failures:
             raise failures[0]
 
@@ -206,6 +213,8 @@ class Profiler:
         unsettled = 0
         no_memory = None
         for number, (start, stop) in enumerate(slices.ranges):
+            if self._interrupted.is_set():
+                raise ProfileRefusedError(board.name, "interrupted", "the command was interrupted")
             try:
                 answer = self._time_slice(board.name, slices, start, stop, force)
                 timed.append(TimedSlice(start, stop, _over_zero(answer["invoke_ms"])))

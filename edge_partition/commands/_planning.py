@@ -83,16 +83,22 @@ def make_plan(
     objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...] = (),
+    use_profiles: bool = False,
 ) -> Plan:
-    """Plan as the options say, with measured figures where boards have a profile of the model."""
+    """Plan as the options say.
+
+    ``use_profiles`` takes measured figures where a board has a profile of the model: for boards of
+    a fleet, not for made-up ones that happen to have the same name.
+    """
     graph = model.tflite.graph
-    boards = apply_profiles(
-        boards,
-        graph,
-        model.sha256,
-        ProfileStore(),
-        on_unusable=lambda error: _show.warn(str(error)),
-    )
+    if use_profiles:
+        boards = apply_profiles(
+            boards,
+            graph,
+            model.sha256,
+            ProfileStore(),
+            on_unusable=lambda error: _show.warn(str(error)),
+        )
     positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
     with _show.step_progress() as step:
         step("Planning")

@@ -37,7 +37,14 @@ def command(
     """Show the best split of MODEL without writing it."""
     boards = _planning.choose_boards(fleet, stages, cuts)
     loaded = _planning.load(model, **options).on_wire(wire)
-    plan = _planning.make_plan(loaded, boards, objective=objective, stages=stages, cuts=cuts)
+    plan = _planning.make_plan(
+        loaded,
+        boards,
+        objective=objective,
+        stages=stages,
+        cuts=cuts,
+        use_profiles=fleet is not None,
+    )
     if output is not None:
         write_file(output, draw_plan(plan, loaded.tflite.graph).encode())
     if as_json:

@@ -61,7 +61,14 @@ def command(
         # Somebody else's file: what the runtime refuses should not be found out on a board.
         probe_model(loaded.name, loaded.tflite.data)
     together = find_kept_together(loaded.tflite)
-    plan = _planning.make_plan(loaded, boards, objective=objective, stages=stages, cuts=cuts)
+    plan = _planning.make_plan(
+        loaded,
+        boards,
+        objective=objective,
+        stages=stages,
+        cuts=cuts,
+        use_profiles=fleet is not None,
+    )
     with _planning.slicing_progress() as on_stage:
         bundle = write_bundle(
             output,

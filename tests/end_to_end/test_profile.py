@@ -43,8 +43,19 @@ def document(*words: object) -> Any:
     return json.loads(result.stdout)
 
 
+def on_fleet(model: Path, boards: int) -> list[object]:
+    """Return the words that plan ``model`` for board-0, board-1, ..."""
+    fleet = model.with_name(f"{boards}-boards.toml")
+    fleet.write_text(
+        "".join(
+            f'[[device]]\nname = "board-{index}"\nlink_mbit_s = 1e4\n' for index in range(boards)
+        )
+    )
+    return ["plan", model, "--fleet", fleet, "--stages", boards]
+
+
 def sources(model: Path, boards: int) -> list[tuple[str, str, str]]:
-    plan = document("plan", model, "--stages", boards)
+    plan = document(*on_fleet(model, boards))
     return [(stage["device"], stage["source"], stage["link_source"]) for stage in plan["stages"]]
 
 
@@ -53,7 +64,7 @@ def test_boards_are_asked_once_and_plans_say_what_was_measured(
 ) -> None:
     desk.start_agent("board-0")
     desk.start_agent("board-9")
-    assert document("plan", model, "--stages", 1)["source"] == "estimated"
+    assert document(*on_fleet(model, 1))["source"] == "estimated"
     words = ["profile", model, "--broker", desk.url]
     first = document(*words)["boards"]
     assert [(board["board"], board["measured_now"]) for board in first] == [
@@ -79,20 +90,22 @@ def test_boards_are_asked_once_and_plans_say_what_was_measured(
     assert [board["slices"] for board in again] == [board["slices"] for board in first]
     assert [desk.log(name).read_text() for name in ("board-0", "board-9")] == logs
 
-    plan = document("plan", model, "--stages", 1)
+    plan = document(*on_fleet(model, 1))
     assert plan["source"] == "measured"
     assert sorted(sources(model, 2)) == [
         ("board-0", "measured", "measured"),
         ("board-1", "estimated", "estimated"),
     ]
-    shown = run("edge-partition", "plan", model, "--stages", 1)
+    # Boards that are made up share nothing with real ones but a name.
+    assert document("plan", model, "--stages", 1)["source"] == "estimated"
+    shown = run("edge-partition", *on_fleet(model, 1))
     assert "measured" in shown.stdout
     assert "from measured times and links; memory is estimated" in shown.stdout
 
     # A damaged profile is named, estimates take its place, and it is measured anew.
     (path,) = cache.glob("**/board-0/*.json")
     path.write_text("{")
-    damaged = run("edge-partition", "plan", model, "--stages", 1, "--json")
+    damaged = run("edge-partition", *on_fleet(model, 1), "--json")
     assert damaged.returncode == 0
     assert json.loads(damaged.stdout)["source"] == "estimated"
     assert str(path) in damaged.stderr

@@ -7,19 +7,18 @@ phase one; a deployment that was live goes on untouched.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from broker_config.connection import BrokerAddress, Connection, RequestTimeoutError
+from broker_config.connection import RequestTimeoutError
 from broker_config.errors import EdgePartitionError, ManifestError
 from broker_config.manifest import Manifest
 from broker_config.messages import CommandError, decode_json
-from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
+from broker_config.topics import ONLINE
+from edge_partition.board_client import COMMAND_TIMEOUT_S, BoardClient, UnknownBoardError
 from edge_partition.pipeline import UnknownDeploymentError
 from edge_partition.run_bundle import reference_payloads
 
@@ -28,33 +27,10 @@ if TYPE_CHECKING:
 
     from edge_partition.bundle import Bundle
 
-#: Base64 and JSON around a chunk; the rest of a packet is the chunk itself.
-_CHUNK_OVERHEAD_BYTES = 2048
-#: Larger chunks gain nothing and hold up what else travels on the board's link.
-_MAX_CHUNK_BYTES = 256 * 1024
-_COMMAND_TIMEOUT_S = 20.0
 #: Loading and trying a large model on a slow board.
 _LOAD_TIMEOUT_S = 300.0
 _STATUS_TIMEOUT_S = 3.0
 _GO_LIVE_TIMEOUT_S = 30.0
-
-
-class UnknownBoardError(EdgePartitionError):
-    """A bundle names boards that are not online.
-
-    Attributes:
-        missing: The boards asked for.
-        online: The boards that are there.
-    """
-
-    def __init__(self, missing: Sequence[str], online: Sequence[str]) -> None:
-        self.missing = tuple(missing)
-        self.online = tuple(online)
-        there = f"online are: {', '.join(online)}" if online else "no board is online"
-        super().__init__(
-            f"Not online: {', '.join(missing)}; {there}. Start `device-agent --name {missing[0]}` "
-            "there, or split for the boards that are online."
-        )
 
 
 class DeploymentRefusedError(EdgePartitionError):
@@ -115,28 +91,8 @@ class FleetStatus:
     manifests: tuple[Manifest, ...]
 
 
-class Deployer:
+class Deployer(BoardClient):
     """The host's hand on the fleet: deploy, undeploy, status. A context manager."""
-
-    def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
-        """Prepare; entering connects.
-
-        Args:
-            broker: The broker's address.
-            prefix: The topics' prefix.
-        """
-        address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
-        client_id = f"edge-host-{uuid.uuid4().hex[:12]}"
-        self._topics = Topics(prefix)
-        self._reply_topic = self._topics.result(client_id)
-        self._connection = Connection(address, client_id)
-
-    def __enter__(self) -> Self:
-        self._connection.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
 
     def deploy(
         self, bundle: Bundle, *, on_progress: Callable[[str, int, int], None] | None = None
@@ -157,9 +113,7 @@ class Deployer:
         missing = [device for device in devices if device not in online]
         if missing:
             raise UnknownBoardError(missing, online)
-        before = self._connection.retained(
-            self._topics.manifest(manifest.deployment), self._reply_topic
-        )
+        before = self._retained(self._topics.manifest(manifest.deployment))
         files = _DeploymentFiles(bundle)
         try:
             with ThreadPoolExecutor(max_workers=min(16, len(devices))) as pool:
@@ -200,7 +154,7 @@ class Deployer:
         if missing and not force:
             raise UnknownBoardError(missing, online)
         self._connection.publish_and_wait(
-            self._topics.manifest(deployment), b"", retain=True, timeout_s=_COMMAND_TIMEOUT_S
+            self._topics.manifest(deployment), b"", retain=True, timeout_s=COMMAND_TIMEOUT_S
         )
         for device in sorted(devices & set(online)):
             # An agent that saw the manifest go has removed its part; one that did not is told.
@@ -209,8 +163,8 @@ class Deployer:
 
     def status(self) -> FleetStatus:
         """Return what is online and what is live."""
-        availability = self._connection.retained(self._topics.availability("+"), self._reply_topic)
-        profiles = self._connection.retained(self._topics.profile("+"), self._reply_topic)
+        availability = self._retained(self._topics.availability("+"))
+        profiles = self._retained(self._topics.profile("+"))
         boards = []
         for topic in sorted(availability):
             device = self._topics.name_in(topic)
@@ -248,7 +202,7 @@ class Deployer:
             total = sum(files.size_bytes(sha256) for sha256 in wanted)
             have = sum(wanted.values())
             for sha256, have_bytes in wanted.items():
-                for sent in self._store(device, files, sha256, have_bytes):
+                for sent in self._store(device, sha256, files.data(sha256), have_bytes):
                     have += sent
                     if on_progress is not None:
                         on_progress(device, have, total)
@@ -288,26 +242,6 @@ class Deployer:
                 "its agent answers in a way this version doesn't know; install the same version",
             ) from None
 
-    def _store(
-        self, device: str, files: _DeploymentFiles, sha256: str, have_bytes: int
-    ) -> Iterable[int]:
-        data = files.data(sha256)
-        room = (self._connection.maximum_packet_size - _CHUNK_OVERHEAD_BYTES) * 3 // 4
-        chunk_bytes = max(1024, min(_MAX_CHUNK_BYTES, room))
-        for offset in range(have_bytes, len(data), chunk_bytes):
-            chunk = data[offset : offset + chunk_bytes]
-            self._ask(
-                device,
-                {
-                    "command": "store",
-                    "sha256": sha256,
-                    "size_bytes": len(data),
-                    "offset": offset,
-                    "data": base64.b64encode(chunk).decode(),
-                },
-            )
-            yield len(chunk)
-
     def _abort(self, manifest: Manifest, devices: Iterable[str]) -> None:
         for device in devices:
             try:
@@ -331,7 +265,7 @@ class Deployer:
     ) -> None:
         topic = self._topics.manifest(manifest.deployment)
         self._connection.publish_and_wait(
-            topic, manifest.to_json().encode(), retain=True, timeout_s=_COMMAND_TIMEOUT_S
+            topic, manifest.to_json().encode(), retain=True, timeout_s=COMMAND_TIMEOUT_S
         )
         deadline = time.monotonic() + _GO_LIVE_TIMEOUT_S
         waiting = list(devices)
@@ -366,30 +300,13 @@ class Deployer:
 
     # Asking
 
-    def _ask(
-        self, device: str, command: dict[str, Any], timeout_s: float = _COMMAND_TIMEOUT_S
-    ) -> dict[str, Any]:
-        return self._connection.request(
-            self._topics.command(device),
-            command,
-            device=device,
-            reply_topic=self._reply_topic,
-            timeout_s=timeout_s,
-        )
-
     def _holds(self, device: str, deployment: str) -> bool:
         held = self._ask(device, {"command": "status"}).get("deployments", ())
         return any(item.get("deployment") == deployment for item in held)
 
-    def _online(self) -> list[str]:
-        found = self._connection.retained(self._topics.availability("+"), self._reply_topic)
-        return sorted(
-            self._topics.name_in(topic) for topic, payload in found.items() if payload == ONLINE
-        )
-
     def _manifests(self) -> dict[str, Manifest]:
         manifests = {}
-        found = self._connection.retained(self._topics.manifest("+"), self._reply_topic)
+        found = self._retained(self._topics.manifest("+"))
         for topic in sorted(found):
             try:
                 manifests[self._topics.name_in(topic)] = Manifest.from_json(found[topic])

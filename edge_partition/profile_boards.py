@@ -7,7 +7,6 @@ broker is one.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
@@ -15,20 +14,24 @@ import queue
 import statistics
 import threading
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from broker_config.connection import BrokerAddress, Connection, RequestTimeoutError
+from broker_config.connection import RequestTimeoutError
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import Manifest, ModelInfo, Predicted, Stage, TensorSpec
 from broker_config.messages import MAX_ECHO_BYTES, CommandError, ErrorCode, decode_json
-from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
+from broker_config.topics import DEFAULT_PREFIX
+from edge_partition.board_client import (
+    CHUNK_OVERHEAD_BYTES,
+    COMMAND_TIMEOUT_S,
+    BoardClient,
+    UnknownBoardError,
+)
 from edge_partition.choose_slices import choose_slices, displaced_bytes
 from edge_partition.cost_model import AGENT_RAM_BYTES, stage_cost
-from edge_partition.deployment import UnknownBoardError
 from edge_partition.fleet import Device
 from edge_partition.link_times import TimedEcho
 from edge_partition.profile_store import BoardProfile
@@ -38,15 +41,12 @@ from edge_partition.stage_times import TimedSlice
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from broker_config.connection import BrokerAddress
     from edge_partition.graph import Graph
     from edge_partition.read_tflite import TfliteModel
 
     Progress = Callable[[str, int, int], None]
 
-#: Base64 and JSON around a chunk; the rest of a packet is the chunk itself.
-_CHUNK_OVERHEAD_BYTES = 2048
-_MAX_CHUNK_BYTES = 256 * 1024
-_COMMAND_TIMEOUT_S = 20.0
 #: A slice is timed for so long at most, and a board answers nothing else meanwhile.
 _SLICE_S = 2.0
 #: Loading a slice, and one inference that outlasts ``_SLICE_S``.
@@ -94,7 +94,7 @@ class Board:
     machine: str
 
 
-class Profiler:
+class Profiler(BoardClient):
     """The host's side of ``profile``. A context manager."""
 
     def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
@@ -104,19 +104,8 @@ class Profiler:
             broker: The broker's address.
             prefix: The topics' prefix.
         """
-        address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
-        client_id = f"edge-profile-{uuid.uuid4().hex[:12]}"
-        self._topics = Topics(prefix)
-        self._reply_topic = self._topics.result(client_id)
-        self._connection = Connection(address, client_id)
+        super().__init__(broker, prefix=prefix)
         self._interrupted = threading.Event()
-
-    def __enter__(self) -> Self:
-        self._connection.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
 
     def boards(self, names: Sequence[str] = ()) -> tuple[Board, ...]:
         """Return the boards that are online, by name; nothing is asked of them.
@@ -128,16 +117,13 @@ class Profiler:
             UnknownBoardError: One of ``names`` is not online.
             ProfileRefusedError: A board doesn't say which runtime it has.
         """
-        found = self._connection.retained(self._topics.availability("+"), self._reply_topic)
-        online = sorted(
-            self._topics.name_in(topic) for topic, payload in found.items() if payload == ONLINE
-        )
+        online = self._online()
         missing = [name for name in names if name not in online]
         if missing:
             raise UnknownBoardError(missing, online)
         deadline = time.monotonic() + _RUNTIME_WAIT_S
         while True:
-            profiles = self._connection.retained(self._topics.profile("+"), self._reply_topic)
+            profiles = self._retained(self._topics.profile("+"))
             boards = {
                 name: _read_board(name, profiles.get(self._topics.profile(name), b"{}"))
                 for name in names or online
@@ -267,38 +253,26 @@ class Profiler:
         }
         answer = self._ask(board, command, _SLICE_TIMEOUT_S)
         if "have_bytes" in answer:
-            room = (self._connection.maximum_packet_size - _CHUNK_OVERHEAD_BYTES) * 3 // 4
-            chunk_bytes = max(1024, min(_MAX_CHUNK_BYTES, room))
-            for offset in range(int(answer["have_bytes"]), len(data), chunk_bytes):
-                self._ask(
-                    board,
-                    {
-                        "command": "store",
-                        "sha256": sha256,
-                        "size_bytes": len(data),
-                        "offset": offset,
-                        "data": base64.b64encode(data[offset : offset + chunk_bytes]).decode(),
-                    },
-                    _COMMAND_TIMEOUT_S,
-                )
+            for _ in self._store(board, sha256, data, int(answer["have_bytes"])):
+                pass
             answer = self._ask(board, command, _SLICE_TIMEOUT_S)
         return answer
 
     # The link
 
     def _time_link(self, board: str) -> Iterator[TimedEcho]:
-        limit = min(MAX_ECHO_BYTES, self._connection.maximum_packet_size - _CHUNK_OVERHEAD_BYTES)
+        limit = min(MAX_ECHO_BYTES, self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES)
         returned: queue.Queue[Any] = queue.Queue()
         own_topic = f"{self._reply_topic}/echo"
-        self._connection.subscribe(own_topic, returned.put, timeout_s=_COMMAND_TIMEOUT_S)
+        self._connection.subscribe(own_topic, returned.put, timeout_s=COMMAND_TIMEOUT_S)
 
         def to_broker(data: bytes) -> None:
             self._connection.publish(own_topic, data)
-            returned.get(timeout=_COMMAND_TIMEOUT_S)
+            returned.get(timeout=COMMAND_TIMEOUT_S)
 
         def to_board(data: bytes) -> None:
             command = {"command": "echo", "size_bytes": len(data), "data": data.decode()}
-            self._ask(board, command, _COMMAND_TIMEOUT_S)
+            self._ask(board, command, COMMAND_TIMEOUT_S)
 
         try:
             for size_bytes in sorted({min(size_bytes, limit) for size_bytes in _ECHO_BYTES}):
@@ -312,15 +286,6 @@ class Profiler:
             ) from None
         finally:
             self._connection.unsubscribe(own_topic)
-
-    def _ask(self, board: str, command: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        return self._connection.request(
-            self._topics.command(board),
-            command,
-            device=board,
-            reply_topic=self._reply_topic,
-            timeout_s=timeout_s,
-        )
 
 
 class _Slices:

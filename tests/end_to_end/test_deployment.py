@@ -9,7 +9,8 @@ import pytest
 from desk import BOARDS, make_bundle, wait_until
 
 from broker_config.tensors import encode_tensors
-from edge_partition.deployment import Deployer, DeploymentRefusedError, UnknownBoardError
+from edge_partition.board_client import UnknownBoardError
+from edge_partition.deployment import Deployer, DeploymentRefusedError
 from edge_partition.load_model import load_model
 from edge_partition.pipeline import Pipeline, UnknownDeploymentError
 

@@ -54,6 +54,14 @@ _PARTS = (2, 4, 8)
 _PICTURES = 2
 _CUT_EVERYWHERE = "MobileNetV3Large"
 
+_BLOCKS = {
+    "residuals": ("ConvNeXt", "MobileNetV2", "ResNet", "Xception"),
+    "squeeze-and-excite gates": ("EfficientNet", "MobileNetV3"),
+    "Inception branches": ("Inception",),
+    "NASNet cells": ("NASNet",),
+    "DenseNet concatenations": ("DenseNet",),
+}
+
 # Applications by the megabytes of their weights, so that the small ones are not kept waiting.
 _SMALL_FIRST = (
     "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile", "EfficientNetV2B0", "DenseNet121",
@@ -273,8 +281,16 @@ def write_document(names: list[str]) -> None:
     done = [result for result in found.values() if "failed" not in result]
     missing = sorted(set(names) - found.keys())
     lines = [*_introduction(names, done), *_exactness_table(found), ""]
+    lines += [*_block_table(done), ""]
     if missing:
-        lines += [f"Not run yet: {', '.join(missing)}.", ""]
+        largest = max(done, key=lambda result: result["size_bytes"])
+        times = largest["convert_peak_bytes"] / largest["size_bytes"]
+        lines += [
+            f"**Not run yet: {', '.join(missing)}.** TensorFlow's conversion is what stands in the "
+            f"way of the largest: of {largest['name']} it took {times:.0f} times the file's size "
+            "in memory.",
+            "",
+        ]
     lines += [*_cost_table(done), ""]
     if every_cut := found.get(_CUT_EVERYWHERE, {}).get("every_cut"):
         lines += _every_cut_table(every_cut)
@@ -283,7 +299,6 @@ def write_document(names: list[str]) -> None:
 
 def _introduction(names: list[str], done: list[dict[str, Any]]) -> list[str]:
     exact = sum(max(result["differences"].values()) == 0 for result in done)
-    widest = max(done, key=lambda result: result["most_tensors"])
     cuts = sum(len(result["splits"]["widths"]) for result in done)
     loads = [result["load"] for result in done]
     return [
@@ -299,10 +314,8 @@ def _introduction(names: list[str], done: list[dict[str, Any]]) -> list[str]:
         f"its own `preprocess_input`, and gets {_PICTURES} pictures. Their outputs differ by what "
         "the table says, so the comparison could fail. It is split in 2, 4 and 8 where "
         "`edge-partition split --stages N` splits it, and then, all in one chain, at one cut for "
-        "each number of tensors that cross anywhere in it: through residuals, squeeze-and-excite "
-        "gates, Inception branches, NASNet cells and DenseNet concatenations. These are "
-        f"{cuts} cuts; the most tensors, {widest['most_tensors']}, cross in {widest['name']}. A "
-        "difference of 0 means that every byte of the output is the same.",
+        f"each number of tensors that cross anywhere in it, {cuts} cuts in all. A difference of 0 "
+        "means that every byte of the output is the same.",
         "",
         f"Keras {version('keras')}, TensorFlow {_tensorflow_version()}, LiteRT "
         f"{version('ai-edge-litert')}, {os.cpu_count()} cores ({platform.machine()}). Other work "
@@ -326,7 +339,8 @@ def _exactness_table(found: dict[str, dict[str, Any]]) -> list[str]:
         "## Exactness",
         "",
         "*Wide cuts* are those that more than one tensor crosses; *widths* are the numbers of "
-        "tensors that crossed at the cuts of the last chain.",
+        "tensors that crossed at the cuts of the last chain. The last column is the largest "
+        "difference between the two pictures' scores, and the largest score.",
         "",
         _row(
             "model", "input", "wrapped operations", "TFLite operators", "possible cuts",
@@ -348,7 +362,7 @@ def _exactness_table(found: dict[str, dict[str, Any]]) -> list[str]:
                 *(_exact(differences[str(parts)]) for parts in _PARTS),
                 ", ".join(map(str, sorted(result["widths_tried"]))),
                 f"{max(differences.values()):g}",
-                f"{result['spread']:.2g}",
+                f"{result['spread']:.2g} of {result['largest_output']:.2g}",
             )
         )
     return lines
@@ -360,6 +374,24 @@ def _row(*cells: object) -> str:
 
 def _exact(difference: float) -> str:
     return "exact" if difference == 0 else f"{difference:.1g}"
+
+
+def _block_table(done: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Cuts through blocks",
+        "",
+        _row("block", "models", "most tensors across a cut", "exact there"),
+        "|---|---|--:|---|",
+    ]
+    for block, starts in _BLOCKS.items():
+        models = [result for result in done if result["name"].startswith(starts)]
+        if models:
+            widest = max(models, key=lambda result: result["most_tensors"])
+            exact = all(result["differences"]["widths"] == 0 for result in models)
+            names = ", ".join(result["name"] for result in models)
+            most = f"{widest['most_tensors']} ({widest['name']})"
+            lines.append(_row(block, names, most, "yes" if exact else "**no**"))
+    return lines
 
 
 def _cost_table(done: list[dict[str, Any]]) -> list[str]:

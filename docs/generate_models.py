@@ -242,6 +242,10 @@ def _peak_bytes() -> int:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
 
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def measure_model(name: str) -> dict[str, Any]:
     """Return an application's figures, or the reason why there are none."""
     with tempfile.TemporaryDirectory() as folder:
@@ -288,7 +292,7 @@ def write_document(names: list[str]) -> None:
         lines += [
             f"**Not run yet: {', '.join(missing)}.** TensorFlow's conversion is what stands in the "
             f"way of the largest: of {largest['name']} it took {times:.0f} times the file's size "
-            "in memory.",
+            f"in memory, and this machine has {_memory_bytes() / 1e9:.0f} GB.",
             "",
         ]
     lines += [*_cost_table(done), ""]

@@ -35,6 +35,7 @@ from device_agent.stages import (
     Reference,
     check_reference_sizes,
     load_stage,
+    read_manifest,
 )
 
 if TYPE_CHECKING:
@@ -575,10 +576,7 @@ def read_assignment(device: str, document: Mapping[str, Any]) -> Assignment:
     Raises:
         CommandError: With ``bad-command``: they are not what they should be.
     """
-    try:
-        manifest = Manifest.from_json(json.dumps(document.get("manifest")))
-    except ManifestError as error:
-        raise CommandError(ErrorCode.BAD_COMMAND, str(error)) from None
+    manifest = read_manifest(document)
     stages = manifest.stages_of(device)
     if not stages:
         raise CommandError(

@@ -11,7 +11,6 @@ runs don't. The median over the batches leaves out what disturbed one of them.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -20,12 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from broker_config.errors import EdgePartitionError, ManifestError
+from broker_config.errors import EdgePartitionError
 from broker_config.interpreter import StageInterpreter
-from broker_config.manifest import Manifest
 from broker_config.messages import MAX_ECHO_BYTES, MAX_PROFILE_S, CommandError, ErrorCode
 from broker_config.tensors import payload_bytes, wire_dtype
 from device_agent.artifact_store import Artifact
+from device_agent.stages import read_manifest
 from device_agent.telemetry import read_clock_mhz, read_temperature_c
 
 if TYPE_CHECKING:
@@ -97,10 +96,7 @@ def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
     Raises:
         CommandError: With ``bad-command``: they are not what they should be.
     """
-    try:
-        manifest = Manifest.from_json(json.dumps(command.get("manifest")))
-    except ManifestError as error:
-        raise CommandError(ErrorCode.BAD_COMMAND, str(error)) from None
+    manifest = read_manifest(command)
     displaced_bytes, max_s = command.get("displaced_bytes"), command.get("max_s")
     if (
         len(manifest.stages) != 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from broker_config.errors import EdgePartitionError
+from broker_config.errors import EdgePartitionError, ManifestError
 from broker_config.interpreter import StageInterpreter
+from broker_config.manifest import Manifest
 from broker_config.messages import CommandError, ErrorCode
 from broker_config.tensors import payload_bytes
 from device_agent.artifact_store import Artifact
 from device_agent.compare_tensors import compare_tensors
 
 if TYPE_CHECKING:
-    from broker_config.manifest import Manifest, Stage
+    from collections.abc import Mapping
+
+    from broker_config.manifest import Stage
     from device_agent.artifact_store import ArtifactStore
 
 _TIMED_RUNS = 5
@@ -138,6 +142,18 @@ def _time_ms(interpreter: StageInterpreter, payload: bytes) -> float:
         interpreter.invoke(payload)
         times.append((time.perf_counter() - started) * 1000)
     return statistics.median(times)
+
+
+def read_manifest(command: Mapping[str, Any]) -> Manifest:
+    """Read the field ``manifest`` of a command.
+
+    Raises:
+        CommandError: With ``bad-command``: it is none.
+    """
+    try:
+        return Manifest.from_json(json.dumps(command.get("manifest")))
+    except ManifestError as error:
+        raise CommandError(ErrorCode.BAD_COMMAND, str(error)) from None
 
 
 def check_reference_sizes(manifest: Manifest, stage: Stage, reference: Reference) -> None:

@@ -90,11 +90,6 @@ class DeskFleet:
     def __exit__(self, *_: object) -> None:
         self._resources.close()
 
-    @property
-    def process_ids(self) -> dict[str, int]:
-        """The agents' process ids, by device name."""
-        return {device: agent.pid for device, agent in self._agents.items()}
-
     def _start_agents(self, folder: Path, limiter: BoardLimiter | None) -> None:
         topics = Topics()
         waiting = {device.name for device in self._fleet.devices}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,13 +110,6 @@ def make_plan(
         )
 
 
-@contextmanager
-def slicing_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show stages being written."""
-    with _show.count_progress("Slicing") as update:
-        yield update
-
-
 def plan_document(plan: Plan) -> dict[str, Any]:
     """Return what ``--json`` says of a plan."""
     return {
@@ -179,14 +171,16 @@ def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
     alternative = plan.single_board_alternative
     if alternative is not None:
         board = alternative.stages[0].device.name
-        console.print(
+        line = (
             f"On {board} alone: {alternative.throughput_per_s:.1f} requests/s, "
-            f"{alternative.latency_ms:.1f} ms a request. Splitting costs something: "
-            f"{board} alone is the faster way to {_goal(plan.objective)}."
-            if _is_better(alternative, plan)
-            else f"On {board} alone: {alternative.throughput_per_s:.1f} requests/s, "
             f"{alternative.latency_ms:.1f} ms a request."
         )
+        if _is_better(alternative, plan):
+            line += (
+                f" Splitting costs something: {board} alone is the faster way to "
+                f"{_goal(plan.objective)}."
+            )
+        console.print(line)
 
 
 _SOURCES = {

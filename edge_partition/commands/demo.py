@@ -162,7 +162,7 @@ def command(
 
 
 def _write(loaded: LoadedTflite, plan: Plan, path: Path) -> Bundle:
-    with _planning.slicing_progress() as on_stage:
+    with _show.count_progress("Slicing") as on_stage:
         return write_bundle(
             path,
             loaded.tflite,

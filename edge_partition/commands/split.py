@@ -69,7 +69,7 @@ def command(
         cuts=cuts,
         use_profiles=fleet is not None,
     )
-    with _planning.slicing_progress() as on_stage:
+    with _show.count_progress("Slicing") as on_stage:
         bundle = write_bundle(
             output,
             loaded.tflite,

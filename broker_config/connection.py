@@ -41,6 +41,7 @@ from broker_config.errors import (
     MessageTooLargeError,
 )
 from broker_config.messages import CommandError, ErrorCode, decode_json, encode_json
+from broker_config.publish_packets import Client, PackedProperties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,8 +59,8 @@ _RECONNECT_MAX_S = 8
 #: MQTT 5.0, section 3.14.2.1: DISCONNECT's "Session taken over".
 _SESSION_TAKEN_OVER = 0x8E
 _FIRST_ERROR_CODE = 0x80
-#: Room for a PUBLISH packet's fixed header, lengths and numeric properties.
-_HEADER_BYTES = 64
+#: Room for a PUBLISH packet's fixed header, packet id and the topic's length.
+_HEADER_BYTES = 16
 
 
 class BrokerAddressError(EdgePartitionError):
@@ -289,7 +290,7 @@ class Connection:
         self._closing = False
         self.maximum_packet_size = _MQTT_MAXIMUM_PACKET_BYTES
 
-        client = paho.Client(
+        client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=paho.MQTTv5,
@@ -394,18 +395,14 @@ class Connection:
         Raises:
             MessageTooLargeError: The broker doesn't take packets of this size.
         """
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        size_bytes = _HEADER_BYTES + len(topic.encode()) + len(payload) + len(correlation_data)
-        if response_topic:
-            properties.ResponseTopic = response_topic
-            size_bytes += len(response_topic.encode())
-        if correlation_data:
-            properties.CorrelationData = correlation_data
-        if expiry_s is not None:
-            properties.MessageExpiryInterval = max(1, expiry_s)
-        if user:
-            properties.UserProperty = list(user.items())
-            size_bytes += sum(len(key.encode()) + len(user[key].encode()) + 5 for key in user)
+        properties = PackedProperties(
+            response_topic=response_topic,
+            correlation_data=correlation_data,
+            expiry_s=None if expiry_s is None else max(1, expiry_s),
+            user=user,
+        )
+        packed_bytes = len(properties.pack())
+        size_bytes = _HEADER_BYTES + len(topic.encode()) + packed_bytes + len(payload)
         if size_bytes > self.maximum_packet_size:
             raise MessageTooLargeError(topic, size_bytes, self.maximum_packet_size)
         return self._client.publish(topic, payload, qos, retain, properties)

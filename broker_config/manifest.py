@@ -146,6 +146,11 @@ class Manifest:
         _check_pipeline(manifest)
         return manifest
 
+    @property
+    def boards(self) -> int:
+        """How many boards serve the deployment, replicas counted."""
+        return sum(len(stage.devices) for stage in self.stages)
+
     def sent_by(self, index: int) -> tuple[TensorSpec, ...]:
         """Return what stage ``index`` publishes: what the next one reads, or the model's outputs.
 

@@ -24,7 +24,11 @@ same correlation data, is a JSON object with ``ok``. Where ``ok`` is false, ``co
   runs, from the fastest batch to the slowest, and whether the median stood still. A board
   that serves a deployment refuses (``busy``) without ``force``: timing would slow its serving
   down, and serving would falsify the times.
-- ``echo`` with ``size_bytes``, and any ``data``: answers as many bytes as ``data``.
+- ``time-messages`` with ``size_bytes`` and optionally ``force``: the board sends itself messages
+  of that size, as a stage's are sent and received, on a topic of its own under its result topic;
+  answers ``{lone_ms, window_ms, cpu_ms, cores}``: what a message in and one out take together, one
+  at a time and four in flight, the agent's processor time of it in the first case, and how many
+  processors the agent gets when its threads and one more are busy. Refuses as ``profile`` does.
 
 A deployment goes live when its manifest is published, retained, on the deployment's manifest
 topic; an agent that loaded that generation then starts serving it.
@@ -44,8 +48,8 @@ GENERATION = "generation"
 TRACE = "trace"
 ERROR = "error"
 
-#: The most that an ``echo`` answers, in bytes.
-MAX_ECHO_BYTES = 1 << 20
+#: The largest message that ``time-messages`` times.
+MAX_TIMED_MESSAGE_BYTES = 1 << 20
 #: The longest that a ``profile`` may time one slice, in seconds.
 MAX_PROFILE_S = 10.0
 

@@ -9,6 +9,7 @@
 | deployment/{deployment}/manifest   | host               | 1   | yes      | the live manifest    |
 | deployment/{deployment}/stage/{i}  | client, agent      | 1   | no       | tensors              |
 | client/{client}/result             | last stage, agent  | 1   | no       | tensors, or an error |
+| client/{client}/trace              | client             | 0   | no       | JSON                 |
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ class Topics:
     def result(self, client: str) -> str:
         """Where a client gets its results and its answers to commands."""
         return f"{self.prefix}/client/{client}/result"
+
+    def trace(self, client: str) -> str:
+        """What one of a client's recent requests took, in its own measure."""
+        return f"{self.prefix}/client/{client}/trace"
 
     def name_in(self, topic: str) -> str:
         """Return the device, deployment or client that ``topic`` (under this prefix) names."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from broker_config.errors import EdgePartitionError
+from device_agent import heap
 from device_agent.config import (
     DEFAULT_CONNECT_TIMEOUT_S,
     DEFAULT_KEEPALIVE_S,
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     # numpy computes nothing here but the profile's measurement; its thread pool would take memory,
     # and made that measurement swing twentyfold on a busy board.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    heap.prepare()
     try:
         from device_agent.session import Agent  # noqa: PLC0415 - `-h` answers at once
 

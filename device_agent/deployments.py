@@ -27,8 +27,9 @@ import psutil
 from broker_config.errors import ManifestError
 from broker_config.manifest import NAME_PATTERN, Manifest
 from broker_config.messages import CommandError, ErrorCode
+from device_agent import heap
 from device_agent.artifact_store import Artifact
-from device_agent.profiler import echo, read_piece, time_piece
+from device_agent.profiler import read_piece, time_piece
 from device_agent.stages import (
     Assignment,
     LoadedStage,
@@ -126,6 +127,8 @@ class Deployments:
         self._base_rss_bytes = psutil.Process().memory_info().rss
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
+        #: Deployments whose state on disk is not the present one; the command thread's alone.
+        self._unsaved: set[str] = set()
         #: The slice that ``profile`` asked for last, until it was timed.
         self._piece: Artifact | None = None
 
@@ -282,13 +285,13 @@ class Deployments:
             "remove": self._remove,
             "status": self._status,
             "profile": self._profile,
-            "echo": echo,
         }
         name = command.get("command")
         if not isinstance(name, str) or name not in commands:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
-                f"The command {name!r} is unknown; expected ping, {', '.join(commands)}.",
+                f"The command {name!r} is unknown; expected ping, time-messages, "
+                f"{', '.join(commands)}.",
             )
         return commands[name](command)
 
@@ -455,15 +458,9 @@ class Deployments:
     def _profile(self, command: Mapping[str, Any]) -> dict[str, Any]:
         piece = read_piece(self.device, command)
         with self._lock:
-            live = sorted(name for name, entry in self._entries.items() if entry.live)
             self._piece = piece.file
         try:
-            if live and not piece.force:
-                raise CommandError(
-                    ErrorCode.BUSY,
-                    f"Board {self.device} serves {', '.join(live)}: timing would slow it down, and "
-                    "it would falsify the times. Undeploy first, or profile with --force.",
-                )
+            self.check_idle(force=piece.force)
             spare_bytes = self._check_memory("the slice", piece.ram_bytes)
             self._check_storage("the slice", [piece.file])
             have_bytes = self._store.have_bytes(piece.file)
@@ -483,10 +480,26 @@ class Deployments:
         _LOG.info("profile: %.12s took %.3f ms", piece.file.sha256, timed["invoke_ms"])
         return timed
 
+    def check_idle(self, *, force: bool) -> None:
+        """Raise if this board serves anything and timing is not forced.
+
+        Raises:
+            CommandError: With ``busy``.
+        """
+        with self._lock:
+            live = sorted(name for name, entry in self._entries.items() if entry.live)
+        if live and not force:
+            raise CommandError(
+                ErrorCode.BUSY,
+                f"Board {self.device} serves {', '.join(live)}: timing would slow it down, and "
+                "it would falsify the times. Undeploy first, or profile with --force.",
+            )
+
     def _forget_piece(self) -> None:
         with self._lock:
             self._piece = None
         self._delete_unwanted()
+        heap.give_back()
 
     # The disk, in the command thread
 
@@ -512,10 +525,18 @@ class Deployments:
                 self._store.delete_state(deployment)
         except OSError as error:
             _LOG.error("%s: the state can't be written: %s", deployment, error)
+            self._unsaved.add(deployment)
+        else:
+            self._unsaved.discard(deployment)
         self._delete_unwanted()
 
     def _delete_unwanted(self) -> None:
-        """Delete the files that no deployment needs, and no slice that is to be timed."""
+        """Delete the files that no deployment needs, and no slice that is to be timed.
+
+        Nothing is deleted while a state on disk is an old one: after a restart it is what counts.
+        """
+        if self._unsaved:
+            return
         with self._lock:
             wanted = {
                 sha256

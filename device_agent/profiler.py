@@ -1,4 +1,4 @@
-"""Times a piece of a model on this board, as the host's ``profile`` asks, and echoes for its link.
+"""Times a piece of a model on this board, as the host's ``profile`` asks.
 
 What a piece finds in the caches is what the rest of a stage leaves there. A small piece that runs
 alone, again and again, would find its own weights, and seem faster than it is as part of a stage:
@@ -21,7 +21,7 @@ import numpy as np
 
 from broker_config.errors import EdgePartitionError
 from broker_config.interpreter import StageInterpreter
-from broker_config.messages import MAX_ECHO_BYTES, MAX_PROFILE_S, CommandError, ErrorCode
+from broker_config.messages import MAX_PROFILE_S, CommandError, ErrorCode
 from broker_config.tensors import payload_bytes, wire_dtype
 from device_agent.artifact_store import Artifact
 from device_agent.stages import read_manifest
@@ -138,21 +138,6 @@ def time_piece(piece: Piece, path: Path, *, threads: int, displaced_bytes: int) 
         "temperature_c": read_temperature_c(),
         "clock_mhz": read_clock_mhz(),
     }
-
-
-def echo(command: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``data`` of as many bytes as the command's ``size_bytes`` says.
-
-    Raises:
-        CommandError: With ``bad-command``: it says no size, or too large a one.
-    """
-    size_bytes = command.get("size_bytes")
-    if not _is_whole(size_bytes, MAX_ECHO_BYTES):
-        raise CommandError(
-            ErrorCode.BAD_COMMAND,
-            f"An echo needs `size_bytes`, a whole number up to {MAX_ECHO_BYTES:,}.",
-        )
-    return {"data": "." * size_bytes}
 
 
 def _time_ms(interpreter: StageInterpreter, piece: Piece, displaced_bytes: int) -> _Times:

@@ -33,6 +33,7 @@ from device_agent.telemetry import (
     read_hardware,
     read_software,
 )
+from device_agent.time_messages import MessageTimer
 from device_agent.worker import Worker
 
 if TYPE_CHECKING:
@@ -128,6 +129,11 @@ class Agent:
             on_disconnected=self._disconnected,
             on_taken_over=self._other_agent_came,
             on_unexpected=self._sort,
+        )
+        self._message_timer = MessageTimer(
+            self._connection,
+            f"{self._topics.result(f'edge-agent-{config.name}')}/time-messages",
+            config.threads,
         )
         self._worker = Worker(
             self._connection, self._topics, config.name, self._routes, self._stats
@@ -456,7 +462,11 @@ class Agent:
         command: dict[str, Any] = {}
         try:
             command = decode_json(message.payload)
-            answer = {"ok": True, **self._deployments.answer(command)}
+            if command.get("command") == "time-messages":
+                self._deployments.check_idle(force=command.get("force") is True)
+                answer = {"ok": True, **self._message_timer.answer(command)}
+            else:
+                answer = {"ok": True, **self._deployments.answer(command)}
         except CommandError as error:
             _LOG.warning("refused %s: %s", command.get("command", "a command"), error)
             answer = _refusal(error.code, error.reason)

@@ -30,7 +30,11 @@ class _Period:
     def to_json(self) -> dict[str, float] | None:
         if not self.count:
             return None
-        return {"mean": round(self.total_ms / self.count, 3), "max": round(self.max_ms, 3)}
+        return {
+            "mean": round(self.total_ms / self.count, 3),
+            "max": round(self.max_ms, 3),
+            "count": self.count,
+        }
 
 
 @dataclass
@@ -38,12 +42,17 @@ class _StageStats:
     requests: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     unanswerable: int = 0
+    queue_total_ms: float = 0.0
+    invoke_total_ms: float = 0.0
     queue: _Period = field(default_factory=_Period)
     invoke: _Period = field(default_factory=_Period)
 
 
 class Stats:
-    """Per-stage counts since the agent started, and times since they were last taken."""
+    """Per-stage counts and summed times since the agent started, and times since last taken.
+
+    Stats may get lost on their way; from sums the mean over any time between two of them is known.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,6 +63,8 @@ class Stats:
         with self._lock:
             stage = self._stage(deployment, index)
             stage.requests += 1
+            stage.queue_total_ms += queue_ms
+            stage.invoke_total_ms += invoke_ms
             stage.queue.add(queue_ms)
             stage.invoke.add(invoke_ms)
 
@@ -92,6 +103,8 @@ class Stats:
                         "requests": stage.requests,
                         "errors": dict(stage.errors),
                         "unanswerable": stage.unanswerable,
+                        "queue_total_ms": round(stage.queue_total_ms, 3),
+                        "invoke_total_ms": round(stage.invoke_total_ms, 3),
                         "queue_ms": stage.queue.to_json(),
                         "invoke_ms": stage.invoke.to_json(),
                     }

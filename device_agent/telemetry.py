@@ -72,7 +72,7 @@ def measure_matmul_gmac_s() -> float:
 
 
 class LoadReader:
-    """Reads memory, CPU and temperature of this process and board."""
+    """Reads memory, CPU, temperature and clocks of this process and board."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -81,12 +81,20 @@ class LoadReader:
         self._process.cpu_percent(None)
 
     def read(self) -> dict[str, Any]:
-        """Return the load since the last call; ``cpu_percent`` is of one core."""
+        """Return the load since the last call; ``cpu_percent`` is of one core.
+
+        ``time_s`` is the board's own clock, seconds since 1970: who reads it when it arrives can
+        tell whether the clock is off.
+        """
         return {
+            "time_s": round(time.time(), 3),
             "uptime_s": round(time.monotonic() - self._started, 1),
             "rss_bytes": self._process.memory_info().rss,
+            "free_memory_bytes": psutil.virtual_memory().available,
             "cpu_percent": self._process.cpu_percent(None),
             "temperature_c": read_temperature_c(),
+            "clock_mhz": read_clock_mhz(),
+            "throttled": read_throttled(),
         }
 
 
@@ -109,6 +117,19 @@ def read_temperature_c() -> float | None:
         return None
     values = [entry.current for entries in sensors.values() for entry in entries]
     return max(values, default=None)
+
+
+def read_throttled() -> bool | None:
+    """Return whether a Raspberry Pi's firmware slows its processor now; None on other boards.
+
+    Bits 1 to 3: frequency capped, throttled, soft temperature limit (Raspberry Pi documentation,
+    "vcgencmd get_throttled").
+    """
+    try:
+        flags = int(Path("/sys/devices/platform/soc/soc:firmware/get_throttled").read_text(), 16)
+    except (OSError, ValueError):
+        return None
+    return bool(flags & 0b1110)
 
 
 def _read_boot() -> str | None:

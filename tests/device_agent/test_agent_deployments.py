@@ -256,6 +256,28 @@ def test_a_restarted_agent_serves_from_disk_with_no_host_present(
     _assert_serves(host, pipeline)
 
 
+def test_what_the_state_on_disk_names_stays_there_while_a_new_state_cannot_be_written(
+    host: Host, name: str, start: Start, tmp_path: Path
+) -> None:
+    agent = start(name)
+    old = make_pipeline(name, [[name]])
+    new = make_pipeline(name, [[name]], generation="g2", seed=2)
+    host.deploy(old)
+    # A folder where the new state is to be written: no disk takes a file there.
+    (tmp_path / name / "deployments" / f"{name}.json.new").mkdir()
+    host.deploy(new)
+    wait_for(lambda: host.states(name) == {"g2": "live"})
+    kept = {path.name for path in (tmp_path / name / "artifacts").iterdir()}
+    assert sha256(old.files[0]) in kept
+    assert "the state can't be written" in agent.text()
+    # With room again, what is served is written, and only that is kept.
+    (tmp_path / name / "deployments" / f"{name}.json.new").rmdir()
+    host.deploy(make_pipeline(name, [[name]], generation="g3", seed=3))
+    wait_for(lambda: host.states(name) == {"g3": "live"})
+    kept = {path.name for path in (tmp_path / name / "artifacts").iterdir()}
+    assert sha256(old.files[0]) not in kept
+
+
 def test_a_damaged_file_is_not_served_after_a_restart(
     host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""``profile`` and ``echo``: what a board times, what it refuses, and that nothing stays behind."""
+"""``profile`` and ``time-messages``: what a board times and refuses, and that nothing stays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from dense_models import make_pipeline, sha256
 
-from broker_config.messages import MAX_ECHO_BYTES, CommandError
+from broker_config.messages import MAX_TIMED_MESSAGE_BYTES, CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,13 +120,31 @@ def test_a_slice_is_one_stage_for_this_board(host: Host, shared_agent: str) -> N
     assert refused.code == "bad-command"
 
 
-def test_an_echo_has_the_size_that_was_asked_for(host: Host, shared_agent: str) -> None:
-    for size_bytes in (0, 1, 70_000):
-        answer = host.command(shared_agent, "echo", size_bytes=size_bytes, data="x" * 1000)
-        assert len(answer["data"]) == size_bytes
-    for size in (-1, MAX_ECHO_BYTES + 1, 1.0, "1", None):
-        refused = refusal(lambda s=size: host.command(shared_agent, "echo", size_bytes=s))
+def test_messages_are_timed_one_at_a_time_and_several_together(
+    host: Host, shared_agent: str
+) -> None:
+    small, large = (
+        host.command(shared_agent, "time-messages", size_bytes=size_bytes)
+        for size_bytes in (0, 800_000)
+    )
+    for answer in (small, large):
+        assert 0 < answer["cpu_ms"] < answer["lone_ms"]
+        assert answer["window_ms"] > 0
+        assert answer["cores"] > 0
+    assert large["lone_ms"] > small["lone_ms"]
+    for size in (-1, MAX_TIMED_MESSAGE_BYTES + 1, 1.0, "1", None):
+        refused = refusal(lambda s=size: host.command(shared_agent, "time-messages", size_bytes=s))
         assert refused.code == "bad-command"
+
+
+def test_a_board_that_serves_times_no_messages_unless_forced(
+    host: Host, name: str, start: Start
+) -> None:
+    start(name)
+    host.deploy(make_pipeline(f"live-{name}", [[name]]))
+    refused = refusal(lambda: host.command(name, "time-messages", size_bytes=10))
+    assert refused.code == "busy"
+    assert host.command(name, "time-messages", size_bytes=10, force=True)["lone_ms"] > 0
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from broker_config.broker_process import BrokerProcess
     from edge_partition.bundle import Bundle
     from edge_partition.load_model import LoadedTflite
+    from edge_partition.plan_split import Plan, WireChoice
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BOARDS = ("board-0", "board-1", "board-2")
@@ -85,12 +86,22 @@ class Desk:
 
 
 def make_bundle(
-    model: LoadedTflite, path: Path, *, stages: int, deployment: str = "digits"
+    model: LoadedTflite,
+    path: Path,
+    *,
+    stages: int,
+    deployment: str = "digits",
+    wire: WireChoice = "float32",
 ) -> Bundle:
+    plan = plan_split(model.tflite.graph, equal_fleet(stages), stages=stages, wire=wire)
+    return bundle_of(model, plan, path, deployment=deployment)
+
+
+def bundle_of(model: LoadedTflite, plan: Plan, path: Path, *, deployment: str = "digits") -> Bundle:
     return write_bundle(
         path,
         model.tflite,
-        plan_split(model.tflite.graph, equal_fleet(stages), "throughput", stages=stages),
+        plan,
         name=model.name,
         deployment=deployment,
         quantization=model.quantization,

@@ -1,0 +1,163 @@
+"""What the monitor's state costs: 500 boards and 50 deployments, statistics every 5 s.
+
+    python benchmarks/monitor_fold.py        # an hour of statistics: some 2 minutes
+    python benchmarks/monitor_fold.py 20     # 20 rounds of them
+
+Folds without a broker. Times are this process's processor time. Goals for the whole monitor: half a
+core, 150 MB.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+
+import psutil
+
+from broker_config.topics import DEFAULT_PREFIX
+from mqtt_monitor.alerts import find_alerts
+from mqtt_monitor.arrival import Arrival
+from mqtt_monitor.describe_fleet import describe_fleet
+from mqtt_monitor.feed import Feed
+from mqtt_monitor.metrics import render
+
+BOARDS, DEPLOYMENTS = 500, 50
+PERIOD_S = 5.0
+START_S = 1.764e9
+EACH = BOARDS // DEPLOYMENTS
+
+
+class Simulated(Feed):
+    """A feed without a broker."""
+
+    time_s = START_S
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def take(self, topic: str, payload: bytes) -> None:
+        self._fold(Arrival(self.time_s, f"{DEFAULT_PREFIX}/{topic}", payload))
+
+
+def manifest(name: str, boards: list[str]) -> bytes:
+    cut = {"name": "model/block/expand/Relu6;model/block/expand_BN/FusedBatchNormV3"}
+    cuts = [[{**cut, "dtype": "float32", "shape": [1, 28, 28, 40]}]] * (len(boards) + 1)
+    document = {
+        "schema": 1,
+        "deployment": name,
+        "generation": "0123456789ab",
+        "model": {
+            "name": "MobileNetV3Large",
+            "sha256": "0" * 64,
+            "quantization": "none",
+            "labels": [f"class {number}" for number in range(1000)],
+        },
+        "inputs": cuts[0],
+        "outputs": cuts[-1],
+        "stages": [
+            {
+                "index": index,
+                "devices": [board],
+                "file": f"stages/{index}.tflite",
+                "sha256": "0" * 64,
+                "size_bytes": 1_000_000,
+                "inputs": cuts[index],
+                "outputs": cuts[index + 1],
+                "predicted": {"invoke_ms": 10.0, "ram_bytes": 60_000_000},
+            }
+            for index, board in enumerate(boards)
+        ],
+    }
+    return json.dumps(document, indent=1).encode()
+
+
+def stats(number: int, sequence: int) -> bytes:
+    requests = 100 * sequence
+    stage = {
+        "deployment": f"net-{number // EACH}",
+        "generation": "0123456789ab",
+        "stage": number % EACH,
+        "requests": requests,
+        "errors": {},
+        "unanswerable": 0,
+        "queue_total_ms": 1.5 * requests,
+        "invoke_total_ms": 10.25 * requests,
+        "queue_ms": {"mean": 1.5, "max": 7.25, "count": 100},
+        "invoke_ms": {"mean": 10.25, "max": 14.5, "count": 100},
+    }
+    document = {
+        "device": f"board-{number:03}",
+        "sequence": sequence,
+        "period_s": PERIOD_S,
+        "time_s": START_S + PERIOD_S * sequence,
+        "uptime_s": PERIOD_S * sequence,
+        "rss_bytes": 61_000_000,
+        "free_memory_bytes": 300_000_000,
+        "cpu_percent": 87.5,
+        "temperature_c": 61.3,
+        "clock_mhz": 1500.0,
+        "throttled": False,
+        "queue_length": 2,
+        "stages": [stage],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def timed(name: str, runs: int, work: object) -> None:
+    times = []
+    for _ in range(runs):
+        started = time.process_time()
+        work()  # type: ignore[operator]
+        times.append((time.process_time() - started) * 1000)
+    times.sort()
+    print(f"{name:32} {times[len(times) // 2]:8.1f} ms median, {times[-1]:.1f} worst")
+
+
+def main(rounds: int) -> None:
+    base_bytes = psutil.Process().memory_info().rss
+    feed = Simulated(DEFAULT_PREFIX, "mqtt://hub:1883")
+    feed._note_broker(START_S, connected=True)  # noqa: SLF001
+    boards = [f"board-{number:03}" for number in range(BOARDS)]
+    for number, board in enumerate(boards):
+        feed.take(f"device/{board}/availability", b"online")
+        profile = {"device": board, "instance": f"{number:032x}", "ram_mib": 128, "cores": 4}
+        feed.take(f"device/{board}/profile", json.dumps(profile).encode())
+    for number in range(DEPLOYMENTS):
+        name = f"net-{number}"
+        feed.take(
+            f"deployment/{name}/manifest",
+            manifest(name, boards[EACH * number : EACH * (number + 1)]),
+        )
+    fold_s, messages = 0.0, 0
+    for sequence in range(1, rounds + 1):
+        payloads = [stats(number, sequence) for number in range(BOARDS)]
+        feed.time_s = START_S + PERIOD_S * sequence
+        started = time.process_time()
+        for board, payload in zip(boards, payloads, strict=True):
+            feed.take(f"device/{board}/stats", payload)
+        fold_s += time.process_time() - started
+        messages += BOARDS
+    print(f"{len(payloads[0])} bytes a message")
+    print(
+        f"{'folding':32} {fold_s / messages * 1e6:8.1f} µs a message, {messages / fold_s:,.0f} a "
+        f"second; at 100 a second {fold_s / messages * 100:.1%} of a core"
+    )
+    fleet = feed.snapshot()
+    assert fleet.deployments["net-7"].stages[3].requests_per_s == 100 / PERIOD_S  # noqa: S101
+    timed("snapshot", 20, feed.snapshot)
+    timed("alerts", 20, lambda: find_alerts(fleet))
+    timed("JSON document", 5, lambda: json.dumps(describe_fleet(fleet, find_alerts(fleet))))
+    timed("/metrics", 5, lambda: render(feed))
+    now_bytes = psutil.Process().memory_info().rss
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    mib = 1024 * 1024
+    print(
+        f"memory: {base_bytes / mib:.0f} MiB after imports, {now_bytes / mib:.0f} MiB with an hour "
+        f"of history, {peak_mib:.0f} MiB at its peak"
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 720)

@@ -1,0 +1,1 @@
+"""Watching a fleet: read its topics, show its state. Publishes nothing."""

@@ -1,0 +1,1 @@
+"""The commands of ``mqtt-monitor``, one a file."""

@@ -1,0 +1,38 @@
+"""``mqtt-monitor --once``: the fleet as it stands."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from mqtt_monitor.alerts import find_alerts
+from mqtt_monitor.describe_fleet import describe_fleet
+from mqtt_monitor.show_fleet import show_fleet
+from mqtt_monitor.subscribe import LiveFeed
+
+if TYPE_CHECKING:
+    from mqtt_monitor.feed import Feed
+
+#: Agents tell how they fare every 5 s.
+_STATS_WITHIN_S = 6.0
+
+
+def print_fleet(broker: str, prefix: str, *, as_json: bool, wait_s: float | None) -> None:
+    """Connect, gather and print."""
+    with LiveFeed(broker, prefix=prefix) as feed:
+        feed.wait_until_known(_STATS_WITHIN_S if wait_s is None else 0)
+        time.sleep(wait_s or 0)
+        print_feed(feed, as_json=as_json)
+
+
+def print_feed(feed: Feed, *, as_json: bool) -> None:
+    """Print a feed's fleet as it stands."""
+    fleet = feed.snapshot()
+    alerts = find_alerts(fleet)
+    if as_json:
+        click.echo(json.dumps(describe_fleet(fleet, alerts), indent=1))
+    else:
+        show_fleet(fleet, alerts)

@@ -1,0 +1,57 @@
+"""Options that several commands share, and how a command that runs on is ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker_config.topics import DEFAULT_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
+DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output."
+)
+
+
+def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--broker`` and ``--prefix``."""
+    broker = click.option(
+        "--broker",
+        envvar=BROKER_VARIABLE,
+        default=DEFAULT_BROKER,
+        show_default=True,
+        help=f"mqtt[s]://HOST:PORT; or {BROKER_VARIABLE}.",
+    )
+    prefix = click.option(
+        "--prefix", default=DEFAULT_PREFIX, show_default=True, help="Topic prefix."
+    )
+    return broker(prefix(function))
+
+
+def ended_by_signal() -> threading.Event:
+    """Return what Ctrl-C and SIGTERM set: for these commands the way to end, not a failure."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    return ended
+
+
+def somebody_watches() -> bool:
+    """Return whether there is a terminal to draw on and keys to read."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def tell_broker(connected: bool, reason: str | None) -> None:
+    """Say on standard error that the broker went or came back."""
+    text = "connected to the broker" if connected else f"lost the broker: {reason}"
+    click.echo(f"mqtt-monitor: {text}", err=True)

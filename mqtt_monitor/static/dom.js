@@ -1,0 +1,88 @@
+"use strict";
+// Elements and words.
+
+export const byId = (id) => document.getElementById(id);
+
+// Names are anyone's: they become text and attribute values, never markup.
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "onclick") element.addEventListener("click", value);
+    else if (value !== null && value !== undefined) element.setAttribute(key, value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export function make(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+export function draw(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+// What did not change is not touched: a screen reader, a selection and the layout stay in peace.
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setAttribute(element, name, value) {
+  if (value === null || value === undefined) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+/// One child of `parent` for each item, kept by key, so that focus stays where it is.
+export function keyed(parent, items, keyOf, create, update) {
+  const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const key = String(keyOf(item));
+    let child = old.get(key);
+    if (!child) {
+      child = create(item);
+      child.dataset.key = key;
+    }
+    old.delete(key);
+    update(child, item);
+    if (child === place) place = place.nextElementSibling;
+    else parent.insertBefore(child, place);
+  }
+  for (const child of old.values()) child.remove();
+}
+
+const known = (value) => value !== null && value !== undefined;
+
+export function number(value, digits = 0) {
+  if (!known(value)) return "–";
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+export const ms = (value) => (known(value) ? number(value, value < 10 ? 2 : value < 100 ? 1 : 0) : "–");
+export const rate = (value) => (known(value) ? number(value, value < 100 ? 1 : 0) : "–");
+
+export function bytes(count) {
+  if (!known(count)) return "–";
+  if (count < 1024) return `${Math.round(count)} B`;
+  for (const [unit, size] of [["KiB", 2 ** 10], ["MiB", 2 ** 20], ["GiB", 2 ** 30]]) {
+    const value = count / size;
+    if (value < 1000 || unit === "GiB") return `${number(value, value < 100 ? 1 : 0)} ${unit}`;
+  }
+  return "–";
+}
+export const several = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+
+export function clock(time, seconds = true) {
+  const options = { hour: "2-digit", minute: "2-digit", hour12: false };
+  if (seconds) options.second = "2-digit";
+  return new Date(time * 1000).toLocaleTimeString("en-GB", options);
+}
+export function moment(time, now) {
+  if (Math.abs(now - time) < 20 * 3600) return clock(time);
+  return `${new Date(time * 1000).toLocaleDateString("en-CA")} ${clock(time)}`;
+}
+export function duration(seconds) {
+  if (!known(seconds)) return "–";
+  if (seconds < 120) return `${number(seconds)} s`;
+  if (seconds < 7200) return `${number(seconds / 60)} min`;
+  if (seconds < 172800) return `${number(seconds / 3600)} h`;
+  return `${number(seconds / 86400)} days`;
+}

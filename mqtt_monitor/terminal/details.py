@@ -1,0 +1,324 @@
+"""A board, a deployment or a stage, told in full. Pure apart from reading a feed's history."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mqtt_monitor.alerts import find_alerts
+from mqtt_monitor.figures import MIB, mib, number
+from mqtt_monitor.terminal.board_rows import board_rows
+from mqtt_monitor.terminal.columns import BAD, DOUBTFUL, TITLE, kilobytes
+from mqtt_monitor.terminal.stage_rows import count_errors, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mqtt_monitor.alerts import Alert
+    from mqtt_monitor.feed import Feed, Points
+    from mqtt_monitor.snapshot import (
+        BoardStage,
+        Boundary,
+        Deployment,
+        Device,
+        Event,
+        Fleet,
+        Profile,
+        Request,
+    )
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
+#: An hour in 24 steps, which fit beside a label and a figure in 80 columns.
+_STEP_S = 150.0
+_BARS = "▁▂▃▄▅▆▇█"
+_LABEL_WIDTH = 12
+_VALUE_WIDTH = 25
+_SHOWN_REQUESTS = 8
+
+
+def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
+    """Return everything known of a board."""
+    row = next((row for row in board_rows(fleet) if row.device.name == name), None)
+    if row is None:
+        return Text(f"Board {name} is no longer known.")
+    device, load = row.device, row.device.load
+    text = Text(f"Board {name}\n\n", TITLE)
+    state = row.state
+    since = f" since {clock(device.since_s)}" if device.since_s is not None else ""
+    _line(text, "state", f"{state}{since}", "" if state == "online" else BAD)
+    if device.profile is not None:
+        _machine(text, device.profile)
+    if load is not None:
+        age = "" if device.fresh else f" (as of {clock(load.at_s)})"
+        up = f"; up {duration(load.uptime_s)}" if load.uptime_s is not None else ""
+        _line(text, "agent", f"started anew {times(device.restarts)}{up}{age}")
+        history = _history(feed.device_history(name, "cpu_percent", _STEP_S))
+        _line(text, "CPU", f"{number(load.cpu_percent)} % of one core", history=history)
+        throttled = ", throttled" if load.throttled else ""
+        history = _history(feed.device_history(name, "temperature_c", _STEP_S))
+        heat = "not told" if load.temperature_c is None else f"{load.temperature_c:.0f} °C"
+        style = BAD if load.throttled else ""
+        _line(text, "temperature", heat + throttled, style, history=history)
+        if load.clock_mhz is not None:
+            _line(text, "clock speed", f"{load.clock_mhz:,.0f} MHz")
+        limit = f" of {mib(device.ram_limit_bytes)}" if device.ram_limit_bytes else ", no limit set"
+        history = _history(feed.device_history(name, "rss_bytes", _STEP_S), MIB)
+        _line(text, "memory", f"{mib(load.rss_bytes)}{limit}", history=history)
+    total = device.profile.total_memory_bytes if device.profile else None
+    _line(text, "free", f"{mib(device.free_memory_bytes)} of the board's {mib(total)}")
+    if load is not None:
+        history = _history(feed.device_history(name, "queue_length", _STEP_S))
+        _line(text, "waiting", f"{number(load.queue_length)} requests", history=history)
+    _line(
+        text,
+        "link",
+        f"{kilobytes(row.in_bytes_per_s)} kB/s in, {kilobytes(row.out_bytes_per_s)} kB/s out; "
+        f"{device.missed_stats:,} statistics lost",
+    )
+    if device.clock_offset_s is not None:
+        _line(text, "clock", f"{round(device.clock_offset_s, 1) + 0.0:+.1f} s from this machine's")
+    _served(text, device, fleet)
+    _alerts(text, (alert for alert in find_alerts(fleet) if alert.device == name))
+    _events(text, (event for event in fleet.events if event.device == name))
+    return text
+
+
+def _machine(text: Text, profile: Profile) -> None:
+    cores = f"{profile.cores} cores" if profile.cores else None
+    threads = f"threads used: {profile.threads}" if profile.threads else None
+    for label, parts in (
+        ("processor", (profile.cpu_model, profile.machine, cores, threads)),
+        ("system", (profile.system,)),
+        ("software", (_version("agent", profile.agent), _version("Python", profile.python))),
+        ("runtime", (profile.runtime,)),
+    ):
+        _line(text, label, ", ".join(part for part in parts if part) or "not told")
+
+
+def _version(what: str, version: str | None) -> str | None:
+    return f"{what} {version}" if version else None
+
+
+def _served(text: Text, device: Device, fleet: Fleet) -> None:
+    _heading(text, "Serves")
+    if not device.serves:
+        text.append("nothing, or it does not tell\n")
+    for served in device.serves:
+        deployment = fleet.deployments.get(served.deployment)
+        generation = f", generation {served.generation}" if served.generation else ""
+        text.append(f"{served.deployment} stage {served.stage}{generation}\n")
+        for stage in deployment.stages if deployment else ():
+            if stage.index == served.stage:
+                for board in stage.boards:
+                    if board.device == device.name:
+                        text.append(f"  {_board_figures(board)}\n")
+
+
+def describe_stage(feed: Feed, fleet: Fleet, name: str, index: int) -> Text:
+    """Return everything known of a stage."""
+    deployment = fleet.deployments.get(name)
+    if deployment is None or index >= len(deployment.stages):
+        return Text(f"{name} stage {index} is no longer deployed.")
+    stage = deployment.stages[index]
+    text = Text(f"{name} stage {index}, of {len(deployment.stages)}", TITLE)
+    text.append(" (sets the pace)\n\n" if deployment.bottleneck == index else "\n\n")
+    _line(text, "state", *serving(stage))
+    _line(text, "boards", ", ".join(stage.devices))
+    _line(text, "file", f"{stage.size_bytes / MIB:,.2f} MiB")
+    _line(
+        text,
+        "planned",
+        f"{stage.predicted_ms:,.2f} ms a request, {mib(stage.predicted_ram_bytes)} of memory",
+    )
+
+    def line(label: str, value: str, figure: str) -> None:
+        points = feed.stage_history(name, index, figure, _STEP_S)
+        _line(text, label, value, history=_history(points))
+
+    line("requests", f"{number(stage.requests_per_s, 1)}/s", "requests_per_s")
+    line("invoke", f"{number(stage.invoke_ms, 2)} ms", "invoke_ms")
+    minute_ms = stage.invoke_minute_ms
+    if minute_ms is not None and stage.predicted_ms > 0:
+        share = f"{minute_ms / stage.predicted_ms - 1:+.0%}"
+        _line(text, "", f"{minute_ms:,.2f} ms in the last minute, {share} against the plan")
+    line("queue", f"{number(stage.queue_ms, 2)} ms", "queue_ms")
+    errors = f"{count_errors(stage):,}, {number(stage.errors_per_s, 1)}/s"
+    line("errors", errors, "errors_per_s")
+    _heading(text, "Receives")
+    _boundary(text, stage.input)
+    _heading(text, "Sends")
+    _boundary(text, stage.output)
+    _heading(text, "Board by board")
+    for board in stage.boards:
+        text.append(f"{board.device}: {board.state}", "" if board.state == "online" else BAD)
+        text.append(f", {_serves(board)}\n  {_board_figures(board)}\n")
+        if board.errors_total:
+            codes = ", ".join(f"{count:,} {code}" for code, count in board.errors_total)
+            text.append(f"  errors: {codes}\n")
+    alerts = find_alerts(fleet)
+    _alerts(text, (item for item in alerts if (item.deployment, item.stage) == (name, index)))
+    return text
+
+
+def _serves(board: BoardStage) -> str:
+    if board.serves is None:
+        return "no recent statistics"
+    generation = f" generation {board.generation}" if board.generation else ""
+    return f"serves{generation}" if board.serves else "does not serve it"
+
+
+def _board_figures(board: BoardStage) -> str:
+    return (
+        f"{number(board.requests_per_s, 1)}/s, invoke {number(board.invoke_ms, 2)} ms "
+        f"(slowest {number(board.invoke_max_ms, 2)}), queue {number(board.queue_ms, 2)} ms "
+        f"(longest {number(board.queue_max_ms, 2)}), {board.requests_total:,} answered"
+    )
+
+
+def _boundary(text: Text, boundary: Boundary) -> None:
+    rate = kilobytes(boundary.bytes_per_s)
+    text.append(f"{kilobytes(boundary.request_bytes)} kB a request, {rate} kB/s\n")
+    for tensor in boundary.tensors:
+        text.append(f"  {tensor}\n")
+    if boundary.lost is not None or boundary.repeated is not None:
+        text.append(
+            f"  {number(boundary.lost)} lost, {number(boundary.repeated)} repeated on the way\n"
+        )
+
+
+def describe_deployment(fleet: Fleet, name: str) -> Text:
+    """Return everything known of a deployment, recent requests among it."""
+    deployment = fleet.deployments.get(name)
+    if deployment is None:
+        return Text(f"{name} is no longer deployed.")
+    text = Text(f"Deployment {name}\n\n", TITLE)
+    since = f" since {clock(deployment.since_s)}" if deployment.since_s is not None else ""
+    state = deployment.state
+    _line(text, "state", f"{state}{since}", "" if state == "live" else BAD)
+    if deployment.problem is not None:
+        _line(text, "problem", deployment.problem, DOUBTFUL)
+    _line(text, "generation", deployment.generation or "not known")
+    _line(text, "model", deployment.model)
+    _line(text, "quantization", deployment.quantization)
+    _line(text, "weights", deployment.weights)
+    _line(text, "wire", deployment.wire)
+    _line(text, "results", f"{number(deployment.requests_per_s, 1)}/s")
+    _path(text, deployment)
+    _heading(text, "Recent requests: ms of each stage as queue+invoke")
+    requests = [item for item in fleet.requests if item.deployment == name][-_SHOWN_REQUESTS:]
+    if not requests:
+        text.append("none seen yet; some are looked at while this is open\n")
+    for request in reversed(requests):
+        _request(text, request)
+    _alerts(text, (alert for alert in find_alerts(fleet) if alert.deployment == name))
+    _events(text, (event for event in fleet.events if event.deployment == name))
+    return text
+
+
+def _path(text: Text, deployment: Deployment) -> None:
+    _heading(text, "Stages")
+    for stage in deployment.stages:
+        pace = ", sets the pace" if deployment.bottleneck == stage.index else ""
+        text.append(
+            f"{stage.index} on {', '.join(stage.devices)}: {number(stage.invoke_ms, 2)} ms, "
+            f"planned {stage.predicted_ms:,.2f}, "
+            f"sends {kilobytes(stage.output.request_bytes)} kB{pace}\n"
+        )
+
+
+def _request(text: Text, request: Request) -> None:
+    parts = [f"{clock(request.at_s)}"]
+    if request.latency_ms is not None:
+        parts.append(f"{request.latency_ms:,.1f} ms:")
+    parts += [
+        f"{stage.stage}: {stage.queue_ms:,.1f}+{stage.invoke_ms:,.1f}" for stage in request.stages
+    ]
+    if request.latency_ms is not None:
+        parts.append(f"wire {max(0.0, request.latency_ms - request.stages_ms):,.1f}")
+    text.append("  ".join(parts))
+    if request.error is not None:
+        text.append(f"  error {request.error}: {request.reason or ''}", BAD)
+    text.append("\n")
+
+
+def describe_news(fleet: Fleet) -> Text:
+    """Return all alerts and events."""
+    text = Text()
+    alerts = find_alerts(fleet)
+    _alerts(text, alerts)
+    if not alerts:
+        text.append("No alerts.\n")
+    _events(text, fleet.events)
+    return text
+
+
+def alert_line(alert: Alert) -> Text:
+    """Return an alert as a line: its severity in a word, and the sentence."""
+    style = "white on red" if alert.severity == "critical" else "black on yellow"
+    return Text.assemble((f" {alert.severity} ", style), " ", alert.text)
+
+
+def _alerts(text: Text, alerts: Iterable[Alert]) -> None:
+    for number_, alert in enumerate(alerts):
+        if number_ == 0:
+            _heading(text, "Alerts")
+        text.append_text(alert_line(alert)).append("\n")
+
+
+def _events(text: Text, events: Iterable[Event]) -> None:
+    for number_, event in enumerate(reversed(tuple(events))):
+        if number_ == 0:
+            _heading(text, "Events, newest first")
+        text.append(f"{clock(event.at_s)}  {event.text}\n")
+
+
+def _heading(text: Text, title: str) -> None:
+    text.append(f"\n{title}\n" if text.plain else f"{title}\n", TITLE)
+
+
+def _line(text: Text, label: str, value: str, style: str = "", *, history: str = "") -> None:
+    text.append(f"{label:<{_LABEL_WIDTH}} ")
+    text.append(value, style)
+    if history:
+        below = len(value) > _VALUE_WIDTH
+        indent = _LABEL_WIDTH + _VALUE_WIDTH + 2 if below else _VALUE_WIDTH + 1 - len(value)
+        text.append(("\n" if below else "") + " " * indent + history)
+    text.append("\n")
+
+
+def _history(points: Points, unit: float = 1) -> str:
+    """Return the last hour as bars from 0 up, and its largest mean; empty: no value yet."""
+    known = [value for _, value in points if value is not None]
+    if not known or max(known) <= 0:
+        return ""
+    top = max(known)
+    bars = "".join(
+        " " if value is None else _BARS[min(len(_BARS) - 1, int(max(value, 0) / top * len(_BARS)))]
+        for _, value in points
+    )
+    largest = top / unit
+    few = 10
+    return f"{bars} max {largest:,.{1 if largest < few else 0}f}"
+
+
+def clock(time_s: float | None) -> str:
+    """Return a time of day, this machine's; ``-``: not known."""
+    return "-" if time_s is None else time.strftime("%H:%M:%S", time.localtime(time_s))
+
+
+def duration(seconds: float) -> str:
+    """Return a span as a person says it."""
+    if seconds < 2 * _MINUTE_S:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * _HOUR_S:
+        return f"{seconds / _MINUTE_S:.0f} min"
+    if seconds < 2 * _DAY_S:
+        return f"{seconds / _HOUR_S:.0f} h"
+    return f"{seconds / _DAY_S:.0f} days"
+
+
+def times(count: int) -> str:
+    """Return a count of occurrences."""
+    return {0: "never", 1: "once"}.get(count, f"{count:,} times")

@@ -1,0 +1,113 @@
+"""A table whose rows are written anew a few times a second, and that draws only what changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual.binding import Binding
+from textual.coordinate import Coordinate
+from textual.widgets import DataTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from textual.binding import BindingType
+
+    from mqtt_monitor.terminal.columns import Cell, Column
+
+#: A column never takes more; a row's detail shows it all.
+_MAX_WIDTH = 48
+
+
+class LiveTable(DataTable[Text]):
+    """Rows by their place; below the top the cursor follows its row's key.
+
+    Widths are ours: Textual's own measure a whole column again for each cell that shrinks, which
+    is quadratic in the boards. They grow, and never shrink, so that nothing moves back and forth.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Detail")]
+
+    def __init__(self, columns: Sequence[Column[Any]]) -> None:
+        super().__init__(
+            cursor_type="row", cursor_foreground_priority="renderable", fixed_columns=1
+        )
+        self._columns = columns
+        self._widths = [max(column.width, cell_len(column.title)) for column in columns]
+        self._keys: list[str] = []
+        self._cells: list[tuple[Cell, ...]] = []
+
+    def on_mount(self) -> None:
+        """Set up the columns."""
+        self._add_columns()
+
+    @property
+    def selected(self) -> str | None:
+        """The key of the row under the cursor."""
+        return self._keys[self.cursor_row] if 0 <= self.cursor_row < len(self._keys) else None
+
+    def show(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:
+        """Show these rows: a key and the cells of each."""
+        selected, cursor = self.selected, self.cursor_row
+        if self._grow(rows):
+            self._rebuild()
+        for place, (_, cells) in enumerate(rows):
+            self._show_row(place, cells)
+        for place in range(len(self._cells) - 1, len(rows) - 1, -1):
+            self.remove_row(str(place))
+            del self._cells[place]
+        self._keys = [key for key, _ in rows]
+        if cursor > 0 and selected != self.selected and selected in self._keys:
+            cursor = self._keys.index(selected)
+        if self.cursor_row != cursor:
+            self.move_cursor(row=min(cursor, max(0, len(rows) - 1)))
+
+    def _show_row(self, place: int, cells: tuple[Cell, ...]) -> None:
+        if place == len(self._cells):
+            self.add_row(*map(self._text, range(len(cells)), cells), key=str(place))
+            self._cells.append(cells)
+            return
+        before = self._cells[place]
+        if before is cells:
+            return
+        for index, cell in enumerate(cells):
+            if cell != before[index]:
+                self.update_cell_at(Coordinate(place, index), self._text(index, cell))
+        self._cells[place] = cells
+
+    def _text(self, index: int, cell: Cell) -> Text:
+        # As Text, not str: what came from the network may hold what Textual takes for markup.
+        text, style = cell
+        justify = "right" if self._columns[index].right else "left"
+        return Text(text, style, justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+
+    def _grow(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> bool:
+        widths = list(self._widths)
+        for place, (_, cells) in enumerate(rows):
+            if place < len(self._cells) and self._cells[place] is cells:
+                continue
+            for index, (text, _) in enumerate(cells):
+                widths[index] = max(widths[index], cell_len(text))
+        widths = [min(width, _MAX_WIDTH) for width in widths]
+        grown = widths != self._widths
+        self._widths = widths
+        return grown
+
+    def _rebuild(self) -> None:
+        """Make the columns wider: all anew, at the same place."""
+        cursor, x, y = self.cursor_row, self.scroll_x, self.scroll_y
+        cells, self._cells = self._cells, []
+        self.clear(columns=True)
+        self._add_columns()
+        for place, row in enumerate(cells):
+            self._show_row(place, row)
+        self.move_cursor(row=cursor, scroll=False)
+        self.scroll_to(x, y, animate=False)
+
+    def _add_columns(self) -> None:
+        for index, column in enumerate(self._columns):
+            self.add_column(
+                self._text(index, (column.title, "")), width=self._widths[index], key=column.title
+            )

@@ -1,0 +1,129 @@
+"""The monitor beside real boards: what it prints while they work, die, and come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from desk import BOARDS, PATIENCE_S, wait_until
+
+from edge_partition.deployment import Deployer
+from edge_partition.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from desk import Desk
+
+    from edge_partition.bundle import Bundle
+
+MONITOR = Path(sys.executable).parent / "mqtt-monitor"
+
+
+def monitor(url: str, *words: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "EDGE_PARTITION_BROKER": url}
+    return subprocess.run(
+        [MONITOR, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+
+
+def shown(url: str, *words: object) -> dict[str, Any]:
+    result = monitor(url, *words)
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def states(document: dict[str, Any]) -> dict[str, str]:
+    return {device["name"]: device["state"] for device in document["devices"]}
+
+
+@contextmanager
+def stream(desk: Desk, images: list[dict[str, np.ndarray]]) -> Iterator[None]:
+    """Keep the boards at work meanwhile."""
+    ended = threading.Event()
+
+    def endless() -> Iterator[dict[str, np.ndarray]]:
+        while not ended.wait(0.02):
+            yield images[0]
+
+    def work() -> None:
+        with Pipeline("digits", desk.url) as pipeline:
+            for _ in pipeline.stream(endless()):
+                pass
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        worker.join(PATIENCE_S)
+
+
+def test_once_shows_boards_at_work_and_one_that_was_killed(
+    three_boards: Desk, digits_bundle: Bundle, images: list[dict[str, np.ndarray]]
+) -> None:
+    desk = three_boards
+    empty = shown(desk.url, "--once", "--json", "--wait", "0")
+    assert states(empty) == dict.fromkeys(BOARDS, "online")
+    assert empty["deployments"] == []
+    with Deployer(desk.url) as deployer:
+        deployer.deploy(digits_bundle)
+    with stream(desk, images):
+        busy = shown(desk.url, "--once", "--json", "--wait", "11")
+    (deployment,) = busy["deployments"]
+    assert deployment["deployment"] == "digits"
+    assert deployment["generation"] == digits_bundle.manifest.generation
+    assert deployment["state"] == "live"
+    assert [stage["devices"] for stage in deployment["stages"]] == [[name] for name in BOARDS]
+    for stage in deployment["stages"]:
+        assert stage["requests_per_s"] > 1
+        assert stage["invoke_ms"] > 0
+        assert stage["boards"][0]["serves"]
+    for device in busy["devices"]:
+        assert device["load"]["free_memory_bytes"] > 0
+        assert abs(device["clock_offset_s"]) < 2
+    desk.kill_agent("board-1")
+    wait_until(lambda: not desk.is_online("board-1"), "the broker's word for it")
+    broken = shown(desk.url, "--once", "--json", "--wait", "0")
+    assert states(broken) == {"board-0": "online", "board-1": "offline", "board-2": "online"}
+    assert broken["deployments"][0]["state"] == "broken"
+    assert broken["alerts"][0]["text"] == "Board board-1 is offline; digits can't do without it."
+    tables = monitor(desk.url, "--once").stdout
+    assert "critical: Board board-1 is offline" in tables
+    assert "board-2" in tables
+
+
+def test_a_recorder_that_is_killed_leaves_what_it_saw(
+    three_boards: Desk, digits_bundle: Bundle, tmp_path: Path
+) -> None:
+    desk, file = three_boards, tmp_path / "fleet.jsonl"
+    recorder = subprocess.Popen(
+        [MONITOR, "record", file, "--broker", desk.url], stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: file.exists() and file.read_bytes().count(b"online") == 3, "boards")
+        with Deployer(desk.url) as deployer:
+            deployer.deploy(digits_bundle)
+        wait_until(lambda: b'\\"stage\\":2' in file.read_bytes(), "statistics of the last stage")
+    finally:
+        recorder.kill()
+        recorder.wait()
+    replayed = shown("mqtt://127.0.0.1:1", "replay", file, "--once", "--json")
+    assert states(replayed) == dict.fromkeys(BOARDS, "online")
+    (deployment,) = replayed["deployments"]
+    assert [stage["devices"] for stage in deployment["stages"]] == [[name] for name in BOARDS]
+    assert [event["kind"] for event in replayed["events"]] == ["deployed"]

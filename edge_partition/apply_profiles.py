@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge_partition.cost_model import operator_work_macs
 from edge_partition.fleet import Fleet
-from edge_partition.link_times import fit_link
+from edge_partition.link_times import fit_handling, fit_link
 from edge_partition.profile_store import ProfileError
 from edge_partition.stage_times import fit_stage_times
 
@@ -50,27 +50,39 @@ def apply_profiles(
     return Fleet(tuple(devices))
 
 
-def profiled_stage_times(graph: Graph, profile: BoardProfile) -> StageTimes:
+def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStore) -> StageTimes:
     """Return the time of any stage of ``graph`` on the board that measured ``profile``.
 
+    Args:
+        graph: The model's.
+        profile: A board's, of that model.
+        store: Where it is kept.
+
     Raises:
-        ValueError: The profile is not of ``graph``'s model, or leaves operators out.
+        ProfileError: The profile is not of ``graph``'s model, or leaves operators out.
     """
+    path = store.path(profile.model_sha256, profile.board, profile.runtime)
     ends = {0, *graph.cuts, len(graph.operators)}
     for item in profile.slices:
         if not {item.start, item.stop} <= ends:
-            raise ValueError(f"it has a slice [{item.start}, {item.stop}), where no cut is")
+            raise ProfileError(path, f"it has a slice [{item.start}, {item.stop}), where no cut is")
     # Slices take and give tensors as they are in memory, whatever travels between boards.
-    as_measured = replace(graph, wire="float32")
-    boundary_bytes = [as_measured.boundary_bytes(end) for end in range(len(graph.operators) + 1)]
-    return fit_stage_times(profile.slices, operator_work_macs(graph), boundary_bytes)
+    boundary_bytes = [graph.boundary_bytes(end) for end in range(len(graph.operators) + 1)]
+    try:
+        return fit_stage_times(profile.slices, operator_work_macs(graph), boundary_bytes)
+    except ValueError as error:
+        raise ProfileError(path, str(error)) from None
 
 
 def _measured(device: Device, graph: Graph, profile: BoardProfile, store: ProfileStore) -> Device:
-    try:
-        device = replace(device, stage_times=profiled_stage_times(graph, profile))
-    except ValueError as error:
-        path = store.path(profile.model_sha256, profile.board, profile.runtime)
-        raise ProfileError(path, str(error)) from None
-    link = fit_link(profile.echoes)
-    return replace(device, link_mbit_s=link.mbit_s, link_ms=link.fixed_ms, link_source="measured")
+    link = fit_link(profile.messages, profile.cores)
+    return replace(
+        device,
+        stage_times=profiled_stage_times(graph, profile, store),
+        threads=profile.threads,
+        cores=profile.cores,
+        handling=fit_handling(profile.messages, profile.cores),
+        link_mbit_s=link.mbit_s,
+        link_ms=link.fixed_ms,
+        link_source="measured",
+    )

@@ -6,6 +6,7 @@ The folder appears whole or not at all: it is written beside its place and renam
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import tempfile
@@ -23,13 +24,14 @@ from broker_config.manifest import (
     TensorSpec,
 )
 from edge_partition.draw import draw_plan
+from edge_partition.plan_document import PLAN_FILE, plan_document
 from edge_partition.slice_model import slice_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_partition.graph import Graph
-    from edge_partition.plan_split import Plan
+    from edge_partition.graph import Graph, Wire
+    from edge_partition.plan import Plan
     from edge_partition.read_tflite import TfliteModel
 
 MANIFEST_FILE = "manifest.json"
@@ -133,6 +135,7 @@ def write_bundle(
         (scratch / "stages").mkdir()
         (scratch / WHOLE_FILE).write_bytes(model.data)
         stages = []
+        wires: tuple[Wire, ...] = ("float32", *plan.wires, "float32")
         for index, planned in enumerate(plan.stages):
             data = slice_model(model, planned.start, planned.stop)
             file = f"stages/{index}.tflite"
@@ -140,15 +143,15 @@ def write_bundle(
             stages.append(
                 Stage(
                     index=index,
-                    devices=(planned.device.name,),
+                    devices=tuple(device.name for device in planned.devices),
                     file=file,
                     sha256=hashlib.sha256(data).hexdigest(),
                     size_bytes=len(data),
-                    inputs=_specs(model.graph, planned.start),
-                    outputs=_specs(model.graph, planned.stop),
+                    inputs=_specs(model.graph, planned.start, wires[index]),
+                    outputs=_specs(model.graph, planned.stop, wires[index + 1]),
                     predicted=Predicted(
                         invoke_ms=round(planned.cost.invoke_ms, 3),
-                        ram_bytes=planned.cost.ram_bytes,
+                        ram_bytes=max(cost.ram_bytes for cost in planned.costs),
                     ),
                 )
             )
@@ -163,7 +166,7 @@ def write_bundle(
                 quantization=quantization,
                 weights=weights,
                 labels=labels,
-                wire=model.graph.wire,
+                wire="float16" if "float16" in plan.wires else "float32",
             ),
             inputs=stages[0].inputs,
             outputs=stages[-1].outputs,
@@ -172,7 +175,8 @@ def write_bundle(
         # What is written must be readable: an unusable manifest fails here, not at deploy.
         manifest = Manifest.from_json(manifest.to_json())
         (scratch / MANIFEST_FILE).write_text(manifest.to_json())
-        (scratch / PLAN_PICTURE).write_text(draw_plan(plan, model.graph))
+        (scratch / PLAN_FILE).write_text(json.dumps(plan_document(plan), indent=1))
+        (scratch / PLAN_PICTURE).write_text(draw_plan(plan))
         _replace_folder(scratch, path)
     except OSError as error:
         raise BundleError(path, f"can't be written: {error.strerror}.") from None
@@ -214,9 +218,9 @@ def read_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def _specs(graph: Graph, position: int) -> tuple[TensorSpec, ...]:
+def _specs(graph: Graph, position: int, wire: Wire) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(tensor.name, graph.wire_dtype(tensor), tensor.shape)
+        TensorSpec(tensor.name, graph.wire_dtype(tensor, wire), tensor.shape)
         for tensor in graph.boundary(position)
     )
 

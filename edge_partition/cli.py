@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from broker_config.errors import EdgePartitionError
+from broker_config.run_program import run_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": "Convert a Keras model to one .tflite file",
     "profile": "Have boards measure a model and their links",
     "plan": "Show the best split without writing it",
+    "simulate": "Forecast a plan's throughput and latency",
     "split": "Split a model over boards and write the bundle",
     "verify": "Compare a bundle's parts with the whole model, bit for bit",
     "deploy": "Make a bundle live on its boards",
@@ -65,35 +66,12 @@ def app(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    sys.exit(_run([word for word in words if word != "--debug"], debug=debug))
-
-
-def _run(words: list[str], *, debug: bool) -> int:
-    try:
-        result: Any = app.main(words, prog_name="edge-partition", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("edge-partition: interrupted", file=sys.stderr)  # noqa: T201
-        return 130
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, nothing to say.
-        sys.stderr.close()
-        return 0
-    except Exception as error:
-        if debug:
-            raise
-        print(f"edge-partition: {describe(error)}", file=sys.stderr)  # noqa: T201
-        return 1
-    return result if isinstance(result, int) else 0
-
-
-def describe(error: Exception) -> str:
-    """Return one line for an error: ours as it is, others as the defects they are."""
-    text = " ".join(str(error).split())
-    if isinstance(error, EdgePartitionError):
-        return text
-    return f"internal error: {type(error).__name__}: {text} (run again with --debug and report it)"
+    sys.exit(
+        run_program(
+            "edge-partition",
+            lambda words: app.main(words, prog_name="edge-partition", standalone_mode=False),
+            arguments,
+            usage_error=click.ClickException,
+            abort=click.Abort,
+        )
+    )

@@ -12,9 +12,20 @@ fitted to the same figures. The speed of quantized operators is not told apart.
 Where a board was measured (:mod:`edge_partition.stage_times`), its times take the place of all
 that.
 
-**Memory.** An agent with its interpreter, numpy and MQTT client at work took 54 MiB (measured on
-x86-64: the resident memory of three agents with stages loaded, less what follows). On top come
-the mapped file, XNNPACK's own packed copy of the weights, the activations' arena, and the
+**Messages.** The agent's network thread takes processor time for each message, in and out. An
+agent that sent itself messages of 1 kB to 1 MB took 0.24 ms a message and 0.5 ms a MB, measured on
+an x86-64 processor that does 50 of the above work units a nanosecond: 12 million units a message
+and 25 a byte. With the four-core speeds of the Raspberry Pi presets that makes 1.3 ms a message on
+a Pi 4, five times the time: an estimate, until a profile was measured.
+
+The two threads overlap where there is a processor for each. Where there are fewer (a quota, or as
+many inference threads as cores), they share what there is: at full load a request takes the
+processor time of both over the number of processors, and never less than either alone.
+
+**Memory.** An agent with its interpreter, numpy and MQTT client at work took 53 to 60 MiB (measured
+on x86-64: the resident memory of agents that served stages of MobileNetV3Large, EfficientNetV2B0
+and ResNet50 in 1, 2 and 4 parts, less what follows). On top come XNNPACK's packed copy of the
+weights (the agent releases the mapped file once that is made), the activations' arena, and the
 messages of a window of requests.
 """
 
@@ -30,18 +41,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edge_partition.fleet import Device, Source
-    from edge_partition.graph import Graph
+    from edge_partition.graph import Graph, Wire
 
 IntArray: TypeAlias = NDArray[np.int64]
 
 MIB = 1 << 20
 
 #: Resident memory of an agent at work, less what its stages add.
-AGENT_RAM_BYTES = 54 * MIB
-#: Requests whose inputs and outputs an agent may hold at once: the client's usual window.
-MESSAGES_IN_FLIGHT = 4
+AGENT_RAM_BYTES = 56 * MIB
+#: Requests whose inputs and outputs an agent holds at full load, with four in flight a board.
+MESSAGES_IN_FLIGHT = 3
 _MACS_PER_BYTE = 3
 _MACS_PER_OPERATOR = 100_000
+_MACS_PER_MESSAGE = 12_000_000
+_MACS_PER_MESSAGE_BYTE = 25
 #: What an operator, its tensors' names and shapes take in a file: MobileNetV3Large's file is 320
 #: bytes an operator larger than its weights.
 _FILE_BYTES_PER_OPERATOR = 512
@@ -54,6 +67,8 @@ class StageCost:
 
     Attributes:
         invoke_ms: Milliseconds of one inference.
+        handling_ms: Milliseconds of the network thread to receive the inputs and send the outputs.
+        busy_ms: Milliseconds that a request occupies the board's processors at full load.
         receive_ms: Milliseconds of the inputs over the board's link.
         send_ms: Milliseconds of the outputs over the board's link.
         ram_bytes: Resident bytes of an agent that serves this stage alone.
@@ -61,11 +76,14 @@ class StageCost:
         in_bytes: Bytes of one request's inputs.
         out_bytes: Bytes of one request's outputs.
         macs: Multiply-accumulates of one inference.
+        handling_source: Whether ``handling_ms`` rests on measurements of this board.
         invoke_source: Whether ``invoke_ms`` rests on measurements of this board.
         link_source: Whether ``receive_ms`` and ``send_ms`` do.
     """
 
     invoke_ms: float
+    handling_ms: float
+    busy_ms: float
     receive_ms: float
     send_ms: float
     ram_bytes: int
@@ -74,6 +92,7 @@ class StageCost:
     out_bytes: int
     macs: int
     invoke_source: Source = "estimated"
+    handling_source: Source = "estimated"
     link_source: Source = "estimated"
 
     @property
@@ -84,34 +103,48 @@ class StageCost:
     @property
     def latency_ms(self) -> float:
         """Milliseconds that one request takes from the broker, through the board, and back."""
-        return _to_ms(_to_ns(self.invoke_ms) + _to_ns(self.link_ms))
+        return _to_ms(sum(map(_to_ns, (self.invoke_ms, self.handling_ms, self.link_ms))))
 
     @property
     def bottleneck_ms(self) -> float:
         """Milliseconds between results at full load.
 
-        The agent's network thread carries one request's tensors while its inference thread works
-        on another's, so the slower of the two sets the pace.
+        The link carries one request's tensors while the processors work on another's, so the
+        slower of the two sets the pace.
         """
-        return max(self.invoke_ms, self.link_ms)
+        return max(self.busy_ms, self.link_ms)
 
 
-def stage_cost(graph: Graph, device: Device, start: int, stop: int) -> StageCost:
+def stage_cost(
+    graph: Graph,
+    device: Device,
+    start: int,
+    stop: int,
+    wires: tuple[Wire, Wire] = ("float32", "float32"),
+) -> StageCost:
     """Return the cost of operators ``[start, stop)`` on ``device``.
+
+    Args:
+        graph: The model.
+        device: The board.
+        start: The first operator.
+        stop: The position after the last operator.
+        wires: As what float32 activations come in, and as what they go out.
 
     Raises:
         IndexError: The range is not one of the graph's.
     """
-    in_bytes, out_bytes = graph.boundary_bytes(start), graph.boundary_bytes(stop)
+    in_bytes = graph.boundary_bytes(start, wires[0])
+    out_bytes = graph.boundary_bytes(stop, wires[1])
     weight_bytes = graph.weight_bytes(start, stop)
     macs = graph.macs(start, stop)
-    if device.stage_times is None:
-        work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
-        invoke_ns = _invoke_ns(np.int64(work_macs), device)
-    else:
-        invoke_ns = device.stage_times.invoke_ns(start, stop, in_bytes + out_bytes)
+    stage_ms = invoke_ms(graph, device, start, stop, wires)
+    invoke_ns = np.int64(_to_ns(stage_ms))
+    handling_ns = _handling_ns(np.array([in_bytes, out_bytes], np.int64), device).sum()
     return StageCost(
-        invoke_ms=_to_ms(int(invoke_ns)),
+        invoke_ms=stage_ms,
+        handling_ms=_to_ms(int(handling_ns)),
+        busy_ms=_to_ms(int(_busy_ns(invoke_ns, handling_ns, device))),
         receive_ms=_to_ms(int(_transfer_ns(np.int64(in_bytes), device))),
         send_ms=_to_ms(int(_transfer_ns(np.int64(out_bytes), device))),
         ram_bytes=_ram_bytes(
@@ -122,8 +155,24 @@ def stage_cost(graph: Graph, device: Device, start: int, stop: int) -> StageCost
         out_bytes=out_bytes,
         macs=macs,
         invoke_source="estimated" if device.stage_times is None else "measured",
+        handling_source="estimated" if device.handling is None else "measured",
         link_source=device.link_source,
     )
+
+
+def invoke_ms(
+    graph: Graph,
+    device: Device,
+    start: int,
+    stop: int,
+    wires: tuple[Wire, Wire] = ("float32", "float32"),
+) -> float:
+    """Return the milliseconds of one inference of a stage alone; see :func:`stage_cost`."""
+    if device.stage_times is None:
+        work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
+        return _to_ms(int(_invoke_ns(np.int64(work_macs), device)))
+    crossing_bytes = graph.boundary_bytes(start, wires[0]) + graph.boundary_bytes(stop, wires[1])
+    return _to_ms(int(device.stage_times.invoke_ns(start, stop, crossing_bytes)))
 
 
 def operator_work_macs(graph: Graph) -> list[int]:
@@ -159,12 +208,18 @@ class StageTable:
     boundary_bytes: IntArray
 
     @classmethod
-    def of(cls, graph: Graph, positions: Sequence[int]) -> StageTable:
-        """Return the table of all stages of ``graph`` between ``positions``."""
+    def of(cls, graph: Graph, positions: Sequence[int], wire: Wire = "float32") -> StageTable:
+        """Return the table of all stages of ``graph`` between ``positions``.
+
+        Args:
+            graph: The model.
+            positions: Where a stage may start or stop, ascending.
+            wire: As what float32 activations travel over every boundary.
+        """
         at = np.array(positions, np.int64)
         between = np.ix_(at, at)
         work_before = np.cumsum([0, *operator_work_macs(graph)])[at]
-        boundary_bytes = np.array([graph.boundary_bytes(position) for position in positions])
+        boundary_bytes = np.array([graph.boundary_bytes(position, wire) for position in positions])
         weight_bytes = graph.weight_table()[between]
         activation_bytes = graph.peak_activation_table()[between]
         crossing_bytes = boundary_bytes[:, None] + boundary_bytes
@@ -186,6 +241,24 @@ class StageTable:
         result: IntArray = _invoke_ns(self.work_macs, device)
         return result
 
+    def handling_ns(self, device: Device) -> IntArray:
+        """Return ``(n, n)`` nanoseconds of receiving and sending a request's tensors."""
+        message_ns = _handling_ns(self.boundary_bytes, device)
+        result: IntArray = message_ns[:, None] + message_ns
+        return result
+
+    def busy_ns(self, device: Device) -> IntArray:
+        """Return ``(n, n)`` nanoseconds that a request occupies the processors at full load."""
+        result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device), device)
+        return result
+
+    def bottleneck_and_latency_ns(self, device: Device) -> tuple[IntArray, IntArray]:
+        """Return both of :class:`StageCost`'s for each stage, ``(n, n)`` each, in nanoseconds."""
+        invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
+        link_ns = self.link_ns(device)
+        busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
+        return np.maximum(busy_ns, link_ns), invoke_ns + handling_ns + link_ns
+
     def link_ns(self, device: Device) -> IntArray:
         """Return ``(n, n)`` nanoseconds that a request occupies ``device``'s link, in and out."""
         transfer_ns = _transfer_ns(self.boundary_bytes, device)
@@ -203,14 +276,33 @@ def _work_macs(graph: Graph, index: int) -> int:
 
 def _ram_bytes(weight_bytes: Any, activation_bytes: Any, crossing_bytes: Any) -> Any:
     """Return the memory of a stage, from integers or arrays of them."""
-    return (
-        AGENT_RAM_BYTES + 2 * weight_bytes + activation_bytes + MESSAGES_IN_FLIGHT * crossing_bytes
-    )
+    return AGENT_RAM_BYTES + weight_bytes + activation_bytes + MESSAGES_IN_FLIGHT * crossing_bytes
 
 
 def _invoke_ns(work_macs: Any, device: Device) -> Any:
     # 10^9 a second are 1 a nanosecond.
     return np.rint(work_macs / device.speed_gmac_s).astype(np.int64)
+
+
+def _handling_ns(size_bytes: Any, device: Device) -> Any:
+    """Return the nanoseconds of one message of each size."""
+    if device.handling is None:
+        return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, device)
+    # Milliseconds a megabyte are nanoseconds a byte.
+    handling_ns = device.handling.fixed_ms * _NS_PER_MS + device.handling.ms_per_mb * size_bytes
+    return np.rint(handling_ns).astype(np.int64)
+
+
+def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
+    """Return what two threads that share ``device.cores`` take at full load; see the text above."""
+    cores = device.threads if device.cores is None else device.cores
+    if cores <= device.threads:
+        # Inference takes all there is, whatever the messages need comes on top.
+        shared_ns = invoke_ns + np.rint(handling_ns * (min(1, cores) / cores)).astype(np.int64)
+        return np.maximum(shared_ns, handling_ns)
+    both_ns = invoke_ns * device.threads + handling_ns * min(1, cores)
+    shared_ns = np.rint(both_ns / cores).astype(np.int64)
+    return np.maximum(shared_ns, np.maximum(invoke_ns, handling_ns))
 
 
 def _transfer_ns(size_bytes: Any, device: Device) -> Any:

@@ -12,7 +12,7 @@ from edge_partition.graph import layer_paths
 from edge_partition.kept_together import find_kept_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from edge_partition.graph import Graph, Operator, Tensor
     from edge_partition.load_model import LoadedTflite
@@ -28,7 +28,7 @@ _LARGEST_DENOMINATOR = 64
 _MOST_SPELLED = 1e15
 
 
-def describe_model(loaded: LoadedTflite) -> dict[str, Any]:
+def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[str, Any]:
     """Return everything that is known of a model before it is planned, as JSON values.
 
     Keys, beside the totals:
@@ -42,6 +42,7 @@ def describe_model(loaded: LoadedTflite) -> dict[str, Any]:
       later stage or the caller still needs and their bytes, ``live_bytes``. ``cut_name`` is what
       ``edge-partition split --cut`` takes to cut there; null where that is not possible.
     - ``kept_together``: operators ``[start, stop)`` that no cut can part, and why.
+    - ``warnings``: sentences for people, as given.
     - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are those that
       compute them, none where the converter kept no trace of the name.
     """
@@ -49,7 +50,7 @@ def describe_model(loaded: LoadedTflite) -> dict[str, Any]:
     count = len(graph.operators)
     cut_names = _cut_names(graph)
     allowed = set(graph.cuts)
-    positions = [
+    positions: list[dict[str, Any]] = [
         {
             "position": position,
             "live_bytes": graph.boundary_bytes(position),
@@ -74,8 +75,9 @@ def describe_model(loaded: LoadedTflite) -> dict[str, Any]:
         ),
         "peak_activation_bytes": graph.peak_activation_bytes(0, count),
         "cuts": len(graph.cuts),
-        "cuts_with_several_tensors": sum(len(graph.boundary(cut)) > 1 for cut in graph.cuts),
+        "cuts_with_several_tensors": sum(len(positions[cut]["tensors"]) > 1 for cut in graph.cuts),
         "kept_together": [asdict(kept) for kept in find_kept_together(loaded.tflite)],
+        "warnings": list(warnings),
         "operators": [
             _operator(graph, op, after)
             for op, after in zip(graph.operators, positions[1:], strict=True)

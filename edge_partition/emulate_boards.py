@@ -3,6 +3,10 @@
 The kernel holds the limits: cgroup version 1 or 2 where this process may write there, else
 ``systemd-run`` with the user's own manager. An agent over its memory limit is killed, as it is on
 a board without swap.
+
+A board of one processor or less is bound to one of this machine's, and helped by
+:mod:`edge_partition.pace_boards` to be as slow in each millisecond as it is in a second. Without
+root that helper is missing: inferences of some milliseconds then come out uneven.
 """
 
 from __future__ import annotations
@@ -10,14 +14,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from broker_config import die_with_parent
 from broker_config.errors import EdgePartitionError
-from edge_partition import enter_groups
+from edge_partition import enter_groups, pace_boards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +31,15 @@ if TYPE_CHECKING:
     from edge_partition.fleet import Fleet
 
 _ROOT = Path("/sys/fs/cgroup")
-#: Short, so that a share of a processor is a slow one and not one that stalls.
-_PERIOD_US = 10_000
+_LABEL = "edge-partition-"
+#: Without ticks a quota is kept over some of the kernel's own, 4 ms apart.
+_UNPACED_PERIOD_US = 10_000
 #: The kernel refuses shorter quotas.
-_MIN_QUOTA_US = 1_000
-#: Left for the broker, the client and the kernel.
-_USABLE_CORES = 0.85
+_QUOTA_US = 1_000
+#: A millisecond in every fifty: a board of a smaller share would rather stall than be slow.
+_LEAST_SHARE = 0.02
+#: What is left of a processor is for the broker, the client and the kernel.
+_USABLE_SHARE = 0.85
 _REMOVE_TIMEOUT_S = 5.0
 
 
@@ -45,10 +54,13 @@ class Limits:
     Attributes:
         cpu_share: Of one processor of this machine; 2.0 is two processors.
         ram_bytes: The agent's memory, page cache included; None: unlimited.
+        cpu: The processor that the agent is bound to; None: any. Boards of more than one processor
+            are not bound.
     """
 
     cpu_share: float
     ram_bytes: int | None
+    cpu: int | None = None
 
 
 def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], float]:
@@ -63,22 +75,39 @@ def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], f
         where the boards together are faster than this machine.
     """
     shares = {device.name: device.speed_gmac_s / host_gmac_s for device in fleet.devices}
-    usable = _USABLE_CORES * len(os.sched_getaffinity(0))
-    scale = min(1.0, usable / sum(shares.values()))
+    cpus = sorted(os.sched_getaffinity(0))
+    scale = min(1.0, _USABLE_SHARE * len(cpus) / sum(shares.values()))
+    places, load = _place({name: share * scale for name, share in shares.items()}, cpus)
+    scale *= min(1.0, _USABLE_SHARE / load)
     limits = {
         device.name: Limits(
             cpu_share=shares[device.name] * scale,
             ram_bytes=int(device.ram_mib * 2**20) if device.ram_mib < float("inf") else None,
+            cpu=places[device.name],
         )
         for device in fleet.devices
     }
     smallest = min(limits, key=lambda name: limits[name].cpu_share)
-    if limits[smallest].cpu_share * _PERIOD_US < _MIN_QUOTA_US:
+    if limits[smallest].cpu_share < _LEAST_SHARE:
         raise EmulationError(
-            f"{smallest} would get {limits[smallest].cpu_share:.1%} of a processor; the kernel "
-            f"grants no less than {_MIN_QUOTA_US / _PERIOD_US:.0%}. Emulate fewer boards."
+            f"{smallest} would get {limits[smallest].cpu_share:.1%} of a processor; less than "
+            f"{_LEAST_SHARE:.0%} can't be given out evenly. Emulate fewer boards."
         )
     return limits, scale
+
+
+def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | None], float]:
+    """Return each board's processor, large shares first, and the load of the fullest."""
+    load = dict.fromkeys(cpus, sum(share for share in shares.values() if share > 1) / len(cpus))
+    places: dict[str, int | None] = {}
+    for name in sorted(shares, key=lambda name: -shares[name]):
+        if shares[name] > 1:
+            places[name] = None
+            continue
+        cpu = min(cpus, key=lambda cpu: load[cpu])
+        places[name] = cpu
+        load[cpu] += shares[name]
+    return places, max(load.values())
 
 
 class BoardLimiter:
@@ -91,12 +120,15 @@ class BoardLimiter:
             EmulationError: Nothing.
         """
         self._folders: list[Path] = []
+        self._helpers: list[subprocess.Popen[bytes]] = []
+        self._is_paced: dict[int, bool] = {}
         self._version = _cgroup_version()
-        if self._version is None and shutil.which("systemd-run") is None:
+        _remove_left_behind()
+        if self._version is None and not _user_manager_limits():
             raise EmulationError(
                 "This machine lets nobody limit a process's share of processor and memory: "
-                "cgroups can't be written and systemd-run is missing. Run as root, or leave "
-                "--emulate out."
+                "cgroups can't be written, and systemd-run is missing or its manager has no say "
+                "over processors. Run as root, or leave --emulate out."
             )
 
     def command(self, name: str, limits: Limits, words: Sequence[str]) -> list[str]:
@@ -108,9 +140,10 @@ class BoardLimiter:
         if self._version is None:
             scope = ["systemd-run", "--user", "--scope", "--quiet"]
             scope += ["-p", f"CPUQuota={limits.cpu_share:.1%}"]
+            scope += ["-p", f"CPUQuotaPeriodSec={_period_us(limits.cpu_share, paced=False)}us"]
             if limits.ram_bytes is not None:
                 scope += ["-p", f"MemoryMax={limits.ram_bytes}", "-p", "MemorySwapMax=0"]
-            return [*scope, "--", *words]
+            return [*scope, "--", *_enter(limits.cpu, [], words)]
         try:
             members = self._make_groups(name, limits)
         except OSError as error:
@@ -118,27 +151,49 @@ class BoardLimiter:
                 f"The kernel refused to limit {name}: {error}. Run as root on a machine with "
                 "cgroups, or leave --emulate out."
             ) from None
+        if limits.cpu is not None and self._pace(limits.cpu):
+            self._help("idle", limits.cpu, members[0])
         # The process enters its groups before it becomes the agent, so nothing runs unlimited.
-        return [sys.executable, "-I", "-S", enter_groups.__file__, *map(str, members), "--", *words]
+        return _enter(limits.cpu, members, words)
 
     def _make_groups(self, name: str, limits: Limits) -> list[Path]:
-        quota_us = max(_MIN_QUOTA_US, round(limits.cpu_share * _PERIOD_US))
-        label = f"edge-partition-{os.getpid()}-{name}"
+        paced = limits.cpu is not None and self._pace(limits.cpu)
+        period_us = _period_us(limits.cpu_share, paced=paced)
+        quota_us = max(_QUOTA_US, round(limits.cpu_share * period_us))
+        label = f"{_LABEL}{os.getpid()}-{name}"
         if self._version == 2:  # noqa: PLR2004
             folder = self._make(_ROOT / label)
-            (folder / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
+            (folder / "cpu.max").write_text(f"{quota_us} {period_us}")
             if limits.ram_bytes is not None:
                 (folder / "memory.max").write_text(str(limits.ram_bytes))
                 with contextlib.suppress(OSError):  # Not there on a machine without swap.
                     (folder / "memory.swap.max").write_text("0")
             return [folder / "cgroup.procs"]
         cpu, memory = self._make(_ROOT / "cpu" / label), self._make(_ROOT / "memory" / label)
-        (cpu / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+        (cpu / "cpu.cfs_period_us").write_text(str(period_us))
         (cpu / "cpu.cfs_quota_us").write_text(str(quota_us))
         if limits.ram_bytes is not None:
             (memory / "memory.limit_in_bytes").write_text(str(limits.ram_bytes))
             (memory / "memory.swappiness").write_text("0")
         return [cpu / "cgroup.procs", memory / "cgroup.procs"]
+
+    def _pace(self, cpu: int) -> bool:
+        """Have quotas on a processor kept to a quarter millisecond, if the kernel lets us."""
+        if cpu not in self._is_paced:
+            self._is_paced[cpu] = self._help("tick", cpu)
+        return self._is_paced[cpu]
+
+    def _help(self, *words: object) -> bool:
+        """Start a helper; return whether the kernel lets it do its work."""
+        helper = [sys.executable, "-I", "-S", pace_boards.__file__, *map(str, words)]
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *helper],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._helpers.append(process)
+        return process.stdout is not None and bool(process.stdout.readline())
 
     def _make(self, folder: Path) -> Path:
         folder.mkdir()
@@ -146,7 +201,14 @@ class BoardLimiter:
         return folder
 
     def close(self) -> None:
-        """Remove the groups; their processes must have ended."""
+        """End the helpers and remove the groups; the boards' own processes must have ended."""
+        for helper in self._helpers:
+            helper.kill()
+            helper.wait()
+            if helper.stdout is not None:
+                helper.stdout.close()
+        self._helpers.clear()
+        self._is_paced.clear()
         deadline = time.monotonic() + _REMOVE_TIMEOUT_S
         for folder in self._folders:
             while folder.exists():
@@ -158,6 +220,44 @@ class BoardLimiter:
                         break
                     time.sleep(0.02)
         self._folders.clear()
+
+
+def _remove_left_behind() -> None:
+    """Remove empty groups of processes that were ended before they could."""
+    for parent in (_ROOT, _ROOT / "cpu", _ROOT / "memory"):
+        for folder in parent.glob(f"{_LABEL}*"):
+            owner = folder.name.removeprefix(_LABEL).partition("-")[0]
+            if not Path("/proc", owner).exists():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def _period_us(cpu_share: float, *, paced: bool) -> int:
+    """Return the period that a share's quota is for: the shortest that is kept."""
+    shortest_us = round(_QUOTA_US / min(1.0, cpu_share))
+    return shortest_us if paced else max(shortest_us, _UNPACED_PERIOD_US)
+
+
+def _enter(cpu: int | None, members: Sequence[Path], words: Sequence[str]) -> list[str]:
+    place = enter_groups.ANY_CPU if cpu is None else str(cpu)
+    start = [sys.executable, "-I", "-S", enter_groups.__file__, place, *map(str, members)]
+    return [*start, "--", *words]
+
+
+def _user_manager_limits() -> bool:
+    """Whether the user's own systemd may limit processors and memory.
+
+    It takes limits that it has no controller for, and leaves them without effect
+    (systemd.resource-control(5), "Delegation"; before version 252 users had no ``cpu``).
+    """
+    if shutil.which("systemd-run") is None:
+        return False
+    user = os.getuid()
+    manager = _ROOT / f"user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers"
+    try:
+        return {"cpu", "memory"} <= set(manager.read_text().split())
+    except OSError:
+        return False
 
 
 def _cgroup_version() -> int | None:

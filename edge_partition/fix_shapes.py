@@ -20,6 +20,8 @@ from edge_partition.read_tflite import FILE_IDENTIFIER, malformed_as_invalid
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edge_partition.read_tflite import Bytes
+
 #: Where a table keeps these fields' offsets (schema.fbs, table Tensor, fields 0 and 7).
 _SHAPE_FIELD, _SIGNATURE_FIELD = 4, 18
 
@@ -36,12 +38,13 @@ class OpenShapeError(EdgePartitionError):
         super().__init__(f"{model_name}: input {tensor_name!r} {reason}")
 
 
-def fix_shapes(data: bytes, *, name: str, input_shape: Sequence[int] | None = None) -> bytes:
+def fix_shapes(data: Bytes, *, name: str, input_shape: Sequence[int] | None = None) -> Bytes:
     """Return the model with its open dimensions fixed; ``data`` itself where none needs it.
 
     The batch is what the file's ``shape`` has, mostly 1, as for ``read_tflite``. Sizes that depend
     on the values that go in stay open, and so does everything where the runtime cannot load the
-    model: reading the file says what that means for it.
+    model: reading the file says what that means for it. An open batch stays where all sizes that
+    are open follow from it; otherwise it is fixed, so that what stays open is known to be no batch.
 
     Args:
         data: A ``.tflite`` file.
@@ -70,7 +73,13 @@ def fix_shapes(data: bytes, *, name: str, input_shape: Sequence[int] | None = No
         raise
     with malformed_as_invalid(name):
         tensors = {index: main.Tensors(index) for index in open_tensors & found.keys()}
-        if all(_as_read(tensor) == list(found[index]) for index, tensor in tensors.items()):
+        # What the runtime says of the inputs alone tells nothing of the others.
+        settled = open_tensors <= found.keys() or found.keys() <= set(inputs)
+        has_batch = any(_sizes(main.Tensors(index))[:1] == [-1] for index in inputs)
+        read = {
+            index: (_as_read if has_batch else _sizes)(tensor) for index, tensor in tensors.items()
+        }
+        if settled and all(sizes == list(found[index]) for index, sizes in read.items()):
             return data
         fixed = bytearray(data)
         for index, tensor in tensors.items():
@@ -155,7 +164,7 @@ def _is_open(tensor: Any) -> bool:
 
 
 def _as_read(tensor: Any) -> list[int]:
-    """Return the sizes as the reader has them: the batch is the file's, others may be open."""
+    """Return the sizes as the reader has them of an open batch: its size is the file's."""
     sizes = _sizes(tensor)
     if sizes[:1] == [-1]:
         sizes[0] = tensor.Shape(0)

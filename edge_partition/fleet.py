@@ -10,7 +10,7 @@ import difflib
 import math
 import tomllib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import NAME_PATTERN
@@ -18,10 +18,13 @@ from broker_config.manifest import NAME_PATTERN
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_partition.link_times import HandlingTimes
     from edge_partition.stage_times import StageTimes
 
 #: Where a figure comes from.
 Source: TypeAlias = Literal["measured", "estimated"]
+#: The end of the model that a board is pinned to: the one at the camera, the one at the motor.
+Role: TypeAlias = Literal["any", "first", "last"]
 
 
 class FleetError(EdgePartitionError):
@@ -55,10 +58,15 @@ class Device:
         storage_mib: MiB of disk the agent may use; infinite when not limited.
         speed_gmac_s: 10^9 work units a second, as :mod:`edge_partition.cost_model` counts work.
         threads: Threads of one inference.
+        cores: Processors that the agent may use, a fraction under a quota; None: as many as it has
+            threads, so that handling messages takes time from inference.
         link_mbit_s: 10^6 bits a second to the broker, and from it.
         link_ms: Fixed milliseconds of each message over the link, in either direction.
         stage_times: Measured times of the model at hand, which ``speed_gmac_s`` gives way to.
+        handling: Measured processor time of messages; None: estimated from ``speed_gmac_s``.
         link_source: Where ``link_mbit_s`` and ``link_ms`` come from.
+        role: ``first``: it runs the first stage and no other, and no board of another role does;
+            ``last`` likewise.
     """
 
     name: str
@@ -70,7 +78,10 @@ class Device:
     link_mbit_s: float = 90.0
     link_ms: float = 0.6
     stage_times: StageTimes | None = None
+    handling: HandlingTimes | None = None
+    cores: float | None = None
     link_source: Source = "estimated"
+    role: Role = "any"
 
 
 @dataclass(frozen=True)
@@ -135,10 +146,11 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "storage_mib": (0, 1 << 30),
     "speed_gmac_s": (0.001, 1e6),
     "threads": (1, 1024),
+    "cores": (0.01, 1024),
     "link_mbit_s": (0.001, 1e6),
     "link_ms": (0, 1e5),
 }
-_FIELDS = ("name", "board", *_BOUNDS)
+_FIELDS = ("name", "board", "role", *_BOUNDS)
 
 
 def equal_fleet(count: int) -> Fleet:
@@ -227,9 +239,14 @@ def _read_device(path: Path, position: int, table: Any) -> Device:
             device=name,
             field="board",
         )
+    role = table.get("role", "any")
+    if role not in get_args(Role):
+        raise FleetError(
+            path, f"is {role!r}; expected {', '.join(get_args(Role))}.", device=name, field="role"
+        )
     figures = {key: _read_number(path, name, key, table[key]) for key in _BOUNDS if key in table}
     preset = Device(name="") if board is None else PRESETS[board]
-    return replace(preset, name=name, board=board, **figures)  # type: ignore[arg-type]
+    return replace(preset, name=name, board=board, role=role, **figures)  # type: ignore[arg-type]
 
 
 def _read_number(path: Path, device: str, key: str, value: Any) -> float:

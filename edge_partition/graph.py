@@ -11,7 +11,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -126,7 +126,6 @@ class Graph:
         cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. Left out are
             positions that would part operators that share state, and those crossed by a tensor
             that cannot travel (a resource, strings, a packed or unfixed tensor).
-        wire: As what float32 activations travel between stages: ``float32`` or ``float16``.
     """
 
     name: str
@@ -135,7 +134,6 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     cuts: tuple[int, ...]
-    wire: Wire = "float32"
 
     def boundary(self, position: int) -> tuple[Tensor, ...]:
         """Return the tensors that cross the cut before ``operators[position]``.
@@ -157,15 +155,20 @@ class Graph:
             span.tensor for span in self._spans if span.producer < position <= span.last_use
         )
 
-    def wire_dtype(self, tensor: Tensor) -> str:
-        """Return as what ``tensor`` travels: the model's own inputs and outputs as they are."""
-        is_end = tensor.index in self.inputs or tensor.index in self.outputs
-        return self.wire if tensor.dtype == "float32" and not is_end else tensor.dtype
+    def wire_dtype(self, tensor: Tensor, wire: Wire = "float32") -> str:
+        """Return as what ``tensor`` travels over a boundary.
 
-    def boundary_bytes(self, position: int) -> int:
-        """Return the bytes of ``boundary(position)`` on the wire."""
+        Args:
+            tensor: One of the graph's; the model's own inputs and outputs travel as they are.
+            wire: As what the boundary's other float32 tensors travel.
+        """
+        is_end = tensor.index in self.inputs or tensor.index in self.outputs
+        return wire if tensor.dtype == "float32" and not is_end else tensor.dtype
+
+    def boundary_bytes(self, position: int, wire: Wire = "float32") -> int:
+        """Return the bytes of ``boundary(position)`` on the wire; see :meth:`wire_dtype`."""
         self._check_range(position, position)
-        return int(self._boundary_bytes[position])
+        return int(self._boundary_bytes[wire][position])
 
     def weight_bytes(self, start: int, stop: int) -> int:
         """Return the bytes in the file of the distinct constants that a stage reads."""
@@ -305,12 +308,15 @@ class Graph:
         return tuple(spans)
 
     @cached_property
-    def _boundary_bytes(self) -> NDArray[np.int64]:
+    def _boundary_bytes(self) -> dict[Wire, NDArray[np.int64]]:
+        return {wire: self._crossing_bytes(wire) for wire in get_args(Wire)}
+
+    def _crossing_bytes(self, wire: Wire) -> NDArray[np.int64]:
         n = len(self.operators)
         change = np.zeros(n + 2, np.int64)
         for span in self._spans:
             size_bytes = span.tensor.size_bytes
-            if self.wire_dtype(span.tensor) != span.tensor.dtype:
+            if self.wire_dtype(span.tensor, wire) != span.tensor.dtype:
                 size_bytes //= 2  # float32 as float16
             change[span.producer + 1] += size_bytes
             change[span.last_use + 1] -= size_bytes

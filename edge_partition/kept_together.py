@@ -69,14 +69,7 @@ def _reasons(model: TfliteModel, start: int, stop: int) -> Iterator[str]:
             f"{_names([tensor.name for tensor in stuck])}, of type {' and '.join(kinds)}, cannot "
             "travel"
         )
-    signatures = (
-        (tensor, main.Tensors(tensor.index).ShapeSignatureAsNumpy()) for tensor in crossing
-    )
-    loose = [
-        tensor.name
-        for tensor, signature in signatures
-        if 0 in tensor.shape or (not isinstance(signature, int) and -1 in signature[1:])
-    ]
+    loose = [tensor.name for tensor in crossing if tensor.index in model.unfixed]
     if loose:
         yield f"{_names(loose)} {'have' if len(loose) > 1 else 'has'} no fixed shape"
     if not (shared or stuck or loose):

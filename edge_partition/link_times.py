@@ -1,4 +1,4 @@
-"""Echoes through the broker -> a board's link: a fixed time a message, and a speed."""
+"""A board's timed messages -> what handling one costs the board, and what its link takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from edge_partition.least_squares import fit_relative
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 _BITS_PER_MS_PER_MBIT_S = 1000
 #: A link that no size slows down is given this speed, in 10^6 bits a second.
 _MOST_MBIT_S = 1e6
@@ -19,18 +21,36 @@ _LEAST_MS = 1e-3
 
 
 @dataclass(frozen=True)
-class TimedEcho:
-    """A message to a board and one of the same size back, both through the broker.
+class HandlingTimes:
+    """What the agent's network thread takes for a message, received or sent.
+
+    Milliseconds of a processor of the board as the agent has it: under a quota of half a
+    processor they are twice the processor time.
 
     Attributes:
-        size_bytes: Bytes of each of the two.
-        round_trip_ms: Median, from the host and back to it.
-        host_ms: Median of a message of that size from the host to the broker and back.
+        fixed_ms: Of each message, whatever its size.
+        ms_per_mb: Of each 10^6 bytes.
+    """
+
+    fixed_ms: float
+    ms_per_mb: float
+
+
+@dataclass(frozen=True)
+class TimedMessage:
+    """A message from a board to itself through the broker: one out and one in.
+
+    Attributes:
+        size_bytes: Of its payload.
+        lone_ms: From one arrival to the next, where one message is on its way.
+        window_ms: The same where several are.
+        cpu_ms: The agent's processor time of it, where one is on its way.
     """
 
     size_bytes: int
-    round_trip_ms: float
-    host_ms: float
+    lone_ms: float
+    window_ms: float
+    cpu_ms: float
 
 
 @dataclass(frozen=True)
@@ -46,16 +66,37 @@ class LinkTimes:
     fixed_ms: float
 
 
-def fit_link(echoes: Sequence[TimedEcho]) -> LinkTimes:
-    """Return the link that explains the echoes best.
+def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTimes:
+    """Return what handling a message takes; half of what one out and one in take together.
 
-    The host's own part of a round trip is taken off; what is left is two messages over the
-    board's link. ``echoes`` has one at least.
+    Args:
+        messages: Of several sizes; one at least.
+        cores: Processors that the agent may use, a fraction under a quota.
     """
-    one_way_ms = np.array(
-        [max(_LEAST_MS, (echo.round_trip_ms - echo.host_ms) / 2) for echo in echoes]
+    each_ms = _handled_ms(messages, cores) / 2
+    terms = np.array([[1.0, message.size_bytes / 1e6] for message in messages])
+    fixed_ms, ms_per_mb = fit_relative(terms, each_ms, np.ones(len(messages)))
+    return HandlingTimes(float(fixed_ms), float(ms_per_mb))
+
+
+def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
+    """Return the link that explains the messages best.
+
+    What is left of a lone message's time without the board's own part is two ways over the link.
+    Arguments as for :func:`fit_handling`.
+    """
+    lone_ms = np.array([message.lone_ms for message in messages])
+    one_way_ms = np.maximum(_LEAST_MS, (lone_ms - _handled_ms(messages, cores)) / 2)
+    kilobits = np.array([message.size_bytes * 8 / _BITS_PER_MS_PER_MBIT_S for message in messages])
+    terms = np.stack([np.ones(len(messages)), kilobits], axis=1)
+    fixed_ms, ms_per_kbit = fit_relative(terms, one_way_ms, np.ones(len(messages)))
+    # What several messages showed together, the link can do.
+    shown_mbit_s = max(
+        2 * kbit / message.window_ms for kbit, message in zip(kilobits, messages, strict=True)
     )
-    terms = np.array([[1.0, echo.size_bytes * 8 / _BITS_PER_MS_PER_MBIT_S] for echo in echoes])
-    fixed_ms, ms_per_kbit = fit_relative(terms, one_way_ms, np.ones(len(echoes)))
-    mbit_s = min(_MOST_MBIT_S, 1 / max(float(ms_per_kbit), 1 / _MOST_MBIT_S))
-    return LinkTimes(mbit_s, float(fixed_ms))
+    mbit_s = max(shown_mbit_s, 1 / max(float(ms_per_kbit), 1 / _MOST_MBIT_S))
+    return LinkTimes(min(_MOST_MBIT_S, float(mbit_s)), float(fixed_ms))
+
+
+def _handled_ms(messages: Sequence[TimedMessage], cores: float) -> NDArray[np.float64]:
+    return np.array([message.cpu_ms for message in messages]) / min(1.0, cores)

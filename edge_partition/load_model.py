@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
 from edge_partition.fix_shapes import fix_shapes
 from edge_partition.read_labels import read_labels
-from edge_partition.read_tflite import InvalidModelError, TfliteModel, read_tflite
+from edge_partition.read_tflite import InvalidModelError, TfliteModel, map_file, read_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from edge_partition.graph import Wire
     from edge_partition.wrap_operations import WrappedOperation
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
@@ -49,13 +50,7 @@ class LoadedTflite:
     labels: tuple[str, ...] = ()
     wrapped: tuple[WrappedOperation, ...] = ()
 
-    def on_wire(self, wire: Wire) -> LoadedTflite:
-        """Return the model with float32 activations travelling between stages as ``wire``."""
-        return replace(
-            self, tflite=replace(self.tflite, graph=replace(self.tflite.graph, wire=wire))
-        )
-
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """Of the ``.tflite`` bytes."""
         return hashlib.sha256(self.tflite.data).hexdigest()
@@ -130,10 +125,9 @@ def load_model(
 
 
 def _read_file(path: Path, input_shape: Sequence[int] | None) -> TfliteModel:
-    data = path.read_bytes()
-    fixed = fix_shapes(data, name=path.stem, input_shape=input_shape)
-    # The file itself is mapped; bytes would stay in memory.
-    tflite = read_tflite(path) if fixed is data else read_tflite(fixed, name=path.stem)
+    # Mapped, not read: bytes would stay in memory.
+    data = fix_shapes(map_file(path), name=path.stem, input_shape=input_shape)
+    tflite = read_tflite(data, name=path.stem)
     flex = sorted(kind for kind in tflite.custom_operators if kind.startswith("Flex"))
     if flex:
         raise InvalidModelError(
@@ -154,7 +148,7 @@ def _load_keras(
 ) -> LoadedTflite:
     say("Starting TensorFlow")
     # It takes seconds to import, and planning or running needs none of it.
-    from edge_partition.convert_tflite import convert_tflite  # noqa: PLC0415
+    from edge_partition.convert_tflite import convert_tflite, freeze_model  # noqa: PLC0415
     from edge_partition.keras_model import load_keras_model  # noqa: PLC0415
     from edge_partition.wrap_operations import (  # noqa: PLC0415
         wrap_operations,
@@ -167,19 +161,22 @@ def _load_keras(
     )
     say("Wrapping operations")
     wrapped = wrap_operations(loaded.model)
+    name, trained, labels = loaded.name, loaded.weights, loaded.labels
+    operations = wrapped_operations(wrapped)
+    examples = None if calibration is None else list(calibration(wrapped))
     say("Converting")
-    data = convert_tflite(
-        wrapped,
-        quantization=quantization,
-        calibration=None if calibration is None else calibration(wrapped),
-    )
+    frozen = freeze_model(wrapped)
+    # What converting takes comes on top of what is still held, Keras's weights among it.
+    del loaded, wrapped, calibration
+    gc.collect()
+    data = convert_tflite(frozen, quantization=quantization, calibration=examples)
     return LoadedTflite(
-        tflite=read_tflite(data, name=loaded.name),
-        name=loaded.name,
+        tflite=read_tflite(data, name=name),
+        name=name,
         quantization=quantization,
-        weights=loaded.weights,
-        labels=loaded.labels,
-        wrapped=wrapped_operations(wrapped),
+        weights=trained,
+        labels=labels,
+        wrapped=operations,
     )
 
 

@@ -3,7 +3,8 @@
 QoS 1 and a request id make "at least once"; stages are pure functions, so a request may be sent
 again; repeats of a result are dropped here. Together the caller sees each result exactly once.
 A request is sent again only after something was seen to go wrong (this client's connection was
-lost, a board came back, a deployment was replaced), never because a board is merely slow.
+lost, a board went or came back, one of a stage's replicas is away, a deployment was replaced),
+never because a board is merely slow.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from broker_config.messages import (
     ErrorCode,
     StageTrace,
     decode_trace,
+    encode_json,
 )
 from broker_config.tensors import decode_tensors, encode_tensors
 from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
@@ -42,10 +44,13 @@ DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
 
 #: How long an unsettled request waits before it is sent once more, in seconds: first, at most.
-_RESEND_FIRST_S = 0.5
-_RESEND_MAX_S = 4.0
+RESEND_FIRST_S = 0.5
+RESEND_MAX_S = 4.0
 #: Extra seconds a message lives in the broker beyond the client's own patience.
-_EXPIRY_SLACK_S = 1
+EXPIRY_SLACK_S = 1
+#: How often monitors are told what a request took, in seconds: often enough to watch, and nothing
+#: beside a stream of results.
+_REPORT_EVERY_S = 1.0
 
 Inputs: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
 Outputs: TypeAlias = "np.ndarray | dict[str, np.ndarray]"
@@ -105,7 +110,7 @@ class _Request:
     started: float
     deadline: float
     resend_at: float | None = None
-    resend_after_s: float = _RESEND_FIRST_S
+    resend_after_s: float = RESEND_FIRST_S
     answer: Result | RequestError | None = None
 
 
@@ -132,8 +137,7 @@ class Pipeline:
         Args:
             deployment: The name of a live deployment.
             broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
-            window: Requests in flight at once; by default two a stage, at least 4 and at most
-                16 (measured: more only grows the broker's queues).
+            window: Requests in flight at once; by default :func:`default_window`.
             timeout_s: After this long without an answer a request fails.
             prefix: The topics' prefix.
         """
@@ -147,12 +151,14 @@ class Pipeline:
         self._window = window
         client_id = f"edge-client-{uuid.uuid4().hex[:12]}"
         self._result_topic = self._topics.result(client_id)
+        self._trace_topic = self._topics.trace(client_id)
+        self._next_report = 0.0
         # The broker keeps results for as long as a request may take, should this client's
         # connection break meanwhile.
         self._connection = Connection(
             broker,
             client_id,
-            session_expiry_s=int(timeout_s) + _EXPIRY_SLACK_S,
+            session_expiry_s=int(timeout_s) + EXPIRY_SLACK_S,
             on_connected=self._unsettle,
         )
         self._manifest: Manifest | None = None
@@ -237,7 +243,7 @@ class Pipeline:
     def stream(self, inputs: Iterable[Inputs]) -> Iterator[Result]:
         """As :meth:`map`, with each request's latency and trace."""
         waiting: collections.deque[_Request] = collections.deque()
-        window = self._window or min(16, max(4, 2 * len(self.manifest.stages)))
+        window = self._window or default_window(self.manifest.boards)
         iterator = iter(inputs)
         try:
             for item in iterator:
@@ -268,6 +274,9 @@ class Pipeline:
         )
         with self._changed:
             self._requests[request.id] = request
+            if self._has_lost_a_replica():
+                # The broker gives requests in turn to boards that are away, too.
+                self._mark_unsettled(request, now)
         try:
             self._send(request)
         except EdgePartitionError:
@@ -284,7 +293,7 @@ class Pipeline:
             encode_tensors(manifest.stages[0].inputs, request.arrays),
             response_topic=self._result_topic,
             correlation_data=request.id,
-            expiry_s=int(request.deadline - time.monotonic()) + _EXPIRY_SLACK_S,
+            expiry_s=int(request.deadline - time.monotonic()) + EXPIRY_SLACK_S,
             user={GENERATION: manifest.generation},
         )
 
@@ -302,7 +311,7 @@ class Pipeline:
                     if request.resend_at <= now:
                         due.append(request)
                         request.resend_at = now + request.resend_after_s
-                        request.resend_after_s = min(_RESEND_MAX_S, 2 * request.resend_after_s)
+                        request.resend_after_s = min(RESEND_MAX_S, 2 * request.resend_after_s)
                     times.append(request.resend_at)
                 if not due and now < head.deadline:
                     self._changed.wait(min(times) - now)
@@ -358,6 +367,26 @@ class Pipeline:
                 reason = bytes(message.payload).decode("utf-8", "replace")
                 request.answer = RequestError(code, reason, trace)
             self._changed.notify_all()
+        self._report(request, message, trace, now)
+
+    def _report(
+        self, request: _Request, message: Message, trace: tuple[StageTrace, ...], now: float
+    ) -> None:
+        """Tell monitors what a request took, of the first one each second.
+
+        The whole latency is known here alone, and a monitor need not have results copied to it.
+        """
+        if now < self._next_report:
+            return
+        self._next_report = now + _REPORT_EVERY_S
+        report = {
+            "request": request.id.hex(),
+            "generation": message.user.get(GENERATION),
+            "latency_ms": round((now - request.started) * 1000, 3),
+            "error": message.user.get(ERROR),
+            "trace": [vars(stage) for stage in trace],
+        }
+        self._connection.publish(self._trace_topic, encode_json(report), qos=0)
 
     def _handle_manifest(self, message: Message) -> None:
         with self._changed:
@@ -394,15 +423,30 @@ class Pipeline:
                 self._mark_unsettled(request, now)
             self._changed.notify_all()
 
+    def _has_lost_a_replica(self) -> bool:
+        """Whether a stage has boards that are offline beside others that are not."""
+        return any(
+            0 < len(self._offline.intersection(stage.devices)) < len(stage.devices)
+            for stage in self.manifest.stages
+        )
+
     def _mark_unsettled(self, request: _Request, now: float) -> None:
-        request.resend_after_s = _RESEND_FIRST_S
-        request.resend_at = now + _RESEND_FIRST_S
+        request.resend_after_s = RESEND_FIRST_S
+        request.resend_at = now + RESEND_FIRST_S
 
     def _fail_all(self, code: str, reason: str) -> None:
         for request in self._requests.values():
             if request.answer is None:
                 request.answer = RequestError(code, reason)
         self._changed.notify_all()
+
+
+def default_window(boards: int) -> int:
+    """Return how many requests are kept in flight: two a board, at least 4 and at most 16.
+
+    Measured: more only grows the broker's queues.
+    """
+    return min(16, max(4, 2 * boards))
 
 
 def _by_name(manifest: Manifest, inputs: Any) -> dict[str, np.ndarray]:

@@ -1,170 +1,110 @@
-"""Graph x Fleet x objective -> Plan: the best contiguous split, its boards and their order.
+"""Graph x Fleet x objective -> Plan: the best split, its boards, their order and the wires.
 
-A plan is a row of stages, each a range of operators on a board of its own. Two objectives:
+A plan is a row of stages, each a range of operators on a board of its own, or on several that take
+requests in turn (replicas). Two objectives:
 
 ``throughput``
-    The slowest resource sets the pace. A stage takes the larger of its inference and its link time
-    (in and out), for the agent's network thread and inference thread overlap. The largest of these
-    is to be least; among equals the lower latency wins, then the fewer boards.
+    The slowest resource sets the pace. A stage takes the larger of its processor's and its link's
+    time (:mod:`edge_partition.cost_model`), divided by its replicas, each of which gets every n-th
+    request, so that the slowest of them counts. The largest of these is to be least. Among the
+    plans of that pace the one with the lowest latency wins, as far as a short search tells.
 ``latency``
-    A lone request passes each stage's link in, its inference and its link out, one after another:
-    the client's inputs over the first board's link, each boundary over the sender's and the
-    receiver's, the result over the last board's. The sum is to be least; then the fewer boards.
+    A lone request passes each stage's link in, its processor and its link out, one after another.
+    The sum is to be least; then the fewer stages.
 
-Plans on fewer boards than there are, one board included, are candidates. The optimum is exact, by
-:mod:`edge_partition.search_split`, with times in whole nanoseconds: :func:`evaluate` lets anybody
-check it against other plans.
+Each may have the other as a limit. Plans on fewer boards than there are, one board included, are
+candidates. The optimum is exact, by :mod:`edge_partition.search`, with times in whole nanoseconds;
+where the search gives up on the proof, :attr:`Plan.bound_ms` says what no plan can beat.
+:func:`evaluate` lets anybody check it against other plans.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from broker_config.errors import EdgePartitionError
-from edge_partition.cost_model import MIB, StageCost, StageTable, stage_cost
-from edge_partition.search_split import (
-    FORBIDDEN,
-    Arc,
-    IntArray,
-    Route,
-    find_cheapest_path,
-    find_least_bottleneck,
+from edge_partition.cost_model import MIB, StageTable
+from edge_partition.plan import (
+    InfeasiblePlanError,
+    Objective,
+    Plan,
+    PlannedStage,
+    PlanRequestError,
+    check_cuts,
+    evaluate,
 )
+from edge_partition.search.least_cost import ANY_PACE, find_least_cost
+from edge_partition.search.least_pace import find_least_pace
+from edge_partition.search.problem import FORBIDDEN, Found, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from edge_partition.fleet import Device, Fleet
+    from numpy.typing import NDArray
+
+    from edge_partition.fleet import Device, Fleet, Role
     from edge_partition.graph import Graph, Wire
-    from edge_partition.stage_times import StageTimes
+    from edge_partition.search.problem import IntArray, Route
 
-Objective: TypeAlias = Literal["throughput", "latency"]
+__all__ = [
+    "InfeasiblePlanError",
+    "LimitError",
+    "Objective",
+    "Plan",
+    "PlanRequestError",
+    "PlannedStage",
+    "WireChoice",
+    "evaluate",
+    "plan_split",
+]
 
-#: A latency in nanoseconds times this, plus 1 a stage: least latency first, then fewest boards.
+#: ``auto``: float16 over the boundaries where that makes the plan better.
+WireChoice: TypeAlias = Literal["float32", "float16", "auto"]
+
+#: By default a stage has as many replicas as can be searched quickly: so many different crews, or
+#: two boards; never more than the last.
+_MOST_CREWS, _LEAST_REPLICAS, _MOST_REPLICAS = 200, 2, 8
+#: A latency in nanoseconds times this, plus 1 a stage: least latency first, then fewest stages.
 _TIE = 1 << 12
+#: How much is looked at for a lower latency among the plans of the best pace: ways, subgradient
+#: steps, and stages in all of those.
+_TIE_EFFORT, _TIE_ROUNDS, _TIE_STEPS = 40_000, 12, 4_000_000
+_NS_PER_MS = 1_000_000
 
 
-class PlanRequestError(EdgePartitionError):
-    """The number of stages or the cuts asked for do not fit the model or the fleet."""
-
-
-class InfeasiblePlanError(EdgePartitionError):
-    """No split fits the boards. The facts are those of the split that comes nearest to fitting.
-
-    Attributes:
-        device: Name of the board that is shortest of memory or storage.
-        limit: What it is short of: ``RAM`` or ``storage``.
-        start: First operator of its stage.
-        stop: The position after its last operator.
-        needed_bytes: What the stage needs.
-        available_bytes: What the board has.
-    """
-
-    def __init__(self, graph: Graph, nearest: Sequence[PlannedStage]) -> None:
-        stage, self.limit, self.needed_bytes, self.available_bytes = max(
-            (
-                (stage, limit, needed_bytes, available_bytes)
-                for stage in nearest
-                for limit, needed_bytes, available_bytes in stage.limits()
-            ),
-            key=lambda found: found[2] - found[3],
-        )
-        self.device, self.start, self.stop = stage.device.name, stage.start, stage.stop
-        field = "ram_mib" if self.limit == "RAM" else "storage_mib"
-        super().__init__(
-            f"No split of {graph.name} fits the boards. In the one that comes nearest, on "
-            f"{len(nearest)} board{'s' * (len(nearest) > 1)}, {self.device} needs "
-            f"{_mib(self.needed_bytes)} MiB of {self.limit} for operators [{self.start}, "
-            f"{self.stop}) and has {_mib(self.available_bytes)} MiB: short by "
-            f"{_mib(self.needed_bytes - self.available_bytes)} MiB. Raise {field}, add a board, or "
-            "quantize the model."
-        )
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """Operators ``[start, stop)`` on a board, and what they cost it."""
-
-    device: Device
-    start: int
-    stop: int
-    cost: StageCost
-
-    def limits(self) -> tuple[tuple[str, int, float], ...]:
-        """Return each limit's name, the bytes needed and the bytes available."""
-        return (
-            ("RAM", self.cost.ram_bytes, self.device.ram_mib * MIB),
-            ("storage", self.cost.storage_bytes, self.device.storage_mib * MIB),
-        )
-
-    @property
-    def fits(self) -> bool:
-        """Whether the board has the memory and the storage."""
-        return all(needed_bytes <= available for _, needed_bytes, available in self.limits())
-
-    def __str__(self) -> str:
-        cost = self.cost
-        return (
-            f"{self.device.name}: operators [{self.start}, {self.stop}), "
-            f"invoke {cost.invoke_ms:.1f} ms, link {cost.link_ms:.1f} ms, "
-            f"RAM {_mib(cost.ram_bytes)} MiB"
-        )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A model's stages on their boards.
+class LimitError(EdgePartitionError):
+    """Splits fit the boards, but none keeps the limit on the other objective.
 
     Attributes:
-        objective: What the plan is the best for.
-        graph_name: The model.
-        stages: In order; together they cover all operators.
-        wire: As what float32 activations travel between the stages.
-        single_board_alternative: The best plan that leaves the whole model on one board, if there
-            is a board that holds it and this plan uses several. It may well be the better one
-            for the other objective, or where the number of stages was given.
+        asked: The limit, in milliseconds of latency or results a second.
+        best: What the best plan for that alone reaches; ``None`` where the search ended without an
+            answer.
     """
 
-    objective: Objective
-    graph_name: str
-    stages: tuple[PlannedStage, ...]
-    single_board_alternative: Plan | None = None
-    wire: Wire = "float32"
-
-    @property
-    def cuts(self) -> tuple[int, ...]:
-        """The positions where the model is cut."""
-        return tuple(stage.start for stage in self.stages[1:])
-
-    @property
-    def latency_ms(self) -> float:
-        """Milliseconds from a lone request's inputs to its result."""
-        return round(sum(stage.cost.latency_ms for stage in self.stages), 6)
-
-    @property
-    def slowest_stage(self) -> int:
-        """The index of the first stage that sets the pace."""
-        return max(range(len(self.stages)), key=lambda index: self.stages[index].cost.bottleneck_ms)
-
-    @property
-    def bottleneck_ms(self) -> float:
-        """Milliseconds between results at full load."""
-        return self.stages[self.slowest_stage].cost.bottleneck_ms
-
-    @property
-    def throughput_per_s(self) -> float:
-        """Results a second at full load."""
-        return 1000 / self.bottleneck_ms
-
-    def __str__(self) -> str:
-        head = (
-            f"{self.graph_name} on {len(self.stages)} board{'s' * (len(self.stages) > 1)}: "
-            f"{self.throughput_per_s:.1f} results/s, latency {self.latency_ms:.1f} ms"
+    def __init__(self, asked: float, best: Plan | None, what: str) -> None:
+        self.asked = asked
+        self.best = best
+        if best is None:
+            reached = "the search ended without finding one. Ask for less, or for fewer boards"
+        elif what == "latency":
+            reached = (
+                f"the quickest takes {best.latency_ms:.3g} ms, on "
+                f"{_name_boards(best)}. Allow more, or give a faster board"
+            )
+        else:
+            reached = (
+                f"the best serves {best.throughput_per_s:.3g} requests/s, on "
+                f"{_name_boards(best)}. Ask for less, or add a board"
+            )
+        wanted = (
+            f"answers within {asked:g} ms" if what == "latency" else f"serves {asked:g} requests/s"
         )
-        return "\n  ".join((head, *map(str, self.stages)))
+        super().__init__(f"No plan {wanted}: {reached}.")
 
 
 def plan_split(
@@ -174,6 +114,10 @@ def plan_split(
     *,
     stages: int | None = None,
     cuts: Sequence[int] | None = None,
+    wire: WireChoice = "float32",
+    max_replicas: int | None = None,
+    max_latency_ms: float | None = None,
+    min_throughput_per_s: float | None = None,
 ) -> Plan:
     """Return the best plan there is.
 
@@ -181,133 +125,267 @@ def plan_split(
         graph: The model.
         fleet: The boards it may use, each for one stage at most.
         objective: What to optimise; see the module's text.
-        stages: Use exactly so many boards; ``None`` for as many as are best.
-        cuts: Cut exactly at these positions, ascending; only the boards are chosen.
+        stages: Exactly so many stages, each on one board; ``None`` for as many as are best.
+        cuts: Cut exactly at these positions, ascending; only the boards are chosen, one a stage.
+        wire: As what float32 activations travel between stages.
+        max_replicas: A stage is served by so many boards at most; ``None``: by as many as can be
+            searched quickly, 2 where there are 16 different boards, 8 where all are equal.
+        max_latency_ms: Of a lone request.
+        min_throughput_per_s: Results a second.
 
     Raises:
-        PlanRequestError: ``stages`` or ``cuts`` ask for more than the model or the fleet has.
+        PlanRequestError: What was asked for is more than the model or the fleet has.
         InfeasiblePlanError: No split fits the boards' memory and storage.
+        LimitError: No split that fits keeps ``max_latency_ms`` or ``min_throughput_per_s``.
     """
-    stages = _check_request(graph, fleet, stages, cuts)
-    between = graph.cuts if cuts is None else cuts
-    table = StageTable.of(graph, (0, *between, len(graph.operators)))
-    kinds = _group_equal(fleet.devices)
-    capacity = np.array([len(kind) for kind in kinds], np.int64)
-    costs = _Costs.of(table, [kind[0] for kind in kinds])
-    path = _best_path(costs, capacity, objective, stages)
-    if path is None:
-        nearest = find_least_bottleneck(costs.excess_bytes, capacity, stages=stages)
-        # Without limits there is always a split: the request was checked against both sizes.
-        raise InfeasiblePlanError(graph, _stages_of(graph, table, kinds, nearest or ()))
-    plan = Plan(objective, graph.name, _stages_of(graph, table, kinds, path), wire=graph.wire)
-    if len(path) == 1:
-        return plan
-    alone = _best_path(costs, capacity, objective, 1)
-    if alone is None:
-        return plan
-    single = Plan(objective, graph.name, _stages_of(graph, table, kinds, alone))
-    return replace(plan, single_board_alternative=single)
-
-
-def evaluate(
-    graph: Graph,
-    devices: Sequence[Device],
-    cuts: Sequence[int],
-    objective: Objective = "throughput",
-) -> Plan:
-    """Return the plan that cuts at ``cuts`` and puts the parts on ``devices``, in that order.
-
-    Raises:
-        PlanRequestError: The cuts are not the graph's, or do not make one part a device.
-        InfeasiblePlanError: A part does not fit its board.
-    """
-    _check_cuts(graph, cuts)
-    if len(devices) != len(cuts) + 1:
-        raise PlanRequestError(
-            f"{len(cuts)} cuts make {len(cuts) + 1} parts; expected as many boards, not "
-            f"{len(devices)}."
-        )
-    ends = (0, *cuts, len(graph.operators))
-    stages = tuple(
-        PlannedStage(device, start, stop, stage_cost(graph, device, start, stop))
-        for device, start, stop in zip(devices, ends, ends[1:], strict=False)
+    _check_positive(
+        max_replicas=max_replicas,
+        max_latency_ms=max_latency_ms,
+        min_throughput_per_s=min_throughput_per_s,
     )
-    if not all(stage.fits for stage in stages):
-        raise InfeasiblePlanError(graph, stages)
-    return Plan(objective, graph.name, stages, wire=graph.wire)
+    kinds = _group_equal(fleet.devices)
+    request = _Request(
+        graph=graph,
+        objective=objective,
+        kinds=kinds,
+        positions=(0, *(graph.cuts if cuts is None else cuts), len(graph.operators)),
+        stages=_check_request(graph, fleet, stages, cuts),
+        max_replicas=max_replicas or _default_replicas(len(kinds)),
+        max_latency_ms=max_latency_ms,
+        min_throughput_per_s=min_throughput_per_s,
+    )
+    if wire != "auto":
+        return _with_rest(request.solve(wire), fleet, kinds)
+    narrow = request.solve("float16")
+    try:
+        exact = request.solve("float32")
+    except (InfeasiblePlanError, LimitError):
+        exact = None
+    if exact is not None and exact.score_ms <= narrow.score_ms:
+        return _with_rest(exact, fleet, kinds)
+    return _with_rest(request.widen(narrow), fleet, kinds)
 
 
 @dataclass(frozen=True)
-class _Costs:
-    """Each ``(kinds, n, n)``: of the stage from one position to another on a kind of board.
+class _Request:
+    """What was asked of :func:`plan_split`; ``positions`` are where a stage may start or stop."""
 
-    Attributes:
-        latency: Nanoseconds and a stage's share of the tie-break; FORBIDDEN where it doesn't fit.
-        bottleneck_ns: FORBIDDEN where it doesn't fit.
-        excess_bytes: By how much memory or storage it doesn't fit; 0 where it does.
-    """
+    graph: Graph
+    objective: Objective
+    kinds: list[list[Device]]
+    positions: tuple[int, ...]
+    stages: int | None
+    max_replicas: int
+    max_latency_ms: float | None
+    min_throughput_per_s: float | None
 
-    latency: IntArray
-    bottleneck_ns: IntArray
-    excess_bytes: IntArray
+    def solve(self, wire: Wire) -> Plan:
+        """Return the best plan with ``wire`` over every boundary."""
+        table = StageTable.of(self.graph, self.positions, wire)
+        problem = self._problem(table)
+        pace, cost_limit = self._limits()
+        found = _search(problem, self.objective, pace, cost_limit)
+        if found.route is None and found.is_proven:
+            self._explain(problem, table, wire)
+        if found.route is None:
+            raise self._limit_error(None)
+        plan = self._plan(found.route, wire)
+        return replace(plan, bound_ms=self._bound_ms(found, plan))
 
-    @classmethod
-    def of(cls, table: StageTable, devices: Sequence[Device]) -> _Costs:
+    def widen(self, plan: Plan) -> Plan:
+        """Return the plan with float32 over the boundaries where float16 makes it no better.
+
+        Bytes saved never cost anything here, so a plan with float16 everywhere is as good as any.
+        """
+        wires: list[Wire] = list(plan.wires)
+        best = plan
+        for index in sorted(range(len(wires)), key=lambda at: plan.stages[at].cost.out_bytes):
+            tried: list[Wire] = [*wires]
+            tried[index] = "float32"
+            wider = Plan.of(plan.graph, plan.placements, wires=tried, objective=plan.objective)
+            if (
+                all(stage.fits for stage in wider.stages)
+                and wider.score_ms <= best.score_ms
+                and self._keeps_limits(wider)
+            ):
+                wires = tried
+                best = replace(wider, bound_ms=plan.bound_ms)
+        return best
+
+    def _problem(self, table: StageTable) -> Problem:
+        """Return what is to be searched."""
+        shape = (len(self.kinds), len(table.positions), len(table.positions))
+        busy, cost = np.empty(shape, np.int64), np.empty(shape, np.int64)
+        for index, (device, allowed) in enumerate(self._allowed(table)):
+            forbidden = ~allowed
+            for needed_bytes, available_mib in _needs(table, device):
+                forbidden |= needed_bytes > available_mib * MIB
+            busy[index], cost[index] = table.bottleneck_and_latency_ns(device)
+            cost[index] *= _TIE
+            cost[index] += 1
+            busy[index][forbidden] = FORBIDDEN
+            cost[index][forbidden] = FORBIDDEN
+        return Problem(
+            busy, cost, self._capacity, self.max_replicas, self.stages, table.work_macs[0]
+        )
+
+    def _shortage(self, table: StageTable) -> Problem:
+        """Return the problem without limits whose cost is the bytes that boards are short of."""
+        short = []
+        for device, allowed in self._allowed(table):
+            over = np.zeros(allowed.shape)
+            for needed_bytes, available_mib in _needs(table, device):
+                if math.isfinite(available_mib):
+                    over += np.maximum(0, needed_bytes - available_mib * MIB)
+            short.append(np.where(allowed, np.ceil(over).astype(np.int64), FORBIDDEN))
+        excess = np.stack(short)
+        return Problem(excess, excess, self._capacity, 1, self.stages)
+
+    def _allowed(self, table: StageTable) -> Iterator[tuple[Device, NDArray[np.bool_]]]:
+        """Yield a board of each kind, and the stages that its role lets it run."""
         forward = table.positions[:, None] < table.positions
-        latency, bottleneck_ns, excess_bytes = [], [], []
-        for device in devices:
-            invoke_ns, link_ns = table.invoke_ns(device), table.link_ns(device)
-            excess = np.maximum(
-                table.ram_bytes - device.ram_mib * MIB,
-                table.storage_bytes - device.storage_mib * MIB,
+        pinned = {kind[0].role for kind in self.kinds} - {"any"}
+        for kind in self.kinds:
+            yield kind[0], forward & _role_mask(kind[0].role, pinned, len(table.positions))
+
+    @property
+    def _capacity(self) -> IntArray:
+        return np.array([len(kind) for kind in self.kinds], np.int64)
+
+    def _limits(self) -> tuple[int, int | None]:
+        """Return the largest pace and the largest cost."""
+        pace = ANY_PACE
+        if self.min_throughput_per_s is not None:
+            pace = _whole(1000 * _NS_PER_MS / self.min_throughput_per_s)
+        cost_limit = None
+        if self.max_latency_ms is not None:
+            cost_limit = (_whole(self.max_latency_ms * _NS_PER_MS) + 1) * _TIE - 1
+        return pace, cost_limit
+
+    def _keeps_limits(self, plan: Plan) -> bool:
+        pace, cost_limit = self._limits()
+        return plan.bottleneck_ms * _NS_PER_MS <= pace and (
+            cost_limit is None or plan.latency_ms * _NS_PER_MS * _TIE <= cost_limit
+        )
+
+    def _plan(self, route: Route, wire: Wire) -> Plan:
+        free = [iter(kind) for kind in self.kinds]
+        placements = [
+            (
+                tuple(next(free[kind]) for kind in step.kinds),
+                self.positions[step.start],
+                self.positions[step.stop],
             )
-            over = np.ceil(np.maximum(excess, 0)).astype(np.int64)
-            fits = forward & (over == 0)
-            latency.append(np.where(fits, (invoke_ns + link_ns) * _TIE + 1, FORBIDDEN))
-            bottleneck_ns.append(np.where(fits, np.maximum(invoke_ns, link_ns), FORBIDDEN))
-            excess_bytes.append(np.where(forward, over, FORBIDDEN))
-        return cls(np.stack(latency), np.stack(bottleneck_ns), np.stack(excess_bytes))
+            for step in route
+        ]
+        wires = (wire,) * (len(route) - 1)
+        return Plan.of(self.graph, placements, wires=wires, objective=self.objective)
+
+    def _bound_ms(self, found: Found, plan: Plan) -> float:
+        if found.is_proven:
+            return plan.score_ms
+        bound = found.bound // _TIE if self.objective == "latency" else found.bound
+        return max(0, bound) / _NS_PER_MS
+
+    def _explain(self, problem: Problem, table: StageTable, wire: Wire) -> None:
+        """Raise the error that says why there is no plan."""
+        pace, cost_limit = self._limits()
+        if pace < ANY_PACE:
+            best = find_least_pace(problem).route
+            if best is not None and problem.pace_of(best) > pace:
+                raise self._limit_error(self._plan(best, wire))
+        if cost_limit is not None:
+            best = find_least_cost(problem).route
+            if best is not None and (pace == ANY_PACE or problem.cost_of(best) > cost_limit):
+                raise self._limit_error(self._plan(best, wire))
+            if best is not None:
+                raise self._limit_error(None)
+        nearest = find_least_cost(self._shortage(table)).route
+        if nearest is None:
+            raise PlanRequestError(
+                f"The boards' roles leave no way to split {self.graph.name}: a board that is "
+                "`first` and one that is `last` need a cut between them. Change the roles in the "
+                "fleet file."
+            )
+        raise InfeasiblePlanError(self.graph, self._plan(nearest, wire).stages)
+
+    def _limit_error(self, best: Plan | None) -> LimitError:
+        if self.min_throughput_per_s is not None and (
+            best is None or best.throughput_per_s < self.min_throughput_per_s
+        ):
+            return LimitError(self.min_throughput_per_s, best, "throughput")
+        return LimitError(self.max_latency_ms or 0, best, "latency")
 
 
-def _best_path(
-    costs: _Costs, capacity: IntArray, objective: Objective, stages: int | None
-) -> Route | None:
+def _search(problem: Problem, objective: Objective, pace: int, cost_limit: int | None) -> Found:
+    limit = FORBIDDEN - 1 if cost_limit is None else cost_limit
     if objective == "latency":
-        return find_cheapest_path(costs.latency, capacity, stages=stages)
-    fastest = find_least_bottleneck(costs.bottleneck_ns, capacity, stages=stages)
-    if fastest is None:
-        return None
-    pace_ns = max(costs.bottleneck_ns[arc.kind, arc.start, arc.stop] for arc in fastest)
-    latency = np.where(costs.bottleneck_ns <= pace_ns, costs.latency, FORBIDDEN)
-    return find_cheapest_path(latency, capacity, stages=stages, known=fastest)
+        return find_least_cost(problem, pace=pace, limit=limit)
+    found = find_least_pace(problem, cost_limit=cost_limit)
+    if found.route is None or found.value > pace:
+        return found if found.route is None else Found(None, FORBIDDEN, FORBIDDEN)
+    rounds = max(1, min(_TIE_ROUNDS, _TIE_STEPS // problem.busy.size))
+    quicker = find_least_cost(
+        problem, pace=found.value, known=found.route, effort=_TIE_EFFORT, rounds=rounds
+    )
+    return replace(found, route=quicker.route)
+
+
+def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> Plan:
+    """Add the boards that are left over, and the best plan on one where ``plan`` uses several."""
+    used = {device.name for stage in plan.stages for device in stage.devices}
+    unused = tuple(device for device in fleet.devices if device.name not in used)
+    plan = replace(plan, unused=unused)
+    if plan.boards == 1 or any(device.role != "any" for device in fleet.devices):
+        return plan
+    whole = [
+        Plan.of(plan.graph, [((kind[0],), 0, len(plan.graph.operators))], objective=plan.objective)
+        for kind in kinds
+    ]
+    fitting = [single for single in whole if single.stages[0].fits]
+    if not fitting:
+        return plan
+    return replace(plan, single_board_alternative=min(fitting, key=lambda one: one.score_ms))
+
+
+def _needs(table: StageTable, device: Device) -> tuple[tuple[IntArray, float], ...]:
+    """Return the bytes that each stage needs of memory and of storage, and the MiB there are."""
+    return (table.ram_bytes, device.ram_mib), (table.storage_bytes, device.storage_mib)
+
+
+def _role_mask(role: Role, pinned: AbstractSet[Role], nodes: int) -> NDArray[np.bool_]:
+    """Return ``(nodes, nodes)``: the stages that a board of ``role`` may run.
+
+    Where some board is pinned to an end of the model, no other board may run the stage there.
+    """
+    start, stop = np.arange(nodes)[:, None], np.arange(nodes)
+    is_first, is_last = start == 0, stop == nodes - 1
+    mask = np.ones((nodes, nodes), bool)
+    if role == "first":
+        mask &= is_first
+    elif "first" in pinned:
+        mask &= ~is_first
+    if role == "last":
+        mask &= is_last
+    elif "last" in pinned:
+        mask &= ~is_last
+    return mask
 
 
 def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
     """Return the boards by kind: those of one kind are the same to a plan."""
-    kinds: dict[tuple[float | StageTimes | None, ...], list[Device]] = {}
+    kinds: dict[Device, list[Device]] = {}
     for device in devices:
-        figures = (
-            device.ram_mib,
-            device.storage_mib,
-            device.speed_gmac_s,
-            device.link_mbit_s,
-            device.link_ms,
-            device.stage_times,
+        kinds.setdefault(replace(device, name="", board=None, link_source="estimated"), []).append(
+            device
         )
-        kinds.setdefault(figures, []).append(device)
     return list(kinds.values())
 
 
-def _stages_of(
-    graph: Graph, table: StageTable, kinds: list[list[Device]], path: Sequence[Arc]
-) -> tuple[PlannedStage, ...]:
-    free = [iter(kind) for kind in kinds]
-    stages = []
-    for arc in path:
-        device = next(free[arc.kind])
-        start, stop = int(table.positions[arc.start]), int(table.positions[arc.stop])
-        stages.append(PlannedStage(device, start, stop, stage_cost(graph, device, start, stop)))
-    return tuple(stages)
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise PlanRequestError(f"{name} is {value}; expected more than 0.")
 
 
 def _check_request(
@@ -315,7 +393,7 @@ def _check_request(
 ) -> int | None:
     """Return how many stages there must be, or ``None`` for any number."""
     if cuts is not None:
-        _check_cuts(graph, cuts)
+        check_cuts(graph, cuts)
         if stages is not None and stages != len(cuts) + 1:
             raise PlanRequestError(
                 f"{len(cuts)} cuts make {len(cuts) + 1} stages, not {stages}. Give one or the "
@@ -339,20 +417,19 @@ def _check_request(
     return stages
 
 
-def _check_cuts(graph: Graph, cuts: Sequence[int]) -> None:
-    allowed = set(graph.cuts)
-    for before, cut in zip((0, *cuts), cuts, strict=False):
-        if cut not in allowed:
-            raise PlanRequestError(
-                f"{graph.name} cannot be cut at position {cut}. `edge-partition inspect` lists "
-                "where it can."
-            )
-        if cut <= before:
-            raise PlanRequestError(
-                f"The cuts {list(cuts)} are not ascending. Give each position once, in order."
-            )
+def _whole(nanoseconds: float) -> int:
+    """Round down, but not a whole number that a division made a little less."""
+    return math.floor(nanoseconds + 1e-3)
 
 
-def _mib(size_bytes: float) -> str:
-    mib = size_bytes / MIB
-    return f"{mib:.0f}" if mib >= 10 else f"{mib:.2g}"  # noqa: PLR2004
+def _default_replicas(kinds: int) -> int:
+    size = crews = 0
+    while size < _MOST_REPLICAS and (size < _LEAST_REPLICAS or crews <= _MOST_CREWS):
+        size += 1
+        crews += math.comb(kinds + size - 1, size)
+    return size if crews <= _MOST_CREWS else max(_LEAST_REPLICAS, size - 1)
+
+
+def _name_boards(plan: Plan) -> str:
+    names = [device.name for stage in plan.stages for device in stage.devices]
+    return f"{names[0]} alone" if len(names) == 1 else f"{len(names)} boards"

@@ -10,30 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import queue
 import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from broker_config.connection import RequestTimeoutError
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import Manifest, ModelInfo, Predicted, Stage, TensorSpec
-from broker_config.messages import MAX_ECHO_BYTES, CommandError, ErrorCode, decode_json
+from broker_config.messages import MAX_TIMED_MESSAGE_BYTES, CommandError, ErrorCode, decode_json
 from broker_config.topics import DEFAULT_PREFIX
 from edge_partition.board_client import (
     CHUNK_OVERHEAD_BYTES,
-    COMMAND_TIMEOUT_S,
     BoardClient,
     UnknownBoardError,
 )
 from edge_partition.choose_slices import choose_slices, displaced_bytes
 from edge_partition.cost_model import AGENT_RAM_BYTES, stage_cost
 from edge_partition.fleet import Device
-from edge_partition.link_times import TimedEcho
+from edge_partition.link_times import TimedMessage
 from edge_partition.profile_store import BoardProfile
 from edge_partition.slice_model import slice_model
 from edge_partition.stage_times import TimedSlice
@@ -54,11 +53,9 @@ _SLICE_TIMEOUT_S = 120.0
 #: An agent that has just started says so before it knows its runtime.
 _RUNTIME_WAIT_S = 10.0
 
-_ECHO_BYTES = (1_000, 16_000, 64_000, 256_000)
-_ECHO_S = 2.0
-_LEAST_ECHOES = 5
-_MOST_ECHOES = 200
-_SETTLED = 0.02
+_MESSAGE_BYTES = (1_000, 16_000, 64_000, 256_000)
+#: A slow link takes long for the first and last messages in flight.
+_MESSAGE_TIMEOUT_S = 60.0
 
 
 class ProfileRefusedError(EdgePartitionError):
@@ -92,6 +89,12 @@ class Board:
     runtime: str
     threads: int
     machine: str
+
+
+@dataclass(frozen=True)
+class _Messages:
+    timed: tuple[TimedMessage, ...]
+    cores: float
 
 
 class Profiler(BoardClient):
@@ -161,22 +164,22 @@ class Profiler(BoardClient):
         """
         slices = _Slices(model)
         failures: list[EdgePartitionError] = []
-        machines: dict[str, list[tuple[Board, tuple[TimedEcho, ...]]]] = {}
+        machines: dict[str, list[tuple[Board, _Messages]]] = {}
         for board in boards:
             try:
-                echoes = tuple(self._time_link(board.name))
+                messages = self._time_messages(board.name, force)
             except EdgePartitionError as error:
                 failures.append(error)
             else:
-                machines.setdefault(board.machine, []).append((board, echoes))
+                machines.setdefault(board.machine, []).append((board, messages))
         lock = threading.Lock()
 
-        def measure_machine(sharing: list[tuple[Board, tuple[TimedEcho, ...]]]) -> None:
-            for board, echoes in sharing:
+        def measure_machine(sharing: list[tuple[Board, _Messages]]) -> None:
+            for board, messages in sharing:
                 try:
-                    profile = self._time_slices(board, slices, force, on_progress)
+                    profile = self._time_slices(board, slices, messages, force, on_progress)
                     with lock:
-                        on_profile(replace(profile, echoes=echoes))
+                        on_profile(profile)
                 except EdgePartitionError as error:
                     failures.append(error)
 
@@ -191,40 +194,38 @@ class Profiler(BoardClient):
             raise failures[0]
 
     def _time_slices(
-        self, board: Board, slices: _Slices, force: bool, on_progress: Progress | None
+        self,
+        board: Board,
+        slices: _Slices,
+        messages: _Messages,
+        force: bool,
+        on_progress: Progress | None,
     ) -> BoardProfile:
         timed: list[TimedSlice] = []
         temperatures: list[float] = []
         clocks: list[float] = []
         unsettled = 0
-        no_memory = None
+        no_memory: ProfileRefusedError | None = None
         for number, (start, stop) in enumerate(slices.ranges):
             if self._interrupted.is_set():
                 raise ProfileRefusedError(board.name, "interrupted", "the command was interrupted")
             try:
-                answer = self._time_slice(board.name, slices, start, stop, force)
-                timed.append(TimedSlice(start, stop, _over_zero(answer["invoke_ms"])))
-                unsettled += answer["settled"] is not True
-                temperatures += _numbers(answer.get("temperature_c"))
-                clocks += _numbers(answer.get("clock_mhz"))
-            except CommandError as error:
+                with _as_refusals(board.name):
+                    answer = self._time_slice(board.name, slices, start, stop, force)
+                    timed.append(TimedSlice(start, stop, _over_zero(answer["invoke_ms"])))
+                    unsettled += answer["settled"] is not True
+                    temperatures += _numbers(answer.get("temperature_c"))
+                    clocks += _numbers(answer.get("clock_mhz"))
+            except ProfileRefusedError as error:
                 if error.code != ErrorCode.NO_MEMORY:
-                    raise ProfileRefusedError(board.name, error.code, error.reason) from None
+                    raise
                 # Parts that a board can't hold are no stages of its either.
                 no_memory = error
-            except RequestTimeoutError as error:
-                raise ProfileRefusedError(board.name, "no-answer", str(error)) from None
-            except (KeyError, TypeError, ValueError):
-                raise ProfileRefusedError(
-                    board.name,
-                    "bad-answer",
-                    "its agent answers in a way unknown to this version; install the same there",
-                ) from None
             if on_progress is not None:
                 on_progress(board.name, number + 1, len(slices.ranges))
         covered = {index for item in timed for index in range(item.start, item.stop)}
         if no_memory is not None and len(covered) < len(slices.graph.operators):
-            raise ProfileRefusedError(board.name, no_memory.code, no_memory.reason)
+            raise no_memory
         return BoardProfile(
             model_sha256=slices.model_sha256,
             model_name=slices.graph.name,
@@ -233,7 +234,8 @@ class Profiler(BoardClient):
             threads=board.threads,
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
             slices=tuple(timed),
-            echoes=(),
+            messages=messages.timed,
+            cores=messages.cores,
             temperature_c=_range(temperatures),
             clock_mhz=_range(clocks),
             unsettled=unsettled,
@@ -258,41 +260,25 @@ class Profiler(BoardClient):
             answer = self._ask(board, command, _SLICE_TIMEOUT_S)
         return answer
 
-    # The link
-
-    def _time_link(self, board: str) -> Iterator[TimedEcho]:
-        limit = min(MAX_ECHO_BYTES, self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES)
-        returned: queue.Queue[Any] = queue.Queue()
-        own_topic = f"{self._reply_topic}/echo"
-        self._connection.subscribe(own_topic, returned.put, timeout_s=COMMAND_TIMEOUT_S)
-
-        def to_broker(data: bytes) -> None:
-            self._connection.publish(own_topic, data)
-            returned.get(timeout=COMMAND_TIMEOUT_S)
-
-        def to_board(data: bytes) -> None:
-            command = {"command": "echo", "size_bytes": len(data), "data": data.decode()}
-            self._ask(board, command, COMMAND_TIMEOUT_S)
-
-        try:
-            for size_bytes in sorted({min(size_bytes, limit) for size_bytes in _ECHO_BYTES}):
-                data = b"." * size_bytes
-                yield TimedEcho(size_bytes, _median_ms(to_board, data), _median_ms(to_broker, data))
-        except CommandError as error:
-            raise ProfileRefusedError(board, error.code, error.reason) from None
-        except (RequestTimeoutError, queue.Empty) as error:
-            raise ProfileRefusedError(
-                board, "no-answer", str(error) or "the broker returned no echo"
-            ) from None
-        finally:
-            self._connection.unsubscribe(own_topic)
+    def _time_messages(self, board: str, force: bool) -> _Messages:
+        limit = self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES
+        limit = min(MAX_TIMED_MESSAGE_BYTES, limit)
+        timed, cores = [], []
+        for size_bytes in sorted({min(size_bytes, limit) for size_bytes in _MESSAGE_BYTES}):
+            command = {"command": "time-messages", "size_bytes": size_bytes, "force": force}
+            with _as_refusals(board):
+                answer = self._ask(board, command, _MESSAGE_TIMEOUT_S)
+                times_ms = [_over_zero(answer[key]) for key in ("lone_ms", "window_ms", "cpu_ms")]
+                cores.append(_over_zero(answer["cores"]))
+            timed.append(TimedMessage(size_bytes, *times_ms))
+        return _Messages(tuple(timed), statistics.median(cores))
 
 
 class _Slices:
     """A model's slices as files, cut when a board wants them."""
 
     def __init__(self, model: TfliteModel) -> None:
-        self.graph: Graph = replace(model.graph, wire="float32")
+        self.graph: Graph = model.graph
         self._model = model
         self.model_sha256 = hashlib.sha256(model.data).hexdigest()
         self.ranges = choose_slices(self.graph)
@@ -347,22 +333,21 @@ def _read_board(name: str, payload: bytes) -> Board | None:
     return Board(name, runtime, threads, str(profile.get("boot") or name))
 
 
-def _median_ms(round_trip: Callable[[bytes], None], data: bytes) -> float:
-    """Return the median time of round trips, repeated until it stands still or time is up."""
-    times_ms: list[float] = []
-    median_ms = math.inf
-    deadline = time.perf_counter() + _ECHO_S
-    round_trip(data)
-    while len(times_ms) < _MOST_ECHOES:
-        started = time.perf_counter()
-        round_trip(data)
-        times_ms.append((time.perf_counter() - started) * 1000)
-        if len(times_ms) % _LEAST_ECHOES == 0 or time.perf_counter() > deadline:
-            before_ms, median_ms = median_ms, statistics.median(times_ms)
-            settled = abs(median_ms - before_ms) < _SETTLED * median_ms
-            if settled or time.perf_counter() > deadline:
-                break
-    return median_ms
+@contextmanager
+def _as_refusals(board: str) -> Iterator[None]:
+    """Turn what asking a board and reading its answer raise into :class:`ProfileRefusedError`."""
+    try:
+        yield
+    except CommandError as error:
+        raise ProfileRefusedError(board, error.code, error.reason) from None
+    except RequestTimeoutError as error:
+        raise ProfileRefusedError(board, "no-answer", str(error)) from None
+    except (KeyError, TypeError, ValueError):
+        raise ProfileRefusedError(
+            board,
+            "bad-answer",
+            "its agent answers in a way unknown to this version; install the same there",
+        ) from None
 
 
 def _over_zero(value: Any) -> float:

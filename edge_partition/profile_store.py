@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import NAME_PATTERN
-from edge_partition.link_times import TimedEcho
+from edge_partition.link_times import TimedMessage
 from edge_partition.stage_times import TimedSlice
 from edge_partition.write_file import WriteError, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA = 1
+#: 2: messages that the board timed, instead of echoes that the host did.
+SCHEMA = 2
 _SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 1 << 20
 
@@ -59,7 +60,8 @@ class BoardProfile:
         threads: Threads of one inference.
         measured_at: UTC, ISO 8601.
         slices: Times of parts of the model.
-        echoes: Times of messages over the board's link.
+        messages: Times of messages through the broker.
+        cores: Processors that the agent gets when its threads and one more are busy.
         temperature_c: The lowest and the highest while measuring; None: the board has no sensor.
         clock_mhz: The lowest and the highest processor clock; None: the board doesn't tell.
         unsettled: How many slices' medians had not come to rest when their time was up.
@@ -72,7 +74,8 @@ class BoardProfile:
     threads: int
     measured_at: str
     slices: tuple[TimedSlice, ...]
-    echoes: tuple[TimedEcho, ...]
+    messages: tuple[TimedMessage, ...]
+    cores: float
     temperature_c: tuple[float, float] | None = None
     clock_mhz: tuple[float, float] | None = None
     unsettled: int = 0
@@ -168,18 +171,19 @@ def _from_json(document: Any) -> BoardProfile:
         )
         for item in _objects(fields, "slices")
     )
-    echoes = tuple(
-        TimedEcho(
+    messages = tuple(
+        TimedMessage(
             _whole(item, "size_bytes"),
-            _number(item, "round_trip_ms", above=True),
-            _number(item, "host_ms"),
+            _number(item, "lone_ms", above=True),
+            _number(item, "window_ms", above=True),
+            _number(item, "cpu_ms", above=True),
         )
-        for item in _objects(fields, "echoes")
+        for item in _objects(fields, "messages")
     )
     if not slices or any(item.start >= item.stop for item in slices):
         raise ValueError("its slices are not ranges of operators")
-    if not echoes:
-        raise ValueError("it has no echoes")
+    if not messages:
+        raise ValueError("it has no messages")
     profile = BoardProfile(
         model_sha256=_text(fields, "model_sha256"),
         model_name=_text(fields, "model_name"),
@@ -188,7 +192,8 @@ def _from_json(document: Any) -> BoardProfile:
         threads=_whole(fields, "threads"),
         measured_at=_text(fields, "measured_at"),
         slices=slices,
-        echoes=echoes,
+        messages=messages,
+        cores=_number(fields, "cores", above=True),
         temperature_c=_range(fields, "temperature_c"),
         clock_mhz=_range(fields, "clock_mhz"),
         unsettled=_whole(fields, "unsettled"),

@@ -88,6 +88,7 @@ class TfliteModel:
         file_operators: For each of ``graph.operators`` its index in the file's main subgraph.
         constant_makers: For each tensor made by an operator fed by constants alone, that operator's
             index in the file's main subgraph.
+        unfixed: Indexes of the tensors whose shape only running tells.
     """
 
     data: Bytes
@@ -95,6 +96,7 @@ class TfliteModel:
     schema: Any
     file_operators: tuple[int, ...]
     constant_makers: dict[int, int]
+    unfixed: frozenset[int] = frozenset()
 
     @property
     def custom_operators(self) -> frozenset[str]:
@@ -109,11 +111,13 @@ class TfliteModel:
         )
 
 
-def read_tflite(source: bytes | str | os.PathLike[str], *, name: str | None = None) -> TfliteModel:
+def read_tflite(source: Bytes | str | os.PathLike[str], *, name: str | None = None) -> TfliteModel:
     """Read and check a model.
 
-    A leading dimension that the file leaves open (a batch size of -1 in ``shape_signature``) has
-    the size of the file's ``shape``, which is what the runtime allocates.
+    Where an input's leading dimension is open in the file (a batch size of -1 in
+    ``shape_signature``), that dimension has the size of the file's ``shape`` in all tensors, which
+    is what the runtime allocates. Where none is, an open dimension follows from the values that go
+    in, and no cut lets such a tensor cross.
 
     Args:
         source: The model's bytes, or the path of a file, which is mapped and must not change.
@@ -125,11 +129,11 @@ def read_tflite(source: bytes | str | os.PathLike[str], *, name: str | None = No
         OSError: The file cannot be read.
     """
     data: Bytes
-    if isinstance(source, bytes):
+    if isinstance(source, bytes | mmap.mmap):
         name, data = name or "model", source
     else:
         path = Path(source)
-        name, data = name or path.stem, _map_file(path)
+        name, data = name or path.stem, map_file(path)
     if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:  # noqa: PLR2004 - root offset, identifier
         raise InvalidModelError(
             f"{name} is not a TFLite model: bytes 4 to 8 are {bytes(data[4:8])!r}, "
@@ -138,6 +142,19 @@ def read_tflite(source: bytes | str | os.PathLike[str], *, name: str | None = No
     with malformed_as_invalid(name):
         return _Reader(data, name).read()
     raise AssertionError  # pragma: no cover - the context either returns or raises
+
+
+def map_file(path: Path) -> Bytes:
+    """Return a file's bytes, mapped; it must not change.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # an empty file cannot be mapped
+            return b""
 
 
 @contextmanager
@@ -207,14 +224,6 @@ def _calls(table: Any) -> tuple[int, ...]:
     return tuple(index for _, _, called in call_fields(operator) for index in called)
 
 
-def _map_file(path: Path) -> Bytes:
-    with path.open("rb") as file:
-        try:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # an empty file cannot be mapped
-            return b""
-
-
 @dataclass(frozen=True)
 class _FileOperator:
     """An operator as it stands in the file."""
@@ -249,6 +258,7 @@ class _Reader:
         self._count(self.main.OperatorsLength(), "operators")
 
         tensors = self._read_tensors()
+        self._find_open(tensors)
         operators = self._read_operators(len(tensors))
         inputs = self._main_indexes(self.main.InputsAsNumpy(), len(tensors), "input")
         outputs = self._main_indexes(self.main.OutputsAsNumpy(), len(tensors), "output")
@@ -279,7 +289,6 @@ class _Reader:
     def _read_tensors(self) -> list[Tensor]:
         self.variables: set[int] = set()
         self.stored: dict[int, int] = {}  # constant tensor -> its buffer
-        self.open: set[int] = set()
         names: set[str] = set()
         tensors = []
         for index in range(self.main.TensorsLength()):
@@ -289,11 +298,8 @@ class _Reader:
                 raise self._invalid(f"tensor {name!r} keeps its values in another file")
             dtype = _TYPE_NAMES.get(table.Type(), f"type {table.Type()}")
             shape = _dimensions(table.ShapeAsNumpy())
-            signature = _dimensions(table.ShapeSignatureAsNumpy())
             if len(shape) > _MAX_RANK or min(shape, default=0) < 0:
                 raise self._invalid(f"tensor {name!r} has the shape {list(shape)[:_MAX_RANK]}")
-            if 0 in shape or -1 in signature[1:]:
-                self.open.add(index)
             size_bytes = _size_bytes(dtype, shape)
             stored_bytes = len(buffer_bytes(self.model, table.Buffer(), self.data))
             if table.IsVariable():
@@ -305,6 +311,30 @@ class _Reader:
                 raise self._invalid(f"tensor {name!r} has {size_bytes:,} bytes")
             tensors.append(Tensor(index, name, dtype, shape, size_bytes))
         return tensors
+
+    def _find_open(self, tensors: list[Tensor]) -> None:
+        """Find the tensors whose shape the file leaves open, a batch apart."""
+        tables = [self.main.Tensors(tensor.index) for tensor in tensors]
+        signatures = [_dimensions(table.ShapeSignatureAsNumpy()) for table in tables]
+        has_batch = any(
+            signatures[index][:1] == (-1,)
+            for index in self._main_indexes(self.main.InputsAsNumpy(), len(tensors), "input")
+        )
+        # Of no elements, as far as the file says.
+        self.hollow = {tensor.index for tensor in tensors if 0 in tensor.shape}
+        self.open = self.hollow | {
+            index
+            for index, signature in enumerate(signatures)
+            if -1 in signature[1 if has_batch else 0 :]
+        }
+        # schema.fbs, table Tensor, has_rank. A writer from before that field gives it to none.
+        has_rank = [table.HasRank() for table in tables]
+        if any(has_rank):
+            self.open.update(
+                tensor.index
+                for tensor, ranked in zip(tensors, has_rank, strict=True)
+                if not (tensor.shape or ranked)
+            )
 
     def _read_operators(self, tensor_count: int) -> list[_FileOperator]:
         operators = []
@@ -338,7 +368,7 @@ class _Reader:
             tensor
             for op in operators
             for tensor in op.inputs
-            if tensor in self.open and tensor not in written
+            if tensor in self.hollow and tensor not in written
         } - set(_dimensions(self.main.InputsAsNumpy()))
         return operators
 
@@ -456,6 +486,7 @@ class _Reader:
             schema=self.model,
             file_operators=tuple(op.index for op in live),
             constant_makers=makers,
+            unfixed=frozenset(self.open - constants),
         )
 
     def _check_travels(self, tensor: Tensor) -> None:

@@ -9,11 +9,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import selectors
 import socket
 
-_CHUNK_BYTES = 8192
+#: What a chunk takes on the link at most: little enough that messages share it, and enough that
+#: this program keeps up with the link.
+_CHUNK_S = 0.000_5
+_LEAST_CHUNK_BYTES = 1024
+_MOST_CHUNK_BYTES = 65_536
 #: Chunks on their way at once in a direction; the delay of a link holds no more than this.
 _CHUNKS_IN_FLIGHT = 64
+#: A sleep lasts a little longer than asked for; up to so much of it is made up for.
+_LATE_S = 0.000_5
 
 
 class ShapedLink:
@@ -28,6 +35,8 @@ class ShapedLink:
         self._seconds_per_byte = 8 / (mbit_s * 1e6)
         self._delay_s = delay_ms / 1000
         self._free_at = 0.0
+        chunk_bytes = int(_CHUNK_S / self._seconds_per_byte)
+        self._chunk_bytes = min(_MOST_CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, chunk_bytes))
 
     def send(self, size_bytes: int, now: float) -> tuple[float, float]:
         """Return when ``size_bytes`` given at ``now`` have left, and when they have arrived."""
@@ -51,9 +60,13 @@ class ShapedLink:
                 writer.write_eof()
 
         delivery = asyncio.create_task(deliver())
+        left_at = 0.0
         try:
-            while data := await reader.read(_CHUNK_BYTES):
-                left_at, arrives_at = self.send(len(data), clock())
+            while data := await reader.read(self._chunk_bytes):
+                now = clock()
+                left_at, arrives_at = self.send(
+                    len(data), left_at if now - left_at < _LATE_S else now
+                )
                 await arriving.put((arrives_at, data))
                 await asyncio.sleep(max(0.0, left_at - clock()))
             await arriving.put((clock(), b""))
@@ -95,8 +108,13 @@ def main() -> None:
     options = parser.parse_args()
     host, _, port = options.to.rpartition(":")
     link = ShapedLink(options.mbit_s, options.delay_ms)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(link, host, int(port)))
+
+    def make_loop() -> asyncio.AbstractEventLoop:
+        # asyncio rounds what epoll waits for up to whole milliseconds; select takes microseconds.
+        return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(serve(link, host, int(port)))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from broker_config.topics import DEFAULT_PREFIX
-from edge_partition.graph import Wire
 from edge_partition.load_model import QUANTIZATIONS
 from edge_partition.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
+from edge_partition.plan_split import WireChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,13 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on standard output."
 )
 
+
+def plan_limits(options: dict[str, Any]) -> dict[str, Any]:
+    """Take from a command's options those that :func:`plan_split` takes by the same name."""
+    names = ("wire", "max_replicas", "max_latency_ms", "min_throughput_per_s")
+    return {name: options.pop(name) for name in names}
+
+
 model_options = combined(
     click.argument("model"),
     click.option(
@@ -84,16 +91,32 @@ plan_options = combined(
         show_default=True,
         help="Most requests a second, or the shortest time for one.",
     ),
-    click.option("--stages", type=click.IntRange(1), help="Exactly this many boards."),
+    click.option("--stages", type=click.IntRange(1), help="Exactly this many boards, one a stage."),
     click.option(
         "--cut", "cuts", metavar="NAME", multiple=True, help="Cut after this layer; repeatable."
     ),
     click.option(
         "--wire",
-        type=click.Choice(get_args(Wire)),
+        type=click.Choice(get_args(WireChoice)),
         default="float32",
         show_default=True,
-        help="How float activations travel between boards: float16 is half the bytes, not exact.",
+        help="How float activations travel between boards: float16 is half the bytes, not exact; "
+        "auto: where that makes the plan better.",
+    ),
+    click.option(
+        "--max-replicas",
+        type=click.IntRange(1),
+        help="Most boards that serve one stage in turn; 1 for none. Default: as many as can be "
+        "searched, 2 for 16 different boards, 8 for equal ones.",
+    ),
+    click.option(
+        "--max-latency-ms", type=click.FloatRange(0, min_open=True), help="Of a lone request."
+    ),
+    click.option(
+        "--min-throughput",
+        "min_throughput_per_s",
+        type=click.FloatRange(0, min_open=True),
+        help="Requests a second.",
     ),
 )
 

@@ -12,14 +12,13 @@ from edge_partition.commands import _show
 from edge_partition.fleet import Fleet, equal_fleet, load_fleet
 from edge_partition.load_inputs import expand_inputs, load_samples
 from edge_partition.load_model import LoadedTflite, load_model
+from edge_partition.plan_document import plan_source
 from edge_partition.plan_split import Objective, Plan, plan_split
 from edge_partition.profile_store import ProfileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-
-    from edge_partition.fleet import Source
 
 
 def load(
@@ -31,6 +30,10 @@ def load(
     calibration: Path | None,
 ) -> LoadedTflite:
     """Load a MODEL argument with its options, showing the steps."""
+    if quantization == "int8" and calibration is None and not model.endswith(".tflite"):
+        raise click.UsageError(
+            "int8 needs sample inputs to set its scales by: --quantize int8 --calibration IMAGES."
+        )
     with _show.step_progress() as step:
         return load_model(
             model,
@@ -83,104 +86,101 @@ def make_plan(
     stages: int | None,
     cuts: tuple[str, ...] = (),
     use_profiles: bool = False,
+    **limits: Any,
 ) -> Plan:
     """Plan as the options say.
 
     ``use_profiles`` takes measured figures where a board has a profile of the model: for boards of
-    a fleet, not for made-up ones that happen to have the same name.
+    a fleet, not for made-up ones that happen to have the same name. ``limits`` are those of
+    :func:`~edge_partition.plan_split.plan_split`.
     """
     graph = model.tflite.graph
     if use_profiles:
-        boards = apply_profiles(
-            boards,
-            graph,
-            model.sha256,
-            ProfileStore(),
-            on_unusable=lambda error: _show.warn(str(error)),
-        )
+        boards = measured(model, boards)
     positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
     with _show.step_progress() as step:
         step("Planning")
-        return plan_split(
-            graph,
-            boards,
-            objective,
-            stages=stages,
-            cuts=positions,
-        )
+        return plan_split(graph, boards, objective, stages=stages, cuts=positions, **limits)
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return what ``--json`` says of a plan."""
-    return {
-        "objective": plan.objective,
-        "wire": plan.wire,
-        "latency_ms": plan.latency_ms,
-        "throughput_per_s": plan.throughput_per_s,
-        "bottleneck_ms": plan.bottleneck_ms,
-        "source": _source(plan),
-        "stages": [
-            {
-                "index": index,
-                "device": stage.device.name,
-                "operators": [stage.start, stage.stop],
-                "invoke_ms": stage.cost.invoke_ms,
-                "receive_ms": stage.cost.receive_ms,
-                "send_ms": stage.cost.send_ms,
-                "ram_bytes": stage.cost.ram_bytes,
-                "storage_bytes": stage.cost.storage_bytes,
-                "in_bytes": stage.cost.in_bytes,
-                "out_bytes": stage.cost.out_bytes,
-                "source": stage.cost.invoke_source,
-                "link_source": stage.cost.link_source,
-                "memory_source": "estimated",
-            }
-            for index, stage in enumerate(plan.stages)
-        ],
-    }
+def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
+    """Return the boards with what they measured of the model, as far as they did."""
+    return apply_profiles(
+        boards,
+        model.tflite.graph,
+        model.sha256,
+        ProfileStore(),
+        on_unusable=lambda error: _show.warn(str(error)),
+    )
 
 
 def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:
     """Print a plan as a table; ``sizes`` are the written files' bytes."""
     console = _show.console()
+    narrow = plan.wires.count("float16")
     table = _show.table(
-        f"{plan.graph_name} over {len(plan.stages)} board{'s' * (len(plan.stages) != 1)}, "
-        f"best {plan.objective}{', float16 between them' * (plan.wire == 'float16')}",
-        *("stage", "board", ">operators", ">file MiB", ">RAM MiB", ">of", ">ms", ">KiB out"),
-        *("ms is", "link is"),
+        f"{plan.graph_name} over {plan.boards} board{'s' * (plan.boards != 1)}, best "
+        f"{plan.objective}{', float16 between them' * (0 < narrow == len(plan.wires))}",
+        *("stage", "board", ">operators", ">file MiB", ">RAM MiB", ">of", ">ms", ">messages ms"),
+        *(">link ms", ">KiB out", "ms is", "link is"),
     )
     for index, stage in enumerate(plan.stages):
         size_bytes = stage.cost.storage_bytes if sizes is None else sizes[index]
-        table.add_row(
-            str(index),
-            stage.device.name,
-            f"{stage.start}-{stage.stop - 1}",
-            _show.mib(size_bytes),
-            _show.mib(stage.cost.ram_bytes),
-            f"{stage.device.ram_mib:g}" if math.isfinite(stage.device.ram_mib) else "any",
-            f"{stage.cost.invoke_ms:.2f}",
-            _show.kib(stage.cost.out_bytes),
-            stage.cost.invoke_source,
-            stage.cost.link_source,
-        )
+        wire = " f16" if index < len(plan.wires) and plan.wires[index] == "float16" else ""
+        for device, cost in zip(stage.devices, stage.costs, strict=True):
+            table.add_row(
+                str(index),
+                device.name,
+                f"{stage.start}-{stage.stop - 1}",
+                _show.mib(size_bytes),
+                _show.mib(cost.ram_bytes),
+                f"{device.ram_mib:g}" if math.isfinite(device.ram_mib) else "any",
+                f"{cost.invoke_ms:.2f}",
+                f"{cost.handling_ms:.2f}",
+                f"{cost.link_ms:.2f}",
+                _show.kib(cost.out_bytes) + wire,
+                cost.invoke_source,
+                cost.link_source,
+            )
     console.print(table)
     console.print(
         f"Predicted: {plan.throughput_per_s:.1f} requests/s, {plan.latency_ms:.1f} ms a request "
-        f"({_SOURCES[_source(plan)]}; memory is estimated)."
+        f"({_SOURCES[plan_source(plan)]}; memory is estimated)."
     )
+    console.print(_explain_pace(plan))
+    if plan.unused:
+        console.print(f"Not used: {_show.name_some(device.name for device in plan.unused)}.")
     alternative = plan.single_board_alternative
     if alternative is not None:
-        board = alternative.stages[0].device.name
+        board = alternative.stages[0].board_names
         line = (
             f"On {board} alone: {alternative.throughput_per_s:.1f} requests/s, "
             f"{alternative.latency_ms:.1f} ms a request."
         )
-        if _is_better(alternative, plan):
+        if alternative.score_ms < plan.score_ms:
             line += (
                 f" Splitting costs something: {board} alone is the faster way to "
                 f"{_goal(plan.objective)}."
             )
         console.print(line)
+
+
+def _explain_pace(plan: Plan) -> str:
+    """Return what sets the pace, and how sure it is that no plan is better."""
+    stage = plan.stages[plan.slowest_stage]
+    cost = stage.cost
+    if cost.link_ms > cost.busy_ms:
+        what = f"the link of {stage.board_names}, {cost.link_ms:.1f} ms a request"
+    else:
+        what = f"the processor of {stage.board_names}, {cost.busy_ms:.1f} ms a request"
+    if len(stage.devices) > 1:
+        what += f" over {len(stage.devices)} boards that take requests in turn"
+    line = f"What sets the pace: {what}."
+    if plan.boards == 1 and plan.unused:
+        line += f" One board is the best way to {_goal(plan.objective)}: splitting costs something."
+    if plan.gap:
+        line += f" The search ended before its proof: no plan is more than {plan.gap:.1%} better."
+    return line
 
 
 _SOURCES = {
@@ -189,21 +189,5 @@ _SOURCES = {
 }
 
 
-def _source(plan: Plan) -> Source:
-    """Return ``measured`` where no time of the plan is an estimate."""
-    sources = {
-        source
-        for stage in plan.stages
-        for source in (stage.cost.invoke_source, stage.cost.link_source)
-    }
-    return "measured" if sources == {"measured"} else "estimated"
-
-
 def _goal(objective: str) -> str:
     return "serve many requests" if objective == "throughput" else "answer one request"
-
-
-def _is_better(first: Plan, second: Plan) -> bool:
-    if second.objective == "throughput":
-        return first.bottleneck_ms < second.bottleneck_ms
-    return first.latency_ms < second.latency_ms

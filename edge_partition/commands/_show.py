@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from edge_partition.stream_report import StreamReport
 
@@ -93,6 +93,13 @@ def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, in
             bar.update(tasks[board], completed=have, total=need)
 
         yield update
+
+
+def name_some(names: Iterable[str], most: int = 8) -> str:
+    """Return names with commas; of those beyond ``most`` how many there are."""
+    listed = list(names)
+    rest = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def mib(size_bytes: float) -> str:

@@ -24,6 +24,7 @@ from edge_partition.emulate_boards import board_limits
 from edge_partition.fleet import load_fleet
 from edge_partition.load_inputs import expand_inputs, load_input
 from edge_partition.pipeline import Pipeline
+from edge_partition.plan_document import plan_document
 from edge_partition.run_bundle import random_payloads, whole_interpreter
 from edge_partition.stream_report import StreamReport, top_labels
 
@@ -128,7 +129,7 @@ def command(
     if as_json:
         _show.print_json(
             {
-                "plan": _planning.plan_document(plan),
+                "plan": plan_document(plan),
                 "broker": desk.broker_description,
                 "emulated": emulate is not None,
                 "inputs": len(payloads),

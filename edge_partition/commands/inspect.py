@@ -16,6 +16,8 @@ from edge_partition.commands._options import json_option, model_options
 from edge_partition.describe_model import describe_model
 from edge_partition.inspect_page import inspect_page
 from edge_partition.kept_together import KeptTogether
+from edge_partition.load_model import AS_GIVEN, LoadedTflite
+from edge_partition.probe_model import CannotRunError, probe_model
 from edge_partition.write_file import write_file
 
 #: From this many columns on, weights and parameters have room.
@@ -44,7 +46,8 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
     """  # noqa: D301 -- click's mark for a paragraph that keeps its lines
     if Path(model).is_dir():
         model = str(read_bundle(Path(model)).whole_file)
-    document = describe_model(_planning.load(model, **options))
+    loaded = _planning.load(model, **options)
+    document = describe_model(loaded, _warnings(loaded))
     if page is not None:
         content = inspect_page(document, _split_command(model, **options))
         write_file(page, content.encode())
@@ -67,11 +70,23 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
     )
     for kept in document["kept_together"]:
         console.print(Text(_printable(str(KeptTogether(**kept)))))
+    for warning in document["warnings"]:
+        console.print(Text(_printable(f"Warning: {warning}")))
     if page is not None:
         click.echo(
             f"Wrote {shlex.quote(str(page))} ({_show.kib(page.stat().st_size)} KiB): open it "
             "in a browser, no network needed."
         )
+
+
+def _warnings(loaded: LoadedTflite) -> list[str]:
+    if loaded.quantization != AS_GIVEN or not loaded.tflite.custom_operators:
+        return []
+    try:
+        probe_model(loaded.name, loaded.tflite.data)
+    except CannotRunError as error:
+        return [f"`edge-partition split` refuses this model. {error}"]
+    return []
 
 
 def _operator_table(document: dict[str, Any], width: int) -> Any:

@@ -8,18 +8,33 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import json_option, model_options, plan_options
+from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
+from edge_partition.compare_plans import compare_plans
 from edge_partition.draw import draw_plan
+from edge_partition.draw_pareto import draw_pareto
+from edge_partition.plan_document import plan_document
 from edge_partition.write_file import write_file
 
 if TYPE_CHECKING:
-    from edge_partition.graph import Wire
+    from collections.abc import Sequence
+
+    from edge_partition.compare_plans import Choice
+    from edge_partition.fleet import Fleet
+    from edge_partition.load_model import LoadedTflite
     from edge_partition.plan_split import Objective
+
+#: Of a plan on many boards these many are named in the table.
+_MOST_NAMED = 4
 
 
 @click.command("plan")
 @model_options
 @plan_options
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Instead of one plan, latency against throughput over the number of boards.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also draw it: a .svg file.")
 @json_option
 def command(
@@ -29,14 +44,24 @@ def command(
     objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...],
-    wire: Wire,
+    pareto: bool,
     output: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Show the best split of MODEL without writing it."""
+    if pareto and (cuts or (fleet is not None and stages is not None)):
+        raise click.UsageError(
+            "--pareto tries every number of boards and chooses the cuts itself; leave --cut out, "
+            "and --stages beside --fleet."
+        )
     boards = _planning.choose_boards(fleet, stages, cuts)
-    loaded = _planning.load(model, **options).on_wire(wire)
+    limits = plan_limits(options)
+    loaded = _planning.load(model, **options)
+    if pareto:
+        choices = _compare(loaded, boards, use_profiles=fleet is not None, **limits)
+        _write_and_show_all(choices, output, as_json=as_json)
+        return
     plan = _planning.make_plan(
         loaded,
         boards,
@@ -44,10 +69,57 @@ def command(
         stages=stages,
         cuts=cuts,
         use_profiles=fleet is not None,
+        **limits,
     )
     if output is not None:
-        write_file(output, draw_plan(plan, loaded.tflite.graph).encode())
+        write_file(output, draw_plan(plan).encode())
     if as_json:
-        _show.print_json(_planning.plan_document(plan))
+        _show.print_json(plan_document(plan))
     else:
         _planning.show_plan(plan)
+
+
+def _compare(
+    model: LoadedTflite, boards: Fleet, *, use_profiles: bool, **limits: Any
+) -> tuple[Choice, ...]:
+    if use_profiles:
+        boards = _planning.measured(model, boards)
+    with _show.step_progress() as step:
+        return compare_plans(model.tflite.graph, boards, on_plan=step, **limits)
+
+
+def _write_and_show_all(choices: Sequence[Choice], output: Path | None, *, as_json: bool) -> None:
+    if output is not None:
+        write_file(output, draw_pareto(choices).encode())
+    if as_json:
+        plans = [
+            {
+                "boards": choice.plan.boards,
+                "is_on_front": choice.is_on_front,
+                **plan_document(choice.plan),
+            }
+            for choice in choices
+        ]
+        _show.print_json({"model": choices[0].plan.graph_name, "plans": plans})
+        return
+    table = _show.table(
+        f"{choices[0].plan.graph_name}: latency against throughput",
+        *(">boards", ">stages", ">requests/s", ">ms a request", "unbeaten", "on"),
+    )
+    for choice in choices:
+        plan = choice.plan
+        names = (device.name for stage in plan.stages for device in stage.devices)
+        table.add_row(
+            str(plan.boards),
+            str(len(plan.stages)),
+            f"{plan.throughput_per_s:.2f}",
+            f"{plan.latency_ms:.1f}",
+            "yes" if choice.is_on_front else "",
+            _show.name_some(names, _MOST_NAMED),
+        )
+    _show.console().print(table)
+    _show.console().print(
+        "Unbeaten: no other plan here is as quick and serves as many. Each number of boards was "
+        "tried with one stage a board, for either objective; plans with fewer stages than boards "
+        "have replicas, and come from a search over the whole fleet."
+    )

@@ -11,12 +11,13 @@ from broker_config.errors import EdgePartitionError
 from edge_partition.apply_profiles import profiled_stage_times
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import broker_options, json_option, model_options
-from edge_partition.link_times import fit_link
+from edge_partition.link_times import fit_handling, fit_link
 from edge_partition.profile_boards import Board, Profiler
 from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
 
 if TYPE_CHECKING:
     from edge_partition.graph import Graph
+    from edge_partition.load_model import LoadedTflite
 
 
 class NoBoardsError(EdgePartitionError):
@@ -63,7 +64,7 @@ def command(
         if not boards:
             raise NoBoardsError(broker)
         for board in boards:
-            known = None if again else _known(store, loaded.sha256, board)
+            known = None if again else _known(store, loaded, board)
             if known is not None:
                 found[board.name] = _Found(known, measured_now=False)
 
@@ -99,19 +100,24 @@ class _Found:
     measured_now: bool
 
 
-def _known(store: ProfileStore, model_sha256: str, board: Board) -> BoardProfile | None:
+def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProfile | None:
     try:
-        profile = store.find(model_sha256, board.name, board.runtime)
+        profile = store.find(loaded.sha256, board.name, board.runtime)
+        if profile is None or profile.threads != board.threads:
+            return None
+        # One that doesn't fit the model is of as little use as a damaged one.
+        profiled_stage_times(loaded.tflite.graph, profile, store)
     except ProfileError as error:
         _show.warn(f"{error} It is measured anew now.")
         return None
-    return profile if profile is not None and profile.threads == board.threads else None
+    return profile
 
 
 def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any]:
     profile = found.profile
-    times = profiled_stage_times(graph, profile)
-    link = fit_link(profile.echoes)
+    times = profiled_stage_times(graph, profile, store)
+    link = fit_link(profile.messages, profile.cores)
+    handling = fit_handling(profile.messages, profile.cores)
     return {
         "measured_now": found.measured_now,
         "file": str(store.path(profile.model_sha256, profile.board, profile.runtime)),
@@ -121,6 +127,8 @@ def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any
         "fixed_ms": times.fixed_ns / 1e6,
         "link_mbit_s": link.mbit_s,
         "link_ms": link.fixed_ms,
+        "handling_ms": handling.fixed_ms,
+        "handling_ms_per_mb": handling.ms_per_mb,
     }
 
 
@@ -136,19 +144,21 @@ def _show_profiles(name: str, results: list[_Found], graph: Graph) -> None:
     console = _show.console()
     table = _show.table(
         f"{name}, measured on {len(results)} board{'s' * (len(results) != 1)}",
-        *("board", "runtime", ">threads", ">parts", ">whole ms", ">Mbit/s", ">ms a message"),
-        *(">°C", ">MHz", "measured"),
+        *("board", "runtime", ">threads", ">cores", ">parts", ">whole ms"),
+        *(">ms a message", ">Mbit/s", ">link ms", ">°C", ">MHz", "measured"),
     )
     for found in results:
         profile = found.profile
-        link = fit_link(profile.echoes)
+        link = fit_link(profile.messages, profile.cores)
         whole_ms = _whole_ms(profile, graph)
         table.add_row(
             profile.board,
             profile.runtime,
             str(profile.threads),
+            f"{profile.cores:.2g}",
             str(len(profile.slices)),
             "too large" if whole_ms is None else f"{whole_ms:.2f}",
+            f"{fit_handling(profile.messages, profile.cores).fixed_ms:.2f}",
             f"{link.mbit_s:.0f}",
             f"{link.fixed_ms:.2f}",
             _span(profile.temperature_c),

@@ -10,13 +10,13 @@ import click
 
 from edge_partition.bundle import PLAN_PICTURE, deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import json_option, model_options, plan_options
+from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
 from edge_partition.kept_together import find_kept_together
 from edge_partition.load_model import AS_GIVEN
+from edge_partition.plan_document import plan_document
 from edge_partition.probe_model import probe_model
 
 if TYPE_CHECKING:
-    from edge_partition.graph import Wire
     from edge_partition.plan_split import Objective
 
 
@@ -40,7 +40,6 @@ def command(
     objective: Objective,
     stages: int | None,
     cuts: tuple[str, ...],
-    wire: Wire,
     output: Path,
     name: str | None,
     as_json: bool,
@@ -56,7 +55,8 @@ def command(
     edge-partition split model.keras --stages 4
     """  # noqa: D301 -- click's mark for a paragraph that keeps its lines
     boards = _planning.choose_boards(fleet, stages, cuts)
-    loaded = _planning.load(model, **options).on_wire(wire)
+    limits = plan_limits(options)
+    loaded = _planning.load(model, **options)
     if loaded.quantization == AS_GIVEN:
         # Somebody else's file: what the runtime refuses should not be found out on a board.
         probe_model(loaded.name, loaded.tflite.data)
@@ -68,6 +68,7 @@ def command(
         stages=stages,
         cuts=cuts,
         use_profiles=fleet is not None,
+        **limits,
     )
     with _show.count_progress("Slicing") as on_stage:
         bundle = write_bundle(
@@ -94,7 +95,7 @@ def command(
                 "wrapped_operations": len(loaded.wrapped),
                 "custom_operators": sorted(loaded.tflite.custom_operators),
                 "kept_together": [asdict(item) for item in together],
-                "plan": _planning.plan_document(plan),
+                "plan": plan_document(plan),
             }
         )
         return

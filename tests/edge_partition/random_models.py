@@ -37,7 +37,7 @@ def random_graph(rng: random.Random, operator_count: int) -> Graph:
                 kind="CONV_2D",
                 inputs=tuple(dict.fromkeys([made[-1], *older])),
                 outputs=(output,),
-                macs=rng.randint(0, 40_000_000),
+                macs=rng.randint(0, 150_000_000),
                 weight_bytes=sum(tensors[constant].size_bytes for constant in constants),
                 constants=constants,
                 layer=f"layer-{index}",
@@ -55,7 +55,7 @@ def random_fleet(rng: random.Random, device_count: int, *, ram_mib: tuple[float,
         if devices and rng.random() < 0.3:
             twin = rng.choice(devices)
             figures = (twin.ram_mib, twin.storage_mib, twin.speed_gmac_s, twin.link_mbit_s)
-            link_ms = twin.link_ms
+            link_ms, cores = twin.link_ms, twin.cores
         else:
             figures = (
                 rng.uniform(*ram_mib),
@@ -64,6 +64,9 @@ def random_fleet(rng: random.Random, device_count: int, *, ram_mib: tuple[float,
                 rng.choice([40.0, 90.0, 940.0, 5000.0]),
             )
             link_ms = rng.uniform(0.1, 1.5)
+            # Five: one to spare for messages beside the four threads.
+            cores = rng.choice([4.0, 5.0])
         ram, storage, speed, mbit = figures
-        devices.append(Device(f"board-{index}", None, ram, storage, speed, 4, mbit, link_ms))
+        name = f"board-{index}"
+        devices.append(Device(name, None, ram, storage, speed, 4, mbit, link_ms, cores=cores))
     return Fleet(tuple(devices))

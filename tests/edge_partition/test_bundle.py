@@ -78,6 +78,7 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
         assert hashlib.sha256(data).hexdigest() == stage.sha256
     assert set(content(path)) == {
         "manifest.json",
+        "plan.json",
         "plan.svg",
         "whole.tflite",
         *(f"stages/{index}.tflite" for index in range(3)),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
+import subprocess
 import sys
+import textwrap
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_partition.convert_tflite import ConversionError, convert_tflite
+from edge_partition.convert_tflite import ConversionError, convert_tflite, freeze_model
 from edge_partition.seeded_weights import keras, seed_weights
 from edge_partition.wrap_operations import wrap_operations
 
@@ -154,6 +159,90 @@ def test_tensors_are_named_for_their_layers_exactly() -> None:
     for name in ("outer/inner/gate__exp_1/Exp", "outer/inner__sin_1/Sin", "head_1__floor_1/Floor"):
         assert any(name in tensor for tensor in found), (name, found)
     assert not any("gate__exp_1_1" in tensor or "inner_1" in tensor for tensor in found)
+
+
+def test_tensors_of_a_function_of_tensorflows_own_are_named_for_its_layer() -> None:
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    class Inner(layers.Layer):
+        def build(self, shape: tuple[int, ...]) -> None:
+            self.gain = self.add_weight(shape=(shape[-1], 3), name="gain")
+
+        @tf.function(autograph=False)
+        def compute(self, x: Any) -> Any:
+            return tf.tanh(tf.matmul(x, self.gain))
+
+        def call(self, x: Any) -> Any:
+            return self.compute(x) + 1.0
+
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Dense(2, name="last")(Inner(name="inner")(x)), name="m")
+    seed_weights(model)
+    content = convert_tflite(model)
+    check_equal(model, content)
+    found = names(load(content).get_tensor_details())
+    assert any(name.endswith("m/inner/StatefulPartitionedCall/Tanh") for name in found), found
+    assert all(part.startswith("m/") for name in found[1:-1] for part in name.split(";")), found
+
+
+def test_converting_leaves_the_model_as_it_was() -> None:
+    model = small_model()
+    before = [weight.copy() for weight in model.get_weights()]
+    first, second = convert_tflite(model), convert_tflite(model)
+    assert first == second
+    for a, b in zip(before, model.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+    check_equal(model, first)
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_a_frozen_model_converts_to_the_same_file_without_its_keras_model(
+    quantization: str,
+) -> None:
+    model = small_model()
+    calibration = [examples(model, seed) for seed in range(4)] if quantization == "int8" else None
+    content = convert_tflite(model, quantization=quantization, calibration=calibration)
+    weights = [weakref.ref(weight.value) for weight in model.weights]
+    frozen = freeze_model(model)
+    del model
+    gc.collect()
+    assert not any(weight() is not None for weight in weights)
+    assert convert_tflite(frozen, quantization=quantization, calibration=calibration) == content
+
+
+def test_converting_takes_no_more_than_some_copies_of_the_weights() -> None:
+    script = """
+        import re
+        from pathlib import Path
+        from edge_partition.convert_tflite import convert_tflite
+        from edge_partition.seeded_weights import keras, seed_weights
+
+        def resident_bytes(field):
+            status = Path("/proc/self/status").read_text()
+            return int(re.search(rf"{field}:\\s+(\\d+) kB", status)[1]) * 1024
+
+        def build(size):
+            x = y = keras.Input((size,))
+            for _ in range(4):
+                y = keras.layers.Dense(size)(y)
+            return keras.Model(x, y)
+
+        convert_tflite(build(4))  # what TensorFlow loads only then
+        model = build(1500)
+        seed_weights(model)
+        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is resident now
+        before_bytes = resident_bytes("VmRSS")
+        content = convert_tflite(model)
+        print(len(content), resident_bytes("VmHWM") - before_bytes)
+        print(resident_bytes("VmRSS") - before_bytes)
+    """
+    output = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True
+    ).stdout
+    size_bytes, peak_bytes, kept_bytes = map(int, re.findall(r"-?\d+", output))
+    assert size_bytes > 36e6
+    assert peak_bytes < 14 * size_bytes
+    assert kept_bytes < 4 * size_bytes
 
 
 def test_a_layer_called_twice_leaves_no_two_tensors_of_one_name() -> None:

@@ -134,6 +134,29 @@ def test_a_size_that_follows_from_the_values_stays_open() -> None:
     assert len(flat.main.tensors) - 1 not in shapes
 
 
+def test_what_follows_from_the_values_is_told_from_an_open_batch() -> None:
+    flat = FlatModel()
+    x = flat.tensor("x", (1, 4), signature=(-1, 4))
+    zero = flat.constant("zero", np.zeros((1, 1), np.float32))
+    positive = flat.tensor("positive", (1, 4), "bool", signature=(-1, 4))
+    flat.operator("GREATER", [x, zero], [positive], schema.GreaterOptionsT())
+    flat.main.tensors.append(places := schema.TensorT())
+    places.name, places.type = "places", schema.TensorType.INT64
+    places.shape, places.shapeSignature = np.int32([1, 2]), np.int32([-1, 2])
+    flat.operator("WHERE", [positive], [len(flat.main.tensors) - 1])
+    number = flat.tensor("number", (2,), "int32")
+    options = schema.ShapeOptionsT()
+    options.outType = schema.TensorType.INT32
+    flat.operator("SHAPE", [len(flat.main.tensors) - 2], [number], options)
+    last = flat.tensor("last", (2,))
+    flat.operator("CAST", [number], [last], schema.CastOptionsT())
+    data = flat.to_bytes([x], [last])
+    model = read_tflite(fix_shapes(data, name="where"))
+    assert [model.graph.tensors[index].name for index in model.unfixed] == ["places"]
+    assert model.graph.boundary(0)[0].shape == (1, 4)
+    assert model.graph.cuts == (1, 3)
+
+
 def custom_model(code: str) -> bytes:
     flat = FlatModel()
     x = flat.tensor("x")

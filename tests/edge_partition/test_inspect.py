@@ -126,6 +126,39 @@ def test_what_no_cut_can_part_is_said_with_the_reason(tmp_path: Path) -> None:
     assert kept["reason"] in result.stdout
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_custom_operator_that_split_refuses_is_warned_of(
+    tmp_path: Path, *, as_json: bool
+) -> None:
+    model = FlatModel()
+    x = model.tensor("x")
+    made = model.tensor("made")
+    model.operator("CUSTOM", [x], [made])
+    model.model.operatorCodes[-1].customCode = "MyOwnOperator"
+    file = tmp_path / "mine.tflite"
+    file.write_bytes(model.to_bytes([x], [model.add(made, x, "last")]))
+    words = [str(file), "--json"] if as_json else [str(file)]
+    result = CliRunner().invoke(inspect.command, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    if as_json:
+        (warning,) = json.loads(result.stdout)["warnings"]
+    else:
+        (warning,) = [line for line in result.stdout.splitlines() if "Warning" in line]
+    assert "`edge-partition split` refuses this model." in warning
+    assert "custom operator MyOwnOperator" in warning
+    assert "\n" not in warning
+
+
+def test_a_model_of_builtin_operators_has_no_warnings(mobilenet: LoadedTflite) -> None:
+    assert describe_model(mobilenet)["warnings"] == []
+
+
+def test_int8_without_samples_is_wrong_usage_before_anything_is_loaded() -> None:
+    result = CliRunner().invoke(inspect.command, ["NoSuchModel", "--quantize", "int8"])
+    assert result.exit_code == 2
+    assert "--calibration" in result.output
+
+
 def test_wrapped_operation_is_found_in_its_operator() -> None:
     (operation,) = describe_model(residual())["wrapped_operations"]
     assert operation["expression"] == "x + 3"

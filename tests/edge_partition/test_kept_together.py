@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
-from tflite_models import FlatModel, chain_of_adds
+from tflite_models import FlatModel, chain_of_adds, stateful
 
 from edge_partition.cli import app
 from edge_partition.fleet import equal_fleet
@@ -35,15 +35,7 @@ def test_operators_that_share_a_variable_are_named_with_it() -> None:
 
 
 def test_a_resource_and_what_cannot_travel_are_named() -> None:
-    flat = FlatModel()
-    x = flat.tensor("x")
-    first = flat.add(x, x, "first")
-    handle = flat.tensor("handle", (), "resource")
-    flat.operator("VAR_HANDLE", [], [handle], schema.VarHandleOptionsT())
-    flat.operator("ASSIGN_VARIABLE", [handle, first], [], schema.AssignVariableOptionsT())
-    read = flat.tensor("read")
-    flat.operator("READ_VARIABLE", [handle], [read], schema.ReadVariableOptionsT())
-    assert lines(flat.to_bytes([x], [flat.add(read, x, "last")])) == [
+    assert lines(stateful()) == [
         "Operators 1-3 stay together: handle, of type resource, cannot travel."
     ]
 
@@ -61,16 +53,8 @@ def test_a_tensor_of_no_fixed_shape_is_named() -> None:
 
 
 def test_a_stateful_model_is_split_around_its_state_and_says_so(tmp_path: Path) -> None:
-    flat = FlatModel()
-    x = flat.tensor("x")
-    first = flat.add(x, x, "first")
-    handle = flat.tensor("handle", (), "resource")
-    flat.operator("VAR_HANDLE", [], [handle], schema.VarHandleOptionsT())
-    flat.operator("ASSIGN_VARIABLE", [handle, first], [], schema.AssignVariableOptionsT())
-    read = flat.tensor("read")
-    flat.operator("READ_VARIABLE", [handle], [read], schema.ReadVariableOptionsT())
     model, build = tmp_path / "stateful.tflite", tmp_path / "build"
-    model.write_bytes(flat.to_bytes([x], [flat.add(read, x, "last")]))
+    model.write_bytes(stateful())
 
     def run(*words: object) -> str:
         result = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
@@ -81,7 +65,7 @@ def test_a_stateful_model_is_split_around_its_state_and_says_so(tmp_path: Path) 
         "split", model, "--stages", 3, "-o", build
     )
     assert [
-        (stage.device.name, stage.start, stage.stop)
+        (stage.board_names, stage.start, stage.stop)
         for stage in plan_split(read_tflite(model).graph, equal_fleet(3), stages=3).stages
     ] == [("board-0", 0, 1), ("board-1", 1, 4), ("board-2", 4, 5)]
     assert "8/8 identical: whole against 3 parts" in run("verify", build)

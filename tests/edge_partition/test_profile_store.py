@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from random_models import random_graph, seeded
@@ -12,8 +12,9 @@ from edge_partition.apply_profiles import apply_profiles
 from edge_partition.choose_slices import choose_slices
 from edge_partition.cost_model import StageTable, stage_cost
 from edge_partition.fleet import Device, Fleet
-from edge_partition.link_times import TimedEcho
-from edge_partition.plan_split import evaluate, plan_split
+from edge_partition.graph import Wire
+from edge_partition.link_times import HandlingTimes, TimedMessage
+from edge_partition.plan_split import Plan, evaluate, plan_split
 from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
 from edge_partition.stage_times import TimedSlice
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 SHA256 = "ab" * 32
 GRAPH = random_graph(seeded(7), 40)
-ECHOES = tuple(TimedEcho(size, 2.0 + size / 1e4, 1.0) for size in (1000, 64_000))
+MESSAGES = tuple(TimedMessage(size, 2.0 + size / 1e4, 9.0, 0.5) for size in (1000, 64_000))
 
 
 def measured(
@@ -41,7 +42,8 @@ def measured(
             TimedSlice(start, stop, ms_per_operator * (stop - start))
             for start, stop in choose_slices(graph)
         ),
-        echoes=ECHOES,
+        messages=MESSAGES,
+        cores=0.5,
         temperature_c=(40.5, 61.0),
         clock_mhz=(1500.0, 1500.0),
         unsettled=2,
@@ -101,7 +103,7 @@ def damage(text: str, **changes: Any) -> str:
         lambda _: "[" * 100_000,
         lambda text: text[: len(text) // 2],
         lambda text: text + " " * (1 << 20),
-        lambda text: damage(text, schema=2),
+        lambda text: damage(text, schema=1),
         lambda text: damage(text, board="pi-2"),
         lambda text: damage(text, board="../pi"),
         lambda text: damage(text, model_sha256="x"),
@@ -112,8 +114,10 @@ def damage(text: str, **changes: Any) -> str:
         lambda text: damage(text, slices=[{"start": 0, "stop": 3}]),
         lambda text: damage(text, slices=[{"start": 0, "stop": 1000, "invoke_ms": 1.0}]),
         lambda text: damage(text, slices=[{"start": 0, "stop": 1, "invoke_ms": 1.0}]),
-        lambda text: damage(text, echoes=None),
-        lambda text: damage(text, echoes=[]),
+        lambda text: damage(text, messages=None),
+        lambda text: damage(text, messages=[]),
+        lambda text: damage(text, messages=[{**vars(MESSAGES[0]), "cpu_ms": 0}]),
+        lambda text: damage(text, cores=0),
         lambda text: damage(text, temperature_c=[1]),
         lambda text: damage(text, threads="4"),
     ],
@@ -148,9 +152,15 @@ def test_measured_boards_cost_what_they_measured_and_say_so(tmp_path: Path) -> N
     known, unknown = (stage_cost(GRAPH, device, 0, n) for device in fleet.devices)
     assert known.invoke_ms == pytest.approx(2.0 * n, rel=1e-3)
     assert unknown.invoke_ms != pytest.approx(known.invoke_ms, rel=0.1)
-    assert (known.invoke_source, known.link_source) == ("measured", "measured")
-    assert (unknown.invoke_source, unknown.link_source) == ("estimated", "estimated")
-    # Each echo is 1 + size / 1e4 ms over two messages: 0.5 ms, and 5e-5 ms a byte.
+    assert known.handling_ms == pytest.approx(1.0, rel=1e-3)
+    assert known.busy_ms == pytest.approx(2.0 * n + 1.0, rel=1e-3)
+    assert {known.invoke_source, known.handling_source, known.link_source} == {"measured"}
+    assert {unknown.invoke_source, unknown.handling_source, unknown.link_source} == {"estimated"}
+    assert fleet.devices[0].handling == HandlingTimes(
+        pytest.approx(0.5), pytest.approx(0, abs=1e-6)
+    )
+    # Half a processor makes 1 ms of 0.5; what is left is 1 + size / 1e4 ms over two messages: 0.5
+    # ms, and 5e-5 ms a byte.
     assert fleet.devices[0].link_ms == pytest.approx(0.5, rel=1e-3)
     assert fleet.devices[0].link_mbit_s == pytest.approx(160, rel=1e-3)
 
@@ -159,12 +169,13 @@ def test_the_table_agrees_with_the_single_stage_on_a_measured_board(tmp_path: Pa
     store = ProfileStore(tmp_path)
     store.save(measured())
     device = applied(store, "pi-1")[0].devices[0]
-    for graph in (GRAPH, replace(GRAPH, wire="float16")):
-        positions = (0, *graph.cuts, len(graph.operators))
-        table = StageTable.of(graph, positions)
+    positions = (0, *GRAPH.cuts, len(GRAPH.operators))
+    for wire in get_args(Wire):
+        table = StageTable.of(GRAPH, positions, wire)
         invoke_ns = table.invoke_ns(device)
         for row, column in combinations(range(len(positions)), 2):
-            cost = stage_cost(graph, device, positions[row], positions[column])
+            # The model's own ends travel as they are, whatever the wire.
+            cost = stage_cost(GRAPH, device, positions[row], positions[column], (wire, wire))
             assert invoke_ns[row, column] == round(cost.invoke_ms * 1e6)
 
 
@@ -174,10 +185,10 @@ def test_a_plan_tells_measured_boards_of_one_kind_apart(tmp_path: Path) -> None:
     store.save(measured(board="quick", ms_per_operator=1.0))
     fleet, _ = applied(store, "slow", "quick")
     best = plan_split(GRAPH, fleet, "latency", stages=1)
-    assert best.stages[0].device.name == "quick"
+    assert best.stages[0].board_names == "quick"
     two = plan_split(GRAPH, fleet, "throughput", stages=2)
     others = [
-        evaluate(GRAPH, order, [cut])
+        evaluate(Plan.of(GRAPH, [(order[:1], 0, cut), (order[1:], cut, len(GRAPH.operators))]))
         for order in (fleet.devices, fleet.devices[::-1])
         for cut in GRAPH.cuts
     ]

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from chained_slices import run_chained, run_whole
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from tflite_models import FlatModel
 
-from broker_config.interpreter import StageInterpreter
-from broker_config.manifest import TensorSpec
 from edge_partition.read_tflite import TfliteModel, read_tflite
-from edge_partition.slice_model import slice_model
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from edge_partition.graph import Tensor
 
 _MAX_WIDTH = 24
 _UNARY = ("TANH", "LOGISTIC", "RELU", "ABS")
@@ -130,15 +121,6 @@ def models(draw: st.DrawFn) -> TfliteModel:
     return read_tflite(builder.flat.to_bytes(inputs, outputs))
 
 
-def specs(tensors: Sequence[Tensor]) -> list[TensorSpec]:
-    return [TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
-
-
-def run(model: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor], payload: bytes) -> bytes:
-    stage = StageInterpreter(model, specs(inputs), specs(outputs), num_threads=1)
-    return stage.invoke(payload)
-
-
 def random_payload(model: TfliteModel, seed: int) -> bytes:
     size_bytes = sum(tensor.size_bytes for tensor in model.graph.boundary(0))
     generator = np.random.default_rng(seed)
@@ -155,16 +137,10 @@ def test_chained_slices_of_random_graphs_give_the_whole_models_bits(
     cuts = sorted(
         data.draw(st.lists(st.sampled_from(graph.cuts), min_size=1, max_size=4, unique=True))
     )
-    positions = [0, *cuts, len(graph.operators)]
-    ends = graph.boundary(0), graph.boundary(len(graph.operators))
     payloads = [random_payload(model, seed) for seed in range(2)]
-    wholes = [run(bytes(model.data), *ends, payload) for payload in payloads]
+    wholes = [run_whole(model, payload) for payload in payloads]
     # An output that is the same for both inputs would hide a difference.
     assume(wholes[0] != wholes[1])
     event(f"up to {max(len(graph.boundary(cut)) for cut in cuts)} tensors cross a cut")
     for payload, whole in zip(payloads, wholes, strict=True):
-        passed = payload
-        for start, stop in pairwise(positions):
-            part = slice_model(model, start, stop)
-            passed = run(part, graph.boundary(start), graph.boundary(stop), passed)
-        assert passed == whole, positions
+        assert run_chained(model, cuts, payload) == whole, cuts

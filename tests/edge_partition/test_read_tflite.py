@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tflite_models import FlatModel, chain_of_adds
+from tflite_models import FlatModel, chain_of_adds, stateful
 
 from edge_partition.read_tflite import InvalidModelError, buffer_bytes, read_tflite
 from edge_partition.slice_model import SliceError, slice_model
@@ -111,16 +111,7 @@ def test_operators_that_reach_no_output_are_left_out() -> None:
 
 
 def test_operators_that_share_a_resource_are_never_parted() -> None:
-    flat = FlatModel()
-    x = flat.tensor("x")
-    first = flat.add(x, x, "first")
-    handle = flat.tensor("handle", (), "resource")
-    flat.operator("VAR_HANDLE", [], [handle], schema.VarHandleOptionsT())
-    flat.operator("ASSIGN_VARIABLE", [handle, first], [], schema.AssignVariableOptionsT())
-    read = flat.tensor("read")
-    flat.operator("READ_VARIABLE", [handle], [read], schema.ReadVariableOptionsT())
-    last = flat.add(read, x, "last")
-    graph = read_tflite(flat.to_bytes([x], [last])).graph
+    graph = read_tflite(stateful()).graph
     assert [op.kind for op in graph.operators][1:4] == [
         "VAR_HANDLE", "ASSIGN_VARIABLE", "READ_VARIABLE",
     ]  # fmt: skip
@@ -149,6 +140,40 @@ def test_a_tensor_of_no_fixed_shape_is_never_cut() -> None:
     flat.operator("SQUEEZE", [loose], [squeezed], schema.SqueezeOptionsT())
     graph = read_tflite(flat.to_bytes([x], [flat.add(squeezed, x, "last")])).graph
     assert graph.cuts == (2,)
+
+
+@pytest.mark.parametrize(("batch", "cuts"), [(1, (2,)), (-1, (1, 2))])
+def test_an_open_first_dimension_is_a_batch_only_where_an_input_has_one(
+    batch: int, cuts: tuple[int, ...]
+) -> None:
+    flat = FlatModel()
+    x = flat.tensor("x", (1, 4), signature=(batch, 4))
+    listed = flat.tensor("listed", (1, 4), signature=(-1, 4))
+    flat.operator("ABS", [x], [listed])
+    kept = flat.tensor("kept", (1, 4), signature=(batch, 4))
+    flat.operator("ABS", [listed], [kept])
+    last = flat.tensor("last", (1, 4), signature=(batch, 4))
+    flat.operator("ABS", [kept], [last])
+    model = read_tflite(flat.to_bytes([x], [last]))
+    assert model.graph.cuts == cuts
+    assert model.unfixed == ({listed} if batch == 1 else set())
+
+
+@pytest.mark.parametrize(("writes_ranks", "cuts"), [(True, (2,)), (False, (1, 2))])
+def test_a_tensor_of_unknown_rank_is_no_scalar_where_the_file_tells_them_apart(
+    *, writes_ranks: bool, cuts: tuple[int, ...]
+) -> None:
+    flat = FlatModel()
+    x = flat.tensor("x", (1, 4))
+    unranked = flat.tensor("unranked", ())
+    flat.operator("ABS", [x], [unranked])
+    scalar = flat.tensor("scalar", ())
+    flat.operator("ABS", [unranked], [scalar])
+    last = flat.tensor("last", (1, 4))
+    flat.operator("ABS", [scalar], [last])
+    for index in (x, scalar, last):
+        flat.main.tensors[index].hasRank = writes_ranks
+    assert read_tflite(flat.to_bytes([x], [last])).graph.cuts == cuts
 
 
 def test_repeated_and_empty_names_become_unique() -> None:

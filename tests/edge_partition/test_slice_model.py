@@ -1,48 +1,18 @@
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from chained_slices import run_chained, run_whole
 from tflite_models import FlatModel, chain_of_adds
 
-from broker_config.interpreter import StageInterpreter
-from broker_config.manifest import TensorSpec
 from edge_partition.read_tflite import TfliteModel, buffer_bytes, read_tflite
 from edge_partition.slice_model import SliceError, slice_model, stage_inputs, stage_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from edge_partition.graph import Tensor
-
-
-def specs(tensors: Sequence[Tensor]) -> list[TensorSpec]:
-    return [TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
-
-
-def run_whole(model: TfliteModel, payload: bytes) -> bytes:
-    graph = model.graph
-    ends = graph.boundary(0), graph.boundary(len(graph.operators))
-    whole = StageInterpreter(bytes(model.data), specs(ends[0]), specs(ends[1]), num_threads=1)
-    return whole.invoke(payload)
-
-
-def run_chained(model: TfliteModel, cuts: Sequence[int], payload: bytes) -> bytes:
-    """Send ``payload`` through the slices between ``cuts``, boundary by boundary."""
-    graph = model.graph
-    positions = [0, *cuts, len(graph.operators)]
-    for start, stop in pairwise(positions):
-        stage = StageInterpreter(
-            slice_model(model, start, stop),
-            specs(graph.boundary(start)),
-            specs(graph.boundary(stop)),
-            num_threads=1,
-        )
-        payload = stage.invoke(payload)
-    return payload
+    from collections.abc import Callable
 
 
 def evenly(model: TfliteModel, stages: int) -> list[int]:

@@ -9,7 +9,7 @@ from random_models import random_graph, seeded
 
 from edge_partition.choose_slices import choose_slices, displaced_bytes
 from edge_partition.cost_model import operator_work_macs
-from edge_partition.link_times import TimedEcho, fit_link
+from edge_partition.link_times import TimedMessage, fit_handling, fit_link
 from edge_partition.stage_times import StageTimes, TimedSlice, fit_stage_times
 
 if TYPE_CHECKING:
@@ -112,17 +112,33 @@ def test_what_displaces_a_slice_is_the_rest_of_half_the_model() -> None:
             assert displaced > 0.2 * whole_bytes
 
 
-def test_exact_echoes_give_the_link_whatever_the_hosts_own_part() -> None:
-    echoes = [
-        TimedEcho(size, 2 * (0.7 + size * 8 / 40e6 * 1e3) + host_ms, host_ms)
-        for size, host_ms in ((1000, 0.3), (16_000, 0.4), (64_000, 1.0), (256_000, 9.0))
-    ]
-    link = fit_link(echoes)
+def timed(size_bytes: int, *, cores: float) -> TimedMessage:
+    """A board that handles a message in 0.2 ms and 3 ms a MB of its processor, link 40 Mbit/s."""
+    cpu_ms = 2 * (0.2 + 3 * size_bytes / 1e6) * min(1, cores)
+    way_ms = 0.7 + size_bytes * 8 / 40e6 * 1e3
+    handled_ms = cpu_ms / min(1, cores)
+    return TimedMessage(size_bytes, handled_ms + 2 * way_ms, max(handled_ms, 2 * way_ms), cpu_ms)
+
+
+@pytest.mark.parametrize("cores", [0.25, 1.0, 4.0])
+def test_messages_give_the_link_and_what_handling_them_takes(cores: float) -> None:
+    messages = [timed(size, cores=cores) for size in (1000, 16_000, 64_000, 256_000)]
+    link, handling = fit_link(messages, cores), fit_handling(messages, cores)
     assert link.mbit_s == pytest.approx(40, rel=1e-3)
     assert link.fixed_ms == pytest.approx(0.7, rel=1e-3)
+    assert handling.fixed_ms == pytest.approx(0.2, rel=1e-3)
+    assert handling.ms_per_mb == pytest.approx(3, rel=1e-3)
+
+
+def test_a_link_is_as_fast_as_several_messages_showed() -> None:
+    # Alone a message waits 10 ms a way for something else; together they flow.
+    slow = [TimedMessage(size, 20 + size / 1e4, 20.0, 0.1) for size in (1000, 250_000)]
+    quick = [TimedMessage(size, 20 + size / 1e4, 4.0, 0.1) for size in (1000, 250_000)]
+    assert fit_link(slow, 1.0).mbit_s == pytest.approx(200, rel=0.1)
+    assert fit_link(quick, 1.0).mbit_s == pytest.approx(1000)
 
 
 def test_a_link_that_no_size_slows_down_stays_finite() -> None:
-    link = fit_link([TimedEcho(1000, 1.0, 2.0), TimedEcho(100_000, 1.0, 2.0)])
+    link = fit_link([TimedMessage(size, 1.0, 1.0, 2.0) for size in (1000, 100_000)], 1.0)
     assert 0 < link.mbit_s <= 1e6
     assert link.fixed_ms >= 0

@@ -33,8 +33,8 @@ def test_a_plan_counts_the_bytes_of_its_wire(model: Path) -> None:
         wire: json.loads(run("plan", model, "--stages", 2, "--cut", "second", *options, "--json"))
         for wire, options in (("float32", ()), ("float16", ("--wire", "float16")))
     }
-    assert {wire: plan["wire"] for wire, plan in plans.items()} == {
-        "float32": "float32", "float16": "float16",
+    assert {wire: plan["wires"] for wire, plan in plans.items()} == {
+        "float32": ["float32"], "float16": ["float16"],
     }  # fmt: skip
     # second, which the first board makes, in half; x, an input of the model, as it is.
     crossing = {wire: plan["stages"][1]["in_bytes"] for wire, plan in plans.items()}

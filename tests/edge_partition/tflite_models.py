@@ -98,3 +98,16 @@ def chain_of_adds(names: tuple[str, ...] = ("first", "second", "third")) -> byte
         weight = flat.constant(f"{name}/weight", np.arange(4, dtype=np.float32) + number)
         last = flat.add(last, weight, name)
     return flat.to_bytes([x], [flat.add(last, x, "sum")])
+
+
+def stateful() -> bytes:
+    """``first = x + x`` written to a variable, read back, and ``last = read + x``."""
+    flat = FlatModel()
+    x = flat.tensor("x")
+    first = flat.add(x, x, "first")
+    handle = flat.tensor("handle", (), "resource")
+    flat.operator("VAR_HANDLE", [], [handle], schema.VarHandleOptionsT())
+    flat.operator("ASSIGN_VARIABLE", [handle, first], [], schema.AssignVariableOptionsT())
+    read = flat.tensor("read")
+    flat.operator("READ_VARIABLE", [handle], [read], schema.ReadVariableOptionsT())
+    return flat.to_bytes([x], [flat.add(read, x, "last")])

@@ -1,0 +1,229 @@
+"""``edge-partition simulate``: what throughput and latency a plan will have, without its boards."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker_config.errors import EdgePartitionError
+from edge_partition.commands import _show
+from edge_partition.commands._options import json_option
+from edge_partition.plan_document import PLAN_FILE
+from edge_partition.read_plan import read_plan
+from edge_partition.simulate_plan import (
+    DEFAULT_SPREAD,
+    RECEIVE_MAXIMUM,
+    Failure,
+    Stream,
+    simulate_plan,
+)
+
+if TYPE_CHECKING:
+    from edge_partition.read_plan import PipelineTimes
+    from edge_partition.simulate_plan import Forecast
+
+_EXPECTED = (
+    "expected the output of `edge-partition plan MODEL --fleet fleet.toml --json`, or a bundle's "
+    "folder"
+)
+
+
+class PlanFileError(EdgePartitionError):
+    """A plan's file can't be read.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        super().__init__(f"The plan {path}: {problem}; {_EXPECTED}.")
+
+
+class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    name = "BOARD@START+DURATION"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Failure:
+        device, _, times = str(value).rpartition("@")
+        start, _, duration = times.partition("+")
+        try:
+            return Failure(device, float(start), float(duration))
+        except ValueError:
+            self.fail(f"{value!r} is no failure; expected such as pi-2@10+5, in s", param, ctx)
+
+
+@click.command("simulate")
+@click.argument("plan")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests a second. Without it the window is always full, as with `run`.",
+)
+@click.option(
+    "--steady", is_flag=True, help="Arrivals at equal intervals instead of at random (Poisson)."
+)
+@click.option(
+    "--requests", type=click.IntRange(1), default=1000, show_default=True, help="How many."
+)
+@click.option("--window", type=click.IntRange(1), help="Requests in flight; default: as `run`.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds after which a request without an answer has failed.",
+)
+@click.option(
+    "--fail",
+    "failures",
+    type=_Failure(),
+    multiple=True,
+    help="A board is away from START for DURATION seconds; repeatable.",
+)
+@click.option(
+    "--spread",
+    type=click.FloatRange(0),
+    default=DEFAULT_SPREAD,
+    show_default=True,
+    help="Standard deviation of an inference's time over its mean, where the plan says none.",
+)
+@click.option(
+    "--receive-maximum",
+    type=click.IntRange(1),
+    default=RECEIVE_MAXIMUM,
+    show_default=True,
+    help="Requests a board is handed before it acknowledges one; the embedded broker heeds none.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of chance.")
+@json_option
+def command(
+    *,
+    plan: str,
+    rate: float | None,
+    steady: bool,
+    requests: int,
+    window: int | None,
+    timeout: float,
+    failures: tuple[Failure, ...],
+    spread: float,
+    receive_maximum: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Forecast throughput and latency of PLAN under a stream of requests.
+
+    PLAN is what `edge-partition plan --json` printed (a file, or - for standard input), or a
+    bundle's folder. Nothing runs: arrivals, queues, links, boards and failures are simulated.
+    """
+    if steady and rate is None:
+        raise click.UsageError("--steady spaces the arrivals of a --rate; give one.")
+    times = read_plan(_read_document(plan))
+    stream = Stream(
+        requests=requests,
+        rate_per_s=rate,
+        steady=steady,
+        window=window,
+        timeout_s=timeout,
+        failures=failures,
+        receive_maximum=receive_maximum,
+        spread=spread,
+        seed=seed,
+    )
+    with _show.step_progress() as step:
+        step("Simulating")
+        forecast = simulate_plan(times, stream)
+    if as_json:
+        document = {"model": times.model, "source": times.source, **asdict(stream)}
+        _show.print_json({**document, **asdict(forecast)})
+    else:
+        _show_forecast(times, stream, forecast)
+
+
+def _read_document(plan: str) -> Any:
+    path = Path(plan)
+    name = "on standard input" if plan == "-" else plan
+    try:
+        if plan == "-":
+            text = sys.stdin.read()
+        else:
+            text = (path / PLAN_FILE if path.is_dir() else path).read_text(encoding="utf-8")
+        return json.loads(text)
+    except OSError as error:
+        raise PlanFileError(name, f"can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise PlanFileError(name, "is not JSON") from None
+
+
+def _show_forecast(times: PipelineTimes, stream: Stream, forecast: Forecast) -> None:
+    console = _show.console()
+    table = _show.table(
+        f"{times.model} under {_arrivals(stream)}",
+        "stage",
+        "board",
+        ">requests",
+        ">processor %",
+        ">link %",
+        ">queue mean",
+        ">max",
+        ">at broker mean",
+        ">max",
+    )
+    for board in forecast.boards:
+        table.add_row(
+            ", ".join(map(str, board.stages)),
+            board.device,
+            str(board.served),
+            f"{board.processor:.0%}".rstrip("%"),
+            f"{board.link:.0%}".rstrip("%"),
+            f"{board.queue_mean:.2f}",
+            str(board.queue_max),
+            f"{board.at_broker_mean:.2f}",
+            str(board.at_broker_max),
+        )
+    console.print(table)
+    spent = ", ".join(
+        f"{_SPENT[name]} {spent_ms:.1f} ms"
+        for name, spent_ms in forecast.spent_ms.items()
+        if spent_ms >= _SHOWN_MS
+    )
+    latency = forecast.latency_ms
+    console.print(
+        f"{forecast.throughput_per_s:.1f} requests/s; latency {latency['median']:.1f} ms median, "
+        f"{latency['p95']:.1f} ms p95, {latency['p99']:.1f} ms p99, {latency['max']:.1f} ms at "
+        "most."
+    )
+    console.print(f"Of {latency['mean']:.1f} ms in the mean: {spent}.")
+    outcomes = ", ".join(
+        f"{count} {_OUTCOMES[name]}" for name, count in forecast.outcomes.items() if count
+    )
+    again = f"; {forecast.resent} messages sent again" if forecast.resent else ""
+    console.print(f"Of {forecast.requests} requests: {outcomes}{again}.")
+    console.print(f"[bold]{forecast.limit}[/bold]")
+    console.print(f"The plan's times are {times.source}.")
+
+
+_SHOWN_MS = 0.05
+_OUTCOMES = {"answered": "answered", "timed_out": "timed out", "overloaded": "overloaded"}
+_SPENT = {
+    "source": "waiting to be sent",
+    "resent": "until sent again",
+    "broker": "at the broker",
+    "link": "on links",
+    "handling": "handling messages",
+    "queue": "waiting for inference",
+    "invoke": "inference",
+}
+
+
+def _arrivals(stream: Stream) -> str:
+    if stream.rate_per_s is None:
+        return f"{stream.requests} requests, the window always full"
+    how = "evenly spaced" if stream.steady else "at random"
+    return f"{stream.requests} requests, {stream.rate_per_s:g} a second {how}"

@@ -1,0 +1,241 @@
+"""A quick answer to whether a pace can be kept, right where it answers.
+
+For each set of boards only the furthest node is kept that the set might reach, where a stage may
+start at any node up to the furthest so far. That is too hopeful: a node in between may be one that
+its predecessor can't stop at. So if not even this reaches the end, no route does. A set is given up
+where the boards it leaves, each going as far as it does at its best, would not reach the end. If
+the end is reached, the crews are lined up as they came to it, and the cuts for just these crews are
+worked out exactly. Where that finds none, there is no answer: :mod:`.board_sets` has it, at ten
+times the cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from enum import Enum
+from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_partition.search.problem import FORBIDDEN, Problem, Route, Step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edge_partition.search.problem import IntArray
+
+
+class NoRoute(Enum):
+    """Why there is no route."""
+
+    PROVEN = "no route keeps the pace"
+    UNKNOWN = "a route was not found, and may be there"
+
+
+#: The most crews that are gone through.
+MOST_CREWS = 5_000
+#: (crew, set) pairs that are looked at in one step, to bound its memory.
+_CHUNK = 1 << 19
+
+
+class FurthestSearch:
+    """Answers for one problem and any pace."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Prepare.
+
+        Args:
+            problem: Of no more than :data:`~.board_sets.MOST_SETS` sets of boards and
+                :data:`MOST_CREWS` crews.
+        """
+        self._problem = problem
+        counts = problem.capacity + 1
+        strides = np.concatenate([[1], np.cumprod(counts)[:-1]]).tolist()
+        index = np.arange(int(counts.prod()))
+        self._left = [
+            (count - 1 - index // stride % count).astype(np.int8)
+            for stride, count in zip(strides, counts.tolist(), strict=True)
+        ]
+        used = problem.capacity.sum() - np.sum(self._left, axis=0, dtype=np.int64)
+        order = np.argsort(used, kind="stable")
+        self._by_size = np.split(order, np.cumsum(np.bincount(used))[:-1])
+        self._crews = [
+            kinds
+            for size in range(1, problem.max_replicas + 1)
+            for kinds in combinations_with_replacement(range(problem.kinds), size)
+            if all(count <= problem.capacity[kind] for kind, count in Counter(kinds).items())
+        ]
+        self._strides = np.array([sum(strides[kind] for kind in crew) for crew in self._crews])
+        # What a crew needs of a set, as rows of (kind, boards left); padded with what all have.
+        self._needs = [(0, 0), *sorted({need for crew in self._crews for need in _needs(crew)})]
+        row = {need: place for place, need in enumerate(self._needs)}
+        width = max(len(_needs(crew)) for crew in self._crews)
+        self._rows = np.zeros((len(self._crews), width), np.int64)
+        for number, crew in enumerate(self._crews):
+            for place, need in enumerate(_needs(crew)):
+                self._rows[number, place] = row[need]
+
+    def find_route(self, pace: int) -> Route | NoRoute:
+        """Return a route that keeps ``pace``, or why there is none."""
+        problem = self._problem
+        # Row r - 1: where a board of each kind gets to at most in a crew of r, from each node.
+        stops = [
+            _furthest_stops(problem, pace, size) for size in range(1, problem.max_replicas + 1)
+        ]
+        outlook = self._outlook(stops)
+        together = np.stack(
+            [
+                np.minimum.reduce([stops[len(crew) - 1][kind] for kind in set(crew)])
+                for crew in self._crews
+            ]
+        )
+        found = self._search(pace, together, *outlook)
+        if found is NoRoute.UNKNOWN and problem.max_replicas > 1:
+            # Where one of a crew gets to, another may be unable to stop.
+            found = self._search(pace, self._common_stops(pace, together), *outlook)
+        return found
+
+    def _search(
+        self,
+        pace: int,
+        together: NDArray[np.int32],
+        to_go: NDArray[np.float64],
+        credit: NDArray[np.float64],
+    ) -> Route | NoRoute:
+        """Search with crews that get ``together`` so far from each node, ``(crews, nodes)``."""
+        problem = self._problem
+        last = problem.nodes - 1
+        reach = np.maximum.accumulate(together, axis=1)
+        # The furthest node times the number of crews, and the crew that led there.
+        best = np.full(len(self._left[0]), -1, np.int64)
+        best[0] = 0
+        for size, sets in enumerate(self._by_size):
+            alive = sets[best[sets] >= 0]
+            if size and problem.stages in {None, size}:
+                done = alive[best[alive] // len(self._crews) == last]
+                if len(done):
+                    return self._line_up(pace, int(done[0]), best % len(self._crews))
+            if problem.stages == size:
+                break
+            for chunk in np.array_split(alive, len(alive) * len(self._crews) // _CHUNK + 1):
+                self._go_on(chunk, reach, best, to_go, credit)
+        return NoRoute.PROVEN
+
+    def _common_stops(self, pace: int, together: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the furthest node where all of a crew may stop, ``(crews, nodes)``."""
+        problem = self._problem
+        nodes = np.arange(problem.nodes)
+        common = together.copy()
+        sizes = np.array([len(crew) for crew in self._crews])
+        for size in range(2, problem.max_replicas + 1):
+            fits = problem.busy <= min(size * pace, FORBIDDEN - 1)
+            # The furthest stop up to a node, of each kind from each start; 0, no stop, for none.
+            up_to = np.maximum.accumulate(np.where(fits, nodes.astype(np.int16), 0), axis=2)
+            of_size = np.flatnonzero(sizes == size)
+            crews = np.array([self._crews[index] for index in of_size]).reshape(-1, size)
+            stop = np.maximum(common[of_size], 0)
+            while True:
+                nearer = np.minimum.reduce(
+                    [up_to[crews[:, place, None], nodes, stop] for place in range(size)]
+                )
+                if (nearer == stop).all():
+                    break
+                stop = nearer
+            common[of_size] = np.where(stop == 0, -1, stop)
+        return common
+
+    def _outlook(
+        self, stops: list[NDArray[np.int32]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return how far it is from each node to the end, and how far each set's rest may go."""
+        progress = self._problem.progress
+        if progress is None:
+            progress = np.arange(self._problem.nodes)
+        per_board = np.max(
+            [
+                np.where(stop < 0, 0, progress[stop] - progress).max(axis=1) / (size + 1)
+                for size, stop in enumerate(stops)
+            ],
+            axis=0,
+        )
+        credit = sum(left * best for left, best in zip(self._left, per_board, strict=True))
+        # What a sum of many numbers may lose in its last places.
+        return (progress[-1] - progress) * (1 - 1e-9), np.asarray(credit)
+
+    def _go_on(
+        self,
+        sets: IntArray,
+        reach: NDArray[np.int32],
+        best: IntArray,
+        to_go: NDArray[np.float64],
+        credit: NDArray[np.float64],
+    ) -> None:
+        """Let each crew go on from what each of the sets reaches."""
+        count = len(self._crews)
+        has = np.stack([self._left[kind][sets] >= left for kind, left in self._needs])
+        able = has[self._rows].all(axis=1)
+        stop = reach[:, best[sets] // count]
+        crew, place = np.nonzero(able & (stop >= 0))
+        stop = stop[crew, place]
+        target = sets[place] + self._strides[crew]
+        hopeful = to_go[stop] <= credit[target]
+        crew, stop, target = crew[hopeful], stop[hopeful], target[hopeful]
+        np.maximum.at(best, target, stop.astype(np.int64) * count + crew)
+
+    def _line_up(self, pace: int, last_set: int, crew_to: IntArray) -> Route | NoRoute:
+        """Return the cuts for the crews that lead to a set, in the order in which they came."""
+        problem = self._problem
+        crews = []
+        while last_set:
+            number = int(crew_to[last_set])
+            crews.append(self._crews[number])
+            last_set -= int(self._strides[number])
+        crews.reverse()
+        reached: list[NDArray[np.bool_]] = [np.zeros(problem.nodes, bool)]
+        reached[0][0] = True
+        for crew in crews:
+            starts = np.flatnonzero(reached[-1])
+            allowed = self._allowed(crew, pace, starts, slice(None))
+            reached.append(np.any(allowed, axis=0))
+        if not reached[-1][-1]:
+            return NoRoute.UNKNOWN
+        route = []
+        stop = problem.nodes - 1
+        for crew, before in zip(reversed(crews), reversed(reached[:-1]), strict=True):
+            starts = np.flatnonzero(before)
+            start = int(starts[self._allowed(crew, pace, starts, slice(stop, stop + 1))[:, 0]][-1])
+            route.append(Step(start, stop, crew))
+            stop = start
+        return tuple(reversed(route))
+
+    def _allowed(
+        self, crew: tuple[int, ...], pace: int, starts: IntArray, stops: slice
+    ) -> NDArray[np.bool_]:
+        most = min(len(crew) * pace, FORBIDDEN - 1)
+        result: NDArray[np.bool_] = np.logical_and.reduce(
+            [self._problem.busy[kind][starts, stops] <= most for kind in set(crew)]
+        )
+        return result
+
+
+def crew_count(problem: Problem) -> int:
+    """Return how many crews there may be."""
+    return math.comb(problem.kinds + problem.max_replicas, problem.max_replicas) - 1
+
+
+def _needs(crew: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(Counter(crew).items())
+
+
+def _furthest_stops(problem: Problem, pace: int, size: int) -> NDArray[np.int32]:
+    """Return where a board of each kind gets to from each node, ``(kinds, nodes)``.
+
+    -1 where it gets nowhere.
+    """
+    fits = problem.busy <= min(size * pace, FORBIDDEN - 1)
+    stops = problem.nodes - 1 - fits[:, :, ::-1].argmax(axis=2)
+    stops[~fits.any(axis=2)] = -1
+    result: NDArray[np.int32] = stops.astype(np.int32)
+    return result

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint digits operations models quantization clean
+.PHONY: demo test lint digits operations models quantization planning clean
 
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
@@ -12,6 +12,8 @@ demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boa
 test: $(VENV)/dev.stamp lint  ## everything CI runs
 	tests/install_mosquitto.sh
 	tests/install_chromium.sh
+	tests/install_prometheus.sh
+	tests/install_tmux.sh
 	$(BIN)/pytest
 
 lint: $(VENV)/dev.stamp
@@ -31,6 +33,9 @@ models: $(VENV)/dev.stamp  ## convert and split every Keras application and writ
 
 quantization: $(VENV)/dev.stamp  ## measure what each quantization costs and write docs/quantization.md
 	$(BIN)/python docs/generate_quantization.py
+
+planning: $(VENV)/dev.stamp  ## time plans of every Keras application and write docs/planning.md
+	$(BIN)/python docs/generate_planning.py
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -6,7 +6,7 @@
 
 Each application's figures are kept as JSON in docs/.cache, so that the script may be stopped and
 started again. Every step has a process of its own, and the models come one after another: the
-largest takes some gigabytes of memory and of disk until it is done.
+largest takes some 13 GB of memory until it is done, and as much disk as its ``.tflite``.
 """
 
 # ruff: noqa: INP001, ISC004, T201 -- a script that writes paragraphs
@@ -14,6 +14,7 @@ largest takes some gigabytes of memory and of disk until it is done.
 from __future__ import annotations
 
 import argparse
+import gc
 import inspect
 import json
 import os
@@ -89,7 +90,10 @@ def list_applications() -> list[str]:
 
 def convert(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
     """Write the application's ``.tflite`` and two pictures as it wants them."""
-    from edge_partition.convert_tflite import convert_tflite  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.convert_tflite import (  # noqa: PLC0415 -- TensorFlow
+        convert_tflite,
+        freeze_model,
+    )
     from edge_partition.keras_model import load_keras_model  # noqa: PLC0415
     from edge_partition.wrap_operations import (  # noqa: PLC0415
         wrap_operations,
@@ -97,18 +101,23 @@ def convert(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
     )
 
     model = load_keras_model(name, weights="seeded").model
+    _, height, width, _ = model.inputs[0].shape
     wrapped = wrap_operations(model)
+    operations = len(wrapped_operations(wrapped))
     began = time.perf_counter()
-    content = convert_tflite(wrapped)
+    frozen = freeze_model(wrapped)
+    # As `load_model` does, so that Keras's weights are not held meanwhile.
+    del model, wrapped
+    gc.collect()
+    content = convert_tflite(frozen)
     seconds = time.perf_counter() - began
     model_path.write_bytes(content)
-    _, height, width, _ = model.inputs[0].shape
     preprocess = _preprocessing(name)
     # preprocess_input works in place.
     np.save(pictures_path, [preprocess(_picture(seed, height, width)) for seed in range(_PICTURES)])
     return {
         "input": [height, width],
-        "wrapped": len(wrapped_operations(wrapped)),
+        "wrapped": operations,
         "size_bytes": len(content),
         "convert_seconds": seconds,
         "convert_peak_bytes": _peak_bytes(),
@@ -252,15 +261,15 @@ def measure_model(name: str) -> dict[str, Any]:
         model_path, pictures_path = Path(folder) / "model.tflite", Path(folder) / "pictures.npy"
         result: dict[str, Any] = {"name": name, "load": os.getloadavg()[0]}
         try:
-            result |= _in_own_process(convert, name, model_path, pictures_path)
-            result |= _in_own_process(split, name, model_path, pictures_path)
+            result |= in_own_process(convert, name, model_path, pictures_path)
+            result |= in_own_process(split, name, model_path, pictures_path)
             benchmark = subprocess.run(
                 [sys.executable, _SLICE_BENCHMARK, model_path, "--json"],
                 check=True, stdout=subprocess.PIPE,
             )  # fmt: skip
             result["slicing"] = json.loads(benchmark.stdout)[0]
             if name == _CUT_EVERYWHERE:
-                result["every_cut"] = _in_own_process(
+                result["every_cut"] = in_own_process(
                     cut_everywhere, name, model_path, pictures_path
                 )
         except (EdgePartitionError, RuntimeError) as error:
@@ -270,7 +279,8 @@ def measure_model(name: str) -> dict[str, Any]:
     return result
 
 
-def _in_own_process(function: Callable[..., Any], *args: Any) -> Any:
+def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Return what a function returns in a process that ends with it, and takes its memory along."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as process:
         return process.submit(function, *args).result()
 
@@ -401,10 +411,13 @@ def _block_table(done: list[dict[str, Any]]) -> list[str]:
 def _cost_table(done: list[dict[str, Any]]) -> list[str]:
     slowest = max(done, key=lambda result: result["slicing"]["seconds"])
     hungriest = max(done, key=_slicing_ratio)
+    largest = max(done, key=lambda result: result["convert_peak_bytes"])
     lines = [
         "## Cost",
         "",
-        "Memory to convert is the whole process's peak, with TensorFlow and the Keras model in it. "
+        "Memory to convert is the whole process's peak: TensorFlow, the Keras model until its "
+        f"weights are frozen, and the converter. {largest['name']} takes the most, "
+        f"{largest['convert_peak_bytes'] / 1e9:.1f} GB. "
         "Slicing into 8 is measured by `benchmarks/slice_models.py`: reading and slicing in a "
         "fresh process, and what its memory grew by at most, pages of the mapped model included. "
         f"The slowest is {slowest['name']} with {slowest['slicing']['seconds']:.2f} s "
@@ -473,7 +486,7 @@ def main() -> None:
     options = parser.parse_args()
     _CACHE.mkdir(parents=True, exist_ok=True)
     (_CACHE.parent / ".gitignore").write_text("*\n")
-    names = _in_own_process(list_applications)
+    names = in_own_process(list_applications)
     if unknown := set(options.only or ()) - set(names):
         parser.error(f"Keras has no application {', '.join(sorted(unknown))}")
     for name in () if options.table else options.only or names:

@@ -321,8 +321,7 @@ RECIPES: dict[str, Callable[[Given], Any]] = {
     "Power": lambda t: ops.power(t.real(4, 6, low=0.1, high=2), t.real(4, 6)),
     **{
         name: lambda t, name=name: _make(name)(t.real(4, 6, low=-9, high=9))
-        for name in ("Ceil", "Floor", "Round", "Trunc", "HardSigmoid", "HardSilu", "Relu6", "Clip")
-        if name != "Clip"
+        for name in ("Ceil", "Floor", "Round", "Trunc", "HardSigmoid", "HardSilu", "Relu6")
     },
     **{
         name: lambda t, name=name: _make(name)(t.real(4, 6), t.real(4, 6, low=0.3, high=2))

@@ -98,18 +98,17 @@ def measure(folder: Path) -> Iterator[Row]:
                 if quantization == "int8"
                 else None,
             )
-        model = loaded.on_wire(wire)
-        graph = model.tflite.graph
+        graph = loaded.tflite.graph
         cuts = [graph.position_after(layer) for layer in CUT_AFTER]
         bundle = write_bundle(
             folder / str(number),
-            model.tflite,
-            plan_split(graph, equal_fleet(3), cuts=cuts),
-            name=model.name,
+            loaded.tflite,
+            plan_split(graph, equal_fleet(3), cuts=cuts, wire=wire),
+            name=loaded.name,
             deployment="digits",
             quantization=quantization,
-            weights=model.weights,
-            labels=model.labels,
+            weights=loaded.weights,
+            labels=loaded.labels,
         )
         (spec,) = bundle.manifest.inputs
         payloads = [encode_tensors([spec], {spec.name: image}) for image in _batches(images)]

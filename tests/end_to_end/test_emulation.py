@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +64,27 @@ def test_a_board_gets_no_more_of_the_processor_than_its_share() -> None:
     assert spent[0.9] > spent[0.2]
 
 
+def test_a_board_is_as_slow_after_a_pause_as_it_is_in_a_long_run() -> None:
+    work = (
+        "import time\n"
+        "slowness = []\n"
+        "for _ in range(40):\n"
+        "    time.sleep(0.02)\n"
+        "    wall, spent = time.monotonic(), time.thread_time()\n"
+        "    while time.thread_time() < spent + 0.002: pass\n"
+        "    slowness.append((time.monotonic() - wall) / 0.002)\n"
+        "print(sum(slowness) / len(slowness))"
+    )
+    cpu = min(os.sched_getaffinity(0))
+    with limiter() as limits:
+        words = limits.command("pause", Limits(0.25, None, cpu), [sys.executable, "-c", work])
+        if not limits._is_paced.get(cpu):
+            pytest.skip("the kernel lets nobody here keep quotas to the millisecond")
+        slowness = float(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    # A quota alone lets 2 ms of work pass at full speed: 1.
+    assert slowness > 2.5
+
+
 def test_a_board_over_its_memory_is_killed_and_one_within_it_is_not() -> None:
     with limiter() as limits:
         ended = {}
@@ -79,6 +102,23 @@ def test_nothing_is_left_behind() -> None:
     assert not list(Path("/sys/fs/cgroup").glob("**/edge-partition-*-gone"))
 
 
+def test_groups_of_a_process_that_was_killed_are_removed_by_the_next() -> None:
+    with limiter():
+        pass  # Skips where nobody may limit anything.
+    script = (
+        "import os, signal\n"
+        "from edge_partition.emulate_boards import BoardLimiter, Limits\n"
+        "BoardLimiter().command('dead', Limits(0.2, None), ['true'])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        process.wait()
+    label = f"edge-partition-{process.pid}-dead"
+    assert list(Path("/sys/fs/cgroup").glob(f"**/{label}"))
+    BoardLimiter()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{label}"))
+
+
 def test_shares_follow_speeds_and_never_ask_for_more_than_the_machine_has() -> None:
     fleet = Fleet((Device("slow", speed_gmac_s=8, ram_mib=64), Device("fast", speed_gmac_s=32)))
     limits, scale = board_limits(fleet, host_gmac_s=80)
@@ -88,6 +128,17 @@ def test_shares_follow_speeds_and_never_ask_for_more_than_the_machine_has() -> N
     assert limits["fast"].cpu_share == 4 * limits["slow"].cpu_share
     _, scale = board_limits(fleet, host_gmac_s=0.1)
     assert scale < 1
+
+
+def test_boards_share_processors_so_that_none_has_too_much_to_do() -> None:
+    fleet = Fleet(tuple(Device(f"b{index}", speed_gmac_s=index) for index in range(1, 6)))
+    limits, _ = board_limits(fleet, host_gmac_s=1)
+    load = Counter[int]()
+    for board in limits.values():
+        assert board.cpu is not None
+        load[board.cpu] += board.cpu_share
+    assert set(load) <= os.sched_getaffinity(0)
+    assert 0.8 < max(load.values()) < 0.86
 
 
 def test_a_share_too_small_for_the_kernel_is_refused_by_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,14 @@ import psutil
 import pytest
 from test_cli import failed, run
 
+from broker_config.interpreter import StageInterpreter
 from edge_partition.deployment import Deployer
+from edge_partition.link_times import TimedMessage
+from edge_partition.profile_boards import Profiler
+from edge_partition.profile_store import BoardProfile, ProfileStore
+from edge_partition.run_bundle import random_payloads, whole_interpreter
 from edge_partition.slice_model import slice_model
+from edge_partition.stage_times import TimedSlice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +63,11 @@ def on_fleet(model: Path, boards: int) -> list[object]:
 
 def sources(model: Path, boards: int) -> list[tuple[str, str, str]]:
     plan = document(*on_fleet(model, boards))
-    return [(stage["device"], stage["source"], stage["link_source"]) for stage in plan["stages"]]
+    return [
+        (board["device"], board["source"], board["link_source"])
+        for stage in plan["stages"]
+        for board in stage["replicas"]
+    ]
 
 
 def test_boards_are_asked_once_and_plans_say_what_was_measured(
@@ -115,6 +126,33 @@ def test_boards_are_asked_once_and_plans_say_what_was_measured(
     assert sources(model, 1) == [("board-0", "measured", "measured")]
 
 
+def test_a_profile_that_does_not_fit_the_model_is_measured_anew(
+    desk: Desk, model: Path, cache: Path
+) -> None:
+    desk.start_agent("board-0")
+    with Profiler(desk.url) as profiler:
+        (board,) = profiler.boards()
+    unfit = BoardProfile(
+        model_sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        model_name="first",
+        board=board.name,
+        runtime=board.runtime,
+        threads=board.threads,
+        measured_at="2026-01-01T00:00:00+00:00",
+        slices=(TimedSlice(0, 999, 1.0),),
+        messages=(TimedMessage(1000, 1.0, 1.0, 0.5),),
+        cores=1.0,
+    )
+    path = ProfileStore().save(unfit)
+    result = run("edge-partition", "profile", model, "--broker", desk.url, "--json")
+    assert result.returncode == 0, result.stderr
+    assert f"{path} can't be used: it has a slice [0, 999), where no cut is" in result.stderr
+    assert result.stderr.count("\n") == 1
+    (measured,) = json.loads(result.stdout)["boards"]
+    assert measured["measured_now"]
+    assert len(measured["slices"]) > 3
+
+
 def test_a_board_that_serves_is_left_alone_unless_forced(
     three_boards: Desk, digits_bundle: Bundle, model: Path, cache: Path
 ) -> None:
@@ -145,11 +183,26 @@ def test_a_board_too_small_for_the_whole_times_its_parts(
     document(*words)
     agent_mib = psutil.Process(desk.agents["board-0"].pid).memory_info().rss >> 20
     desk.stop_agent("board-0")
-    # The whole model takes twice its 16 MiB beside the agent.
-    desk.start_agent("board-0", "--ram-mib", str(agent_mib + 30))
+    # The whole model takes its 16 MiB beside the agent.
+    desk.start_agent("board-0", "--ram-mib", str(agent_mib + 14))
     words = ["profile", digits_bundle.whole_file, "--broker", desk.url]
     (board,) = document(*words)["boards"]
     operators = len(digits_model.tflite.graph.operators)
     assert board["whole_ms"] is None
     assert (0, operators) not in {(item["start"], item["stop"]) for item in board["slices"]}
     assert board["operators_ms"] > 0
+
+
+def test_a_loaded_models_file_takes_no_memory_and_its_answers_are_the_same(
+    digits_bundle: Bundle,
+) -> None:
+    manifest, path = digits_bundle.manifest, digits_bundle.whole_file
+    loaded = whole_interpreter(digits_bundle)
+    kept = StageInterpreter(path.read_bytes(), manifest.inputs, manifest.outputs, num_threads=1)
+    payloads = list(random_payloads(manifest.inputs, 3))
+    answers = [loaded.invoke(payload) for payload in payloads]
+    assert answers == [kept.invoke(payload) for payload in payloads]
+    assert len(set(answers)) == len(payloads)
+    (mapped,) = (item for item in psutil.Process().memory_maps() if item.path == str(path))
+    assert mapped.size > path.stat().st_size * 0.9
+    assert mapped.rss < path.stat().st_size / 4

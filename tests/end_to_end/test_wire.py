@@ -28,10 +28,11 @@ def test_float16_between_boards_is_half_the_bytes_and_close_to_the_whole_model(
     whole_outputs: list[bytes],
 ) -> None:
     narrow = make_bundle(
-        digits_model.on_wire("float16"),
+        digits_model,
         three_boards.folder / "narrow",
         stages=3,
         deployment="narrow",
+        wire="float16",
     )
 
     sent: dict[int, list[int]] = {1: [], 2: []}

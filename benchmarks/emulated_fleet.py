@@ -1,0 +1,231 @@
+"""What the planning benchmarks share: a model, emulated boards, and streams through them.
+
+Boards are shares of this machine's processors, held to by the kernel (root, cgroups), with links as
+fast as loopback: a link that is slower than the boards would hide what is to be measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from edge_partition.apply_profiles import apply_profiles
+from edge_partition.bundle import write_bundle
+from edge_partition.deployment import Deployer
+from edge_partition.desk_fleet import DeskFleet
+from edge_partition.emulate_boards import board_limits
+from edge_partition.fleet import Device, Fleet
+from edge_partition.pipeline import Pipeline
+from edge_partition.profile_boards import Profiler
+from edge_partition.profile_store import ProfileStore
+from edge_partition.read_tflite import read_tflite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from edge_partition.deployment import LoadedStage
+    from edge_partition.pipeline import Result
+    from edge_partition.plan_split import Plan
+    from edge_partition.read_tflite import TfliteModel
+
+MIB = 1 << 20
+CACHE = Path(__file__).resolve().parents[1] / "docs" / ".cache" / "planning"
+_INPUTS = 8
+_BATCH_MS = 100
+
+
+def load(name: str) -> TfliteModel:
+    """Return a Keras application with seeded weights, converted once."""
+    path = CACHE / f"{name}.tflite"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # TensorFlow's threads would take time from the boards.
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            process.submit(_convert, name, path).result()
+    return read_tflite(path, name=name)
+
+
+def _convert(name: str, path: Path) -> None:
+    from edge_partition.load_model import load_model  # noqa: PLC0415 -- TensorFlow
+
+    path.write_bytes(load_model(name, weights="seeded").tflite.data)
+
+
+def boards_of(shares: Sequence[float]) -> Fleet:
+    """Return boards ``board-0``, ... of these shares of a processor of this machine."""
+    return Fleet(
+        tuple(
+            Device(f"board-{index}", speed_gmac_s=share, threads=1, cores=share)
+            for index, share in enumerate(shares)
+        )
+    )
+
+
+@contextmanager
+def emulated(fleet: Fleet, *, shape_links: bool = False) -> Iterator[DeskFleet]:
+    """Start a broker and an agent a board, each held to its share, and to its link if asked."""
+    limits, scale = board_limits(fleet, 1.0)
+    if scale < 1:
+        raise SystemExit(f"These boards take more than this machine has; {scale:.2f} of them fit.")
+    with DeskFleet(fleet, limits=limits, shape_links=shape_links) as desk:
+        yield desk
+
+
+def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
+    """Have the boards measure the model and return them with what they measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = ProfileStore(Path(folder))
+        with Profiler(desk.url) as profiler:
+            boards = profiler.boards([device.name for device in fleet.devices])
+            profiler.measure(boards, model, on_profile=store.save)
+        sha256 = hashlib.sha256(model.data).hexdigest()
+        return apply_profiles(fleet, model.graph, sha256, store, on_unusable=_refuse)
+
+
+def _refuse(error: Exception) -> None:
+    raise error
+
+
+@contextmanager
+def deployed(
+    plan: Plan, model: TfliteModel, desk: DeskFleet, name: str = "benchmark"
+) -> Iterator[tuple[LoadedStage, ...]]:
+    """Put a plan on the boards; yield what they said of their stages; take it off again."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = write_bundle(
+            Path(folder) / "build",
+            model,
+            plan,
+            name=model.graph.name,
+            deployment=name,
+            quantization="none",
+            weights="seeded",
+        )
+        with Deployer(desk.url) as deployer:
+            loaded = deployer.deploy(bundle)
+    try:
+        yield loaded
+    finally:
+        with Deployer(desk.url) as deployer:
+            deployer.undeploy(name)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A stream's steady part.
+
+    Attributes:
+        results: In order.
+        seconds: They took together.
+        cpu_ms: Each agent's processor time for a request, by board, over the whole stream.
+        cpu_share: And for a second.
+    """
+
+    results: tuple[Result, ...]
+    seconds: float
+    cpu_ms: dict[str, float]
+    cpu_share: dict[str, float]
+
+    @property
+    def throughput_per_s(self) -> float:
+        return len(self.results) / self.seconds
+
+    def invoke_ms(self, stage: int) -> float:
+        """Return the median of means over tenths of a second, as boards profile."""
+        batches: list[list[float]] = [[]]
+        for result in self.results:
+            if sum(batches[-1]) > _BATCH_MS:
+                batches.append([])
+            batches[-1].append(result.trace[stage].invoke_ms)
+        return statistics.median(map(statistics.fmean, batches[: max(1, len(batches) - 1)]))
+
+    def latency_ms(self) -> float:
+        return statistics.median(result.latency_ms for result in self.results)
+
+
+def inputs_of(pipeline: Pipeline, seed: int) -> list[dict[str, np.ndarray]]:
+    """Return seeded inputs for what is deployed."""
+    generator = np.random.default_rng(seed)
+    return [
+        {
+            spec.name: generator.standard_normal(spec.shape).astype(spec.dtype)
+            for spec in pipeline.manifest.inputs
+        }
+        for _ in range(_INPUTS)
+    ]
+
+
+def stream(
+    desk: DeskFleet, seconds: float, *, window: int | None = None, name: str = "benchmark"
+) -> Streamed:
+    """Send requests for so long, and leave the first fifth out, when queues fill."""
+    with Pipeline(name, desk.url, window=window, timeout_s=120) as pipeline:
+        inputs = inputs_of(pipeline, 0)
+        agents = agent_processes()
+        cpu_before = {name: _cpu_s(agent) for name, agent in agents.items()}
+        started = time.perf_counter()
+        endless = itertools.takewhile(
+            lambda _: time.perf_counter() - started < seconds, itertools.cycle(inputs)
+        )
+        ends, results = [], []
+        for result in pipeline.stream(endless):
+            ends.append(time.perf_counter() - started)
+            results.append(result)
+    cpu_s = {name: _cpu_s(agent) - cpu_before[name] for name, agent in agents.items()}
+    # Neither the filling nor the emptying of the boards' queues.
+    steady = [index for index, end in enumerate(ends) if seconds / 5 <= end <= seconds]
+    first, last = steady[0], steady[-1]
+    return Streamed(
+        tuple(results[first + 1 : last + 1]),
+        ends[last] - ends[first],
+        {name: spent_s * 1000 / len(results) for name, spent_s in cpu_s.items()},
+        {name: spent_s / ends[-1] for name, spent_s in cpu_s.items()},
+    )
+
+
+def agent_processes() -> dict[str, psutil.Process]:
+    """Return the agents that this process started, by board."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        words = process.cmdline()
+        if "device_agent" in words:
+            found[words[words.index("--name") + 1]] = process
+    return found
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
+
+
+def machine() -> dict[str, object]:
+    """Return what the figures depend on."""
+    info = Path("/proc/cpuinfo").read_text()
+    found = re.search(r"model name\s*: (.*)", info)
+    return {
+        "cpu": found[1] if found else "unknown",
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": os.uname().release,
+        "load": os.getloadavg()[0],
+        "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+    }
+
+
+def keep(name: str, document: dict[str, object]) -> None:
+    """Write figures to where the documents are made from."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE / f"{name}.json").write_text(json.dumps(document, indent=1))

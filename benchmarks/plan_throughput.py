@@ -1,0 +1,188 @@
+"""What splitting brings: emulated boards together against one, and the best plan against others.
+
+    sudo python benchmarks/plan_throughput.py MobileNetV3Large --json
+
+Three comparisons, each of runs that take turns on the same boards, so that what disturbs one
+disturbs the other; a figure is the median of its runs, with the lowest and the highest beside it:
+
+- four equal boards against one of them with the whole model;
+- boards of speeds 1 : 2 : 4 against the sum of what each does with the whole model;
+- on those, the best plan against a split into parts of equal operator counts and one into parts of
+  equal weights, each with its boards in the best order for it.
+
+``best`` is free to have several boards do the same part; ``pipeline`` has a part on each board, as
+where no board holds the whole model.
+
+Beside each ratio stands the plan's own: what the boards' profiles say is to be had. Links are as
+fast as loopback: slower ones would bound every plan alike. A client keeps four requests in flight
+a board. Figures are also kept in ``docs/.cache/planning/throughput-MODEL-KIND.json``. Takes some 8
+minutes a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import emulated_fleet as emulation
+import numpy as np
+
+from edge_partition.fleet import Fleet
+from edge_partition.plan_split import plan_split
+
+if TYPE_CHECKING:
+    from edge_partition.desk_fleet import DeskFleet
+    from edge_partition.graph import Graph
+    from edge_partition.plan_split import Plan
+    from edge_partition.read_tflite import TfliteModel
+
+EQUAL = (0.25, 0.25, 0.25, 0.25)
+UNEQUAL = (0.14, 0.28, 0.56)
+_WINDOW_PER_BOARD = 4
+
+
+def run_in_turns(
+    plans: dict[str, Plan], model: TfliteModel, desk: DeskFleet, rounds: int, seconds: float
+) -> dict[str, dict[str, object]]:
+    """Deploy all plans, stream through one after the other, and return each one's figures."""
+    measured: dict[str, list[float]] = {name: [] for name in plans}
+    with ExitStack() as deployments:
+        for name, plan in plans.items():
+            deployments.enter_context(emulation.deployed(plan, model, desk, name))
+        for _ in range(rounds):
+            for name, plan in plans.items():
+                window = _WINDOW_PER_BOARD * plan.boards
+                run = emulation.stream(desk, seconds, window=window, name=name)
+                measured[name].append(run.throughput_per_s)
+    return {
+        name: {
+            "boards": [[device.name for device in stage.devices] for stage in plan.stages],
+            "cuts": list(plan.cuts),
+            "predicted_per_s": plan.throughput_per_s,
+            "per_s": statistics.median(measured[name]),
+            "lowest_per_s": min(measured[name]),
+            "highest_per_s": max(measured[name]),
+            "runs": len(measured[name]),
+        }
+        for name, plan in plans.items()
+    }
+
+
+def ratio(runs: dict, above: str, below: list[str]) -> dict[str, float]:
+    """Return how many times the sum of ``below`` one plan reached, and should by its profile."""
+    return {
+        key: runs[above][column] / sum(runs[name][column] for name in below)
+        for key, column in (("reached", "per_s"), ("bound", "predicted_per_s"))
+    }
+
+
+def measure_equal(model: TfliteModel, rounds: int, seconds: float) -> dict[str, object]:
+    fleet = emulation.boards_of(EQUAL)
+    with emulation.emulated(fleet) as desk:
+        fleet = emulation.measured(fleet, model, desk)
+        plans = {
+            "best": plan_split(model.graph, fleet, "throughput"),
+            "pipeline": plan_split(model.graph, fleet, "throughput", stages=len(EQUAL)),
+            "alone": plan_split(model.graph, Fleet(fleet.devices[:1]), "throughput"),
+        }
+        runs = run_in_turns(plans, model, desk, rounds, seconds)
+    return {
+        "shares": EQUAL,
+        "runs": runs,
+        "ratio": ratio(runs, "best", ["alone"]),
+        "ratio_of_pipeline": ratio(runs, "pipeline", ["alone"]),
+    }
+
+
+def measure_unequal(model: TfliteModel, rounds: int, seconds: float) -> dict[str, object]:
+    fleet, graph = emulation.boards_of(UNEQUAL), model.graph
+    with emulation.emulated(fleet) as desk:
+        fleet = emulation.measured(fleet, model, desk)
+        alone = {
+            f"alone-{index}": plan_split(graph, Fleet((device,)), "throughput")
+            for index, device in enumerate(fleet.devices)
+        }
+        count = len(UNEQUAL)
+        plans = {
+            "best": plan_split(graph, fleet, "throughput"),
+            "pipeline": plan_split(graph, fleet, "throughput", stages=count),
+            "equal-operators": plan_split(graph, fleet, cuts=equal_operator_cuts(graph, count)),
+            "equal-weights": plan_split(graph, fleet, cuts=equal_weight_cuts(graph, count)),
+            **alone,
+        }
+        runs = run_in_turns(plans, model, desk, rounds, seconds)
+    return {
+        "shares": UNEQUAL,
+        "runs": runs,
+        "ratio": ratio(runs, "best", list(alone)),
+        "ratio_of_pipeline": ratio(runs, "pipeline", list(alone)),
+        "ratio_to_equal_operators": ratio(runs, "best", ["equal-operators"]),
+        "ratio_to_equal_weights": ratio(runs, "best", ["equal-weights"]),
+    }
+
+
+def equal_operator_cuts(graph: Graph, parts: int) -> list[int]:
+    return _nearest_cuts(graph, np.arange(len(graph.operators) + 1), parts)
+
+
+def equal_weight_cuts(graph: Graph, parts: int) -> list[int]:
+    before = [graph.weight_bytes(0, position) for position in range(len(graph.operators) + 1)]
+    return _nearest_cuts(graph, np.array(before), parts)
+
+
+def _nearest_cuts(graph: Graph, before: np.ndarray, parts: int) -> list[int]:
+    """Return the cuts nearest to parts of equal ``before``, ``(n + 1,)``; all distinct."""
+    cuts: list[int] = []
+    for number in range(1, parts):
+        free = [cut for cut in graph.cuts if not cuts or cut > cuts[-1]]
+        cuts.append(min(free, key=lambda cut: abs(before[cut] - before[-1] * number / parts)))
+    return cuts
+
+
+def show(name: str, kind: str, document: dict) -> None:
+    print(f"{name}, {kind} boards of {', '.join(f'{share:g}' for share in document['shares'])}:")
+    for label, run in document["runs"].items():
+        print(
+            f"  {label:16} {run['per_s']:7.2f}/s ({run['lowest_per_s']:.2f} to "
+            f"{run['highest_per_s']:.2f}, {run['runs']} runs), predicted "
+            f"{run['predicted_per_s']:.2f}, on {' > '.join(' | '.join(s) for s in run['boards'])}, "
+            f"cut at {run['cuts']}"
+        )
+    for key, found in document.items():
+        if key.startswith("ratio"):
+            print(f"  {key}: {found['reached']:.2f}, the plan's own {found['bound']:.2f}")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="Keras application")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8, help="of each stream")
+    parser.add_argument("--only", choices=("equal", "unequal"), help="one of the two fleets")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    options = parser.parse_args()
+    measures = {"equal": measure_equal, "unequal": measure_unequal}
+    documents = {}
+    for name in options.models:
+        model = emulation.load(name)
+        machine = emulation.machine()
+        documents[name] = {"machine": machine}
+        for kind, measure in measures.items():
+            if options.only in (None, kind):
+                documents[name][kind] = measure(model, options.rounds, options.seconds)
+                found = {"machine": machine, kind: documents[name][kind]}
+                emulation.keep(f"throughput-{name}-{kind}", found)
+                if not options.json:
+                    show(name, kind, documents[name][kind])
+    if options.json:
+        json.dump(documents, sys.stdout, indent=1)
+        print()
+
+
+if __name__ == "__main__":
+    main()

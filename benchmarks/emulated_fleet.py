@@ -34,6 +34,7 @@ from edge_partition.pipeline import Pipeline
 from edge_partition.profile_boards import Profiler
 from edge_partition.profile_store import ProfileStore
 from edge_partition.read_tflite import read_tflite
+from edge_partition.refine_profiles import refine_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,12 +89,15 @@ def emulated(fleet: Fleet, *, shape_links: bool = False) -> Iterator[DeskFleet]:
 
 def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
     """Have the boards measure the model and return them with what they measured."""
+    sha256 = hashlib.sha256(model.data).hexdigest()
     with tempfile.TemporaryDirectory() as folder:
         store = ProfileStore(Path(folder))
         with Profiler(desk.url) as profiler:
             boards = profiler.boards([device.name for device in fleet.devices])
             profiler.measure(boards, model, on_profile=store.save)
-        sha256 = hashlib.sha256(model.data).hexdigest()
+            refine_profiles(
+                profiler, boards, model, sha256, store, fleet, on_profile=lambda _profile: None
+            )
         return apply_profiles(fleet, model.graph, sha256, store, on_unusable=_refuse)
 
 

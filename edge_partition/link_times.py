@@ -45,12 +45,14 @@ class TimedMessage:
         lone_ms: From one arrival to the next, where one message is on its way.
         window_ms: The same where several are.
         cpu_ms: The agent's processor time of it, where one is on its way.
+        apart_cpu_ms: The same where messages come as far apart as a stage's.
     """
 
     size_bytes: int
     lone_ms: float
     window_ms: float
     cpu_ms: float
+    apart_cpu_ms: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTime
         messages: Of several sizes; one at least.
         cores: Processors that the agent may use, a fraction under a quota.
     """
-    each_ms = _handled_ms(messages, cores) / 2
+    each_ms = _elapsed_ms([message.apart_cpu_ms for message in messages], cores) / 2
     terms = np.array([[1.0, message.size_bytes / 1e6] for message in messages])
     fixed_ms, ms_per_mb = fit_relative(terms, each_ms, np.ones(len(messages)))
     return HandlingTimes(float(fixed_ms), float(ms_per_mb))
@@ -86,7 +88,8 @@ def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
     Arguments as for :func:`fit_handling`.
     """
     lone_ms = np.array([message.lone_ms for message in messages])
-    one_way_ms = np.maximum(_LEAST_MS, (lone_ms - _handled_ms(messages, cores)) / 2)
+    handled_ms = _elapsed_ms([message.cpu_ms for message in messages], cores)
+    one_way_ms = np.maximum(_LEAST_MS, (lone_ms - handled_ms) / 2)
     kilobits = np.array([message.size_bytes * 8 / _BITS_PER_MS_PER_MBIT_S for message in messages])
     terms = np.stack([np.ones(len(messages)), kilobits], axis=1)
     fixed_ms, ms_per_kbit = fit_relative(terms, one_way_ms, np.ones(len(messages)))
@@ -98,5 +101,5 @@ def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
     return LinkTimes(min(_MOST_MBIT_S, float(mbit_s)), float(fixed_ms))
 
 
-def _handled_ms(messages: Sequence[TimedMessage], cores: float) -> NDArray[np.float64]:
-    return np.array([message.cpu_ms for message in messages]) / min(1.0, cores)
+def _elapsed_ms(cpu_ms: Sequence[float], cores: float) -> NDArray[np.float64]:
+    return np.array(cpu_ms) / min(1.0, cores)

@@ -15,7 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ from edge_partition.slice_model import slice_model
 from edge_partition.stage_times import TimedSlice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from broker_config.connection import BrokerAddress
     from edge_partition.graph import Graph
@@ -95,6 +95,15 @@ class Board:
 class _Messages:
     timed: tuple[TimedMessage, ...]
     cores: float
+
+
+@dataclass(frozen=True)
+class _Timed:
+    slices: tuple[TimedSlice, ...]
+    temperatures_c: list[float]
+    clocks_mhz: list[float]
+    unsettled: int
+    no_memory: ProfileRefusedError | None
 
 
 class Profiler(BoardClient):
@@ -164,20 +173,98 @@ class Profiler(BoardClient):
         """
         slices = _Slices(model)
         failures: list[EdgePartitionError] = []
-        machines: dict[str, list[tuple[Board, _Messages]]] = {}
+        all_messages: dict[str, _Messages] = {}
         for board in boards:
             try:
-                messages = self._time_messages(board.name, force)
+                all_messages[board.name] = self._time_messages(board.name, force)
             except EdgePartitionError as error:
                 failures.append(error)
-            else:
-                machines.setdefault(board.machine, []).append((board, messages))
-        lock = threading.Lock()
+        ranges = choose_slices(model.graph)
 
-        def measure_machine(sharing: list[tuple[Board, _Messages]]) -> None:
-            for board, messages in sharing:
+        def measure_board(board: Board) -> BoardProfile:
+            timed = self._time_slices(board, slices, ranges, force, on_progress)
+            covered = {index for item in timed.slices for index in range(item.start, item.stop)}
+            if timed.no_memory is not None and len(covered) < len(model.graph.operators):
+                raise timed.no_memory
+            messages = all_messages[board.name]
+            return BoardProfile(
+                model_sha256=slices.model_sha256,
+                model_name=slices.graph.name,
+                board=board.name,
+                runtime=board.runtime,
+                threads=board.threads,
+                measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                slices=timed.slices,
+                messages=messages.timed,
+                cores=messages.cores,
+                temperature_c=_range(timed.temperatures_c),
+                clock_mhz=_range(timed.clocks_mhz),
+                unsettled=timed.unsettled,
+            )
+
+        answering = [board for board in boards if board.name in all_messages]
+        failures += self._on_each_machine(answering, measure_board, on_profile)
+        if failures:
+            raise failures[0]
+
+    def measure_stages(
+        self,
+        stages: Mapping[Board, Sequence[tuple[int, int]]],
+        profiles: Mapping[str, BoardProfile],
+        model: TfliteModel,
+        *,
+        force: bool = False,
+        on_progress: Progress | None = None,
+        on_profile: Callable[[BoardProfile], None],
+    ) -> None:
+        """Have boards time stages ``[start, stop)`` beside what their profiles hold.
+
+        Args:
+            stages: By board.
+            profiles: What the boards measured before, by name.
+            model: The model.
+            force: As for :meth:`measure`, like what follows.
+            on_progress: Stages take the place of slices.
+            on_profile: Called with each board's profile and what it measured now. A board that
+                holds none of its stages keeps the profile that it has.
+
+        Raises:
+            ProfileRefusedError: As for :meth:`measure`.
+        """
+        slices = _Slices(model)
+
+        def measure_board(board: Board) -> BoardProfile:
+            before = profiles[board.name]
+            timed = self._time_slices(board, slices, stages[board], force, on_progress)
+            return replace(
+                before,
+                slices=before.slices + timed.slices,
+                temperature_c=_range([*(before.temperature_c or ()), *timed.temperatures_c]),
+                clock_mhz=_range([*(before.clock_mhz or ()), *timed.clocks_mhz]),
+                unsettled=before.unsettled + timed.unsettled,
+            )
+
+        failures = self._on_each_machine(list(stages), measure_board, on_profile)
+        if failures:
+            raise failures[0]
+
+    def _on_each_machine(
+        self,
+        boards: Sequence[Board],
+        measure_board: Callable[[Board], BoardProfile],
+        on_profile: Callable[[BoardProfile], None],
+    ) -> list[EdgePartitionError]:
+        """Measure boards of different machines side by side; return what went wrong."""
+        failures: list[EdgePartitionError] = []
+        lock = threading.Lock()
+        machines: dict[str, list[Board]] = {}
+        for board in boards:
+            machines.setdefault(board.machine, []).append(board)
+
+        def measure_machine(sharing: list[Board]) -> None:
+            for board in sharing:
                 try:
-                    profile = self._time_slices(board, slices, messages, force, on_progress)
+                    profile = measure_board(board)
                     with lock:
                         on_profile(profile)
                 except EdgePartitionError as error:
@@ -190,23 +277,22 @@ class Profiler(BoardClient):
                 # Leaving the pool waits for its threads.
                 self._interrupted.set()
                 raise
-        if failures:
-            raise failures[0]
+        return failures
 
     def _time_slices(
         self,
         board: Board,
         slices: _Slices,
-        messages: _Messages,
+        ranges: Sequence[tuple[int, int]],
         force: bool,
         on_progress: Progress | None,
-    ) -> BoardProfile:
+    ) -> _Timed:
         timed: list[TimedSlice] = []
         temperatures: list[float] = []
         clocks: list[float] = []
         unsettled = 0
         no_memory: ProfileRefusedError | None = None
-        for number, (start, stop) in enumerate(slices.ranges):
+        for number, (start, stop) in enumerate(ranges):
             if self._interrupted.is_set():
                 raise ProfileRefusedError(board.name, "interrupted", "the command was interrupted")
             try:
@@ -222,24 +308,8 @@ class Profiler(BoardClient):
                 # Parts that a board can't hold are no stages of its either.
                 no_memory = error
             if on_progress is not None:
-                on_progress(board.name, number + 1, len(slices.ranges))
-        covered = {index for item in timed for index in range(item.start, item.stop)}
-        if no_memory is not None and len(covered) < len(slices.graph.operators):
-            raise no_memory
-        return BoardProfile(
-            model_sha256=slices.model_sha256,
-            model_name=slices.graph.name,
-            board=board.name,
-            runtime=board.runtime,
-            threads=board.threads,
-            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            slices=tuple(timed),
-            messages=messages.timed,
-            cores=messages.cores,
-            temperature_c=_range(temperatures),
-            clock_mhz=_range(clocks),
-            unsettled=unsettled,
-        )
+                on_progress(board.name, number + 1, len(ranges))
+        return _Timed(tuple(timed), temperatures, clocks, unsettled, no_memory)
 
     def _time_slice(
         self, board: str, slices: _Slices, start: int, stop: int, force: bool
@@ -268,7 +338,7 @@ class Profiler(BoardClient):
             command = {"command": "time-messages", "size_bytes": size_bytes, "force": force}
             with _as_refusals(board):
                 answer = self._ask(board, command, _MESSAGE_TIMEOUT_S)
-                times_ms = [_over_zero(answer[key]) for key in ("lone_ms", "window_ms", "cpu_ms")]
+                times_ms = [_over_zero(answer[field.name]) for field in fields(TimedMessage)[1:]]
                 cores.append(_over_zero(answer["cores"]))
             timed.append(TimedMessage(size_bytes, *times_ms))
         return _Messages(tuple(timed), statistics.median(cores))
@@ -281,7 +351,6 @@ class _Slices:
         self.graph: Graph = model.graph
         self._model = model
         self.model_sha256 = hashlib.sha256(model.data).hexdigest()
-        self.ranges = choose_slices(self.graph)
 
     def data(self, start: int, stop: int) -> bytes:
         return slice_model(self._model, start, stop)

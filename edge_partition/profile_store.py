@@ -27,8 +27,8 @@ from edge_partition.write_file import WriteError, write_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: 2: messages that the board timed, instead of echoes that the host did.
-SCHEMA = 2
+#: 2: messages that the board timed, instead of echoes that the host did. 3: also some apart.
+SCHEMA = 3
 _SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 1 << 20
 
@@ -177,6 +177,7 @@ def _from_json(document: Any) -> BoardProfile:
             _number(item, "lone_ms", above=True),
             _number(item, "window_ms", above=True),
             _number(item, "cpu_ms", above=True),
+            _number(item, "apart_cpu_ms", above=True),
         )
         for item in _objects(fields, "messages")
     )

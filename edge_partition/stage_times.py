@@ -11,12 +11,14 @@ slices, the fixed time and the time a byte; none may be negative. They are fitte
 least squares of the relative errors, in which a slice counts as often as it has such runs: stages
 are as large as the largest slices.
 Within such a run the operators share its time in proportion to their estimated work.
+
+A stage that was itself timed takes what it took.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    IntArray: TypeAlias = NDArray[np.int64]
 
 _NS_PER_MS = 1_000_000
 
@@ -47,23 +51,39 @@ class StageTimes:
         before_ns: ``(n + 1,)``, the nanoseconds of the operators before each position.
         fixed_ns: Nanoseconds of each inference, whatever the stage.
         ns_per_byte: Nanoseconds for each byte of a stage's inputs and outputs.
+        timed_ns: Nanoseconds of the stages ``[start, stop)`` that were themselves timed.
     """
 
     before_ns: tuple[int, ...]
     fixed_ns: int
     ns_per_byte: float
+    timed_ns: tuple[tuple[tuple[int, int], int], ...] = ()
 
-    def invoke_ns(self, start: Any, stop: Any, crossing_bytes: Any) -> NDArray[np.int64]:
-        """Return the nanoseconds of stages ``[start, stop)``; all three may be arrays.
+    def invoke_ns(self, start: int, stop: int, crossing_bytes: int) -> int:
+        """Return the nanoseconds of stage ``[start, stop)``.
 
         Args:
-            start: Positions, int64.
-            stop: Positions, int64.
-            crossing_bytes: Bytes of the stages' inputs and outputs.
+            start: Its first operator.
+            stop: The position after its last.
+            crossing_bytes: Bytes of its inputs and outputs.
         """
-        before_ns = np.array(self.before_ns, np.int64)
+        table_ns = self.table_ns([start, stop], np.full((2, 2), crossing_bytes))
+        return int(table_ns[0, 1])
+
+    def table_ns(self, positions: Sequence[int] | IntArray, crossing_bytes: Any) -> IntArray:
+        """Return ``(n, n)`` nanoseconds of the stage from each position to each other.
+
+        Args:
+            positions: Where stages start or stop, ascending.
+            crossing_bytes: ``(n, n)``, bytes of the stages' inputs and outputs.
+        """
+        before_ns = np.array(self.before_ns, np.int64)[np.asarray(positions)]
         copied_ns = np.rint(self.ns_per_byte * crossing_bytes).astype(np.int64)
-        result: NDArray[np.int64] = before_ns[stop] - before_ns[start] + self.fixed_ns + copied_ns
+        result: IntArray = before_ns - before_ns[:, None] + self.fixed_ns + copied_ns
+        index = {int(position): row for row, position in enumerate(positions)}
+        for (start, stop), stage_ns in self.timed_ns:
+            if start in index and stop in index:
+                result[index[start], index[stop]] = stage_ns
         return result
 
 
@@ -100,4 +120,10 @@ def fit_stage_times(
         shares = np.array(work[start:stop], float)
         operator_ns[start:stop] = run_ns * shares / shares.sum()
     before_ns = np.rint(np.cumsum([0, *operator_ns])).astype(np.int64)
-    return StageTimes(tuple(before_ns.tolist()), round(solution[runs]), float(solution[runs + 1]))
+    timed_ns = {(item.start, item.stop): round(item.invoke_ms * _NS_PER_MS) for item in slices}
+    return StageTimes(
+        tuple(before_ns.tolist()),
+        round(solution[runs]),
+        float(solution[runs + 1]),
+        tuple(sorted(timed_ns.items())),
+    )

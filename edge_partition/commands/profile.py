@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +12,11 @@ from broker_config.errors import EdgePartitionError
 from edge_partition.apply_profiles import profiled_stage_times
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import broker_options, json_option, model_options
+from edge_partition.fleet import Device, Fleet, load_fleet
 from edge_partition.link_times import fit_handling, fit_link
-from edge_partition.profile_boards import Board, Profiler
+from edge_partition.profile_boards import Board, Profiler, ProfileRefusedError
 from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
+from edge_partition.refine_profiles import refine_profiles
 
 if TYPE_CHECKING:
     from edge_partition.graph import Graph
@@ -34,6 +37,11 @@ class NoBoardsError(EdgePartitionError):
 @click.option(
     "--device", "devices", metavar="NAME", multiple=True, help="Only this board; repeatable."
 )
+@click.option(
+    "--fleet",
+    type=click.Path(path_type=Path),
+    help="The boards as plans will have them, a fleet.toml; else all online, without limits.",
+)
 @click.option("--again", is_flag=True, help="Measure also what is known already.")
 @click.option(
     "--force", is_flag=True, help="Also boards that serve a deployment, which slows them down."
@@ -44,6 +52,7 @@ def command(
     *,
     model: str,
     devices: tuple[str, ...],
+    fleet: Path | None,
     again: bool,
     force: bool,
     broker: str,
@@ -53,9 +62,12 @@ def command(
 ) -> None:
     """Have every board online time MODEL's parts and its link to the broker.
 
+    Then each times the stages that it has in the best plans.
+
     What a board measured is kept on this machine by model, board and runtime version, and `plan`
     and `split` use it. A board that was measured before is not asked again.
     """
+    limits = None if fleet is None else load_fleet(fleet)
     loaded = _planning.load(model, **options)
     store = ProfileStore()
     found: dict[str, _Found] = {}
@@ -80,6 +92,23 @@ def command(
                 on_progress=on_progress,
                 on_profile=keep,
             )
+        if any(item.measured_now for item in found.values()):
+            planned = limits or Fleet(tuple(Device(board.name) for board in boards))
+            try:
+                with _show.board_progress("Timing the stages of plans on") as on_progress:
+                    refine_profiles(
+                        profiler,
+                        boards,
+                        loaded.tflite,
+                        loaded.sha256,
+                        store,
+                        planned,
+                        force=force,
+                        on_progress=on_progress,
+                        on_profile=keep,
+                    )
+            except ProfileRefusedError as error:
+                _show.warn(f"{error} Stages of plans are pieced together from smaller parts there.")
     results = [found[board.name] for board in boards]
     if as_json:
         graph = loaded.tflite.graph

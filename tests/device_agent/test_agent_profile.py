@@ -129,6 +129,7 @@ def test_messages_are_timed_one_at_a_time_and_several_together(
     )
     for answer in (small, large):
         assert 0 < answer["cpu_ms"] < answer["lone_ms"]
+        assert answer["apart_cpu_ms"] > 0
         assert answer["window_ms"] > 0
         assert answer["cores"] > 0
     assert large["lone_ms"] > small["lone_ms"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHA256 = "ab" * 32
 GRAPH = random_graph(seeded(7), 40)
-MESSAGES = tuple(TimedMessage(size, 2.0 + size / 1e4, 9.0, 0.5) for size in (1000, 64_000))
+MESSAGES = tuple(TimedMessage(size, 2.0 + size / 1e4, 9.0, 0.5, 0.5) for size in (1000, 64_000))
 
 
 def measured(
@@ -117,6 +117,7 @@ def damage(text: str, **changes: Any) -> str:
         lambda text: damage(text, messages=None),
         lambda text: damage(text, messages=[]),
         lambda text: damage(text, messages=[{**vars(MESSAGES[0]), "cpu_ms": 0}]),
+        lambda text: damage(text, messages=[{**vars(MESSAGES[0]), "apart_cpu_ms": -1}]),
         lambda text: damage(text, cores=0),
         lambda text: damage(text, temperature_c=[1]),
         lambda text: damage(text, threads="4"),

@@ -126,6 +126,22 @@ def test_boards_are_asked_once_and_plans_say_what_was_measured(
     assert sources(model, 1) == [("board-0", "measured", "measured")]
 
 
+def test_boards_time_the_very_stages_of_plans(desk: Desk, model: Path, cache: Path) -> None:
+    for index in range(2):
+        desk.start_agent(f"board-{index}")
+    boards = document("profile", model, "--broker", desk.url)["boards"]
+    plan = document(*on_fleet(model, 2))
+    assert len(plan["stages"]) == 2
+    for stage in plan["stages"]:
+        (replica,) = stage["replicas"]
+        (times_ms,) = (
+            {(item["start"], item["stop"]): item["invoke_ms"] for item in board["slices"]}
+            for board in boards
+            if board["board"] == replica["device"]
+        )
+        assert replica["invoke_ms"] == pytest.approx(times_ms[tuple(stage["operators"])], abs=1e-6)
+
+
 def test_a_profile_that_does_not_fit_the_model_is_measured_anew(
     desk: Desk, model: Path, cache: Path
 ) -> None:
@@ -140,7 +156,7 @@ def test_a_profile_that_does_not_fit_the_model_is_measured_anew(
         threads=board.threads,
         measured_at="2026-01-01T00:00:00+00:00",
         slices=(TimedSlice(0, 999, 1.0),),
-        messages=(TimedMessage(1000, 1.0, 1.0, 0.5),),
+        messages=(TimedMessage(1000, 1.0, 1.0, 0.5, 0.5),),
         cores=1.0,
     )
     path = ProfileStore().save(unfit)

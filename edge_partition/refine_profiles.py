@@ -1,0 +1,108 @@
+"""Has boards time the very stages that plans would give them, until plans change no more.
+
+The times of most stages are pieced together from slices (:mod:`edge_partition.stage_times`), with
+an error of some 10 %, and a plan picks those that came out too low. So the stages of the plans that
+a user is likely to ask for are timed themselves, and what is planned with that is timed again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_partition.apply_profiles import apply_profiles
+from edge_partition.fleet import Fleet
+from edge_partition.plan_split import InfeasiblePlanError, PlanRequestError, plan_split
+from edge_partition.profile_store import ProfileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from edge_partition.plan import Objective, Plan
+    from edge_partition.profile_boards import Board, Profiler, Progress
+    from edge_partition.profile_store import BoardProfile, ProfileStore
+    from edge_partition.read_tflite import TfliteModel
+
+#: A round's plans move few cuts from the last round's, so that two or three mostly do.
+_ROUNDS = 6
+#: Plans of each number of stages up to this one are looked at.
+_MOST_STAGES = 8
+
+
+def refine_profiles(
+    profiler: Profiler,
+    boards: Sequence[Board],
+    model: TfliteModel,
+    model_sha256: str,
+    store: ProfileStore,
+    fleet: Fleet,
+    *,
+    force: bool = False,
+    on_progress: Progress | None = None,
+    on_profile: Callable[[BoardProfile], None],
+) -> None:
+    """Have boards time the stages that they have in the best plans, as far as they are not timed.
+
+    Args:
+        profiler: The line to them.
+        boards: Those with a profile in ``store``.
+        model: The model.
+        model_sha256: Of its ``.tflite``.
+        store: Where profiles are kept; new ones are written there.
+        fleet: The boards as plans will have them.
+        force: Also boards that serve a deployment.
+        on_progress: As for :meth:`Profiler.measure`.
+        on_profile: Called with each profile that was extended.
+
+    Raises:
+        ProfileRefusedError: A board refused or did not answer.
+        ProfileError: A profile can't be used.
+        WriteError: One can't be written.
+    """
+    online = {board.name: board for board in boards}
+    present = Fleet(tuple(device for device in fleet.devices if device.name in online))
+
+    def keep(profile: BoardProfile) -> None:
+        store.save(profile)
+        on_profile(profile)
+
+    asked: set[tuple[str, int, int]] = set()
+    for _ in range(_ROUNDS):
+        measured = apply_profiles(present, model.graph, model_sha256, store, on_unusable=_refuse)
+        profiles = {
+            name: profile
+            for name in online
+            if (profile := store.newest(model_sha256, name)) is not None
+        }
+        # A board that has no memory for a stage is not asked twice.
+        asked |= {
+            (name, item.start, item.stop)
+            for name, profile in profiles.items()
+            for item in profile.slices
+        }
+        wanted: dict[Board, list[tuple[int, int]]] = {}
+        for plan in _likely_plans(measured, model):
+            for stage in plan.stages:
+                for device in stage.devices:
+                    if (device.name, stage.start, stage.stop) not in asked:
+                        asked.add((device.name, stage.start, stage.stop))
+                        wanted.setdefault(online[device.name], []).append((stage.start, stage.stop))
+        if not wanted:
+            return
+        profiler.measure_stages(
+            wanted, profiles, model, force=force, on_progress=on_progress, on_profile=keep
+        )
+
+
+def _likely_plans(fleet: Fleet, model: TfliteModel) -> Iterator[Plan]:
+    counts = [None, *range(2, min(len(fleet.devices), _MOST_STAGES) + 1)]
+    objectives: tuple[Objective, ...] = ("throughput", "latency")
+    for objective in objectives:
+        for stages in counts:
+            try:
+                yield plan_split(model.graph, fleet, objective, stages=stages)
+            except (InfeasiblePlanError, PlanRequestError):
+                continue  # Nothing of that many stages fits.
+
+
+def _refuse(error: ProfileError) -> None:
+    raise error

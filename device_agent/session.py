@@ -50,7 +50,7 @@ _LOG = logging.getLogger("device-agent")
 SESSION_EXPIRY_S = 60
 #: Requests the broker may send ahead: enough to keep the stage busy, little enough that a slow
 #: board doesn't hold what a replica could do.
-RECEIVE_MAXIMUM = 16
+RECEIVE_MAXIMUM = 8
 STATS_PERIOD_S = 5.0
 #: How long a broker may take to show what it retains before we take it that it forgot.
 RETAINED_WAIT_S = 2.0

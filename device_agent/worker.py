@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("device-agent")
 
-#: Twice the receive maximum: after a reconnect the broker sends again what is still queued here.
+#: More than twice the receive maximum: after a reconnect the broker sends again what is still
+#: queued here, and rumqttd heeds no maximum.
 QUEUE_LENGTH = 32
 
 

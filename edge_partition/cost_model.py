@@ -25,8 +25,9 @@ processor time of both over the number of processors, and never less than either
 **Memory.** An agent with its interpreter, numpy and MQTT client at work took 53 to 60 MiB (measured
 on x86-64: the resident memory of agents that served stages of MobileNetV3Large, EfficientNetV2B0
 and ResNet50 in 1, 2 and 4 parts, less what follows). On top come XNNPACK's packed copy of the
-weights (the agent releases the mapped file once that is made), the activations' arena, and the
-messages of a window of requests.
+weights (the agent releases the mapped file once that is made), the activations' arena, and
+messages: those of a few requests, and for the first stage the inputs of all that a client sends at
+once, as far as the agent takes them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ MIB = 1 << 20
 #: Resident memory of an agent at work, less what its stages add.
 AGENT_RAM_BYTES = 56 * MIB
 #: Requests whose inputs and outputs an agent holds at full load, with four in flight a board.
-MESSAGES_IN_FLIGHT = 3
+_REQUESTS_HELD = 3
+#: As :data:`device_agent.session.RECEIVE_MAXIMUM`, which the host doesn't import.
+_FIRST_REQUESTS_HELD = 8
 _MACS_PER_BYTE = 3
 _MACS_PER_OPERATOR = 100_000
 _MACS_PER_MESSAGE = 12_000_000
@@ -71,6 +74,7 @@ class StageCost:
         busy_ms: Milliseconds that a request occupies the board's processors at full load.
         receive_ms: Milliseconds of the inputs over the board's link.
         send_ms: Milliseconds of the outputs over the board's link.
+        link_delay_ms: Milliseconds of either in which the link is free for others.
         ram_bytes: Resident bytes of an agent that serves this stage alone.
         storage_bytes: Bytes of the stage's file.
         in_bytes: Bytes of one request's inputs.
@@ -86,6 +90,7 @@ class StageCost:
     busy_ms: float
     receive_ms: float
     send_ms: float
+    link_delay_ms: float
     ram_bytes: int
     storage_bytes: int
     in_bytes: int
@@ -97,8 +102,13 @@ class StageCost:
 
     @property
     def link_ms(self) -> float:
-        """Milliseconds that one request occupies the board's link, in and out."""
+        """Milliseconds of one request's tensors over the board's link, in and out."""
         return _to_ms(_to_ns(self.receive_ms) + _to_ns(self.send_ms))
+
+    @property
+    def transfer_ms(self) -> float:
+        """Milliseconds that they occupy it."""
+        return _to_ms(_to_ns(self.link_ms) - 2 * _to_ns(self.link_delay_ms))
 
     @property
     def latency_ms(self) -> float:
@@ -112,7 +122,7 @@ class StageCost:
         The link carries one request's tensors while the processors work on another's, so the
         slower of the two sets the pace.
         """
-        return max(self.busy_ms, self.link_ms)
+        return max(self.busy_ms, self.transfer_ms)
 
 
 def stage_cost(
@@ -145,10 +155,14 @@ def stage_cost(
         invoke_ms=stage_ms,
         handling_ms=_to_ms(int(handling_ns)),
         busy_ms=_to_ms(int(_busy_ns(invoke_ns, handling_ns, device))),
-        receive_ms=_to_ms(int(_transfer_ns(np.int64(in_bytes), device))),
-        send_ms=_to_ms(int(_transfer_ns(np.int64(out_bytes), device))),
-        ram_bytes=_ram_bytes(
-            weight_bytes, graph.peak_activation_bytes(start, stop), in_bytes + out_bytes
+        receive_ms=_to_ms(int(_transfer_ns(np.int64(in_bytes), device)) + _delay_ns(device)),
+        send_ms=_to_ms(int(_transfer_ns(np.int64(out_bytes), device)) + _delay_ns(device)),
+        link_delay_ms=_to_ms(_delay_ns(device)),
+        ram_bytes=int(
+            AGENT_RAM_BYTES
+            + weight_bytes
+            + graph.peak_activation_bytes(start, stop)
+            + _message_bytes(np.int64(start), in_bytes, out_bytes)
         ),
         storage_bytes=weight_bytes + (stop - start) * _FILE_BYTES_PER_OPERATOR,
         in_bytes=in_bytes,
@@ -172,7 +186,7 @@ def invoke_ms(
         work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
         return _to_ms(int(_invoke_ns(np.int64(work_macs), device)))
     crossing_bytes = graph.boundary_bytes(start, wires[0]) + graph.boundary_bytes(stop, wires[1])
-    return _to_ms(int(device.stage_times.invoke_ns(start, stop, crossing_bytes)))
+    return _to_ms(device.stage_times.invoke_ns(start, stop, crossing_bytes))
 
 
 def operator_work_macs(graph: Graph) -> list[int]:
@@ -222,11 +236,11 @@ class StageTable:
         boundary_bytes = np.array([graph.boundary_bytes(position, wire) for position in positions])
         weight_bytes = graph.weight_table()[between]
         activation_bytes = graph.peak_activation_table()[between]
-        crossing_bytes = boundary_bytes[:, None] + boundary_bytes
+        message_bytes = _message_bytes(at[:, None], boundary_bytes[:, None], boundary_bytes)
         return cls(
             positions=at,
             work_macs=work_before - work_before[:, None],
-            ram_bytes=_ram_bytes(weight_bytes, activation_bytes, crossing_bytes),
+            ram_bytes=AGENT_RAM_BYTES + weight_bytes + activation_bytes + message_bytes,
             storage_bytes=weight_bytes + (at - at[:, None]) * _FILE_BYTES_PER_OPERATOR,
             boundary_bytes=boundary_bytes,
         )
@@ -235,9 +249,7 @@ class StageTable:
         """Return ``(n, n)`` nanoseconds of one inference of each stage on ``device``."""
         if device.stage_times is not None:
             crossing_bytes = self.boundary_bytes[:, None] + self.boundary_bytes
-            return device.stage_times.invoke_ns(
-                self.positions[:, None], self.positions, crossing_bytes
-            )
+            return device.stage_times.table_ns(self.positions, crossing_bytes)
         result: IntArray = _invoke_ns(self.work_macs, device)
         return result
 
@@ -255,11 +267,12 @@ class StageTable:
     def bottleneck_and_latency_ns(self, device: Device) -> tuple[IntArray, IntArray]:
         """Return both of :class:`StageCost`'s for each stage, ``(n, n)`` each, in nanoseconds."""
         invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
-        link_ns = self.link_ns(device)
+        transfer_ns = self.transfer_ns(device)
         busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
-        return np.maximum(busy_ns, link_ns), invoke_ns + handling_ns + link_ns
+        latency_ns = invoke_ns + handling_ns + transfer_ns + 2 * _delay_ns(device)
+        return np.maximum(busy_ns, transfer_ns), latency_ns
 
-    def link_ns(self, device: Device) -> IntArray:
+    def transfer_ns(self, device: Device) -> IntArray:
         """Return ``(n, n)`` nanoseconds that a request occupies ``device``'s link, in and out."""
         transfer_ns = _transfer_ns(self.boundary_bytes, device)
         result: IntArray = transfer_ns[:, None] + transfer_ns
@@ -274,9 +287,10 @@ def _work_macs(graph: Graph, index: int) -> int:
     return operator.macs + _MACS_PER_BYTE * moved_bytes + _MACS_PER_OPERATOR
 
 
-def _ram_bytes(weight_bytes: Any, activation_bytes: Any, crossing_bytes: Any) -> Any:
-    """Return the memory of a stage, from integers or arrays of them."""
-    return AGENT_RAM_BYTES + weight_bytes + activation_bytes + MESSAGES_IN_FLIGHT * crossing_bytes
+def _message_bytes(start: Any, in_bytes: Any, out_bytes: Any) -> Any:
+    """Return the memory of messages on stages from ``start``, from integers or arrays of them."""
+    inputs_held = np.where(start == 0, _FIRST_REQUESTS_HELD, _REQUESTS_HELD)
+    return inputs_held * in_bytes + _REQUESTS_HELD * out_bytes
 
 
 def _invoke_ns(work_macs: Any, device: Device) -> Any:
@@ -306,8 +320,13 @@ def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
 
 
 def _transfer_ns(size_bytes: Any, device: Device) -> Any:
-    bits_ns = size_bytes * 8_000 / device.link_mbit_s
-    return np.rint(bits_ns + device.link_ms * _NS_PER_MS).astype(np.int64)
+    """Return the nanoseconds that a message of each size occupies the link."""
+    return np.rint(size_bytes * 8_000 / device.link_mbit_s).astype(np.int64)
+
+
+def _delay_ns(device: Device) -> int:
+    """Return the nanoseconds that a message is on its way beside that."""
+    return _to_ns(device.link_ms)
 
 
 def _to_ms(nanoseconds: int) -> float:

@@ -198,12 +198,12 @@ def _card(plan: Plan, index: int, top: float) -> Iterator[str]:
     compute = (
         f"{svg.number(stage.cost.invoke_ms)} ms + {svg.number(stage.cost.handling_ms)} messages"
     )
-    link = f"{svg.number(stage.cost.link_ms)} ms"
+    link = f"{svg.number(stage.cost.transfer_ms)} ms"
     if replicas > 1:
         compute, link = f"({compute}) / {replicas}", f"{link} / {replicas}"
     gauges = [
         ("compute", stage.cost.busy_ms / full_ms, compute),
-        ("link", stage.cost.link_ms / full_ms, link),
+        ("link", stage.cost.transfer_ms / full_ms, link),
         _ram(stage, width - 32),
     ]
     for line, (name, share, figure) in enumerate(gauges):

@@ -40,6 +40,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
                         "busy_ms": cost.busy_ms,
                         "receive_ms": cost.receive_ms,
                         "send_ms": cost.send_ms,
+                        "link_delay_ms": cost.link_delay_ms,
                         "ram_bytes": cost.ram_bytes,
                         "storage_bytes": cost.storage_bytes,
                         "source": cost.invoke_source,

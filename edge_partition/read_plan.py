@@ -35,6 +35,7 @@ class ReplicaTimes:
         invoke_ms: Of the board's inference thread.
         send_handling_ms: Of the board's network thread, for the outputs.
         send_ms: Of the board's link, for the outputs.
+        link_delay_ms: The part of either in which the link is free for others.
         busy_ms: Of the processors at full load: between the larger of ``invoke_ms`` and
             ``handling_ms`` (they never wait for each other) and their sum (there is one processor
             for both).
@@ -49,6 +50,7 @@ class ReplicaTimes:
     send_handling_ms: float
     send_ms: float
     busy_ms: float
+    link_delay_ms: float = 0.0
     invoke_spread: float | None = None
 
     @property
@@ -60,6 +62,11 @@ class ReplicaTimes:
     def link_ms(self) -> float:
         """Milliseconds of the board's link, in and out."""
         return self.receive_ms + self.send_ms
+
+    @property
+    def transfer_ms(self) -> float:
+        """Milliseconds that the messages occupy it."""
+        return self.link_ms - 2 * self.link_delay_ms
 
     @property
     def latency_ms(self) -> float:
@@ -124,6 +131,7 @@ def _read_replica(replica: Any, where: str) -> ReplicaTimes:
     receive_ms, send_ms = number("receive_ms"), number("send_ms")
     # Messages cost the network thread as their sizes do the link.
     received = receive_ms / (receive_ms + send_ms) if receive_ms + send_ms else _HALF
+    link_delay_ms = number("link_delay_ms") if "link_delay_ms" in replica else 0.0
     busy_ms = number("busy_ms") if "busy_ms" in replica else invoke_ms + handling_ms
     return ReplicaTimes(
         device=replica["device"],
@@ -132,6 +140,7 @@ def _read_replica(replica: Any, where: str) -> ReplicaTimes:
         invoke_ms=invoke_ms,
         send_handling_ms=handling_ms * (1 - received),
         send_ms=send_ms,
+        link_delay_ms=min(link_delay_ms, receive_ms, send_ms),
         busy_ms=min(max(busy_ms, invoke_ms, handling_ms), invoke_ms + handling_ms),
         invoke_spread=number("invoke_spread") if "invoke_spread" in replica else None,
     )

@@ -47,7 +47,7 @@ Outcome: TypeAlias = Literal["answered", "timed_out", "overloaded"]
 #: messages handled meanwhile, which are simulated.
 DEFAULT_SPREAD = 0.1
 #: As :data:`device_agent.session.RECEIVE_MAXIMUM`, which the host doesn't import.
-RECEIVE_MAXIMUM = 16
+RECEIVE_MAXIMUM = 8
 #: A resource busier than this sets the pace; a window full longer than this does.
 _SATURATED = 0.95
 _FULL = 0.9
@@ -199,7 +199,7 @@ def capacity_per_s(plan: PipelineTimes) -> tuple[float, str, str]:
     needs: dict[tuple[str, str], float] = {}
     for replicas in plan.stages:
         for replica in replicas:
-            for part, need_ms in (("processor", replica.busy_ms), ("link", replica.link_ms)):
+            for part, need_ms in (("processor", replica.busy_ms), ("link", replica.transfer_ms)):
                 key = (replica.device, part)
                 needs[key] = needs.get(key, 0.0) + need_ms / len(replicas)
     (device, part), need_ms = max(needs.items(), key=lambda item: item[1])

@@ -173,7 +173,7 @@ class SimulatedBoard:
     Attributes:
         name: The board's.
         processor_ms: Work given to its processors.
-        link_ms: Work that its link did.
+        link_ms: When its link was occupied, in milliseconds.
         served: Requests.
         queue_ms: Sum of the times that requests waited for inference.
         broker_ms: Sum of the times that requests waited at the broker.
@@ -219,6 +219,7 @@ class SimulatedBoard:
         self._on_overloaded = on_overloaded
         self._link = SharedLanes(env, _HALF)
         self._processor = SharedLanes(env, _pace(roles))
+        self._failures = 0
         self._at_broker: collections.deque[Copy] = collections.deque()
         #: Copies that are not acknowledged, in the order in which they were handed over.
         self._held: dict[Copy, None] = {}
@@ -234,6 +235,7 @@ class SimulatedBoard:
     def fail(self) -> None:
         """Go away, and lose the work at hand."""
         self.is_up = False
+        self._failures += 1
         self._link.clear()
         self._processor.clear()
         self._at_broker.extendleft(reversed(self._held))
@@ -255,11 +257,24 @@ class SimulatedBoard:
             if self.first_ms is None:
                 self.first_ms = now_ms
             self._held[copy] = None
-            self._link.add(0, copy.times.receive_ms, copy, self._received)
+            work_ms = copy.times.receive_ms - copy.times.link_delay_ms
+            self._link.add(0, work_ms, copy, self._carried)
 
-    def _received(self, copy: Copy, _started_ms: float) -> None:
+    def _carried(self, copy: Copy, _started_ms: float) -> None:
+        self.link_ms += copy.times.receive_ms - copy.times.link_delay_ms
+        failures = self._failures
+        self._delay(copy, lambda: self._received(copy) if failures == self._failures else None)
+
+    def _delay(self, copy: Copy, then: Callable[[], None]) -> None:
+        """Call ``then`` when a message of ``copy``'s has come over the link."""
+        if not copy.times.link_delay_ms:
+            then()
+            return
+        event = simpy.Timeout(self._env, copy.times.link_delay_ms)
+        event.callbacks.append(lambda _event: then())
+
+    def _received(self, copy: Copy) -> None:
         copy.spend(LINK, self._env.now)
-        self.link_ms += copy.times.receive_ms
         self._processor.add(0, copy.times.receive_handling_ms, copy, self._handled)
 
     def _handled(self, copy: Copy, _started_ms: float) -> None:
@@ -282,13 +297,16 @@ class SimulatedBoard:
 
     def _encoded(self, copy: Copy, _started_ms: float) -> None:
         copy.spend(HANDLING, self._env.now)
-        self._link.add(1, copy.times.send_ms, copy, self._sent)
+        self._link.add(1, copy.times.send_ms - copy.times.link_delay_ms, copy, self._sent)
 
     def _sent(self, copy: Copy, _started_ms: float) -> None:
-        copy.spend(LINK, self._env.now)
-        self.link_ms += copy.times.send_ms
+        self.link_ms += copy.times.send_ms - copy.times.link_delay_ms
         self.served += 1
         self._release(copy)
+        self._delay(copy, lambda: self._arrived(copy))
+
+    def _arrived(self, copy: Copy) -> None:
+        copy.spend(LINK, self._env.now)
         self._on_result(copy)
 
     def _release(self, copy: Copy) -> None:

@@ -169,8 +169,8 @@ def _explain_pace(plan: Plan) -> str:
     """Return what sets the pace, and how sure it is that no plan is better."""
     stage = plan.stages[plan.slowest_stage]
     cost = stage.cost
-    if cost.link_ms > cost.busy_ms:
-        what = f"the link of {stage.board_names}, {cost.link_ms:.1f} ms a request"
+    if cost.transfer_ms > cost.busy_ms:
+        what = f"the link of {stage.board_names}, {cost.transfer_ms:.1f} ms a request"
     else:
         what = f"the processor of {stage.board_names}, {cost.busy_ms:.1f} ms a request"
     if len(stage.devices) > 1:

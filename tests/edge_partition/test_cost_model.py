@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 from random_models import random_fleet, random_graph, seeded
 
+from device_agent.session import RECEIVE_MAXIMUM
 from edge_partition.cost_model import (
     AGENT_RAM_BYTES,
-    MESSAGES_IN_FLIGHT,
     StageTable,
     stage_cost,
     total_work_macs,
@@ -27,13 +27,13 @@ def test_the_table_agrees_with_the_single_stage_everywhere() -> None:
     device = random_fleet(rng, 1, ram_mib=(100, 200)).devices[0]
     positions = (0, *graph.cuts, 12)
     table = StageTable.of(graph, positions)
-    invoke_ns, link_ns = table.invoke_ns(device), table.link_ns(device)
+    invoke_ns, transfer_ns = table.invoke_ns(device), table.transfer_ns(device)
     handling_ns, busy_ns = table.handling_ns(device), table.busy_ns(device)
     bottleneck_ns, latency_ns = table.bottleneck_and_latency_ns(device)
     for row, column in combinations(range(len(positions)), 2):
         cost = stage_cost(graph, device, positions[row], positions[column])
         assert invoke_ns[row, column] == round(cost.invoke_ms * 1e6)
-        assert link_ns[row, column] == round(cost.link_ms * 1e6)
+        assert transfer_ns[row, column] == round(cost.transfer_ms * 1e6)
         assert handling_ns[row, column] == round(cost.handling_ms * 1e6)
         assert busy_ns[row, column] == round(cost.busy_ms * 1e6)
         assert bottleneck_ns[row, column] == round(cost.bottleneck_ms * 1e6)
@@ -49,8 +49,16 @@ def test_a_stage_needs_the_agent_its_weights_its_activations_and_its_messages() 
         AGENT_RAM_BYTES
         + graph.weight_bytes(1, 4)
         + graph.peak_activation_bytes(1, 4)
-        + MESSAGES_IN_FLIGHT * (graph.boundary_bytes(1) + graph.boundary_bytes(4))
+        + 3 * (graph.boundary_bytes(1) + graph.boundary_bytes(4))
     )
+
+
+def test_the_first_stage_holds_what_a_client_sends_at_once() -> None:
+    graph = random_graph(seeded(2), 5)
+    cost = stage_cost(graph, Device("pi"), 0, 4)
+    rest = AGENT_RAM_BYTES + graph.weight_bytes(0, 4) + graph.peak_activation_bytes(0, 4)
+    messages = RECEIVE_MAXIMUM * graph.boundary_bytes(0) + 3 * graph.boundary_bytes(4)
+    assert cost.ram_bytes == rest + messages
 
 
 def test_the_link_takes_its_bits_and_a_fixed_time_a_message() -> None:
@@ -61,6 +69,16 @@ def test_the_link_takes_its_bits_and_a_fixed_time_a_message() -> None:
     assert cost.latency_ms == pytest.approx(
         cost.invoke_ms + cost.handling_ms + cost.receive_ms + cost.send_ms
     )
+
+
+def test_a_link_carries_the_next_message_while_one_is_still_on_its_way() -> None:
+    graph = random_graph(seeded(2), 5)
+    near, far = (
+        stage_cost(graph, Device("pi", link_mbit_s=1, link_ms=link_ms), 0, 3)
+        for link_ms in (0, 500)
+    )
+    assert near.bottleneck_ms == near.link_ms == far.bottleneck_ms
+    assert far.latency_ms == pytest.approx(near.latency_ms + 1000)
 
 
 def test_messages_cost_a_fixed_time_and_their_bytes() -> None:
@@ -132,5 +150,5 @@ def test_a_float16_wire_halves_what_crosses_inside_and_nothing_else() -> None:
     before, after = (stage_cost(graph, Device("pi"), 2, 6, (wire, wire)) for wire in get_args(Wire))
     assert after.link_ms < before.link_ms
     saved = before.in_bytes + before.out_bytes - after.in_bytes - after.out_bytes
-    assert before.ram_bytes - after.ram_bytes == MESSAGES_IN_FLIGHT * saved
+    assert before.ram_bytes - after.ram_bytes == 3 * saved
     assert (after.invoke_ms, after.storage_bytes) == (before.invoke_ms, before.storage_bytes)

@@ -130,6 +130,23 @@ def test_a_slow_link_carries_what_comes_and_what_goes_in_turn() -> None:
     assert "a's link is busy" in simulate_plan(times, exactly(200)).limit
 
 
+def test_a_far_board_answers_late_and_as_often() -> None:
+    near = plan([replica("a", 10, receive_ms=6, send_ms=6)])
+    far = plan([replica("a", 10, receive_ms=46, send_ms=46, link_delay_ms=40)])
+    window = exactly(1, window=30)
+    assert pace_ms(near, window) == pytest.approx(12)
+    assert pace_ms(far, window) == pytest.approx(12)
+    forecast = simulate_plan(far, exactly(20, rate_per_s=RARELY, steady=True))
+    assert forecast.latency_ms["max"] == pytest.approx(102)
+
+
+def test_what_is_on_its_way_to_a_board_that_fails_comes_again() -> None:
+    times = plan([replica("a", 10, receive_ms=50, send_ms=1, link_delay_ms=1)])
+    failed = Failure("a", 0.0495, 0.1)
+    forecast = simulate_plan(times, exactly(1, failures=(failed,)))
+    assert forecast.latency_ms["max"] == pytest.approx(149.5 + 61)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_replicas_multiply_the_rate(count: int) -> None:
     one = plan([replica("a", 10)], [replica("b", 60)])
@@ -347,6 +364,7 @@ def _plans(draw: st.DrawFn) -> PipelineTimes:
                     handling_ms=draw(_TIMES),
                     receive_ms=draw(_TIMES),
                     send_ms=draw(_TIMES),
+                    link_delay_ms=draw(_TIMES),
                 )
                 for _ in range(draw(st.integers(1, 3)))
             ]

@@ -52,6 +52,8 @@ ERROR = "error"
 MAX_TIMED_MESSAGE_BYTES = 1 << 20
 #: The longest that a ``profile`` may time one slice, in seconds.
 MAX_PROFILE_S = 10.0
+#: The most bytes that a ``profile`` may have read between a slice's runs.
+MAX_DISPLACED_BYTES = 64 << 20
 
 
 class ErrorCode(StrEnum):

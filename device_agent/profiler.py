@@ -25,7 +25,7 @@ import numpy as np
 
 from broker_config.errors import EdgePartitionError
 from broker_config.interpreter import StageInterpreter
-from broker_config.messages import MAX_PROFILE_S, CommandError, ErrorCode
+from broker_config.messages import MAX_DISPLACED_BYTES, MAX_PROFILE_S, CommandError, ErrorCode
 from broker_config.tensors import payload_bytes, wire_dtype
 from device_agent.artifact_store import Artifact
 from device_agent.stages import read_manifest
@@ -44,7 +44,6 @@ _SETTLED = 0.02
 _SETTLED_BATCHES = 2
 #: The first runs find cold caches and unmapped pages.
 _WARM_UP_RUNS = 2
-_MAX_DISPLACED_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
     if (
         len(manifest.stages) != 1
         or manifest.stages[0].devices != (device,)
-        or not _is_whole(displaced_bytes, _MAX_DISPLACED_BYTES)
+        or not _is_whole(displaced_bytes, MAX_DISPLACED_BYTES)
         or not isinstance(max_s, int | float)
         or isinstance(max_s, bool)
         or not 0 < max_s <= MAX_PROFILE_S
@@ -113,7 +112,7 @@ def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
         raise CommandError(
             ErrorCode.BAD_COMMAND,
             f"A profile needs a `manifest` of one stage for {device}, `displaced_bytes` up to "
-            f"{_MAX_DISPLACED_BYTES:,} and `max_s` up to {MAX_PROFILE_S:g}.",
+            f"{MAX_DISPLACED_BYTES:,} and `max_s` up to {MAX_PROFILE_S:g}.",
         )
     return Piece(manifest.stages[0], displaced_bytes, max_s, command.get("force") is True)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from broker_config.messages import MAX_DISPLACED_BYTES
 from edge_partition.cost_model import operator_work_macs
 
 if TYPE_CHECKING:
@@ -53,4 +54,5 @@ def displaced_bytes(graph: Graph, start: int, stop: int) -> int:
     first = int(np.searchsorted(work, begin, "right")) - 1
     last = int(np.searchsorted(work, begin + half, "left"))
     around = graph.weight_bytes(min(first, start), max(last, stop))
-    return max(_LEAST_DISPLACED_BYTES, around - graph.weight_bytes(start, stop))
+    rest_bytes = around - graph.weight_bytes(start, stop)
+    return min(MAX_DISPLACED_BYTES, max(_LEAST_DISPLACED_BYTES, rest_bytes))

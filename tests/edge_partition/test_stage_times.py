@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from random_models import random_graph, seeded
 
+from broker_config.messages import MAX_DISPLACED_BYTES
 from edge_partition.choose_slices import choose_slices, displaced_bytes
 from edge_partition.cost_model import operator_work_macs
 from edge_partition.link_times import TimedMessage, fit_handling, fit_link
@@ -123,8 +124,10 @@ def test_what_displaces_a_slice_is_the_rest_of_half_the_model() -> None:
         displaced = displaced_bytes(graph, start, stop)
         rest_bytes = whole_bytes - graph.weight_bytes(start, stop)
         assert least_bytes <= displaced <= max(least_bytes, rest_bytes)
+        # A board takes no more, however large the model.
+        assert displaced <= MAX_DISPLACED_BYTES < 0.2 * whole_bytes
         if stop - start < 10:
-            assert displaced > 0.2 * whole_bytes
+            assert displaced == MAX_DISPLACED_BYTES
 
 
 def timed(size_bytes: int, *, cores: float) -> TimedMessage:

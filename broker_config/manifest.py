@@ -40,6 +40,16 @@ _REPR.maxstring = _REPR.maxlong = 80
 #: The largest tensor a manifest may name: the MQTT packet limit (MQTT 5.0, section 2.1.4).
 _MAX_TENSOR_BYTES = 268_435_455
 
+#: How much a manifest says of what is in a stage. It is one retained message, read by small boards:
+#: 1,000 operators in 2 stages stay below 200 kB at worst.
+MAX_LAYERS = 256
+MAX_LAYER_CHARACTERS = 100
+MAX_WRAPPED = 64
+MAX_CONSTANTS = 8
+MAX_CONSTANT_CHARACTERS = 60
+#: A stage's fields that only inform: left out where there is nothing to tell.
+_TOLD = ("layers", "more_layers", "wrapped", "more_wrapped")
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -78,8 +88,43 @@ class Predicted:
 
 
 @dataclass(frozen=True)
+class WrappedLayer:
+    """An operation of the model that was no layer, and the constants it is called with.
+
+    Attributes:
+        name: The layer that it became.
+        operation: Its class, such as ``keras.src.ops.numpy.Add``.
+        constants: Its arguments that are not tensors, such as ``x2=3.0``.
+    """
+
+    name: str
+    operation: str
+    constants: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.operation.rpartition('.')[2]}({', '.join(self.constants)})"
+
+
+@dataclass(frozen=True)
 class Stage:
-    """One part of the model and the boards that run it (more than one: replicas)."""
+    """One part of the model and the boards that run it (more than one: replicas).
+
+    Attributes:
+        index: Its place in the pipeline.
+        devices: The boards.
+        file: Its ``.tflite``, by its place in the bundle.
+        sha256: Of ``file``.
+        size_bytes: Of ``file``.
+        inputs: What it reads: outputs of the stage before it, or the model's inputs.
+        outputs: What it makes and passes on.
+        predicted: What the planner expects.
+        layers: For people: the names of layers in it, in the order in which they run; at most
+            ``MAX_LAYERS`` of ``MAX_LAYER_CHARACTERS``. Empty: not told.
+        more_layers: How many more there are.
+        wrapped: For people: those of its layers that were bare operations; at most
+            ``MAX_WRAPPED``.
+        more_wrapped: How many more there are.
+    """
 
     index: int
     devices: tuple[str, ...]
@@ -89,6 +134,10 @@ class Stage:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     predicted: Predicted
+    layers: tuple[str, ...] = ()
+    more_layers: int = 0
+    wrapped: tuple[WrappedLayer, ...] = ()
+    more_wrapped: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +177,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON, the text of ``manifest.json``."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+        document = {"schema": SCHEMA, **asdict(self)}
+        for stage in document["stages"]:
+            for key in [key for key in _TOLD if not stage[key]]:
+                del stage[key]
+        return json.dumps(document, indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -206,6 +259,8 @@ def _stage(value: Any, where: str) -> Stage:
         raise ManifestError(
             f"{where}.devices is {_REPR.repr(list(devices))}; expected distinct names."
         )
+    layers, more_layers = _some(fields, "layers", where, _layer, MAX_LAYERS)
+    wrapped, more_wrapped = _some(fields, "wrapped", where, _wrapped, MAX_WRAPPED)
     return Stage(
         index=index,
         devices=devices,
@@ -221,6 +276,39 @@ def _stage(value: Any, where: str) -> Stage:
             ram_bytes=_whole(
                 _get(predicted, "ram_bytes", f"{where}.predicted"), f"{where}.predicted.ram_bytes"
             ),
+        ),
+        layers=layers,
+        more_layers=more_layers,
+        wrapped=wrapped,
+        more_wrapped=more_wrapped,
+    )
+
+
+def _some(
+    fields: dict[str, Any], key: str, where: str, read: Callable[[Any, str], _T], limit: int
+) -> tuple[tuple[_T, ...], int]:
+    """Read the first items of an optional list; return how many more there are, too."""
+    items = fields.get(key, [])
+    more = _whole(fields.get(f"more_{key}", 0), f"{where}.more_{key}")
+    if not isinstance(items, list):
+        return _items(items, f"{where}.{key}", read), more
+    return _items(items[:limit], f"{where}.{key}", read), more + max(0, len(items) - limit)
+
+
+def _layer(value: Any, where: str) -> str:
+    return _text(value, where)[:MAX_LAYER_CHARACTERS]
+
+
+def _wrapped(value: Any, where: str) -> WrappedLayer:
+    fields = _object(value, where)
+    constants = _get(fields, "constants", where)
+    return WrappedLayer(
+        name=_layer(_get(fields, "name", where), f"{where}.name"),
+        operation=_layer(_get(fields, "operation", where), f"{where}.operation"),
+        constants=_items(
+            constants[:MAX_CONSTANTS] if isinstance(constants, list) else constants,
+            f"{where}.constants",
+            lambda item, at: _text(item, at)[:MAX_CONSTANT_CHARACTERS],
         ),
     )
 

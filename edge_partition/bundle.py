@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import (
+    MAX_LAYERS,
+    MAX_WRAPPED,
     NAME_PATTERN,
     Manifest,
     ModelInfo,
@@ -26,6 +28,7 @@ from broker_config.manifest import (
 from edge_partition.draw import draw_plan
 from edge_partition.plan_document import PLAN_FILE, plan_document
 from edge_partition.slice_model import slice_model
+from edge_partition.stage_layers import layer_names, wrapped_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from edge_partition.graph import Graph, Wire
     from edge_partition.plan import Plan
     from edge_partition.read_tflite import TfliteModel
+    from edge_partition.wrap_operations import WrappedOperation
 
 MANIFEST_FILE = "manifest.json"
 WHOLE_FILE = "whole.tflite"
@@ -99,6 +103,7 @@ def write_bundle(
     quantization: str,
     weights: str,
     labels: tuple[str, ...] = (),
+    wrapped: tuple[WrappedOperation, ...] = (),
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
     """Slice ``model`` as ``plan`` says and write the bundle, replacing one that is there.
@@ -112,6 +117,7 @@ def write_bundle(
         quantization: As in :class:`~broker_config.manifest.ModelInfo`.
         weights: As in :class:`~broker_config.manifest.ModelInfo`.
         labels: As in :class:`~broker_config.manifest.ModelInfo`.
+        wrapped: The model's operations that were no layers, told in the manifest.
         on_stage: Called with (stages written, stages in all).
 
     Raises:
@@ -140,6 +146,8 @@ def write_bundle(
             data = slice_model(model, planned.start, planned.stop)
             file = f"stages/{index}.tflite"
             (scratch / file).write_bytes(data)
+            layers = layer_names(model.graph, planned.start, planned.stop)
+            bare = wrapped_layers(model.graph, planned.start, planned.stop, wrapped)
             stages.append(
                 Stage(
                     index=index,
@@ -153,6 +161,10 @@ def write_bundle(
                         invoke_ms=round(planned.cost.invoke_ms, 3),
                         ram_bytes=max(cost.ram_bytes for cost in planned.costs),
                     ),
+                    layers=layers[:MAX_LAYERS],
+                    more_layers=max(0, len(layers) - MAX_LAYERS),
+                    wrapped=bare[:MAX_WRAPPED],
+                    more_wrapped=max(0, len(bare) - MAX_WRAPPED),
                 )
             )
             if on_stage is not None:

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from edge_partition.graph import layer_paths
 from edge_partition.kept_together import find_kept_together
+from edge_partition.stage_layers import operators_of_layers, scopes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from edge_partition.graph import Graph, Operator, Tensor
     from edge_partition.load_model import LoadedTflite
@@ -60,7 +60,7 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
         }
         for position in range(count + 1)
     ]
-    computed_by = _operators_of_layers(graph)
+    computed_by = operators_of_layers(graph)
     return {
         "name": loaded.name,
         "quantization": loaded.quantization,
@@ -163,24 +163,6 @@ def _named_tensors(graph: Graph) -> list[int]:
     return sorted(named)
 
 
-def _scopes(tensor_name: str) -> Iterator[str]:
-    """Yield every name by which ``Graph.position_after`` knows the layers of a tensor."""
-    for path in layer_paths(tensor_name):
-        parts = path[:-1]
-        for start in range(len(parts)):
-            for stop in range(start + 1, len(parts) + 1):
-                yield "/".join(parts[start:stop])
-
-
-def _operators_of_layers(graph: Graph) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
-    for op in graph.operators:
-        for index in op.outputs:
-            for scope in _scopes(graph.tensors[index].name):
-                found.setdefault(scope, set()).add(op.index)
-    return found
-
-
 def _cut_names(graph: Graph) -> list[str | None]:
     """Return for each operator a name that ``Graph.position_after`` takes for the cut after it.
 
@@ -190,7 +172,7 @@ def _cut_names(graph: Graph) -> list[str | None]:
     for op in graph.operators:
         for index in op.outputs:
             name = graph.tensors[index].name
-            last.update(dict.fromkeys((name, op.layer, *_scopes(name)), op.index))
+            last.update(dict.fromkeys((name, op.layer, *scopes(name)), op.index))
     return [
         next(
             (

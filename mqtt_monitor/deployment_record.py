@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from broker_config.errors import ManifestError
-from broker_config.manifest import Manifest
+from broker_config.manifest import Manifest, WrappedLayer
 from mqtt_monitor.crossing import REST, Crossing
 from mqtt_monitor.limits import MAX_REPLICAS, MAX_TENSORS
 from mqtt_monitor.read_values import read_text
@@ -43,6 +43,10 @@ class PlannedStage:
     predicted_ram_bytes: int
     receives: _Tensors
     sends: _Tensors
+    layers: tuple[str, ...]
+    more_layers: int
+    wrapped: tuple[WrappedLayer, ...]
+    more_wrapped: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,10 @@ class DeploymentRecord:
                     predicted_ram_bytes=stage.predicted.ram_bytes,
                     receives=_describe(stage.inputs),
                     sends=_describe(manifest.sent_by(stage.index)),
+                    layers=tuple(read_text(name) or "unnamed" for name in stage.layers),
+                    more_layers=stage.more_layers,
+                    wrapped=tuple(_printable(layer) for layer in stage.wrapped),
+                    more_wrapped=stage.more_wrapped,
                 )
                 for stage in stages
             ),
@@ -252,6 +260,10 @@ class DeploymentRecord:
             invoke_ms=_mean(boards, lambda board: board.invoke_ms),
             invoke_minute_ms=_mean(boards, lambda board: board.invoke_minute_ms),
             queue_ms=_mean(boards, lambda board: board.queue_ms),
+            layers=stage.layers,
+            more_layers=stage.more_layers,
+            wrapped=stage.wrapped,
+            more_wrapped=stage.more_wrapped,
         )
         self._shown[index] = key, view
         return view
@@ -261,6 +273,14 @@ def _describe(tensors: tuple[TensorSpec, ...]) -> _Tensors:
     return _Tensors(
         tuple(read_text(str(tensor)) or "unnamed" for tensor in tensors[:MAX_TENSORS]),
         sum(tensor.size_bytes for tensor in tensors),
+    )
+
+
+def _printable(layer: WrappedLayer) -> WrappedLayer:
+    return WrappedLayer(
+        read_text(layer.name) or "unnamed",
+        read_text(layer.operation) or "unknown",
+        tuple(read_text(constant) or "" for constant in layer.constants),
     )
 
 

@@ -58,6 +58,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         **vars(stage),
         "input": vars(stage.input),
         "output": vars(stage.output),
+        "wrapped": [vars(layer) for layer in stage.wrapped],
         "boards": [
             {**vars(board), "errors_total": dict(board.errors_total)} for board in stage.boards
         ],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from broker_config.manifest import WrappedLayer
     from broker_config.messages import StageTrace
 
 State = Literal["online", "offline", "unknown"]
@@ -219,6 +220,10 @@ class Stage:
         invoke_ms: Mean over its boards' newest periods.
         invoke_minute_ms: Mean over its boards' last minute.
         queue_ms: Mean over its boards' newest periods.
+        layers: The names of its layers, in the order in which they run; empty: not told.
+        more_layers: How many more there are.
+        wrapped: Those of its layers that were bare operations, with their constants.
+        more_wrapped: How many more there are.
     """
 
     index: int
@@ -234,6 +239,18 @@ class Stage:
     invoke_ms: float | None
     invoke_minute_ms: float | None
     queue_ms: float | None
+    layers: tuple[str, ...] = ()
+    more_layers: int = 0
+    wrapped: tuple[WrappedLayer, ...] = ()
+    more_wrapped: int = 0
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """Its layers as lines for people, wrapped operations among them with their constants."""
+        wrapped = {layer.name: str(layer) for layer in self.wrapped}
+        lines = dict.fromkeys(wrapped.pop(name, name) for name in self.layers)
+        lines.update(dict.fromkeys(wrapped.values()))
+        return tuple(lines)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ GET /                 the page; nothing of it comes from elsewhere
 GET /api/stream       server-sent events: `fleet` (everything), then `change` once a second
 GET /api/snapshot     everything, as `mqtt-monitor --once --json` prints it
 GET /api/history      the last hour of one figure of a board or of a deployment's stages
+GET /api/layers       the layers of a stage, wrapped operations with their constants
 GET /metrics          for Prometheus
 GET, POST /login      where a password was set
 ```
@@ -122,6 +123,7 @@ def make_app(feed: Feed, access: Access, ended: asyncio.Event) -> web.Applicatio
             web.get("/api/stream", face.stream),
             web.get("/api/snapshot", face.snapshot),
             web.get("/api/history", face.history),
+            web.get("/api/layers", face.layers),
             web.get("/metrics", face.metrics),
             web.get("/login", face.login_form),
             web.post("/login", face.login),
@@ -283,6 +285,17 @@ class _Face:
             return _json({"at_s": self._feed.now_s(), "step_s": step_s, "series": series})
 
         return web.Response(body=await asyncio.to_thread(body), content_type="application/json")
+
+    async def layers(self, request: web.Request) -> web.Response:
+        """Answer ``?deployment=NAME&stage=0``: empty where neither is known."""
+        deployment = self._feed.snapshot().deployments.get(request.query.get("deployment", ""))
+        lines: tuple[str, ...] = ()
+        more = 0
+        for stage in deployment.stages if deployment is not None else ():
+            if str(stage.index) == request.query.get("stage"):
+                lines, more = stage.contents, stage.more_layers
+        body = _json({"layers": lines, "more": more})
+        return web.Response(body=body, content_type="application/json")
 
     async def metrics(self, _: web.Request) -> web.Response:
         body = await asyncio.to_thread(render, self._feed)

@@ -173,6 +173,7 @@ def _write(loaded: LoadedTflite, plan: Plan, path: Path) -> Bundle:
             quantization=loaded.quantization,
             weights=loaded.weights,
             labels=loaded.labels,
+            wrapped=loaded.wrapped,
             on_stage=on_stage,
         )
 

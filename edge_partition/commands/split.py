@@ -80,6 +80,7 @@ def command(
             quantization=loaded.quantization,
             weights=loaded.weights,
             labels=loaded.labels,
+            wrapped=loaded.wrapped,
             on_stage=on_stage,
         )
     manifest = bundle.manifest

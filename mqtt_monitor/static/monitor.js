@@ -515,17 +515,32 @@ function openDetail(of) {
     rss_bytes: new Chart("The agent's memory, MiB", bytes, mebi), queue_length: new Chart("Waiting requests", (value) => number(value, 1), short),
   } : { ...stageCharts("Requests"), errors_per_s: new Chart("Errors a second", perSecond, short) };
   byId("detail-charts").replaceChildren(...Object.values(charts).map((chart) => chart.element));
-  const refresh = of.device
+  const refreshCharts = of.device
     ? () => Promise.all(Object.entries(charts).map(async ([figure, chart]) => {
       const found = await ask({ device: of.device, figure, step_s: STEP_S });
       if (found) chart.update(found.series.map((points) => ({ name: of.device, points })), found.at_s);
     }))
     : () => fetchStages(charts, of.deployment, [{ index: of.index }]);
-  shown.detail = { ...of, refresh };
+  const detail = { ...of, layers: null, generation: null };
+  detail.refresh = async () => {
+    await refreshCharts();
+    if (!of.device) await fetchLayers(detail);
+  };
+  shown.detail = detail;
   byId("detail-body").replaceChildren();
   showDetail();
   if (!dialog.open) dialog.showModal();
-  refresh();
+  detail.refresh();
+}
+
+// They stay as they are for as long as a generation lives.
+async function fetchLayers(detail) {
+  const generation = fleet.deployments.get(detail.deployment)?.generation ?? null;
+  if (detail.layers && detail.generation === generation) return;
+  const answer = await fetch(`/api/layers?${new URLSearchParams({ deployment: detail.deployment, stage: detail.index })}`).catch(() => null);
+  if (!answer?.ok) return;
+  Object.assign(detail, { layers: await answer.json(), generation });
+  schedule();
 }
 byId("detail-close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
@@ -576,7 +591,7 @@ function boardFacts(name) {
   ];
 }
 
-function stageFacts({ deployment, index }) {
+function stageFacts({ deployment, index, layers }) {
   const item = fleet.deployments.get(deployment), stage = item?.stages[index];
   if (!stage) return [["Gone", [["State", "this stage is no longer deployed"]]]];
   return [
@@ -591,6 +606,7 @@ function stageFacts({ deployment, index }) {
     })],
     ["Receives", [["Bytes each", bytes(stage.input.request_bytes)]], stage.input.tensors],
     ["Sends", [["Bytes each", bytes(stage.output.request_bytes)]], stage.output.tensors],
+    layers?.layers.length && ["Layers", [], layers.more ? [...layers.layers, `and ${number(layers.more)} more`] : layers.layers],
   ];
 }
 

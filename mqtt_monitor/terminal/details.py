@@ -157,6 +157,12 @@ def describe_stage(feed: Feed, fleet: Fleet, name: str, index: int) -> Text:
         if board.errors_total:
             codes = ", ".join(f"{count:,} {code}" for code, count in board.errors_total)
             text.append(f"  errors: {codes}\n")
+    if stage.contents:
+        _heading(text, "Layers")
+        for line_ in stage.contents:
+            text.append(f"{line_}\n")
+        if stage.more_layers:
+            text.append(f"and {stage.more_layers:,} more\n")
     alerts = find_alerts(fleet)
     _alerts(text, (item for item in alerts if (item.deployment, item.stage) == (name, index)))
     return text

@@ -301,3 +301,43 @@ def test_a_mutated_manifest_is_read_as_it_stands_or_refused(
         return
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert all(spec.dtype in ITEM_SIZE_BYTES for spec in manifest.inputs)
+
+
+def test_what_is_in_a_stage_is_told_within_bounds_however_much_is_sent() -> None:
+    document = valid()
+    wrapped = {"name": "n" * 500, "operation": "keras.Add", "constants": ["x2=3.0" * 50] * 50}
+    document["stages"][1] |= {
+        "layers": [f"layer_{number}" * 40 for number in range(1000)],
+        "more_layers": 5,
+        "wrapped": [wrapped] * 1000,
+    }
+    stage = Manifest.from_json(json.dumps(document)).stages[1]
+    assert len(stage.layers) == 256
+    assert {len(name) for name in stage.layers} == {100}
+    assert stage.more_layers == 1000 - 256 + 5
+    assert (len(stage.wrapped), stage.more_wrapped) == (64, 936)
+    assert (len(stage.wrapped[0].name), len(stage.wrapped[0].constants)) == (100, 8)
+    assert len(stage.wrapped[0].constants[0]) == 60
+
+
+def test_a_manifest_that_tells_nothing_of_its_layers_is_read_as_before() -> None:
+    stage = Manifest.from_json(CONTRACT).stages[0]
+    assert (stage.layers, stage.more_layers, stage.wrapped, stage.more_wrapped) == ((), 0, (), 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("layers", "conv"),
+        ("layers", [1]),
+        ("more_layers", -1),
+        ("wrapped", {}),
+        ("wrapped", [{"name": "a", "operation": "b"}]),
+        ("wrapped", [{"name": "a", "operation": "b", "constants": "x2=3.0"}]),
+    ],
+)
+def test_garbled_layers_are_named(field: str, value: Any) -> None:
+    document = valid()
+    document["stages"][0][field] = value
+    with pytest.raises(ManifestError, match=r"stages\[0\]"):
+        Manifest.from_json(json.dumps(document))

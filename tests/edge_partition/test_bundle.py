@@ -14,6 +14,7 @@ from edge_partition.bundle import Bundle, BundleError, deployment_name, read_bun
 from edge_partition.fleet import Device, Fleet, equal_fleet
 from edge_partition.plan_split import plan_split
 from edge_partition.read_tflite import read_tflite
+from edge_partition.wrap_operations import WrappedOperation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,3 +212,39 @@ def test_the_same_split_has_the_same_generation_and_another_split_another(tmp_pa
         generation(6, labels=("cat",)),
     ]
     assert len({first, *others}) == 5
+
+
+def test_a_manifest_names_the_layers_of_each_stage_and_its_wrapped_constants(
+    tmp_path: Path,
+) -> None:
+    wrapped = [
+        WrappedOperation(name, "keras.src.ops.numpy.Add", (f"x2={value}",))
+        for name, value in (("first", "3.0"), ("third", "0.5"), ("vanished", "1.0"))
+    ]
+    names = ["m/first/Add", "m/second/Add", "m/third/Relu;m/third_bn/batchnorm/add_1;m/third/Add"]
+    bundle = write(tmp_path / "build", stages=4, layers=names, wrapped=tuple(wrapped))
+    manifest = bundle.manifest
+    assert [stage.layers for stage in manifest.stages] == [
+        ("first",),
+        ("second",),
+        ("third", "third_bn"),
+        ("sum",),
+    ]
+    told = [[str(layer) for layer in stage.wrapped] for stage in manifest.stages]
+    assert told == [["first: Add(x2=3.0)"], [], ["third: Add(x2=0.5)"], []]
+
+
+def test_a_manifest_of_a_thousand_operators_in_two_stages_stays_small(tmp_path: Path) -> None:
+    names = [
+        f"a_rather_long_name_of_a_block_{number:04}_and_its_normalisation" for number in range(999)
+    ]
+    wrapped = tuple(
+        WrappedOperation(name, "keras.src.ops.numpy.Multiply", ("x2=0.16666666666666666",))
+        for name in names
+    )
+    bundle = write(tmp_path / "build", layers=[f"m/{name}/Mul" for name in names], wrapped=wrapped)
+    for stage in bundle.manifest.stages:
+        assert (len(stage.layers), len(stage.wrapped)) == (256, 64)
+    assert sum(stage.more_layers for stage in bundle.manifest.stages) == 1000 - 2 * 256
+    assert sum(stage.more_wrapped for stage in bundle.manifest.stages) == 999 - 2 * 64
+    assert (bundle.path / "manifest.json").stat().st_size < 100_000

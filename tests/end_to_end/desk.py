@@ -107,4 +107,5 @@ def bundle_of(model: LoadedTflite, plan: Plan, path: Path, *, deployment: str = 
         quantization=model.quantization,
         weights=model.weights,
         labels=model.labels,
+        wrapped=model.wrapped,
     )

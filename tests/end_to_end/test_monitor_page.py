@@ -11,14 +11,16 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import keras
 import pytest
-from desk import BOARDS, PATIENCE_S, wait_until
+from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
 from test_inspect_page import LAPTOP, PHONE, browser  # noqa: F401 - a fixture
 from test_monitor import MONITOR, stream
 
 from broker_config.connection import BrokerAddress, Connection
 from broker_config.topics import ONLINE, Topics
 from edge_partition.deployment import Deployer
+from edge_partition.load_model import load_model
 from edge_partition.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -194,7 +196,9 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
         said(page, 'tr[data-board="board-1"]', "online")
 
 
-def recording(path: Path, *, boards: int, deployments: int, model: str = "Net") -> Path:
+def recording(
+    path: Path, *, boards: int, deployments: int, model: str = "Net", **of_stages: Any
+) -> Path:
     """Write a recording of boards that tell everything, a minute of it."""
     start_s = time.time() - 70
     tensor = [{"name": "m/expanded_conv_1/add", "dtype": "float32", "shape": [1, 8, 8, 24]}]
@@ -213,7 +217,7 @@ def recording(path: Path, *, boards: int, deployments: int, model: str = "Net") 
                 "index": index, "devices": [f"pi-{number * share + index}"],
                 "file": f"stages/{index}.tflite", "sha256": "0" * 64, "size_bytes": 4_000_000,
                 "inputs": tensor, "outputs": tensor,
-                "predicted": {"invoke_ms": 8.0, "ram_bytes": 60_000_000},
+                "predicted": {"invoke_ms": 8.0, "ram_bytes": 60_000_000}, **of_stages,
             }
             for index in range(share)
         ]  # fmt: skip
@@ -361,6 +365,52 @@ def test_markup_is_shown_and_never_run(browser: Any, tmp_path: Path) -> None:  #
         assert HOSTILE in page.locator("#deployment-facts").inner_text()
         page.get_by_role("button", name="pi-0", exact=True).first.click()
         assert HOSTILE in page.get_by_role("dialog").inner_text()
+        assert page.locator("img").count() == 0
+
+
+def test_a_stage_shows_its_layers_and_wrapped_constants(
+    browser: Any,  # noqa: F811
+    desk: Desk,
+    tmp_path: Path,
+) -> None:
+    image = keras.Input((8, 8, 3))
+    before = keras.layers.Conv2D(4, 3, name="conv")(image)
+    gate = keras.layers.ReLU(6.0, name="gate")(before + 3.0) * (1.0 / 6.0)
+    x = keras.layers.Multiply(name="gated")([image[:, 1:-1, 1:-1, :1], gate])
+    keras.Model(image, keras.layers.Conv2D(2, 3, name="head")(x)).save(tmp_path / "gate.keras")
+    loaded = load_model(str(tmp_path / "gate.keras"))
+    bundle = make_bundle(loaded, tmp_path / "build", stages=2, deployment="gate")
+    for name in BOARDS[:2]:
+        desk.start_agent(name)
+    with Deployer(desk.url) as deployer:
+        deployer.deploy(bundle)
+    lines: list[str] = []
+    with serving("--broker", desk.url) as server, opened(browser, server) as page:
+        for index in range(2):
+            page.get_by_role("button", name=f"Stage {index}", exact=True).click()
+            said(page, "#detail-body section", "Layers")
+            layers = page.locator("#detail-body section").filter(has_text="Layers")
+            lines += layers.locator("li").all_inner_texts()
+            page.keyboard.press("Escape")
+    assert lines == [
+        "conv",
+        "conv__add_1: Add(x2=3.0)",
+        "gate",
+        "gate__multiply_1: Multiply(x2=0.16666666666666666)",
+        *[line for line in lines if "GetItem(key=" in line],
+        "gated",
+        "head",
+    ]
+
+
+def test_layers_with_markup_are_text(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    wrapped = {"name": HOSTILE, "operation": f"keras.{HOSTILE}", "constants": [f"x2={HOSTILE}"]}
+    of_stages = {"layers": ["conv", HOSTILE], "more_layers": 1234, "wrapped": [wrapped]}
+    file = recording(tmp_path / "fleet.jsonl", boards=2, deployments=1, **of_stages)
+    with played(file) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="Stage 1", exact=True).click()
+        said(page, "#detail-body li", f"{HOSTILE}: {HOSTILE}(x2={HOSTILE})")
+        said(page, "#detail-body li", "and 1,234 more")
         assert page.locator("img").count() == 0
 
 

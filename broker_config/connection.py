@@ -56,6 +56,8 @@ DEFAULT_KEEPALIVE_S = 10
 _MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
 _RECONNECT_MIN_S = 1
 _RECONNECT_MAX_S = 8
+#: What paho says where the connection ended without a word; no broker's own reason.
+_NO_REASON = "Unspecified error"
 #: MQTT 5.0, section 3.14.2.1: DISCONNECT's "Session taken over".
 _SESSION_TAKEN_OVER = 0x8E
 _FIRST_ERROR_CODE = 0x80
@@ -607,7 +609,8 @@ class Connection:
             self._client.disconnect()
             self._on_taken_over()
         elif self._on_disconnected is not None and self._connection_number:
-            self._on_disconnected(str(code))
+            reason = str(code)
+            self._on_disconnected("it closed the connection" if reason == _NO_REASON else reason)
 
     def _handle_subscribe(
         self,

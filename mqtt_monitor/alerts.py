@@ -55,7 +55,10 @@ def find_alerts(fleet: Fleet) -> tuple[Alert, ...]:
     """Return what is amiss, critical things first."""
     if not fleet.broker.connected:
         why = f": {fleet.broker.reason}" if fleet.broker.reason else ""
-        text = f"The broker at {fleet.broker.url} is away{why}. What is shown is as it was then."
+        text = (
+            f"Lost the connection to the broker at {fleet.broker.url}{why}; trying again. "
+            "What is shown is as it was then."
+        )
         return (Alert("broker-away", "critical", text),)
     found: list[Alert] = []
     dependents = _dependents(fleet)

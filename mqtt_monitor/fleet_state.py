@@ -24,6 +24,7 @@ Fleet
                              free_memory_bytes, queue_length, uptime_s, clock_mhz, at_s
     fresh                    load is recent; show it dimmed where it isn't
     restarts, missed_stats, clock_offset_s, queue_lengths, serves
+    refusals: (Refusal, ...) what it refused to take last: deployment, generation, code, reason, at_s
     ram_limit_bytes, free_memory_bytes                     properties: from the newest that tells
   deployments: {name: Deployment}
     generation, since_s, model, quantization, weights, wire
@@ -79,7 +80,7 @@ from mqtt_monitor.limits import (
     MAX_STATS_BYTES,
 )
 from mqtt_monitor.read_values import read_name, read_object
-from mqtt_monitor.requests import read_refusal, read_report, read_result
+from mqtt_monitor.requests import read_report, read_result
 from mqtt_monitor.snapshot import Broker, Event, EventKind, Fleet, Messages, Request
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ if TYPE_CHECKING:
 
 #: For so long after a manifest, boards may still say the generation before.
 GENERATION_GRACE_S = 15.0
+#: After a lost line a broker sends what it retains at once, but one that was restarted may have
+#: forgotten it: agents try again every 8 s at most, and publish it anew.
+CONFIRMATION_S = 12.0
 #: So many errors in one period, and this share of its requests, are a burst.
 _BURST_ERRORS = 5
 _BURST_SHARE = 0.1
@@ -129,6 +133,10 @@ class FleetState:
         #: Stages on boards that are counted.
         self._counters = 0
         self._read = self._unreadable = self._ignored = 0
+        #: Known from before the line was lost, not heard of since it was made again.
+        self._unconfirmed_devices: set[str] = set()
+        self._unconfirmed_deployments: set[str] = set()
+        self._confirmed_by_s: float | None = None
 
     # Folding
 
@@ -143,13 +151,19 @@ class FleetState:
         if connected:
             for device in self._devices.values():
                 device.watcher_was_away()
+            self._unconfirmed_devices = set(self._devices)
+            self._unconfirmed_deployments = set(self._deployments)
+            self._confirmed_by_s = time_s + CONFIRMATION_S
             self._note(time_s, EventKind.BROKER_BACK, "The broker is back.")
         else:
+            self._confirmed_by_s = None
             why = f": {reason}" if reason else ""
-            self._note(time_s, EventKind.BROKER_AWAY, f"Lost the broker{why}.")
+            text = f"Lost the connection to the broker{why}; trying again."
+            self._note(time_s, EventKind.BROKER_AWAY, text)
 
     def fold(self, arrival: Arrival) -> None:
         """Take a message. Never raises, whatever it holds."""
+        self._forget_unconfirmed(arrival.time_s)
         read = None
         if arrival.topic.startswith(self._prefix):
             match arrival.topic[len(self._prefix) :].split("/"):
@@ -170,6 +184,7 @@ class FleetState:
         """Return whether the message could be read."""
         if read_name(name) is None:
             return False
+        self._unconfirmed_devices.discard(name)
         if kind == "availability":
             return self._fold_availability(arrival, name)
         limits = {"profile": MAX_PROFILE_BYTES, "stats": MAX_STATS_BYTES}
@@ -188,8 +203,7 @@ class FleetState:
     def _fold_availability(self, arrival: Arrival, name: str) -> bool:
         if not arrival.payload:
             # Somebody cleared what was retained: this board is not to be remembered.
-            gone = self._devices.pop(name, None)
-            self._counters -= len(gone.counters) if gone is not None else 0
+            self._forget_device(name)
             return True
         if arrival.payload not in {ONLINE, OFFLINE}:
             return False
@@ -204,6 +218,22 @@ class FleetState:
         kind = EventKind.ONLINE if state == "online" else EventKind.OFFLINE
         self._note(arrival.time_s, kind, f"Board {name} is {state}.", device=name)
         return True
+
+    def _forget_device(self, name: str) -> None:
+        gone = self._devices.pop(name, None)
+        self._counters -= len(gone.counters) if gone is not None else 0
+
+    def _forget_unconfirmed(self, now_s: float) -> None:
+        """Drop what the broker doesn't retain any more: it went while the line was lost."""
+        if self._confirmed_by_s is None or now_s < self._confirmed_by_s:
+            return
+        for name in self._unconfirmed_devices:
+            self._forget_device(name)
+        for name in sorted(self._unconfirmed_deployments & self._deployments.keys()):
+            del self._deployments[name]
+            text = f"{name} was undeployed while the broker was out of reach."
+            self._note(self._confirmed_by_s, EventKind.UNDEPLOYED, text, deployment=name)
+        self._confirmed_by_s = None
 
     def _device(self, name: str) -> DeviceRecord | None:
         device = self._devices.get(name)
@@ -225,6 +255,14 @@ class FleetState:
             self._too_many.add("stages")
         if restarted:
             self._note_restart(time_s, device.name)
+        for refusal in device.refused_now:
+            self._note(
+                time_s,
+                EventKind.REFUSED,
+                f"Board {device.name} refused {refusal.deployment}: {refusal.reason}",
+                device=device.name,
+                deployment=refusal.deployment,
+            )
         for item in changes:
             deployment = self._deployments.get(item.deployment)
             if deployment is not None:
@@ -282,6 +320,7 @@ class FleetState:
     def _fold_manifest(self, arrival: Arrival, name: str) -> bool:
         if read_name(name) is None:
             return False
+        self._unconfirmed_deployments.discard(name)
         if not arrival.payload:
             if self._deployments.pop(name, None) is not None:
                 self._note(
@@ -340,10 +379,7 @@ class FleetState:
         if request is not None:
             self._keep_request(request)
             return True
-        refusal = read_refusal(arrival)
-        if refusal is not None:
-            self._note(arrival.time_s, EventKind.REFUSED, f"A board refused its part: {refusal}")
-        # Answers to other commands, and results of clients that want no trace, are nobody's fault.
+        # Answers to commands (boards tell of refusals in their statistics), and results of clients that want no trace, are nobody's fault.
         return True
 
     def _fold_report(self, arrival: Arrival, client: str) -> bool:
@@ -388,6 +424,7 @@ class FleetState:
 
     def snapshot(self, now_s: float) -> Fleet:
         """Return the fleet as it stands at ``now_s``, seconds since 1970."""
+        self._forget_unconfirmed(now_s)
         return Fleet(
             at_s=now_s,
             broker=self._broker,

@@ -53,5 +53,6 @@ def somebody_watches() -> bool:
 
 def tell_broker(connected: bool, reason: str | None) -> None:
     """Say on standard error that the broker went or came back."""
-    text = "connected to the broker" if connected else f"lost the broker: {reason}"
+    lost = f"lost the connection to the broker: {reason}; trying again"
+    text = "connected to the broker" if connected else lost
     click.echo(f"mqtt-monitor: {text}", err=True)

@@ -140,8 +140,8 @@ def test_without_the_broker_nothing_else_is_said() -> None:
     watched = steady(rss_bytes=99 * MIB)
     watched.state.note_broker(START_S + 91, connected=False, reason="Keep alive timeout")
     assert alerts(watched, 92) == {
-        "broker-away": "The broker at mqtt://hub:1883 is away: Keep alive timeout. What is shown "
-        "is as it was then."
+        "broker-away": "Lost the connection to the broker at mqtt://hub:1883: Keep alive timeout; "
+        "trying again. What is shown is as it was then."
     }
 
 

@@ -101,6 +101,27 @@ def test_lost_statistics_are_counted_but_not_those_missed_while_the_broker_was_a
     assert kinds(watched) == ["broker-away", "broker-back"]
 
 
+def test_what_does_not_come_again_after_the_broker_was_away_is_forgotten() -> None:
+    watched = Watched().tell(
+        availability(0, "pi-1", b"online"),
+        availability(0, "pi-2", b"online"),
+        manifest(0, ["pi-1"]),
+        manifest(0, ["pi-2"], name="other", generation="g2"),
+    )
+    watched.state.note_broker(START_S + 10, connected=False, reason="gone")
+    watched.state.note_broker(START_S + 20, connected=True)
+    watched.tell(availability(20, "pi-1", b"online", retained=True), manifest(20, ["pi-1"]))
+    assert set(watched.at(21).deployments) == {"net", "other"}
+    # Lost again before all had their time: nobody is given up for that.
+    watched.state.note_broker(START_S + 22, connected=False, reason="gone")
+    assert set(watched.at(60).deployments) == {"net", "other"}
+    watched.state.note_broker(START_S + 70, connected=True)
+    watched.tell(availability(71, "pi-1", b"online", retained=True), manifest(71, ["pi-1"]))
+    assert set(watched.at(100).deployments) == {"net"}
+    assert set(watched.at(100).devices) == {"pi-1"}
+    assert kinds(watched)[-1] == "undeployed"
+
+
 def test_means_stay_right_when_statistics_between_were_lost() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     watched.tell(stats(5, "pi-1", 1, stage(0, 10, invoke_total_ms=100.0)))

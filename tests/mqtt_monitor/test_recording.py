@@ -124,7 +124,10 @@ def test_texts_that_cant_be_encoded_are_shown_with_marks(tmp_path: Path) -> None
     broker = feed.snapshot().broker
     assert (broker.url, broker.reason) == ("mqtt://\ufffd", "gone\ufffd")
     (event,) = feed.snapshot().events
-    assert event.text.encode().decode() == "Lost the broker: gone\ufffd."
+    assert (
+        event.text.encode().decode()
+        == "Lost the connection to the broker: gone\ufffd; trying again."
+    )
 
 
 def test_a_recording_that_is_gone_while_it_plays_is_told_at_the_end(tmp_path: Path) -> None:

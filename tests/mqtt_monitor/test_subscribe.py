@@ -136,7 +136,7 @@ def test_a_broker_that_goes_and_comes_back_is_told(tmp_path: Path) -> None:
         wait_until(lambda: feed.snapshot().devices, "the board")
     try:
         wait_until(lambda: not feed.snapshot().broker.connected, "the broker to be gone")
-        assert feed.snapshot().broker.reason
+        assert feed.snapshot().broker.reason == "it closed the connection"
         assert feed.snapshot().devices["pi-1"].state == "online"
         with mosquitto_with_accounts(tmp_path, port) as url, agent(url) as publisher:
             wait_until(lambda: feed.snapshot().broker.connected, "the broker to be back")
@@ -152,6 +152,33 @@ def test_a_broker_that_goes_and_comes_back_is_told(tmp_path: Path) -> None:
         "broker-away",
         "broker-back",
     ]
+
+
+def test_what_was_undeployed_while_the_line_was_lost_is_gone(tmp_path: Path) -> None:
+    port = free_port()
+    with mosquitto_with_accounts(tmp_path, port) as url:
+        feed = LiveFeed(url)
+        feed.open()
+        with agent(url) as publisher:
+            for name in ("kept", "gone"):
+                publish(publisher, manifest(0, ["pi-1"], name=name, generation=name))
+                publish(publisher, availability(0, f"pi-{name}", b"online"))
+        wait_until(lambda: len(feed.snapshot().devices) == 2, "both boards")
+    try:
+        wait_until(lambda: not feed.snapshot().broker.connected, "the broker to be gone")
+        # It keeps nothing on disk: what isn't published again is what was cleared meanwhile.
+        with mosquitto_with_accounts(tmp_path, port) as url, agent(url) as publisher:
+            publish(publisher, manifest(0, ["pi-1"], name="kept", generation="kept"))
+            publish(publisher, availability(0, "pi-kept", b"online"))
+            wait_until(lambda: feed.snapshot().broker.connected, "the broker to be back")
+            assert set(feed.snapshot().deployments) == {"kept", "gone"}
+            wait_until(lambda: set(feed.snapshot().deployments) == {"kept"}, "the end of one")
+            assert set(feed.snapshot().devices) == {"pi-kept"}
+            assert feed.snapshot().events[-1].text == (
+                "gone was undeployed while the broker was out of reach."
+            )
+    finally:
+        feed.close()
 
 
 def test_nobody_there() -> None:

@@ -273,7 +273,7 @@ def test_a_broker_that_goes_is_told_and_forgotten_when_it_is_back() -> None:
         feed.lose_broker()
         away = await seen(app, pilot)
         assert "AWAY since" in away
-        assert "The broker at mqtt://hub:1883 is away: connection closed" in away
+        assert "Lost the connection to the broker at mqtt://hub:1883: connection" in away
         feed.find_broker()
         assert "away" not in (await seen(app, pilot)).lower()
 

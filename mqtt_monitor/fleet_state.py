@@ -24,7 +24,6 @@ Fleet
                              free_memory_bytes, queue_length, uptime_s, clock_mhz, at_s
     fresh                    load is recent; show it dimmed where it isn't
     restarts, missed_stats, clock_offset_s, queue_lengths, serves
-    refusals: (Refusal, ...) what it refused to take last: deployment, generation, code, reason, at_s
     ram_limit_bytes, free_memory_bytes                     properties: from the newest that tells
   deployments: {name: Deployment}
     generation, since_s, model, quantization, weights, wire
@@ -80,7 +79,7 @@ from mqtt_monitor.limits import (
     MAX_STATS_BYTES,
 )
 from mqtt_monitor.read_values import read_name, read_object
-from mqtt_monitor.requests import read_report, read_result
+from mqtt_monitor.requests import read_refusal, read_report, read_result
 from mqtt_monitor.snapshot import Broker, Event, EventKind, Fleet, Messages, Request
 
 if TYPE_CHECKING:
@@ -255,14 +254,6 @@ class FleetState:
             self._too_many.add("stages")
         if restarted:
             self._note_restart(time_s, device.name)
-        for refusal in device.refused_now:
-            self._note(
-                time_s,
-                EventKind.REFUSED,
-                f"Board {device.name} refused {refusal.deployment}: {refusal.reason}",
-                device=device.name,
-                deployment=refusal.deployment,
-            )
         for item in changes:
             deployment = self._deployments.get(item.deployment)
             if deployment is not None:
@@ -379,7 +370,10 @@ class FleetState:
         if request is not None:
             self._keep_request(request)
             return True
-        # Answers to commands (boards tell of refusals in their statistics), and results of clients that want no trace, are nobody's fault.
+        refusal = read_refusal(arrival)
+        if refusal is not None:
+            self._note(arrival.time_s, EventKind.REFUSED, f"A board refused its part: {refusal}")
+        # Answers to other commands, and results of clients that want no trace, are nobody's fault.
         return True
 
     def _fold_report(self, arrival: Arrival, client: str) -> bool:

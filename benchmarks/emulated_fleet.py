@@ -96,7 +96,13 @@ def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
             boards = profiler.boards([device.name for device in fleet.devices])
             profiler.measure(boards, model, on_profile=store.save)
             refine_profiles(
-                profiler, boards, model, sha256, store, fleet, on_profile=lambda _profile: None
+                profiler,
+                boards,
+                model,
+                store,
+                model_sha256=sha256,
+                fleet=fleet,
+                on_profile=lambda _profile: None,
             )
         return apply_profiles(fleet, model.graph, sha256, store, on_unusable=_refuse)
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from edge_partition.apply_profiles import apply_profiles
 from edge_partition.fleet import Fleet
 from edge_partition.plan_split import InfeasiblePlanError, PlanRequestError, plan_split
-from edge_partition.profile_store import ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from edge_partition.plan import Objective, Plan
     from edge_partition.profile_boards import Board, Profiler, Progress
-    from edge_partition.profile_store import BoardProfile, ProfileStore
+    from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
     from edge_partition.read_tflite import TfliteModel
 
 #: A round's plans move few cuts from the last round's, so that two or three mostly do.
@@ -32,10 +31,10 @@ def refine_profiles(
     profiler: Profiler,
     boards: Sequence[Board],
     model: TfliteModel,
-    model_sha256: str,
     store: ProfileStore,
-    fleet: Fleet,
     *,
+    model_sha256: str,
+    fleet: Fleet,
     force: bool = False,
     on_progress: Progress | None = None,
     on_profile: Callable[[BoardProfile], None],
@@ -46,8 +45,8 @@ def refine_profiles(
         profiler: The line to them.
         boards: Those with a profile in ``store``.
         model: The model.
-        model_sha256: Of its ``.tflite``.
         store: Where profiles are kept; new ones are written there.
+        model_sha256: Of the model's ``.tflite``.
         fleet: The boards as plans will have them.
         force: Also boards that serve a deployment.
         on_progress: As for :meth:`Profiler.measure`.

@@ -472,8 +472,7 @@ def _simulate_section() -> Iterator[str]:
         "boards. Boards are seldom as fast minutes later as they were when they measured themselves; "
         "*at that speed*: with stage times as a few lone requests just before and after found "
         "them, so that the error is the simulation's alone. By `benchmarks/simulate_accuracy.py` on "
-        f"{_on(next(iter(found.values())))}; goals: throughput within 10 %, p99 within 25 %. Other work ran on "
-        "the machine meanwhile, so the table is to be measured again on a quiet one.\n"
+        f"{_on(next(iter(found.values())))}; goals: throughput within 10 %, p99 within 25 %.\n"
     )
     rows = []
     for document in found.values():

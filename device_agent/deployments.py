@@ -51,6 +51,9 @@ DRAIN_S = 10.0
 _MIB = 1024 * 1024
 #: Left free on the disk for state files and the system.
 _STORAGE_MARGIN_BYTES = _MIB
+#: Deployments whose last refusal is told, and how long its reason may be.
+_MAX_REFUSALS = 8
+_MAX_REASON_CHARACTERS = 200
 _SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -67,6 +70,16 @@ class Route:
     live_generation: str | None
     stages: Mapping[str, LoadedStage]
     elsewhere: frozenset[str]
+
+    @property
+    def serves(self) -> str | None:
+        """The generation that is loaded here and answers: the live one, else one that drains.
+
+        Never the one that the broker says is live, if this board doesn't hold it.
+        """
+        if self.live_generation in self.stages:
+            return self.live_generation
+        return next(iter(self.stages), None)
 
 
 @dataclass(frozen=True)
@@ -131,6 +144,8 @@ class Deployments:
         self._unsaved: set[str] = set()
         #: The slice that ``profile`` asked for last, until it was timed.
         self._piece: Artifact | None = None
+        #: By deployment, the oldest first.
+        self._refusals: dict[str, dict[str, Any]] = {}
 
     # What the session asks
 
@@ -186,6 +201,7 @@ class Deployments:
                 manifest = Manifest.from_json(bytes(payload))
             except ManifestError as error:
                 _LOG.warning("ignored a manifest of %s: %s", deployment, error)
+                self._note_refusal(deployment, None, ErrorCode.BAD_PAYLOAD, str(error))
                 return False
             if manifest.deployment != deployment:
                 _LOG.warning("ignored a manifest of %s on %s", manifest.deployment, deployment)
@@ -293,7 +309,50 @@ class Deployments:
                 f"The command {name!r} is unknown; expected ping, time-messages, "
                 f"{', '.join(commands)}.",
             )
-        return commands[name](command)
+        try:
+            return commands[name](command)
+        except CommandError as error:
+            if name in {"prepare", "store", "load"}:
+                self._note_refusal(*self._meant(command), error.code, error.reason)
+            raise
+
+    def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """Return the deployment and the generation that a command speaks of."""
+        sha256 = command.get("sha256")
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.incoming is not None and sha256 in entry.incoming.artifacts():
+                    return entry.incoming.manifest.deployment, entry.incoming.manifest.generation
+        manifest = command.get("manifest")
+        fields = manifest if isinstance(manifest, dict) else command
+        deployment, generation = (
+            value if isinstance(value, str) and NAME_PATTERN.fullmatch(value) else None
+            for value in (fields.get("deployment"), fields.get("generation"))
+        )
+        return deployment, generation
+
+    def _note_refusal(
+        self, deployment: str | None, generation: str | None, code: str, reason: str
+    ) -> None:
+        """Keep why this board did not take its part, until it does."""
+        if deployment is None:
+            return
+        with self._lock:
+            self._refusals.pop(deployment, None)
+            while len(self._refusals) >= _MAX_REFUSALS:
+                del self._refusals[next(iter(self._refusals))]
+            self._refusals[deployment] = {
+                "deployment": deployment,
+                "generation": generation,
+                "code": str(code),
+                "reason": reason[:_MAX_REASON_CHARACTERS],
+                "time_s": round(time.time(), 3),
+            }
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """Return for each deployment that was refused here last why, as it stands in ``stats``."""
+        with self._lock:
+            return list(self._refusals.values())
 
     def _prepare(self, command: Mapping[str, Any]) -> dict[str, Any]:
         assignment = read_assignment(self.device, command)
@@ -396,6 +455,7 @@ class Deployments:
             load_stage(assignment, stage, self._store, self._threads) for stage in assignment.stages
         ]
         with self._lock:
+            self._refusals.pop(name, None)
             entry.incoming = None
             if entry.live is None or entry.live.id != generation:
                 entry.prepared = _Generation(assignment, tuple(loaded for loaded, _ in results))
@@ -424,6 +484,7 @@ class Deployments:
         name = _name(command, "deployment")
         with self._lock:
             known = self._entries.pop(name, None) is not None
+            self._refusals.pop(name, None)
             self._rebuild_routes()
         if not known:
             raise CommandError(ErrorCode.NOT_FOUND, f"Board {self.device} holds nothing of {name}.")
@@ -570,14 +631,17 @@ class Deployments:
                 document = state.get(key) if isinstance(state, dict) else None
                 if document is None:
                     continue
+                generation = None
                 try:
                     assignment = read_assignment(self.device, document)
+                    generation = assignment.manifest.generation
                     loaded = tuple(
                         load_stage(assignment, stage, self._store, self._threads)[0]
                         for stage in assignment.stages
                     )
                 except CommandError as error:
                     _LOG.error("%s: not served: %s", name, error)
+                    self._note_refusal(name, generation, error.code, error.reason)
                     continue
                 setattr(entry, key, _Generation(assignment, loaded))
                 _LOG.info(

@@ -292,8 +292,9 @@ class Agent:
             **load.read(),
             "queue_length": self._worker.queue_length(),
             "stages": self._stats.take(
-                {key: route.live_generation for key, route in self._routes().items()}
+                {key: route.serves for key, route in self._routes().items()}
             ),
+            "refusals": self._deployments.refusals() if self._deployments is not None else [],
         }
         self._connection.publish(
             self._topics.stats(self._config.name), encode_json(document), qos=0

@@ -88,7 +88,7 @@ class Stats:
         """Return every stage's figures, start a new period, forget what is not ``served``.
 
         Args:
-            served: The stages loaded here, with the generation that is live.
+            served: The stages loaded here, with the generation that answers requests.
         """
         with self._lock:
             for key in served:

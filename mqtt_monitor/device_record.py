@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mqtt_monitor.figures import MIB
-from mqtt_monitor.limits import MAX_SERVED
+from mqtt_monitor.limits import MAX_REFUSALS, MAX_SERVED
 from mqtt_monitor.read_values import (
     read_count,
     read_flag,
@@ -18,12 +18,14 @@ from mqtt_monitor.read_values import (
     read_text,
 )
 from mqtt_monitor.series import Series
-from mqtt_monitor.snapshot import Device, Load, Profile, Served, State
+from mqtt_monitor.snapshot import Device, Load, Profile, Refusal, Served, State
 from mqtt_monitor.stage_counter import Change, StageCounter
 
 #: Statistics older than this many periods say nothing of now.
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
+#: A board that was not heard of before tells a refusal as news for so long.
+_NEWS_S = 15.0
 #: Half a minute.
 _QUEUE_LENGTHS = 6
 #: A message's way makes a clock look slow, never fast: the largest of a minute's is the best.
@@ -62,6 +64,12 @@ class DeviceRecord:
         self.missed_stats = 0
         self.counters: dict[tuple[str, int], StageCounter] = {}
         self.serves: tuple[Served, ...] = ()
+        #: Whether its agent's version tells of refusals.
+        self.tells_refusals = False
+        self.refusals: tuple[Refusal, ...] = ()
+        #: Those of ``refusals`` that the newest statistics told first.
+        self.refused_now: tuple[Refusal, ...] = ()
+        self._refused_at_s: dict[str, float] = {}
         self.series = {figure: Series() for figure in DEVICE_FIGURES}
         self._listed: frozenset[tuple[str, int]] = frozenset()
         self._queue_lengths: deque[int] = deque(maxlen=_QUEUE_LENGTHS)
@@ -123,6 +131,7 @@ class DeviceRecord:
         """
         before = self.load
         load = _read_load(document, at_s)
+        self.refused_now = ()
         if before is not None and _is_repeat(load, before):
             return [], False
         self.version += 1
@@ -132,6 +141,7 @@ class DeviceRecord:
         self._gap_is_ours = False
         self.load = load
         self._note_figures(load, document)
+        self._fold_refusals(document, load, known=before is not None)
         changes = self._fold_stages(
             document,
             load,
@@ -143,6 +153,41 @@ class DeviceRecord:
         told = restarted and (self.profile is None or self.profile.instance is None)
         self.restarts += told
         return changes, told
+
+    def _fold_refusals(self, document: dict[str, Any], load: Load, *, known: bool) -> None:
+        self.tells_refusals = "refusals" in document
+        now_s = read_number(document.get("time_s"))
+        refusals: list[Refusal] = []
+        news: list[Refusal] = []
+        told: dict[str, float] = {}
+        for entry in read_list(document.get("refusals"), MAX_REFUSALS):
+            if not isinstance(entry, dict):
+                continue
+            deployment = read_name(entry.get("deployment"))
+            then_s = read_number(entry.get("time_s"))
+            if deployment is None or then_s is None or deployment in told:
+                continue
+            # Both times are the board's, so that its clock may be off.
+            age_s = max(0.0, now_s - then_s) if now_s is not None else 0.0
+            code = read_text(entry.get("code")) or "other"
+            refusal = Refusal(
+                deployment=deployment,
+                generation=read_name(entry.get("generation")),
+                code=code,
+                reason=read_text(entry.get("reason")) or code,
+                at_s=load.at_s - age_s,
+            )
+            told[deployment] = then_s
+            if self._refused_at_s.get(deployment) == then_s:
+                # The message's way differs; what was shown stays.
+                earlier = next(item for item in self.refusals if item.deployment == deployment)
+                refusals.append(earlier)
+                continue
+            refusals.append(refusal)
+            if known or age_s <= _NEWS_S:
+                news.append(refusal)
+        self.refusals, self.refused_now = tuple(refusals), tuple(news)
+        self._refused_at_s = told
 
     def _note_figures(self, load: Load, document: dict[str, Any]) -> None:
         if load.queue_length is not None:
@@ -231,6 +276,7 @@ class DeviceRecord:
             clock_offset_s=max(self._clock_offsets_s, default=None),
             queue_lengths=tuple(self._queue_lengths),
             serves=self.serves,
+            refusals=self.refusals,
         )
         self._view = (self.version, fresh), device
         return device

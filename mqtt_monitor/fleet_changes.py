@@ -22,12 +22,11 @@ def describe_changes(before: Fleet | None, now: Fleet) -> dict[str, Any]:
     The document is :func:`mqtt_monitor.describe_fleet.describe_fleet`'s with those boards,
     deployments, events and requests alone that are new or other than before, and the names of those
     that are gone: ``gone_devices``, ``gone_deployments``. ``alerts`` stands only where they are
-    others. With ``before`` None it is everything. The layers of stages are left out: they are many
-    and stay as they are, so a reader asks for those it shows.
+    others. With ``before`` None it is everything.
     """
     alerts = find_alerts(now)
     if before is None:
-        return _without_layers(describe_fleet(now, alerts))
+        return describe_fleet(now, alerts)
     last_event = before.events[-1].number if before.events else 0
     # A request's entry is replaced when its client tells more of it.
     known = {id(request) for request in before.requests}
@@ -38,7 +37,7 @@ def describe_changes(before: Fleet | None, now: Fleet) -> dict[str, Any]:
         events=tuple(event for event in now.events if event.number > last_event),
         requests=tuple(request for request in now.requests if id(request) not in known),
     )
-    document = _without_layers(describe_fleet(changed, alerts))
+    document = describe_fleet(changed, alerts)
     if alerts == find_alerts(before):
         del document["alerts"]
     return {
@@ -46,14 +45,6 @@ def describe_changes(before: Fleet | None, now: Fleet) -> dict[str, Any]:
         "gone_devices": [name for name in before.devices if name not in now.devices],
         "gone_deployments": [name for name in before.deployments if name not in now.deployments],
     }
-
-
-def _without_layers(document: dict[str, Any]) -> dict[str, Any]:
-    for deployment in document["deployments"]:
-        for stage in deployment["stages"]:
-            for key in ("layers", "more_layers", "wrapped", "more_wrapped"):
-                del stage[key]
-    return document
 
 
 def _changed(before: Mapping[str, _T], now: Mapping[str, _T]) -> dict[str, _T]:

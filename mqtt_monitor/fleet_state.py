@@ -24,6 +24,7 @@ Fleet
                              free_memory_bytes, queue_length, uptime_s, clock_mhz, at_s
     fresh                    load is recent; show it dimmed where it isn't
     restarts, missed_stats, clock_offset_s, queue_lengths, serves
+    refusals: (Refusal, ...) what it refused last: deployment, generation, code, reason, at_s
     ram_limit_bytes, free_memory_bytes                     properties: from the newest that tells
   deployments: {name: Deployment}
     generation, since_s, model, quantization, weights, wire
@@ -254,6 +255,14 @@ class FleetState:
             self._too_many.add("stages")
         if restarted:
             self._note_restart(time_s, device.name)
+        for refusal in device.refused_now:
+            self._note(
+                time_s,
+                EventKind.REFUSED,
+                f"Board {device.name} refused {refusal.deployment}: {refusal.reason}",
+                device=device.name,
+                deployment=refusal.deployment,
+            )
         for item in changes:
             deployment = self._deployments.get(item.deployment)
             if deployment is not None:
@@ -371,7 +380,9 @@ class FleetState:
             self._keep_request(request)
             return True
         refusal = read_refusal(arrival)
-        if refusal is not None:
+        # Agents that tell of refusals themselves name the board, and are always heard.
+        tell = [device.tells_refusals for device in self._devices.values()]
+        if refusal is not None and not (tell and all(tell)):
             self._note(arrival.time_s, EventKind.REFUSED, f"A board refused its part: {refusal}")
         # Answers to other commands, and results of clients that want no trace, are nobody's fault.
         return True

@@ -12,6 +12,8 @@ MAX_SERVED = 64
 #: A stage on a board, of the whole fleet.
 MAX_BOARD_STAGES = 4000
 MAX_ERROR_CODES = 16
+#: Of one board.
+MAX_REFUSALS = 16
 MAX_TENSORS = 32
 MAX_TRACED_STAGES = 64
 MAX_REQUESTS = 200

@@ -104,6 +104,7 @@ class Device:
         clock_offset_s: The board's clock minus the watcher's, the messages' way not counted.
         queue_lengths: The last few of ``load.queue_length``, oldest first.
         serves: The stages it says it serves.
+        refusals: What it refused to take last, by its newest statistics.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Device:
     clock_offset_s: float | None
     queue_lengths: tuple[int, ...]
     serves: tuple[Served, ...]
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def ram_limit_bytes(self) -> int | None:
@@ -138,6 +140,25 @@ class Served:
     deployment: str
     stage: int
     generation: str | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a board did not take its part of a deployment, the last time that it was asked.
+
+    Attributes:
+        deployment: The deployment.
+        generation: Of that; None: not known.
+        code: Why, in a word.
+        reason: Why, in a sentence.
+        at_s: When, by the watcher's clock.
+    """
+
+    deployment: str
+    generation: str | None
+    code: str
+    reason: str
+    at_s: float
 
 
 @dataclass(frozen=True)

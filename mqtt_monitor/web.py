@@ -257,7 +257,7 @@ class _Face:
     async def snapshot(self, _: web.Request) -> web.Response:
         def body() -> bytes:
             fleet = self._feed.snapshot()
-            return _json(describe_fleet(fleet, find_alerts(fleet)))
+            return _json(describe_fleet(fleet, find_alerts(fleet), with_layers=True))
 
         response = web.Response(body=await asyncio.to_thread(body), content_type="application/json")
         response.enable_compression()

@@ -33,6 +33,6 @@ def print_feed(feed: Feed, *, as_json: bool) -> None:
     fleet = feed.snapshot()
     alerts = find_alerts(fleet)
     if as_json:
-        click.echo(json.dumps(describe_fleet(fleet, alerts), indent=1))
+        click.echo(json.dumps(describe_fleet(fleet, alerts, with_layers=True), indent=1))
     else:
         show_fleet(fleet, alerts)

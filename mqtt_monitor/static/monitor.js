@@ -588,6 +588,7 @@ function boardFacts(name) {
       ["Runtime", profile.runtime ?? "not told"], ["Agent", profile.agent ?? "not told"], ["System", profile.system ?? "not told"],
     ]],
     ["Serves", [], device.serves.length ? device.serves.map((item) => `${item.deployment}, stage ${item.stage}, generation ${item.generation ?? "unknown"}`) : ["nothing"]],
+    device.refusals.length && ["Refused", [], device.refusals.map((item) => `${moment(item.at_s, fleet.at_s)}: ${item.deployment}, generation ${item.generation ?? "unknown"}: ${item.reason} (${item.code})`)],
   ];
 }
 

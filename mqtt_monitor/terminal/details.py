@@ -80,6 +80,7 @@ def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
     if device.clock_offset_s is not None:
         _line(text, "clock", f"{round(device.clock_offset_s, 1) + 0.0:+.1f} s from this machine's")
     _served(text, device, fleet)
+    _refused(text, device)
     _alerts(text, (alert for alert in find_alerts(fleet) if alert.device == name))
     _events(text, (event for event in fleet.events if event.device == name))
     return text
@@ -114,6 +115,15 @@ def _served(text: Text, device: Device, fleet: Fleet) -> None:
                 for board in stage.boards:
                     if board.device == device.name:
                         text.append(f"  {_board_figures(board)}\n")
+
+
+def _refused(text: Text, device: Device) -> None:
+    for number_, refusal in enumerate(device.refusals):
+        if number_ == 0:
+            _heading(text, "Refused")
+        generation = f", generation {refusal.generation}" if refusal.generation else ""
+        text.append(f"{clock(refusal.at_s)}  {refusal.deployment}{generation}\n")
+        text.append(f"  {refusal.reason} ({refusal.code})\n")
 
 
 def describe_stage(feed: Feed, fleet: Fleet, name: str, index: int) -> Text:

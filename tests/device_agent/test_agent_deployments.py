@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -311,3 +311,47 @@ def test_a_deployment_outlives_a_broker_that_forgets(name: str, tmp_path: Path) 
             host.close()
         finally:
             assert agent.stop() == 0
+
+
+# What the statistics say of it
+
+
+def _newest_stats(host: Host, name: str) -> dict[str, Any]:
+    """Return statistics that were sent after this call."""
+    host.stats.clear()
+    return wait_for(lambda: next((item for item in host.stats if item["device"] == name), None))
+
+
+def test_statistics_tell_the_last_refusal_until_the_deployment_is_taken(
+    host: Host, name: str, start: Start
+) -> None:
+    start(name, "--ram-mib", "128")
+    assert _newest_stats(host, name)["refusals"] == []
+    large = make_pipeline(name, [[name]], ram_bytes=512 * 1024 * 1024)
+    with pytest.raises(CommandError) as refused:
+        host.prepare(name, large)
+    (told,) = _newest_stats(host, name)["refusals"]
+    assert abs(told.pop("time_s") - time.time()) < 30
+    assert told == {
+        "deployment": large.manifest.deployment,
+        "generation": large.manifest.generation,
+        "code": "no-memory",
+        "reason": refused.value.reason[:200],
+    }
+    host.deploy(make_pipeline(name, [[name]], ram_bytes=60 * 1024 * 1024))
+    assert _newest_stats(host, name)["refusals"] == []
+
+
+def test_statistics_name_the_generation_that_is_loaded_not_the_one_said_to_be_live(
+    host: Host, name: str, start: Start
+) -> None:
+    start(name)
+    held = make_pipeline(name, [[name]])
+    host.deploy(held)
+    assert [item["generation"] for item in _newest_stats(host, name)["stages"]] == ["g1"]
+    # Somebody else's word: this board was never asked to load it.
+    host.publish_manifest(make_pipeline(name, [[name]], generation="g2"))
+    host.stats.clear()
+    told = wait_for(lambda: [item["stages"] for item in host.stats if item["device"] == name])[0]
+    assert [item["generation"] for item in told] == ["g1"], "it drains, and nothing else is here"
+    assert wait_for(lambda: not _newest_stats(host, name)["stages"])

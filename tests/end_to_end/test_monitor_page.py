@@ -15,11 +15,11 @@ import keras
 import pytest
 from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
 from test_inspect_page import LAPTOP, PHONE, browser  # noqa: F401 - a fixture
-from test_monitor import MONITOR, stream
+from test_monitor import MONITOR, shown, stream
 
 from broker_config.connection import BrokerAddress, Connection
 from broker_config.topics import ONLINE, Topics
-from edge_partition.deployment import Deployer
+from edge_partition.deployment import Deployer, DeploymentRefusedError
 from edge_partition.load_model import load_model
 from edge_partition.pipeline import Pipeline
 
@@ -401,6 +401,29 @@ def test_a_stage_shows_its_layers_and_wrapped_constants(
         "gated",
         "head",
     ]
+
+
+def test_a_part_that_a_board_refuses_is_shown(
+    browser: Any,  # noqa: F811
+    desk: Desk,
+    digits_bundle: Bundle,
+) -> None:
+    for name in BOARDS[:2]:
+        desk.start_agent(name)
+    # An agent alone takes more.
+    desk.start_agent("board-2", "--ram-mib", "24")
+    with serving("--broker", desk.url) as server, opened(browser, server) as page:
+        with Deployer(desk.url) as deployer, pytest.raises(DeploymentRefusedError) as refused:
+            deployer.deploy(digits_bundle)
+        said(page, "#events", f"Board board-2 refused digits: {refused.value.reason[:80]}")
+        page.get_by_role("button", name="board-2", exact=True).first.click()
+        told = page.locator("#detail-body section").filter(has_text="Refused").inner_text()
+        assert digits_bundle.manifest.generation in told
+        assert "no-memory" in told
+    fleet = shown(desk.url, "--once", "--json")
+    boards = {device["name"]: device for device in fleet["devices"]}
+    assert [item["code"] for item in boards["board-2"]["refusals"]] == ["no-memory"]
+    assert boards["board-0"]["refusals"] == []
 
 
 def test_layers_with_markup_are_text(browser: Any, tmp_path: Path) -> None:  # noqa: F811

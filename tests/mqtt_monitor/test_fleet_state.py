@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from fleet_messages import (
@@ -289,6 +290,49 @@ def test_a_refused_part_is_an_event_where_answers_are_watched() -> None:
     watched.tell(arrival(2, "client/edge-host-1/result", {"ok": False, "code": "not-found"}))
     (event,) = watched.at(3).events
     assert event.text == "A board refused its part: Board pi-3 has 12 MiB; needs 40."
+
+
+def test_a_refusal_that_a_board_tells_is_told_once_and_stays_with_the_board() -> None:
+    told = {
+        "deployment": "net", "generation": "g2", "code": "no-memory",
+        "reason": "Board pi-1 has too little memory.", "time_s": START_S - 497.0,
+    }  # fmt: skip
+    slow = {"uptime_s": None, "refusals": [told]}
+    watched = Watched().tell(stats(1, "pi-1", 1, refusals=[]))
+    for at_s, sequence in ((5, 2), (10, 3)):
+        # Its clock is 500 s behind.
+        watched.tell(stats(at_s, "pi-1", sequence, **slow, time_s=START_S + at_s - 500))
+    answer = {"ok": False, "code": "no-memory", "reason": "Board pi-1 has too little memory."}
+    watched.tell(arrival(11, "client/edge-host-1/result", answer))
+    fleet = watched.at(12)
+    (event,) = fleet.events
+    assert (event.kind, event.device, event.deployment) == ("refused", "pi-1", "net")
+    assert event.text == "Board pi-1 refused net: Board pi-1 has too little memory."
+    (refusal,) = fleet.devices["pi-1"].refusals
+    assert (refusal.generation, refusal.code) == ("g2", "no-memory")
+    assert refusal.at_s == pytest.approx(START_S + 3)
+    # The next attempt is refused for the same reason, then one is taken.
+    watched.tell(stats(15, "pi-1", 4, refusals=[{**told, "time_s": START_S - 490.0}]))
+    assert [event.number for event in watched.at(16).events] == [1, 2]
+    watched.tell(stats(20, "pi-1", 5, refusals=[]))
+    assert watched.at(21).devices["pi-1"].refusals == ()
+
+
+def test_an_old_refusal_is_no_news_to_a_watcher_that_comes_later() -> None:
+    told = {"deployment": "net", "code": "checksum", "reason": "No.", "time_s": START_S - 600.0}
+    fleet = Watched().tell(stats(1, "pi-1", 9, refusals=[told])).at(2)
+    assert fleet.events == ()
+    assert fleet.devices["pi-1"].refusals[0].at_s == pytest.approx(START_S - 600)
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [None, 7, {}, [7], [{}], [{"deployment": "a/b", "time_s": 1}], [{"deployment": "net"}] * 99],
+)
+def test_garbled_refusals_are_passed_over(refusals: Any) -> None:
+    watched = Watched().tell(stats(1, "pi-1", 1), stats(5, "pi-1", 2, refusals=refusals))
+    assert watched.at(6).devices["pi-1"].refusals == ()
+    assert watched.at(6).events == ()
 
 
 def test_the_last_hour_is_kept_in_points_of_5_s_or_a_minute() -> None:

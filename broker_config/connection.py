@@ -378,6 +378,15 @@ class Connection:
         """Whether the broker has accepted the connection and it is not known to be lost."""
         return self._client.is_connected()
 
+    @property
+    def local_address(self) -> str | None:
+        """This end's IP address; None while there is no connection."""
+        sock = self._client.socket()
+        try:
+            return str(sock.getsockname()[0]) if isinstance(sock, socket.socket) else None
+        except OSError:
+            return None
+
     # Sending
 
     def publish(

@@ -25,6 +25,7 @@ from broker_config.messages import CommandError, ErrorCode, decode_json, encode_
 from broker_config.topics import OFFLINE, ONLINE, Topics
 from device_agent.artifact_store import ArtifactStore
 from device_agent.jobs import Jobs
+from device_agent.link import LinkReader
 from device_agent.stats import Stats
 from device_agent.telemetry import (
     LoadReader,
@@ -104,6 +105,7 @@ class Agent:
         self._instance = uuid.uuid4().hex
         self._profile = {"instance": self._instance, **read_hardware(config)}
         self._stats = Stats()
+        self._link = LinkReader()
         self._sequence = 0
         self._jobs = Jobs()
         self._deployments: Deployments | None = None
@@ -290,6 +292,7 @@ class Agent:
             "sequence": self._sequence,
             "period_s": STATS_PERIOD_S,
             **load.read(),
+            "link": self._link.read(self._connection.local_address),
             "queue_length": self._worker.queue_length(),
             "stages": self._stats.take(
                 {key: route.serves for key, route in self._routes().items()}

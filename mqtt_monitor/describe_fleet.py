@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mqtt_monitor.alerts import Alert
-    from mqtt_monitor.snapshot import Deployment, Device, Fleet, Request, Stage
+    from mqtt_monitor.snapshot import Deployment, Device, Fleet, Load, Request, Stage
 
 
 #: What a manifest says of a stage's layers.
@@ -48,10 +48,14 @@ def _device(device: Device) -> dict[str, Any]:
         **vars(device),
         "state": "online" if online else "offline",
         "profile": vars(device.profile) if device.profile else None,
-        "load": vars(device.load) if device.load else None,
+        "load": _load(device.load) if device.load else None,
         "serves": [vars(served) for served in device.serves],
         "refusals": [vars(refusal) for refusal in device.refusals],
     }
+
+
+def _load(load: Load) -> dict[str, Any]:
+    return {**vars(load), "link": vars(load.link) if load.link else None}
 
 
 def _deployment(deployment: Deployment, *, with_layers: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mqtt_monitor.figures import MIB
@@ -18,7 +18,7 @@ from mqtt_monitor.read_values import (
     read_text,
 )
 from mqtt_monitor.series import Series
-from mqtt_monitor.snapshot import Device, Load, Profile, Refusal, Served, State
+from mqtt_monitor.snapshot import Device, Link, Load, Profile, Refusal, Served, State
 from mqtt_monitor.stage_counter import Change, StageCounter
 
 #: Statistics older than this many periods say nothing of now.
@@ -72,6 +72,9 @@ class DeviceRecord:
         self._refused_at_s: dict[str, float] = {}
         self.series = {figure: Series() for figure in DEVICE_FIGURES}
         self._listed: frozenset[tuple[str, int]] = frozenset()
+        #: The interface that ``_moved`` counts for.
+        self._interface: str | None = None
+        self._moved: tuple[int | None, int | None] = (None, None)
         self._queue_lengths: deque[int] = deque(maxlen=_QUEUE_LENGTHS)
         self._clock_offsets_s: deque[float] = deque(maxlen=_CLOCK_SAMPLES)
         self._gap_is_ours = False
@@ -139,13 +142,15 @@ class DeviceRecord:
         if before is not None and not restarted and not self._gap_is_ours:
             self.missed_stats += _missed(load, before)
         self._gap_is_ours = False
-        self.load = load
+        elapsed_s = _elapsed_s(load, before, restarted=restarted)
+        link = self._read_link(document, None if restarted else elapsed_s)
+        self.load = load = replace(load, link=link)
         self._note_figures(load, document)
         self._fold_refusals(document, load, known=before is not None)
         changes = self._fold_stages(
             document,
             load,
-            _elapsed_s(load, before, restarted=restarted),
+            elapsed_s,
             known=before is not None,
             restarted=restarted,
             room=room_for_counters,
@@ -153,6 +158,29 @@ class DeviceRecord:
         told = restarted and (self.profile is None or self.profile.instance is None)
         self.restarts += told
         return changes, told
+
+    def _read_link(self, document: dict[str, Any], elapsed_s: float | None) -> Link | None:
+        fields = document.get("link")
+        interface = read_text(fields.get("interface")) if isinstance(fields, dict) else None
+        if not isinstance(fields, dict) or interface is None:
+            self._interface = None
+            return None
+        moved = (read_count(fields.get("received_bytes")), read_count(fields.get("sent_bytes")))
+        before = self._moved if interface == self._interface else (None, None)
+        self._interface, self._moved = interface, moved
+        in_per_s, out_per_s = (
+            (now - then) / elapsed_s
+            if elapsed_s and now is not None and then is not None and now >= then
+            else None
+            for now, then in zip(moved, before, strict=True)
+        )
+        return Link(
+            interface=interface,
+            speed_mbit_s=read_number(fields.get("speed_mbit_s")),
+            signal_dbm=read_signed(fields.get("signal_dbm")),
+            in_bytes_per_s=in_per_s,
+            out_bytes_per_s=out_per_s,
+        )
 
     def _fold_refusals(self, document: dict[str, Any], load: Load, *, known: bool) -> None:
         self.tells_refusals = "refusals" in document

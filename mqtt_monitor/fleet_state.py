@@ -21,7 +21,9 @@ Fleet
     state, since_s           "online" | "offline" | "unknown" (never said); None: before us
     profile: Profile | None  hardware, runtime, agent's version, ram_limit_bytes ...
     load: Load | None        cpu_percent (of ONE core), temperature_c, throttled, rss_bytes,
-                             free_memory_bytes, queue_length, uptime_s, clock_mhz, at_s
+                             free_memory_bytes, queue_length, uptime_s, clock_mhz, at_s,
+                             link: Link | None (interface, speed_mbit_s, signal_dbm,
+                             in_bytes_per_s, out_bytes_per_s: of everything that uses it)
     fresh                    load is recent; show it dimmed where it isn't
     restarts, missed_stats, clock_offset_s, queue_lengths, serves
     refusals: (Refusal, ...) what it refused last: deployment, generation, code, reason, at_s

@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mqtt_monitor.figures import MIB, number
+from mqtt_monitor.terminal.board_rows import board_rows
+from mqtt_monitor.terminal.columns import kilobytes
 
 if TYPE_CHECKING:
     from mqtt_monitor.alerts import Alert
@@ -39,9 +41,19 @@ def show_fleet(fleet: Fleet, alerts: tuple[Alert, ...]) -> None:
 
 
 def _boards(fleet: Fleet) -> Table:
-    table = _table(Text("Boards"), "board", "state", ">CPU %", ">°C", ">MiB", ">waiting", "serves")
-    for device in fleet.devices.values():
-        load = device.load if device.fresh else None
+    table = _table(
+        Text("Boards"),
+        "board",
+        "state",
+        ">CPU %",
+        ">°C",
+        ">MiB",
+        ">waiting",
+        ">kB/s in/out",
+        "serves",
+    )
+    for row in board_rows(fleet):
+        device, load = row.device, row.load
         table.add_row(
             Text(device.name),
             Text(device.state, _STYLES.get(device.state, "yellow")),
@@ -49,6 +61,7 @@ def _boards(fleet: Fleet) -> Table:
             _temperature(device),
             _memory(device),
             _number(load.queue_length if load else None),
+            Text(f"{kilobytes(row.in_bytes_per_s)}/{kilobytes(row.out_bytes_per_s)}"),
             Text(", ".join(f"{item.deployment}[{item.stage}]" for item in device.serves) or "-"),
         )
     return table

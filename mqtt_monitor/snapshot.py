@@ -58,6 +58,25 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A board's interface to the broker, with everything that uses it.
+
+    Attributes:
+        interface: Its name.
+        speed_mbit_s: Of a wire, as it was agreed with the other end.
+        signal_dbm: Of Wi-Fi; below -75 it is weak.
+        in_bytes_per_s: Received, over the newest period.
+        out_bytes_per_s: Sent, likewise.
+    """
+
+    interface: str
+    speed_mbit_s: float | None = None
+    signal_dbm: float | None = None
+    in_bytes_per_s: float | None = None
+    out_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Load:
     """How a board fares; as of its last ``stats`` message.
 
@@ -73,6 +92,7 @@ class Load:
         rss_bytes: The agent's resident memory.
         free_memory_bytes: The board's.
         queue_length: Requests waiting on the board, of all stages.
+        link: Its link to the broker.
     """
 
     at_s: float
@@ -86,6 +106,7 @@ class Load:
     rss_bytes: int | None = None
     free_memory_bytes: int | None = None
     queue_length: int | None = None
+    link: Link | None = None
 
 
 @dataclass(frozen=True)

@@ -382,7 +382,33 @@ const memoryOf = (device) => {
   const limit = device.profile?.ram_limit_bytes ?? null;
   return { used: used ?? null, limit, share: used && limit ? used / limit : null };
 };
+// Tensors that its stages move, in all deployments: what every version's agents tell enough for.
+let traffic = new Map();
+function countTraffic() {
+  traffic = new Map();
+  for (const { stages } of fleet.deployments.values()) {
+    for (const stage of stages) {
+      for (const { device, requests_per_s: per_s } of stage.boards) {
+        if (per_s === null) continue;
+        const sums = traffic.get(device) ?? { into: 0, out: 0 };
+        sums.into += per_s * stage.input.request_bytes;
+        sums.out += per_s * stage.output.request_bytes;
+        traffic.set(device, sums);
+      }
+    }
+  }
+}
+
+function linkWords(device) {
+  const sums = traffic.get(device.name), link = device.fresh ? device.load?.link : null;
+  const words = sums ? [`${bytes(sums.into)}/s in, ${bytes(sums.out)}/s out`] : [];
+  if (link?.speed_mbit_s) words.push(`${number(link.speed_mbit_s)} Mbit/s`);
+  if (link?.signal_dbm) words.push(`${number(link.signal_dbm)} dBm`);
+  return words.join(", ") || "–";
+}
+
 const ORDERS = {
+  link: (device) => { const sums = traffic.get(device.name); return sums ? sums.into + sums.out : null; },
   cpu: (device) => (device.fresh ? device.load?.cpu_percent : null),
   temperature: (device) => (device.fresh ? device.load?.temperature_c : null),
   memory: (device) => memoryOf(device).share ?? memoryOf(device).used,
@@ -401,6 +427,7 @@ function chosenBoards() {
 }
 
 function showBoards() {
+  countTraffic();
   const boards = chosenBoards();
   const pages = Math.max(1, Math.ceil(boards.length / PAGE));
   shown.page = Math.min(shown.page, pages - 1);
@@ -416,11 +443,11 @@ function makeBoard(device) {
   const meter = make("span", { class: "meter", "aria-hidden": "true" }, make("i"));
   return make("tr", { "data-board": device.name }, make("th", { scope: "row", class: "left" }, open), make("td", { class: "left", "data-label": "State" }),
     make("td", { "data-label": "CPU" }), make("td", { "data-label": "Temperature" }),
-    make("td", { class: "left", "data-label": "Memory" }, meter, make("span")), make("td", { "data-label": "Waiting" }), make("td", { class: "left serves", "data-label": "Serves" }));
+    make("td", { class: "left", "data-label": "Memory" }, meter, make("span")), make("td", { "data-label": "Waiting" }), make("td", { class: "left", "data-label": "Link" }), make("td", { class: "left serves", "data-label": "Serves" }));
 }
 
 function updateBoard(row, device) {
-  const [, state, cpu, heat, memory, waiting, serves] = row.children;
+  const [, state, cpu, heat, memory, waiting, link, serves] = row.children;
   const load = device.fresh ? device.load : null;
   setText(state, `${stateMark(device.state)} ${device.state}`);
   setAttribute(row, "data-state", device.state);
@@ -435,6 +462,7 @@ function updateBoard(row, device) {
   meter.classList.toggle("full", full);
   setText(text, used === null ? "–" : limit ? `${full ? "▲ " : ""}${bytes(used)} of ${bytes(limit)}` : bytes(used));
   setText(waiting, number(load?.queue_length));
+  setText(link, linkWords(device));
   setText(serves, device.serves.map((item) => `${item.deployment}[${item.stage}]`).join(", ") || "–");
 }
 
@@ -580,6 +608,13 @@ function boardFacts(name) {
       ["Clock", device.clock_offset_s === null ? "not known" : `${device.clock_offset_s >= 0 ? "+" : "−"}${number(Math.abs(device.clock_offset_s), 2)} s`],
       ["Restarts seen", number(device.restarts)],
       ["Statistics missed", number(device.missed_stats)],
+    ]],
+    load?.link && ["Link to the broker, with all that uses it", [
+      ["Interface", load.link.interface],
+      ["Speed", load.link.speed_mbit_s ? `${number(load.link.speed_mbit_s)} Mbit/s` : "not told"],
+      ["Wi-Fi signal", load.link.signal_dbm ? `${number(load.link.signal_dbm)} dBm` : "not told"],
+      ["In", load.link.in_bytes_per_s === null ? "–" : `${bytes(load.link.in_bytes_per_s)}/s`],
+      ["Out", load.link.out_bytes_per_s === null ? "–" : `${bytes(load.link.out_bytes_per_s)}/s`],
     ]],
     profile && ["Hardware", [
       ["Processor", profile.cpu_model ?? "not told"], ["Machine", profile.machine ?? "not told"],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Device,
         Event,
         Fleet,
+        Link,
         Profile,
         Request,
     )
@@ -73,10 +74,12 @@ def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
         _line(text, "waiting", f"{number(load.queue_length)} requests", history=history)
     _line(
         text,
-        "link",
+        "tensors",
         f"{kilobytes(row.in_bytes_per_s)} kB/s in, {kilobytes(row.out_bytes_per_s)} kB/s out; "
         f"{device.missed_stats:,} statistics lost",
     )
+    if load is not None and load.link is not None:
+        _line(text, "link", _link(load.link))
     if device.clock_offset_s is not None:
         _line(text, "clock", f"{round(device.clock_offset_s, 1) + 0.0:+.1f} s from this machine's")
     _served(text, device, fleet)
@@ -115,6 +118,16 @@ def _served(text: Text, device: Device, fleet: Fleet) -> None:
                 for board in stage.boards:
                     if board.device == device.name:
                         text.append(f"  {_board_figures(board)}\n")
+
+
+def _link(link: Link) -> str:
+    parts = [link.interface]
+    if link.speed_mbit_s is not None:
+        parts.append(f"{link.speed_mbit_s:,.0f} Mbit/s")
+    if link.signal_dbm is not None:
+        parts.append(f"signal {link.signal_dbm:.0f} dBm")
+    moved = f"{kilobytes(link.in_bytes_per_s)} kB/s in, {kilobytes(link.out_bytes_per_s)} kB/s out"
+    return f"{', '.join(parts)}; {moved}, of all programs"
 
 
 def _refused(text: Text, device: Device) -> None:

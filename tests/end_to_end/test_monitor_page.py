@@ -249,6 +249,10 @@ def recording(
                 "uptime_s": 5.0 * period, "rss_bytes": 40_000_000 + 1_000_000 * (number % 28),
                 "cpu_percent": 20.0 + number % 70, "temperature_c": 45.0 + number % 30,
                 "throttled": number % 30 > 28, "queue_length": number % 5, "stages": [stage],
+                "link": {
+                    "interface": model[:9], "signal_dbm": -61.0, "speed_mbit_s": 72,
+                    "received_bytes": 10_000_000 * period, "sent_bytes": 5_000_000 * period,
+                },
             }  # fmt: skip
             say(at_s, f"device/{name}/stats", stats)
     for number in range(8):
@@ -327,6 +331,22 @@ def test_plan_and_reality_differ_by_sign_and_colour(browser: Any, small: Server)
         slow = rows.nth(3).locator("td").nth(2)
         assert slow.inner_text() == "▲ +25 %"
         assert slow.get_attribute("class") == "bad"
+
+
+def test_a_boards_link_is_shown_with_all_that_uses_it(browser: Any, small: Server) -> None:  # noqa: F811
+    with opened(browser, small) as page:
+        # 20 requests/s of 6,144 bytes each, in and out.
+        said(page, 'tr[data-board="pi-0"]', "120 KiB/s in, 120 KiB/s out, 72 Mbit/s, -61 dBm")
+        page.get_by_label("Sort by").select_option("link")
+        page.get_by_role("button", name="pi-0", exact=True).first.click()
+        told = page.locator("#detail-body section").filter(has_text="Link to the broker")
+        assert told.locator("dd").all_inner_texts() == [
+            "Net",
+            "72 Mbit/s",
+            "-61 dBm",
+            "1.9 MiB/s",
+            "977 KiB/s",
+        ]
 
 
 def test_deployments_are_chosen_and_read_by_keys_alone(browser: Any, small: Server) -> None:  # noqa: F811

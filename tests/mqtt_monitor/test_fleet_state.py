@@ -335,6 +335,33 @@ def test_garbled_refusals_are_passed_over(refusals: Any) -> None:
     assert watched.at(6).events == ()
 
 
+def test_a_links_rates_are_differences_of_what_its_interface_counted() -> None:
+    def link(received: int, **fields: Any) -> dict[str, Any]:
+        return {"interface": "wlan0", "received_bytes": received, "sent_bytes": 10, **fields}
+
+    def shown(at_s: float, sequence: int, told: Any) -> Any:
+        watched.tell(stats(at_s, "pi-1", sequence, link=told))
+        load = watched.at(at_s + 1).devices["pi-1"].load
+        assert load is not None
+        return load.link
+
+    watched = Watched()
+    first = shown(5, 1, link(10**9, signal_dbm=-61.0, speed_mbit_s=72))
+    assert (first.interface, first.signal_dbm, first.speed_mbit_s) == ("wlan0", -61, 72)
+    assert first.in_bytes_per_s is None
+    second = shown(10, 2, link(10**9 + 5000))
+    assert (second.in_bytes_per_s, second.out_bytes_per_s) == (1000, 0)
+    assert (second.signal_dbm, second.speed_mbit_s) == (None, None)
+    assert shown(15, 3, {**link(10**9 + 9000), "interface": "eth0"}).in_bytes_per_s is None
+    assert shown(20, 4, {**link(10), "interface": "eth0"}).in_bytes_per_s is None, "counts anew"
+    assert shown(25, 5, None) is None
+    for number, garbage in enumerate(([], "eth0", {"interface": 7}, {"speed_mbit_s": 5}, 1)):
+        assert shown(30 + number, 6 + number, garbage) is None
+    odd = shown(60, 20, {"interface": "a\x1b[2Jb", "speed_mbit_s": -5, "received_bytes": "many"})
+    assert (odd.speed_mbit_s, odd.in_bytes_per_s) == (None, None)
+    assert "\x1b" not in odd.interface
+
+
 def test_the_last_hour_is_kept_in_points_of_5_s_or_a_minute() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     for sequence in range(1, 1000):

@@ -18,9 +18,10 @@ from mqtt_monitor.commands import _options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Command -> one line for the overview. Each is ``mqtt_monitor/commands/NAME.py``, imported only
-#: when asked for.
+#: Command -> one line for the overview. Each is ``mqtt_monitor/commands/NAME.py``, ``_`` for ``-``,
+#: imported only when asked for.
 COMMANDS = {
+    "home-assistant": "Let boards appear in Home Assistant",
     "metrics": "Answer Prometheus: /metrics",
     "record": "Write what the fleet says into a file, for a bug report",
     "replay": "Show a recording's fleet",
@@ -35,7 +36,8 @@ class _Commands(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"mqtt_monitor.commands.{name}").command
+        module = import_module(f"mqtt_monitor.commands.{name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:

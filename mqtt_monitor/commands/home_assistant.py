@@ -1,0 +1,50 @@
+"""``mqtt-monitor home-assistant``: boards appear in Home Assistant."""
+
+from __future__ import annotations
+
+import click
+
+from broker_config.connection import BrokerAddress
+from broker_config.errors import BrokerUnreachableError
+from broker_config.topics import Topics
+from mqtt_monitor.commands._options import broker_options, ended_by_signal, tell_broker
+from mqtt_monitor.home_assistant import DEFAULT_DISCOVERY_PREFIX, HomeAssistant
+from mqtt_monitor.subscribe import LiveFeed
+
+_POLL_S = 0.5
+
+
+@click.command("home-assistant")
+@click.option(
+    "--discovery-prefix",
+    default=DEFAULT_DISCOVERY_PREFIX,
+    show_default=True,
+    help="What Home Assistant's MQTT integration is set to.",
+)
+@click.option("--remove", is_flag=True, help="Take this fleet's boards out again and end.")
+@broker_options
+def command(*, discovery_prefix: str, remove: bool, broker: str, prefix: str) -> None:
+    """Let boards appear in Home Assistant until Ctrl-C; what was told stays.
+
+    Needs an account that reads the fleet's topics and reads and writes DISCOVERY_PREFIX/#. Home
+    Assistant reads the agents' own topics: no figure is sent twice.
+    """
+    ended = ended_by_signal()
+    address, topics = BrokerAddress.parse(broker), Topics(prefix)
+    with HomeAssistant(address, topics, Topics(discovery_prefix)) as discovery:
+        if remove:
+            click.echo(f"{discovery.remove()} boards removed below {discovery_prefix}/")
+            return
+        with LiveFeed(address, prefix=prefix, on_broker=tell_broker) as feed:
+            feed.wait_until_known(0)
+            told = False
+            while not ended.is_set():
+                try:
+                    discovery.follow(feed.snapshot())
+                except BrokerUnreachableError:
+                    # The feed has said so; what is missing is told when the broker is back.
+                    continue
+                if not told:
+                    click.echo(f"boards are told below {discovery_prefix}/device/")
+                    told = True
+                ended.wait(_POLL_S)

@@ -25,6 +25,7 @@ COMMANDS = {
     "metrics": "Answer Prometheus: /metrics",
     "record": "Write what the fleet says into a file, for a bug report",
     "replay": "Show a recording's fleet",
+    "traces": "Send requests as OpenTelemetry traces",
     "web": "Show the fleet on a page",
 }
 

@@ -79,9 +79,10 @@ class Assistant:
 
 
 @contextmanager
-def telling(url: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+def telling(url: str, *words: str, user: str = "") -> Iterator[subprocess.Popen[str]]:
+    broker = url.replace("//", f"//{user}@") if user else url
     process = subprocess.Popen(
-        [MONITOR, "home-assistant", "--broker", url, *words], stdout=subprocess.PIPE, text=True
+        [MONITOR, "home-assistant", "--broker", broker, *words], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -159,6 +160,20 @@ def test_a_broker_that_forgot_everything_is_told_again(desk: Desk) -> None:
             home = Assistant(connection, "ha")
             wait_until(lambda: len(home.configs) == 1, "the board again")
             wait_until(lambda: home.entity("board-0", "connectivity") == "online", "its state")
+
+
+def test_an_account_that_may_write_there_alone_is_enough(tmp_path: Path) -> None:
+    """The access list of docs/monitoring."""
+    with (
+        mosquitto_with_accounts(tmp_path, free_port()) as url,
+        Connection(BrokerAddress.parse(url, username="agent", environ={}), "agent") as agent,
+        Connection(BrokerAddress.parse(url, username="discovery", environ={}), "home") as home,
+    ):
+        agent.publish_and_wait("edge/v1/device/pi-1/availability", b"online", retain=True)
+        with telling(url, user="discovery"):
+            pass
+        (topic,) = home.retained("homeassistant/device/+/config", "homeassistant/test/own")
+        assert topic == "homeassistant/device/edge_2fv1_2fpi-1/config"
 
 
 def test_an_account_that_may_not_write_there_is_told_so_in_one_line(tmp_path: Path) -> None:

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 20.0
 #: Whoever has no name may read, and nothing else.
-_ACCESS = "topic read edge/v1/#\nuser agent\ntopic readwrite edge/v1/#\n"
+_ACCESS = """topic read edge/v1/#
+user agent
+topic readwrite edge/v1/#
+user discovery
+topic read edge/v1/#
+topic readwrite homeassistant/#
+"""
 
 
 def free_port() -> int:

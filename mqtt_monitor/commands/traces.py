@@ -1,0 +1,78 @@
+"""``mqtt-monitor traces``: requests for Jaeger, Tempo and whatever else takes OpenTelemetry's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from broker_config.errors import EdgePartitionError
+from broker_config.topics import Topics
+from mqtt_monitor.commands._options import broker_options, ended_by_signal, tell_broker
+from mqtt_monitor.subscribe import LiveFeed
+
+if TYPE_CHECKING:
+    from mqtt_monitor.snapshot import Request
+
+#: 200 requests are kept in between.
+_POLL_S = 0.25
+
+
+class MissingExtraError(EdgePartitionError):
+    """OpenTelemetry is not installed."""
+
+    def __init__(self, module: str | None) -> None:
+        super().__init__(
+            f"Traces need OpenTelemetry ({module} is missing): install it by "
+            "`pip install 'edge-partition[monitor,monitor-otel]'`."
+        )
+
+
+@click.command("traces")
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    help="Where OTLP over HTTP is taken; without a path, /v1/traces of it. By default "
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, else "
+    "http://127.0.0.1:4318.",
+)
+@click.option(
+    "--service",
+    envvar="OTEL_SERVICE_NAME",
+    default="edge-partition",
+    show_default=True,
+    help="The name that the traces stand under.",
+)
+@broker_options
+def command(*, endpoint: str | None, service: str, broker: str, prefix: str) -> None:
+    """Send requests as OpenTelemetry traces until Ctrl-C.
+
+    Each request that its client tells of, one a second and client at most, becomes a trace: what
+    the wire, each stage's queue and each inference took, with board and deployment.
+    """
+    try:
+        from mqtt_monitor.trace_export import TraceExport, find_endpoint  # noqa: PLC0415 - optional
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name) from None
+    ended = ended_by_signal()
+    url, topics = find_endpoint(endpoint, os.environ), Topics(prefix)
+
+    def tell(text: str) -> None:
+        click.echo(f"mqtt-monitor: {text}", err=True)
+
+    with (
+        TraceExport(url, topics, service, tell) as export,
+        LiveFeed(broker, prefix=prefix, on_broker=tell_broker) as feed,
+    ):
+        click.echo(f"traces go to {url}")
+        seen: tuple[Request, ...] = ()
+        running = True
+        while running:
+            running = not ended.wait(_POLL_S)
+            requests = feed.snapshot().requests
+            known = {id(request) for request in seen}
+            for request in requests:
+                if id(request) not in known:
+                    export.add(request)
+            seen = requests

@@ -318,7 +318,7 @@ class Deployments:
 
     def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Return the deployment and the generation that a command speaks of."""
-        sha256 = command.get("sha256")
+        sha256 = str(command.get("sha256"))
         with self._lock:
             for entry in self._entries.values():
                 if entry.incoming is not None and sha256 in entry.incoming.artifacts():

@@ -342,6 +342,23 @@ def test_statistics_tell_the_last_refusal_until_the_deployment_is_taken(
     assert _newest_stats(host, name)["refusals"] == []
 
 
+def test_statistics_tell_of_a_manifest_that_the_board_cannot_read(
+    host: Host, name: str, start: Start
+) -> None:
+    start(name)
+    held = make_pipeline(name, [[name]])
+    host.deploy(held)
+    deployment = held.manifest.deployment
+    host.connection.publish_and_wait(
+        host.topics.manifest(deployment), b'{"schema": 99}', retain=True
+    )
+    told = _newest_stats(host, name)
+    assert [item["generation"] for item in told["stages"]] == ["g1"]
+    (refusal,) = told["refusals"]
+    assert (refusal["deployment"], refusal["code"]) == (deployment, "bad-payload")
+    assert "schema 99" in refusal["reason"]
+
+
 def test_statistics_name_the_generation_that_is_loaded_not_the_one_said_to_be_live(
     host: Host, name: str, start: Start
 ) -> None:

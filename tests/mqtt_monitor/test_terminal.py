@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fleet_messages import (
+    START_S,
     ToldFeed,
     availability,
     manifest,
@@ -180,6 +182,47 @@ def test_details_tell_what_a_row_has_no_room_for() -> None:
         assert words in described
     assert "is no longer" in describe_stage(feed, fleet, "net", 7).plain
     assert "is no longer" in describe_board(feed, fleet, "nobody").plain
+
+
+def test_a_stages_detail_names_its_layers_and_wrapped_constants() -> None:
+    told = manifest(0, ["pi-1"])
+    document = json.loads(told.payload)
+    document["stages"][0] |= {
+        "layers": ["conv", "conv__add_1", "[bold]gate"],
+        "more_layers": 1500,
+        "wrapped": [{"name": "conv__add_1", "operation": "keras.Add", "constants": ["x2=3.0"]}],
+    }
+    feed = ToldFeed(dataclasses.replace(told, payload=json.dumps(document).encode()))
+    described = describe_stage(feed, feed.snapshot(), "net", 0).plain
+    expected = "\nLayers\nconv\nconv__add_1: Add(x2=3.0)\n[bold]gate\nand 1,500 more\n"
+    assert expected in described
+    old = ToldFeed(manifest(0, ["pi-1"]))
+    assert "Layers" not in describe_stage(old, old.snapshot(), "net", 0).plain
+
+
+def test_a_boards_detail_tells_its_link_and_what_it_refused() -> None:
+    def link(received: int) -> dict[str, Any]:
+        return {
+            "interface": "wlan0", "speed_mbit_s": 72, "signal_dbm": -61.4,
+            "received_bytes": received, "sent_bytes": 0,
+        }  # fmt: skip
+
+    refused = {
+        "deployment": "net", "generation": "g2", "code": "no-memory", "reason": "Too little.",
+        "time_s": START_S + 5,
+    }  # fmt: skip
+    feed = ToldFeed(
+        stats(5, "pi-1", 1, link=link(0)),
+        stats(10, "pi-1", 2, link=link(60_000), refusals=[refused]),
+    )
+    described = describe_board(feed, feed.snapshot(), "pi-1").plain
+    link_line = "wlan0, 72 Mbit/s, signal -61 dBm; 12 kB/s in, 0 kB/s out, of all programs"
+    assert link_line in described
+    assert "net, generation g2\n  Too little. (no-memory)\n" in described
+    old = ToldFeed(stats(5, "pi-1", 1))
+    described = describe_board(old, old.snapshot(), "pi-1").plain
+    assert "link  " not in described
+    assert "Refused" not in described
 
 
 def test_a_deployments_detail_splits_recent_requests_into_their_parts() -> None:

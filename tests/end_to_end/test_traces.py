@@ -142,6 +142,7 @@ def test_a_streams_requests_become_traces_that_add_up_to_their_latency(
     finally:
         receiver.close()
     assert set(traces) == set(reports)
+    assert len([span for span in receiver.spans if not span.parent_span_id]) == len(traces)
     for request, (root, parts) in traces.items():
         told = reports[request]
         assert took_ms(root) == pytest.approx(told["latency_ms"], abs=0.001)

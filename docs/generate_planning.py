@@ -617,12 +617,13 @@ costs. `split` puts it into the bundle, as `plan.json` and `plan.svg`.
 ## What a plan rests on
 
 **Time.** A stage's inference from the board's profile, else from its speed; the processor time of
-the messages in and out; the link's time, a fixed part a message and one by bytes. Each says
-`measured` or `estimated`.
+the messages in and out; the link's time by bytes, and a delay a message, which makes a request late
+and the stream no slower. Each says `measured` or `estimated`.
 
-**Memory.** The agent with its interpreter, the stage's file, XNNPACK's packed copy of its weights,
-activations at their peak, and four requests' messages; against `ram_mib`. The file's size, against
-`storage_mib`. Memory is always estimated; below is how well.
+**Memory.** The agent with its interpreter, XNNPACK's packed copy of the stage's weights (the file
+itself is let go), activations at their peak, and messages: those of three requests, and for the
+first stage the inputs of the 8 that an agent takes ahead; against `ram_mib`. The file's size,
+against `storage_mib`. Memory is always estimated; below is how well.
 
 **Objectives.** `throughput`: the busiest processor or link of any stage sets the pace; the pace is
 to be best, then, as far as a short search tells, the latency. `latency`: the sum of what a lone

@@ -2,7 +2,7 @@
 
 ```
 GET /                 the page; nothing of it comes from elsewhere
-GET /api/stream       server-sent events: `fleet` (everything), then `change` once a second
+GET /api/stream       server-sent events: `fleet` (all but layers), then `change` once a second
 GET /api/snapshot     everything, as `mqtt-monitor --once --json` prints it
 GET /api/history      the last hour of one figure of a board or of a deployment's stages
 GET /api/layers       the layers of a stage, wrapped operations with their constants

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from broker_config.connection import BrokerAddress
@@ -39,12 +41,10 @@ def command(*, discovery_prefix: str, remove: bool, broker: str, prefix: str) ->
             feed.wait_until_known(0)
             told = False
             while not ended.is_set():
-                try:
+                # The feed says that the broker is gone; what is missing is told when it is back.
+                with contextlib.suppress(BrokerUnreachableError):
                     discovery.follow(feed.snapshot())
-                except BrokerUnreachableError:
-                    # The feed has said so; what is missing is told when the broker is back.
-                    continue
-                if not told:
-                    click.echo(f"boards are told below {discovery_prefix}/device/")
-                    told = True
+                    if not told:
+                        click.echo(f"boards are told below {discovery_prefix}/device/")
+                        told = True
                 ended.wait(_POLL_S)

@@ -184,6 +184,7 @@ def test_the_old_generation_drains_while_the_new_one_serves(
     assert host.states(name) == {"g1": "live", "g2": "prepared"}
     _assert_serves(host, old)
     host.publish_manifest(new)
+    wait_for(lambda: host.states(name).get("g2") == "live")
     _assert_serves(host, new)
     _assert_serves(host, old, user={"generation": "g1"})
     assert host.states(name) == {"g1": "draining", "g2": "live"}
@@ -211,6 +212,9 @@ def test_a_stage_that_moves_is_answered_once_by_the_board_that_has_it(
     host.load(second, new)
     _assert_serves(host, old)
     host.publish_manifest(new)
+    # A request that names no generation is answered by what is live where it comes to.
+    wait_for(lambda: host.states(second) == {"g2": "live"})
+    wait_for(lambda: host.states(first).get("g1") != "live")
     _assert_serves(host, new)
     _assert_serves(host, old, user={"generation": "g1"})
     _assert_serves(host, new, user={"generation": "g2"})

@@ -20,8 +20,8 @@ _LEVELS = (24, 4, 2, 1)
 _LEAST_WORK_MACS = 2_000_000
 
 #: More than a board's caches hold, and as much as a desktop's: three stages of MobileNetV3Large
-#: took within 5 % of what they took with 20 ms between runs; without, 12 to 48 % less (x86-64, 32 MB
-#: of cache).
+#: took within 5 % of what they took with 20 ms between runs; without, 12 to 48 % less (x86-64,
+#: 32 MB of cache).
 _LEAST_DISPLACED_BYTES = 32 << 20
 
 

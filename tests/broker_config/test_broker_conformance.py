@@ -200,7 +200,9 @@ def test_a_broker_dies_with_its_parent_however_that_dies(
     kind = type(any_broker)
     program = (
         f"from {kind.__module__} import {kind.__name__} as Broker\n"
-        "import sys\n"
+        "import signal, sys\n"
+        # A shell's background jobs start without it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "broker = Broker(port=0).start()\n"
         "print(broker.pid, flush=True)\n"
         "sys.stdin.read()\n"

@@ -6,7 +6,6 @@ fast as loopback: a link that is slower than the boards would hide what is to be
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -89,7 +88,6 @@ def emulated(fleet: Fleet, *, shape_links: bool = False) -> Iterator[DeskFleet]:
 
 def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
     """Have the boards measure the model and return them with what they measured."""
-    sha256 = hashlib.sha256(model.data).hexdigest()
     with tempfile.TemporaryDirectory() as folder:
         store = ProfileStore(Path(folder))
         with Profiler(desk.url) as profiler:
@@ -100,11 +98,10 @@ def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
                 boards,
                 model,
                 store,
-                model_sha256=sha256,
                 fleet=fleet,
                 on_profile=lambda _profile: None,
             )
-        return apply_profiles(fleet, model.graph, sha256, store, on_unusable=_refuse)
+        return apply_profiles(fleet, model.graph, model.sha256, store, on_unusable=_refuse)
 
 
 def _refuse(error: Exception) -> None:

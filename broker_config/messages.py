@@ -48,6 +48,9 @@ GENERATION = "generation"
 TRACE = "trace"
 ERROR = "error"
 
+#: Requests that the broker may send an agent ahead: enough to keep its stage busy, little enough
+#: that a slow board doesn't hold what a replica could do.
+RECEIVE_MAXIMUM = 8
 #: The largest message that ``time-messages`` times.
 MAX_TIMED_MESSAGE_BYTES = 1 << 20
 #: The longest that a ``profile`` may time one slice, in seconds.

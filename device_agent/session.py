@@ -21,7 +21,13 @@ from broker_config.connection import (
     Will,
 )
 from broker_config.errors import EdgePartitionError, MessageTooLargeError
-from broker_config.messages import CommandError, ErrorCode, decode_json, encode_json
+from broker_config.messages import (
+    RECEIVE_MAXIMUM,
+    CommandError,
+    ErrorCode,
+    decode_json,
+    encode_json,
+)
 from broker_config.topics import OFFLINE, ONLINE, Topics
 from device_agent.artifact_store import ArtifactStore
 from device_agent.jobs import Jobs
@@ -49,9 +55,6 @@ _LOG = logging.getLogger("device-agent")
 
 #: How long the broker keeps QoS 1 messages for an agent that is away.
 SESSION_EXPIRY_S = 60
-#: Requests the broker may send ahead: enough to keep the stage busy, little enough that a slow
-#: board doesn't hold what a replica could do.
-RECEIVE_MAXIMUM = 8
 STATS_PERIOD_S = 5.0
 #: How long a broker may take to show what it retains before we take it that it forgot.
 RETAINED_WAIT_S = 2.0

@@ -28,7 +28,7 @@ from broker_config.manifest import (
 from edge_partition.draw import draw_plan
 from edge_partition.plan_document import PLAN_FILE, plan_document
 from edge_partition.slice_model import slice_model
-from edge_partition.stage_layers import layer_names, wrapped_layers
+from edge_partition.stage_layers import layer_names, operators_of_layers, wrapped_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,12 +142,13 @@ def write_bundle(
         (scratch / WHOLE_FILE).write_bytes(model.data)
         stages = []
         wires: tuple[Wire, ...] = ("float32", *plan.wires, "float32")
+        computed_by = operators_of_layers(model.graph) if wrapped else {}
         for index, planned in enumerate(plan.stages):
             data = slice_model(model, planned.start, planned.stop)
             file = f"stages/{index}.tflite"
             (scratch / file).write_bytes(data)
             layers = layer_names(model.graph, planned.start, planned.stop)
-            bare = wrapped_layers(model.graph, planned.start, planned.stop, wrapped)
+            bare = wrapped_layers(computed_by, planned.start, planned.stop, wrapped)
             stages.append(
                 Stage(
                     index=index,
@@ -174,7 +175,7 @@ def write_bundle(
             generation=_generation(stages, labels),
             model=ModelInfo(
                 name=name,
-                sha256=hashlib.sha256(model.data).hexdigest(),
+                sha256=model.sha256,
                 quantization=quantization,
                 weights=weights,
                 labels=labels,

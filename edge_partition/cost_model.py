@@ -38,6 +38,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from broker_config.messages import RECEIVE_MAXIMUM
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,8 +54,6 @@ MIB = 1 << 20
 AGENT_RAM_BYTES = 56 * MIB
 #: Requests whose inputs and outputs an agent holds at full load, with four in flight a board.
 _REQUESTS_HELD = 3
-#: As :data:`device_agent.session.RECEIVE_MAXIMUM`, which the host doesn't import.
-_FIRST_REQUESTS_HELD = 8
 _MACS_PER_BYTE = 3
 _MACS_PER_OPERATOR = 100_000
 _MACS_PER_MESSAGE = 12_000_000
@@ -289,7 +289,7 @@ def _work_macs(graph: Graph, index: int) -> int:
 
 def _message_bytes(start: Any, in_bytes: Any, out_bytes: Any) -> Any:
     """Return the memory of messages on stages from ``start``, from integers or arrays of them."""
-    inputs_held = np.where(start == 0, _FIRST_REQUESTS_HELD, _REQUESTS_HELD)
+    inputs_held = np.where(start == 0, RECEIVE_MAXIMUM, _REQUESTS_HELD)
     return inputs_held * in_bytes + _REQUESTS_HELD * out_bytes
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
-import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -49,11 +47,6 @@ class LoadedTflite:
     weights: str
     labels: tuple[str, ...] = ()
     wrapped: tuple[WrappedOperation, ...] = ()
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Of the ``.tflite`` bytes."""
-        return hashlib.sha256(self.tflite.data).hexdigest()
 
 
 def load_model(

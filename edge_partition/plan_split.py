@@ -392,6 +392,8 @@ def _check_request(
     graph: Graph, fleet: Fleet, stages: int | None, cuts: Sequence[int] | None
 ) -> int | None:
     """Return how many stages there must be, or ``None`` for any number."""
+    if not fleet.devices:
+        raise PlanRequestError("The fleet has no boards; expected 1 or more.")
     if cuts is not None:
         check_cuts(graph, cuts)
         if stages is not None and stages != len(cuts) + 1:

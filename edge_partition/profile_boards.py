@@ -188,7 +188,7 @@ class Profiler(BoardClient):
                 raise timed.no_memory
             messages = all_messages[board.name]
             return BoardProfile(
-                model_sha256=slices.model_sha256,
+                model_sha256=model.sha256,
                 model_name=slices.graph.name,
                 board=board.name,
                 runtime=board.runtime,
@@ -350,7 +350,6 @@ class _Slices:
     def __init__(self, model: TfliteModel) -> None:
         self.graph: Graph = model.graph
         self._model = model
-        self.model_sha256 = hashlib.sha256(model.data).hexdigest()
 
     def data(self, start: int, stop: int) -> bytes:
         return slice_model(self._model, start, stop)
@@ -364,7 +363,7 @@ class _Slices:
             Manifest(
                 deployment="profile",
                 generation=sha256[:12],
-                model=ModelInfo(self.graph.name, self.model_sha256, "as-given"),
+                model=ModelInfo(self.graph.name, self._model.sha256, "as-given"),
                 inputs=inputs,
                 outputs=outputs,
                 stages=(

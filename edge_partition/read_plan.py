@@ -66,7 +66,17 @@ class ReplicaTimes:
     @property
     def transfer_ms(self) -> float:
         """Milliseconds that the messages occupy it."""
-        return self.link_ms - 2 * self.link_delay_ms
+        return self.receive_transfer_ms + self.send_transfer_ms
+
+    @property
+    def receive_transfer_ms(self) -> float:
+        """The inputs' part of that."""
+        return self.receive_ms - self.link_delay_ms
+
+    @property
+    def send_transfer_ms(self) -> float:
+        """The outputs' part of that."""
+        return self.send_ms - self.link_delay_ms
 
     @property
     def latency_ms(self) -> float:

@@ -7,6 +7,8 @@ Lite's ``schema.fbs`` in a FlatBuffer; the accessors are those that ship with Li
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 import mmap
 import struct
@@ -97,6 +99,11 @@ class TfliteModel:
     file_operators: tuple[int, ...]
     constant_makers: dict[int, int]
     unfixed: frozenset[int] = frozenset()
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of ``data``."""
+        return hashlib.sha256(self.data).hexdigest()
 
     @property
     def custom_operators(self) -> frozenset[str]:

@@ -33,7 +33,6 @@ def refine_profiles(
     model: TfliteModel,
     store: ProfileStore,
     *,
-    model_sha256: str,
     fleet: Fleet,
     force: bool = False,
     on_progress: Progress | None = None,
@@ -46,7 +45,6 @@ def refine_profiles(
         boards: Those with a profile in ``store``.
         model: The model.
         store: Where profiles are kept; new ones are written there.
-        model_sha256: Of the model's ``.tflite``.
         fleet: The boards as plans will have them.
         force: Also boards that serve a deployment.
         on_progress: As for :meth:`Profiler.measure`.
@@ -60,24 +58,25 @@ def refine_profiles(
     online = {board.name: board for board in boards}
     present = Fleet(tuple(device for device in fleet.devices if device.name in online))
 
+    profiles = {
+        name: profile
+        for name in online
+        if (profile := store.newest(model.sha256, name)) is not None
+    }
+
     def keep(profile: BoardProfile) -> None:
         store.save(profile)
+        profiles[profile.board] = profile
         on_profile(profile)
 
-    asked: set[tuple[str, int, int]] = set()
+    # What was timed; and what was asked for, so that a board without the memory isn't asked twice.
+    asked = {
+        (name, item.start, item.stop)
+        for name, profile in profiles.items()
+        for item in profile.slices
+    }
     for _ in range(_ROUNDS):
-        measured = apply_profiles(present, model.graph, model_sha256, store, on_unusable=_refuse)
-        profiles = {
-            name: profile
-            for name in online
-            if (profile := store.newest(model_sha256, name)) is not None
-        }
-        # A board that has no memory for a stage is not asked twice.
-        asked |= {
-            (name, item.start, item.stop)
-            for name, profile in profiles.items()
-            for item in profile.slices
-        }
+        measured = apply_profiles(present, model.graph, model.sha256, store, on_unusable=_refuse)
         wanted: dict[Board, list[tuple[int, int]]] = {}
         for plan in _likely_plans(measured, model):
             for stage in plan.stages:

@@ -25,6 +25,7 @@ import numpy as np
 import simpy
 
 from broker_config.errors import EdgePartitionError
+from broker_config.messages import RECEIVE_MAXIMUM
 from edge_partition.pipeline import (
     EXPIRY_SLACK_S,
     RESEND_FIRST_S,
@@ -46,8 +47,6 @@ Outcome: TypeAlias = Literal["answered", "timed_out", "overloaded"]
 #: emulated boards on a machine busy with other work had 0.11 to 0.19, 0.01 to 0.06 of it from the
 #: messages handled meanwhile, which are simulated.
 DEFAULT_SPREAD = 0.1
-#: As :data:`device_agent.session.RECEIVE_MAXIMUM`, which the host doesn't import.
-RECEIVE_MAXIMUM = 8
 #: A resource busier than this sets the pace; a window full longer than this does.
 _SATURATED = 0.95
 _FULL = 0.9

@@ -257,11 +257,10 @@ class SimulatedBoard:
             if self.first_ms is None:
                 self.first_ms = now_ms
             self._held[copy] = None
-            work_ms = copy.times.receive_ms - copy.times.link_delay_ms
-            self._link.add(0, work_ms, copy, self._carried)
+            self._link.add(0, copy.times.receive_transfer_ms, copy, self._carried)
 
     def _carried(self, copy: Copy, _started_ms: float) -> None:
-        self.link_ms += copy.times.receive_ms - copy.times.link_delay_ms
+        self.link_ms += copy.times.receive_transfer_ms
         failures = self._failures
         self._delay(copy, lambda: self._received(copy) if failures == self._failures else None)
 
@@ -297,10 +296,10 @@ class SimulatedBoard:
 
     def _encoded(self, copy: Copy, _started_ms: float) -> None:
         copy.spend(HANDLING, self._env.now)
-        self._link.add(1, copy.times.send_ms - copy.times.link_delay_ms, copy, self._sent)
+        self._link.add(1, copy.times.send_transfer_ms, copy, self._sent)
 
     def _sent(self, copy: Copy, _started_ms: float) -> None:
-        self.link_ms += copy.times.send_ms - copy.times.link_delay_ms
+        self.link_ms += copy.times.send_transfer_ms
         self.served += 1
         self._release(copy)
         self._delay(copy, lambda: self._arrived(copy))

@@ -13,7 +13,7 @@ from broker_config.manifest import (
 from edge_partition.graph import layer_label, layer_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from edge_partition.graph import Graph
     from edge_partition.wrap_operations import WrappedOperation
@@ -40,13 +40,18 @@ def layer_names(graph: Graph, start: int, stop: int) -> tuple[str, ...]:
 
 
 def wrapped_layers(
-    graph: Graph, start: int, stop: int, wrapped: Iterable[WrappedOperation]
+    computed_by: Mapping[str, set[int]], start: int, stop: int, wrapped: Iterable[WrappedOperation]
 ) -> tuple[WrappedLayer, ...]:
     """Return those of the wrapped operations that operators ``[start, stop)`` compute.
 
     One whose name the converter kept nowhere is in no stage's.
+
+    Args:
+        computed_by: From :func:`operators_of_layers`.
+        start: The first operator.
+        stop: The position after the last.
+        wrapped: The whole model's.
     """
-    computed_by = operators_of_layers(graph)
     stage = range(start, stop)
     return tuple(
         WrappedLayer(

@@ -8,13 +8,15 @@ nothing is sent twice.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from broker_config.topics import OFFLINE, ONLINE
+from mqtt_monitor.limits import MAX_DEVICES
 
 if TYPE_CHECKING:
     from broker_config.topics import Topics
-    from mqtt_monitor.snapshot import Device
+    from mqtt_monitor.snapshot import Device, Profile
 
 ORIGIN = "edge-partition"
 #: Agents tell how they fare every 5 s.
@@ -54,16 +56,21 @@ def is_ours(topics: Topics, topic: str, payload: bytes) -> bool:
 
 def describe_board(topics: Topics, device: Device) -> bytes:
     """Return a board's discovery message, the same for the same board."""
-    identity = object_id(topics, device.name)
-    about = {"ids": [identity], "name": device.name}
-    profile = device.profile
+    return _describe(topics, device.name, device.profile)
+
+
+#: Asked for each board twice a second: 500 would take 4 % of a processor.
+@lru_cache(MAX_DEVICES)
+def _describe(topics: Topics, device: str, profile: Profile | None) -> bytes:
+    identity = object_id(topics, device)
+    about = {"ids": [identity], "name": device}
     if profile is not None:
         known = {"mdl": profile.cpu_model, "hw": profile.machine, "sw": profile.agent}
         about |= {key: text for key, text in known.items() if text}
     state = {
         "availability": [
             {
-                "topic": topics.availability(device.name),
+                "topic": topics.availability(device),
                 "payload_available": ONLINE.decode(),
                 "payload_not_available": OFFLINE.decode(),
             }
@@ -71,7 +78,7 @@ def describe_board(topics: Topics, device: Device) -> bytes:
     }
     components = {
         key: {"unique_id": f"{identity}_{key}", **component}
-        for key, component in _components(topics, device.name).items()
+        for key, component in _components(topics, device).items()
     }
     document = {"dev": about, "o": {"name": ORIGIN}, "cmps": components, **state}
     return json.dumps(document, separators=(",", ":")).encode()

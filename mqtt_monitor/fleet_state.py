@@ -237,6 +237,10 @@ class FleetState:
             self._note(self._confirmed_by_s, EventKind.UNDEPLOYED, text, deployment=name)
         self._confirmed_by_s = None
 
+    def _boards_tell_refusals(self) -> bool:
+        devices = self._devices.values()
+        return bool(devices) and all(device.tells_refusals for device in devices)
+
     def _device(self, name: str) -> DeviceRecord | None:
         device = self._devices.get(name)
         if device is None:
@@ -383,8 +387,7 @@ class FleetState:
             return True
         refusal = read_refusal(arrival)
         # Agents that tell of refusals themselves name the board, and are always heard.
-        tell = [device.tells_refusals for device in self._devices.values()]
-        if refusal is not None and not (tell and all(tell)):
+        if refusal is not None and not self._boards_tell_refusals():
             self._note(arrival.time_s, EventKind.REFUSED, f"A board refused its part: {refusal}")
         # Answers to other commands, and results of clients that want no trace, are nobody's fault.
         return True

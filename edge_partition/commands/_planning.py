@@ -108,7 +108,7 @@ def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
     return apply_profiles(
         boards,
         model.tflite.graph,
-        model.sha256,
+        model.tflite.sha256,
         ProfileStore(),
         on_unusable=lambda error: _show.warn(str(error)),
     )

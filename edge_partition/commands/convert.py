@@ -24,7 +24,7 @@ def command(model: str, output: Path, as_json: bool, **options: Any) -> None:
     write_file(output, loaded.tflite.data)
     document = {
         "file": str(output),
-        "sha256": loaded.sha256,
+        "sha256": loaded.tflite.sha256,
         "size_bytes": len(loaded.tflite.data),
         "operators": len(loaded.tflite.graph.operators),
         "wrapped_operations": len(loaded.wrapped),

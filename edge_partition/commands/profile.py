@@ -80,9 +80,12 @@ def command(
             if known is not None:
                 found[board.name] = _Found(known, measured_now=False)
 
+        def note(profile: BoardProfile) -> None:
+            found[profile.board] = _Found(profile, measured_now=True)
+
         def keep(profile: BoardProfile) -> None:
             store.save(profile)
-            found[profile.board] = _Found(profile, measured_now=True)
+            note(profile)
 
         with _show.board_progress("Measuring on") as on_progress:
             profiler.measure(
@@ -94,6 +97,8 @@ def command(
             )
         if any(item.measured_now for item in found.values()):
             planned = limits or Fleet(tuple(Device(board.name) for board in boards))
+            if not {device.name for device in planned.devices} & found.keys():
+                _show.warn(f"None of the boards in {fleet} is online: no plan was looked at.")
             try:
                 with _show.board_progress("Timing the stages of plans on") as on_progress:
                     refine_profiles(
@@ -101,11 +106,10 @@ def command(
                         boards,
                         loaded.tflite,
                         store,
-                        model_sha256=loaded.sha256,
                         fleet=planned,
                         force=force,
                         on_progress=on_progress,
-                        on_profile=keep,
+                        on_profile=note,
                     )
             except ProfileRefusedError as error:
                 _show.warn(f"{error} Stages of plans are pieced together from smaller parts there.")
@@ -115,7 +119,7 @@ def command(
         _show.print_json(
             {
                 "model": loaded.name,
-                "model_sha256": loaded.sha256,
+                "model_sha256": loaded.tflite.sha256,
                 "boards": [_describe(item, graph, store) for item in results],
             }
         )
@@ -131,7 +135,7 @@ class _Found:
 
 def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProfile | None:
     try:
-        profile = store.find(loaded.sha256, board.name, board.runtime)
+        profile = store.find(loaded.tflite.sha256, board.name, board.runtime)
         if profile is None or profile.threads != board.threads:
             return None
         # One that doesn't fit the model is of as little use as a damaged one.

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from broker_config.errors import EdgePartitionError
+from broker_config.messages import RECEIVE_MAXIMUM
 from edge_partition.commands import _show
 from edge_partition.commands._options import json_option
 from edge_partition.plan_document import PLAN_FILE
 from edge_partition.read_plan import read_plan
 from edge_partition.simulate_plan import (
     DEFAULT_SPREAD,
-    RECEIVE_MAXIMUM,
     Failure,
     Stream,
     simulate_plan,

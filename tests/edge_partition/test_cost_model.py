@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 from random_models import random_fleet, random_graph, seeded
 
-from device_agent.session import RECEIVE_MAXIMUM
+from broker_config.messages import RECEIVE_MAXIMUM
 from edge_partition.cost_model import (
     AGENT_RAM_BYTES,
     StageTable,

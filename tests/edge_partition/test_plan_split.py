@@ -430,3 +430,8 @@ def test_an_impossible_request_is_refused_with_the_reason(
     graph = replace(random_graph(seeded(4), 8), cuts=(1, 2, 3, 4, 5, 6, 7))
     with pytest.raises(PlanRequestError, match=message):
         plan_split(graph, equal_fleet(3), **request_)
+
+
+def test_a_fleet_of_no_boards_is_refused() -> None:
+    with pytest.raises(PlanRequestError, match="no boards"):
+        plan_split(random_graph(seeded(4), 8), Fleet(()))

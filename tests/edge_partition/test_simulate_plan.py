@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import random_fleet, random_graph, seeded
 
-from device_agent.session import RECEIVE_MAXIMUM as AGENT_RECEIVE_MAXIMUM
+from broker_config.messages import RECEIVE_MAXIMUM
 from device_agent.worker import QUEUE_LENGTH
 from edge_partition import simulated_board
 from edge_partition.cli import main
@@ -18,7 +18,6 @@ from edge_partition.plan_document import plan_document
 from edge_partition.plan_split import plan_split
 from edge_partition.read_plan import PlanDocumentError, read_plan
 from edge_partition.simulate_plan import (
-    RECEIVE_MAXIMUM,
     Failure,
     SimulationError,
     Stream,
@@ -246,7 +245,6 @@ def test_a_board_holds_no_more_than_the_receive_maximum() -> None:
     board = simulate_plan(times, exactly(500, window=50)).boards[0]
     assert board.queue_max == RECEIVE_MAXIMUM - 1
     assert board.at_broker_max == 50 - RECEIVE_MAXIMUM
-    assert RECEIVE_MAXIMUM == AGENT_RECEIVE_MAXIMUM
 
 
 def test_a_broker_without_a_limit_overloads_the_board_and_every_request_is_accounted_for() -> None:

@@ -142,6 +142,17 @@ def test_boards_time_the_very_stages_of_plans(desk: Desk, model: Path, cache: Pa
         assert replica["invoke_ms"] == pytest.approx(times_ms[tuple(stage["operators"])], abs=1e-6)
 
 
+def test_a_fleet_of_other_boards_leaves_the_profile_as_it_is(
+    desk: Desk, model: Path, cache: Path
+) -> None:
+    desk.start_agent("board-9")
+    fleet = on_fleet(model, 1)[3]
+    result = run("edge-partition", "profile", model, "--broker", desk.url, "--fleet", fleet)
+    assert result.returncode == 0, result.stderr
+    assert f"None of the boards in {fleet} is online" in result.stderr
+    assert list(cache.glob("**/board-9/*.json"))
+
+
 def test_a_profile_that_does_not_fit_the_model_is_measured_anew(
     desk: Desk, model: Path, cache: Path
 ) -> None:

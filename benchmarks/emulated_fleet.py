@@ -15,7 +15,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +30,9 @@ from edge_partition.desk_fleet import DeskFleet
 from edge_partition.emulate_boards import board_limits
 from edge_partition.fleet import Device, Fleet
 from edge_partition.pipeline import Pipeline
+from edge_partition.plan import Plan
 from edge_partition.profile_boards import Profiler
-from edge_partition.profile_store import ProfileStore
+from edge_partition.profile_store import BoardProfile, ProfileStore
 from edge_partition.read_tflite import read_tflite
 from edge_partition.refine_profiles import refine_profiles
 
@@ -40,18 +41,21 @@ if TYPE_CHECKING:
 
     from edge_partition.deployment import LoadedStage
     from edge_partition.pipeline import Result
-    from edge_partition.plan_split import Plan
+    from edge_partition.profile_boards import Board
     from edge_partition.read_tflite import TfliteModel
 
 MIB = 1 << 20
-CACHE = Path(__file__).resolve().parents[1] / "docs" / ".cache" / "planning"
+_DOCS = Path(__file__).resolve().parents[1] / "docs"
+#: Where figures are kept, which the documents are made from.
+MEASURED = _DOCS / "measured"
+_MODELS = _DOCS / ".cache" / "models"
 _INPUTS = 8
 _BATCH_MS = 100
 
 
 def load(name: str) -> TfliteModel:
     """Return a Keras application with seeded weights, converted once."""
-    path = CACHE / f"{name}.tflite"
+    path = _MODELS / f"{name}.tflite"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # TensorFlow's threads would take time from the boards.
@@ -102,6 +106,57 @@ def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
                 on_profile=lambda _profile: None,
             )
         return apply_profiles(fleet, model.graph, model.sha256, store, on_unusable=_refuse)
+
+
+def timed_again(plan: Plan, model: TfliteModel, desk: DeskFleet) -> Plan:
+    """Have the boards time the stages they serve once more; return the plan with those times."""
+    times_ns: dict[str, tuple[tuple[tuple[int, int], int], ...]] = {}
+
+    def note(profile: BoardProfile) -> None:
+        item = profile.slices[-1]
+        times_ns[profile.board] = (((item.start, item.stop), round(item.invoke_ms * 1e6)),)
+
+    devices = {device.name: device for stage in plan.stages for device in stage.devices}
+    with Profiler(desk.url) as profiler:
+        boards = {board.name: board for board in profiler.boards(list(devices))}
+        profiler.measure_stages(
+            {
+                boards[device.name]: [(stage.start, stage.stop)]
+                for stage in plan.stages
+                for device in stage.devices
+            },
+            {name: _nothing_timed(boards[name], model) for name in boards},
+            model,
+            force=True,
+            on_profile=note,
+        )
+    now = {
+        name: replace(device, stage_times=replace(device.stage_times, timed_ns=times_ns[name]))
+        for name, device in devices.items()
+        if device.stage_times is not None
+    }
+    placements = [
+        ([now[device.name] for device in stage.devices], stage.start, stage.stop)
+        for stage in plan.stages
+    ]
+    return Plan.of(plan.graph, placements, wires=plan.wires, objective=plan.objective)
+
+
+def _nothing_timed(board: Board, model: TfliteModel) -> BoardProfile:
+    return BoardProfile(
+        model_sha256=model.sha256,
+        model_name=model.graph.name,
+        board=board.name,
+        runtime=board.runtime,
+        threads=board.threads,
+        measured_at="",
+        slices=(),
+        messages=(),
+        cores=1,
+        temperature_c=None,
+        clock_mhz=None,
+        unsettled=0,
+    )
 
 
 def _refuse(error: Exception) -> None:
@@ -234,5 +289,5 @@ def machine() -> dict[str, object]:
 
 def keep(name: str, document: dict[str, object]) -> None:
     """Write figures to where the documents are made from."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    (CACHE / f"{name}.json").write_text(json.dumps(document, indent=1))
+    MEASURED.mkdir(exist_ok=True)
+    (MEASURED / f"{name}.json").write_text(json.dumps(document, indent=1))

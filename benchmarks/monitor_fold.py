@@ -3,8 +3,8 @@
     python benchmarks/monitor_fold.py        # an hour of statistics: some 2 minutes
     python benchmarks/monitor_fold.py 20     # 20 rounds of them
 
-Folds without a broker. Times are this process's processor time. Goals for the whole monitor: half a
-core, 150 MB.
+Folds without a broker; monitor_live.py has one. Times are this process's processor time. Goals for
+the whole monitor: half a core, 150 MB.
 """
 
 from __future__ import annotations
@@ -15,6 +15,16 @@ import sys
 import time
 
 import psutil
+from simulated_fleet import (
+    BOARDS,
+    DEPLOYMENTS,
+    PERIOD_S,
+    board_name,
+    manifest,
+    profile,
+    stage_boards,
+    stats,
+)
 
 from broker_config.topics import DEFAULT_PREFIX
 from mqtt_monitor.alerts import find_alerts
@@ -23,10 +33,7 @@ from mqtt_monitor.describe_fleet import describe_fleet
 from mqtt_monitor.feed import Feed
 from mqtt_monitor.metrics import render
 
-BOARDS, DEPLOYMENTS = 500, 50
-PERIOD_S = 5.0
 START_S = 1.764e9
-EACH = BOARDS // DEPLOYMENTS
 
 
 class Simulated(Feed):
@@ -39,70 +46,6 @@ class Simulated(Feed):
 
     def take(self, topic: str, payload: bytes) -> None:
         self._fold(Arrival(self.time_s, f"{DEFAULT_PREFIX}/{topic}", payload))
-
-
-def manifest(name: str, boards: list[str]) -> bytes:
-    cut = {"name": "model/block/expand/Relu6;model/block/expand_BN/FusedBatchNormV3"}
-    cuts = [[{**cut, "dtype": "float32", "shape": [1, 28, 28, 40]}]] * (len(boards) + 1)
-    document = {
-        "schema": 1,
-        "deployment": name,
-        "generation": "0123456789ab",
-        "model": {
-            "name": "MobileNetV3Large",
-            "sha256": "0" * 64,
-            "quantization": "none",
-            "labels": [f"class {number}" for number in range(1000)],
-        },
-        "inputs": cuts[0],
-        "outputs": cuts[-1],
-        "stages": [
-            {
-                "index": index,
-                "devices": [board],
-                "file": f"stages/{index}.tflite",
-                "sha256": "0" * 64,
-                "size_bytes": 1_000_000,
-                "inputs": cuts[index],
-                "outputs": cuts[index + 1],
-                "predicted": {"invoke_ms": 10.0, "ram_bytes": 60_000_000},
-            }
-            for index, board in enumerate(boards)
-        ],
-    }
-    return json.dumps(document, indent=1).encode()
-
-
-def stats(number: int, sequence: int) -> bytes:
-    requests = 100 * sequence
-    stage = {
-        "deployment": f"net-{number // EACH}",
-        "generation": "0123456789ab",
-        "stage": number % EACH,
-        "requests": requests,
-        "errors": {},
-        "unanswerable": 0,
-        "queue_total_ms": 1.5 * requests,
-        "invoke_total_ms": 10.25 * requests,
-        "queue_ms": {"mean": 1.5, "max": 7.25, "count": 100},
-        "invoke_ms": {"mean": 10.25, "max": 14.5, "count": 100},
-    }
-    document = {
-        "device": f"board-{number:03}",
-        "sequence": sequence,
-        "period_s": PERIOD_S,
-        "time_s": START_S + PERIOD_S * sequence,
-        "uptime_s": PERIOD_S * sequence,
-        "rss_bytes": 61_000_000,
-        "free_memory_bytes": 300_000_000,
-        "cpu_percent": 87.5,
-        "temperature_c": 61.3,
-        "clock_mhz": 1500.0,
-        "throttled": False,
-        "queue_length": 2,
-        "stages": [stage],
-    }
-    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def timed(name: str, runs: int, work: object) -> None:
@@ -119,20 +62,16 @@ def main(rounds: int) -> None:
     base_bytes = psutil.Process().memory_info().rss
     feed = Simulated(DEFAULT_PREFIX, "mqtt://hub:1883")
     feed._note_broker(START_S, connected=True)  # noqa: SLF001
-    boards = [f"board-{number:03}" for number in range(BOARDS)]
+    boards = [board_name(number) for number in range(BOARDS)]
     for number, board in enumerate(boards):
         feed.take(f"device/{board}/availability", b"online")
-        profile = {"device": board, "instance": f"{number:032x}", "ram_mib": 128, "cores": 4}
-        feed.take(f"device/{board}/profile", json.dumps(profile).encode())
+        feed.take(f"device/{board}/profile", profile(number))
     for number in range(DEPLOYMENTS):
         name = f"net-{number}"
-        feed.take(
-            f"deployment/{name}/manifest",
-            manifest(name, boards[EACH * number : EACH * (number + 1)]),
-        )
+        feed.take(f"deployment/{name}/manifest", manifest(name, stage_boards(number)))
     fold_s, messages = 0.0, 0
     for sequence in range(1, rounds + 1):
-        payloads = [stats(number, sequence) for number in range(BOARDS)]
+        payloads = [stats(number, sequence, START_S) for number in range(BOARDS)]
         feed.time_s = START_S + PERIOD_S * sequence
         started = time.process_time()
         for board, payload in zip(boards, payloads, strict=True):

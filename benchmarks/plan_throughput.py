@@ -2,8 +2,8 @@
 
     sudo python benchmarks/plan_throughput.py MobileNetV3Large --json
 
-Three comparisons, each of runs that take turns on the same boards, so that what disturbs one
-disturbs the other; a figure is the median of its runs, with the lowest and the highest beside it:
+Three comparisons, each of runs that take turns on the same boards, one deployed at a time, so that
+what disturbs one disturbs the other; a figure is the median, with the lowest and the highest:
 
 - four equal boards against one of them with the whole model;
 - boards of speeds 1 : 2 : 4 against the sum of what each does with the whole model;
@@ -15,8 +15,8 @@ where no board holds the whole model.
 
 Beside each ratio stands the plan's own: what the boards' profiles say is to be had. Links are as
 fast as loopback: slower ones would bound every plan alike. A client keeps four requests in flight
-a board. Figures are also kept in ``docs/.cache/planning/throughput-MODEL-KIND.json``. Takes some 8
-minutes a model.
+a board. Figures are also kept in ``docs/measured/throughput-MODEL-KIND.json``. Takes some 8 minutes
+a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import argparse
 import json
 import statistics
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import emulated_fleet as emulation
@@ -49,16 +48,13 @@ _WINDOW_PER_BOARD = 4
 def run_in_turns(
     plans: dict[str, Plan], model: TfliteModel, desk: DeskFleet, rounds: int, seconds: float
 ) -> dict[str, dict[str, object]]:
-    """Deploy all plans, stream through one after the other, and return each one's figures."""
+    """Deploy one plan after the other, stream through it, and return each one's figures."""
     measured: dict[str, list[float]] = {name: [] for name in plans}
-    with ExitStack() as deployments:
+    for _ in range(rounds):
         for name, plan in plans.items():
-            deployments.enter_context(emulation.deployed(plan, model, desk, name))
-        for _ in range(rounds):
-            for name, plan in plans.items():
-                window = _WINDOW_PER_BOARD * plan.boards
-                run = emulation.stream(desk, seconds, window=window, name=name)
-                measured[name].append(run.throughput_per_s)
+            with emulation.deployed(plan, model, desk):
+                run = emulation.stream(desk, seconds, window=_WINDOW_PER_BOARD * plan.boards)
+            measured[name].append(run.throughput_per_s)
     return {
         name: {
             "boards": [[device.name for device in stage.devices] for stage in plan.stages],
@@ -67,22 +63,34 @@ def run_in_turns(
             "per_s": statistics.median(measured[name]),
             "lowest_per_s": min(measured[name]),
             "highest_per_s": max(measured[name]),
-            "runs": len(measured[name]),
+            "runs_per_s": measured[name],
         }
         for name, plan in plans.items()
     }
 
 
 def ratio(runs: dict, above: str, below: list[str]) -> dict[str, float]:
-    """Return how many times the sum of ``below`` one plan reached, and should by its profile."""
+    """Return how many times the sum of ``below`` one plan reached, and should by its profile.
+
+    What took turns within a round is compared with each other; the median of the rounds counts.
+    """
+    turns = [
+        runs[above]["runs_per_s"][turn] / sum(runs[name]["runs_per_s"][turn] for name in below)
+        for turn in range(len(runs[above]["runs_per_s"]))
+    ]
+    predicted = [runs[name]["predicted_per_s"] for name in below]
     return {
-        key: runs[above][column] / sum(runs[name][column] for name in below)
-        for key, column in (("reached", "per_s"), ("bound", "predicted_per_s"))
+        "reached": statistics.median(turns),
+        "lowest": min(turns),
+        "highest": max(turns),
+        "bound": runs[above]["predicted_per_s"] / sum(predicted),
     }
 
 
-def measure_equal(model: TfliteModel, rounds: int, seconds: float) -> dict[str, object]:
-    fleet = emulation.boards_of(EQUAL)
+def measure_equal(
+    model: TfliteModel, faster: float, rounds: int, seconds: float
+) -> dict[str, object]:
+    fleet = emulation.boards_of([faster * share for share in EQUAL])
     with emulation.emulated(fleet) as desk:
         fleet = emulation.measured(fleet, model, desk)
         plans = {
@@ -92,15 +100,17 @@ def measure_equal(model: TfliteModel, rounds: int, seconds: float) -> dict[str, 
         }
         runs = run_in_turns(plans, model, desk, rounds, seconds)
     return {
-        "shares": EQUAL,
+        "shares": [device.speed_gmac_s for device in fleet.devices],
         "runs": runs,
         "ratio": ratio(runs, "best", ["alone"]),
         "ratio_of_pipeline": ratio(runs, "pipeline", ["alone"]),
     }
 
 
-def measure_unequal(model: TfliteModel, rounds: int, seconds: float) -> dict[str, object]:
-    fleet, graph = emulation.boards_of(UNEQUAL), model.graph
+def measure_unequal(
+    model: TfliteModel, faster: float, rounds: int, seconds: float
+) -> dict[str, object]:
+    fleet, graph = emulation.boards_of([faster * share for share in UNEQUAL]), model.graph
     with emulation.emulated(fleet) as desk:
         fleet = emulation.measured(fleet, model, desk)
         alone = {
@@ -117,7 +127,7 @@ def measure_unequal(model: TfliteModel, rounds: int, seconds: float) -> dict[str
         }
         runs = run_in_turns(plans, model, desk, rounds, seconds)
     return {
-        "shares": UNEQUAL,
+        "shares": [device.speed_gmac_s for device in fleet.devices],
         "runs": runs,
         "ratio": ratio(runs, "best", list(alone)),
         "ratio_of_pipeline": ratio(runs, "pipeline", list(alone)),
@@ -149,13 +159,16 @@ def show(name: str, kind: str, document: dict) -> None:
     for label, run in document["runs"].items():
         print(
             f"  {label:16} {run['per_s']:7.2f}/s ({run['lowest_per_s']:.2f} to "
-            f"{run['highest_per_s']:.2f}, {run['runs']} runs), predicted "
+            f"{run['highest_per_s']:.2f}, {len(run['runs_per_s'])} runs), predicted "
             f"{run['predicted_per_s']:.2f}, on {' > '.join(' | '.join(s) for s in run['boards'])}, "
             f"cut at {run['cuts']}"
         )
     for key, found in document.items():
         if key.startswith("ratio"):
-            print(f"  {key}: {found['reached']:.2f}, the plan's own {found['bound']:.2f}")
+            print(
+                f"  {key}: {found['reached']:.2f} ({found['lowest']:.2f} to "
+                f"{found['highest']:.2f}), the plan's own {found['bound']:.2f}"
+            )
     sys.stdout.flush()
 
 
@@ -164,6 +177,9 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="Keras application")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8, help="of each stream")
+    parser.add_argument(
+        "--faster", type=float, default=1, metavar="X", help="boards of X times the shares"
+    )
     parser.add_argument("--only", choices=("equal", "unequal"), help="one of the two fleets")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     options = parser.parse_args()
@@ -175,7 +191,9 @@ def main() -> None:
         documents[name] = {"machine": machine}
         for kind, measure in measures.items():
             if options.only in (None, kind):
-                documents[name][kind] = measure(model, options.rounds, options.seconds)
+                documents[name][kind] = measure(
+                    model, options.faster, options.rounds, options.seconds
+                )
                 found = {"machine": machine, kind: documents[name][kind]}
                 emulation.keep(f"throughput-{name}-{kind}", found)
                 if not options.json:

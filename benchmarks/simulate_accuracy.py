@@ -14,7 +14,7 @@ are by then stands in ``slower``, and a second forecast, ``at_that_speed``, is m
 stretched by it. The first forecast's error is that of profile, plan and simulation together, the
 second's that of the simulation.
 
-Nothing else should run meanwhile. Figures are kept in ``docs/.cache/planning``, beside those of
+Nothing else should run meanwhile. Figures are kept in ``docs/measured``, beside those of
 other configurations. Goals: throughput within 10 %, p99 latency within 25 %.
 """
 
@@ -260,7 +260,7 @@ def main() -> None:
     for name in options.configurations or CONFIGURATIONS:
         print(name, flush=True)
         result = measure(CONFIGURATIONS[name], options.requests, options.loads)
-        path = emulation.CACHE / f"{_RESULTS}.json"
+        path = emulation.MEASURED / f"{_RESULTS}.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         emulation.keep(_RESULTS, {**known, name: result})
 

@@ -3,10 +3,15 @@
 The times of most stages are pieced together from slices (:mod:`edge_partition.stage_times`), with
 an error of some 10 %, and a plan picks those that came out too low. So the stages of the plans that
 a user is likely to ask for are timed themselves, and what is planned with that is timed again.
+
+A board is faster in one half minute than in the next, by heat or by other work, and of stages that
+were timed once a plan picks those that had the better one. So the stages of plans are timed three
+times, a round of plans apart each, and their median counts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from edge_partition.apply_profiles import apply_profiles
@@ -21,8 +26,10 @@ if TYPE_CHECKING:
     from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
     from edge_partition.read_tflite import TfliteModel
 
-#: A round's plans move few cuts from the last round's, so that two or three mostly do.
-_ROUNDS = 6
+#: As often are the stages of plans timed.
+_TIMES = 3
+#: A round's plans move few cuts from the last round's, so that six or seven mostly do.
+_ROUNDS = 10
 #: Plans of each number of stages up to this one are looked at.
 _MOST_STAGES = 8
 
@@ -64,31 +71,39 @@ def refine_profiles(
         if (profile := store.newest(model.sha256, name)) is not None
     }
 
+    timed = Counter(
+        (name, (item.start, item.stop))
+        for name, profile in profiles.items()
+        for item in profile.slices
+    )
+
     def keep(profile: BoardProfile) -> None:
         store.save(profile)
         profiles[profile.board] = profile
         on_profile(profile)
 
-    # What was timed; and what was asked for, so that a board without the memory isn't asked twice.
-    asked = {
-        (name, item.start, item.stop)
-        for name, profile in profiles.items()
-        for item in profile.slices
-    }
     for _ in range(_ROUNDS):
         measured = apply_profiles(present, model.graph, model.sha256, store, on_unusable=_refuse)
-        wanted: dict[Board, list[tuple[int, int]]] = {}
+        wanted: dict[Board, set[tuple[int, int]]] = {}
         for plan in _likely_plans(measured, model):
             for stage in plan.stages:
                 for device in stage.devices:
-                    if (device.name, stage.start, stage.stop) not in asked:
-                        asked.add((device.name, stage.start, stage.stop))
-                        wanted.setdefault(online[device.name], []).append((stage.start, stage.stop))
-        if not wanted:
+                    wanted.setdefault(online[device.name], set()).add((stage.start, stage.stop))
+        due = {
+            board: sorted(stage for stage in stages if timed[board.name, stage] < _TIMES)
+            for board, stages in wanted.items()
+        }
+        due = {board: stages for board, stages in due.items() if stages}
+        if not due:
             return
         profiler.measure_stages(
-            wanted, profiles, model, force=force, on_progress=on_progress, on_profile=keep
+            due, profiles, model, force=force, on_progress=on_progress, on_profile=keep
         )
+        for board, stages in due.items():
+            held = {(item.start, item.stop) for item in profiles[board.name].slices}
+            for stage in stages:
+                # A board without the memory for a stage is not asked again.
+                timed[board.name, stage] += 1 if stage in held else _TIMES
 
 
 def _likely_plans(fleet: Fleet, model: TfliteModel) -> Iterator[Plan]:

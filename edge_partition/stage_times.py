@@ -12,11 +12,12 @@ least squares of the relative errors, in which a slice counts as often as it has
 are as large as the largest slices.
 Within such a run the operators share its time in proportion to their estimated work.
 
-A stage that was itself timed takes what it took.
+A stage that was itself timed takes what it took; of several times, their median.
 """
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -120,10 +121,20 @@ def fit_stage_times(
         shares = np.array(work[start:stop], float)
         operator_ns[start:stop] = run_ns * shares / shares.sum()
     before_ns = np.rint(np.cumsum([0, *operator_ns])).astype(np.int64)
-    timed_ns = {(item.start, item.stop): round(item.invoke_ms * _NS_PER_MS) for item in slices}
     return StageTimes(
         tuple(before_ns.tolist()),
         round(solution[runs]),
         float(solution[runs + 1]),
-        tuple(sorted(timed_ns.items())),
+        tuple(
+            (stage, round(stage_ms * _NS_PER_MS))
+            for stage, stage_ms in sorted(median_times_ms(slices).items())
+        ),
     )
+
+
+def median_times_ms(slices: Sequence[TimedSlice]) -> dict[tuple[int, int], float]:
+    """Return the time of each ``(start, stop)``: the median where it was timed several times."""
+    times_ms: dict[tuple[int, int], list[float]] = {}
+    for item in slices:
+        times_ms.setdefault((item.start, item.stop), []).append(item.invoke_ms)
+    return {stage: statistics.median(several) for stage, several in times_ms.items()}

@@ -180,6 +180,8 @@ class DeviceRecord:
             signal_dbm=read_signed(fields.get("signal_dbm")),
             in_bytes_per_s=in_per_s,
             out_bytes_per_s=out_per_s,
+            received_bytes=moved[0],
+            sent_bytes=moved[1],
         )
 
     def _fold_refusals(self, document: dict[str, Any], load: Load, *, known: bool) -> None:

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
     from mqtt_monitor.feed import Feed
-    from mqtt_monitor.snapshot import Deployment, Device, Fleet
+    from mqtt_monitor.snapshot import Deployment, Device, Fleet, Load
 
 PREFIX = "edge_partition"
 _DEVICE = ("device",)
 _DEPLOYMENT = ("deployment",)
 _STAGE = ("deployment", "stage")
 _BOARD_STAGE = ("deployment", "stage", "device")
+_BYTES_PER_MBIT = 125_000
 
 
 class FleetCollector(Collector):
@@ -102,14 +103,17 @@ def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
         "device_info", "What a board is; always 1.", (*_DEVICE, "agent", "runtime", "machine")
     )
     up = _gauge("device_up", "1 while a board is online, 0 while it is offline.", _DEVICE)
-    throttled = _gauge("device_throttled", "1 while heat slows a board down, else 0.", _DEVICE)
     restarts = _counter("device_restarts", "Times that a board's agent was started anew.", _DEVICE)
     missed = _counter(
         "device_stats_missed", "Statistics of a board that got lost on their way.", _DEVICE
     )
-    gauges = {
+    told = _gauge(
+        "device_last_stats_timestamp_seconds", "When a board last told how it fares.", _DEVICE
+    )
+    of_load: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
         name: _gauge(f"device_{name}", text, _DEVICE)
         for name, text in (
+            ("throttled", "1 while heat slows a board down, else 0."),
             ("cpu_ratio", "Processor that a board's agent uses; 1 is one core."),
             ("temperature_celsius", "The hottest of a board's sensors."),
             ("clock_offset_seconds", "A board's clock minus the monitor's."),
@@ -117,7 +121,15 @@ def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
             ("memory_limit_bytes", "What a board's agent may use."),
             ("memory_free_bytes", "A board's free memory."),
             ("queued_requests", "Requests that wait on a board."),
-            ("last_stats_timestamp_seconds", "When a board last told how it fares."),
+            ("link_speed_bytes_per_second", "What a board's wire agreed on with its other end."),
+            ("link_signal_dbm", "A board's Wi-Fi signal; below -75 is weak."),
+        )
+    }
+    of_load |= {
+        name: _counter(f"device_{name}", text, _DEVICE)
+        for name, text in (
+            ("link_received_bytes", "Received by a board's interface to the broker."),
+            ("link_sent_bytes", "Sent by that interface, by all programs."),
         )
     }
     for device in devices:
@@ -130,24 +142,40 @@ def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
         if profile is not None:
             names = (profile.agent, profile.runtime, profile.machine)
             info.add_metric((*labels, *(name or "" for name in names)), 1)
-        if load is not None:
-            gauges["last_stats_timestamp_seconds"].add_metric(labels, load.at_s)
-        if load is None or not device.fresh:
+        if load is None:
             continue
-        if load.throttled is not None:
-            throttled.add_metric(labels, float(load.throttled))
-        for name, value in (
-            ("cpu_ratio", None if load.cpu_percent is None else load.cpu_percent / 100),
-            ("temperature_celsius", load.temperature_c),
-            ("clock_offset_seconds", device.clock_offset_s),
-            ("memory_resident_bytes", load.rss_bytes),
-            ("memory_limit_bytes", device.ram_limit_bytes),
-            ("memory_free_bytes", device.free_memory_bytes),
-            ("queued_requests", load.queue_length),
-        ):
+        told.add_metric(labels, load.at_s)
+        for name, value in _figures(device, load) if device.fresh else ():
             if value is not None:
-                gauges[name].add_metric(labels, value)
-    yield from (info, up, throttled, restarts, missed, *gauges.values())
+                of_load[name].add_metric(labels, value)
+    yield from (info, up, restarts, missed, told, *of_load.values())
+
+
+def _figures(device: Device, load: Load) -> list[tuple[str, float | None]]:
+    """Return what a board's statistics say, in base units."""
+    link = load.link
+    figures = [
+        ("throttled", load.throttled),
+        ("cpu_ratio", _scaled(load.cpu_percent, 0.01)),
+        ("temperature_celsius", load.temperature_c),
+        ("clock_offset_seconds", device.clock_offset_s),
+        ("memory_resident_bytes", load.rss_bytes),
+        ("memory_limit_bytes", device.ram_limit_bytes),
+        ("memory_free_bytes", device.free_memory_bytes),
+        ("queued_requests", load.queue_length),
+    ]
+    if link is not None:
+        figures += [
+            ("link_speed_bytes_per_second", _scaled(link.speed_mbit_s, _BYTES_PER_MBIT)),
+            ("link_signal_dbm", link.signal_dbm),
+            ("link_received_bytes", link.received_bytes),
+            ("link_sent_bytes", link.sent_bytes),
+        ]
+    return figures
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
 
 
 def _stage_metrics(deployments: list[Deployment]) -> Iterator[Metric]:

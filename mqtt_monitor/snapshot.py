@@ -67,6 +67,8 @@ class Link:
         signal_dbm: Of Wi-Fi; below -75 it is weak.
         in_bytes_per_s: Received, over the newest period.
         out_bytes_per_s: Sent, likewise.
+        received_bytes: Since the interface counts.
+        sent_bytes: Likewise.
     """
 
     interface: str
@@ -74,6 +76,8 @@ class Link:
     signal_dbm: float | None = None
     in_bytes_per_s: float | None = None
     out_bytes_per_s: float | None = None
+    received_bytes: int | None = None
+    sent_bytes: int | None = None
 
 
 @dataclass(frozen=True)

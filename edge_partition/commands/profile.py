@@ -17,6 +17,7 @@ from edge_partition.link_times import fit_handling, fit_link
 from edge_partition.profile_boards import Board, Profiler, ProfileRefusedError
 from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
 from edge_partition.refine_profiles import refine_profiles
+from edge_partition.stage_times import median_times_ms
 
 if TYPE_CHECKING:
     from edge_partition.graph import Graph
@@ -167,10 +168,7 @@ def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any
 
 def _whole_ms(profile: BoardProfile, graph: Graph) -> float | None:
     """Return the measured time of the whole model; None: the board doesn't hold it."""
-    whole = (0, len(graph.operators))
-    return next(
-        (item.invoke_ms for item in profile.slices if (item.start, item.stop) == whole), None
-    )
+    return median_times_ms(profile.slices).get((0, len(graph.operators)))
 
 
 def _show_profiles(name: str, results: list[_Found], graph: Graph) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
@@ -38,6 +39,25 @@ class NoRoute(Enum):
 MOST_CREWS = 5_000
 #: (crew, set) pairs that are looked at in one step, to bound its memory.
 _CHUNK = 1 << 19
+#: Ways to come to a set that are worked out once for all paces, if there are no more.
+_KEPT_WAYS = 1 << 23
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """How some sets come about: the last crew of each, and the set before it.
+
+    Attributes:
+        sets: ``(sets,)``, of one size.
+        firsts: ``(sets,)``, where each one's ways begin.
+        before: ``(ways,)``, the set before the last crew.
+        rows: ``(ways,)``, where the crew's row begins in a table of a row a crew.
+    """
+
+    sets: IntArray
+    firsts: IntArray
+    before: NDArray[np.int32]
+    rows: NDArray[np.int32]
 
 
 class FurthestSearch:
@@ -54,11 +74,11 @@ class FurthestSearch:
         counts = problem.capacity + 1
         strides = np.concatenate([[1], np.cumprod(counts)[:-1]]).tolist()
         index = np.arange(int(counts.prod()))
-        self._left = [
-            (count - 1 - index // stride % count).astype(np.int8)
+        self._used = [
+            (index // stride % count).astype(np.int8)
             for stride, count in zip(strides, counts.tolist(), strict=True)
         ]
-        used = problem.capacity.sum() - np.sum(self._left, axis=0, dtype=np.int64)
+        used = np.sum(self._used, axis=0, dtype=np.int64)
         order = np.argsort(used, kind="stable")
         self._by_size = np.split(order, np.cumsum(np.bincount(used))[:-1])
         self._crews = [
@@ -68,7 +88,7 @@ class FurthestSearch:
             if all(count <= problem.capacity[kind] for kind, count in Counter(kinds).items())
         ]
         self._strides = np.array([sum(strides[kind] for kind in crew) for crew in self._crews])
-        # What a crew needs of a set, as rows of (kind, boards left); padded with what all have.
+        # What a crew takes up of a set, as rows of (kind, boards); padded with what all have.
         self._needs = [(0, 0), *sorted({need for crew in self._crews for need in _needs(crew)})]
         row = {need: place for place, need in enumerate(self._needs)}
         width = max(len(_needs(crew)) for crew in self._crews)
@@ -76,6 +96,8 @@ class FurthestSearch:
         for number, crew in enumerate(self._crews):
             for place, need in enumerate(_needs(crew)):
                 self._rows[number, place] = row[need]
+        self._kept: list[list[_Ways]] = []
+        self._room = _KEPT_WAYS
 
     def find_route(self, pace: int) -> Route | NoRoute:
         """Return a route that keeps ``pace``, or why there is none."""
@@ -105,23 +127,59 @@ class FurthestSearch:
         credit: NDArray[np.float64],
     ) -> Route | NoRoute:
         """Search with crews that get ``together`` so far from each node, ``(crews, nodes)``."""
-        problem = self._problem
-        last = problem.nodes - 1
+        problem, count = self._problem, len(self._crews)
+        nodes = problem.nodes
+        # Of each crew and node before it, the furthest node times the number of crews, plus the
+        # crew; in the last column nowhere, for sets that reach no node.
+        table = np.full((count, nodes + 1), -1, np.int32)
         reach = np.maximum.accumulate(together, axis=1)
-        # The furthest node times the number of crews, and the crew that led there.
-        best = np.full(len(self._left[0]), -1, np.int64)
-        best[0] = 0
-        for size, sets in enumerate(self._by_size):
-            alive = sets[best[sets] >= 0]
-            if size and problem.stages in {None, size}:
-                done = alive[best[alive] // len(self._crews) == last]
-                if len(done):
-                    return self._line_up(pace, int(done[0]), best % len(self._crews))
-            if problem.stages == size:
+        table[:, :nodes] = np.where(reach < 0, -1, reach * count + np.arange(count)[:, None])
+        flat = table.ravel()
+        # Where a set must at least get to for the rest to come to the end.
+        needed = np.searchsorted(-to_go, -credit)
+        furthest = np.full(len(self._used[0]), nodes, np.int32)
+        furthest[0] = 0
+        crew_to = np.zeros(len(furthest), np.int32)
+        empty = 0
+        for size in range(1, min(len(self._by_size), (problem.stages or FORBIDDEN) + 1)):
+            alive = False
+            for ways in self._ways(size):
+                best = np.maximum.reduceat(flat[ways.rows + furthest[ways.before]], ways.firsts)
+                stop, crew = np.divmod(best, count)
+                hopeful = stop >= needed[ways.sets]
+                furthest[ways.sets] = np.where(hopeful, stop, nodes)
+                crew_to[ways.sets] = crew
+                alive = alive or bool(hopeful.any())
+                if problem.stages in {None, size}:
+                    done = ways.sets[hopeful & (stop == nodes - 1)]
+                    if len(done):
+                        return self._line_up(pace, int(done[0]), crew_to)
+            empty = 0 if alive else empty + 1
+            if empty == problem.max_replicas:
                 break
-            for chunk in np.array_split(alive, len(alive) * len(self._crews) // _CHUNK + 1):
-                self._go_on(chunk, reach, best, to_go, credit)
         return NoRoute.PROVEN
+
+    def _ways(self, size: int) -> list[_Ways]:
+        """Return how the sets of ``size`` boards come about; asked for in order of size."""
+        if size <= len(self._kept):
+            return self._kept[size - 1]
+        sets = self._by_size[size]
+        parts = len(sets) * len(self._crews) // _CHUNK + 1
+        found = [self._ways_to(part) for part in np.array_split(sets, parts)]
+        if size == len(self._kept) + 1 and self._room > 0:
+            self._kept.append(found)
+            self._room -= sum(len(ways.before) for ways in found)
+        return found
+
+    def _ways_to(self, sets: IntArray) -> _Ways:
+        has = np.stack([self._used[kind][sets] >= boards for kind, boards in self._needs])
+        place, crew = np.nonzero(has[self._rows].all(axis=1).T)
+        return _Ways(
+            sets=sets,
+            firsts=np.searchsorted(place, np.arange(len(sets))),
+            before=(sets[place] - self._strides[crew]).astype(np.int32),
+            rows=(crew * (self._problem.nodes + 1)).astype(np.int32),
+        )
 
     def _common_stops(self, pace: int, together: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the furthest node where all of a crew may stop, ``(crews, nodes)``."""
@@ -160,31 +218,14 @@ class FurthestSearch:
             ],
             axis=0,
         )
-        credit = sum(left * best for left, best in zip(self._left, per_board, strict=True))
+        left = [
+            count - used for count, used in zip(self._problem.capacity, self._used, strict=True)
+        ]
+        credit = sum(boards * best for boards, best in zip(left, per_board, strict=True))
         # What a sum of many numbers may lose in its last places.
         return (progress[-1] - progress) * (1 - 1e-9), np.asarray(credit)
 
-    def _go_on(
-        self,
-        sets: IntArray,
-        reach: NDArray[np.int32],
-        best: IntArray,
-        to_go: NDArray[np.float64],
-        credit: NDArray[np.float64],
-    ) -> None:
-        """Let each crew go on from what each of the sets reaches."""
-        count = len(self._crews)
-        has = np.stack([self._left[kind][sets] >= left for kind, left in self._needs])
-        able = has[self._rows].all(axis=1)
-        stop = reach[:, best[sets] // count]
-        crew, place = np.nonzero(able & (stop >= 0))
-        stop = stop[crew, place]
-        target = sets[place] + self._strides[crew]
-        hopeful = to_go[stop] <= credit[target]
-        crew, stop, target = crew[hopeful], stop[hopeful], target[hopeful]
-        np.maximum.at(best, target, stop.astype(np.int64) * count + crew)
-
-    def _line_up(self, pace: int, last_set: int, crew_to: IntArray) -> Route | NoRoute:
+    def _line_up(self, pace: int, last_set: int, crew_to: NDArray[np.int32]) -> Route | NoRoute:
         """Return the cuts for the crews that lead to a set, in the order in which they came."""
         problem = self._problem
         crews = []

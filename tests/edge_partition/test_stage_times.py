@@ -96,6 +96,12 @@ def test_a_stage_that_was_timed_takes_what_it_took() -> None:
     assert table_ns[0, 2] == fitted.invoke_ns(0, 3, 8)
 
 
+def test_a_stage_that_was_timed_several_times_takes_the_median() -> None:
+    slices = [TimedSlice(0, 2, ms) for ms in (4.0, 9.0, 5.0)] + [TimedSlice(2, 3, 1.0)]
+    fitted = fit_stage_times(slices, [1, 1, 1], [0, 0, 0, 0])
+    assert fitted.invoke_ns(0, 2, 0) == 5e6
+
+
 def test_an_operator_that_no_slice_holds_is_named() -> None:
     with pytest.raises(ValueError, match="operator 2"):
         fit_stage_times(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 import urllib.request
@@ -194,6 +195,28 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
         page.get_by_role("status").filter(has_text="live").wait_for()
         lost.wait_for(state="hidden")
         said(page, 'tr[data-board="board-1"]', "online")
+
+
+def test_a_board_whose_cable_is_cut_is_offline_within_its_keep_alive(
+    browser: Any,  # noqa: F811
+    desk: Desk,
+) -> None:
+    keepalive_s = 3
+    desk.start_agent("board-0", "--keepalive", str(keepalive_s))
+    with serving("--broker", desk.url) as server, opened(browser, server) as page:
+        said(page, 'tr[data-board="board-0"]', "online")
+        agent = desk.agents["board-0"]
+        # As with a cut cable, nothing comes any more and the connection is not closed.
+        agent.send_signal(signal.SIGSTOP)
+        cut = time.monotonic()
+        try:
+            said(page, 'tr[data-board="board-0"]', "offline")
+            # After one and a half by MQTT 5.0, section 3.1.2.10; the broker looks now and then.
+            assert keepalive_s / 2 < time.monotonic() - cut < 3 * keepalive_s
+            said(page, "#events", "Board board-0 is offline.")
+        finally:
+            agent.send_signal(signal.SIGCONT)
+        said(page, 'tr[data-board="board-0"]', "online")
 
 
 def recording(

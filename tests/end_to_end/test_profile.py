@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -134,12 +135,15 @@ def test_boards_time_the_very_stages_of_plans(desk: Desk, model: Path, cache: Pa
     assert len(plan["stages"]) == 2
     for stage in plan["stages"]:
         (replica,) = stage["replicas"]
-        (times_ms,) = (
-            {(item["start"], item["stop"]): item["invoke_ms"] for item in board["slices"]}
-            for board in boards
-            if board["board"] == replica["device"]
-        )
-        assert replica["invoke_ms"] == pytest.approx(times_ms[tuple(stage["operators"])], abs=1e-6)
+        (slices,) = (board["slices"] for board in boards if board["board"] == replica["device"])
+        times_ms = [
+            item["invoke_ms"]
+            for item in slices
+            if [item["start"], item["stop"]] == stage["operators"]
+        ]
+        # Three times, for a plan picks what happened to be quick once.
+        assert len(times_ms) >= 3
+        assert replica["invoke_ms"] == pytest.approx(statistics.median(times_ms), abs=1e-6)
 
 
 def test_a_fleet_of_other_boards_leaves_the_profile_as_it_is(

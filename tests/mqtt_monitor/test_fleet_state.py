@@ -351,6 +351,7 @@ def test_a_links_rates_are_differences_of_what_its_interface_counted() -> None:
     assert first.in_bytes_per_s is None
     second = shown(10, 2, link(10**9 + 5000))
     assert (second.in_bytes_per_s, second.out_bytes_per_s) == (1000, 0)
+    assert (second.received_bytes, second.sent_bytes) == (10**9 + 5000, 10)
     assert (second.signal_dbm, second.speed_mbit_s) == (None, None)
     assert shown(15, 3, {**link(10**9 + 9000), "interface": "eth0"}).in_bytes_per_s is None
     assert shown(20, 4, {**link(10), "interface": "eth0"}).in_bytes_per_s is None, "counts anew"

@@ -52,7 +52,9 @@ def full() -> list[Arrival]:
     """Two boards at work that tell everything there is to tell."""
     messages = [manifest(0, ["pi-1"], ["pi-2"])]
     for index, name in enumerate(("pi-1", "pi-2")):
-        load = {"throttled": False, "free_memory_bytes": 10**9}
+        link = {"interface": "wlan0", "received_bytes": 7000, "sent_bytes": 300}
+        link |= {"speed_mbit_s": 72, "signal_dbm": -61.0}
+        load = {"throttled": False, "free_memory_bytes": 10**9, "link": link}
         messages += [
             availability(0, name, b"online"),
             profile(0, name, ram_mib=512, runtime='r"\\\n', machine="aarch64"),
@@ -76,6 +78,13 @@ def test_figures_are_in_base_units() -> None:
     assert told['edge_partition_device_cpu_ratio{device="pi-1"}'] == 0.5
     assert told['edge_partition_device_temperature_celsius{device="pi-1"}'] == 55
     assert told['edge_partition_device_memory_limit_bytes{device="pi-1"}'] == 512 * 1024 * 1024
+    for name, value in (
+        ("speed_bytes_per_second", 9_000_000),
+        ("signal_dbm", -61),
+        ("received_bytes_total", 7000),
+        ("sent_bytes_total", 300),
+    ):
+        assert told[f'edge_partition_device_link_{name}{{device="pi-1"}}'] == value
     assert told[f"edge_partition_stage_requests_total{stage_0}"] == 60
     assert told[f"edge_partition_stage_invoke_seconds_count{stage_0}"] == 60
     assert told[f"edge_partition_stage_invoke_seconds_sum{stage_0}"] == pytest.approx(0.6)

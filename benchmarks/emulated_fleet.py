@@ -37,7 +37,7 @@ from edge_partition.read_tflite import read_tflite
 from edge_partition.refine_profiles import refine_profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from edge_partition.deployment import LoadedStage
     from edge_partition.pipeline import Result
@@ -90,8 +90,16 @@ def emulated(fleet: Fleet, *, shape_links: bool = False) -> Iterator[DeskFleet]:
         yield desk
 
 
-def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
-    """Have the boards measure the model and return them with what they measured."""
+def measured(
+    fleet: Fleet,
+    model: TfliteModel,
+    desk: DeskFleet,
+    plans: Callable[[Fleet, TfliteModel], Iterable[Plan]],
+) -> Fleet:
+    """Have the boards measure the model and return them with what they measured.
+
+    On one machine they take turns, so that only the stages of what ``plans`` returns are timed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         store = ProfileStore(Path(folder))
         with Profiler(desk.url) as profiler:
@@ -103,6 +111,7 @@ def measured(fleet: Fleet, model: TfliteModel, desk: DeskFleet) -> Fleet:
                 model,
                 store,
                 fleet=fleet,
+                plans=plans,
                 on_profile=lambda _profile: None,
             )
         return apply_profiles(fleet, model.graph, model.sha256, store, on_unusable=_refuse)

@@ -38,6 +38,7 @@ from edge_partition.plan_split import plan_split
 if TYPE_CHECKING:
     from emulated_fleet import Streamed
 
+    from edge_partition.fleet import Fleet
     from edge_partition.plan import Plan
     from edge_partition.read_tflite import TfliteModel
 
@@ -55,8 +56,12 @@ def measure(
 ) -> dict[str, object]:
     fleet = emulation.boards_of(shares)
     with emulation.emulated(fleet) as desk:
-        fleet = emulation.measured(fleet, model, desk)
-        plan = plan_split(model.graph, fleet, "throughput", stages=len(shares))
+
+        def best(boards: Fleet, model: TfliteModel) -> list[Plan]:
+            return [plan_split(model.graph, boards, "throughput", stages=len(shares))]
+
+        fleet = emulation.measured(fleet, model, desk, best)
+        (plan,) = best(fleet, model)
         runs = []
         with emulation.deployed(plan, model, desk) as loaded:
             for _ in range(turns):

@@ -34,6 +34,8 @@ from edge_partition.fleet import Fleet
 from edge_partition.plan_split import plan_split
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_partition.desk_fleet import DeskFleet
     from edge_partition.graph import Graph
     from edge_partition.plan_split import Plan
@@ -90,17 +92,18 @@ def ratio(runs: dict, above: str, below: list[str]) -> dict[str, float]:
 def measure_equal(
     model: TfliteModel, faster: float, rounds: int, seconds: float
 ) -> dict[str, object]:
-    fleet = emulation.boards_of([faster * share for share in EQUAL])
-    with emulation.emulated(fleet) as desk:
-        fleet = emulation.measured(fleet, model, desk)
-        plans = {
-            "best": plan_split(model.graph, fleet, "throughput"),
-            "pipeline": plan_split(model.graph, fleet, "throughput", stages=len(EQUAL)),
-            "alone": plan_split(model.graph, Fleet(fleet.devices[:1]), "throughput"),
+    def plans_of(boards: Fleet) -> dict[str, Plan]:
+        alone = Fleet(boards.devices[:1])
+        return {
+            "best": plan_split(model.graph, boards, "throughput"),
+            "pipeline": plan_split(model.graph, boards, "throughput", stages=len(EQUAL)),
+            "alone": plan_split(model.graph, alone, "throughput"),
         }
-        runs = run_in_turns(plans, model, desk, rounds, seconds)
+
+    shares = [faster * share for share in EQUAL]
+    runs = measure_plans(model, shares, plans_of, rounds, seconds)
     return {
-        "shares": [device.speed_gmac_s for device in fleet.devices],
+        "shares": shares,
         "runs": runs,
         "ratio": ratio(runs, "best", ["alone"]),
         "ratio_of_pipeline": ratio(runs, "pipeline", ["alone"]),
@@ -110,30 +113,47 @@ def measure_equal(
 def measure_unequal(
     model: TfliteModel, faster: float, rounds: int, seconds: float
 ) -> dict[str, object]:
-    fleet, graph = emulation.boards_of([faster * share for share in UNEQUAL]), model.graph
-    with emulation.emulated(fleet) as desk:
-        fleet = emulation.measured(fleet, model, desk)
-        alone = {
-            f"alone-{index}": plan_split(graph, Fleet((device,)), "throughput")
-            for index, device in enumerate(fleet.devices)
+    graph, count = model.graph, len(UNEQUAL)
+    alone = [f"alone-{index}" for index in range(count)]
+
+    def plans_of(boards: Fleet) -> dict[str, Plan]:
+        return {
+            "best": plan_split(graph, boards, "throughput"),
+            "pipeline": plan_split(graph, boards, "throughput", stages=count),
+            "equal-operators": plan_split(graph, boards, cuts=equal_operator_cuts(graph, count)),
+            "equal-weights": plan_split(graph, boards, cuts=equal_weight_cuts(graph, count)),
+            **{
+                name: plan_split(graph, Fleet((device,)), "throughput")
+                for name, device in zip(alone, boards.devices, strict=True)
+            },
         }
-        count = len(UNEQUAL)
-        plans = {
-            "best": plan_split(graph, fleet, "throughput"),
-            "pipeline": plan_split(graph, fleet, "throughput", stages=count),
-            "equal-operators": plan_split(graph, fleet, cuts=equal_operator_cuts(graph, count)),
-            "equal-weights": plan_split(graph, fleet, cuts=equal_weight_cuts(graph, count)),
-            **alone,
-        }
-        runs = run_in_turns(plans, model, desk, rounds, seconds)
+
+    shares = [faster * share for share in UNEQUAL]
+    runs = measure_plans(model, shares, plans_of, rounds, seconds)
     return {
-        "shares": [device.speed_gmac_s for device in fleet.devices],
+        "shares": shares,
         "runs": runs,
-        "ratio": ratio(runs, "best", list(alone)),
-        "ratio_of_pipeline": ratio(runs, "pipeline", list(alone)),
+        "ratio": ratio(runs, "best", alone),
+        "ratio_of_pipeline": ratio(runs, "pipeline", alone),
         "ratio_to_equal_operators": ratio(runs, "best", ["equal-operators"]),
         "ratio_to_equal_weights": ratio(runs, "best", ["equal-weights"]),
     }
+
+
+def measure_plans(
+    model: TfliteModel,
+    shares: list[float],
+    plans_of: Callable[[Fleet], dict[str, Plan]],
+    rounds: int,
+    seconds: float,
+) -> dict[str, dict[str, object]]:
+    """Have boards of these shares measure the model and run each of the plans for them."""
+    fleet = emulation.boards_of(shares)
+    with emulation.emulated(fleet) as desk:
+        fleet = emulation.measured(
+            fleet, model, desk, lambda boards, _model: plans_of(boards).values()
+        )
+        return run_in_turns(plans_of(fleet), model, desk, rounds, seconds)
 
 
 def equal_operator_cuts(graph: Graph, parts: int) -> list[int]:

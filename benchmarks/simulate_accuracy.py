@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_partition.pipeline import Result
+    from edge_partition.plan import Plan
     from edge_partition.read_plan import PipelineTimes, ReplicaTimes
+    from edge_partition.read_tflite import TfliteModel
     from edge_partition.simulate_plan import Forecast
 
 _RESULTS = "simulate_accuracy"
@@ -81,10 +83,10 @@ class Configuration:
 
 
 CONFIGURATIONS = {
-    "two": Configuration("MobileNetV3Large", (0.2, 0.12), stages=2),
-    "three": Configuration("EfficientNetV2B0", (0.24, 0.16, 0.12), stages=3),
+    "two": Configuration("MobileNetV3Large", (0.4, 0.24), stages=2),
+    "three": Configuration("EfficientNetV2B0", (0.48, 0.32, 0.24), stages=3),
     "four": Configuration(
-        "EfficientNetV2B0", (0.12,) * 4, stages=None, link_mbit_s=200, link_ms=1.0
+        "EfficientNetV2B0", (0.24,) * 4, stages=None, link_mbit_s=200, link_ms=1.0
     ),
 }
 
@@ -204,8 +206,12 @@ def measure(configuration: Configuration, requests: int, loads: list[float]) -> 
     fleet = configuration.fleet
     shape_links = configuration.link_mbit_s is not None
     with emulation.emulated(fleet, shape_links=shape_links) as desk:
-        fleet = emulation.measured(fleet, model, desk)
-        plan = plan_split(model.graph, fleet, stages=configuration.stages)
+
+        def best(boards: Fleet, model: TfliteModel) -> list[Plan]:
+            return [plan_split(model.graph, boards, stages=configuration.stages)]
+
+        fleet = emulation.measured(fleet, model, desk, best)
+        (plan,) = best(fleet, model)
         document = plan_document(plan)
         times = read_plan(document)
         runs = []

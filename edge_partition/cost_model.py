@@ -54,6 +54,10 @@ MIB = 1 << 20
 AGENT_RAM_BYTES = 56 * MIB
 #: Requests whose inputs and outputs an agent holds at full load, with four in flight a board.
 _REQUESTS_HELD = 3
+#: Requests whose inputs the first stage's agent holds: those that it takes ahead, and what 12 such
+#: agents had beyond that in the mean (1 to 8 MiB, 5.6 inputs), where copies of large messages come
+#: and go.
+_FIRST_REQUESTS_HELD = RECEIVE_MAXIMUM + 5
 _MACS_PER_BYTE = 3
 _MACS_PER_OPERATOR = 100_000
 _MACS_PER_MESSAGE = 12_000_000
@@ -289,7 +293,7 @@ def _work_macs(graph: Graph, index: int) -> int:
 
 def _message_bytes(start: Any, in_bytes: Any, out_bytes: Any) -> Any:
     """Return the memory of messages on stages from ``start``, from integers or arrays of them."""
-    inputs_held = np.where(start == 0, RECEIVE_MAXIMUM, _REQUESTS_HELD)
+    inputs_held = np.where(start == 0, _FIRST_REQUESTS_HELD, _REQUESTS_HELD)
     return inputs_held * in_bytes + _REQUESTS_HELD * out_bytes
 
 

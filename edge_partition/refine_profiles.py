@@ -19,7 +19,7 @@ from edge_partition.fleet import Fleet
 from edge_partition.plan_split import InfeasiblePlanError, PlanRequestError, plan_split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from edge_partition.plan import Objective, Plan
     from edge_partition.profile_boards import Board, Profiler, Progress
@@ -42,6 +42,7 @@ def refine_profiles(
     *,
     fleet: Fleet,
     force: bool = False,
+    plans: Callable[[Fleet, TfliteModel], Iterable[Plan]] | None = None,
     on_progress: Progress | None = None,
     on_profile: Callable[[BoardProfile], None],
 ) -> None:
@@ -54,6 +55,8 @@ def refine_profiles(
         store: Where profiles are kept; new ones are written there.
         fleet: The boards as plans will have them.
         force: Also boards that serve a deployment.
+        plans: Returns the plans whose stages are timed; by default those that a user is likely to
+            ask for.
         on_progress: As for :meth:`Profiler.measure`.
         on_profile: Called with each profile that was extended.
 
@@ -85,12 +88,12 @@ def refine_profiles(
     for _ in range(_ROUNDS):
         measured = apply_profiles(present, model.graph, model.sha256, store, on_unusable=_refuse)
         wanted: dict[Board, set[tuple[int, int]]] = {}
-        for plan in _likely_plans(measured, model):
+        for plan in (plans or _likely_plans)(measured, model):
             for stage in plan.stages:
                 for device in stage.devices:
                     wanted.setdefault(online[device.name], set()).add((stage.start, stage.stop))
         due = {
-            board: sorted(stage for stage in stages if timed[board.name, stage] < _TIMES)
+            board: sorted(ends for ends in stages if timed[board.name, ends] < _TIMES)
             for board, stages in wanted.items()
         }
         due = {board: stages for board, stages in due.items() if stages}
@@ -101,9 +104,9 @@ def refine_profiles(
         )
         for board, stages in due.items():
             held = {(item.start, item.stop) for item in profiles[board.name].slices}
-            for stage in stages:
+            for ends in stages:
                 # A board without the memory for a stage is not asked again.
-                timed[board.name, stage] += 1 if stage in held else _TIMES
+                timed[board.name, ends] += 1 if ends in held else _TIMES
 
 
 def _likely_plans(fleet: Fleet, model: TfliteModel) -> Iterator[Plan]:

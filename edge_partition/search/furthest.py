@@ -15,6 +15,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
@@ -51,13 +52,74 @@ class _Ways:
         sets: ``(sets,)``, of one size.
         firsts: ``(sets,)``, where each one's ways begin.
         before: ``(ways,)``, the set before the last crew.
-        rows: ``(ways,)``, where the crew's row begins in a table of a row a crew.
+        crew: ``(ways,)``, the last crew's number.
     """
 
     sets: IntArray
     firsts: IntArray
     before: NDArray[np.int32]
-    rows: NDArray[np.int32]
+    crew: NDArray[np.int32]
+
+
+class _Sets:
+    """The sets of boards that there are, whatever the model."""
+
+    def __init__(self, capacity: tuple[int, ...], max_replicas: int) -> None:
+        counts = np.array(capacity, np.int64) + 1
+        strides = np.concatenate([[1], np.cumprod(counts)[:-1]]).tolist()
+        index = np.arange(int(counts.prod()))
+        #: How many boards of each kind a set has, ``(sets,)`` each.
+        self.used = [
+            (index // stride % count).astype(np.int8)
+            for stride, count in zip(strides, counts.tolist(), strict=True)
+        ]
+        #: And of all kinds.
+        size = np.sum(self.used, axis=0, dtype=np.int64)
+        order = np.argsort(size, kind="stable")
+        self.by_size = np.split(order, np.cumsum(np.bincount(size))[:-1])
+        self.crews = [
+            kinds
+            for size in range(1, max_replicas + 1)
+            for kinds in combinations_with_replacement(range(len(capacity)), size)
+            if all(count <= capacity[kind] for kind, count in Counter(kinds).items())
+        ]
+        self.strides = np.array([sum(strides[kind] for kind in crew) for crew in self.crews])
+        # What a crew takes up of a set, as rows of (kind, boards); padded with what all have.
+        self._needs = [(0, 0), *sorted({need for crew in self.crews for need in _needs(crew)})]
+        row = {need: place for place, need in enumerate(self._needs)}
+        width = max(len(_needs(crew)) for crew in self.crews)
+        self._rows = np.zeros((len(self.crews), width), np.int64)
+        for number, crew in enumerate(self.crews):
+            for place, need in enumerate(_needs(crew)):
+                self._rows[number, place] = row[need]
+        self._kept: list[list[_Ways]] = []
+        self._room = _KEPT_WAYS
+
+    def ways(self, size: int) -> list[_Ways]:
+        """Return how the sets of ``size`` boards come about."""
+        if size <= len(self._kept):
+            return self._kept[size - 1]
+        sets = self.by_size[size]
+        parts = len(sets) * len(self.crews) // _CHUNK + 1
+        found = [self._ways_to(part) for part in np.array_split(sets, parts)]
+        if size == len(self._kept) + 1 and self._room > 0:
+            self._kept.append(found)
+            self._room -= sum(len(ways.before) for ways in found)
+        return found
+
+    def _ways_to(self, sets: IntArray) -> _Ways:
+        has = np.stack([self.used[kind][sets] >= boards for kind, boards in self._needs])
+        place, crew = np.nonzero(has[self._rows].all(axis=1).T)
+        return _Ways(
+            sets=sets,
+            firsts=np.searchsorted(place, np.arange(len(sets))),
+            before=(sets[place] - self.strides[crew]).astype(np.int32),
+            crew=crew.astype(np.int32),
+        )
+
+
+#: The coarser problems that a search begins with have the same boards.
+_sets_of = lru_cache(1)(_Sets)
 
 
 class FurthestSearch:
@@ -71,46 +133,22 @@ class FurthestSearch:
                 :data:`MOST_CREWS` crews.
         """
         self._problem = problem
-        counts = problem.capacity + 1
-        strides = np.concatenate([[1], np.cumprod(counts)[:-1]]).tolist()
-        index = np.arange(int(counts.prod()))
-        self._used = [
-            (index // stride % count).astype(np.int8)
-            for stride, count in zip(strides, counts.tolist(), strict=True)
-        ]
-        used = np.sum(self._used, axis=0, dtype=np.int64)
-        order = np.argsort(used, kind="stable")
-        self._by_size = np.split(order, np.cumsum(np.bincount(used))[:-1])
-        self._crews = [
-            kinds
-            for size in range(1, problem.max_replicas + 1)
-            for kinds in combinations_with_replacement(range(problem.kinds), size)
-            if all(count <= problem.capacity[kind] for kind, count in Counter(kinds).items())
-        ]
-        self._strides = np.array([sum(strides[kind] for kind in crew) for crew in self._crews])
-        # What a crew takes up of a set, as rows of (kind, boards); padded with what all have.
-        self._needs = [(0, 0), *sorted({need for crew in self._crews for need in _needs(crew)})]
-        row = {need: place for place, need in enumerate(self._needs)}
-        width = max(len(_needs(crew)) for crew in self._crews)
-        self._rows = np.zeros((len(self._crews), width), np.int64)
-        for number, crew in enumerate(self._crews):
-            for place, need in enumerate(_needs(crew)):
-                self._rows[number, place] = row[need]
-        self._kept: list[list[_Ways]] = []
-        self._room = _KEPT_WAYS
+        self._sets = _sets_of(tuple(problem.capacity.tolist()), problem.max_replicas)
+        self._known_stops: dict[int, NDArray[np.int32]] = {}
 
     def find_route(self, pace: int) -> Route | NoRoute:
         """Return a route that keeps ``pace``, or why there is none."""
         problem = self._problem
         # Row r - 1: where a board of each kind gets to at most in a crew of r, from each node.
         stops = [
-            _furthest_stops(problem, pace, size) for size in range(1, problem.max_replicas + 1)
+            self._furthest_stops(min(size * pace, FORBIDDEN - 1))
+            for size in range(1, problem.max_replicas + 1)
         ]
         outlook = self._outlook(stops)
         together = np.stack(
             [
                 np.minimum.reduce([stops[len(crew) - 1][kind] for kind in set(crew)])
-                for crew in self._crews
+                for crew in self._sets.crews
             ]
         )
         found = self._search(pace, together, *outlook)
@@ -127,31 +165,32 @@ class FurthestSearch:
         credit: NDArray[np.float64],
     ) -> Route | NoRoute:
         """Search with crews that get ``together`` so far from each node, ``(crews, nodes)``."""
-        problem, count = self._problem, len(self._crews)
-        nodes = problem.nodes
-        # Of each crew and node before it, the furthest node times the number of crews, plus the
-        # crew; in the last column nowhere, for sets that reach no node.
-        table = np.full((count, nodes + 1), -1, np.int32)
-        reach = np.maximum.accumulate(together, axis=1)
-        table[:, :nodes] = np.where(reach < 0, -1, reach * count + np.arange(count)[:, None])
+        problem, sets = self._problem, self._sets
+        nodes, count = problem.nodes, len(sets.crews)
+        # Of each node and crew, the furthest node times the number of crews, plus the crew; in the
+        # last row nowhere, for sets that reach no node.
+        nowhere = nodes * count
+        table = np.full((nodes + 1, count), -1, np.int32)
+        reach = np.maximum.accumulate(together, axis=1).T
+        table[:nodes] = np.where(reach < 0, -1, reach * count + np.arange(count))
         flat = table.ravel()
-        # Where a set must at least get to for the rest to come to the end.
-        needed = np.searchsorted(-to_go, -credit)
-        furthest = np.full(len(self._used[0]), nodes, np.int32)
-        furthest[0] = 0
-        crew_to = np.zeros(len(furthest), np.int32)
+        # Where a set must at least get to for the rest to come to the end, in rows of the table.
+        needed = (np.searchsorted(-to_go, -credit) * count).astype(np.int32)
+        row = np.full(len(credit), nowhere, np.int32)
+        row[0] = 0
+        crew_to = np.zeros(len(row), np.int32)
         empty = 0
-        for size in range(1, min(len(self._by_size), (problem.stages or FORBIDDEN) + 1)):
+        for size in range(1, min(len(sets.by_size), (problem.stages or FORBIDDEN) + 1)):
             alive = False
-            for ways in self._ways(size):
-                best = np.maximum.reduceat(flat[ways.rows + furthest[ways.before]], ways.firsts)
-                stop, crew = np.divmod(best, count)
-                hopeful = stop >= needed[ways.sets]
-                furthest[ways.sets] = np.where(hopeful, stop, nodes)
+            for ways in sets.ways(size):
+                best = np.maximum.reduceat(flat[row[ways.before] + ways.crew], ways.firsts)
+                crew = best % count
+                hopeful = best >= needed[ways.sets]
+                row[ways.sets] = np.where(hopeful, best - crew, nowhere)
                 crew_to[ways.sets] = crew
                 alive = alive or bool(hopeful.any())
                 if problem.stages in {None, size}:
-                    done = ways.sets[hopeful & (stop == nodes - 1)]
+                    done = ways.sets[hopeful & (best >= (nodes - 1) * count)]
                     if len(done):
                         return self._line_up(pace, int(done[0]), crew_to)
             empty = 0 if alive else empty + 1
@@ -159,40 +198,40 @@ class FurthestSearch:
                 break
         return NoRoute.PROVEN
 
-    def _ways(self, size: int) -> list[_Ways]:
-        """Return how the sets of ``size`` boards come about; asked for in order of size."""
-        if size <= len(self._kept):
-            return self._kept[size - 1]
-        sets = self._by_size[size]
-        parts = len(sets) * len(self._crews) // _CHUNK + 1
-        found = [self._ways_to(part) for part in np.array_split(sets, parts)]
-        if size == len(self._kept) + 1 and self._room > 0:
-            self._kept.append(found)
-            self._room -= sum(len(ways.before) for ways in found)
-        return found
+    def _furthest_stops(self, most: int) -> NDArray[np.int32]:
+        """Return where boards get to from each node by steps of ``most``, ``(kinds, nodes)``.
 
-    def _ways_to(self, sets: IntArray) -> _Ways:
-        has = np.stack([self._used[kind][sets] >= boards for kind, boards in self._needs])
-        place, crew = np.nonzero(has[self._rows].all(axis=1).T)
-        return _Ways(
-            sets=sets,
-            firsts=np.searchsorted(place, np.arange(len(sets))),
-            before=(sets[place] - self._strides[crew]).astype(np.int32),
-            rows=(crew * (self._problem.nodes + 1)).astype(np.int32),
-        )
+        -1 where one gets nowhere. No board gets further than with a larger figure, and one asked
+        for before is seldom much larger: from there it goes back step by step.
+        """
+        busy = self._problem.busy
+        larger = min((figure for figure in self._known_stops if figure >= most), default=None)
+        if larger is None:
+            stops = np.stack([_furthest(of_kind <= most) for of_kind in busy])
+        else:
+            stops = self._known_stops[larger].copy()
+            kinds, starts = np.nonzero(stops >= 0)
+            while len(kinds):
+                too_far = busy[kinds, starts, stops[kinds, starts]] > most
+                kinds, starts = kinds[too_far], starts[too_far]
+                stops[kinds, starts] -= 1
+                inside = stops[kinds, starts] >= 0
+                kinds, starts = kinds[inside], starts[inside]
+        self._known_stops[most] = stops
+        return stops
 
     def _common_stops(self, pace: int, together: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the furthest node where all of a crew may stop, ``(crews, nodes)``."""
         problem = self._problem
         nodes = np.arange(problem.nodes)
         common = together.copy()
-        sizes = np.array([len(crew) for crew in self._crews])
+        sizes = np.array([len(crew) for crew in self._sets.crews])
         for size in range(2, problem.max_replicas + 1):
             fits = problem.busy <= min(size * pace, FORBIDDEN - 1)
             # The furthest stop up to a node, of each kind from each start; 0, no stop, for none.
             up_to = np.maximum.accumulate(np.where(fits, nodes.astype(np.int16), 0), axis=2)
             of_size = np.flatnonzero(sizes == size)
-            crews = np.array([self._crews[index] for index in of_size]).reshape(-1, size)
+            crews = np.array([self._sets.crews[index] for index in of_size]).reshape(-1, size)
             stop = np.maximum(common[of_size], 0)
             while True:
                 nearer = np.minimum.reduce(
@@ -219,7 +258,8 @@ class FurthestSearch:
             axis=0,
         )
         left = [
-            count - used for count, used in zip(self._problem.capacity, self._used, strict=True)
+            count - used
+            for count, used in zip(self._problem.capacity, self._sets.used, strict=True)
         ]
         credit = sum(boards * best for boards, best in zip(left, per_board, strict=True))
         # What a sum of many numbers may lose in its last places.
@@ -231,8 +271,8 @@ class FurthestSearch:
         crews = []
         while last_set:
             number = int(crew_to[last_set])
-            crews.append(self._crews[number])
-            last_set -= int(self._strides[number])
+            crews.append(self._sets.crews[number])
+            last_set -= int(self._sets.strides[number])
         crews.reverse()
         reached: list[NDArray[np.bool_]] = [np.zeros(problem.nodes, bool)]
         reached[0][0] = True
@@ -270,13 +310,9 @@ def _needs(crew: tuple[int, ...]) -> list[tuple[int, int]]:
     return list(Counter(crew).items())
 
 
-def _furthest_stops(problem: Problem, pace: int, size: int) -> NDArray[np.int32]:
-    """Return where a board of each kind gets to from each node, ``(kinds, nodes)``.
-
-    -1 where it gets nowhere.
-    """
-    fits = problem.busy <= min(size * pace, FORBIDDEN - 1)
-    stops = problem.nodes - 1 - fits[:, :, ::-1].argmax(axis=2)
-    stops[~fits.any(axis=2)] = -1
+def _furthest(fits: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the last column that is true in each row, -1 for none."""
+    stops = fits.shape[1] - 1 - fits[:, ::-1].argmax(axis=1)
+    stops[~fits.any(axis=1)] = -1
     result: NDArray[np.int32] = stops.astype(np.int32)
     return result

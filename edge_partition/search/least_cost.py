@@ -211,6 +211,8 @@ class _Search:
                 continue
             for crew in self._crews_of(sizes[:, offset], node, stop, int(rest.max())):
                 self._left_to_do -= _CREW_EFFORT
+                if self._left_to_do < 0:
+                    return
                 members = self._crews[crew]
                 cost = max(int(problem.cost[kind, node, stop]) for kind in members)
                 able = rest >= cost + int(price[list(members)].sum())

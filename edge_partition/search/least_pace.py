@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Models with more nodes are first solved with so many of them, for a good pace to start from.
 _COARSE_NODES = 24
+#: A good route need be no better than this part of its pace.
+_ROUGH = 256
 #: Ways looked at for one pace, where sets of boards are too many to go through.
 _EFFORT = 200_000
 
@@ -49,15 +51,15 @@ def find_least_pace(
             return Found(None, FORBIDDEN, FORBIDDEN if is_certain else 0)
     route, high = known, problem.pace_of(known)
     # No route has a pace below ``low``, if what the searches said is taken for certain.
-    low, is_proven, proven, step = 0, True, 0, high // 256
+    low, is_proven, proven, step = 0, True, 0, high // _ROUGH
     levels = None
-    while low < high:
+    while low < high - (high // _ROUGH if is_rough else 0):
         if is_guess:
             # Where some nodes were left out the best is a little better: go down in growing steps.
             pace = max(low, high - 1 - step)
             step *= 4
         else:
-            if levels is None or high - low < int(levels[-1] - levels[0]) // 8:
+            if levels is None:
                 levels = _levels(problem, low, high)
             within = levels[np.searchsorted(levels, low) : np.searchsorted(levels, high)]
             low = int(within[0]) if len(within) else high

@@ -52,7 +52,7 @@ def find_least_pace(
     route, high = known, problem.pace_of(known)
     # No route has a pace below ``low``, if what the searches said is taken for certain.
     low, is_proven, proven, step = 0, True, 0, high // _ROUGH
-    levels = None
+    levels, is_best_likely = None, False
     while low < high - (high // _ROUGH if is_rough else 0):
         if is_guess:
             # Where some nodes were left out the best is a little better: go down in growing steps.
@@ -65,10 +65,12 @@ def find_least_pace(
             low = int(within[0]) if len(within) else high
             if low == high:
                 break
-            pace = int(within[len(within) // 2])
+            # A route is often the best that there is, which the next smaller pace tells at once.
+            pace = int(within[-1 if is_best_likely else len(within) // 2])
         better, is_certain = _keep(problem, search, pace, cost_limit=cost_limit, is_rough=is_rough)
         if better is not None:
             route, high = better, problem.pace_of(better)
+            is_best_likely = not (is_guess or is_best_likely or is_rough)
         else:
             if is_proven and not is_certain:
                 is_proven, proven = False, low

@@ -46,7 +46,7 @@ def watched(url: str) -> Iterator[None]:
     words = [str(_MONITOR), "web", "--listen", "127.0.0.1:0", "--broker", url]
     monitor = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
-        address = monitor.stdout.readline().strip()
+        address = monitor.stdout.readline().strip().rstrip("/")
         with (
             urllib.request.urlopen(f"{address}/api/stream") as page,  # noqa: S310 -- ours
             urllib.request.urlopen(f"{address}/metrics") as metrics,  # noqa: S310

@@ -65,12 +65,13 @@ def find_least_pace(
             low = int(within[0]) if len(within) else high
             if low == high:
                 break
-            # A route is often the best that there is, which the next smaller pace tells at once.
+            # Every other time it is asked whether the route is the best: it often is long before
+            # all smaller paces are ruled out by halves.
             pace = int(within[-1 if is_best_likely else len(within) // 2])
+            is_best_likely = not (is_best_likely or is_rough)
         better, is_certain = _keep(problem, search, pace, cost_limit=cost_limit, is_rough=is_rough)
         if better is not None:
             route, high = better, problem.pace_of(better)
-            is_best_likely = not (is_guess or is_best_likely or is_rough)
         else:
             if is_proven and not is_certain:
                 is_proven, proven = False, low

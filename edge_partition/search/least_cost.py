@@ -181,10 +181,11 @@ class _Search:
             if ways is None or node == self._problem.nodes - 1:
                 continue
             self._left_to_do -= len(ways.used)
+            if self._left_to_do >= 0:
+                self._expand(node, ways, limit)
             if self._left_to_do < 0:
                 self.is_complete = False
                 return None
-            self._expand(node, ways, limit)
         ends = reached[-1]
         # The bound leaves room for the price of boards that stay free, so it may let some pass.
         if ends is None or ends.cost.min() > limit:
@@ -192,6 +193,7 @@ class _Search:
         return self._trace(reached, int(ends.cost.argmin()))
 
     def _expand(self, node: int, ways: _Ways, limit: int) -> None:
+        """Let ways go on from a node; stops where there is nothing left to do it with."""
         problem, price = self._problem, self._relaxation.price
         left = self._problem.capacity - ways.used[:, None] // self._strides % self._counts
         steps_left = np.zeros(len(left), np.int64)

@@ -162,9 +162,6 @@ def _nothing_timed(board: Board, model: TfliteModel) -> BoardProfile:
         slices=(),
         messages=(),
         cores=1,
-        temperature_c=None,
-        clock_mhz=None,
-        unsettled=0,
     )
 
 

@@ -272,14 +272,9 @@ class StageTable:
         """Return both of :class:`StageCost`'s for each stage, ``(n, n)`` each, in nanoseconds."""
         invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
         transfer_ns = self.transfer_ns(device)
-        bottleneck_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
-        np.maximum(bottleneck_ns, transfer_ns, out=bottleneck_ns)
-        # In place: large tables take longer to get memory for than to add up.
-        latency_ns = handling_ns
-        latency_ns += invoke_ns
-        latency_ns += transfer_ns
-        latency_ns += 2 * _delay_ns(device)
-        return bottleneck_ns, latency_ns
+        busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
+        latency_ns = invoke_ns + handling_ns + transfer_ns + 2 * _delay_ns(device)
+        return np.maximum(busy_ns, transfer_ns), latency_ns
 
     def transfer_ns(self, device: Device) -> IntArray:
         """Return ``(n, n)`` nanoseconds that a request occupies ``device``'s link, in and out."""
@@ -321,9 +316,8 @@ def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
     cores = device.threads if device.cores is None else device.cores
     if cores <= device.threads:
         # Inference takes all there is, whatever the messages need comes on top.
-        part = min(1, cores) / cores
-        added_ns = handling_ns if part == 1 else np.rint(handling_ns * part).astype(np.int64)
-        return np.maximum(invoke_ns + added_ns, handling_ns)
+        shared_ns = invoke_ns + np.rint(handling_ns * (min(1, cores) / cores)).astype(np.int64)
+        return np.maximum(shared_ns, handling_ns)
     both_ns = invoke_ns * device.threads + handling_ns * min(1, cores)
     shared_ns = np.rint(both_ns / cores).astype(np.int64)
     return np.maximum(shared_ns, np.maximum(invoke_ns, handling_ns))

@@ -219,8 +219,7 @@ class _Request:
         for index, (device, allowed) in enumerate(self._allowed(table)):
             forbidden = ~allowed
             for needed_bytes, available_mib in _needs(table, device):
-                if math.isfinite(available_mib):
-                    forbidden |= needed_bytes > math.floor(available_mib * MIB)
+                forbidden |= needed_bytes > available_mib * MIB
             busy[index], cost[index] = table.bottleneck_and_latency_ns(device)
             cost[index] *= _TIE
             cost[index] += 1

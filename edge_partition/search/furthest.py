@@ -15,7 +15,6 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
@@ -118,22 +117,24 @@ class _Sets:
         )
 
 
-#: The coarser problems that a search begins with have the same boards.
-_sets_of = lru_cache(1)(_Sets)
-
-
 class FurthestSearch:
     """Answers for one problem and any pace."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, like: FurthestSearch | None = None) -> None:
         """Prepare.
 
         Args:
             problem: Of no more than :data:`~.board_sets.MOST_SETS` sets of boards and
                 :data:`MOST_CREWS` crews.
+            like: Where the boards are the same, what it knows of their sets is known here too.
         """
         self._problem = problem
-        self._sets = _sets_of(tuple(problem.capacity.tolist()), problem.max_replicas)
+        self.boards = (tuple(problem.capacity.tolist()), problem.max_replicas)
+        self.sets: _Sets
+        if like is not None and like.boards == self.boards:
+            self.sets = like.sets
+        else:
+            self.sets = _Sets(*self.boards)
         self._known_stops: dict[int, NDArray[np.int32]] = {}
 
     def find_route(self, pace: int) -> Route | NoRoute:
@@ -148,7 +149,7 @@ class FurthestSearch:
         together = np.stack(
             [
                 np.minimum.reduce([stops[len(crew) - 1][kind] for kind in set(crew)])
-                for crew in self._sets.crews
+                for crew in self.sets.crews
             ]
         )
         found = self._search(pace, together, *outlook)
@@ -165,7 +166,7 @@ class FurthestSearch:
         credit: NDArray[np.float64],
     ) -> Route | NoRoute:
         """Search with crews that get ``together`` so far from each node, ``(crews, nodes)``."""
-        problem, sets = self._problem, self._sets
+        problem, sets = self._problem, self.sets
         nodes, count = problem.nodes, len(sets.crews)
         # Of each node and crew, the furthest node times the number of crews, plus the crew; in the
         # last row nowhere, for sets that reach no node.
@@ -225,13 +226,13 @@ class FurthestSearch:
         problem = self._problem
         nodes = np.arange(problem.nodes)
         common = together.copy()
-        sizes = np.array([len(crew) for crew in self._sets.crews])
+        sizes = np.array([len(crew) for crew in self.sets.crews])
         for size in range(2, problem.max_replicas + 1):
             fits = problem.busy <= min(size * pace, FORBIDDEN - 1)
             # The furthest stop up to a node, of each kind from each start; 0, no stop, for none.
             up_to = np.maximum.accumulate(np.where(fits, nodes.astype(np.int16), 0), axis=2)
             of_size = np.flatnonzero(sizes == size)
-            crews = np.array([self._sets.crews[index] for index in of_size]).reshape(-1, size)
+            crews = np.array([self.sets.crews[index] for index in of_size]).reshape(-1, size)
             stop = np.maximum(common[of_size], 0)
             while True:
                 nearer = np.minimum.reduce(
@@ -258,8 +259,7 @@ class FurthestSearch:
             axis=0,
         )
         left = [
-            count - used
-            for count, used in zip(self._problem.capacity, self._sets.used, strict=True)
+            count - used for count, used in zip(self._problem.capacity, self.sets.used, strict=True)
         ]
         credit = sum(boards * best for boards, best in zip(left, per_board, strict=True))
         # What a sum of many numbers may lose in its last places.
@@ -271,8 +271,8 @@ class FurthestSearch:
         crews = []
         while last_set:
             number = int(crew_to[last_set])
-            crews.append(self._sets.crews[number])
-            last_set -= int(self._sets.strides[number])
+            crews.append(self.sets.crews[number])
+            last_set -= int(self.sets.strides[number])
         crews.reverse()
         reached: list[NDArray[np.bool_]] = [np.zeros(problem.nodes, bool)]
         reached[0][0] = True

@@ -30,7 +30,11 @@ _EFFORT = 200_000
 
 
 def find_least_pace(
-    problem: Problem, *, cost_limit: int | None = None, is_rough: bool = False
+    problem: Problem,
+    *,
+    cost_limit: int | None = None,
+    is_rough: bool = False,
+    like: FurthestSearch | None = None,
 ) -> Found:
     """Return the route with the least pace.
 
@@ -38,10 +42,11 @@ def find_least_pace(
         problem: What to search.
         cost_limit: Routes that cost more don't count.
         is_rough: A good route will do.
+        like: The search of the same boards over more nodes, if there is one.
     """
     is_small = _has_few_sets(problem) and crew_count(problem) <= MOST_CREWS
-    search = FurthestSearch(problem) if is_small else None
-    known = _coarse_route(problem, cost_limit)
+    search = FurthestSearch(problem, like) if is_small else None
+    known = _coarse_route(problem, cost_limit, search)
     is_guess = known is not None
     if known is None:
         known, is_certain = _keep(
@@ -79,13 +84,17 @@ def find_least_pace(
     return Found(route, high, high if is_proven else proven)
 
 
-def _coarse_route(problem: Problem, cost_limit: int | None) -> Route | None:
+def _coarse_route(
+    problem: Problem, cost_limit: int | None, search: FurthestSearch | None
+) -> Route | None:
     """Return a good route over some of the nodes; ``None`` where there are few anyway."""
     if problem.nodes <= 2 * _COARSE_NODES:
         return None
     count = max(_COARSE_NODES, problem.nodes // 3)
     nodes = np.unique(np.linspace(0, problem.nodes - 1, count).round().astype(int)).tolist()
-    found = find_least_pace(problem.between(nodes), cost_limit=cost_limit, is_rough=True).route
+    found = find_least_pace(
+        problem.between(nodes), cost_limit=cost_limit, is_rough=True, like=search
+    ).route
     return found and tuple(
         replace(step, start=nodes[step.start], stop=nodes[step.stop]) for step in found
     )

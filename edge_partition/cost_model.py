@@ -212,18 +212,22 @@ class StageTable:
     """What all stages between some positions take, whatever the board.
 
     Attributes:
-        positions: ``(n,)``, where a stage may start or stop, ascending.
-        work_macs: ``(n, n)``, of the stage from one position to another; 0 where it is empty.
-        ram_bytes: ``(n, n)``, as :attr:`StageCost.ram_bytes`.
-        storage_bytes: ``(n, n)``, as :attr:`StageCost.storage_bytes`.
-        boundary_bytes: ``(n,)``, what crosses each position.
+        starts: ``(m,)``, positions where a stage may start, ascending.
+        stops: ``(n,)``, positions where one may stop, ascending.
+        work_macs: ``(m, n)``, of the stage from one to the other; 0 or less where it is empty.
+        ram_bytes: ``(m, n)``, as :attr:`StageCost.ram_bytes`.
+        storage_bytes: ``(m, n)``, as :attr:`StageCost.storage_bytes`.
+        in_bytes: ``(m,)``, what crosses each start.
+        out_bytes: ``(n,)``, what crosses each stop.
     """
 
-    positions: IntArray
+    starts: IntArray
+    stops: IntArray
     work_macs: IntArray
     ram_bytes: IntArray
     storage_bytes: IntArray
-    boundary_bytes: IntArray
+    in_bytes: IntArray
+    out_bytes: IntArray
 
     @classmethod
     def of(cls, graph: Graph, positions: Sequence[int], wire: Wire = "float32") -> StageTable:
@@ -242,34 +246,50 @@ class StageTable:
         activation_bytes = graph.peak_activation_table()[between]
         message_bytes = _message_bytes(at[:, None], boundary_bytes[:, None], boundary_bytes)
         return cls(
-            positions=at,
+            starts=at,
+            stops=at,
             work_macs=work_before - work_before[:, None],
             ram_bytes=AGENT_RAM_BYTES + weight_bytes + activation_bytes + message_bytes,
             storage_bytes=weight_bytes + (at - at[:, None]) * _FILE_BYTES_PER_OPERATOR,
-            boundary_bytes=boundary_bytes,
+            in_bytes=boundary_bytes,
+            out_bytes=boundary_bytes,
+        )
+
+    def part(self, starts: slice, stops: slice) -> StageTable:
+        """Return the stages from some of the starts to some of the stops."""
+        return StageTable(
+            starts=self.starts[starts],
+            stops=self.stops[stops],
+            work_macs=self.work_macs[starts, stops],
+            ram_bytes=self.ram_bytes[starts, stops],
+            storage_bytes=self.storage_bytes[starts, stops],
+            in_bytes=self.in_bytes[starts],
+            out_bytes=self.out_bytes[stops],
         )
 
     def invoke_ns(self, device: Device) -> IntArray:
-        """Return ``(n, n)`` nanoseconds of one inference of each stage on ``device``."""
+        """Return ``(m, n)`` nanoseconds of one inference of each stage on ``device``."""
         if device.stage_times is not None:
-            crossing_bytes = self.boundary_bytes[:, None] + self.boundary_bytes
-            return device.stage_times.table_ns(self.positions, crossing_bytes)
+            crossing_bytes = self.in_bytes[:, None] + self.out_bytes
+            return device.stage_times.table_ns(self.starts, self.stops, crossing_bytes)
         result: IntArray = _invoke_ns(self.work_macs, device)
         return result
 
     def handling_ns(self, device: Device) -> IntArray:
-        """Return ``(n, n)`` nanoseconds of receiving and sending a request's tensors."""
-        message_ns = _handling_ns(self.boundary_bytes, device)
-        result: IntArray = message_ns[:, None] + message_ns
+        """Return ``(m, n)`` nanoseconds of receiving and sending a request's tensors."""
+        receive_ns, send_ns = (
+            _handling_ns(size, device) for size in (self.in_bytes, self.out_bytes)
+        )
+        result: IntArray = receive_ns[:, None] + send_ns
         return result
 
     def busy_ns(self, device: Device) -> IntArray:
-        """Return ``(n, n)`` nanoseconds that a request occupies the processors at full load."""
+        """Return ``(m, n)`` nanoseconds that a request occupies the processors at full load."""
         result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device), device)
         return result
 
     def bottleneck_and_latency_ns(self, device: Device) -> tuple[IntArray, IntArray]:
-        """Return both of :class:`StageCost`'s for each stage, ``(n, n)`` each, in nanoseconds."""
+        """Return both of :class:`StageCost`'s for each stage, ``(m, n)`` each, in nanoseconds."""
         invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
         transfer_ns = self.transfer_ns(device)
         busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
@@ -277,9 +297,11 @@ class StageTable:
         return np.maximum(busy_ns, transfer_ns), latency_ns
 
     def transfer_ns(self, device: Device) -> IntArray:
-        """Return ``(n, n)`` nanoseconds that a request occupies ``device``'s link, in and out."""
-        transfer_ns = _transfer_ns(self.boundary_bytes, device)
-        result: IntArray = transfer_ns[:, None] + transfer_ns
+        """Return ``(m, n)`` nanoseconds that a request occupies ``device``'s link, in and out."""
+        receive_ns, send_ns = (
+            _transfer_ns(size, device) for size in (self.in_bytes, self.out_bytes)
+        )
+        result: IntArray = receive_ns[:, None] + send_ns
         return result
 
 

@@ -68,23 +68,27 @@ class StageTimes:
             stop: The position after its last.
             crossing_bytes: Bytes of its inputs and outputs.
         """
-        table_ns = self.table_ns([start, stop], np.full((2, 2), crossing_bytes))
-        return int(table_ns[0, 1])
+        return int(self.table_ns([start], [stop], crossing_bytes)[0, 0])
 
-    def table_ns(self, positions: Sequence[int] | IntArray, crossing_bytes: Any) -> IntArray:
-        """Return ``(n, n)`` nanoseconds of the stage from each position to each other.
+    def table_ns(
+        self, starts: Sequence[int] | IntArray, stops: Sequence[int] | IntArray, crossing_bytes: Any
+    ) -> IntArray:
+        """Return ``(m, n)`` nanoseconds of the stage from each start to each stop.
 
         Args:
-            positions: Where stages start or stop, ascending.
-            crossing_bytes: ``(n, n)``, bytes of the stages' inputs and outputs.
+            starts: ``(m,)``, the stages' first operators.
+            stops: ``(n,)``, the positions after their last.
+            crossing_bytes: ``(m, n)`` or one for all, bytes of the stages' inputs and outputs.
         """
-        before_ns = np.array(self.before_ns, np.int64)[np.asarray(positions)]
+        before_ns = np.array(self.before_ns, np.int64)
         copied_ns = np.rint(self.ns_per_byte * crossing_bytes).astype(np.int64)
-        result: IntArray = before_ns - before_ns[:, None] + self.fixed_ns + copied_ns
-        index = {int(position): row for row, position in enumerate(positions)}
+        runs_ns = before_ns[np.asarray(stops)] - before_ns[np.asarray(starts)][:, None]
+        result: IntArray = runs_ns + (self.fixed_ns + copied_ns)
+        row = {int(start): index for index, start in enumerate(starts)}
+        column = {int(stop): index for index, stop in enumerate(stops)}
         for (start, stop), stage_ns in self.timed_ns:
-            if start in index and stop in index:
-                result[index[start], index[stop]] = stage_ns
+            if start in row and stop in column:
+                result[row[start], column[stop]] = stage_ns
         return result
 
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 #: Models with more nodes are first solved with so many of them, for a good pace to start from.
 _COARSE_NODES = 24
+#: And before that with so many times fewer, if those are more.
+_COARSER = 7
 #: A good route need be no better than this part of its pace.
-_ROUGH = 256
+_ROUGH = 64
 #: Ways looked at for one pace, where sets of boards are too many to go through.
 _EFFORT = 200_000
 
@@ -90,7 +92,7 @@ def _coarse_route(
     """Return a good route over some of the nodes; ``None`` where there are few anyway."""
     if problem.nodes <= 2 * _COARSE_NODES:
         return None
-    count = max(_COARSE_NODES, problem.nodes // 3)
+    count = max(_COARSE_NODES, problem.nodes // _COARSER)
     nodes = np.unique(np.linspace(0, problem.nodes - 1, count).round().astype(int)).tolist()
     found = find_least_pace(
         problem.between(nodes), cost_limit=cost_limit, is_rough=True, like=search

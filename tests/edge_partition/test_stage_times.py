@@ -89,7 +89,7 @@ def test_a_stage_that_was_timed_takes_what_it_took() -> None:
     for item in slices:
         assert fitted.invoke_ns(item.start, item.stop, 8) == item.invoke_ms * 1e6
     assert fitted.invoke_ns(1, 2, 16) < 2e6
-    table_ns = fitted.table_ns([0, 2, 3, 4], np.full((4, 4), 8))
+    table_ns = fitted.table_ns([0, 2, 3, 4], [0, 2, 3, 4], 8)
     assert table_ns[0, 1] == 2e6
     assert table_ns[1, 3] == 3e6
     assert table_ns[0, 3] == 9e6

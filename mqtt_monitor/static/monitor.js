@@ -1,6 +1,6 @@
 "use strict";
 import { Chart } from "./charts.js";
-import { byId, bytes, clock, draw, duration, keyed, make, moment, ms, number, rate, setAttribute, setText, several } from "./dom.js";
+import { byId, bytes, clock, draw, duration, inOrder, keyed, make, moment, ms, number, rate, setAttribute, setText, several } from "./dom.js";
 
 // ---------------------------------------------------------------- the fleet, as the stream tells it
 const QUIET_S = 15, RETRY_S = [1, 2, 4, 8], MAX_REQUESTS = 200, MAX_EVENTS = 500;
@@ -421,7 +421,7 @@ function chosenBoards() {
   const amiss = filter === "amiss" ? new Set(fleet.alerts.map((alert) => alert.device)) : null;
   const boards = [...fleet.devices.values()].filter((device) => device.name.toLowerCase().includes(word)
     && (filter === "all" || (amiss ? amiss.has(device.name) : device.state === filter)));
-  boards.sort((one, other) => one.name.localeCompare(other.name, "en", { numeric: true }));
+  boards.sort((one, other) => inOrder(one.name, other.name));
   if (order) boards.sort((one, other) => (order(other) ?? -1) - (order(one) ?? -1));
   return boards;
 }
@@ -468,10 +468,10 @@ function updateBoard(row, device) {
 
 byId("boards-form").addEventListener("submit", (event) => event.preventDefault());
 for (const [id, kind] of [["boards-search", "input"], ["boards-filter", "change"], ["boards-sort", "change"]]) {
-  byId(id).addEventListener(kind, () => { shown.page = 0; if (fleet) showBoards(); });
+  byId(id).addEventListener(kind, () => { shown.page = 0; schedule(); });
 }
-byId("boards-previous").addEventListener("click", () => { shown.page--; showBoards(); });
-byId("boards-next").addEventListener("click", () => { shown.page++; showBoards(); });
+byId("boards-previous").addEventListener("click", () => { shown.page--; schedule(); });
+byId("boards-next").addEventListener("click", () => { shown.page++; schedule(); });
 
 // ---------------------------------------------------------------- events
 const GOOD = new Set(["online", "broker-back"]);
@@ -479,7 +479,10 @@ const CHANGE = new Set(["restarted", "deployed", "redeployed", "undeployed"]);
 const MARKS = { good: "●", change: "◆", bad: "✖" };
 const weight = (event) => (GOOD.has(event.kind) ? "good" : CHANGE.has(event.kind) ? "change" : "bad");
 
-let lined = "";
+let lined = "", timelineWidth = 0;
+// Told, not asked for: asking in the midst of changes makes the browser lay out the page twice.
+new ResizeObserver(([entry]) => { timelineWidth = Math.floor(entry.contentRect.width); schedule(); }).observe(byId("timeline"));
+
 function showEvents() {
   const { events } = fleet;
   byId("no-events").hidden = events.length > 0;
@@ -487,7 +490,7 @@ function showEvents() {
     (event) => make("li", { "data-kind": event.kind }, make("time", { datetime: new Date(event.at_s * 1000).toISOString() }, moment(event.at_s, fleet.at_s)),
       make("b", { class: weight(event) }, `${MARKS[weight(event)]} ${event.kind}`), make("span", {}, event.text)), () => {});
   byId("more-events").hidden = events.length <= shown.events;
-  const line = byId("timeline"), width = Math.floor(line.clientWidth);
+  const line = byId("timeline"), width = timelineWidth;
   const state = `${width} ${Math.floor(fleet.at_s / 10)} ${events.at(-1)?.number}`;
   line.hidden = !events.length;
   if (state === lined || width < 100) return;
@@ -646,5 +649,4 @@ function stageFacts({ deployment, index, layers }) {
   ];
 }
 
-addEventListener("resize", () => schedule());
 connect();

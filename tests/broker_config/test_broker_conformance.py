@@ -201,8 +201,9 @@ def test_a_broker_dies_with_its_parent_however_that_dies(
     program = (
         f"from {kind.__module__} import {kind.__name__} as Broker\n"
         "import signal, sys\n"
-        # A shell's background jobs start without it.
+        # A shell's background jobs start without the one, what nohup starts without the other.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "broker = Broker(port=0).start()\n"
         "print(broker.pid, flush=True)\n"
         "sys.stdin.read()\n"

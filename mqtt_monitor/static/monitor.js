@@ -430,7 +430,8 @@ function showBoards() {
   countTraffic();
   const boards = chosenBoards();
   const pages = Math.max(1, Math.ceil(boards.length / PAGE));
-  shown.page = Math.min(shown.page, pages - 1);
+  // Two quick clicks come before the buttons are drawn disabled.
+  shown.page = Math.max(0, Math.min(shown.page, pages - 1));
   const first = shown.page * PAGE;
   keyed(byId("boards").tBodies[0], boards.slice(first, first + PAGE), (device) => device.name, makeBoard, updateBoard);
   setText(byId("boards-page"), boards.length ? `${first + 1} to ${Math.min(first + PAGE, boards.length)} of ${boards.length}` : "No board.");

@@ -303,8 +303,6 @@ def _times_section(
     if proven < len(gaps):
         line += f"; the largest gap is {max(gaps):.2%}"
     yield f"{line}."
-    if any(found.get("earlier") for found in times):
-        yield "- †: timed before the search was made quicker."
     if missing:
         yield f"- Not measured yet: {', '.join(missing)}."
     yield "\n![Planning time against operators](planning-operators.svg)\n"
@@ -336,8 +334,7 @@ def _times_section(
 
 
 def _times_row(found: dict[str, Any]) -> list[str]:
-    name = f"{found['name']} †" if found.get("earlier") else found["name"]
-    cells = [name, str(found["operators"]), str(found["cuts"])]
+    cells = [found["name"], str(found["operators"]), str(found["cuts"])]
     for label in _FLEETS:
         runs = {run["objective"]: run for run in found["runs"] if run["fleet"] == label}
         cells += [f"{_wall_s(runs[objective]):.2f}" for objective in _OBJECTIVES]

@@ -8,7 +8,7 @@ import pytest
 from agent_host import wait_for
 from dense_models import make_pipeline
 
-from broker_config.messages import decode_trace
+from broker_config.messages import RECEIVE_MAXIMUM, decode_trace
 from broker_config.topics import OFFLINE
 
 if TYPE_CHECKING:
@@ -89,9 +89,12 @@ def test_a_request_that_expired_while_queued_is_answered_so(
     host: Host, name: str, start: Start
 ) -> None:
     start(name)
-    # Twelve requests must take longer than a second, on a machine whose speed may change
-    # by several times between one moment and the next: asked again with more work if not.
-    for generation, repeats in enumerate((20, 80, 320, 1280), 1):
+    # Few enough that the board holds them all at once: what waits in the broker instead loses
+    # its time there, unseen by the board. The six must take well over the second that the last
+    # one has, on a machine whose speed may change by several times between one moment and the
+    # next: asked again with more work if not.
+    held = RECEIVE_MAXIMUM - 1
+    for generation, repeats in enumerate((80, 320, 1280), 1):
         pipeline = make_pipeline(
             name,
             [[name]],
@@ -102,15 +105,15 @@ def test_a_request_that_expired_while_queued_is_answered_so(
         )
         host.deploy(pipeline)
         payload = pipeline.tensors(1)[0].tobytes()
-        earlier = [host.send(name, payload) for _ in range(12)]
+        earlier = [host.send(name, payload) for _ in range(held - 1)]
         late = host.send(name, payload, expiry_s=1)
         began = time.monotonic()
         answers, arrived = {}, {}
-        for _ in range(13):
+        for _ in range(held):
             message = host.receive()
             answers[message.correlation_data] = message.user.get("error")
             arrived[message.correlation_data] = time.monotonic()
-        if max(arrived[request] for request in earlier) - began > 1.5:
+        if max(arrived[request] for request in earlier) - began > 2.5:
             break
     assert answers == {**dict.fromkeys(earlier), late: "expired"}
 

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -16,6 +14,7 @@ from broker_config.broker_process import is_loopback
 from broker_config.embedded import EmbeddedBroker
 from broker_config.errors import EdgePartitionError
 from broker_config.start_broker import BrokerKind, start_broker
+from broker_config.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,9 +94,7 @@ def _port(text: str) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     # Set before the broker starts, so that a signal that comes meanwhile ends it as well.
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = StopRequest.on_signals()
 
     with start_broker(
         options.host, options.port, options.broker_kind, state_dir=options.state_dir

@@ -28,6 +28,7 @@ from broker_config.messages import (
     decode_json,
     encode_json,
 )
+from broker_config.stop_request import StopRequest
 from broker_config.topics import OFFLINE, ONLINE, Topics
 from device_agent.artifact_store import ArtifactStore
 from device_agent.jobs import Jobs
@@ -121,7 +122,7 @@ class Agent:
         self._connections = 0
         self._taken_over = False
         self._stopping = False
-        self._stop = threading.Event()
+        self._stop = StopRequest()
         self._connection = Connection(
             self._address,
             f"edge-agent-{config.name}",
@@ -145,7 +146,7 @@ class Agent:
         )
 
     def stop(self) -> None:
-        """Ask :meth:`run` to end; safe in a signal handler."""
+        """Ask :meth:`run` to end; safe in signal handlers and other threads."""
         self._stop.set()
 
     def run(self) -> None:

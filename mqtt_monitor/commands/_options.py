@@ -1,11 +1,9 @@
-"""Options that several commands share, and how a command that runs on is ended."""
+"""Options that several commands share, and what they say of the broker."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,14 +34,6 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--prefix", default=DEFAULT_PREFIX, show_default=True, help="Topic prefix."
     )
     return broker(prefix(function))
-
-
-def ended_by_signal() -> threading.Event:
-    """Return what Ctrl-C and SIGTERM set: for these commands the way to end, not a failure."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    return ended
 
 
 def somebody_watches() -> bool:

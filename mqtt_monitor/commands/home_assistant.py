@@ -8,8 +8,9 @@ import click
 
 from broker_config.connection import BrokerAddress
 from broker_config.errors import BrokerUnreachableError
+from broker_config.stop_request import StopRequest
 from broker_config.topics import Topics
-from mqtt_monitor.commands._options import broker_options, ended_by_signal, tell_broker
+from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.home_assistant import DEFAULT_DISCOVERY_PREFIX, HomeAssistant
 from mqtt_monitor.subscribe import LiveFeed
 
@@ -31,7 +32,7 @@ def command(*, discovery_prefix: str, remove: bool, broker: str, prefix: str) ->
     Needs an account that reads the fleet's topics and reads and writes DISCOVERY_PREFIX/#. Home
     Assistant reads the agents' own topics: no figure is sent twice.
     """
-    ended = ended_by_signal()
+    ended = StopRequest.on_signals()
     address, topics = BrokerAddress.parse(broker), Topics(prefix)
     with HomeAssistant(address, topics, Topics(discovery_prefix)) as discovery:
         if remove:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mqtt_monitor.commands._options import broker_options, ended_by_signal, tell_broker
+from broker_config.stop_request import StopRequest
+from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.metrics import serve_metrics
 from mqtt_monitor.subscribe import LiveFeed
 
@@ -31,7 +32,7 @@ def command(host: str, port: int, broker: str, prefix: str) -> None:
 
     docs/monitoring has alert rules and a Grafana dashboard.
     """
-    ended = ended_by_signal()
+    ended = StopRequest.on_signals()
     with LiveFeed(broker, prefix=prefix, on_broker=tell_broker) as feed:
         server = serve_metrics(feed, host, port)
         try:

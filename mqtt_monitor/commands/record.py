@@ -10,7 +10,8 @@ import click
 
 from broker_config.connection import BrokerAddress
 from broker_config.errors import EdgePartitionError
-from mqtt_monitor.commands._options import broker_options, ended_by_signal, tell_broker
+from broker_config.stop_request import StopRequest
+from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.figures import MIB
 from mqtt_monitor.recording import Recorder
 from mqtt_monitor.subscribe import LiveFeed
@@ -43,7 +44,7 @@ def command(
 
     What was written stays, however this ends. Outputs of models are not recorded.
     """
-    ended = ended_by_signal()
+    ended = StopRequest.on_signals()
     address = BrokerAddress.parse(broker)
     recorder = Recorder(file, prefix=prefix, broker_url=address.url, max_bytes=int(max_mib * MIB))
 

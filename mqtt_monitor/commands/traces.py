@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from broker_config.errors import EdgePartitionError
+from broker_config.stop_request import StopRequest
 from broker_config.topics import Topics
-from mqtt_monitor.commands._options import broker_options, ended_by_signal, tell_broker
+from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.subscribe import LiveFeed
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def command(*, endpoint: str | None, service: str, broker: str, prefix: str) -> 
         from mqtt_monitor.trace_export import TraceExport, find_endpoint  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name) from None
-    ended = ended_by_signal()
+    ended = StopRequest.on_signals()
     url, topics = find_endpoint(endpoint, os.environ), Topics(prefix)
 
     def tell(text: str) -> None:

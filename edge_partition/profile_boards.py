@@ -38,7 +38,7 @@ from edge_partition.slice_model import slice_model
 from edge_partition.stage_times import TimedSlice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from broker_config.connection import BrokerAddress
     from edge_partition.graph import Graph
@@ -119,17 +119,20 @@ class Profiler(BoardClient):
         super().__init__(broker, prefix=prefix)
         self._interrupted = threading.Event()
 
-    def boards(self, names: Sequence[str] = ()) -> tuple[Board, ...]:
+    def boards(
+        self, names: Sequence[str] = (), *, among: Collection[str] | None = None
+    ) -> tuple[Board, ...]:
         """Return the boards that are online, by name; nothing is asked of them.
 
         Args:
-            names: Only these.
+            names: Only these, all of which must be online.
+            among: Only those of these that are online.
 
         Raises:
             UnknownBoardError: One of ``names`` is not online.
             ProfileRefusedError: A board doesn't say which runtime it has.
         """
-        online = self._online()
+        online = [name for name in self._online() if among is None or name in among]
         missing = [name for name in names if name not in online]
         if missing:
             raise UnknownBoardError(missing, online)

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 
 class NoBoardsError(EdgePartitionError):
-    """No board is online."""
+    """No board is online, or none of the fleet's."""
 
-    def __init__(self, broker: str) -> None:
+    def __init__(self, broker: str, fleet: Path | None) -> None:
+        which = "No board" if fleet is None else f"None of the boards in {fleet}"
         super().__init__(
-            f"No board is online at {broker}; start `device-agent` on those to be measured."
+            f"{which} is online at {broker}; start `device-agent` on those to be measured."
         )
 
 
@@ -41,7 +42,7 @@ class NoBoardsError(EdgePartitionError):
 @click.option(
     "--fleet",
     type=click.Path(path_type=Path),
-    help="The boards as plans will have them, a fleet.toml; else all online, without limits.",
+    help="Only the boards of this fleet.toml, with its limits; else all online, without limits.",
 )
 @click.option("--again", is_flag=True, help="Measure also what is known already.")
 @click.option(
@@ -68,14 +69,17 @@ def command(
     What a board measured is kept on this machine by model, board and runtime version, and `plan`
     and `split` use it. A board that was measured before is not asked again.
     """
-    limits = None if fleet is None else load_fleet(fleet)
+    limits = None if fleet is None else _read_fleet(fleet, devices)
     loaded = _planning.load(model, **options)
     store = ProfileStore()
     found: dict[str, _Found] = {}
     with Profiler(broker, prefix=prefix) as profiler:
-        boards = profiler.boards(devices)
+        named = None if limits is None else {device.name for device in limits.devices}
+        boards = profiler.boards(devices, among=named)
         if not boards:
-            raise NoBoardsError(broker)
+            raise NoBoardsError(broker, fleet)
+        if named is not None and not devices:
+            _tell_absent(named - {board.name for board in boards})
         for board in boards:
             known = None if again else _known(store, loaded, board)
             if known is not None:
@@ -98,8 +102,6 @@ def command(
             )
         if any(item.measured_now for item in found.values()):
             planned = limits or Fleet(tuple(Device(board.name) for board in boards))
-            if not {device.name for device in planned.devices} & found.keys():
-                _show.warn(f"None of the boards in {fleet} is online: no plan was looked at.")
             try:
                 with _show.board_progress("Timing the stages of plans on") as on_progress:
                     refine_profiles(
@@ -126,6 +128,20 @@ def command(
         )
         return
     _show_profiles(loaded.name, results, loaded.tflite.graph)
+
+
+def _read_fleet(path: Path, devices: tuple[str, ...]) -> Fleet:
+    fleet = load_fleet(path)
+    strange = set(devices) - {device.name for device in fleet.devices}
+    if strange:
+        names = ", ".join(sorted(strange))
+        raise click.UsageError(f"{names} is not in {path}; leave --device or --fleet out.")
+    return fleet
+
+
+def _tell_absent(names: set[str]) -> None:
+    if names:
+        _show.warn(f"Not online, so not measured now: {', '.join(sorted(names))}.")
 
 
 @dataclass(frozen=True)

@@ -146,15 +146,22 @@ def test_boards_time_the_very_stages_of_plans(desk: Desk, model: Path, cache: Pa
         assert replica["invoke_ms"] == pytest.approx(statistics.median(times_ms), abs=1e-6)
 
 
-def test_a_fleet_of_other_boards_leaves_the_profile_as_it_is(
+def test_boards_that_the_fleet_does_not_name_are_left_alone(
     desk: Desk, model: Path, cache: Path
 ) -> None:
     desk.start_agent("board-9")
-    fleet = on_fleet(model, 1)[3]
-    result = run("edge-partition", "profile", model, "--broker", desk.url, "--fleet", fleet)
+    fleet = on_fleet(model, 2)[3]
+    words = ["profile", model, "--broker", desk.url, "--fleet", fleet]
+    assert f"None of the boards in {fleet} is online at {desk.url}" in failed(*words)
+    strange = run("edge-partition", *words, "--device", "board-9")
+    assert strange.returncode == 2
+    assert f"board-9 is not in {fleet}" in strange.stderr
+    desk.start_agent("board-0")
+    result = run("edge-partition", *words)
     assert result.returncode == 0, result.stderr
-    assert f"None of the boards in {fleet} is online" in result.stderr
-    assert list(cache.glob("**/board-9/*.json"))
+    assert "Not online, so not measured now: board-1." in result.stderr
+    assert list(cache.glob("**/board-0/*.json"))
+    assert not list(cache.glob("**/board-9/*.json"))
 
 
 def test_a_profile_that_does_not_fit_the_model_is_measured_anew(

@@ -15,6 +15,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
+        self._is_set = False
         self._asked: SimpleQueue[None] = SimpleQueue()
 
     @classmethod
@@ -27,11 +28,12 @@ class StopRequest:
 
     def set(self) -> None:
         """Ask for the end; once or more makes no difference."""
+        self._is_set = True
         self._asked.put(None)
 
     def is_set(self) -> bool:
         """Return whether it was asked for."""
-        return not self._asked.empty()
+        return self._is_set
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it is asked for, so long at most; return whether it was."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from broker_config.errors import EdgePartitionError
+from broker_config.stop_request import StopRequest
 from device_agent import heap
 from device_agent.config import (
     DEFAULT_CONNECT_TIMEOUT_S,
@@ -88,10 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from device_agent.session import Agent  # noqa: PLC0415 - `-h` answers at once
 
-        agent = Agent(config)
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signal_number, lambda *_: agent.stop())
-        agent.run()
+        Agent(config, StopRequest.on_signals()).run()
     except EdgePartitionError as error:
         if config.debug:
             raise

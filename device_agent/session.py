@@ -28,7 +28,6 @@ from broker_config.messages import (
     decode_json,
     encode_json,
 )
-from broker_config.stop_request import StopRequest
 from broker_config.topics import OFFLINE, ONLINE, Topics
 from device_agent.artifact_store import ArtifactStore
 from device_agent.jobs import Jobs
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
 
     from broker_config.connection import Message
     from broker_config.manifest import Manifest
+    from broker_config.stop_request import StopRequest
     from device_agent.config import Config
     from device_agent.deployments import Deployments, Route
 
@@ -88,8 +88,12 @@ class NameInUseError(EdgePartitionError):
 class Agent:
     """One board's agent, from connecting to saying goodbye."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, stop: StopRequest) -> None:
         """Take the state directory.
+
+        Args:
+            config: How it is to run.
+            stop: Ends :meth:`run`.
 
         Raises:
             StateDirError: It can't be used.
@@ -122,7 +126,7 @@ class Agent:
         self._connections = 0
         self._taken_over = False
         self._stopping = False
-        self._stop = StopRequest()
+        self._stop = stop
         self._connection = Connection(
             self._address,
             f"edge-agent-{config.name}",
@@ -145,12 +149,8 @@ class Agent:
             self._connection, self._topics, config.name, self._routes, self._stats
         )
 
-    def stop(self) -> None:
-        """Ask :meth:`run` to end; safe in signal handlers and other threads."""
-        self._stop.set()
-
     def run(self) -> None:
-        """Serve until :meth:`stop`.
+        """Serve until asked to stop.
 
         Raises:
             NameInUseError: Another agent has this name, or took it.

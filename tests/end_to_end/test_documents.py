@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from desk import EXAMPLES
 from test_cli import run
@@ -27,7 +28,6 @@ from edge_partition.slice_model import slice_model
 from mqtt_monitor import cli as mqtt_monitor
 
 if TYPE_CHECKING:
-    import click
     import numpy as np
     from desk import Desk
 
@@ -65,12 +65,13 @@ COMMANDS = sorted(
 
 
 def parse(group: click.Group, words: list[str]) -> None:
-    context = group.make_context(words[0], words[1:])
-    rest = [*context._protected_args, *context.args]
-    if rest:
-        name, command, options = group.resolve_command(context, rest)
+    program, *options = words
+    if options and not options[0].startswith("-"):
+        command = group.get_command(click.Context(group), options[0])
         assert command is not None
-        command.make_context(name, options, parent=context)
+        command.make_context(options[0], options[1:])
+    else:
+        group.make_context(program, options)
 
 
 @pytest.mark.parametrize("line", COMMANDS, ids=" ".join)

@@ -245,7 +245,7 @@ def stream(
     with Pipeline(name, desk.url, window=window, timeout_s=120) as pipeline:
         inputs = inputs_of(pipeline, 0)
         agents = agent_processes()
-        cpu_before = {name: _cpu_s(agent) for name, agent in agents.items()}
+        cpu_before = {name: cpu_s_of(agent) for name, agent in agents.items()}
         started = time.perf_counter()
         endless = itertools.takewhile(
             lambda _: time.perf_counter() - started < seconds, itertools.cycle(inputs)
@@ -254,7 +254,7 @@ def stream(
         for result in pipeline.stream(endless):
             ends.append(time.perf_counter() - started)
             results.append(result)
-    cpu_s = {name: _cpu_s(agent) - cpu_before[name] for name, agent in agents.items()}
+    cpu_s = {name: cpu_s_of(agent) - cpu_before[name] for name, agent in agents.items()}
     # Neither the filling nor the emptying of the boards' queues.
     steady = [index for index, end in enumerate(ends) if seconds / 5 <= end <= seconds]
     first, last = steady[0], steady[-1]
@@ -276,7 +276,8 @@ def agent_processes() -> dict[str, psutil.Process]:
     return found
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s_of(process: psutil.Process) -> float:
+    """Return the processor time that a process took so far."""
     return sum(process.cpu_times()[:2])
 
 

@@ -32,7 +32,7 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,12 +107,10 @@ def _read(page: object) -> None:
         pass  # It was closed.
 
 
-@contextmanager
-def hindered(side: Side) -> Iterator[None]:
+def hindered(side: Side) -> AbstractContextManager[None]:
     """Stop the boards for a fiftieth of the time meanwhile."""
-    ended = threading.Event()
 
-    def hinder() -> None:
+    def hinder(ended: threading.Event) -> None:
         while not ended.wait(0.98 * _HINDER_S):
             for agent in side.agents:
                 agent.suspend()
@@ -120,7 +118,14 @@ def hindered(side: Side) -> Iterator[None]:
             for agent in side.agents:
                 agent.resume()
 
-    worker = threading.Thread(target=hinder)
+    return _meanwhile(hinder)
+
+
+@contextmanager
+def _meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Have a thread work until the event it is given is set, at the block's end."""
+    ended = threading.Event()
+    worker = threading.Thread(target=work, args=(ended,))
     worker.start()
     try:
         yield
@@ -133,14 +138,12 @@ def measure(
     name: str, pairs: int, what: Callable[[Side], AbstractContextManager[None]]
 ) -> dict[str, object]:
     model = emulation.load(name)
-    ended = threading.Event()
-    with ExitStack() as resources:
-        sides = [resources.enter_context(_side(model, word, ended)) for word in ("one", "other")]
-        resources.callback(ended.set)
-        turns = [_turn(sides, watched_side, what) for _ in range(pairs) for watched_side in (0, 1)]
-    without = [rates[not watched_side] for watched_side, rates in turns]
-    with_it = [rates[watched_side] for watched_side, rates in turns]
-    ratios = [w.per_s / wo.per_s for w, wo in zip(with_it, without, strict=True)]
+    with _side(model, "one") as one, _side(model, "other") as other:
+        turns = [
+            _turn(what, *sides) for _ in range(pairs) for sides in ((one, other), (other, one))
+        ]
+    with_it, without = zip(*turns, strict=True)
+    ratios = [watched.per_s / alone.per_s for watched, alone in turns]
     means = [math.sqrt(a * b) for a, b in zip(ratios[::2], ratios[1::2], strict=True)]
     rng = random.Random(1)  # noqa: S311 -- the same samples every time
     medians = sorted(statistics.median(rng.choices(means, k=len(means))) for _ in range(_SAMPLES))
@@ -160,8 +163,8 @@ def measure(
 
 
 @contextmanager
-def _side(model: TfliteModel, word: str, ended: threading.Event) -> Iterator[Side]:
-    """Run the model on boards of their own, until ``ended``."""
+def _side(model: TfliteModel, word: str) -> Iterator[Side]:
+    """Run the model on boards of their own meanwhile."""
     shares = emulation.boards_of(_SHARES).devices
     fleet = Fleet(tuple(replace(board, name=f"{word}-{board.name}") for board in shares))
     earlier = set(_brokers())
@@ -172,14 +175,9 @@ def _side(model: TfliteModel, word: str, ended: threading.Event) -> Iterator[Sid
         # By the boards' shares: how good the plan is matters little here.
         plan = plan_split(model.graph, fleet, "throughput", stages=len(_SHARES))
         with emulation.deployed(plan, model, desk):
-            ends: list[float] = []
-            client = threading.Thread(target=_stream, args=(desk.url, ended, ends))
-            client.start()
-            try:
-                yield Side(desk.url, broker, agents, ends)
-            finally:
-                ended.set()
-                client.join()
+            side = Side(desk.url, broker, agents, ends=[])
+            with _meanwhile(lambda ended: _stream(side, ended)):
+                yield side
 
 
 def _brokers() -> list[psutil.Process]:
@@ -190,24 +188,24 @@ def _brokers() -> list[psutil.Process]:
     ]
 
 
-def _stream(url: str, ended: threading.Event, ends: list[float]) -> None:
-    with Pipeline("benchmark", url, window=4 * len(_SHARES), timeout_s=120) as pipeline:
+def _stream(side: Side, ended: threading.Event) -> None:
+    with Pipeline("benchmark", side.url, window=4 * len(_SHARES), timeout_s=120) as pipeline:
         inputs = itertools.cycle(emulation.inputs_of(pipeline, 0))
         stream = pipeline.stream(itertools.takewhile(lambda _: not ended.is_set(), inputs))
-        ends.extend(time.perf_counter() for _ in stream)
+        side.ends.extend(time.perf_counter() for _ in stream)
 
 
 def _turn(
-    sides: list[Side], watched_side: int, what: Callable[[Side], AbstractContextManager[None]]
-) -> tuple[int, list[Rate]]:
-    """Return which side was watched and what each did meanwhile."""
-    with what(sides[watched_side]):
+    what: Callable[[Side], AbstractContextManager[None]], watched_side: Side, other: Side
+) -> tuple[Rate, Rate]:
+    """Return what the side that is watched did, and what the other did meanwhile."""
+    sides = (watched_side, other)
+    with what(watched_side):
         time.sleep(_SETTLE_S)
-        before = [(len(side.ends), sum(side.broker.cpu_times()[:2])) for side in sides]
+        before = [(len(side.ends), emulation.cpu_s_of(side.broker)) for side in sides]
         time.sleep(_TURN_S)
-        return watched_side, [
-            _rate(side, *begun) for side, begun in zip(sides, before, strict=True)
-        ]
+        found = [_rate(side, *begun) for side, begun in zip(sides, before, strict=True)]
+    return found[0], found[1]
 
 
 def _rate(side: Side, start: int, broker_s: float) -> Rate:
@@ -215,7 +213,7 @@ def _rate(side: Side, start: int, broker_s: float) -> Rate:
     # From one result to another: a turn's edges are nobody's.
     return Rate(
         (stop - 1 - start) / (side.ends[stop - 1] - side.ends[start]),
-        (sum(side.broker.cpu_times()[:2]) - broker_s) * 1000 / (stop - start),
+        (emulation.cpu_s_of(side.broker) - broker_s) * 1000 / (stop - start),
     )
 
 

@@ -14,6 +14,7 @@ from broker_config.topics import Topics
 from edge_partition.load_inputs import load_input
 from edge_partition.load_model import load_model
 from edge_partition.run_bundle import whole_interpreter
+from edge_partition.slice_model import slice_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,15 @@ def three_boards(desk: Desk) -> Desk:
 @pytest.fixture(scope="session")
 def digits_model() -> LoadedTflite:
     return load_model(str(EXAMPLES / "digits" / "digits.keras"))
+
+
+@pytest.fixture
+def model(digits_model: LoadedTflite, tmp_path: Path) -> Path:
+    """The digits model's first operators: few slices, so that the test is quick."""
+    graph = digits_model.tflite.graph
+    path = tmp_path / "first.tflite"
+    path.write_bytes(slice_model(digits_model.tflite, 0, graph.cuts[6]))
+    return path
 
 
 @pytest.fixture(scope="session")

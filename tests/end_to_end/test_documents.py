@@ -24,7 +24,6 @@ from edge_partition.fleet import load_fleet
 from edge_partition.load_inputs import load_input
 from edge_partition.plan_split import Plan
 from edge_partition.run_bundle import whole_interpreter
-from edge_partition.slice_model import slice_model
 from mqtt_monitor import cli as mqtt_monitor
 
 if TYPE_CHECKING:
@@ -103,15 +102,15 @@ def test_every_file_in_the_documents_is_read(path: Path, tmp_path: Path) -> None
 
 
 def test_the_readmes_walk_from_boards_to_answers(
-    desk: Desk, digits_model: LoadedTflite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands and the program as they stand, with a small model for the large one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = {
         "mqtt://HUB:1883": desk.url,
-        "mobilenet-v3-large": "small",
-        "MobileNetV3Large": "small.tflite",
+        "mobilenet-v3-large": model.stem,
+        "MobileNetV3Large": str(model),
     }
 
     def ours(text: str) -> str:
@@ -119,10 +118,6 @@ def test_the_readmes_walk_from_boards_to_answers(
             text = text.replace(theirs, own)
         return text
 
-    # The digits model's first operators: boards have few parts to time.
-    model = digits_model.tflite
-    end = next(cut for cut in model.graph.cuts[5:] if len(model.graph.boundary(cut)) == 1)
-    Path("small.tflite").write_bytes(slice_model(model, 0, end))
     Path("photos").mkdir()
     for image in sorted((EXAMPLES / "digits" / "images").iterdir())[::40]:
         shutil.copy(image, Path("photos") / f"{image.stem}.jpg")

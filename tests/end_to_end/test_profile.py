@@ -17,7 +17,6 @@ from edge_partition.link_times import TimedMessage
 from edge_partition.profile_boards import Profiler
 from edge_partition.profile_store import BoardProfile, ProfileStore
 from edge_partition.run_bundle import random_payloads, whole_interpreter
-from edge_partition.slice_model import slice_model
 from edge_partition.stage_times import TimedSlice
 
 if TYPE_CHECKING:
@@ -27,15 +26,6 @@ if TYPE_CHECKING:
 
     from edge_partition.bundle import Bundle
     from edge_partition.load_model import LoadedTflite
-
-
-@pytest.fixture
-def model(digits_model: LoadedTflite, tmp_path: Path) -> Path:
-    """The digits model's first operators: few slices, so that the test is quick."""
-    graph = digits_model.tflite.graph
-    path = tmp_path / "first.tflite"
-    path.write_bytes(slice_model(digits_model.tflite, 0, graph.cuts[6]))
-    return path
 
 
 @pytest.fixture

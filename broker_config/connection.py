@@ -42,6 +42,7 @@ from broker_config.errors import (
 )
 from broker_config.messages import CommandError, ErrorCode, decode_json, encode_json
 from broker_config.publish_packets import Client, PackedProperties
+from broker_config.topics import OFFLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,28 +64,55 @@ _SESSION_TAKEN_OVER = 0x8E
 _FIRST_ERROR_CODE = 0x80
 #: Room for a PUBLISH packet's fixed header, packet id and the topic's length.
 _HEADER_BYTES = 16
+#: In a reply's place: none will come.
+_GONE = object()
 
 
 class BrokerAddressError(EdgePartitionError):
     """A broker's URL or the files that go with it can't be used."""
 
 
-class RequestTimeoutError(EdgePartitionError):
+class NoAnswerError(EdgePartitionError):
     """An agent did not answer a command.
 
     Attributes:
         device: The agent.
         command: What it was asked.
+    """
+
+    def __init__(self, device: str, command: str, text: str) -> None:
+        self.device = device
+        self.command = command
+        super().__init__(text)
+
+
+class RequestTimeoutError(NoAnswerError):
+    """An agent did not answer a command in time.
+
+    Attributes:
         timeout_s: How long the answer was awaited.
     """
 
     def __init__(self, device: str, command: str, timeout_s: float) -> None:
-        self.device = device
-        self.command = command
         self.timeout_s = timeout_s
         super().__init__(
+            device,
+            command,
             f"Board {device} did not answer '{command}' within {timeout_s:g} s. "
-            f"Check that its agent runs: `device-agent --name {device} ...`."
+            f"Check that its agent runs: `device-agent --name {device} ...`.",
+        )
+
+
+class AgentLostError(NoAnswerError):
+    """The broker said that an agent is gone while its answer was awaited."""
+
+    def __init__(self, device: str, command: str) -> None:
+        super().__init__(
+            device,
+            command,
+            f"Board {device} went offline before it answered '{command}': its agent ended or lost "
+            "the broker. Its log says which, or the kernel's, if it ran out of memory: "
+            "`dmesg | grep -i oom`.",
         )
 
 
@@ -284,8 +312,11 @@ class Connection:
         self._subscriptions: dict[str, int] = {}
         self._subscription_ids: dict[int, _Waiter] = {}
         self._waiting_lock = threading.Lock()
-        self._replies: dict[bytes, _Waiter] = {}
+        #: By request id: which agent is asked, and who waits.
+        self._replies: dict[bytes, tuple[str, _Waiter]] = {}
         self._reply_topic: str | None = None
+        #: Agents whose availability is listened to, and whether the broker says they are gone.
+        self._gone: dict[str, bool] = {}
         self._connected = threading.Event()
         self._refused: str | None = None
         self._connection_number = 0
@@ -534,13 +565,24 @@ class Connection:
         *,
         device: str,
         reply_topic: str,
+        availability_topic: str | None = None,
         timeout_s: float = 10.0,
     ) -> dict[str, Any]:
         """Send a command and return its answer.
 
+        Args:
+            topic: Where the agent takes commands.
+            command: What it is to do.
+            device: The agent.
+            reply_topic: Where it is to answer.
+            availability_topic: Where the broker says ``offline`` for an agent that is gone, which
+                ends the wait; None: nobody listens there.
+            timeout_s: How long to wait.
+
         Raises:
             CommandError: The agent refused, or the answer is not JSON.
             RequestTimeoutError: No answer within ``timeout_s``.
+            AgentLostError: The agent is offline.
             MessageTooLargeError: The command doesn't fit into one packet.
         """
         if self._reply_topic != reply_topic:
@@ -549,8 +591,12 @@ class Connection:
         request_id = uuid.uuid4().bytes
         waiter = _Waiter()
         with self._waiting_lock:
-            self._replies[request_id] = waiter
+            self._replies[request_id] = (device, waiter)
         try:
+            if availability_topic is not None:
+                self._watch(availability_topic, device, timeout_s)
+            if self._gone.get(device):
+                raise AgentLostError(device, str(command.get("command")))
             self.publish(
                 topic,
                 encode_json(command),
@@ -564,6 +610,8 @@ class Connection:
                 self._replies.pop(request_id, None)
         if payload is None:
             raise RequestTimeoutError(device, str(command.get("command")), timeout_s)
+        if payload is _GONE:
+            raise AgentLostError(device, str(command.get("command")))
         answer = decode_json(payload)
         if not answer.get("ok"):
             code = answer.get("code")
@@ -573,9 +621,26 @@ class Connection:
 
     def _handle_reply(self, message: Message) -> None:
         with self._waiting_lock:
-            waiter = self._replies.get(message.correlation_data)
+            _, waiter = self._replies.get(message.correlation_data, (None, None))
         if waiter is not None:
             waiter.set(message.payload)
+
+    def _watch(self, availability_topic: str, device: str, timeout_s: float) -> None:
+        """From now on, end the wait for an agent's answer when the broker says it is gone."""
+
+        def learn(message: Message) -> None:
+            is_gone = message.payload == OFFLINE
+            with self._waiting_lock:
+                self._gone[device] = is_gone
+                waiters = [waiter for asked, waiter in self._replies.values() if asked == device]
+            for waiter in waiters if is_gone else ():
+                waiter.set(_GONE)
+
+        with self._waiting_lock:
+            if device in self._gone:
+                return
+            self._gone[device] = False
+        self.subscribe(availability_topic, learn, timeout_s=timeout_s)
 
     # paho's callbacks, in the network thread
 

@@ -82,6 +82,7 @@ class BoardClient:
             command,
             device=device,
             reply_topic=self._reply_topic,
+            availability_topic=self._topics.availability(device),
             timeout_s=timeout_s,
         )
 

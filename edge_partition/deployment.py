@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from broker_config.connection import RequestTimeoutError
+from broker_config.connection import AgentLostError, NoAnswerError
 from broker_config.errors import EdgePartitionError, ManifestError
 from broker_config.manifest import Manifest
 from broker_config.messages import CommandError, decode_json
@@ -174,7 +174,7 @@ class Deployer(BoardClient):
                 try:
                     answer = self._ask(device, {"command": "status"}, _STATUS_TIMEOUT_S)
                     deployments = tuple(answer.get("deployments", ()))
-                except (CommandError, RequestTimeoutError):
+                except (CommandError, NoAnswerError):
                     online = False
             profile = _profile(profiles.get(self._topics.profile(device), b"{}"))
             boards.append(BoardStatus(device, online, profile, deployments))
@@ -230,10 +230,8 @@ class Deployer(BoardClient):
             raise DeploymentRefusedError(
                 manifest.deployment, device, error.code, error.reason.rstrip(".")
             ) from None
-        except RequestTimeoutError as error:
-            raise DeploymentRefusedError(
-                manifest.deployment, device, "no-answer", str(error).rstrip(".")
-            ) from None
+        except NoAnswerError as error:
+            raise _silent(manifest, error) from None
         except (KeyError, TypeError, ValueError):
             raise DeploymentRefusedError(
                 manifest.deployment,
@@ -289,7 +287,9 @@ class Deployer(BoardClient):
     def _serves(self, device: str, manifest: Manifest) -> bool:
         try:
             answer = self._ask(device, {"command": "status"}, _STATUS_TIMEOUT_S)
-        except (CommandError, RequestTimeoutError):
+        except AgentLostError as error:
+            raise _silent(manifest, error) from None
+        except (CommandError, NoAnswerError):
             return False
         return any(
             item.get("deployment") == manifest.deployment
@@ -351,6 +351,12 @@ class _DeploymentFiles:
         if sha256 in self._by_id:
             return self._by_id[sha256]
         return self.bundle.stage_file(self._stages[sha256]).read_bytes()
+
+
+def _silent(manifest: Manifest, error: NoAnswerError) -> DeploymentRefusedError:
+    return DeploymentRefusedError(
+        manifest.deployment, error.device, "no-answer", str(error).rstrip(".")
+    )
 
 
 def _profile(payload: bytes) -> dict[str, Any]:

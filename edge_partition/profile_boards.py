@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from broker_config.connection import RequestTimeoutError
+from broker_config.connection import NoAnswerError
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import Manifest, ModelInfo, Predicted, Stage, TensorSpec
 from broker_config.messages import MAX_TIMED_MESSAGE_BYTES, CommandError, ErrorCode, decode_json
@@ -411,7 +411,7 @@ def _as_refusals(board: str) -> Iterator[None]:
         yield
     except CommandError as error:
         raise ProfileRefusedError(board, error.code, error.reason) from None
-    except RequestTimeoutError as error:
+    except NoAnswerError as error:
         raise ProfileRefusedError(board, "no-answer", str(error)) from None
     except (KeyError, TypeError, ValueError):
         raise ProfileRefusedError(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker_config.connection import (
+    AgentLostError,
     BrokerAddress,
     BrokerAddressError,
     Connection,
@@ -28,6 +29,7 @@ from broker_config.connection import (
 from broker_config.errors import BrokerRefusedError, BrokerUnreachableError, MessageTooLargeError
 from broker_config.messages import CommandError, ErrorCode, decode_json, encode_json
 from broker_config.mosquitto import MosquittoBroker, find_mosquitto
+from broker_config.topics import OFFLINE, ONLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -518,6 +520,44 @@ def test_a_request_nobody_answers_times_out_by_the_boards_name(
         with pytest.raises(RequestTimeoutError, match="pi-1 did not answer 'ping'") as caught:
             ask(host, topic, timeout_s=0.3)
         assert caught.value.timeout_s == 0.3
+
+
+def test_an_agent_that_goes_ends_the_wait_for_its_answer(any_broker: BrokerProcess) -> None:
+    availability = f"{name('device')}/availability"
+    asked: list[int] = []
+
+    def answer(command: dict[str, Any]) -> dict[str, Any] | None:
+        asked.append(command["n"])
+        if command["n"] == 1:
+            said.publish(availability, OFFLINE, retain=True)
+            return None
+        return {"ok": True, "n": command["n"]}
+
+    with (
+        Connection(address_of(any_broker), name("said")) as said,
+        agent(any_broker, answer) as topic,
+        Connection(address_of(any_broker), name("host")) as host,
+    ):
+        said.publish_and_wait(availability, ONLINE, retain=True)
+        wait = {"availability_topic": availability, "timeout_s": PATIENCE_S}
+        assert ask(host, topic, n=0, **wait)["n"] == 0
+        for n in (1, 2):
+            with pytest.raises(AgentLostError, match="pi-1 went offline before it answered 'ping'"):
+                ask(host, topic, n=n, **wait)
+        # While it is away it isn't even asked, and once it is back it is.
+        assert asked == [0, 1]
+        heard = listen(host, marker := name())
+        said.publish_and_wait(availability, ONLINE, retain=True)
+        said.publish(marker, b"")
+        heard.get(timeout=PATIENCE_S)
+        assert ask(host, topic, n=3, **wait)["n"] == 3
+        # Who comes when it is away already learns it from what the broker retains.
+        said.publish_and_wait(availability, OFFLINE, retain=True)
+        with (
+            Connection(address_of(any_broker), name("host")) as late,
+            pytest.raises(AgentLostError),
+        ):
+            ask(late, topic, n=1, **wait)
 
 
 def test_a_late_answer_is_not_taken_for_the_next_requests(mosquitto: MosquittoBroker) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,6 +67,31 @@ def test_one_refusal_changes_nothing_and_what_was_live_goes_on(
     held = [item for board in status.boards for item in board.deployments]
     assert {item["generation"] for item in held} == {small.manifest.generation}
     assert serves(desk, small, images[0], whole_outputs[0])
+
+
+def test_a_board_that_dies_while_it_loads_ends_the_deployment_at_once(
+    three_boards: Desk, digits_bundle: Bundle, images: Images, whole_outputs: list[bytes]
+) -> None:
+    whole = load_model(str(digits_bundle.whole_file))
+    live = make_bundle(whole, three_boards.folder / "live", stages=1)
+    deaths: list[threading.Timer] = []
+
+    def die_once_the_files_are_there(device: str, have_bytes: int, all_bytes: int) -> None:
+        if device == "board-1" and have_bytes == all_bytes:
+            # Stopped, it can't answer the command that comes next.
+            three_boards.agents[device].send_signal(signal.SIGSTOP)
+            deaths.append(threading.Timer(0.5, three_boards.kill_agent, [device]))
+            deaths[-1].start()
+
+    with Deployer(three_boards.url) as deployer:
+        deployer.deploy(live)
+        with pytest.raises(DeploymentRefusedError, match="offline before it answered 'load'"):
+            deployer.deploy(digits_bundle, on_progress=die_once_the_files_are_there)
+        status = deployer.status()
+    deaths[0].join()
+    assert [board.device for board in status.boards if not board.online] == ["board-1"]
+    assert [manifest.generation for manifest in status.manifests] == [live.manifest.generation]
+    assert serves(three_boards, live, images[0], whole_outputs[0])
 
 
 def test_a_board_that_is_not_there_is_named_before_anything_is_sent(

@@ -38,6 +38,11 @@ _UNPACED_PERIOD_US = 10_000
 _QUOTA_US = 1_000
 #: A millisecond in every fifty: a board of a smaller share would rather stall than be slow.
 _LEAST_SHARE = 0.02
+#: A board comes before whatever else wants its processor, up to its share: where boards are real,
+#: broker and client run on other machines. Between equals, inferences of 11 ms took 14 while
+#: requests came in.
+_CPU_SHARES = 262_144
+_CPU_WEIGHT = 10_000
 #: What is left of a processor is for the broker, the client and the kernel.
 _USABLE_SHARE = 0.85
 _REMOVE_TIMEOUT_S = 5.0
@@ -141,6 +146,7 @@ class BoardLimiter:
             scope = ["systemd-run", "--user", "--scope", "--quiet"]
             scope += ["-p", f"CPUQuota={limits.cpu_share:.1%}"]
             scope += ["-p", f"CPUQuotaPeriodSec={_period_us(limits.cpu_share, paced=False)}us"]
+            scope += ["-p", f"CPUWeight={_CPU_WEIGHT}"]
             if limits.ram_bytes is not None:
                 scope += ["-p", f"MemoryMax={limits.ram_bytes}", "-p", "MemorySwapMax=0"]
             return [*scope, "--", *_enter(limits.cpu, [], words)]
@@ -164,6 +170,7 @@ class BoardLimiter:
         if self._version == 2:  # noqa: PLR2004
             folder = self._make(_ROOT / label)
             (folder / "cpu.max").write_text(f"{quota_us} {period_us}")
+            (folder / "cpu.weight").write_text(str(_CPU_WEIGHT))
             if limits.ram_bytes is not None:
                 (folder / "memory.max").write_text(str(limits.ram_bytes))
                 with contextlib.suppress(OSError):  # Not there on a machine without swap.
@@ -172,6 +179,7 @@ class BoardLimiter:
         cpu, memory = self._make(_ROOT / "cpu" / label), self._make(_ROOT / "memory" / label)
         (cpu / "cpu.cfs_period_us").write_text(str(period_us))
         (cpu / "cpu.cfs_quota_us").write_text(str(quota_us))
+        (cpu / "cpu.shares").write_text(str(_CPU_SHARES))
         if limits.ram_bytes is not None:
             (memory / "memory.limit_in_bytes").write_text(str(limits.ram_bytes))
             (memory / "memory.swappiness").write_text("0")
@@ -180,7 +188,7 @@ class BoardLimiter:
     def _pace(self, cpu: int) -> bool:
         """Have quotas on a processor kept to a quarter millisecond, if the kernel lets us."""
         if cpu not in self._is_paced:
-            self._is_paced[cpu] = self._help("tick", cpu)
+            self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
         return self._is_paced[cpu]
 
     def _help(self, *words: object) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _HALF = 0.5
 _HINT = "`edge-partition plan MODEL --fleet fleet.toml --json` writes one"
@@ -97,6 +100,26 @@ class PipelineTimes:
     model: str
     source: str
     stages: tuple[tuple[ReplicaTimes, ...], ...]
+
+    def slowed(self, factors: Mapping[str, float]) -> PipelineTimes:
+        """Return the times with the processor's part of each board multiplied by its factor."""
+
+        def slow(times: ReplicaTimes) -> ReplicaTimes:
+            factor = factors.get(times.device, 1.0)
+            return replace(
+                times,
+                receive_handling_ms=times.receive_handling_ms * factor,
+                invoke_ms=times.invoke_ms * factor,
+                send_handling_ms=times.send_handling_ms * factor,
+                busy_ms=times.busy_ms * factor,
+            )
+
+        return replace(self, stages=tuple(tuple(map(slow, stage)) for stage in self.stages))
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """The boards' names."""
+        return frozenset(times.device for stage in self.stages for times in stage)
 
 
 def read_plan(document: Any) -> PipelineTimes:

@@ -441,7 +441,6 @@ def _harm(failures: Sequence[Failure], forecast: Forecast, undisturbed: Forecast
 
 
 def _check(plan: PipelineTimes, stream: Stream) -> None:
-    names = {replica.device for replicas in plan.stages for replica in replicas}
     positive = {"requests": stream.requests, "timeout": stream.timeout_s}
     positive["receive maximum"] = stream.receive_maximum
     if stream.rate_per_s is not None:
@@ -455,10 +454,10 @@ def _check(plan: PipelineTimes, stream: Stream) -> None:
         raise SimulationError(f"The spread is {stream.spread:g}; expected 0 or more.")
     back_s: dict[str, float] = {}
     for failure in sorted(stream.failures, key=lambda failure: failure.start_s):
-        if failure.device not in names:
+        if failure.device not in plan.devices:
             raise SimulationError(
                 f"The plan has no board {failure.device!r} that could fail; it has "
-                f"{', '.join(sorted(names))}."
+                f"{', '.join(sorted(plan.devices))}."
             )
         if not (0 <= failure.start_s < math.inf and 0 < failure.duration_s < math.inf):
             raise SimulationError(

@@ -31,6 +31,9 @@ _EXPECTED = (
     "expected the output of `edge-partition plan MODEL --fleet fleet.toml --json`, or a bundle's "
     "folder"
 )
+#: As much as boards are slower on another day, or than estimated. Near their limit it is the
+#: difference between a queue and none.
+_SLOWER = 1.1
 
 
 class PlanFileError(EdgePartitionError):
@@ -139,11 +142,17 @@ def command(
     with _show.step_progress() as step:
         step("Simulating")
         forecast = simulate_plan(times, stream)
+        slower = simulate_plan(times.slowed(dict.fromkeys(times.devices, _SLOWER)), stream)
     if as_json:
         document = {"model": times.model, "source": times.source, **asdict(stream)}
-        _show.print_json({**document, **asdict(forecast)})
+        if_slower = {
+            "factor": _SLOWER,
+            "throughput_per_s": slower.throughput_per_s,
+            "latency_ms": slower.latency_ms,
+        }
+        _show.print_json({**document, **asdict(forecast), "if_slower": if_slower})
     else:
-        _show_forecast(times, stream, forecast)
+        _show_forecast(times, stream, forecast, slower)
 
 
 def _read_document(plan: str) -> Any:
@@ -161,7 +170,9 @@ def _read_document(plan: str) -> Any:
         raise PlanFileError(name, "is not JSON") from None
 
 
-def _show_forecast(times: PipelineTimes, stream: Stream, forecast: Forecast) -> None:
+def _show_forecast(
+    times: PipelineTimes, stream: Stream, forecast: Forecast, slower: Forecast
+) -> None:
     console = _show.console()
     table = _show.table(
         f"{times.model} under {_arrivals(stream)}",
@@ -198,6 +209,11 @@ def _show_forecast(times: PipelineTimes, stream: Stream, forecast: Forecast) -> 
         f"{forecast.throughput_per_s:.1f} requests/s; latency {latency['median']:.1f} ms median, "
         f"{latency['p95']:.1f} ms p95, {latency['p99']:.1f} ms p99, {latency['max']:.1f} ms at "
         "most."
+    )
+    console.print(
+        f"With boards slower by {_SLOWER - 1:.0%}: {slower.throughput_per_s:.1f} requests/s; "
+        f"latency {slower.latency_ms['median']:.1f} ms median, {slower.latency_ms['p99']:.1f} ms "
+        "p99."
     )
     console.print(f"Of {latency['mean']:.1f} ms in the mean: {spent}.")
     outcomes = ", ".join(

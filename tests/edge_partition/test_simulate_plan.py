@@ -427,6 +427,17 @@ def test_whatever_fails_every_request_has_one_outcome(
     assert forecast.latency_ms["max"] >= forecast.latency_ms["p99"] >= forecast.latency_ms["p95"]
 
 
+def test_slower_boards_take_longer_and_their_links_do_not() -> None:
+    times = plan([replica("a", 20, handling_ms=4, receive_ms=3)], [replica("b", 30)])
+    slowed = times.slowed({"a": 1.5})
+    (first,), (second,) = slowed.stages
+    assert (first.invoke_ms, first.handling_ms, first.receive_ms) == (30, 6, 3)
+    assert first.busy_ms == 1.5 * times.stages[0][0].busy_ms
+    assert second == times.stages[1][0]
+    lone_ms = simulate_plan(times, exactly(1)).latency_ms["max"]
+    assert simulate_plan(slowed, exactly(1)).latency_ms["max"] == pytest.approx(lone_ms + 12)
+
+
 # What can't be simulated
 
 
@@ -503,6 +514,7 @@ def test_the_command_tells_what_to_expect_and_what_limits(
     assert "pi-2" in shown
     assert "300 answered" in shown
     assert "20 requests/s are more than pi-2's processor can do, 12.2/s" in shown
+    assert "With boards slower by 10%: 11.1 requests/s" in shown
 
 
 def test_the_commands_document_is_the_forecast(
@@ -518,6 +530,8 @@ def test_the_commands_document_is_the_forecast(
     assert told["model"] == "some-model"
     assert told["throughput_per_s"] == expected.throughput_per_s
     assert told["latency_ms"] == expected.latency_ms
+    # With the second board away for 2 s, the slower boards lag further behind.
+    assert told["if_slower"]["latency_ms"]["median"] > 1.05 * told["latency_ms"]["median"]
     assert told["boards"][1]["device"] == "pi-2"
     assert told["outcomes"] == {"answered": 300, "timed_out": 0, "overloaded": 0}
     assert told["failures"] == [{"device": "pi-2", "start_s": 3, "duration_s": 2}]

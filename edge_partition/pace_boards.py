@@ -10,8 +10,8 @@ what the agent leaves, and gives way to it at once.
 
 And a processor that rests between a board's turns is slower in them: its clock falls, and a virtual
 one is lent to others meanwhile, caches and all. ``idle`` without a group keeps it awake. On a
-virtual machine with boards at 0.4 and 0.24 of a processor the same work took 8.5 to 9.4 ms of
-processor time without, 7.7 to 8.2 ms with it, and 6.6 ms on a processor of its own.
+virtual machine with boards at 0.4 and 0.24 of a processor the same work took 8.7 ms of processor
+time without it, 7.9 ms with it (medians of eight), and 7.0 ms on a processor of its own.
 
 On a processor of 50 GMAC/s, at a share of 0.3: 2 ms of work took 2.0 ms with quotas alone, 3.3 ms
 with ticks, 7.1 ms with both, and should take 6.7 ms.

@@ -244,8 +244,7 @@ def stream(
     """Send requests for so long, and leave the first fifth out, when queues fill."""
     with Pipeline(name, desk.url, window=window, timeout_s=120) as pipeline:
         inputs = inputs_of(pipeline, 0)
-        agents = agent_processes()
-        cpu_before = {name: cpu_s_of(agent) for name, agent in agents.items()}
+        cpu_before = agents_cpu_s()
         started = time.perf_counter()
         endless = itertools.takewhile(
             lambda _: time.perf_counter() - started < seconds, itertools.cycle(inputs)
@@ -254,7 +253,7 @@ def stream(
         for result in pipeline.stream(endless):
             ends.append(time.perf_counter() - started)
             results.append(result)
-    cpu_s = {name: cpu_s_of(agent) - cpu_before[name] for name, agent in agents.items()}
+    cpu_s = {name: spent_s - cpu_before[name] for name, spent_s in agents_cpu_s().items()}
     # Neither the filling nor the emptying of the boards' queues.
     steady = [index for index, end in enumerate(ends) if seconds / 5 <= end <= seconds]
     first, last = steady[0], steady[-1]
@@ -274,6 +273,11 @@ def agent_processes() -> dict[str, psutil.Process]:
         if "device_agent" in words:
             found[words[words.index("--name") + 1]] = process
     return found
+
+
+def agents_cpu_s() -> dict[str, float]:
+    """Return the processor time that each agent took so far, by board."""
+    return {name: cpu_s_of(agent) for name, agent in agent_processes().items()}
 
 
 def cpu_s_of(process: psutil.Process) -> float:

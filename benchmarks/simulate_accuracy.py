@@ -152,39 +152,26 @@ def by_stage(results: list[Result]) -> list[dict[str, Any]]:
     return found
 
 
-def cpu_s() -> dict[str, float]:
-    """Return the processor time that each board's agent took so far."""
+def slowness_of(
+    plan: Plan, times: PipelineTimes, cpu_s: Mapping[str, float], requests: int
+) -> dict[str, float]:
+    """Return by board the processor time of a request over what the plan says."""
+    shares = {device.name: device.speed_gmac_s for stage in plan.stages for device in stage.devices}
     return {
-        name: emulation.cpu_s_of(process) for name, process in emulation.agent_processes().items()
+        item.device: (
+            cpu_s[item.device] * 1000 * len(stage) / requests / shares[item.device] / item.busy_ms
+        )
+        for stage in times.stages
+        for item in stage
     }
 
 
-def slowness_of(
-    times: PipelineTimes, shares: Mapping[str, float], spent_s: Mapping[str, float], requests: int
-) -> dict[str, float]:
-    """Return by board the processor time of a request over what the plan says."""
-    found = {}
-    for stage in times.stages:
-        for item in stage:
-            served = requests / len(stage)
-            found[item.device] = (
-                spent_s[item.device] * 1000 / served / shares[item.device] / item.busy_ms
-            )
-    return found
-
-
-def compare(
-    plan: Plan,
-    shares: Mapping[str, float],
-    pipeline: Pipeline,
-    arrays: list[Any],
-    stream: Stream,
-) -> dict[str, Any]:
+def compare(plan: Plan, pipeline: Pipeline, arrays: list[Any], stream: Stream) -> dict[str, Any]:
     times = read_plan(plan_document(plan))
-    before_s = cpu_s()
+    before_s = emulation.agents_cpu_s()
     real = run_stream(pipeline, arrays, stream)
-    spent_s = {name: after_s - before_s[name] for name, after_s in cpu_s().items()}
-    slowness = slowness_of(times, shares, spent_s, stream.requests)
+    cpu_s = {name: spent_s - before_s[name] for name, spent_s in emulation.agents_cpu_s().items()}
+    slowness = slowness_of(plan, times, cpu_s, stream.requests)
     return {
         "rate_per_s": stream.rate_per_s,
         "requests": stream.requests,
@@ -209,10 +196,6 @@ def measure(
 ) -> dict[str, Any]:
     model = emulation.load(configuration.model)
     fleet = configuration.fleet
-    shares = {
-        device.name: share
-        for device, share in zip(fleet.devices, configuration.shares, strict=True)
-    }
     shape_links = configuration.link_mbit_s is not None
     with emulation.emulated(fleet, shape_links=shape_links) as desk:
 
@@ -233,7 +216,7 @@ def measure(
                 stream = Stream(requests, rate_per_s=rate, seed=_SEED)
                 for _ in range(tries):
                     now = emulation.timed_again(plan, model, desk)
-                    run = compare(now, shares, pipeline, arrays, stream)
+                    run = compare(now, pipeline, arrays, stream)
                     runs.append({"load": load, **run})
                     show(run)
                     if run["held"]:

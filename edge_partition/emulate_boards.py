@@ -186,7 +186,7 @@ class BoardLimiter:
         return [cpu / "cgroup.procs", memory / "cgroup.procs"]
 
     def _pace(self, cpu: int) -> bool:
-        """Have quotas on a processor kept to a quarter millisecond, if the kernel lets us."""
+        """Keep a processor awake and its quotas to a quarter millisecond, if the kernel lets us."""
         if cpu not in self._is_paced:
             self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
         return self._is_paced[cpu]

@@ -92,7 +92,14 @@ class Board:
 
 
 @dataclass(frozen=True)
-class _Messages:
+class MessageTimes:
+    """What messages to itself through the broker took a board.
+
+    Attributes:
+        timed: By size.
+        cores: Processors that the agent gets when its threads and one more are busy.
+    """
+
     timed: tuple[TimedMessage, ...]
     cores: float
 
@@ -176,10 +183,10 @@ class Profiler(BoardClient):
         """
         slices = _Slices(model)
         failures: list[EdgePartitionError] = []
-        all_messages: dict[str, _Messages] = {}
+        all_messages: dict[str, MessageTimes] = {}
         for board in boards:
             try:
-                all_messages[board.name] = self._time_messages(board.name, force)
+                all_messages[board.name] = self.time_messages(board.name, force=force)
             except EdgePartitionError as error:
                 failures.append(error)
         ranges = choose_slices(model.graph)
@@ -250,6 +257,28 @@ class Profiler(BoardClient):
         failures = self._on_each_machine(list(stages), measure_board, on_profile)
         if failures:
             raise failures[0]
+
+    def time_messages(self, board: str, *, force: bool = False) -> MessageTimes:
+        """Have a board time messages alone; :meth:`measure` does so too.
+
+        Args:
+            board: Its name.
+            force: As for :meth:`measure`.
+
+        Raises:
+            ProfileRefusedError: The board refused or did not answer.
+        """
+        limit = self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES
+        limit = min(MAX_TIMED_MESSAGE_BYTES, limit)
+        timed, cores = [], []
+        for size_bytes in sorted({min(size_bytes, limit) for size_bytes in _MESSAGE_BYTES}):
+            command = {"command": "time-messages", "size_bytes": size_bytes, "force": force}
+            with _as_refusals(board):
+                answer = self._ask(board, command, _MESSAGE_TIMEOUT_S)
+                times_ms = [_over_zero(answer[field.name]) for field in fields(TimedMessage)[1:]]
+                cores.append(_over_zero(answer["cores"]))
+            timed.append(TimedMessage(size_bytes, *times_ms))
+        return MessageTimes(tuple(timed), statistics.median(cores))
 
     def _on_each_machine(
         self,
@@ -332,19 +361,6 @@ class Profiler(BoardClient):
                 pass
             answer = self._ask(board, command, _SLICE_TIMEOUT_S)
         return answer
-
-    def _time_messages(self, board: str, force: bool) -> _Messages:
-        limit = self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES
-        limit = min(MAX_TIMED_MESSAGE_BYTES, limit)
-        timed, cores = [], []
-        for size_bytes in sorted({min(size_bytes, limit) for size_bytes in _MESSAGE_BYTES}):
-            command = {"command": "time-messages", "size_bytes": size_bytes, "force": force}
-            with _as_refusals(board):
-                answer = self._ask(board, command, _MESSAGE_TIMEOUT_S)
-                times_ms = [_over_zero(answer[field.name]) for field in fields(TimedMessage)[1:]]
-                cores.append(_over_zero(answer["cores"]))
-            timed.append(TimedMessage(size_bytes, *times_ms))
-        return _Messages(tuple(timed), statistics.median(cores))
 
 
 class _Slices:

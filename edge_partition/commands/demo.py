@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -17,10 +16,10 @@ from edge_partition.bundle import deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option
 from edge_partition.commands.deploy import show_loaded
-from edge_partition.cost_model import total_work_macs
 from edge_partition.deployment import Deployer
 from edge_partition.desk_fleet import DeskFleet
-from edge_partition.emulate_boards import board_limits
+from edge_partition.emulate_boards import BoardLimiter
+from edge_partition.emulated_times import measure_emulated
 from edge_partition.fleet import load_fleet
 from edge_partition.load_inputs import expand_inputs, load_input
 from edge_partition.pipeline import Pipeline
@@ -30,7 +29,7 @@ from edge_partition.stream_report import StreamReport, top_labels
 
 if TYPE_CHECKING:
     from edge_partition.bundle import Bundle
-    from edge_partition.fleet import Fleet
+    from edge_partition.emulated_times import EmulatedBoards
     from edge_partition.load_model import LoadedTflite
     from edge_partition.pipeline import Result
     from edge_partition.plan_split import Plan
@@ -93,9 +92,19 @@ def command(
         )
     files = expand_inputs(inputs or ([_IMAGES] if is_digits else []))
     boards = load_fleet(emulate or fleet)
+    if emulate is not None:
+        # Where this machine can't, nobody waits for the model first.
+        BoardLimiter().close()
     loaded = _planning.load(
         model, weights=weights, input_shape=None, quantization="none", calibration=None
     )
+    limits = None
+    if emulate is not None:
+        with _show.board_progress("Measuring on") as on_progress:
+            emulated = measure_emulated(boards, loaded.tflite, on_progress=on_progress)
+        boards, limits = emulated.fleet, emulated.limits
+        if not as_json:
+            _show_emulation(emulated)
     plan = _planning.make_plan(loaded, boards, objective="throughput", stages=len(boards.devices))
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
         bundle = _write(loaded, plan, output or Path(scratch) / "build")
@@ -105,13 +114,7 @@ def command(
         payloads = [
             encode_tensors(manifest.inputs, load_input(file, manifest.inputs)) for file in files
         ] or list(random_payloads(manifest.inputs, count))
-        expected, invoke_ms = _run_whole(bundle, payloads)
-        limits = None
-        if emulate is not None:
-            host_gmac_s = total_work_macs(loaded.tflite.graph) / invoke_ms / 1e6
-            limits, scale = board_limits(boards, host_gmac_s)
-            if not as_json:
-                _show_emulation(boards, host_gmac_s, scale)
+        expected = _run_whole(bundle, payloads)
         with DeskFleet(boards, limits=limits, shape_links=emulate is not None) as desk:
             with Deployer(desk.url) as deployer, _show.board_progress() as on_progress:
                 stages = deployer.deploy(bundle, on_progress=on_progress)
@@ -120,6 +123,7 @@ def command(
                 show_loaded(stages)
             results, report = _stream(bundle, desk.url, payloads)
 
+    planned_s = None if emulate is None else _planned_s(plan, len(payloads))
     identical = sum(
         encode_tensors(manifest.outputs, result.outputs) == payload
         for result, payload in zip(results, expected, strict=True)
@@ -132,6 +136,7 @@ def command(
                 "plan": plan_document(plan),
                 "broker": desk.broker_description,
                 "emulated": emulate is not None,
+                "planned_s": planned_s,
                 "inputs": len(payloads),
                 "identical": identical,
                 "accuracy": accuracy,
@@ -140,16 +145,7 @@ def command(
         )
     else:
         _show.show_report(report)
-        console = _show.console()
-        console.print(
-            f"\n[bold]{identical}/{len(payloads)} identical[/bold] to the whole model run on its "
-            "own, bit for bit."
-        )
-        if accuracy is not None:
-            console.print(
-                f"Accuracy {accuracy:.2%}: {sum(judged)} of {len(judged)} images the model never "
-                "saw in training."
-            )
+        _show_comparison(planned_s, identical, judged, len(payloads))
     if len(set(expected)) == 1:
         raise DemoError(
             "The whole model gave one and the same answer for every input, so that being equal to "
@@ -159,6 +155,28 @@ def command(
         raise DemoError(
             f"{len(payloads) - identical} of {len(payloads)} answers differ from the whole "
             "model's; expected none. Please report this model."
+        )
+
+
+def _planned_s(plan: Plan, requests: int) -> float:
+    """Return the seconds of a stream by the plan: the first result, and the others' pace."""
+    return (plan.latency_ms + (requests - 1) * plan.bottleneck_ms) / 1000
+
+
+def _show_comparison(
+    planned_s: float | None, identical: int, judged: list[bool], requests: int
+) -> None:
+    console = _show.console()
+    if planned_s is not None:
+        console.print(f"By the plan: {planned_s:.2f} s, {requests / planned_s:.1f} requests/s.")
+    console.print(
+        f"\n[bold]{identical}/{requests} identical[/bold] to the whole model run on its own, bit "
+        "for bit."
+    )
+    if judged:
+        console.print(
+            f"Accuracy {sum(judged) / len(judged):.2%}: {sum(judged)} of {len(judged)} images the "
+            "model never saw in training."
         )
 
 
@@ -178,17 +196,15 @@ def _write(loaded: LoadedTflite, plan: Plan, path: Path) -> Bundle:
         )
 
 
-def _run_whole(bundle: Bundle, payloads: list[bytes]) -> tuple[list[bytes], float]:
-    """Return the whole model's outputs, and the median milliseconds of one inference."""
+def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
+    """Return the whole model's outputs."""
     whole = whole_interpreter(bundle)
-    outputs, times = [], []
+    outputs = []
     with _show.count_progress("Whole model", len(payloads)) as update:
         for number, payload in enumerate(payloads):
-            started = time.perf_counter()
             outputs.append(whole.invoke(payload))
-            times.append((time.perf_counter() - started) * 1000)
             update(number + 1)
-    return outputs, statistics.median(times)
+    return outputs
 
 
 def _stream(bundle: Bundle, url: str, payloads: list[bytes]) -> tuple[list[Result], StreamReport]:
@@ -216,9 +232,11 @@ def _judge(files: list[Path], results: list[Result], labels: tuple[str, ...]) ->
     return judged
 
 
-def _show_emulation(boards: Fleet, host_gmac_s: float, scale: float) -> None:
+def _show_emulation(emulated: EmulatedBoards) -> None:
+    count, scale = len(emulated.fleet.devices), emulated.scale
     slower = "" if scale == 1 else f", every board {1 / scale:.1f} times slower than it says"
     _show.console().print(
-        f"Emulating {len(boards.devices)} boards within real limits: one processor here does "
-        f"{host_gmac_s:.1f} GMAC/s{slower}."
+        f"Emulating {count} board{'s' * (count != 1)} within real limits: one processor here does "
+        f"{emulated.host_gmac_s:.1f} GMAC/s of this model{slower}. The plan's times are what its "
+        "parts took here, by each board's share."
     )

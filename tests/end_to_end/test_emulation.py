@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_config.tensors import encode_tensors
+from edge_partition.cost_model import invoke_ms, total_work_macs
 from edge_partition.deployment import Deployer
 from edge_partition.desk_fleet import DeskFleet
 from edge_partition.emulate_boards import BoardLimiter, EmulationError, Limits, board_limits
+from edge_partition.emulated_times import measure_emulated
 from edge_partition.fleet import Device, Fleet
 from edge_partition.pipeline import Pipeline
+from edge_partition.read_tflite import read_tflite
 from edge_partition.shaped_link import ShapedLink
 
 if TYPE_CHECKING:
@@ -207,3 +211,49 @@ def test_emulated_boards_answer_as_the_whole_model_does(
                 for result in pipeline.stream(images)
             ]
     assert outputs == whole_outputs
+
+
+def test_an_emulated_board_is_as_fast_as_its_fleet_says(model: Path) -> None:
+    fleet = Fleet((Device("slow", speed_gmac_s=2), Device("fast", speed_gmac_s=6)))
+    tflite = read_tflite(model)
+    with limiter():
+        pass
+    emulated = measure_emulated(fleet, tflite)
+    graph = tflite.graph
+    for before, device in zip(fleet.devices, emulated.fleet.devices, strict=True):
+        whole_ms = invoke_ms(graph, device, 0, len(graph.operators))
+        speed_gmac_s = before.speed_gmac_s * emulated.scale
+        assert whole_ms == pytest.approx(total_work_macs(graph) / speed_gmac_s / 1e6, rel=1e-4)
+        assert emulated.limits[device.name].cpu_share == pytest.approx(
+            speed_gmac_s / emulated.host_gmac_s
+        )
+
+
+def test_the_demo_on_emulated_boards_says_beforehand_what_its_parts_take_here(
+    model: Path, tmp_path: Path
+) -> None:
+    with limiter():
+        pass
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(
+        "".join(
+            f'[[device]]\nname = "{name}"\nram_mib = 128\nspeed_gmac_s = {speed}\n'
+            for name, speed in (("slow", 2), ("fast", 6))
+        )
+    )
+    words = ["demo", str(model), "--emulate", str(fleet), "--count", "4", "--json"]
+    result = subprocess.run(
+        [Path(sys.executable).parent / "edge-partition", *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["identical"] == document["inputs"] == 4
+    replicas = [stage["replicas"][0] for stage in document["plan"]["stages"]]
+    assert {(item["source"], item["handling_source"]) for item in replicas} == {
+        ("measured", "measured")
+    }
+    assert document["planned_s"] > 3 * max(item["invoke_ms"] for item in replicas) / 1000

@@ -37,8 +37,6 @@ _NAME = "this-machine"
 #: when measured within half a processor, 11 and 16 % within a fifth, and just that within a tenth,
 #: which takes twice as long as half.
 _SHARE = 0.2
-#: For the model's parts, so that a slow link doesn't hold the measuring up.
-_FAST_MBIT_S = 100_000.0
 
 
 @dataclass(frozen=True)
@@ -105,10 +103,12 @@ def _measure_here(
     """Have agents time messages behind each link, for a slow one's cost more, and the model."""
     messages = {}
     for mbit_s, delay_ms in dict.fromkeys(map(_link, fleet.devices)):
-        with _agent(mbit_s, delay_ms) as profiler:
+        behind = Device(_NAME, link_mbit_s=mbit_s, link_ms=delay_ms)
+        with _agent(behind, shape_link=True) as profiler:
             messages[mbit_s, delay_ms] = profiler.time_messages(_NAME)
     profiles: list[BoardProfile] = []
-    with _agent(_FAST_MBIT_S, 0.0) as profiler:
+    # A slow link would only hold the parts up on their way to the agent.
+    with _agent(Device(_NAME), shape_link=False) as profiler:
         profiler.measure(
             profiler.boards([_NAME]), model, on_progress=on_progress, on_profile=profiles.append
         )
@@ -116,12 +116,11 @@ def _measure_here(
 
 
 @contextmanager
-def _agent(mbit_s: float, delay_ms: float) -> Iterator[Profiler]:
-    """Start an agent within ``_SHARE`` behind a link, alone: others would take its turns."""
-    agents = Fleet((Device(_NAME, link_mbit_s=mbit_s, link_ms=delay_ms),))
-    limits = {_NAME: Limits(_SHARE, None, cpu=min(os.sched_getaffinity(0)))}
+def _agent(device: Device, *, shape_link: bool) -> Iterator[Profiler]:
+    """Start an agent within ``_SHARE``, alone: others would take its turns."""
+    limits = {device.name: Limits(_SHARE, None, cpu=min(os.sched_getaffinity(0)))}
     with (
-        DeskFleet(agents, limits=limits, shape_links=True) as desk,
+        DeskFleet(Fleet((device,)), limits=limits, shape_links=shape_link) as desk,
         Profiler(desk.url) as profiler,
     ):
         yield profiler

@@ -496,12 +496,13 @@ def _simulate_section() -> Iterator[str]:
         "that speed*: with each board's times multiplied by its slowness, so that the error is the "
         f"simulation's alone. Of all {len(runs)} streams, repeated ones too, "
         f"{_forecasts_within(runs)}, and at that speed {_forecasts_within(runs, 'at_that_speed')}; "
-        f"of the {len(held)} at the plan's speed, {_forecasts_within(held)}. The day before, when 7 "
-        "of 23 were at the plan's speed, it was 21 and 21 of 23, and 7 and 7 of those 7. "
+        f"of the {len(held)} at the plan's speed, {_forecasts_within(held)}. Four hours "
+        "before, when 7 of 23 were at the plan's speed, it was 21 and 21 of 23, and 7 and 7 of those "
+        "7 (2026-11-26, 01:30 to 02:00 UTC). "
         "Forecasts are low rather than high: boards time their stages while the others rest, and the "
-        "client's and the broker's own time, some 4 ms of a request here, is not simulated. Near full load p99 is uncertain by "
-        "nature: a board slower by a tenth has queues twice as long, so `simulate` also prints what "
-        "that would do. By `benchmarks/simulate_accuracy.py` on "
+        "client's and the broker's own time, some 4 ms of a request here, is not simulated. "
+        "Near full load p99 is uncertain by nature: a board slower by a tenth has queues twice as "
+        "long, so `simulate` also prints what that would do. By `benchmarks/simulate_accuracy.py` on "
         f"{_on(next(iter(found.values())))}; goals: throughput within 10 %, p99 within 25 %.\n"
     )
     rows = []

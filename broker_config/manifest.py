@@ -11,7 +11,7 @@ import json
 import math
 import re
 import reprlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker_config.errors import ManifestError
@@ -47,23 +47,86 @@ MAX_LAYER_CHARACTERS = 100
 MAX_WRAPPED = 64
 MAX_CONSTANTS = 8
 MAX_CONSTANT_CHARACTERS = 60
-#: A stage's fields that only inform: left out where there is nothing to tell.
-_TOLD = ("layers", "more_layers", "wrapped", "more_wrapped")
+#: Fields that are left out where there is nothing to tell.
+_TOLD = ("layers", "more_layers", "wrapped", "more_wrapped", "state")
+_TOLD_OF_TENSORS = ("pixels", "quantized", "scores", "rate_hz")
+
+PIXEL_ORDERS = ("rgb", "bgr", "gray")
+RESIZE_FILTERS = ("bilinear", "bicubic", "nearest", "area")
+PIXEL_FITS = ("stretch", "crop", "letterbox")
+#: Who says what a picture becomes: Keras's ``preprocess_input`` for an application, a ``.tflite``'s
+#: metadata, the scale and zero point of an integer input, the person, or nobody.
+PIXEL_SOURCES = ("application", "metadata", "quantization", "option", "guess")
+#: What the scores of an output are; empty where nobody says.
+SCORES = ("", "probabilities", "logits")
+#: What becomes of a model's state from one request to the next; empty: it keeps none.
+STATES = ("", "reset", "keep")
+#: What the outputs are, where they are boxes: SSD's four tensors, or a YOLO head.
+DETECTIONS = ("", "ssd", "yolo")
+#: In ``Manifest.needs``: an agent must understand :attr:`Stage.state`.
+NEEDS_STATE = "state"
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a picture's values become before they go into a model.
+
+    A picture is resized as ``resize`` and ``fit`` say, its channels put in ``order``, and each
+    value ``v`` from 0 to 255 becomes ``(v / unit - mean / unit) / (std / unit)``, computed in
+    float32 from left to right: ``(v - mean) / std``, and ``unit`` settles the last bit.
+
+    Attributes:
+        order: One of :data:`PIXEL_ORDERS`.
+        mean: One number a channel, or one for all, in the order of ``order``.
+        std: Likewise; above 0.
+        unit: What Keras's own ``preprocess_input`` divides by first; above 0.
+        resize: One of :data:`RESIZE_FILTERS`.
+        fit: One of :data:`PIXEL_FITS`: the whole picture stretched to the model's height and
+            width; its middle cut out; the whole picture with gray bars.
+        said_by: Who says so, one of :data:`PIXEL_SOURCES`.
+    """
+
+    order: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unit: float = 1.0
+    resize: str = "bilinear"
+    fit: str = "stretch"
+    said_by: str = "guess"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """How integers stand for real values: ``real = (integer - zero_point) * scale``."""
+
+    scale: float
+    zero_point: int
 
 
 @dataclass(frozen=True)
 class TensorSpec:
     """A tensor that crosses a boundary.
 
+    Two are equal when name, dtype and shape are: the other fields tell people and clients what the
+    values of a model's inputs and outputs mean.
+
     Attributes:
         name: The tensor's name in the ``.tflite`` file.
         dtype: numpy's name for the element type, such as ``float32``.
         shape: Fixed dimensions.
+        pixels: Of an input that takes pictures: what becomes of them.
+        quantized: Of an integer tensor that stands for real values.
+        scores: Of an output, ``probabilities`` or ``logits`` where that is known, else empty.
+        rate_hz: Of an input that takes sound: samples a second; 0 where that is not known.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    pixels: Pixels | None = field(default=None, compare=False)
+    quantized: Quantized | None = field(default=None, compare=False)
+    scores: str = field(default="", compare=False)
+    rate_hz: int = field(default=0, compare=False)
 
     @property
     def size_bytes(self) -> int:
@@ -124,6 +187,8 @@ class Stage:
         wrapped: For people: those of its layers that were bare operations; at most
             ``MAX_WRAPPED``.
         more_wrapped: How many more there are.
+        state: Whether it keeps state from one inference to the next, which
+            :attr:`ModelInfo.state` rules.
     """
 
     index: int
@@ -138,6 +203,7 @@ class Stage:
     more_layers: int = 0
     wrapped: tuple[WrappedLayer, ...] = ()
     more_wrapped: int = 0
+    state: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +220,9 @@ class ModelInfo:
         labels: The names of the classes along the last axis of the first output; may be empty.
         wire: As what float32 activations travel between stages: ``float32``, or ``float16`` in half
             the bytes. For people: each boundary tensor's own dtype is what counts.
+        state: One of :data:`STATES`. ``reset``: each request starts from the initial state, as on
+            a fresh interpreter. ``keep``: state goes on from one request of a client to its next.
+        detections: One of :data:`DETECTIONS`.
     """
 
     name: str
@@ -162,11 +231,16 @@ class ModelInfo:
     weights: str = "trained"
     labels: tuple[str, ...] = ()
     wire: str = "float32"
+    state: str = ""
+    detections: str = ""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A deployment: its model, its stages, and the tensors between them."""
+    """A deployment: its model, its stages, and the tensors between them.
+
+    ``needs`` names what an agent must understand to serve it rightly.
+    """
 
     deployment: str
     generation: str
@@ -174,13 +248,18 @@ class Manifest:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     stages: tuple[Stage, ...]
+    needs: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON, the text of ``manifest.json``."""
         document = {"schema": SCHEMA, **asdict(self)}
+        _leave_out(document, ("needs",))
+        _leave_out(document["model"], ("state", "detections"))
+        ends = [document, *document["stages"]]
         for stage in document["stages"]:
-            for key in [key for key in _TOLD if not stage[key]]:
-                del stage[key]
+            _leave_out(stage, _TOLD)
+        for tensor in (item for end in ends for item in (*end["inputs"], *end["outputs"])):
+            _leave_out(tensor, _TOLD_OF_TENSORS)
         return json.dumps(document, indent=1)
 
     @classmethod
@@ -218,6 +297,13 @@ class Manifest:
         return tuple(stage for stage in self.stages if device in stage.devices)
 
 
+def _leave_out(fields: dict[str, Any], keys: tuple[str, ...]) -> None:
+    """Delete those of ``keys`` that tell nothing."""
+    for key in keys:
+        if not fields[key]:
+            del fields[key]
+
+
 def _read_manifest(document: Any) -> Manifest:
     fields = _object(document, "manifest")
     schema = fields.get("schema")
@@ -237,10 +323,13 @@ def _read_manifest(document: Any) -> Manifest:
             weights=_text(model.get("weights", "trained"), "model.weights"),
             labels=_items(model.get("labels", []), "model.labels", _text),
             wire=_text(model.get("wire", "float32"), "model.wire"),
+            state=_one_of(model.get("state", ""), "model.state", STATES),
+            detections=_one_of(model.get("detections", ""), "model.detections", DETECTIONS),
         ),
         inputs=_tensors(_get(fields, "inputs", "manifest"), "inputs"),
         outputs=_tensors(_get(fields, "outputs", "manifest"), "outputs"),
         stages=_items(_get(fields, "stages", "manifest"), "stages", _stage),
+        needs=_items(fields.get("needs", []), "needs", _text),
     )
 
 
@@ -281,6 +370,7 @@ def _stage(value: Any, where: str) -> Stage:
         more_layers=more_layers,
         wrapped=wrapped,
         more_wrapped=more_wrapped,
+        state=_truth(fields.get("state", False), f"{where}.state"),
     )
 
 
@@ -333,6 +423,10 @@ def _tensor(value: Any, where: str) -> TensorSpec:
         name=_text(_get(fields, "name", where), f"{where}.name"),
         dtype=dtype,
         shape=_items(_get(fields, "shape", where), f"{where}.shape", _whole),
+        pixels=_optional(fields, "pixels", where, _pixels),
+        quantized=_optional(fields, "quantized", where, _quantized),
+        scores=_one_of(fields.get("scores", ""), f"{where}.scores", SCORES),
+        rate_hz=_whole(fields.get("rate_hz", 0), f"{where}.rate_hz"),
     )
     if spec.size_bytes > _MAX_TENSOR_BYTES:
         raise ManifestError(
@@ -340,6 +434,44 @@ def _tensor(value: Any, where: str) -> TensorSpec:
             f"{_MAX_TENSOR_BYTES:,} bytes."
         )
     return spec
+
+
+def _pixels(value: Any, where: str) -> Pixels:
+    fields = _object(value, where)
+    order = _one_of(_get(fields, "order", where), f"{where}.order", PIXEL_ORDERS)
+    channels = 1 if order == "gray" else 3
+    mean, std = (
+        _items(_get(fields, key, where), f"{where}.{key}", _signed) for key in ("mean", "std")
+    )
+    unit = _signed(fields.get("unit", 1.0), f"{where}.unit")
+    for key, numbers in (("mean", mean), ("std", std)):
+        if len(numbers) not in {1, channels}:
+            raise ManifestError(
+                f"{where}.{key} has {len(numbers)} numbers; expected 1 or {channels} for {order}."
+            )
+    if min(*std, unit) <= 0:
+        raise ManifestError(f"{where}.std and {where}.unit must be above 0.")
+    return Pixels(
+        order=order,
+        mean=mean,
+        std=std,
+        unit=unit,
+        resize=_one_of(fields.get("resize", "bilinear"), f"{where}.resize", RESIZE_FILTERS),
+        fit=_one_of(fields.get("fit", "stretch"), f"{where}.fit", PIXEL_FITS),
+        said_by=_one_of(fields.get("said_by", "guess"), f"{where}.said_by", PIXEL_SOURCES),
+    )
+
+
+def _quantized(value: Any, where: str) -> Quantized:
+    fields = _object(value, where)
+    scale = _number(_get(fields, "scale", where), f"{where}.scale")
+    zero_point = _signed(_get(fields, "zero_point", where), f"{where}.zero_point")
+    if not scale or not zero_point.is_integer():
+        raise ManifestError(
+            f"{where} has scale {scale} and zero point {zero_point}; expected a scale above 0 and "
+            "a whole number."
+        )
+    return Quantized(scale, int(zero_point))
 
 
 def _check_pipeline(manifest: Manifest) -> None:
@@ -404,6 +536,37 @@ def _whole(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a whole number, 0 or more.")
     return value
+
+
+def _truth(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected true or false.")
+    return value
+
+
+def _one_of(value: Any, where: str, choices: tuple[str, ...]) -> str:
+    text = _text(value, where)
+    if text not in choices:
+        raise ManifestError(
+            f"{where} is {_REPR.repr(text)}; expected one of "
+            f"{', '.join(choice for choice in choices if choice)}."
+        )
+    return text
+
+
+def _optional(
+    fields: dict[str, Any], key: str, where: str, read: Callable[[Any, str], _T]
+) -> _T | None:
+    return None if fields.get(key) is None else read(fields[key], f"{where}.{key}")
+
+
+def _signed(value: Any, where: str) -> float:
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # A whole number beyond the largest float.
+        pass
+    raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a finite number.")
 
 
 def _number(value: Any, where: str) -> float:

@@ -7,7 +7,6 @@ pure; :mod:`edge_partition.read_tflite` builds a :class:`Graph` from a file.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +14,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from broker_config.errors import EdgePartitionError
+from edge_partition.find_layers import LayerNames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from broker_config.manifest import Quantized
 
 Wire: TypeAlias = Literal["float32", "float16"]
 
@@ -27,25 +28,6 @@ _INNER_SCOPES = frozenset({"batchnorm", "moments"})
 #: The last component of a path that names what a fused operator chiefly computes; the converter
 #: numbers repeats.
 _COMPUTE_LEAF = re.compile(r"(convolution|depthwise|MatMul|Tensordot|conv_transpose)[_\d]*")
-
-
-class UnknownLayerError(EdgePartitionError):
-    """No operator belongs to the named layer.
-
-    Attributes:
-        layer_name: What was asked for.
-        near_matches: Layers of the model with similar names, the nearest first.
-    """
-
-    def __init__(self, model_name: str, layer_name: str, near_matches: tuple[str, ...]) -> None:
-        self.layer_name = layer_name
-        self.near_matches = near_matches
-        hint = (
-            f"Did you mean {', '.join(near_matches)}?"
-            if near_matches
-            else "`edge-partition inspect` lists the layers."
-        )
-        super().__init__(f"{model_name} has no layer or tensor named {layer_name!r}. {hint}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +43,7 @@ class Tensor:
         size_bytes: Bytes in memory and on the wire; for a constant its bytes in the file.
         is_constant: Whether its value is known before the first inference: weights, and what
             operators fed by constants alone make of them.
+        quantized: How its integers stand for real values, where one scale serves all of them.
     """
 
     index: int
@@ -69,6 +52,7 @@ class Tensor:
     shape: tuple[int, ...]
     size_bytes: int
     is_constant: bool = False
+    quantized: Quantized | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +110,7 @@ class Graph:
         cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. Left out are
             positions that would part operators that share state, and those crossed by a tensor
             that cannot travel (a resource, strings, a packed or unfixed tensor).
+        stateful: Positions of the operators that keep state from one inference to the next.
     """
 
     name: str
@@ -134,6 +119,11 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     cuts: tuple[int, ...]
+    stateful: frozenset[int] = frozenset()
+
+    def keeps_state(self, start: int, stop: int) -> bool:
+        """Return whether an operator of ``[start, stop)`` keeps state between inferences."""
+        return any(start <= position < stop for position in self.stateful)
 
     def boundary(self, position: int) -> tuple[Tensor, ...]:
         """Return the tensors that cross the cut before ``operators[position]``.
@@ -257,33 +247,21 @@ class Graph:
     def position_after(self, layer_name: str) -> int:
         """Return the position after the last operator of a layer.
 
-        The converter fuses operations and joins their names with ``;``, so an operator may belong
-        to several layers. A layer is recognised by a component of such a path
-        (``MobileNetV3Large/expanded_conv_project/convolution``), a tensor by its whole name.
-
         Args:
-            layer_name: A Keras layer's name, several components of a path joined with ``/`` (a
-                layer of a nested model), an operator's ``layer``, or a tensor's exact name.
+            layer_name: A Keras layer's name, the path of a layer in a nested model joined with
+                ``/``, an operator's ``layer``, or a tensor's exact name. The end of a path will do
+                where it is the end of one layer's alone.
 
         Raises:
             UnknownLayerError: No operator belongs to such a layer.
+            AmbiguousLayerError: Several layers are called so.
         """
-        found = -1
-        known: set[str] = set()
-        for op in self.operators:
-            for index in op.outputs:
-                name = self.tensors[index].name
-                paths = layer_paths(name)
-                known.update(part for path in paths for part in path[:-1])
-                if layer_name in {name, op.layer} or any(
-                    f"/{layer_name}/" in f"/{'/'.join(path[:-1])}/" for path in paths
-                ):
-                    found = op.index
-        if found >= 0:
-            return found + 1
-        known.update(op.layer for op in self.operators)
-        near_matches = difflib.get_close_matches(layer_name, sorted(known - {""}), n=3, cutoff=0.5)
-        raise UnknownLayerError(self.name, layer_name, tuple(near_matches))
+        return self.layer_names.last_operator(layer_name) + 1
+
+    @cached_property
+    def layer_names(self) -> LayerNames:
+        """The names that :meth:`position_after` takes."""
+        return LayerNames(self)
 
     def _check_range(self, start: int, stop: int) -> None:
         n = len(self.operators)

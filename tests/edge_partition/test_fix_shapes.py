@@ -42,7 +42,7 @@ def open_model(*, second_is_open: bool = False) -> bytes:
 def test_an_input_shape_settles_every_tensor_and_parts_equal_the_whole(tmp_path: Path) -> None:
     path = tmp_path / "open.tflite"
     path.write_bytes(open_model())
-    model = load_model(str(path), input_shape=(5, 4)).tflite
+    model = load_model(str(path), input_shapes={"": (5, 4)}).tflite
     graph = model.graph
     shapes = {tensor.name: tensor.shape for tensor in graph.tensors}
     # rows and out have an open first dimension that is no batch.
@@ -67,7 +67,7 @@ def test_an_input_shape_settles_every_tensor_and_parts_equal_the_whole(tmp_path:
 
 def test_only_shapes_are_written() -> None:
     data = open_model()
-    fixed = fix_shapes(data, name="open", input_shape=(5, 4))
+    fixed = fix_shapes(data, name="open", input_shapes={"": (5, 4)})
     assert len(fixed) == len(data)
     assert sum(a != b for a, b in zip(data, fixed, strict=True)) < 4 * 4 * 2 * 3
     # Then there is nothing left to fix.
@@ -77,7 +77,7 @@ def test_only_shapes_are_written() -> None:
 def test_a_model_without_open_dimensions_or_with_an_open_batch_stays_as_it_is() -> None:
     data = chain_of_adds()
     assert fix_shapes(data, name="chain") is data
-    assert fix_shapes(data, name="chain", input_shape=()) is data
+    assert fix_shapes(data, name="chain", input_shapes={"": ()}) is data
     flat = FlatModel()
     x = flat.tensor("x", (1, 4), signature=(-1, 4))
     y = flat.tensor("y", (1, 4), signature=(-1, 4))
@@ -91,28 +91,79 @@ def test_a_model_without_open_dimensions_or_with_an_open_batch_stays_as_it_is() 
     [
         (None, r"open: input 'x' has open dimensions, \[1, -1, 4\]\. Give --input-shape"),
         ((5, 3), r"input 'x' is \[1, -1, 4\]; --input-shape 5,3 does not fit"),
-        ((5,), r"does not fit"),
-        ((5, 4, 1), r"does not fit"),
+        ((5, 4, 1), r"does not fit it. Give one that does, such as --input-shape x=16,4"),
     ],
 )
 def test_a_missing_or_wrong_input_shape_names_the_input(
     input_shape: tuple[int, ...] | None, message: str
 ) -> None:
     with pytest.raises(OpenShapeError, match=message) as caught:
-        fix_shapes(open_model(), name="open", input_shape=input_shape)
+        fix_shapes(
+            open_model(), name="open", input_shapes={"": input_shape} if input_shape else None
+        )
     assert caught.value.tensor_name == "x"
 
 
-def test_two_open_inputs_cannot_be_fixed_by_one_shape() -> None:
-    with pytest.raises(OpenShapeError, match="one of 2 with open dimensions"):
-        fix_shapes(open_model(second_is_open=True), name="open", input_shape=(5, 4))
+def shapes_of(data: bytes) -> dict[str, tuple[int, ...]]:
+    return {tensor.name: tensor.shape for tensor in read_tflite(data).graph.tensors}
+
+
+@pytest.mark.parametrize(
+    ("input_shapes", "x", "y"),
+    [
+        ({"": (7,)}, (1, 7, 4), (1, 7)),
+        ({"x": (5, 4), "y": (3,)}, (1, 5, 4), (1, 3)),
+        ({"x": (5,), "y": (3,)}, (1, 5, 4), (1, 3)),
+        # A name goes before what is for all.
+        ({"": (7,), "y": (3,)}, (1, 7, 4), (1, 3)),
+    ],
+)
+def test_several_open_inputs_are_fixed_by_one_length_or_by_name(
+    input_shapes: dict[str, tuple[int, ...]], x: tuple[int, ...], y: tuple[int, ...]
+) -> None:
+    data = fix_shapes(open_model(second_is_open=True), name="open", input_shapes=input_shapes)
+    found = shapes_of(data)
+    assert (found["x"], found["doubled"], found["rows"]) == (x, x, x[1:])
+    assert found["y"] == found["summed"] == y
+
+
+@pytest.mark.parametrize(
+    ("input_shapes", "message"),
+    [
+        ({}, r"input 'x' is one of 2 with open dimensions, \[1, -1, 4\]\. Give one length for all"),
+        ({}, r"--input-shape 16, or each its own .* such as --input-shape x=16,4\."),
+        ({"x": (5, 4)}, r"input 'y' is one of 2 with open dimensions"),
+        ({"": (5, 4)}, r"input 'y' is \[1, -1\]; --input-shape 5,4 does not fit"),
+        ({"x": (5, 4), "y": (2, 2)}, r"'y' is \[1, -1\]; --input-shape y=2,2 does not fit"),
+        ({"": (5,), "z": (2,)}, r"open: has no input 'z', which .*; its inputs are 'x', 'y'"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_does_not_fit_several_inputs_is_said(
+    input_shapes: dict[str, tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(OpenShapeError, match=message):
+        fix_shapes(open_model(second_is_open=True), name="open", input_shapes=input_shapes)
+
+
+def test_a_lone_open_dimension_that_the_file_calls_a_batch_can_be_given_by_name() -> None:
+    flat = FlatModel()
+    x = flat.tensor("x", (1,), signature=(-1,))
+    y = flat.tensor("y", (1,), signature=(-1,))
+    flat.operator("ADD", [x, x], [y], schema.AddOptionsT())
+    data = flat.to_bytes([x], [y])
+    assert shapes_of(fix_shapes(data, name="flat"))["y"] == (1,)
+    assert shapes_of(fix_shapes(data, name="flat", input_shapes={"x": (9,)}))["y"] == (9,)
 
 
 def test_a_shape_for_a_fixed_input_is_refused() -> None:
     flat = FlatModel()
     x = flat.tensor("x", (1, 4))
     with pytest.raises(OpenShapeError, match=r"input 'x' is fixed at \[1, 4\]"):
-        fix_shapes(flat.to_bytes([x], [x]), name="fixed", input_shape=(5,))
+        fix_shapes(flat.to_bytes([x], [x]), name="fixed", input_shapes={"": (5,)})
+    with pytest.raises(OpenShapeError, match=r"input 'x' is fixed at \[1, 4\].*x="):
+        fix_shapes(flat.to_bytes([x], [x]), name="fixed", input_shapes={"x": (5,)})
+    data = flat.to_bytes([x], [x])
+    assert fix_shapes(data, name="fixed", input_shapes={"x": (4,)}) is data
 
 
 def test_a_size_that_follows_from_the_values_stays_open() -> None:
@@ -130,8 +181,8 @@ def test_a_size_that_follows_from_the_values_stays_open() -> None:
     flat.operator("WHERE", [positive], [len(flat.main.tensors) - 1])
     data = flat.to_bytes([x], [whole, len(flat.main.tensors) - 1])
     shapes = probe_model("where", data, {0: (1, 6)})
-    assert shapes[x] == (1, 6)
-    assert len(flat.main.tensors) - 1 not in shapes
+    assert shapes.shapes[x] == (1, 6)
+    assert shapes.varying == {len(flat.main.tensors) - 1: (-1, 2)}
 
 
 def test_what_follows_from_the_values_is_told_from_an_open_batch() -> None:

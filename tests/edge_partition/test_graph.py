@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_partition.graph import Graph, Operator, Tensor, UnknownLayerError, layer_label
+from edge_partition.find_layers import UnknownLayerError
+from edge_partition.graph import Graph, Operator, Tensor, layer_label
 
 
 def tensor(index: int, name: str, size_bytes: int, *, is_constant: bool = False) -> Tensor:

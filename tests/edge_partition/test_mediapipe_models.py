@@ -19,7 +19,9 @@ from edge_partition.fleet import equal_fleet
 from edge_partition.load_model import load_model
 from edge_partition.plan_split import plan_split
 from edge_partition.probe_model import CannotRunError, probe_model
+from edge_partition.read_tflite import map_file
 from edge_partition.run_bundle import verify_bundle
+from edge_partition.tflite_metadata import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,3 +99,25 @@ def test_a_custom_operator_that_no_board_has_is_named(
     with pytest.raises(CannotRunError) as caught:
         probe_model(name, model.data)
     assert caught.value.custom_operator == REFUSED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "std", "labels"),
+    [
+        ("selfie_segmentation", (255.0,), ("selfie",)),
+        ("pose_detection", (127.5,), ()),
+        ("hand_landmark_full", (255.0, 255.0, 255.0), ("Left", "Right")),
+        ("palm_detection_full", (255.0,), ("palm",)),
+        ("face_detection_short_range", (127.5,), ()),
+    ],
+)
+def test_what_a_file_says_of_its_pictures_and_labels_is_read(
+    name: str, std: tuple[float, ...], labels: tuple[str, ...], models: Mapping[str, Path]
+) -> None:
+    found = read_metadata(map_file(models[name]))
+    normalization = found.inputs[0].normalization
+    assert normalization is not None
+    mean = 0.0 if std[0] == 255 else 127.5
+    assert (normalization.mean, normalization.std) == ((mean,) * len(std), std)
+    assert (found.inputs[0].kind, found.inputs[0].color_space) == ("image", "rgb")
+    assert (found.labels, found.notes) == (labels, ())

@@ -9,7 +9,13 @@ from chained_slices import run_chained, run_whole
 from tflite_models import FlatModel, chain_of_adds
 
 from edge_partition.read_tflite import TfliteModel, buffer_bytes, read_tflite
-from edge_partition.slice_model import SliceError, slice_model, stage_inputs, stage_outputs
+from edge_partition.slice_model import (
+    SliceError,
+    slice_model,
+    stage_inputs,
+    stage_outputs,
+    tap_model,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,3 +193,19 @@ def test_a_repeated_name_gets_the_graphs_unique_name() -> None:
     model = read_tflite(flat.to_bytes([x], [last]))
     payload = np.array([1, 2, 3, 4], "<f4").tobytes()
     assert run_chained(model, [1], payload) == np.array([3, 6, 9, 12], "<f4").tobytes()
+
+
+def test_a_tapped_model_gives_what_it_gave_and_what_lies_inside() -> None:
+    model = read_tflite(chain_of_adds())
+    names = {tensor.name: tensor for tensor in model.graph.tensors}
+    taps = [names[name].index for name in ("second", "first", "sum")]
+    tapped = read_tflite(tap_model(model, taps))
+    # The model's own output once, though it is asked for again.
+    assert [tapped.graph.tensors[i].name for i in tapped.graph.outputs] == [
+        "sum", "second", "first",
+    ]  # fmt: skip
+    values = np.array([1, 2, 3, 4], "<f4")
+    sum_, second, first = np.frombuffer(run_whole(tapped, values.tobytes()), "<f4").reshape(3, 4)
+    np.testing.assert_array_equal(sum_, np.frombuffer(run_whole(model, values.tobytes()), "<f4"))
+    np.testing.assert_array_equal(first, values + np.arange(4))
+    np.testing.assert_array_equal(second, first + np.arange(4) + 1)

@@ -46,6 +46,24 @@ _RUNTIMES = (
 _QUIET_LOCK = threading.Lock()
 #: madvise(2), on Linux.
 _MADV_DONTNEED = 4
+#: The inputs of the fused recurrent operators that are their state, as the kernels of TensorFlow
+#: Lite number them (``unidirectional_sequence_lstm.cc``, ``svdf.cc``, ...). What sets them back
+#: knows of zeros alone, and not of what another operator gave them to start with.
+_STATE_INPUTS = {
+    "LSTM": (18, 19), "UNIDIRECTIONAL_SEQUENCE_LSTM": (18, 19), "SVDF": (4,), "RNN": (4,),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (4,), "BIDIRECTIONAL_SEQUENCE_RNN": (4, 8),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": (35, 36, 37, 38),
+}  # fmt: skip
+#: A file whose memory is not worth the time that giving it back takes, where that is often.
+_FEW_BYTES = 1 << 20
+#: Operators whose state, or that of what they call, ``reset_all_variables`` leaves as it is: it
+#: sets variable tensors back, resource variables and random generators not.
+_LASTING = frozenset(
+    {
+        "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "IF", "WHILE", "CALL",
+        "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL",
+    }
+)  # fmt: skip
 
 
 def runtime_name() -> str:
@@ -91,6 +109,10 @@ class StageInterpreter:
     Where the manifest says float16 and the file's tensor is float32, values are widened on the way
     in and narrowed on the way out (:func:`~broker_config.narrow_floats.to_float16`).
 
+    Where the model keeps state, ``state`` says what becomes of it: with ``reset`` each
+    :meth:`invoke` starts from the initial state, as on an interpreter that was just made; with
+    ``keep`` it goes on from the one before, until :meth:`start_over`.
+
     Not thread-safe: one thread at a time may call :meth:`invoke`, which releases the GIL while the
     runtime computes.
 
@@ -107,6 +129,7 @@ class StageInterpreter:
         *,
         num_threads: int,
         by_position: bool = False,
+        state: str = "",
     ) -> None:
         """Load a stage.
 
@@ -119,6 +142,7 @@ class StageInterpreter:
             by_position: The file's first input is the first of ``inputs``, and so on, whatever
                 their names: a whole model from elsewhere may have tensors without one, or several
                 of one name.
+            state: One of :data:`~broker_config.manifest.STATES`; empty: the model keeps none.
 
         Raises:
             RuntimeUnavailableError: No runtime is installed.
@@ -129,7 +153,11 @@ class StageInterpreter:
         self.output_bytes = payload_bytes(outputs)
         label = f"A model of {len(model):,} bytes" if isinstance(model, bytes) else os.fspath(model)
         self._model = model  # the runtime keeps pointers into bytes it was given
+        self._label, self._num_threads = label, num_threads
         self._interpreter = _load(model, label, num_threads)
+        self._state = state
+        self._is_used = False
+        self._can_be_reset = bool(state) and _can_be_reset(self._interpreter)
         takes, makes = (
             _rename(details, specs) if by_position else {item["name"]: item for item in details}
             for details, specs in (
@@ -167,6 +195,25 @@ class StageInterpreter:
                     "Split the model again."
                 )
 
+    def start_over(self) -> None:
+        """Go back to the initial state, that of an interpreter which was just made, bit for bit.
+
+        Variable tensors are set back in place. Resource variables are not: what sets them runs once
+        an interpreter, so the model is loaded again. Of a model without state this does nothing.
+
+        Raises:
+            ModelLoadError: The runtime no longer takes the model.
+        """
+        if not (self._state and self._is_used):
+            return
+        if self._can_be_reset:
+            self._interpreter.reset_all_variables()
+        else:
+            # The old one's memory goes first, so that two are never held.
+            self._interpreter = None
+            self._interpreter = _load(self._model, self._label, self._num_threads, again=True)
+        self._is_used = False
+
     def invoke(self, payload: Payload) -> bytes:
         """Run the stage once.
 
@@ -185,7 +232,9 @@ class StageInterpreter:
             raise PayloadError(
                 f"The payload has {len(view):,} bytes; expected {self.input_bytes:,}."
             )
-        interpreter = self._interpreter
+        if self._state == "reset" or self._interpreter is None:
+            self.start_over()
+        interpreter, self._is_used = self._interpreter, True
         try:
             for slot in self._reads:
                 source = np.frombuffer(view[slot.place], slot.dtype).reshape(slot.shape)
@@ -236,16 +285,19 @@ def _import_runtime() -> tuple[Any, str]:
     )
 
 
-def _load(model: str | os.PathLike[str] | bytes, label: str, num_threads: int) -> Any:
+def _load(
+    model: str | os.PathLike[str] | bytes, label: str, num_threads: int, *, again: bool = False
+) -> Any:
     runtime, distribution = _import_runtime()
     source = (
         {"model_content": model} if isinstance(model, bytes) else {"model_path": os.fspath(model)}
     )
     try:
-        with _without_chatter():
+        # What the runtime has to say it says once a process.
+        with contextlib.nullcontext() if again else _without_chatter():
             interpreter = runtime.Interpreter(**source, num_threads=num_threads)
             interpreter.allocate_tensors()
-        if not isinstance(model, bytes):
+        if not isinstance(model, bytes) and not (again and Path(model).stat().st_size < _FEW_BYTES):
             _release_file(model)
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise ModelLoadError(
@@ -253,6 +305,21 @@ def _load(model: str | os.PathLike[str] | bytes, label: str, num_threads: int) -
             "Check the file against the manifest's sha256, or split the model again."
         ) from error
     return interpreter
+
+
+def _can_be_reset(interpreter: Any) -> bool:
+    """Whether ``reset_all_variables`` brings back the initial state."""
+    if not hasattr(interpreter, "_get_ops_details"):
+        return False
+    operators = interpreter._get_ops_details()  # noqa: SLF001 -- the only way to the operators
+    made = {int(index) for item in operators for index in item["outputs"]}
+    states = {
+        int(item["inputs"][place])
+        for item in operators
+        for place in _STATE_INPUTS.get(item["op_name"], ())
+        if place < len(item["inputs"])
+    }
+    return made.isdisjoint(states) and _LASTING.isdisjoint(item["op_name"] for item in operators)
 
 
 def _release_file(path: str | os.PathLike[str]) -> None:

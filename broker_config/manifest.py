@@ -292,6 +292,10 @@ class Manifest:
             return self.stages[index + 1].inputs
         return self.outputs
 
+    def state_of(self, stage: Stage) -> str:
+        """Return what becomes of a stage's state, one of :data:`STATES`; empty: it keeps none."""
+        return (self.model.state or "reset") if stage.state else ""
+
     def stages_of(self, device: str) -> tuple[Stage, ...]:
         """Return the stages that ``device`` runs, in order."""
         return tuple(stage for stage in self.stages if device in stage.devices)
@@ -490,6 +494,11 @@ def _check_pipeline(manifest: Manifest) -> None:
                     f"{where}.inputs names {_REPR.repr(spec.name)}, which neither the stage before "
                     "it nor the model's inputs provide with that dtype and shape."
                 )
+        if stage.state and len(stage.devices) > 1:
+            raise ManifestError(
+                f"{where} keeps state and names {len(stage.devices)} devices; expected one, since "
+                "replicas would each have a state of their own."
+            )
         # A later stage may name a model input only if every stage before it passed it on.
         available = {spec.name: spec for spec in stage.outputs}
     if manifest.stages[-1].outputs != manifest.outputs:

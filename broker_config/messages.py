@@ -7,7 +7,8 @@ same correlation data, is a JSON object with ``ok``. Where ``ok`` is false, ``co
 - ``ping``: answers ``device`` and ``instance``, which tells two agents of one name apart.
 - ``prepare`` with ``manifest`` and ``references`` (for each stage of this device ``{stage, input,
   output}``, the two as ``{sha256, size_bytes}``): answers ``artifacts``, the files and reference
-  tensors it wants: ``{sha256, size_bytes, have_bytes}``.
+  tensors it wants: ``{sha256, size_bytes, have_bytes}``; and ``needs``, those of the manifest's,
+  all of which it understands, or it refuses (``unknown-need``).
 - ``store`` with ``sha256``, ``size_bytes``, ``offset`` and ``data`` (base64): answers
   ``have_bytes``.
 - ``load`` with ``deployment`` and ``generation``: loads the prepared stages, runs each on its
@@ -69,6 +70,9 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too-large"
     OVERLOADED = "overloaded"
     STOPPING = "stopping"
+    # Of a stage that keeps state from one request of a client to its next.
+    STATE_LOST = "state-lost"
+    STATE_TAKEN = "state-taken"
     # Answers to commands.
     BAD_COMMAND = "bad-command"
     NO_MEMORY = "no-memory"
@@ -78,6 +82,7 @@ class ErrorCode(StrEnum):
     WRONG_RESULT = "wrong-result"
     NOT_FOUND = "not-found"
     BUSY = "busy"
+    UNKNOWN_NEED = "unknown-need"
 
 
 @dataclass(frozen=True)

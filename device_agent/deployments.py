@@ -34,6 +34,7 @@ from device_agent.stages import (
     Assignment,
     LoadedStage,
     Reference,
+    check_needs,
     check_reference_sizes,
     load_stage,
     read_manifest,
@@ -381,7 +382,8 @@ class Deployments:
             "artifacts": [
                 {**asdict(file), "have_bytes": self._store.have_bytes(file)}
                 for file in assignment.artifacts().values()
-            ]
+            ],
+            "needs": list(manifest.needs),
         }
 
     def _check_memory(self, what: str, needed: int) -> int:
@@ -659,9 +661,11 @@ def read_assignment(device: str, document: Mapping[str, Any]) -> Assignment:
     """Read ``manifest`` and ``references`` as ``prepare`` brings them.
 
     Raises:
-        CommandError: With ``bad-command``: they are not what they should be.
+        CommandError: With ``bad-command``: they are not what they should be; with
+            ``unknown-need``: serving them rightly takes what this agent does not know.
     """
     manifest = read_manifest(document)
+    check_needs(manifest)
     stages = manifest.stages_of(device)
     if not stages:
         raise CommandError(

@@ -12,10 +12,11 @@ import psutil
 
 from broker_config.errors import EdgePartitionError, ManifestError
 from broker_config.interpreter import StageInterpreter
-from broker_config.manifest import Manifest
+from broker_config.manifest import NEEDS_STATE, Manifest
 from broker_config.messages import CommandError, ErrorCode
 from broker_config.tensors import payload_bytes
 from device_agent.artifact_store import Artifact
+from device_agent.client_order import ClientOrder
 from device_agent.compare_tensors import compare_tensors
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from broker_config.manifest import Stage
     from device_agent.artifact_store import ArtifactStore
 
+#: What a manifest may need of this agent.
+KNOWN_NEEDS = frozenset({NEEDS_STATE})
+_MAX_NEEDS_CHARACTERS = 80
 _TIMED_RUNS = 5
 #: A slow stage is timed fewer times, so that the host's wait stays short.
 _TIMED_S = 1.0
@@ -63,13 +67,23 @@ class Assignment:
 
 @dataclass(frozen=True)
 class LoadedStage:
-    """A stage that is ready to run; ``is_last`` stages answer the client."""
+    """A stage that is ready to run.
+
+    Attributes:
+        deployment: Which deployment it is of.
+        generation: And which generation of that.
+        stage: What the manifest says of it.
+        is_last: Whether it answers the client.
+        interpreter: Its model.
+        order: Whose state it holds, where state goes on from request to request.
+    """
 
     deployment: str
     generation: str
     stage: Stage
     is_last: bool
     interpreter: StageInterpreter
+    order: ClientOrder | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,8 @@ class LoadReport:
     Attributes:
         stage: The stage's index.
         load_ms: Until the interpreter was ready.
-        invoke_ms: Median of a few inferences.
+        invoke_ms: Median of a few inferences, each from the initial state where requests start
+            from that.
         max_difference: Largest absolute difference from the reference output; 0: the same bits.
         ram_bytes: The agent's resident memory afterwards.
     """
@@ -94,7 +109,7 @@ class LoadReport:
 def load_stage(
     assignment: Assignment, stage: Stage, store: ArtifactStore, threads: int
 ) -> tuple[LoadedStage, LoadReport]:
-    """Load a stage, run it on its reference input and compare.
+    """Load a stage, run it on its reference input and compare; no state is left of that.
 
     Raises:
         CommandError: A file is missing or damaged, the runtime doesn't take the model
@@ -106,13 +121,17 @@ def load_stage(
         store.check(artifact)
     manifest = assignment.manifest
     outputs = manifest.sent_by(stage.index)
+    state = manifest.state_of(stage)
     try:
         started = time.perf_counter()
-        interpreter = StageInterpreter(store.path(file), stage.inputs, outputs, num_threads=threads)
+        interpreter = StageInterpreter(
+            store.path(file), stage.inputs, outputs, num_threads=threads, state=state
+        )
         load_ms = (time.perf_counter() - started) * 1000
         payload = store.read(reference.input)
         result = interpreter.invoke(payload)
         invoke_ms = _time_ms(interpreter, payload)
+        interpreter.start_over()
     except EdgePartitionError as error:
         raise CommandError(ErrorCode.CANNOT_LOAD, str(error)) from None
     difference = compare_tensors(
@@ -124,6 +143,7 @@ def load_stage(
         stage,
         stage.index == len(manifest.stages) - 1,
         interpreter,
+        ClientOrder() if state == "keep" else None,
     )
     return loaded, LoadReport(
         stage.index,
@@ -154,6 +174,22 @@ def read_manifest(command: Mapping[str, Any]) -> Manifest:
         return Manifest.from_json(json.dumps(command.get("manifest")))
     except ManifestError as error:
         raise CommandError(ErrorCode.BAD_COMMAND, str(error)) from None
+
+
+def check_needs(manifest: Manifest) -> None:
+    """Raise if a manifest needs of its agents what this one does not know.
+
+    Raises:
+        CommandError: With ``unknown-need``.
+    """
+    unknown = [need for need in manifest.needs if need not in KNOWN_NEEDS]
+    if unknown:
+        raise CommandError(
+            ErrorCode.UNKNOWN_NEED,
+            f"{manifest.deployment} needs {', '.join(unknown)[:_MAX_NEEDS_CHARACTERS]} of its "
+            f"agents; this one knows {', '.join(sorted(KNOWN_NEEDS))}. Install the version of "
+            "edge-partition that split the model on this board.",
+        )
 
 
 def check_reference_sizes(manifest: Manifest, stage: Stage, reference: Reference) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from broker_config.errors import EdgePartitionError, MessageTooLargeError
 from broker_config.messages import ERROR, GENERATION, TRACE, ErrorCode, StageTrace, append_trace
+from device_agent.client_order import StateError, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -148,7 +149,7 @@ class Worker:
                     f"The request expired on board {self._device} after waiting "
                     f"{started - message.arrived:.1f} s for stage {index}.",
                 )
-        result = self._invoke(loaded, message)
+        result = self._answer(loaded, message)
         ended = time.monotonic()
         queue_ms, invoke_ms = (started - message.arrived) * 1000, (ended - started) * 1000
         user = {
@@ -177,6 +178,7 @@ class Worker:
             self._stats.count_unanswerable(deployment, index)
             return
         self._stats.count_request(deployment, index, queue_ms, invoke_ms)
+        self._make_ready(loaded)
 
     def _find(self, deployment: str, index: int, message: Message) -> LoadedStage | None:
         """Return the stage that a request is for; None: another board answers it."""
@@ -195,7 +197,40 @@ class Worker:
             f"live is {(route.live_generation if route else None) or 'none'}.",
         )
 
-    def _invoke(self, loaded: LoadedStage, message: Message) -> bytes:
+    def _make_ready(self, loaded: LoadedStage) -> None:
+        """Bring back the initial state while nobody waits, where the next request starts from it.
+
+        It would be brought back then in any case.
+        """
+        if loaded.order is None:
+            try:
+                loaded.interpreter.start_over()
+            except EdgePartitionError as error:
+                _LOG.warning("stage %d of %s: %s", loaded.stage.index, loaded.deployment, error)
+
+    def _answer(self, loaded: LoadedStage, message: Message) -> bytes:
+        """Return a stage's result, from the state that is the request's."""
+        order, client = loaded.order, message.response_topic
+        if order is None or client is None:
+            self._check_size(loaded, message)
+            return self._invoke(loaded, message)
+        try:
+            turn = order.find_turn(client, message.correlation_data)
+            if turn is Turn.REPEAT:
+                return order.answer_again()
+        except StateError as error:
+            raise _RefusedError(
+                error.code,
+                f"Stage {loaded.stage.index} of {loaded.deployment} on board {self._device} "
+                f"{error}",
+            ) from None
+        self._check_size(loaded, message)
+        order.forget()  # Should the inference fail, nobody knows what became of the state.
+        result = self._invoke(loaded, message, starts_over=turn is Turn.FIRST)
+        order.note(client, message.correlation_data, result)
+        return result
+
+    def _check_size(self, loaded: LoadedStage, message: Message) -> None:
         if len(message.payload) != loaded.interpreter.input_bytes:
             raise _RefusedError(
                 ErrorCode.BAD_PAYLOAD,
@@ -203,7 +238,11 @@ class Worker:
                 f"bytes; expected {loaded.interpreter.input_bytes:,} for "
                 f"{', '.join(str(spec) for spec in loaded.stage.inputs)}.",
             )
+
+    def _invoke(self, loaded: LoadedStage, message: Message, *, starts_over: bool = False) -> bytes:
         try:
+            if starts_over:
+                loaded.interpreter.start_over()
             return loaded.interpreter.invoke(message.payload)
         except EdgePartitionError as error:
             raise _RefusedError(

@@ -1,7 +1,7 @@
 """Graph x Fleet x objective -> Plan: the best split, its boards, their order and the wires.
 
 A plan is a row of stages, each a range of operators on a board of its own, or on several that take
-requests in turn (replicas). Two objectives:
+requests in turn (replicas); a stage that keeps state is never on several. Two objectives:
 
 ``throughput``
     The slowest resource sets the pace. A stage takes the larger of its processor's and its link's
@@ -235,7 +235,8 @@ class _Request:
                 busy[index, starts, stops] = np.where(fits, busy_ns, FORBIDDEN)
                 cost[index, starts, stops] = np.where(fits, latency_ns * _TIE + 1, FORBIDDEN)
         return Problem(
-            busy, cost, self._capacity, self.max_replicas, self.stages, table.work_macs[0]
+            *(busy, cost, self._capacity, self.max_replicas, self.stages, table.work_macs[0]),
+            alone=self._alone,
         )
 
     def _shortage(self, table: StageTable) -> Problem:
@@ -256,6 +257,19 @@ class _Request:
         pinned = {kind[0].role for kind in self.kinds} - {"any"}
         for kind in self.kinds:
             yield kind[0], forward & _role_mask(kind[0].role, pinned, table)
+
+    @property
+    def _alone(self) -> NDArray[np.bool_] | None:
+        """Return the stages that keep state, ``(nodes, nodes)``: replicas would each have theirs.
+
+        A board has only some of the requests where there are replicas, so its state would be
+        another than that of one board that has all of them.
+        """
+        if not self.graph.stateful:
+            return None
+        before = np.searchsorted(sorted(self.graph.stateful), self.positions)
+        keeps: NDArray[np.bool_] = before[None, :] > before[:, None]
+        return keeps
 
     @property
     def _capacity(self) -> IntArray:

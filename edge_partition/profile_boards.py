@@ -395,6 +395,7 @@ class _Slices:
                         inputs=inputs,
                         outputs=outputs,
                         predicted=Predicted(0.0, needed_bytes - AGENT_RAM_BYTES),
+                        state=self.graph.keeps_state(start, stop),
                     ),
                 ),
             ).to_json()

@@ -21,7 +21,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from broker_config.errors import EdgePartitionError
-from broker_config.manifest import ITEM_SIZE_BYTES
+from broker_config.manifest import ITEM_SIZE_BYTES, Quantized
+from edge_partition.find_state import find_stateful
 from edge_partition.graph import Graph, Operator, Tensor, layer_label
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ _KINDS: dict[int, str] = {
 _ODD_ITEM_BITS = {
     "int2": 2, "int4": 4, "uint4": 4, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8,
 }  # fmt: skip
+#: Types whose values may stand for real ones.
+_INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "int4", "uint4"})
 #: A file of that many bytes a table holds at most one table of the kind counted.
 _MIN_TABLE_BYTES = 12
 _MAX_RANK = 64
@@ -109,7 +112,7 @@ class TfliteModel:
     def custom_operators(self) -> frozenset[str]:
         """The codes of its custom operators, in any subgraph."""
         codes = (self.schema.OperatorCodes(i) for i in range(self.schema.OperatorCodesLength()))
-        return frozenset(map(_kind, codes)) - set(_KINDS.values())
+        return frozenset(map(operator_kind, codes)) - set(_KINDS.values())
 
     def __repr__(self) -> str:
         return (
@@ -258,7 +261,8 @@ class _Reader:
         self._count(model.BuffersLength(), "buffers")
         self._count(model.OperatorCodesLength(), "operator codes")
         self.kinds = [
-            _kind(model.OperatorCodes(index)) for index in range(model.OperatorCodesLength())
+            operator_kind(model.OperatorCodes(index))
+            for index in range(model.OperatorCodesLength())
         ]
         self.main = model.Subgraphs(0)
         self._count(self.main.TensorsLength(), "tensors")
@@ -276,7 +280,7 @@ class _Reader:
             raise self._invalid("it has no output")
 
         constant_makers, stateful = self._sort_operators(operators, inputs, outputs)
-        self._check_order(operators, inputs, outputs)
+        self._check_order(operators, inputs, outputs, constant_makers)
         return self._assemble(
             tensors, operators, (inputs, outputs), makers=constant_makers, stateful=stateful
         )
@@ -316,7 +320,8 @@ class _Reader:
                 size_bytes = stored_bytes
             if size_bytes > _MAX_TENSOR_BYTES:
                 raise self._invalid(f"tensor {name!r} has {size_bytes:,} bytes")
-            tensors.append(Tensor(index, name, dtype, shape, size_bytes))
+            quantized = _quantized(table) if dtype in _INTEGERS else None
+            tensors.append(Tensor(index, name, dtype, shape, size_bytes, quantized=quantized))
         return tensors
 
     def _find_open(self, tensors: list[Tensor]) -> None:
@@ -428,7 +433,11 @@ class _Reader:
         return False
 
     def _check_order(
-        self, operators: list[_FileOperator], inputs: tuple[int, ...], outputs: tuple[int, ...]
+        self,
+        operators: list[_FileOperator],
+        inputs: tuple[int, ...],
+        outputs: tuple[int, ...],
+        makers: dict[int, int],
     ) -> None:
         available = {*inputs, *self.stored, *self.empty, *self.variables}
         for op in operators:
@@ -439,7 +448,9 @@ class _Reader:
                         "an input, a constant, nor made by an operator before it"
                     )
             for tensor in op.outputs:
-                if tensor in available:
+                # What a state starts with may be a constant of another type, such as float16.
+                is_first_state = tensor in self.variables and makers.get(tensor) == op.index
+                if tensor in available and not is_first_state:
                     raise self._invalid(
                         f"operator {op.index} ({op.kind}) writes tensor {tensor}, which has a "
                         "value already"
@@ -466,7 +477,7 @@ class _Reader:
             for tensor in tensors
         ]
         for index in (*inputs, *outputs):
-            self._check_travels(tensors[index])
+            self._check_travels(tensors[index], is_output=index not in inputs)
         skipped = set(makers.values())
         live = _live_operators(
             [op for op in operators if op.index not in skipped], outputs, stateful
@@ -487,16 +498,24 @@ class _Reader:
                 if not fixed.issuperset(tensor.index for tensor in graph.boundary(position))
             )
         cuts = tuple(position for position in range(1, len(live)) if position not in blocked)
+        kept = find_stateful(self.model, self.kinds, _calls)
+        at = frozenset(position for position, op in enumerate(live) if op.index in kept)
         return TfliteModel(
             data=self.data,
-            graph=replace(graph, cuts=cuts),
+            graph=replace(graph, cuts=cuts, stateful=at),
             schema=self.model,
             file_operators=tuple(op.index for op in live),
             constant_makers=makers,
             unfixed=frozenset(self.open - constants),
         )
 
-    def _check_travels(self, tensor: Tensor) -> None:
+    def _check_travels(self, tensor: Tensor, *, is_output: bool) -> None:
+        if tensor.index in self.open and is_output:
+            raise self._invalid(
+                f"output {tensor.name!r} has no fixed shape ({list(tensor.shape)} in the file): it "
+                "follows from the values that go in, or running it here does not tell; convert "
+                "the model with outputs padded to a fixed size"
+            )
         if tensor.index in self.open:
             raise self._invalid(
                 f"tensor {tensor.name!r} has no fixed shape ({list(tensor.shape)} in the file); "
@@ -616,7 +635,18 @@ def _blocked_by_state(
     }
 
 
-def _kind(code: Any) -> str:
+def _quantized(table: Any) -> Quantized | None:
+    """Return a tensor's scale and zero point, where it has one for all its values."""
+    parameters = table.Quantization()
+    if parameters is None or parameters.ScaleLength() != 1 or parameters.ZeroPointLength() > 1:
+        return None
+    scale = float(parameters.Scale(0))
+    zero_point = int(parameters.ZeroPoint(0)) if parameters.ZeroPointLength() else 0
+    return Quantized(scale, zero_point) if 0 < scale < math.inf else None
+
+
+def operator_kind(code: Any) -> str:
+    """Return the name of a builtin operator, or a custom one's own, of an ``OperatorCode``."""
     # Files from before 2020 have the deprecated field alone (schema.fbs, table OperatorCode).
     value = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     if value == schema.BuiltinOperator.CUSTOM:

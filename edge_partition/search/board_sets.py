@@ -153,7 +153,7 @@ def _kinds_by_size(problem: Problem, pace: int) -> _KindsBySize:
     before = np.zeros((problem.nodes, problem.nodes), np.uint64)
     for size in range(1, problem.max_replicas + 1):
         kinds, most = np.zeros_like(before), min(size * pace, FORBIDDEN - 1)
-        for kind, busy in enumerate(problem.busy):
+        for kind, busy in enumerate(problem.busy_in(size)):
             fits = (busy <= most).T
             kinds |= fits.astype(np.uint64) << np.uint64(kind)
         result.append((size, np.where(kinds == before, np.uint64(0), kinds)))

@@ -135,14 +135,15 @@ class FurthestSearch:
             self.sets = like.sets
         else:
             self.sets = _Sets(*self.boards)
-        self._known_stops: dict[int, NDArray[np.int32]] = {}
+        # By whether a board shares the step with others, and the figure.
+        self._known_stops: dict[bool, dict[int, NDArray[np.int32]]] = {False: {}, True: {}}
 
     def find_route(self, pace: int) -> Route | NoRoute:
         """Return a route that keeps ``pace``, or why there is none."""
         problem = self._problem
         # Row r - 1: where a board of each kind gets to at most in a crew of r, from each node.
         stops = [
-            self._furthest_stops(min(size * pace, FORBIDDEN - 1))
+            self._furthest_stops(min(size * pace, FORBIDDEN - 1), size)
             for size in range(1, problem.max_replicas + 1)
         ]
         outlook = self._outlook(stops)
@@ -199,18 +200,20 @@ class FurthestSearch:
                 break
         return NoRoute.PROVEN
 
-    def _furthest_stops(self, most: int) -> NDArray[np.int32]:
+    def _furthest_stops(self, most: int, size: int) -> NDArray[np.int32]:
         """Return where boards get to from each node by steps of ``most``, ``(kinds, nodes)``.
+
+        They are in crews of ``size``.
 
         -1 where one gets nowhere. No board gets further than with a larger figure, and one asked
         for before is seldom much larger: from there it goes back step by step.
         """
-        busy = self._problem.busy
-        larger = min((figure for figure in self._known_stops if figure >= most), default=None)
+        busy, known = self._problem.busy_in(size), self._known_stops[size > 1]
+        larger = min((figure for figure in known if figure >= most), default=None)
         if larger is None:
             stops = np.stack([_furthest(of_kind <= most) for of_kind in busy])
         else:
-            stops = self._known_stops[larger].copy()
+            stops = known[larger].copy()
             kinds, starts = np.nonzero(stops >= 0)
             while len(kinds):
                 too_far = busy[kinds, starts, stops[kinds, starts]] > most
@@ -218,7 +221,7 @@ class FurthestSearch:
                 stops[kinds, starts] -= 1
                 inside = stops[kinds, starts] >= 0
                 kinds, starts = kinds[inside], starts[inside]
-        self._known_stops[most] = stops
+        known[most] = stops
         return stops
 
     def _common_stops(self, pace: int, together: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -228,7 +231,7 @@ class FurthestSearch:
         common = together.copy()
         sizes = np.array([len(crew) for crew in self.sets.crews])
         for size in range(2, problem.max_replicas + 1):
-            fits = problem.busy <= min(size * pace, FORBIDDEN - 1)
+            fits = problem.busy_in(size) <= min(size * pace, FORBIDDEN - 1)
             # The furthest stop up to a node, of each kind from each start; 0, no stop, for none.
             up_to = np.maximum.accumulate(np.where(fits, nodes.astype(np.int16), 0), axis=2)
             of_size = np.flatnonzero(sizes == size)
@@ -295,8 +298,9 @@ class FurthestSearch:
         self, crew: tuple[int, ...], pace: int, starts: IntArray, stops: slice
     ) -> NDArray[np.bool_]:
         most = min(len(crew) * pace, FORBIDDEN - 1)
+        busy = self._problem.busy_in(len(crew))
         result: NDArray[np.bool_] = np.logical_and.reduce(
-            [self._problem.busy[kind][starts, stops] <= most for kind in set(crew)]
+            [busy[kind][starts, stops] <= most for kind in set(crew)]
         )
         return result
 

@@ -139,8 +139,7 @@ def _levels(problem: Problem, low: int, high: int) -> IntArray:
     """Return every pace in ``[low, high)`` that a step may have, ascending."""
     levels = []
     for size in range(1, problem.max_replicas + 1):
-        within = (problem.busy > (low - 1) * size) & (
-            problem.busy <= min((high - 1) * size, FORBIDDEN - 1)
-        )
-        levels.append(-(-problem.busy[within] // size))
+        busy = problem.busy_in(size)
+        within = (busy > (low - 1) * size) & (busy <= min((high - 1) * size, FORBIDDEN - 1))
+        levels.append(-(-busy[within] // size))
     return np.unique(np.concatenate(levels))

@@ -11,7 +11,7 @@ All figures are whole numbers, so sums, comparisons and ties are exact.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -53,6 +53,8 @@ class Problem:
         stages: Exactly so many steps, each by one board; ``None`` for any number.
         progress: ``(nodes,)``, never falling: how much of the way lies before each node, in any
             unit. The nearer to the steps' ``busy``, the quicker the search.
+        alone: ``(nodes, nodes)``, the steps that one board serves and never replicas: stages that
+            keep state; ``None`` for none.
     """
 
     busy: IntArray
@@ -61,9 +63,15 @@ class Problem:
     max_replicas: int = 1
     stages: int | None = None
     progress: IntArray | None = None
+    alone: NDArray[np.bool_] | None = None
+    _shared_busy: IntArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Leave out boards that no route could use."""
+        shared = self.busy
+        if self.alone is not None and self.alone.any():
+            shared = np.where(self.alone, FORBIDDEN, self.busy)
+        object.__setattr__(self, "_shared_busy", shared)
         crew = 1 if self.stages is not None else self.max_replicas
         object.__setattr__(self, "max_replicas", min(crew, int(self.capacity.sum())))
         most = (self.nodes - 1) * self.max_replicas
@@ -78,6 +86,10 @@ class Problem:
     def kinds(self) -> int:
         """How many kinds there are."""
         return int(self.busy.shape[0])
+
+    def busy_in(self, size: int) -> IntArray:
+        """Return :attr:`busy` in a crew of ``size`` boards: forbidden where one must be alone."""
+        return self.busy if size == 1 else self._shared_busy
 
     def pace_of(self, route: Route) -> int:
         """Return the nanoseconds between results: those of the slowest step."""
@@ -100,8 +112,15 @@ class Problem:
         return np.array([used[kind] for kind in range(self.kinds)], np.int64)
 
     def admits(self, route: Route) -> bool:
-        """Whether there are the boards, and the stages are as many as asked for."""
+        """Whether there are the boards, and the stages are as many as asked for.
+
+        And whether no step that must be served alone has replicas.
+        """
         if self.stages is not None and len(route) != self.stages:
+            return False
+        if self.alone is not None and any(
+            len(step.kinds) > 1 and self.alone[step.start, step.stop] for step in route
+        ):
             return False
         return bool((self.use_of(route) <= self.capacity).all())
 
@@ -112,7 +131,7 @@ class Problem:
         """
         sizes = np.zeros(self.busy.shape, np.uint8)
         for size in range(self.max_replicas, 0, -1):
-            sizes[self.busy <= min(size * pace, FORBIDDEN - 1)] = size
+            sizes[self.busy_in(size) <= min(size * pace, FORBIDDEN - 1)] = size
         return sizes
 
     def between(self, nodes: Iterable[int]) -> Problem:
@@ -120,7 +139,10 @@ class Problem:
         at = np.array(list(nodes))
         kept = np.ix_(np.arange(self.kinds), at, at)
         progress = None if self.progress is None else self.progress[at]
-        return replace(self, busy=self.busy[kept], cost=self.cost[kept], progress=progress)
+        alone = None if self.alone is None else self.alone[np.ix_(at, at)]
+        return replace(
+            self, busy=self.busy[kept], cost=self.cost[kept], progress=progress, alone=alone
+        )
 
 
 @dataclass(frozen=True)

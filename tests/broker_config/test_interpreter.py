@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import flatbuffers
 import numpy as np
 import pytest
+import state_models
 from ai_edge_litert import schema_py_generated as schema
 
 from broker_config.errors import ModelLoadError, PayloadError
@@ -213,3 +214,76 @@ def test_by_position_the_manifests_names_stand_for_the_files_own() -> None:
         StageInterpreter(stage_file(), renamed, outputs, num_threads=1)
     stage = StageInterpreter(stage_file(), renamed, outputs, num_threads=1, by_position=True)
     assert stage.invoke(data) == bytes([0, 1, 1]) + (x + x).tobytes()
+
+
+# State
+
+
+STATE_X, STATE_OUT = (TensorSpec(name, "float32", state_models.SHAPE) for name in ("x", "out"))
+
+
+def state_inputs(count: int) -> list[bytes]:
+    random = np.random.default_rng(5)
+    return [
+        random.normal(size=state_models.SHAPE).astype(np.float32).tobytes() for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "is_reset_in_place"),
+    [
+        (state_models.accumulator(), False),
+        (state_models.svdf(), True),
+        (state_models.svdf(first=2.0), False),
+        (state_models.chain(), False),
+        (state_models.random_numbers(5), False),
+    ],
+    ids=[
+        *("resource variable", "variable tensor", "one that starts with a constant", "both"),
+        "random generator",
+    ],
+)
+@pytest.mark.parametrize("from_file", [True, False])
+def test_state_is_reset_for_each_request_or_kept_until_told(
+    tmp_path: Path, model: bytes, *, is_reset_in_place: bool, from_file: bool
+) -> None:
+    source: Path | bytes = model
+    if from_file:
+        source = tmp_path / "model.tflite"
+        source.write_bytes(model)
+
+    def load(state: str) -> StageInterpreter:
+        return StageInterpreter(source, [STATE_X], [STATE_OUT], num_threads=1, state=state)
+
+    payloads = state_inputs(5)
+    fresh = [load("").invoke(payload) for payload in payloads]
+    in_order = [once.invoke(payload) for once in [load("")] for payload in payloads]
+    assert fresh[0] == in_order[0]
+    assert all(one != other for one, other in zip(fresh[1:], in_order[1:], strict=True))
+
+    reset, kept = load("reset"), load("keep")
+    assert [reset.invoke(payload) for payload in payloads] == fresh
+    assert [kept.invoke(payload) for payload in payloads] == in_order
+    for _ in range(2):  # The second time there is nothing to bring back.
+        reset.start_over()
+        kept.start_over()
+    assert [reset.invoke(payload) for payload in payloads] == fresh
+    assert [kept.invoke(payload) for payload in payloads] == in_order
+    loaded = reset._interpreter
+    reset.invoke(payloads[0])
+    reset.start_over()
+    assert (reset._interpreter is loaded) == is_reset_in_place
+
+
+def test_a_model_that_can_not_be_loaded_again_says_so_and_can_be_later(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(state_models.accumulator())
+    stage = StageInterpreter(path, [STATE_X], [STATE_OUT], num_threads=1, state="reset")
+    payload = state_inputs(1)[0]
+    first = stage.invoke(payload)
+    path.rename(tmp_path / "away.tflite")
+    for _ in range(2):
+        with pytest.raises(ModelLoadError):
+            stage.invoke(payload)
+    (tmp_path / "away.tflite").rename(path)
+    assert stage.invoke(payload) == first

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker_config.errors import ManifestError
-from broker_config.manifest import ITEM_SIZE_BYTES, Manifest, TensorSpec
+from broker_config.manifest import ITEM_SIZE_BYTES, Manifest, Pixels, Quantized, TensorSpec
 
 SHA = "0123456789abcdef" * 4
 MISSING = object()
@@ -74,9 +74,9 @@ def valid() -> dict[str, Any]:
     return read
 
 
-def changed(path: tuple[str | int, ...], value: Any) -> str:
-    """Return the valid manifest with one field replaced, or taken away."""
-    document: Any = valid()
+def changed(path: tuple[str | int, ...], value: Any, document: dict[str, Any] | None = None) -> str:
+    """Return the valid manifest, or another, with one field replaced or taken away."""
+    document = document or valid()
     place = document
     for key in path[:-1]:
         place = place[key]
@@ -111,6 +111,106 @@ def test_a_manifest_written_and_read_is_equal() -> None:
     assert json.loads(manifest.to_json()) == valid()
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert Manifest.from_json(manifest.to_json().encode()) == manifest
+
+
+def telling() -> dict[str, Any]:
+    """A manifest that says all that it may say of what values mean, and of state."""
+    document = valid()
+    document["inputs"][0]["pixels"] = {
+        "order": "bgr",
+        "mean": [103.939, 116.779, 123.68],
+        "std": [1.0],
+        "unit": 1.0,
+        "resize": "bicubic",
+        "fit": "letterbox",
+        "said_by": "application",
+    }
+    document["inputs"][0]["quantized"] = {"scale": 0.0078125, "zero_point": -128}
+    document["inputs"][0]["rate_hz"] = 16_000
+    document["outputs"][0]["scores"] = "logits"
+    document["model"] |= {"state": "keep", "detections": "ssd"}
+    document["stages"][0]["state"] = True
+    document["needs"] = ["state", "telepathy"]
+    return document
+
+
+def test_what_values_mean_and_what_becomes_of_state_is_written_and_read() -> None:
+    manifest = Manifest.from_json(json.dumps(telling()))
+    (image,), (scores,) = manifest.inputs, manifest.outputs
+    assert image.pixels == Pixels(
+        "bgr", (103.939, 116.779, 123.68), (1.0,), 1.0, "bicubic", "letterbox", "application"
+    )
+    assert image.quantized == Quantized(0.0078125, -128)
+    assert (image.rate_hz, scores.scores) == (16_000, "logits")
+    assert (manifest.model.state, manifest.model.detections) == ("keep", "ssd")
+    assert manifest.needs == ("state", "telepathy")
+    assert [manifest.state_of(stage) for stage in manifest.stages] == ["keep", "", ""]
+    again = Manifest.from_json(manifest.to_json())
+    assert json.loads(manifest.to_json()) == telling() == json.loads(again.to_json())
+    # Tensors are told apart by name, dtype and shape alone: the first stage's say nothing more.
+    assert image == manifest.stages[0].inputs[0]
+    assert manifest.stages[0].inputs[0].pixels is None
+
+
+def test_a_manifest_that_says_nothing_of_them_is_read_and_written_as_before() -> None:
+    manifest = Manifest.from_json(json.dumps(valid()))
+    assert (manifest.needs, manifest.model.state, manifest.model.detections) == ((), "", "")
+    assert manifest.inputs[0].pixels is manifest.inputs[0].quantized is None
+    assert not any(stage.state for stage in manifest.stages)
+    for key in ("needs", "state", "detections", "pixels", "quantized", "scores", "rate_hz"):
+        assert f'"{key}":' not in manifest.to_json()
+
+
+def test_a_stage_with_state_of_a_model_that_says_nothing_is_reset() -> None:
+    manifest = Manifest.from_json(changed(("stages", 0, "state"), value=True))
+    assert manifest.state_of(manifest.stages[0]) == "reset"
+
+
+def test_a_stage_with_state_has_one_board() -> None:
+    assert "stages[1] keeps state and names 2 devices" in error_of(
+        changed(("stages", 1, "state"), value=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        (("needs",), "state", "needs"),
+        (("needs",), [["state"]], "needs[0]"),
+        (("needs",), None, "needs"),
+        (("model", "state"), "forget", "model.state"),
+        (("model", "state"), True, "model.state"),
+        (("model", "detections"), "faces", "model.detections"),
+        (("stages", 0, "state"), "yes", "stages[0].state"),
+        (("stages", 0, "state"), 1, "stages[0].state"),
+        (("outputs", 0, "scores"), "high", "outputs[0].scores"),
+        (("inputs", 0, "rate_hz"), -1, "inputs[0].rate_hz"),
+        (("inputs", 0, "rate_hz"), 16e3, "inputs[0].rate_hz"),
+        (("inputs", 0, "quantized"), [1, 2], "inputs[0].quantized"),
+        (("inputs", 0, "quantized"), {"scale": 1.0}, "'zero_point'"),
+        (("inputs", 0, "quantized"), {"scale": 0, "zero_point": 1}, "inputs[0].quantized"),
+        (("inputs", 0, "quantized"), {"scale": -1, "zero_point": 1}, "inputs[0].quantized.scale"),
+        (("inputs", 0, "quantized"), {"scale": 1, "zero_point": 0.5}, "inputs[0].quantized"),
+        (("inputs", 0, "pixels"), "0..255", "inputs[0].pixels"),
+        (("inputs", 0, "pixels", "order"), "grb", "inputs[0].pixels.order"),
+        (("inputs", 0, "pixels", "order"), MISSING, "'order'"),
+        (("inputs", 0, "pixels", "order"), "gray", "inputs[0].pixels.mean"),
+        (("inputs", 0, "pixels", "mean"), [1, 2], "inputs[0].pixels.mean"),
+        (("inputs", 0, "pixels", "mean"), [float("nan")], "inputs[0].pixels.mean[0]"),
+        (("inputs", 0, "pixels", "mean"), 5, "inputs[0].pixels.mean"),
+        (("inputs", 0, "pixels", "std"), [], "inputs[0].pixels.std"),
+        (("inputs", 0, "pixels", "std"), [0.0], "inputs[0].pixels.std"),
+        (("inputs", 0, "pixels", "unit"), 0, "inputs[0].pixels.unit"),
+        (("inputs", 0, "pixels", "unit"), 10**400, "inputs[0].pixels.unit"),
+        (("inputs", 0, "pixels", "resize"), "lanczos", "inputs[0].pixels.resize"),
+        (("inputs", 0, "pixels", "fit"), "pad", "inputs[0].pixels.fit"),
+        (("inputs", 0, "pixels", "said_by"), "me", "inputs[0].pixels.said_by"),
+    ],
+)
+def test_garbage_in_what_values_mean_is_refused_by_the_fields_name(
+    path: tuple[str | int, ...], value: Any, field: str
+) -> None:
+    assert field in error_of(changed(path, value, telling()))
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -104,6 +104,8 @@ def all_plans(
             for boards in chosen:
                 bottleneck_ns = latency_ns = 0
                 for index, crew in enumerate(boards):
+                    if len(crew) > 1 and graph.keeps_state(ends[index], ends[index + 1]):
+                        break
                     times = [stage(board.name, ends[index], ends[index + 1]) for board in crew]
                     if None in times:
                         break
@@ -171,6 +173,46 @@ def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
     assert seen["replicas"] > 100
     assert min(seen[f"throughput on {count}"] for count in (1, 2, 3, 4)) > 20
     assert min(seen[f"latency on {count}"] for count in (1, 2)) > 20
+
+
+def test_a_stage_that_keeps_state_is_on_one_board_and_no_such_plan_beats_the_planner() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(300):
+        rng, graph, fleet = instance(7000 + seed)
+        free = planned(graph, fleet, "throughput", max_replicas=9)
+        graph = replace(
+            graph,
+            stateful=frozenset(
+                rng.sample(range(len(graph.operators)), rng.randint(1, 1 + len(graph.cuts) // 3))
+            ),
+        )
+        plans = list(all_plans(graph, fleet))
+        for objective in OBJECTIVES:
+            found = planned(graph, fleet, objective, max_replicas=9)
+            assert (found is None) == (not plans), seed
+            if found is None:
+                continue
+            best = min(plan.score(objective) for plan in plans)
+            assert score(found, objective) == best, (seed, str(found))
+            assert found.gap == 0
+            for stage in found.stages:
+                assert len(stage.devices) == 1 or not graph.keeps_state(stage.start, stage.stop)
+            other = rng.choice(plans)
+            if objective == "throughput":
+                limited = planned(
+                    graph, fleet, objective, max_replicas=9, max_latency_ms=other.latency_ms
+                )
+                kept = [plan for plan in plans if plan.latency_ms <= other.latency_ms]
+                assert limited is not None
+                assert score(limited, objective)[0] == min(p.bottleneck_ns for p in kept), seed
+            seen["some stages have replicas"] += found.boards > len(found.stages)
+            seen["state costs pace"] += (
+                objective == "throughput"
+                and free is not None
+                and score(found, objective)[0] > score(free, objective)[0]
+            )
+    # The comparison has met each case often enough to fail.
+    assert min(seen.values()) > 20, seen
 
 
 def test_a_limit_that_no_plan_keeps_is_named_with_what_can_be_had() -> None:
@@ -309,7 +351,8 @@ def test_large_searches_agree_with_the_search_through_all_sets_of_boards() -> No
             FORBIDDEN,
         )
         capacity = numbers.integers(1, 3, kinds)
-        problem = Problem(busy, busy, capacity, rng.randint(1, 3))
+        alone = None if seed % 2 else numbers.random((nodes, nodes)) < 0.5
+        problem = Problem(busy, busy, capacity, rng.randint(1, 3), alone=alone)
         search = FurthestSearch(problem)
         for pace in range(1, 100, 7):
             exact = find_route(problem, pace)

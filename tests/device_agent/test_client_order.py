@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+
+from broker_config.messages import ErrorCode
+from device_agent.client_order import ClientOrder, StateError, Turn
+
+A, B = "edge/v1/client/a/result", "edge/v1/client/b/result"
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+def serve(order: ClientOrder, client: str, correlation_data: bytes, answer: bytes = b"") -> Turn:
+    turn = order.find_turn(client, correlation_data)
+    if turn is not Turn.REPEAT:
+        order.note(client, correlation_data, answer)
+    return turn
+
+
+def refused(order: ClientOrder, client: str, value: int) -> ErrorCode:
+    with pytest.raises(StateError) as caught:
+        order.find_turn(client, number(value))
+    assert "\n" not in str(caught.value)
+    assert "new pipeline" in str(caught.value)
+    return caught.value.code
+
+
+def test_the_first_request_starts_over_and_the_next_ones_go_on() -> None:
+    order = ClientOrder()
+    turns = [serve(order, A, number(value)) for value in (1, 2, 3)]
+    assert turns == [Turn.FIRST, Turn.NEXT, Turn.NEXT]
+
+
+def test_a_request_that_is_sent_again_has_the_answer_that_it_had() -> None:
+    order = ClientOrder()
+    serve(order, A, number(1), b"one")
+    serve(order, A, number(2), b"two")
+    for _ in range(2):
+        assert order.find_turn(A, number(2)) is Turn.REPEAT
+        assert order.answer_again() == b"two"
+    assert serve(order, A, number(3)) is Turn.NEXT
+
+
+def test_a_first_request_that_is_sent_again_does_not_start_over() -> None:
+    order = ClientOrder()
+    serve(order, A, number(1), b"one")
+    assert order.find_turn(A, number(1)) is Turn.REPEAT
+    assert order.answer_again() == b"one"
+
+
+@pytest.mark.parametrize("value", [1 + 2, 99, 2**64 - 1, 0])
+def test_a_gap_is_refused_and_leaves_the_state_as_it_is(value: int) -> None:
+    order = ClientOrder()
+    serve(order, A, number(1), b"one")
+    assert refused(order, A, value) is ErrorCode.STATE_LOST
+    assert order.answer_again() == b"one"
+    assert serve(order, A, number(2)) is Turn.NEXT
+
+
+def test_an_older_request_that_comes_late_is_refused_and_the_client_goes_on() -> None:
+    order = ClientOrder()
+    for value in (1, 2, 3, 4):
+        serve(order, A, number(value))
+    assert refused(order, A, 2) is ErrorCode.STATE_LOST
+    assert serve(order, A, number(5)) is Turn.NEXT
+
+
+def test_a_board_that_started_again_holds_nothing() -> None:
+    assert refused(ClientOrder(), A, 2) is ErrorCode.STATE_LOST
+    assert serve(ClientOrder(), A, number(1)) is Turn.FIRST
+
+
+def test_after_an_inference_that_failed_nobody_goes_on() -> None:
+    order = ClientOrder()
+    serve(order, A, number(1))
+    order.forget()
+    assert refused(order, A, 2) is ErrorCode.STATE_LOST
+    with pytest.raises(StateError):
+        order.answer_again()
+
+
+def test_another_client_takes_the_state_and_the_first_is_told() -> None:
+    order = ClientOrder()
+    serve(order, A, number(1))
+    serve(order, A, number(2), b"a")
+    assert refused(order, B, 2) is ErrorCode.STATE_TAKEN
+    assert serve(order, A, number(3)) is Turn.NEXT
+    assert serve(order, B, number(1), b"b") is Turn.FIRST
+    assert refused(order, A, 4) is ErrorCode.STATE_TAKEN
+    # Its last request again, too: the answer that is held is another client's.
+    assert refused(order, A, 3) is ErrorCode.STATE_TAKEN
+    assert serve(order, B, number(2)) is Turn.NEXT
+
+
+def test_a_client_begins_anew_with_request_1() -> None:
+    order = ClientOrder()
+    for value in (1, 2, 3):
+        serve(order, A, number(value))
+    assert serve(order, A, number(1)) is Turn.FIRST
+    assert serve(order, A, number(2)) is Turn.NEXT
+
+
+@pytest.mark.parametrize("correlation_data", [b"", b"x", b"seven..", b"nine......", b"0" * 16])
+def test_clients_without_numbers_go_on_in_order(correlation_data: bytes) -> None:
+    order = ClientOrder()
+    turns = [serve(order, A, correlation_data) for _ in range(3)]
+    assert turns == [Turn.FIRST, Turn.NEXT, Turn.NEXT]
+    assert serve(order, B, correlation_data) is Turn.FIRST
+    # A number doesn't fit to what came without one, unless it is the first.
+    assert refused(order, B, 7) is ErrorCode.STATE_LOST
+    assert serve(order, B, number(1)) is Turn.FIRST

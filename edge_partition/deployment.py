@@ -198,6 +198,7 @@ class Deployer(BoardClient):
                     "references": files.references(device),
                 },
             )
+            _check_needs(manifest, device, answer)
             wanted = {str(item["sha256"]): int(item["have_bytes"]) for item in answer["artifacts"]}
             total = sum(files.size_bytes(sha256) for sha256 in wanted)
             have = sum(wanted.values())
@@ -351,6 +352,19 @@ class _DeploymentFiles:
         if sha256 in self._by_id:
             return self._by_id[sha256]
         return self.bundle.stage_file(self._stages[sha256]).read_bytes()
+
+
+def _check_needs(manifest: Manifest, device: str, answer: dict[str, Any]) -> None:
+    """Refuse an agent from before ``needs``: it would serve the manifest and answer wrongly."""
+    unheard = set(manifest.needs).difference(answer.get("needs", ()))
+    if unheard:
+        raise DeploymentRefusedError(
+            manifest.deployment,
+            device,
+            "unknown-need",
+            f"its agent is too old for a model that needs {', '.join(sorted(unheard))}; install "
+            "this version of edge-partition on it",
+        )
 
 
 def _silent(manifest: Manifest, error: NoAnswerError) -> DeploymentRefusedError:

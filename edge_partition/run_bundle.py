@@ -1,7 +1,9 @@
 """A bundle run on this machine: the whole model, and the chain of its stages.
 
 Both go through the interpreter module that the boards use, so what is compared here is what a
-board computes.
+board computes. The stages stay loaded from one input to the next, as on a board; of a model whose
+requests start from the initial state, the whole is loaded anew for each: what a stage kept of the
+input before would show.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from broker_config.errors import EdgePartitionError
 from broker_config.interpreter import StageInterpreter
 from broker_config.narrow_floats import FLOAT16_MAX
 from broker_config.tensors import decode_tensors, payload_bytes
+from edge_partition.compare_inside import InsideComparison, compare_inside
+from edge_partition.made_up_inputs import make_payloads
 from edge_partition.read_tflite import read_tflite
 
 if TYPE_CHECKING:
@@ -23,10 +27,7 @@ if TYPE_CHECKING:
 
     from broker_config.manifest import Manifest, Stage, TensorSpec
     from edge_partition.bundle import Bundle
-
-_SEED = 20
-_IMAGE_RANK = 4
-_IMAGE_CHANNELS = (1, 3)
+    from edge_partition.read_tflite import TfliteModel
 
 
 class ComparisonError(EdgePartitionError):
@@ -76,8 +77,11 @@ class Verification:
         inputs: How many inputs were tried.
         identical: For how many every output byte was the same, with each tensor sent as it is.
         max_difference: The largest absolute difference of any output element, likewise.
-        output_spread: The largest absolute difference between the outputs of two inputs: above
-            zero, so that a difference would have shown.
+        output_spread: The largest absolute difference between the outputs of two inputs. Above
+            zero a difference would have shown.
+        state: What becomes of the model's state, as the manifest says; empty: it keeps none.
+        inside: Where ``output_spread`` is zero: the comparison of tensors inside the model, which
+            vary.
         wire: What a float16 wire costs on top; None for a bundle without one.
         accuracy: None where no input's class is known.
     """
@@ -86,13 +90,18 @@ class Verification:
     identical: int
     max_difference: float
     output_spread: float
+    state: str = ""
+    inside: InsideComparison | None = None
     wire: WireCost | None = None
     accuracy: Accuracy | None = None
 
     @property
     def exact(self) -> bool:
         """Whether parts equal the whole, bit for bit."""
-        return self.identical == self.inputs
+        inside = self.inside
+        return self.identical == self.inputs and (
+            inside is None or inside.identical == inside.inputs
+        )
 
 
 def whole_interpreter(bundle: Bundle, *, num_threads: int = 1) -> StageInterpreter:
@@ -104,6 +113,7 @@ def whole_interpreter(bundle: Bundle, *, num_threads: int = 1) -> StageInterpret
         manifest.outputs,
         num_threads=num_threads,
         by_position=True,
+        state=manifest.model.state,
     )
 
 
@@ -114,17 +124,20 @@ def stage_interpreter(bundle: Bundle, stage: Stage, *, num_threads: int = 1) -> 
         stage.inputs,
         bundle.manifest.sent_by(stage.index),
         num_threads=num_threads,
+        state=bundle.manifest.state_of(stage),
     )
 
 
-def random_payloads(specs: tuple[TensorSpec, ...], count: int) -> Iterator[bytes]:
-    """Yield ``count`` seeded payloads: pixels for image-shaped floats, else unit normal.
+def made_up_payloads(bundle: Bundle, count: int) -> list[bytes]:
+    """Return ``count`` inputs as they travel: the person's sample first, then seeded ones.
 
-    Integer tensors get their dtype's whole range, wide ones 0 to 127 (they are mostly indexes).
+    Raises:
+        BundleError: The sample is damaged.
     """
-    generator = np.random.default_rng(_SEED)
-    for _ in range(count):
-        yield b"".join(_random_array(generator, spec).tobytes() for spec in specs)
+    sample = bundle.sample()
+    given = [] if sample is None else [sample]
+    left = max(0, count - len(given))
+    return [*given, *make_payloads(_read_whole(bundle), bundle.manifest.inputs, left)][:count]
 
 
 def verify_bundle(
@@ -140,26 +153,30 @@ def verify_bundle(
     A bundle that sends float16 is run twice: with its tensors sent as they are, where every bit
     must be the same, and as it sends them, where the difference is what the wire costs.
 
+    Where the model answers the same for every input, what varies inside it is compared too
+    (:mod:`edge_partition.compare_inside`).
+
     Args:
         bundle: What to check.
-        payloads: Inputs as they travel on the wire; None: ``count`` seeded random ones.
-        count: How many random inputs.
+        payloads: Inputs as they travel on the wire, in order; None: ``count`` of
+            :func:`made_up_payloads`.
+        count: How many made-up inputs.
         classes: For each of ``payloads`` the position of its true class in the first output, as
             far as it is known.
         on_input: Called with (inputs done, inputs in all).
 
     Raises:
-        ComparisonError: The whole model answers the same for every input.
+        ComparisonError: The whole model answers the same for every input, and nothing inside it
+            varies either; or it answers one input differently from one time to the next.
         ModelLoadError: The runtime refuses a file.
     """
     manifest = bundle.manifest
-    if payloads is None:
-        payloads = list(random_payloads(manifest.inputs, count))
-    whole = whole_interpreter(bundle)
-    wholes = [whole.invoke(payload) for payload in payloads]
+    payloads = payloads or made_up_payloads(bundle, count)
     # Also where only one input was given, or the same one twice.
-    others = [whole.invoke(payload) for payload in random_payloads(manifest.inputs, 2)]
-    del whole  # Frees its memory before the stages are loaded.
+    others = list(make_payloads(_read_whole(bundle), manifest.inputs, 2))
+    answered = _run_whole(bundle, [*payloads, *others])
+    wholes = answered[: len(payloads)]
+    spread = max(_difference(manifest, wholes[0], payload) for payload in answered)
     unrounded = _sent_as_they_are(bundle)
     is_rounded = unrounded.manifest != manifest
     total = len(payloads) * len(manifest.stages) * (1 + is_rounded)
@@ -169,35 +186,89 @@ def verify_bundle(
         if on_input is not None:
             on_input(next(done), total)
 
-    parts = chain_stages(unrounded, payloads, on_input=step)
-    spread = max(_difference(manifest, wholes[0], payload) for payload in wholes + others)
+    inside = None
     if spread == 0:
-        raise ComparisonError(
-            f"{manifest.model.name} gives the same output for every input, so comparing proves "
-            "nothing. Give it trained weights, or --weights seeded."
-        )
+        sent = list(_run_stages(unrounded, payloads, on_input=step))
+        parts = sent[-1]
+        inside = _compare_inside(unrounded, payloads, others, sent)
+    else:
+        parts = chain_stages(unrounded, payloads, on_input=step)
     wire, answers = None, parts
     if is_rounded:
-        clamped = 0
-        for stage, answers in zip(
-            manifest.stages, _run_stages(bundle, payloads, on_input=step), strict=True
-        ):
-            clamped += sum(_count_clamped(manifest, stage, payload) for payload in answers)
-        wire = WireCost(
-            max_difference=_largest_difference(manifest, wholes, answers),
-            same_top=_same_top(manifest, wholes, answers),
-            clamped=clamped,
-            bytes_between=_bytes_between(manifest),
-            float32_bytes_between=_bytes_between(unrounded.manifest),
-        )
+        wire, answers = _run_rounded(bundle, unrounded.manifest, payloads, wholes, step)
     return Verification(
         inputs=len(payloads),
         identical=sum(a == b for a, b in zip(wholes, parts, strict=True)),
         max_difference=_largest_difference(manifest, wholes, parts),
         output_spread=spread,
+        state=manifest.model.state,
+        inside=inside,
         wire=wire,
         accuracy=_accuracy(manifest, classes, wholes, answers),
     )
+
+
+def _run_rounded(
+    bundle: Bundle,
+    unrounded: Manifest,
+    payloads: list[bytes],
+    wholes: list[bytes],
+    step: Callable[[int, int], None],
+) -> tuple[WireCost, list[bytes]]:
+    """Return what a float16 wire costs, and the answers over it."""
+    manifest = bundle.manifest
+    clamped, answers = 0, payloads
+    for stage, answers in zip(
+        manifest.stages, _run_stages(bundle, payloads, on_input=step), strict=True
+    ):
+        clamped += sum(_count_clamped(manifest, stage, payload) for payload in answers)
+    cost = WireCost(
+        max_difference=_largest_difference(manifest, wholes, answers),
+        same_top=_same_top(manifest, wholes, answers),
+        clamped=clamped,
+        bytes_between=_bytes_between(manifest),
+        float32_bytes_between=_bytes_between(unrounded),
+    )
+    return cost, answers
+
+
+def _compare_inside(
+    bundle: Bundle, payloads: list[bytes], others: list[bytes], sent: list[list[bytes]]
+) -> InsideComparison:
+    compared = compare_inside(bundle, payloads, others, sent)
+    if compared is None:
+        raise ComparisonError(
+            f"{bundle.manifest.model.name} gives the same output for every input, and so do the "
+            "tensors inside it, so comparing proves nothing. Give inputs of your own: "
+            "`edge-partition verify BUILD FILES`; or, of a model without trained weights, split it "
+            "with --weights seeded."
+        )
+    return compared
+
+
+def _read_whole(bundle: Bundle) -> TfliteModel:
+    return read_tflite(bundle.whole_file, name=bundle.manifest.model.name)
+
+
+def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
+    """Return the whole model's answers: of an interpreter that was just made, or fed in order."""
+    state, name = bundle.manifest.model.state, bundle.manifest.model.name
+    if state == "reset":
+        answers = [whole_interpreter(bundle).invoke(payload) for payload in payloads]
+    else:
+        whole = whole_interpreter(bundle)
+        answers = [whole.invoke(payload) for payload in payloads]
+        del whole  # Frees its memory before another is loaded.
+    # What kept nothing of the inputs before answers the last of them alike without those.
+    place = 0 if state == "keep" else -1
+    if whole_interpreter(bundle).invoke(payloads[place]) != answers[place]:
+        raise ComparisonError(
+            f"{name} answers one input differently from one time to the next: it draws random "
+            "numbers without a seed, or keeps state in a way that is not known here, so comparing "
+            "proves nothing. Leave its random operations out or give them a seed; a bundle that an "
+            "older version made is to be split again."
+        )
+    return answers
 
 
 def chain_stages(
@@ -230,24 +301,12 @@ def _run_stages(
 
 
 def reference_payloads(bundle: Bundle) -> list[bytes]:
-    """Return what crosses each boundary for one seeded input: stage inputs, then the outputs."""
-    (payload,) = random_payloads(bundle.manifest.inputs, 1)
+    """Return what crosses each boundary for one input: stage inputs, then the outputs.
+
+    The input is the person's sample where there is one, else made up; no state comes before it.
+    """
+    (payload,) = made_up_payloads(bundle, 1)
     return [payload, *(sent for (sent,) in _run_stages(bundle, [payload], on_input=None))]
-
-
-def _random_array(generator: np.random.Generator, spec: TensorSpec) -> np.ndarray:
-    dtype = np.dtype(spec.dtype)
-    if dtype.kind == "b":
-        return generator.integers(0, 2, spec.shape).astype(dtype)
-    if dtype.kind in "iu":
-        if dtype.itemsize == 1:
-            bounds = np.iinfo(dtype)
-            return generator.integers(bounds.min, bounds.max, spec.shape, dtype, endpoint=True)
-        return generator.integers(0, 128, spec.shape).astype(dtype)
-    is_image = len(spec.shape) == _IMAGE_RANK and spec.shape[-1] in _IMAGE_CHANNELS
-    if is_image:
-        return generator.uniform(0, 255, spec.shape).astype(dtype)
-    return generator.standard_normal(spec.shape).astype(dtype)
 
 
 def _sent_as_they_are(bundle: Bundle) -> Bundle:

@@ -14,7 +14,7 @@ from broker_config.tensors import encode_tensors
 from edge_partition.bundle import read_bundle
 from edge_partition.commands import _show
 from edge_partition.commands._options import json_option
-from edge_partition.load_inputs import expand_inputs, load_samples
+from edge_partition.load_inputs import batches, expand_inputs, load_samples
 from edge_partition.read_labels import find_class
 from edge_partition.run_bundle import verify_bundle
 
@@ -33,23 +33,27 @@ class DifferenceError(EdgePartitionError):
 @click.argument("build", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--count", type=click.IntRange(2), default=8, show_default=True, help="Random inputs to try."
+    "--count", type=click.IntRange(2), default=8, show_default=True, help="Made-up inputs to try."
 )
 @json_option
 def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) -> None:
     """Run the whole model and the chain of its parts in BUILD on the same INPUTS.
 
-    Without INPUTS (images, .npy, .npz or folders) seeded random ones are used. Exit status 1
-    where one bit differs. A bundle split with --wire float16 is compared twice: with nothing
-    rounded, bit for bit, and as it travels, which shows what the wire costs. Of inputs whose label
-    stands in their file's or folder's name (digit-7.png, cat/01.jpg) the accuracy is shown too.
+    Without INPUTS (images, .npy, .npz or folders) the sample that was given at the split and seeded
+    made-up ones are used, within what the model takes. Exit status 1 where one bit differs. The
+    parts stay loaded from one input to the next; of a model that keeps state the whole starts as
+    the manifest says. A bundle split with --wire float16 is compared twice: with nothing rounded,
+    bit for bit, and as it travels, which shows what the wire costs. Of inputs whose label stands in
+    their file's or folder's name (digit-7.png, cat/01.jpg) the accuracy is shown too.
     """
     bundle = read_bundle(build)
     manifest = bundle.manifest
     payloads, classes = [], []
     for file in expand_inputs(inputs):
-        for sample in load_samples(file, manifest.inputs):
-            payloads.append(encode_tensors(manifest.inputs, sample))
+        for sample in load_samples(file, manifest.inputs, on_note=_show.warn):
+            # One sample a request, repeated where the model takes more at once.
+            request, _ = next(batches([sample], manifest.inputs))
+            payloads.append(encode_tensors(manifest.inputs, request))
             classes.append(find_class(file, manifest.model.labels))
     with _show.count_progress("Running every part") as on_input:
         verification = verify_bundle(
@@ -59,22 +63,45 @@ def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) ->
         _show.print_json({**asdict(verification), "exact": verification.exact})
     else:
         _show.console().print(*_lines(bundle, verification), sep="\n")
+        if not payloads and bundle.sample() is not None:
+            _show.console().print("The first of them is the sample that was given at the split.")
     if not verification.exact:
+        largest = verification.max_difference
+        where = f"by up to {largest:g}" if largest else "inside the model, at the same answers"
         raise DifferenceError(
-            f"The parts in {build} give other bits than the whole, by up to "
-            f"{verification.max_difference:g}; expected the same bits. Please report this model."
+            f"The parts in {build} give other bits than the whole, {where}; expected the same "
+            "bits. Please report this model."
         )
 
 
 def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
-    wire, accuracy = verification.wire, verification.accuracy
+    wire, accuracy, inside = verification.wire, verification.accuracy, verification.inside
+    spread = (
+        f"outputs of different inputs differ by up to {verification.output_spread:.3g}"
+        if inside is None
+        else "the outputs are the same for all of them"
+    )
     yield (
         f"{verification.identical}/{verification.inputs} identical: whole against "
         f"{len(bundle.manifest.stages)} parts"
         f"{' with nothing rounded between them' * (wire is not None)}, largest difference "
-        f"{verification.max_difference:g} (outputs of different inputs differ by up to "
-        f"{verification.output_spread:.3g})."
+        f"{verification.max_difference:g} ({spread})."
     )
+    if inside is not None:
+        yield (
+            f"So {inside.tensors} tensors inside the model that vary with the input were compared "
+            f"too: {inside.identical}/{inside.inputs} identical."
+        )
+    if verification.state == "reset":
+        yield (
+            "The model keeps state: the whole was loaded anew for each input, the parts stayed "
+            "loaded, and nothing of the input before remained."
+            if verification.exact
+            else "The model keeps state: the whole was loaded anew for each input, the parts "
+            "stayed loaded."
+        )
+    elif verification.state == "keep":
+        yield "The model's state was kept: whole and parts had the inputs in the same order."
     if wire is not None:
         same = "" if wire.same_top is None else f", {wire.same_top:.2%} have the same top class"
         yield (

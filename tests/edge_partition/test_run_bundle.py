@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from tflite_models import FlatModel, chain_of_adds
 
-from broker_config.manifest import TensorSpec
 from broker_config.tensors import decode_tensors, encode_tensors
-from edge_partition.bundle import Bundle, read_bundle, write_bundle
+from edge_partition.bundle import Bundle, BundleError, read_bundle, write_bundle
 from edge_partition.fleet import equal_fleet
+from edge_partition.model_facts import ModelFacts
 from edge_partition.plan_split import plan_split
 from edge_partition.read_tflite import read_tflite
 from edge_partition.run_bundle import (
     ComparisonError,
     chain_stages,
-    random_payloads,
+    made_up_payloads,
     reference_payloads,
     verify_bundle,
 )
@@ -45,7 +45,7 @@ def bundle_of(
         deployment="model",
         quantization="none",
         weights="seeded",
-        labels=labels,
+        facts=ModelFacts(labels=labels),
     )
 
 
@@ -134,24 +134,97 @@ def test_a_stage_with_other_weights_is_caught(tmp_path: Path) -> None:
 
 
 def constant_model() -> bytes:
-    """``x * 0 + 1 + 1``: the same for every input."""
+    """Zeros, whatever ``x`` is, and then some: nothing varies from the first operator on."""
     flat = FlatModel()
     x = flat.tensor("x")
-    zero = flat.constant("zero", np.zeros(4, np.float32))
     one = flat.constant("one", np.ones(4, np.float32))
-    lowest = flat.tensor("lowest")
-    flat.operator("MINIMUM", [x, zero], [lowest])
-    highest = flat.tensor("highest")
-    flat.operator("MAXIMUM", [lowest, zero], [highest])
-    return flat.to_bytes([x], [flat.add(highest, one, "sum")])
+    zeros = flat.tensor("zeros")
+    flat.operator("ZEROS_LIKE", [x], [zeros])
+    return flat.to_bytes([x], [flat.add(flat.add(zeros, one, "first"), one, "second")])
 
 
-def test_a_model_that_answers_a_constant_proves_nothing(tmp_path: Path) -> None:
-    bundle = bundle_of(constant_model(), tmp_path / "build")
-    with pytest.raises(ComparisonError, match="same output for every input"):
+def saturated_model() -> bytes:
+    """``min(x + (1, 2, 3, 4) + 5, -1000)``: sure of anything that is no extreme."""
+    flat = FlatModel()
+    x = flat.tensor("x")
+    weight = flat.constant("weight", np.arange(4, dtype=np.float32) + 1)
+    first = flat.add(x, weight, "first")
+    second = flat.add(first, flat.constant("five", np.full(4, 5, np.float32)), "second")
+    least = flat.tensor("least")
+    low = flat.constant("low", np.full(4, -1000, np.float32))
+    flat.operator("MINIMUM", [second, low], [least])
+    return flat.to_bytes([x], [least])
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_a_model_that_answers_a_constant_proves_nothing(tmp_path: Path, stages: int) -> None:
+    bundle = bundle_of(constant_model(), tmp_path / "build", stages=stages)
+    with pytest.raises(ComparisonError, match=r"inputs of your own: .*verify BUILD FILES"):
         verify_bundle(bundle)
-    with pytest.raises(ComparisonError):
-        verify_bundle(bundle, list(random_payloads(bundle.manifest.inputs, 1)))
+    with pytest.raises(ComparisonError, match="same output for every input"):
+        verify_bundle(bundle, made_up_payloads(bundle, 1))
+
+
+@pytest.mark.parametrize(("stages", "tensors"), [(1, 2), (2, 1), (3, 2)])
+def test_where_answers_are_saturated_what_varies_inside_is_compared(
+    tmp_path: Path, stages: int, tensors: int
+) -> None:
+    path = tmp_path / "build"
+    bundle = bundle_of(saturated_model(), path, stages=stages)
+    for payloads in (None, made_up_payloads(bundle, 1)):
+        verification = verify_bundle(bundle, payloads)
+        assert verification.output_spread == 0
+        assert verification.inside is not None
+        assert verification.inside.tensors == tensors
+        assert verification.inside.identical == verification.inside.inputs
+        assert verification.exact
+    # And the comparison fails where a part computes something else, which no answer shows.
+    for stage in bundle.manifest.stages:
+        data = bundle.stage_file(stage).read_bytes()
+        if (np.arange(4, dtype=np.float32) + 1).tobytes() in data:
+            bundle.stage_file(stage).write_bytes(changed_weights(data))
+    verification = verify_bundle(bundle)
+    assert verification.identical == verification.inputs
+    assert verification.inside is not None
+    assert verification.inside.identical < verification.inside.inputs
+    assert not verification.exact
+
+
+def test_a_saturated_answer_over_a_float16_wire_is_compared_with_nothing_rounded(
+    tmp_path: Path,
+) -> None:
+    verification = verify_bundle(
+        bundle_of(saturated_model(), tmp_path / "build", stages=3, wire="float16")
+    )
+    assert verification.inside is not None
+    assert verification.exact
+
+
+def test_a_persons_sample_is_the_boards_reference_and_the_first_that_is_verified(
+    tmp_path: Path,
+) -> None:
+    model = read_tflite(chain_of_adds())
+    sample = np.array([7, 8, 9, 10], np.float32).tobytes()
+    bundle = write_bundle(
+        tmp_path / "build",
+        model,
+        plan_split(model.graph, equal_fleet(2), stages=2),
+        name="Model",
+        deployment="model",
+        quantization="none",
+        weights="trained",
+        sample=sample,
+    )
+    bundle = read_bundle(bundle.path)
+    assert bundle.sample() == sample
+    assert reference_payloads(bundle)[0] == sample
+    payloads = made_up_payloads(bundle, 3)
+    assert payloads[0] == sample
+    assert len(set(payloads)) == 3
+    assert verify_bundle(bundle, count=3).inputs == 3
+    (bundle.path / "sample.bin").write_bytes(sample[:-1])
+    with pytest.raises(BundleError, match=r"sample.bin has 15 bytes; the model's inputs have 16"):
+        verify_bundle(bundle)
 
 
 def test_inputs_of_ones_own_are_what_is_compared(tmp_path: Path) -> None:
@@ -168,32 +241,9 @@ def test_inputs_of_ones_own_are_what_is_compared(tmp_path: Path) -> None:
 
 def test_one_input_alone_or_the_same_twice_is_still_compared(tmp_path: Path) -> None:
     bundle = bundle_of(chain_of_adds(), tmp_path / "build")
-    (payload,) = random_payloads(bundle.manifest.inputs, 1)
+    (payload,) = made_up_payloads(bundle, 1)
     for payloads in ([payload], [payload, payload]):
         assert verify_bundle(bundle, payloads).exact
-
-
-def test_random_inputs_are_seeded_and_of_their_kind() -> None:
-    specs = (
-        TensorSpec("image", "float32", (1, 16, 16, 3)),
-        TensorSpec("vector", "float32", (1, 500)),
-        TensorSpec("bytes", "int8", (500,)),
-        TensorSpec("index", "int64", (500,)),
-        TensorSpec("mask", "bool", (500,)),
-        TensorSpec("scalar", "float16", ()),
-    )
-    first, second = random_payloads(specs, 2)
-    assert list(random_payloads(specs, 2)) == [first, second]
-    assert first != second
-    arrays = decode_tensors(specs, first)
-    assert 0 <= arrays["image"].min() < 50
-    assert 200 < arrays["image"].max() <= 255
-    assert arrays["vector"].min() < -1
-    assert arrays["bytes"].min() < -100
-    assert arrays["bytes"].max() > 100
-    assert arrays["index"].min() >= 0
-    assert arrays["index"].max() < 128
-    assert set(arrays["mask"].tolist()) == {False, True}
 
 
 def test_a_float16_wire_is_exact_but_for_the_rounding_and_says_what_that_costs(

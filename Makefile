@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint digits operations models quantization planning clean
+.PHONY: demo test lint digits operations models people-models quantization planning clean
 
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
@@ -33,6 +33,9 @@ operations: $(VENV)/dev.stamp  ## try every Keras operation and write docs/opera
 models: $(VENV)/dev.stamp  ## convert and split every Keras application and write docs/models.md
 	$(BIN)/python docs/generate_models.py
 
+people-models: $(VENV)/dev.stamp  ## put other people's models through every command, into docs/models.md
+	$(BIN)/python docs/generate_people_models.py
+
 quantization: $(VENV)/dev.stamp  ## measure what each quantization costs and write docs/quantization.md
 	$(BIN)/python docs/generate_quantization.py
 
@@ -52,4 +55,6 @@ $(VENV)/host.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	# Without what it depends on: beside tensorflow-cpu, that would be a second TensorFlow.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'tf-keras>=2.18'
 	touch $@ $(VENV)/host.stamp

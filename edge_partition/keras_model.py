@@ -9,21 +9,45 @@ import inspect
 import io
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import TensorSpec
-from edge_partition import keras_setup  # noqa: F401 -- before Keras
+from edge_partition import (
+    keras_setup,  # noqa: F401 -- before Keras
+    legacy_keras,
+)
+from edge_partition.find_reason import find_reason
+from edge_partition.read_keras_file import MODEL_FILES, read_keras_file
 from edge_partition.read_labels import read_labels
+from edge_partition.saved_model import is_saved_model, load_saved_model
+from edge_partition.settle_shapes import spell_shape
+from edge_partition.source_errors import (
+    InputShapeError,
+    ModelSourceError,
+    WeightsUnavailableError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     import keras
 
-_MODEL_FILES = (".keras", ".h5", ".hdf5")
+    from edge_partition.traced_model import TracedModel
+    from edge_partition.wrap_operations import WrappedOperation
+
+__all__ = [
+    "InputShapeError",
+    "LoadedModel",
+    "ModelSourceError",
+    "WeightsUnavailableError",
+    "input_specs",
+    "is_keras_source",
+    "load_keras_model",
+]
+
 _FUNCTION_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 #: Height and width that https://keras.io/api/applications/ documents, by the start of the name
@@ -39,43 +63,30 @@ _DOCUMENTED_SIZE_PX = {
 }  # fmt: skip
 
 _IMAGENET_CLASSES = 1000
-
-
-class ModelSourceError(EdgePartitionError):
-    """The MODEL argument does not lead to a model that can be split.
-
-    Attributes:
-        source: The MODEL argument.
-    """
-
-    def __init__(self, source: str, reason: str) -> None:
-        self.source = source
-        super().__init__(f"{source}: {reason}")
-
-
-class WeightsUnavailableError(ModelSourceError):
-    """The weights cannot be had, or do not fit."""
-
-
-class InputShapeError(ModelSourceError):
-    """The model's inputs have no fixed shape, or cannot take the one that was given."""
+#: Layers that an error names before it counts the rest.
+_MOST_NAMES = 4
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A Keras model ready to be wrapped and converted.
+    """A model ready to be wrapped and converted.
 
     Attributes:
-        model: Functional or Sequential; every dimension of every input is fixed, the batch at 1.
+        model: Functional, every dimension of every input fixed, the batch at 1, computing in
+            float32; or what is no Keras 3 model, as TensorFlow traces it.
         name: For people: the application's or function's name, or the file's stem.
         weights: ``imagenet``; ``seeded``; or ``trained``: what came with the model or in a file.
         labels: The classes' names along the output's last axis; may be empty.
+        notes: Sentences for people on how the model was read and what was changed.
+        operations: Of a model that Keras 3 has no graph of: operations that were no layers.
     """
 
-    model: keras.Model
+    model: keras.Model | TracedModel
     name: str
     weights: str
     labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    operations: tuple[WrappedOperation, ...] = ()
 
 
 def is_keras_source(source: str) -> bool:
@@ -84,52 +95,61 @@ def is_keras_source(source: str) -> bool:
 
 
 def load_keras_model(
-    source: str, *, weights: str | None = None, input_shape: tuple[int, ...] | None = None
+    source: str,
+    *,
+    weights: str | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    signature: str | None = None,
 ) -> LoadedModel:
     """Load the model that a MODEL argument names.
 
     Args:
-        source: A Keras application's name, a ``.keras`` or ``.h5`` file, or
+        source: A Keras application's name, a ``.keras`` or ``.h5`` file, a SavedModel's folder, or
             ``package.module:function``; modules are looked for in the working directory too.
         weights: A weights file (``.weights.h5``, ``.h5``, ``.keras``), or ``seeded`` for weights
             that are the same everywhere and were never trained. By default an application gets
             ImageNet's, anything else keeps its own.
-        input_shape: The only input's shape without the batch, such as ``(224, 224, 3)``. By
-            default what the model says, or what the application's documentation says.
+        input_shapes: Shapes without the batch, such as ``(224, 224, 3)``, by the input's name;
+            ``""`` is for every open input that it fits. By default what the model says, or what
+            the application's documentation says.
+        signature: Of a SavedModel: the one to take.
 
     Raises:
         ModelSourceError: There is no such model, it cannot be read, or it has no graph.
         WeightsUnavailableError: The weights cannot be read or fetched, or do not fit.
-        InputShapeError: A dimension is left open, or ``input_shape`` does not fit.
+        InputShapeError: A dimension is left open, or one of ``input_shapes`` does not fit.
     """
+    if is_saved_model(source):
+        return _load_saved_model(source, weights, input_shapes, signature)
+    if signature is not None:
+        raise ModelSourceError(
+            source, "is a Keras model, which has no signatures. Leave --signature out."
+        )
     labels: tuple[str, ...] = ()
-    given = "trained"
-    if source.lower().endswith(_MODEL_FILES):
+    notes: tuple[str, ...] = ()
+    given = "seeded" if weights == "seeded" else "trained"
+    if source.lower().endswith(MODEL_FILES):
         name = Path(source).stem
-        model = _read_file(source)
+        model, notes = read_keras_file(source)
         labels = read_labels(Path(source))
     elif ":" in source:
         name = source.rpartition(":")[2]
         model = _call_function(source)
     else:
         name = source
-        model = _make_application(source, weights=weights, input_shape=input_shape)
+        shape = _only_shape(input_shapes)
+        model = _make_application(source, weights=weights, input_shape=shape)
         if weights is None:
             given = "imagenet"
             labels = _fetch_imagenet_labels(model)
-    _check_graph(source, model)
-    model = _fix_shapes(source, model, input_shape)
-    if weights == "seeded":
-        from edge_partition.seeded_weights import seed_weights  # noqa: PLC0415 -- TensorFlow
-
-        seed_weights(model)
-        given = "seeded"
-    elif weights is not None:
-        _load_weights(source, model, weights)
-    return LoadedModel(model, name, given, labels)
+    if legacy_keras.is_keras2_model(model):
+        return _prepare_keras2(LoadedModel(model, name, given, labels, notes), source, weights,
+                               input_shapes)  # fmt: skip
+    prepared, more = _prepare(source, model, weights, input_shapes)
+    return LoadedModel(prepared, name, given, labels, (*notes, *more))
 
 
-def input_specs(model: keras.Model) -> tuple[TensorSpec, ...]:
+def input_specs(model: keras.Model | TracedModel) -> tuple[TensorSpec, ...]:
     """Return the inputs of a loaded model, in Keras's order."""
     return tuple(
         TensorSpec(str(tensor.name), str(tensor.dtype), tuple(tensor.shape))
@@ -137,55 +157,108 @@ def input_specs(model: keras.Model) -> tuple[TensorSpec, ...]:
     )
 
 
-def _read_file(source: str) -> keras.Model:
-    import keras  # noqa: PLC0415 -- seconds, which an error need not take
-
-    # Registers the layer that a wrapped model is saved with.
-    from edge_partition import wrap_operations  # noqa: F401, PLC0415
-
-    if not Path(source).is_file():
-        raise ModelSourceError(source, "no such file; expected a .keras, .h5 or .tflite file.")
-    if source.lower().endswith(".weights.h5"):
-        raise ModelSourceError(
-            source, "holds weights and no model. Name the model, and give this as --weights."
+def _load_saved_model(
+    source: str,
+    weights: str | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+    signature: str | None,
+) -> LoadedModel:
+    if weights is not None:
+        raise WeightsUnavailableError(
+            source, "is a SavedModel, whose weights are part of it. Leave --weights out."
         )
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            model = keras.saving.load_model(source, compile=False, safe_mode=True)
-    except EdgePartitionError:
-        raise
-    except Exception as error:  # Keras documents no type: HDF5's, zip's and JSON's come through.
-        raise ModelSourceError(source, _explain_unreadable(error)) from error
-    if not isinstance(model, keras.Model):
-        raise ModelSourceError(
-            source, f"holds a {type(model).__name__}; expected a Keras model saved with model.save."
-        )
-    return model
+    model, notes = load_saved_model(source, input_shapes=input_shapes, signature=signature)
+    return LoadedModel(model, model.name, "trained", read_labels(Path(source)), notes)
 
 
-def _explain_unreadable(error: Exception) -> str:
-    text = str(error)
-    if "safe_mode" in text or "unsafe" in text.lower():
-        return (
-            "holds Python code (a Lambda layer), which is not run from a file. Build the model "
-            "with keras.ops or a registered layer instead, or name the function that builds it "
-            "as package.module:function."
-        )
-    if match := re.search(r"Could not locate (?:class|function) '?([\w.]+)", text):
-        return (
-            f"needs {match[1]}, which Keras does not know. Name a function that imports it and "
-            "loads the file, as package.module:function."
-        )
-    if "Only input tensors may be passed as positional arguments" in text:
-        return (
-            "has operations that are no layers, whose constants an .h5 file cannot hold. Save the "
-            "model as .keras where it was built, or name the function that builds it as "
-            "package.module:function."
-        )
-    return f"cannot be read as a Keras model ({_first_line(error)}). Save it again with model.save."
+def _prepare(
+    source: str,
+    model: keras.Model,
+    weights: str | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+) -> tuple[keras.Model, tuple[str, ...]]:
+    """Return the Functional model that every Keras 3 model becomes, and notes."""
+    from edge_partition.float32_model import make_float32  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.make_functional import make_functional  # noqa: PLC0415
+
+    _check_graph(source, model)
+    _check_not_quantized(source, model)
+    from_file = weights if weights != "seeded" else None
+    # A file's weights are in the order and the structure of the model as it was built.
+    if from_file is not None and getattr(model, "built", False):
+        _load_weights(source, model, from_file)
+        from_file = None
+    changed = make_float32(model)
+    functional = make_functional(source, model, _with_documented_size(model, input_shapes))
+    if from_file is not None:
+        model.build(functional.inputs[0].shape)
+        _load_weights(source, model, from_file)
+    if weights == "seeded":
+        from edge_partition.seeded_weights import seed_weights  # noqa: PLC0415
+
+        seed_weights(functional)
+    # What was built only now follows Keras's global policy.
+    changed = tuple(sorted({*changed, *make_float32(functional)}))
+    return functional, _say_rebuilt(changed)
 
 
-def _call_function(source: str) -> keras.Model:
+def _prepare_keras2(
+    loaded: LoadedModel,
+    source: str,
+    weights: str | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+) -> LoadedModel:
+    traced, changed = legacy_keras.trace_keras2(source, loaded.model, input_shapes)
+    if weights == "seeded":
+        legacy_keras.seed_keras2(traced.keras2)
+    elif weights is not None:
+        _load_weights(source, traced.keras2, weights)
+    return replace(
+        loaded,
+        model=traced,
+        notes=(*loaded.notes, *_say_rebuilt(changed)),
+        operations=legacy_keras.keras2_operations(traced.keras2),
+    )
+
+
+def _say_rebuilt(changed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the sentence on a model that computed in other floats than boards do."""
+    # The policy mixed_float16 leaves float16 in tensors: one word for it is enough.
+    names = [name for name in changed if f"mixed_{name}" not in changed]
+    if not names:
+        return ()
+    note = (
+        f"The model computes in {' and '.join(names)}; it was rebuilt in float32, which boards "
+        "compute in. Answers differ from Keras's by that rounding."
+    )
+    return (note,)
+
+
+def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, ...] | None:
+    """Return the one shape that was given, unless a single number is to fill what is open."""
+    shapes = list((input_shapes or {}).values())
+    return tuple(shapes[0]) if len(shapes) == 1 and len(shapes[0]) > 1 else None
+
+
+def _with_documented_size(
+    model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
+) -> dict[str, Sequence[int]]:
+    """Add the size that an application is documented with where nothing else is given."""
+    import keras  # noqa: PLC0415
+
+    from edge_partition.make_functional import input_names  # noqa: PLC0415
+
+    given: dict[str, Sequence[int]] = dict(input_shapes or {})
+    size_px = _documented_size_px(str(model.name)) or 0
+    if not size_px or isinstance(model, keras.Sequential):
+        return given
+    for name, tensor in zip(input_names(model), model.inputs, strict=True):
+        if tuple(tensor.shape[1:]) == (None, None, 3) and not {"", name} & given.keys():
+            given[name] = (size_px, size_px, 3)
+    return given
+
+
+def _call_function(source: str) -> Any:
     if not _FUNCTION_PATTERN.fullmatch(source):
         raise ModelSourceError(source, "expected package.module:function, such as my.models:tiny.")
     module_name, _, function_name = source.partition(":")
@@ -207,13 +280,13 @@ def _call_function(source: str) -> keras.Model:
         raise
     except Exception as error:  # The function is the user's: anything may come out of it.
         raise ModelSourceError(
-            source, f"failed with {type(error).__name__}: {_first_line(error)}"
+            source, f"failed with {type(error).__name__}: {find_reason(error)}."
         ) from error
-    if not isinstance(model, keras.Model):
-        raise ModelSourceError(
-            source, f"returned a {type(model).__name__}; expected a Keras model."
-        )
-    return model
+    if isinstance(model, keras.Function) and not isinstance(model, keras.Model):
+        return keras.Model(model._inputs_struct, model._outputs_struct, name=model.name)  # noqa: SLF001
+    if isinstance(model, keras.Model) or legacy_keras.is_keras2_model(model):
+        return model
+    raise ModelSourceError(source, f"returned a {type(model).__name__}; expected a Keras model.")
 
 
 def _make_application(
@@ -227,7 +300,7 @@ def _make_application(
         except Exception as error:
             raise WeightsUnavailableError(
                 source,
-                f"Keras's ImageNet weights could not be fetched ({_first_line(error)}). Give a "
+                f"Keras's ImageNet weights could not be fetched ({find_reason(error)}). Give a "
                 "weights file with --weights FILE, or --weights seeded for untrained ones.",
             ) from error
         if input_shape is None:
@@ -238,7 +311,8 @@ def _make_application(
             model.set_weights(trained.get_weights())
     except ValueError as error:
         raise InputShapeError(
-            source, f"cannot take --input-shape {_spell(input_shape)}: {_first_line(error)}"
+            source,
+            f"cannot take --input-shape {spell_shape(input_shape or ())}: {find_reason(error)}.",
         ) from error
     return model
 
@@ -289,73 +363,25 @@ def _check_graph(source: str, model: keras.Model) -> None:
         )
 
 
-def _fix_shapes(
-    source: str, model: keras.Model, input_shape: tuple[int, ...] | None
-) -> keras.Model:
-    """Return ``model``, with its layers and weights, on inputs of fixed shape."""
-    import keras  # noqa: PLC0415
-
-    is_sequential = isinstance(model, keras.Sequential)
-    if is_sequential and not model.built:
-        if input_shape is None:
-            raise InputShapeError(
-                source, "says nothing of its input's shape. Give --input-shape, such as 28,28,1."
-            )
-        shapes, dtypes, names = [(1, *input_shape)], [model.input_dtype], ["input"]
-    else:
-        shapes = [_fix_shape(source, model, tensor, input_shape) for tensor in model.inputs]
-        dtypes = [tensor.dtype for tensor in model.inputs]
-        names = [tensor._keras_history.operation.name for tensor in model.inputs]  # noqa: SLF001
-        if shapes == [tensor.shape for tensor in model.inputs]:
-            return model
-    inputs = [
-        keras.Input(batch_shape=shape, dtype=dtype, name=name)
-        for shape, dtype, name in zip(shapes, dtypes, names, strict=True)
+def _check_not_quantized(source: str, model: keras.Model) -> None:
+    """Refuse Keras's own quantization, whose integer operations TFLite has no builtins for."""
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)  # noqa: SLF001 -- Keras's only way
+        if getattr(layer, "quantization_mode", None)
     ]
-    try:
-        if is_sequential:
-            return keras.Sequential([inputs[0], *model.layers], name=model.name)
-        outputs = model._run_through_graph(  # noqa: SLF001 -- Keras's only walk over a graph
-            inputs, call_fn=lambda operation, *args, **kwargs: operation(*args, **kwargs)
-        )
-        inputs = keras.tree.pack_sequence_as(model.input, inputs)
-        return keras.Model(inputs, outputs, name=model.name)
-    except Exception as error:  # Each layer has its own way to refuse a shape.
-        raise InputShapeError(
-            source,
-            f"cannot be built on input {', '.join(map(_spell, shapes))}: {_first_line(error)} Give "
-            "another --input-shape.",
-        ) from error
-
-
-def _fix_shape(
-    source: str, model: keras.Model, tensor: Any, input_shape: tuple[int, ...] | None
-) -> tuple[int, ...]:
-    shape = tuple(tensor.shape)
-    if input_shape is not None:
-        if len(model.inputs) > 1:
-            raise InputShapeError(
-                source,
-                f"has {len(model.inputs)} inputs, and --input-shape is for one. Fix their shapes "
-                "where the model is built.",
-            )
-        if len(input_shape) != len(shape) - 1:
-            raise InputShapeError(
-                source,
-                f"has input {_spell(shape[1:])} without the batch; --input-shape "
-                f"{_spell(input_shape)} has {len(input_shape)} dimensions.",
-            )
-        return (1, *input_shape)
-    size_px = _documented_size_px(model.name)
-    if shape[1:] == (None, None, 3) and size_px is not None:
-        return (1, size_px, size_px, 3)
-    if None in shape[1:]:
-        raise InputShapeError(
-            source,
-            f"input {tensor.name!r} leaves a dimension open ({_spell(shape[1:])} without the "
-            "batch), and a board needs all of them. Give --input-shape, such as 224,224,3.",
-        )
-    return (1, *shape[1:])
+    if not layers:
+        return
+    modes = sorted({str(layer.quantization_mode) for layer in layers})
+    names = [str(layer.name) for layer in layers]
+    shown = ", ".join(names[:_MOST_NAMES])
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    raise ModelSourceError(
+        source,
+        f"was quantized by Keras's model.quantize ({', '.join(modes)}: layer {shown}{more}), which "
+        "TFLite has no operators for. Give the model as it was before quantize, and --quantize "
+        "int8 or dynamic.",
+    )
 
 
 def _documented_size_px(model_name: str) -> int | None:
@@ -369,7 +395,7 @@ def _load_weights(source: str, model: keras.Model, weights: str) -> None:
         raise WeightsUnavailableError(
             source, f"no weights file {weights}. Give a file that is there, or --weights seeded."
         )
-    if not weights.lower().endswith(_MODEL_FILES):
+    if not weights.lower().endswith(MODEL_FILES):
         raise WeightsUnavailableError(
             source, f"weights file {weights} has another ending than .weights.h5, .h5 or .keras."
         )
@@ -378,15 +404,6 @@ def _load_weights(source: str, model: keras.Model, weights: str) -> None:
     except Exception as error:  # Keras documents no type: HDF5's and zip's come through.
         raise WeightsUnavailableError(
             source,
-            f"the weights in {weights} cannot be read or do not fit ({_first_line(error)}). Give "
+            f"the weights in {weights} cannot be read or do not fit ({find_reason(error)}). Give "
             "weights that were saved from this model.",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def _spell(shape: tuple[int | None, ...] | None) -> str:
-    return ",".join("?" if size is None else str(size) for size in shape or ())

@@ -143,6 +143,10 @@ class _Seeder:
         first = inputs[0]
         if isinstance(operation, OperationLayer):
             operation = operation.operation
+        if getattr(operation, "lora_enabled", False):
+            # Its kernel is no weight but a sum of some.
+            self._seed_plain(operation.weights)
+            return _Moments()
         match operation:
             case layers.SeparableConv1D() | layers.SeparableConv2D():
                 return self._seed_separable(operation, first)

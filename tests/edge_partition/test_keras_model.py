@@ -50,12 +50,16 @@ def test_an_application_gets_its_documented_size_and_a_batch_of_one(name: str, s
 
 
 def test_seeded_weights_answer_inputs_apart_and_alike_in_every_run() -> None:
-    first = load_keras_model("MobileNetV3Small", weights="seeded", input_shape=(96, 96, 3)).model
+    first = load_keras_model(
+        "MobileNetV3Small", weights="seeded", input_shapes={"": (96, 96, 3)}
+    ).model
     a, b = (np.asarray(first(255 * random_image(first, seed)))[0] for seed in (0, 1))
     assert a.std() > 1e-4
     assert np.abs(a - b).max() > 1e-4
     # Keras numbers the layers of the second model otherwise; the weights must not follow.
-    second = load_keras_model("MobileNetV3Small", weights="seeded", input_shape=(96, 96, 3)).model
+    second = load_keras_model(
+        "MobileNetV3Small", weights="seeded", input_shapes={"": (96, 96, 3)}
+    ).model
     for x, y in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -117,14 +121,14 @@ def test_open_sizes_take_the_input_shape_that_is_given(tmp_path: Path) -> None:
     model.save(tmp_path / "m.keras")
     with pytest.raises(InputShapeError, match="--input-shape"):
         load_keras_model(str(tmp_path / "m.keras"))
-    loaded = load_keras_model(str(tmp_path / "m.keras"), input_shape=(10, 12, 3)).model
+    loaded = load_keras_model(str(tmp_path / "m.keras"), input_shapes={"": (10, 12, 3)}).model
     assert input_specs(loaded)[0].shape == (1, 10, 12, 3)
     x = random_image(loaded, 0)
     np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(model(x)))
     with pytest.raises(InputShapeError, match="2 dimensions"):
-        load_keras_model(str(tmp_path / "m.keras"), input_shape=(10, 12))
+        load_keras_model(str(tmp_path / "m.keras"), input_shapes={"": (10, 12)})
     with pytest.raises(InputShapeError, match="10,12,4"):
-        load_keras_model(str(tmp_path / "m.keras"), input_shape=(10, 12, 4))
+        load_keras_model(str(tmp_path / "m.keras"), input_shapes={"": (10, 12, 4)})
 
 
 def test_a_function_in_the_working_directory_is_called(
@@ -143,7 +147,7 @@ def test_a_function_in_the_working_directory_is_called(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    loaded = load_keras_model("garden_models:tiny", input_shape=(4,))
+    loaded = load_keras_model("garden_models:tiny", input_shapes={"": (4,)})
     assert loaded.name == "tiny"
     assert input_specs(loaded.model)[0].shape == (1, 4)
     with pytest.raises(InputShapeError, match="--input-shape"):

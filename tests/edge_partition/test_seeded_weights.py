@@ -13,7 +13,7 @@ layers = keras.layers
 
 @pytest.mark.slow
 def test_pixels_that_an_application_leaves_wide_do_not_saturate_it() -> None:
-    model = load_keras_model("ResNet50", weights="seeded", input_shape=(64, 64, 3)).model
+    model = load_keras_model("ResNet50", weights="seeded", input_shapes={"": (64, 64, 3)}).model
     generator = np.random.default_rng(0)
     blocks = generator.uniform(0, 255, (2, 8, 8, 3)).repeat(8, axis=1).repeat(8, axis=2)
     pictures = keras.applications.resnet.preprocess_input(blocks.astype("float32"))

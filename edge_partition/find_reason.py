@@ -1,0 +1,109 @@
+"""What an error of Keras or TensorFlow says at bottom, in one line.
+
+Keras wraps errors in errors: the first line of the outermost is that an exception was encountered
+when calling ``Dense.call()``, or that a class "could not be deserialized properly", and what was
+wrong stands lines below, or in the exception that caused it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Longest reason; what is longer is the printout of an object.
+_MOST_CHARACTERS = 300
+
+#: What follows the last of these is nearer to the reason than what comes before.
+_LEADS = re.compile(
+    r"Exception encountered: "
+    r"|Error encountered:\s"
+    r"|Example error message for object <.*?>:\s"
+    r"|Exception encountered when calling [^\n]*\n",
+    re.DOTALL,
+)
+#: Where a reason ends: what follows repeats arguments and configurations.
+_TAILS = re.compile(
+    r"\n\s*Arguments received by |\n\s*List of objects that could not be loaded|\n\s*\[\[\{\{node"
+    r"|\s*Full object config: |\s*Target variable: <| for '\{\{node | using config=\{"
+    r"|\n\s*config=\{|\n\s*\[\[|\s*\[Op:"
+    # Advice to who writes the layer, not to who has the file.
+    r"|\. (?:Please|Make sure|See https?:)"
+)
+#: Sentences that say nothing of what was wrong.
+_EMPTY = re.compile(
+    r"could not be deserialized properly|^Exception encountered when calling"
+    r"|^Error when deserializing class|^Graph execution error"
+)
+_TERMINAL_COLOR = re.compile(r"\x1b\[[\d;]*m")
+
+
+def find_reason(error: BaseException) -> str:
+    """Return the innermost thing that ``error`` says, on one line and without a full stop.
+
+    An error that says nothing is taken for the one that caused it; where none of them says
+    anything, the class's name is returned.
+    """
+    for each in _chain(error):
+        reason = _dig(each)
+        if reason and not _EMPTY.search(reason):
+            return reason
+    return type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield ``error`` and, from it down, what it was raised from or during."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def _dig(error: BaseException) -> str:
+    # The text of a KeyError is the key's repr.
+    missing = isinstance(error, KeyError) and len(error.args) == 1
+    text = str(error.args[0]) if missing else str(error)
+    text = _TERMINAL_COLOR.sub("", text)
+    if text.startswith("Graph execution error"):
+        text = _last_line(text)
+    while lead := _last(_LEADS, text):
+        rest = text[lead.end() :]
+        if not _TAILS.split(rest)[0].strip():
+            text = text[: lead.start()]
+            continue
+        text = rest
+    text = _TAILS.split(text)[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    reason = _shorten(lines[0])
+    if missing and re.fullmatch(r"\w+", reason):
+        return f"no {reason!r}"
+    return reason
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for match in pattern.finditer(text):
+        found = match
+    return found
+
+
+def _last_line(text: str) -> str:
+    """Return the last line of a traceback in a text that is no ``[[{{node ...}}]]``."""
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not line.startswith(("[[", "[Op:"))]
+    return said[-1]
+
+
+def _shorten(line: str) -> str:
+    line = line.rstrip(" .:")
+    if len(line) <= _MOST_CHARACTERS:
+        return line
+    start = line[:_MOST_CHARACTERS]
+    sentence, dot, _ = start.rpartition(". ")
+    return sentence if dot else f"{start.rstrip()}…"

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_config.errors import EdgePartitionError
+from edge_partition.find_facts import Said, find_facts, input_pixels
 from edge_partition.fix_shapes import fix_shapes
+from edge_partition.model_facts import ModelFacts, PictureOptions
 from edge_partition.read_labels import read_labels
 from edge_partition.read_tflite import InvalidModelError, TfliteModel, map_file, read_tflite
+from edge_partition.saved_model import is_saved_model
+from edge_partition.signatures import choose_signature
+from edge_partition.tflite_metadata import read_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from edge_partition.converter_process import ConverterProcess
+    from edge_partition.freeze_model import FrozenModel
+    from edge_partition.read_tflite import Bytes
     from edge_partition.wrap_operations import WrappedOperation
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
@@ -37,7 +44,7 @@ class LoadedTflite:
         name: For people.
         quantization: How it was converted; ``as-given`` for a ``.tflite`` argument.
         weights: ``trained``, ``imagenet`` or ``seeded``.
-        labels: Class names; may be empty.
+        facts: What its inputs take and its outputs mean, and what people should be told of it.
         wrapped: The Keras operations that were no layers and now are.
     """
 
@@ -45,7 +52,7 @@ class LoadedTflite:
     name: str
     quantization: str
     weights: str
-    labels: tuple[str, ...] = ()
+    facts: ModelFacts = field(default_factory=ModelFacts)
     wrapped: tuple[WrappedOperation, ...] = ()
 
 
@@ -53,20 +60,25 @@ def load_model(
     source: str,
     *,
     weights: str | None = None,
-    input_shape: Sequence[int] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     quantization: str = "none",
     calibration: Callable[[Any], Iterable[list[Any]]] | None = None,
+    signature: str | None = None,
+    picture: PictureOptions | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> LoadedTflite:
     """Load, wrap and convert a model; a ``.tflite`` is read as it is.
 
     Args:
-        source: Keras application, ``.keras``, ``.h5`` or ``.tflite`` file, or
-            ``package.module:function``.
+        source: Keras application, ``.keras``, ``.h5`` or ``.tflite`` file, a SavedModel's folder,
+            or ``package.module:function``.
         weights: ``seeded`` or a weights file, for Keras models.
-        input_shape: Fixes what the model leaves open, without the batch dimension.
+        input_shapes: Shapes without the batch, by the input's name; ``""`` for every input that
+            the model leaves open.
         quantization: One of :data:`QUANTIZATIONS`.
         calibration: For ``int8``: given the Keras model, yields its inputs.
+        signature: The one to take of a model that has several.
+        picture: What a person says of the model's pictures and classes.
         on_step: Called with what is being done.
 
     Raises:
@@ -80,23 +92,7 @@ def load_model(
                 "Keras models only. Leave them out."
             )
         say("Reading")
-        path = Path(source)
-        try:
-            tflite = _read_file(path, input_shape)
-        except OSError as error:
-            raise ModelArgumentError(
-                f"{source} can't be read: {error.strerror or error}; expected a .tflite file."
-            ) from None
-        except InvalidModelError as error:
-            raise ModelArgumentError(f"{source}: {error}") from None
-        return LoadedTflite(
-            tflite=tflite,
-            name=path.stem,
-            quantization=AS_GIVEN,
-            weights="trained",
-            labels=read_labels(path),
-        )
-
+        return _load_tflite(Path(source), input_shapes, signature, picture)
     if quantization not in QUANTIZATIONS:
         raise ModelArgumentError(
             f"Quantization {quantization!r} is not known; expected {', '.join(QUANTIZATIONS)}."
@@ -106,25 +102,63 @@ def load_model(
             "int8 needs sample inputs to set its scales by, and only int8 does: "
             "--quantize int8 --calibration IMAGES."
         )
-    with _quiet_keras():
+    # The settings that it makes for Keras are no business of a .tflite file.
+    from edge_partition.converter_process import ConverterProcess  # noqa: PLC0415
+
+    # It loads TensorFlow for itself while this process reads the model.
+    with _quiet_keras(), ConverterProcess() as converter:
         return _load_keras(
             source,
+            converter,
             weights=weights,
-            input_shape=input_shape,
+            input_shapes=input_shapes,
             quantization=quantization,
             calibration=calibration,
+            signature=signature,
+            picture=picture,
             say=say,
         )
 
 
-def _read_file(path: Path, input_shape: Sequence[int] | None) -> TfliteModel:
-    # Mapped, not read: bytes would stay in memory.
-    data = fix_shapes(map_file(path), name=path.stem, input_shape=input_shape)
-    tflite = read_tflite(data, name=path.stem)
+def _load_tflite(
+    path: Path,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+    signature: str | None,
+    picture: PictureOptions | None,
+) -> LoadedTflite:
+    try:
+        # Mapped, not read: bytes would stay in memory.
+        file = map_file(path)
+        chosen = choose_signature(file, signature, model_name=path.stem)
+        tflite = _read_file(chosen.data, path.stem, input_shapes)
+        metadata = read_metadata(file, chosen.subgraph)
+    except OSError as error:
+        raise ModelArgumentError(
+            f"{path} can't be read: {error.strerror or error}; expected a .tflite file."
+        ) from None
+    except InvalidModelError as error:
+        raise ModelArgumentError(f"{path}: {error}") from None
+    return LoadedTflite(
+        tflite=tflite,
+        name=path.stem,
+        quantization=AS_GIVEN,
+        weights="trained",
+        facts=find_facts(
+            tflite,
+            Said(labels=read_labels(path), metadata=metadata, file=path, notes=chosen.notes),
+            picture,
+        ),
+    )
+
+
+def _read_file(
+    data: Bytes, name: str, input_shapes: Mapping[str, Sequence[int]] | None
+) -> TfliteModel:
+    tflite = read_tflite(fix_shapes(data, name=name, input_shapes=input_shapes), name=name)
     flex = sorted(kind for kind in tflite.custom_operators if kind.startswith("Flex"))
     if flex:
         raise InvalidModelError(
-            f"{path.stem} has operators that only TensorFlow runs, which no board has: "
+            f"{name} has operators that only TensorFlow runs, which no board has: "
             f"{', '.join(flex)}. Convert it with TFLite's builtin operators alone."
         )
     return tflite
@@ -132,17 +166,20 @@ def _read_file(path: Path, input_shape: Sequence[int] | None) -> TfliteModel:
 
 def _load_keras(
     source: str,
+    converter: ConverterProcess,
     *,
     weights: str | None,
-    input_shape: Sequence[int] | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
     quantization: str,
     calibration: Callable[[Any], Iterable[list[Any]]] | None,
+    signature: str | None,
+    picture: PictureOptions | None,
     say: Callable[[str], None],
 ) -> LoadedTflite:
     say("Starting TensorFlow")
     # It takes seconds to import, and planning or running needs none of it.
-    from edge_partition.convert_tflite import convert_tflite, freeze_model  # noqa: PLC0415
-    from edge_partition.keras_model import load_keras_model  # noqa: PLC0415
+    from edge_partition.keras_model import input_specs, load_keras_model  # noqa: PLC0415
+    from edge_partition.traced_model import TracedModel  # noqa: PLC0415
     from edge_partition.wrap_operations import (  # noqa: PLC0415
         wrap_operations,
         wrapped_operations,
@@ -150,26 +187,56 @@ def _load_keras(
 
     say("Loading")
     loaded = load_keras_model(
-        source, weights=weights, input_shape=tuple(input_shape) if input_shape else None
+        source, weights=weights, input_shapes=input_shapes, signature=signature
     )
-    say("Wrapping operations")
-    wrapped = wrap_operations(loaded.model)
-    name, trained, labels = loaded.name, loaded.weights, loaded.labels
-    operations = wrapped_operations(wrapped)
-    examples = None if calibration is None else list(calibration(wrapped))
+    if isinstance(loaded.model, TracedModel):
+        wrapped, operations = loaded.model, loaded.operations
+    else:
+        say("Wrapping operations")
+        wrapped = wrap_operations(loaded.model)
+        operations = wrapped_operations(wrapped)
+    name, trained = loaded.name, loaded.weights
+    said = Said(
+        # A SavedModel's name is its folder's.
+        application="" if is_saved_model(source) else str(wrapped.name),
+        labels=loaded.labels,
+        file=Path(source) if Path(source).is_file() else None,
+        notes=loaded.notes,
+        is_converted_here=True,
+    )
+    # What the person says of pixels may be of no such model; conversion takes a minute.
+    input_pixels(input_specs(wrapped), said, picture or PictureOptions())
+    if calibration is not None:
+        converter.write_examples(calibration(wrapped))
     say("Converting")
-    frozen = freeze_model(wrapped)
+    converter.write_model(_freeze(wrapped, quantization))
     # What converting takes comes on top of what is still held, Keras's weights among it.
     del loaded, wrapped, calibration
-    gc.collect()
-    data = convert_tflite(frozen, quantization=quantization, calibration=examples)
+    data = converter.convert(quantization=quantization)
+    # A loop's result may have a shape that only running tells.
+    tflite = read_tflite(fix_shapes(data, name=name), name=name)
     return LoadedTflite(
-        tflite=read_tflite(data, name=name),
+        tflite=tflite,
         name=name,
         quantization=quantization,
         weights=trained,
-        labels=labels,
+        facts=find_facts(tflite, said, picture),
         wrapped=operations,
+    )
+
+
+def _freeze(model: Any, quantization: str) -> FrozenModel:
+    from edge_partition.convert_tflite import freeze_function, freeze_model  # noqa: PLC0415
+    from edge_partition.traced_model import TracedModel  # noqa: PLC0415
+
+    if not isinstance(model, TracedModel) or model.keras2 is not None:
+        return freeze_model(model, unroll=quantization == "int8")
+    return freeze_function(
+        lambda **tensors: model(list(tensors.values())),
+        name=model.name,
+        inputs=[(spec.name, spec) for spec in model.inputs],
+        output_names=model.output_names,
+        layers=model.layers,
     )
 
 

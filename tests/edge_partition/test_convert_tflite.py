@@ -15,7 +15,12 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_partition.convert_tflite import ConversionError, convert_tflite, freeze_model
+from edge_partition.convert_tflite import (
+    ConversionError,
+    convert_tflite,
+    freeze_function,
+    freeze_model,
+)
 from edge_partition.seeded_weights import keras, seed_weights
 from edge_partition.wrap_operations import wrap_operations
 
@@ -245,6 +250,81 @@ def test_converting_takes_no_more_than_some_copies_of_the_weights() -> None:
     assert kept_bytes < 4 * size_bytes
 
 
+@pytest.mark.parametrize("is_built", [True, False])
+def test_a_sequential_model_converts(is_built: bool) -> None:
+    first = [keras.Input((6, 3), name="steps")] if is_built else []
+    inner = keras.Sequential([layers.Dense(4, activation="tanh", name="a")], name="inner")
+    model = keras.Sequential([*first, inner, layers.Flatten(), layers.Dense(16, name="b")])
+    model(np.zeros((1, 6, 3), np.float32))
+    seed_weights(model)
+    content = convert_tflite(model)
+    interpreter = load(content)
+    assert names(interpreter.get_output_details()) == ["b"]
+    inputs = examples(model, 0)
+    (found,), expected = run_tflite(interpreter, inputs), model(inputs[0]).numpy()
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_function_of_tensorflows_converts_with_the_names_that_it_is_given() -> None:
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    class Scale(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = tf.Variable([2.0, 3.0, 5.0])
+
+        @tf.function(autograph=False)
+        def serve(self, b: Any, a: Any) -> dict[str, Any]:
+            with tf.name_scope("scale"):
+                return {"one": b * self.gain, "other": a @ tf.reshape(self.gain, (3, 1))}
+
+    module = Scale()
+    spec = tf.TensorSpec((None, 3), tf.float32)
+    function = module.serve.get_concrete_function(b=spec, a=spec)
+    fixed = tf.TensorSpec((2, 3), tf.float32)
+    frozen = freeze_function(
+        function,
+        name="scaled",
+        inputs=[("b", fixed), ("a", fixed)],
+        output_names=["other", "one"],
+        layers=["scale"],
+    )
+    interpreter = load(convert_tflite(frozen))
+    assert names(interpreter.get_input_details()) == ["b", "a"]
+    assert names(interpreter.get_output_details()) == ["other", "one"]
+    b, a = np.arange(6, dtype=np.float32).reshape(2, 3), np.eye(2, 3, dtype=np.float32)
+    other, one = run_tflite(interpreter, [b, a])
+    assert other.tolist() == [[2.0], [3.0]]
+    assert one.tolist() == [[0.0, 3.0, 10.0], [6.0, 12.0, 25.0]]
+    with pytest.raises(ConversionError, match=r"input 'a' .* --input-shape"):
+        freeze_function(
+            function, name="scaled", inputs=[("a", spec)], output_names=["other", "one"]
+        )
+
+
+def test_a_keras_2_model_converts() -> None:
+    keras2 = pytest.importorskip("tf_keras", reason="the extra for Keras 2 is not installed")
+    x = keras2.Input((8, 4), name="ein gang")
+    y = keras2.layers.LSTM(6, name="block/memory")(x)
+    model = keras2.Model(x, keras2.layers.Dense(3, name="out")(y), name="old")
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.8, weight.shape))
+    xs = rng.normal(size=(4, 1, 8, 4)).astype(np.float32)
+    expected = model.predict(xs[:, 0], verbose=0)
+    assert np.ptp(expected, axis=0).min() > 0.1, "blind comparison"
+    for quantization, tolerance in (("none", 1e-4), ("int8", 0.1)):
+        calibration = [[x] for x in xs] if quantization == "int8" else None
+        content = convert_tflite(model, quantization=quantization, calibration=calibration)
+        interpreter = load(content)
+        assert names(interpreter.get_input_details()) == ["ein gang"]
+        found = np.concatenate([run_tflite(interpreter, [x])[0] for x in xs])
+        assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
+        details = names(interpreter.get_tensor_details())
+        assert any("old/block/memory/" in name for name in details)
+
+
 def test_a_layer_called_twice_leaves_no_two_tensors_of_one_name() -> None:
     x = keras.Input((4,), name="x")
     dense = layers.Dense(4, activation="tanh", name="dense")
@@ -270,6 +350,98 @@ def test_an_operator_that_tflite_lacks_is_named_with_its_layer() -> None:
     assert str(error.log_path) in str(error)
     assert "\n" not in str(error)
     error.log_path.unlink()
+
+
+class Mine(layers.Layer):
+    """Computes a function of TensorFlow's."""
+
+    def __init__(self, function: Callable[[Any], Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.function = function
+
+    def call(self, x: Any) -> Any:
+        return self.function(x)
+
+
+def mine(function: Callable[[Any], Any], shape: tuple[int, ...] = (4,)) -> keras.Model:
+    x = keras.Input(shape, name="x")
+    return keras.Model(x, Mine(function, name="mine")(x), name="m")
+
+
+def multiplied_as(dtype: str) -> keras.Model:
+    def multiply(x: Any) -> Any:
+        y = tf.matmul(tf.cast(x, dtype), tf.ones((4, 3), dtype), output_type=wide.get(dtype, dtype))
+        return tf.cast(y, "float32")
+
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    wide = {"int8": "int32"}
+    return mine(multiply)
+
+
+def in_a_branch() -> keras.Model:
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    return mine(
+        lambda x: tf.cond(tf.reduce_sum(x) > 0, lambda: tf.math.erf(x), lambda: tf.math.sin(x))
+    )
+
+
+def in_a_loop() -> keras.Model:
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    return mine(
+        lambda x: tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, tf.math.erf(y)), (0, x))[1]
+    )
+
+
+def branches() -> keras.Model:
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    return mine(
+        lambda x: tf.switch_case(
+            tf.cast(tf.reduce_sum(x), "int32"), [lambda: x, lambda: -x, lambda: 2 * x]
+        )
+    )
+
+
+def python_function() -> keras.Model:
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    return mine(lambda x: tf.ensure_shape(tf.numpy_function(np.sin, [x], tf.float32), x.shape))
+
+
+def random_integers() -> keras.Model:
+    import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
+
+    return mine(lambda x: x + tf.cast(tf.random.uniform((1, 4), 0, 5, dtype="int32"), "float32"))
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: multiplied_as("float64"), "no operator for MatMul of float64 in layer m/mine"),
+        (lambda: multiplied_as("int32"), "no operator for MatMul of int32 in layer m/mine"),
+        (lambda: multiplied_as("bfloat16"), "no operator for MatMul of bfloat16 in layer m/mine"),
+        (lambda: multiplied_as("int8"), "fully_connected does not take int8 in layer m/mine"),
+        (in_a_branch, "no operator for Erf in layer m/mine"),
+        (in_a_loop, "no operator for Erf in layer m/mine"),
+        (branches, r"no operator for Case \(tf.switch_case\) in layer m/mine"),
+        (python_function, "no operator for EnsureShape, PyFunc in layer m/mine"),
+        (random_integers, "cannot draw the random numbers of RandomUniformInt in layer m/mine"),
+    ],
+)
+def test_what_tflite_cannot_do_is_a_sentence_with_its_layer(
+    build: Callable[[], keras.Model], said: str
+) -> None:
+    with pytest.raises(ConversionError, match=said) as raised:
+        convert_tflite(build())
+    error = raised.value
+    assert error.layers == ("m/mine",)
+    assert not re.search(r"loc\(|tensor<|<unknown>|\n", str(error))
+    assert error.reason.endswith(".")
+    if error.log_path:
+        error.log_path.unlink()
 
 
 def strings_looked_up() -> keras.Model:

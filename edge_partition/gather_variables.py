@@ -1,0 +1,67 @@
+"""The operators of a variable stand close together, so that a model can be cut around them.
+
+The converter puts all handles first and most assignments last, and what stands between a handle and
+an assignment has to stay on one board.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+_HANDLE = schema.BuiltinOperator.VAR_HANDLE
+_ASSIGN = schema.BuiltinOperator.ASSIGN_VARIABLE
+_ONCE = schema.BuiltinOperator.CALL_ONCE
+
+
+def gather_variables(model: Any) -> None:
+    """Move handles down to their first use and assignments up to what they assign.
+
+    What uses one variable keeps its order, and no operator comes before one whose result it takes.
+
+    Args:
+        model: A ``ModelT``; its main subgraph is changed in place.
+    """
+    subgraph = model.subgraphs[0]
+    operators = list(subgraph.operators)
+    kinds = [model.operatorCodes[op.opcodeIndex].builtinCode for op in operators]
+    kind_of = {id(op): kind for op, kind in zip(operators, kinds, strict=True)}
+    names = {
+        op.outputs[0]: (op.builtinOptions.container, op.builtinOptions.sharedName)
+        for op in operators
+        if kind_of[id(op)] == _HANDLE
+    }
+
+    def used(op: Any) -> set[Any]:
+        """Return the variables that an operator takes the handles of."""
+        return {names[tensor] for tensor in _tensors(op.inputs) if tensor in names}
+
+    for op in [x for x in reversed(operators) if kind_of[id(x)] == _HANDLE]:
+        _sink(operators, op, lambda after, op=op: op.outputs[0] in _tensors(after.inputs))
+    for op in [x for x in reversed(operators) if kind_of[id(x)] == _ONCE]:
+        # It may set any of the variables.
+        _sink(operators, op, lambda after: kind_of[id(after)] in (_HANDLE, _ONCE))
+    for op in [x for x in operators if kind_of[id(x)] == _ASSIGN]:
+        place = operators.index(op)
+        taken, variables = set(_tensors(op.inputs)), used(op)
+        while place and not (
+            taken & set(_tensors(operators[place - 1].outputs))
+            or variables & used(operators[place - 1])
+        ):
+            place -= 1
+        operators.remove(op)
+        operators.insert(place, op)
+    subgraph.operators = operators
+
+
+def _sink(operators: list[Any], op: Any, needs: Any) -> None:
+    """Move ``op`` to just before the first operator after it that needs it."""
+    place = operators.index(op)
+    later = next((n for n in range(place + 1, len(operators)) if needs(operators[n])), place + 1)
+    operators.insert(later, op)
+    del operators[place]
+
+
+def _tensors(indexes: Any) -> list[int]:
+    return [] if indexes is None else [int(index) for index in indexes]

@@ -1,0 +1,63 @@
+"""Recurrent layers whose loops are written out, step after step.
+
+TFLite's int8 calibration runs into a segmentation fault on a ``WHILE`` loop (TensorFlow 2.21). A
+loop written out has none, shares its weights among its steps, and computes the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: A step of an LSTM is some 19 operators, and converting takes some 30 ms a step.
+_MAX_STEPS = 512
+
+
+@contextlib.contextmanager
+def unrolled(model: Any) -> Iterator[None]:
+    """Have ``model``'s recurrent layers written out for a while, where they are short enough.
+
+    Args:
+        model: A Keras 3 or Keras 2 (``tf_keras``) model.
+    """
+    changed: list[tuple[Any, str, Any]] = []
+    try:
+        for layer in _short_loops(model):
+            # Keras 2 has a second way to compute, which loops.
+            for attribute, value in (("unroll", True), ("_could_use_gpu_kernel", False)):
+                if hasattr(layer, attribute):
+                    changed.append((layer, attribute, getattr(layer, attribute)))
+                    setattr(layer, attribute, value)
+        yield
+    finally:
+        for layer, attribute, value in changed:
+            setattr(layer, attribute, value)
+
+
+def _short_loops(model: Any) -> list[Any]:
+    """Return the recurrent layers of few steps, those within wrappers such as Bidirectional too."""
+    found = {}
+    for layer in model._flatten_layers():  # noqa: SLF001
+        steps = [] if hasattr(layer, "layers") else _steps(layer)
+        if steps and all(isinstance(x, int) and x <= _MAX_STEPS for x in steps):
+            for inner in layer._flatten_layers():  # noqa: SLF001
+                if getattr(inner, "unroll", None) is False:
+                    found[id(inner)] = inner
+    return list(found.values())
+
+
+def _steps(layer: Any) -> list[int | None]:
+    """Return the length of a layer's sequences, one a call of the layer."""
+    nodes = getattr(layer, "_inbound_nodes", ())
+    firsts = [tensors[0] for tensors in map(_tensors, nodes) if tensors]
+    return [tensor.shape[1] for tensor in firsts if len(tensor.shape) > 1]
+
+
+def _tensors(node: Any) -> list[Any]:
+    """Return the tensors that a layer was called with."""
+    if hasattr(node, "keras_inputs"):  # Keras 2
+        return list(node.keras_inputs)
+    return list(node.input_tensors)

@@ -19,13 +19,16 @@ from broker_config.manifest import (
     MAX_LAYERS,
     MAX_WRAPPED,
     NAME_PATTERN,
+    NEEDS_STATE,
     Manifest,
     ModelInfo,
     Predicted,
     Stage,
     TensorSpec,
 )
+from broker_config.tensors import payload_bytes
 from edge_partition.draw import draw_plan
+from edge_partition.model_facts import ModelFacts, input_specs, output_specs
 from edge_partition.plan_document import PLAN_FILE, plan_document
 from edge_partition.slice_model import slice_model
 from edge_partition.stage_layers import layer_names, operators_of_layers, wrapped_layers
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 MANIFEST_FILE = "manifest.json"
 WHOLE_FILE = "whole.tflite"
 PLAN_PICTURE = "plan.svg"
+#: An input that a person gave, as it travels: the model's inputs one after another.
+SAMPLE_FILE = "sample.bin"
 
 #: Where words meet in the names of ``keras.applications``: MobileNet|V3|Large, EfficientNet|V2|B0.
 _WORD_BREAK = re.compile(
@@ -81,6 +86,30 @@ class Bundle:
         """The whole model."""
         return self.path / WHOLE_FILE
 
+    def sample(self) -> bytes | None:
+        """Return the input that a person gave at the split, as it travels; None: none was.
+
+        Raises:
+            BundleError: The file can't be read, or has another size than the model's inputs.
+        """
+        file = self.path / SAMPLE_FILE
+        if not file.exists():
+            return None
+        try:
+            sample = file.read_bytes()
+        except OSError as error:
+            raise BundleError(
+                self.path, f"{SAMPLE_FILE} can't be read: {error.strerror}."
+            ) from None
+        expected = payload_bytes(self.manifest.inputs)
+        if len(sample) != expected:
+            raise BundleError(
+                self.path,
+                f"{SAMPLE_FILE} has {len(sample):,} bytes; the model's inputs have {expected:,}. "
+                "Split again with --sample FILE.",
+            )
+        return sample
+
     def stage_file(self, stage: Stage) -> Path:
         """The file of one stage."""
         return self.path / stage.file
@@ -102,8 +131,10 @@ def write_bundle(
     deployment: str,
     quantization: str,
     weights: str,
-    labels: tuple[str, ...] = (),
+    facts: ModelFacts | None = None,
     wrapped: tuple[WrappedOperation, ...] = (),
+    state: str = "reset",
+    sample: bytes | None = None,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
     """Slice ``model`` as ``plan`` says and write the bundle, replacing one that is there.
@@ -116,12 +147,15 @@ def write_bundle(
         deployment: The deployment's name, one MQTT topic level.
         quantization: As in :class:`~broker_config.manifest.ModelInfo`.
         weights: As in :class:`~broker_config.manifest.ModelInfo`.
-        labels: As in :class:`~broker_config.manifest.ModelInfo`.
+        facts: What the model's inputs take and its outputs mean.
         wrapped: The model's operations that were no layers, told in the manifest.
+        state: ``reset`` or ``keep``, of a model that keeps state.
+        sample: An input, as it travels, that boards and ``verify`` are to try.
         on_stage: Called with (stages written, stages in all).
 
     Raises:
-        BundleError: The folder holds something else, or can't be written.
+        BundleError: The folder holds something else, or can't be written; or the plan has replicas
+            of a stage that keeps state.
     """
     if not NAME_PATTERN.fullmatch(deployment):
         raise BundleError(
@@ -129,6 +163,8 @@ def write_bundle(
             f"the deployment's name {deployment!r} is not one topic level; expected letters, "
             "digits, '.', '_' and '-'. Name it with --name.",
         )
+    facts = facts or ModelFacts()
+    _check_replicas(path, plan)
     _check_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,8 +192,8 @@ def write_bundle(
                     file=file,
                     sha256=hashlib.sha256(data).hexdigest(),
                     size_bytes=len(data),
-                    inputs=_specs(model.graph, planned.start, wires[index]),
-                    outputs=_specs(model.graph, planned.stop, wires[index + 1]),
+                    inputs=_specs(model.graph, planned.start, wires[index], facts),
+                    outputs=_specs(model.graph, planned.stop, wires[index + 1], facts),
                     predicted=Predicted(
                         invoke_ms=round(planned.cost.invoke_ms, 3),
                         ram_bytes=max(cost.ram_bytes for cost in planned.costs),
@@ -166,28 +202,35 @@ def write_bundle(
                     more_layers=max(0, len(layers) - MAX_LAYERS),
                     wrapped=bare[:MAX_WRAPPED],
                     more_wrapped=max(0, len(bare) - MAX_WRAPPED),
+                    state=model.graph.keeps_state(planned.start, planned.stop),
                 )
             )
             if on_stage is not None:
                 on_stage(index + 1, len(plan.stages))
+        keeps_state = bool(model.graph.stateful)
         manifest = Manifest(
             deployment=deployment,
-            generation=_generation(stages, labels),
+            generation=_generation(stages, (facts.labels, state) if keeps_state else facts.labels),
             model=ModelInfo(
                 name=name,
                 sha256=model.sha256,
                 quantization=quantization,
                 weights=weights,
-                labels=labels,
+                labels=facts.labels,
+                detections=facts.detections,
                 wire="float16" if "float16" in plan.wires else "float32",
+                state=state if keeps_state else "",
             ),
             inputs=stages[0].inputs,
             outputs=stages[-1].outputs,
             stages=tuple(stages),
+            needs=(NEEDS_STATE,) if keeps_state else (),
         )
         # What is written must be readable: an unusable manifest fails here, not at deploy.
         manifest = Manifest.from_json(manifest.to_json())
         (scratch / MANIFEST_FILE).write_text(manifest.to_json())
+        if sample is not None:
+            (scratch / SAMPLE_FILE).write_bytes(sample)
         (scratch / PLAN_FILE).write_text(json.dumps(plan_document(plan), indent=1))
         (scratch / PLAN_PICTURE).write_text(draw_plan(plan))
         _replace_folder(scratch, path)
@@ -231,16 +274,31 @@ def read_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def _specs(graph: Graph, position: int, wire: Wire) -> tuple[TensorSpec, ...]:
+def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[TensorSpec, ...]:
+    """Return what crosses a boundary; of the model's own inputs and outputs with their facts."""
+    if position == 0:
+        return input_specs(graph, facts)
+    if position == len(graph.operators):
+        return output_specs(graph, facts)
     return tuple(
         TensorSpec(tensor.name, graph.wire_dtype(tensor, wire), tensor.shape)
         for tensor in graph.boundary(position)
     )
 
 
-def _generation(stages: list[Stage], labels: tuple[str, ...]) -> str:
+def _generation(stages: list[Stage], told: object) -> str:
     """Return an id of what is deployed where: the same split has the same id."""
-    return hashlib.sha256(repr((stages, labels)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((stages, told)).encode()).hexdigest()[:12]
+
+
+def _check_replicas(path: Path, plan: Plan) -> None:
+    for index, stage in enumerate(plan.stages):
+        if len(stage.devices) > 1 and plan.graph.keeps_state(stage.start, stage.stop):
+            raise BundleError(
+                path,
+                f"the plan has {len(stage.devices)} replicas of stage {index}, which keeps state "
+                "from one request to the next; plan again, with one board for it.",
+            )
 
 
 def _check_replaceable(path: Path) -> None:

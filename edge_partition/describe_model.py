@@ -8,8 +8,11 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from edge_partition.describe_ends import ends_document
+from edge_partition.find_state import say_state
 from edge_partition.kept_together import find_kept_together
-from edge_partition.stage_layers import operators_of_layers, scopes
+from edge_partition.model_facts import input_specs, output_specs
+from edge_partition.stage_layers import operators_of_layers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +45,10 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
       later stage or the caller still needs and their bytes, ``live_bytes``. ``cut_name`` is what
       ``edge-partition split --cut`` takes to cut there; null where that is not possible.
     - ``kept_together``: operators ``[start, stop)`` that no cut can part, and why.
+    - ``state``: a sentence on the state that the model keeps between requests; empty: none.
+    - ``inputs``, ``outputs``: also what they take and mean, as far as that is known; ``words`` says
+      it for people. ``labels`` counts the classes that have names; ``detections`` as in a manifest.
+    - ``notes``: sentences for people: what was guessed, chosen or rebuilt.
     - ``warnings``: sentences for people, as given.
     - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are those that
       compute them, none where the converter kept no trace of the name.
@@ -65,8 +72,7 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
         "name": loaded.name,
         "quantization": loaded.quantization,
         "weights": loaded.weights,
-        "inputs": [_tensor(graph.tensors[index]) for index in graph.inputs],
-        "outputs": [_tensor(graph.tensors[index]) for index in graph.outputs],
+        **_ends(loaded),
         "macs": graph.macs(0, count),
         "weight_bytes": graph.weight_bytes(0, count),
         "parameters": sum(
@@ -77,6 +83,8 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
         "cuts": len(graph.cuts),
         "cuts_with_several_tensors": sum(len(positions[cut]["tensors"]) > 1 for cut in graph.cuts),
         "kept_together": [asdict(kept) for kept in find_kept_together(loaded.tflite)],
+        "state": say_state(graph),
+        "notes": list(loaded.facts.notes),
         "warnings": list(warnings),
         "operators": [
             _operator(graph, op, after)
@@ -95,6 +103,19 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
             for operation in loaded.wrapped
         ],
     }
+
+
+def _ends(loaded: LoadedTflite) -> dict[str, Any]:
+    graph, facts = loaded.tflite.graph, loaded.facts
+    told = ends_document(
+        input_specs(graph, facts), output_specs(graph, facts), len(facts.labels), facts.detections
+    )
+    for key, indexes in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        told[key] = [
+            {**_tensor(graph.tensors[index]), **said}
+            for index, said in zip(indexes, told[key], strict=True)
+        ]
+    return told
 
 
 def expression(operation: WrappedOperation) -> str:
@@ -164,23 +185,8 @@ def _named_tensors(graph: Graph) -> list[int]:
 
 
 def _cut_names(graph: Graph) -> list[str | None]:
-    """Return for each operator a name that ``Graph.position_after`` takes for the cut after it.
-
-    The layer's where that operator is the last of its layer, else the output tensor's own.
-    """
-    last: dict[str, int] = {}
-    for op in graph.operators:
-        for index in op.outputs:
-            name = graph.tensors[index].name
-            last.update(dict.fromkeys((name, op.layer, *scopes(name)), op.index))
+    """Return for each operator a name that ``Graph.position_after`` takes for the cut after it."""
     return [
-        next(
-            (
-                name
-                for name in (op.layer, *(graph.tensors[index].name for index in op.outputs))
-                if last.get(name) == op.index
-            ),
-            None,
-        )
+        graph.layer_names.name_of(op, (graph.tensors[index].name for index in op.outputs))
         for op in graph.operators
     ]

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from broker_config.manifest import PIXEL_FITS, RESIZE_FILTERS
 from broker_config.topics import DEFAULT_PREFIX
 from edge_partition.load_model import QUANTIZATIONS
+from edge_partition.model_facts import PictureOptions
 from edge_partition.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
+from edge_partition.pixels import PIXELS_METAVAR, PixelsError, parse_pixels
 from edge_partition.plan_split import WireChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,18 +33,71 @@ def combined(*decorators: Decorator) -> Decorator:
 
 
 class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    name = "N,N,.."
+    """``NAME=N,N,..`` or ``N,N,..`` -> the input's name, ``""`` for all, and its shape."""
+
+    name = "[NAME=]N,N,.."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    ) -> tuple[str, tuple[int, ...]]:
+        # A name may hold any character, a shape no equals sign.
+        name, _, sizes = str(value).rpartition("=")
         try:
-            shape = tuple(int(size) for size in str(value).replace("x", ",").split(","))
+            shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
         except ValueError:
             shape = ()
         if not shape or min(shape) < 1:
-            self.fail(f"{value!r} is no shape; expected such as 224,224,3", param, ctx)
-        return shape
+            self.fail(
+                f"{value!r} is no shape; expected such as 224,224,3 or token_ids=128", param, ctx
+            )
+        return name, shape
+
+
+def _as_mapping(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, tuple[int, ...]], ...]
+) -> dict[str, tuple[int, ...]]:
+    shapes = dict(value)
+    if len(shapes) < len(value):
+        names = [name for name, _ in value]
+        twice = next(name for name in names if names.count(name) > 1)
+        what = f"for the input {twice!r}" if twice else "without a name"
+        raise click.BadParameter(f"given twice {what}; give one shape an input", ctx, param)
+    return shapes
+
+
+def input_shape_words(input_shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return the command line's words for what ``--input-shape`` was given."""
+    words = []
+    for name, shape in input_shapes.items():
+        sizes = ",".join(map(str, shape))
+        words += ["--input-shape", f"{name}={sizes}" if name else sizes]
+    return words
+
+
+def _check_pixels(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse what can be meant of no model, before one is loaded."""
+    if value is not None:
+        try:
+            parse_pixels(value)
+        except PixelsError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+    return value
+
+
+def picture_options(options: dict[str, Any]) -> PictureOptions:
+    """Take from a command's options what they say of pictures and classes."""
+    names = ("pixels", "resize", "fit", "labels", "logits")
+    return PictureOptions(**{name: options.pop(name) for name in names if name in options})
+
+
+def picture_words(picture: PictureOptions) -> list[str]:
+    """Return the command line's words for what was said of pictures and classes."""
+    words = []
+    for name in ("pixels", "resize", "fit", "labels"):
+        value = getattr(picture, name)
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return [*words, "--logits"] if picture.logits else words
 
 
 json_option = click.option(
@@ -64,8 +120,17 @@ model_options = combined(
     ),
     click.option(
         "--input-shape",
+        "input_shapes",
         type=_Shape(),
-        help="Fix the input's open dimensions, without the batch: 224,224,3.",
+        multiple=True,
+        callback=_as_mapping,
+        help="Fix an input's shape, without the batch: 224,224,3, or token_ids=128 by its name; "
+        "repeatable. Without a name: of every input that is open.",
+    ),
+    click.option(
+        "--signature",
+        metavar="NAME",
+        help="Which of a .tflite file's signatures to take, where it has several.",
     ),
     click.option(
         "--quantize",
@@ -78,7 +143,35 @@ model_options = combined(
     click.option(
         "--calibration",
         type=click.Path(path_type=Path),
-        help="Sample inputs for int8: a folder of images, .npy or .npz files, or one such file.",
+        help="Sample inputs for int8: a folder of images, .npy, .npz, .wav or .csv files, or one.",
+    ),
+    click.option(
+        "--pixels",
+        metavar=PIXELS_METAVAR,
+        callback=_check_pixels,
+        help="What a picture's values become: a range, ImageNet's mean and deviation (for BGR its "
+        "mean alone), or (value - MEAN) / STD. Default: what the model itself says, else 0..255.",
+    ),
+    click.option(
+        "--resize",
+        type=click.Choice(RESIZE_FILTERS),
+        help="How pictures are resized. Default: the application's own, else bilinear.",
+    ),
+    click.option(
+        "--fit",
+        type=click.Choice(PIXEL_FITS),
+        help="What becomes of a picture of other proportions: stretched, its middle cut out, or "
+        "whole with gray bars. Default: stretch.",
+    ),
+    click.option(
+        "--labels",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The classes' names, one a line. Default: what the model brings, or model.labels.txt "
+        "beside it.",
+    ),
+    click.option(
+        "--logits", is_flag=True, help="The model's scores are logits: run takes a softmax."
     ),
 )
 

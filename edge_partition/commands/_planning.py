@@ -3,58 +3,85 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_partition.apply_profiles import apply_profiles
 from edge_partition.commands import _show
+from edge_partition.commands._options import picture_options
+from edge_partition.find_facts import Said, input_pixels
 from edge_partition.fleet import Fleet, equal_fleet, load_fleet
-from edge_partition.load_inputs import expand_inputs, load_samples
+from edge_partition.load_inputs import batches, expand_inputs, load_samples
 from edge_partition.load_model import LoadedTflite, load_model
 from edge_partition.plan_document import plan_source
 from edge_partition.plan_split import Objective, Plan, plan_split
 from edge_partition.profile_store import ProfileStore
+from edge_partition.read_labels import read_labels_file
+from edge_partition.saved_model import is_saved_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from edge_partition.model_facts import PictureOptions
 
 
 def load(
     model: str,
     *,
-    weights: str | None,
-    input_shape: tuple[int, ...] | None,
-    quantization: str,
-    calibration: Path | None,
+    weights: str | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    quantization: str = "none",
+    calibration: Path | None = None,
+    **options: Any,
 ) -> LoadedTflite:
     """Load a MODEL argument with its options, showing the steps."""
     if quantization == "int8" and calibration is None and not model.endswith(".tflite"):
         raise click.UsageError(
             "int8 needs sample inputs to set its scales by: --quantize int8 --calibration IMAGES."
         )
+    picture = picture_options(options)
+    if picture.labels is not None:
+        # Conversion takes a minute; a file that can't be read is told before.
+        read_labels_file(picture.labels)
     with _show.step_progress() as step:
         return load_model(
             model,
             weights=weights,
-            input_shape=input_shape,
+            input_shapes=input_shapes,
             quantization=quantization,
-            calibration=None if calibration is None else _samples(calibration),
+            calibration=None if calibration is None else _samples(calibration, model, picture),
+            picture=picture,
             on_step=step,
+            **options,
         )
 
 
-def _samples(path: Path) -> Callable[[Any], Iterable[list[Any]]]:
-    """Return what reads ``path`` as inputs of a Keras model, in its order."""
+def _samples(
+    path: Path, source: str, picture: PictureOptions
+) -> Callable[[Any], Iterable[list[Any]]]:
+    """Return what reads ``path`` as inputs of a Keras model, in its order.
+
+    Pictures become what they will when the model runs.
+    """
 
     def read(model: Any) -> Iterator[list[Any]]:
         from edge_partition.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
 
         specs = input_specs(model)
-        for file in expand_inputs([path]):
-            for arrays in load_samples(file, specs):
-                yield [arrays[spec.name] for spec in specs]
+        # A SavedModel's name is its folder's.
+        application = "" if is_saved_model(source) else str(model.name)
+        pixels = input_pixels(specs, Said(application=application), picture)
+        specs = tuple(replace(spec, pixels=pixels.get(spec.name)) for spec in specs)
+        samples = (
+            sample
+            for file in expand_inputs([path])
+            for sample in load_samples(file, specs, on_note=_show.warn)
+        )
+        for arrays, _ in batches(samples, specs):
+            yield [arrays[spec.name] for spec in specs]
 
     return read
 

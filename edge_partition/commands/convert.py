@@ -30,10 +30,13 @@ def command(model: str, output: Path, as_json: bool, **options: Any) -> None:
         "wrapped_operations": len(loaded.wrapped),
         "quantization": loaded.quantization,
         "weights": loaded.weights,
+        "notes": list(loaded.facts.notes),
     }
     if as_json:
         _show.print_json(document)
     else:
+        for note in loaded.facts.notes:
+            _show.console().print(note, markup=False)
         _show.console().print(
             f"Wrote {output}: {document['operators']} operators, "
             f"{_show.mib(len(loaded.tflite.data))} MiB, {loaded.quantization} quantization, "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
@@ -12,13 +13,30 @@ from rich.text import Text
 
 from edge_partition.bundle import read_bundle
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import json_option, model_options
+from edge_partition.commands._options import (
+    input_shape_words,
+    json_option,
+    model_options,
+    picture_options,
+    picture_words,
+)
+from edge_partition.describe_ends import describe_classes, describe_input, describe_output
 from edge_partition.describe_model import describe_model
 from edge_partition.inspect_page import inspect_page
 from edge_partition.kept_together import KeptTogether
 from edge_partition.load_model import AS_GIVEN, LoadedTflite
+from edge_partition.model_facts import (
+    PictureOptions,
+    facts_of_manifest,
+    input_specs,
+    output_specs,
+)
 from edge_partition.probe_model import CannotRunError, probe_model
+from edge_partition.saved_model import is_saved_model
 from edge_partition.write_file import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 #: From this many columns on, weights and parameters have room.
 _WIDE = 120
@@ -44,9 +62,7 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
     edge-partition inspect MobileNetV3Large
     edge-partition inspect model.tflite --html model.html
     """  # noqa: D301 -- click's mark for a paragraph that keeps its lines
-    if Path(model).is_dir():
-        model = str(read_bundle(Path(model)).whole_file)
-    loaded = _planning.load(model, **options)
+    model, loaded = _load(model, options)
     document = describe_model(loaded, _warnings(loaded))
     if page is not None:
         content = inspect_page(document, _split_command(model, **options))
@@ -54,11 +70,33 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
     if as_json:
         _show.print_json(document)
         return
+    _print(document, loaded, is_page=page is not None)
+    if page is not None:
+        click.echo(
+            f"Wrote {shlex.quote(str(page))} ({_show.kib(page.stat().st_size)} KiB): open it "
+            "in a browser, no network needed."
+        )
+
+
+def _load(model: str, options: dict[str, Any]) -> tuple[str, LoadedTflite]:
+    """Return the model, and the name of the file that it is read from."""
+    if not Path(model).is_dir() or is_saved_model(model):
+        return model, _planning.load(model, **options)
+    bundle = read_bundle(Path(model))
+    file = str(bundle.whole_file)
+    loaded = _planning.load(file, **options)
+    if picture_options(dict(options)) == PictureOptions():
+        # The file alone does not tell what the split was told.
+        loaded = replace(loaded, facts=facts_of_manifest(bundle.manifest))
+    return file, loaded
+
+
+def _print(document: dict[str, Any], loaded: LoadedTflite, *, is_page: bool) -> None:
     console = _show.console()
     if not console.is_terminal:
         # A file or a pipe has room for whole names.
         console.width = _UNLIMITED
-    if page is None:
+    if not is_page:
         console.print(_operator_table(document, console.width))
         if document["wrapped_operations"]:
             console.print(_wrapped_table(document, console.width))
@@ -68,15 +106,27 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
         f"{document['cuts']} possible cuts, "
         f"{document['cuts_with_several_tensors']} of them crossed by more than one tensor."
     )
+    for line in _end_lines(loaded):
+        console.print(Text(_printable(line)))
     for kept in document["kept_together"]:
         console.print(Text(_printable(str(KeptTogether(**kept)))))
+    if document["state"]:
+        console.print(Text(_printable(document["state"])))
+    for note in document["notes"]:
+        console.print(Text(_printable(note)))
     for warning in document["warnings"]:
         console.print(Text(_printable(f"Warning: {warning}")))
-    if page is not None:
-        click.echo(
-            f"Wrote {shlex.quote(str(page))} ({_show.kib(page.stat().st_size)} KiB): open it "
-            "in a browser, no network needed."
-        )
+
+
+def _end_lines(loaded: LoadedTflite) -> Iterator[str]:
+    graph, facts = loaded.tflite.graph, loaded.facts
+    for spec in input_specs(graph, facts):
+        yield f"Input {describe_input(spec)}."
+    for spec in output_specs(graph, facts):
+        yield f"Output {describe_output(spec)}."
+    classes = describe_classes(facts.labels, facts.detections)
+    if classes:
+        yield f"Answers: {classes}."
 
 
 def _warnings(loaded: LoadedTflite) -> list[str]:
@@ -171,17 +221,20 @@ def _split_command(
     model: str,
     *,
     weights: str | None,
-    input_shape: tuple[int, ...] | None,
+    input_shapes: Mapping[str, tuple[int, ...]],
     quantization: str,
     calibration: Path | None,
+    signature: str | None = None,
+    **options: Any,
 ) -> list[str]:
     words = ["edge-partition", "split", model]
     if weights is not None:
         words += ["--weights", weights]
-    if input_shape is not None:
-        words += ["--input-shape", ",".join(map(str, input_shape))]
+    words += input_shape_words(input_shapes)
+    if signature is not None:
+        words += ["--signature", signature]
     if quantization != "none":
         words += ["--quantize", quantization]
     if calibration is not None:
         words += ["--calibration", str(calibration)]
-    return words
+    return words + picture_words(picture_options(options))

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from broker_config.tensors import encode_tensors
 from edge_partition.bundle import PLAN_PICTURE, deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
+from edge_partition.describe_ends import describe_classes, describe_input, ends_document
+from edge_partition.find_state import say_state
 from edge_partition.kept_together import find_kept_together
+from edge_partition.load_inputs import batches, expand_inputs, load_samples
 from edge_partition.load_model import AS_GIVEN
+from edge_partition.model_facts import input_specs
 from edge_partition.plan_document import plan_document
 from edge_partition.probe_model import probe_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from broker_config.manifest import Manifest
+    from edge_partition.kept_together import KeptTogether
+    from edge_partition.load_model import LoadedTflite
     from edge_partition.plan_split import Objective
 
 
@@ -32,6 +42,20 @@ if TYPE_CHECKING:
     help="The bundle's folder; a bundle there is replaced.",
 )
 @click.option("--name", help="The deployment's name; by default made from the model's.")
+@click.option(
+    "--state",
+    type=click.Choice(["reset", "keep"]),
+    default="reset",
+    show_default=True,
+    help="What becomes of the state of a model that keeps some: each request starts from the "
+    "initial state, or goes on from the client's request before, one client at a time.",
+)
+@click.option(
+    "--sample",
+    type=click.Path(exists=True, path_type=Path),
+    help="A file with an input (picture, .npy, .npz, ...) that the boards try their parts on and "
+    "`verify` takes too, instead of made-up values alone.",
+)
 @json_option
 def command(
     *,
@@ -42,6 +66,8 @@ def command(
     cuts: tuple[str, ...],
     output: Path,
     name: str | None,
+    state: str,
+    sample: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -60,6 +86,7 @@ def command(
     if loaded.quantization == AS_GIVEN:
         # Somebody else's file: what the runtime refuses should not be found out on a board.
         probe_model(loaded.name, loaded.tflite.data)
+    example = None if sample is None else _read_sample(sample, loaded)
     together = find_kept_together(loaded.tflite)
     plan = _planning.make_plan(
         loaded,
@@ -79,8 +106,10 @@ def command(
             deployment=name or deployment_name(loaded.name),
             quantization=loaded.quantization,
             weights=loaded.weights,
-            labels=loaded.labels,
+            facts=loaded.facts,
             wrapped=loaded.wrapped,
+            state=state,
+            sample=example,
             on_stage=on_stage,
         )
     manifest = bundle.manifest
@@ -96,11 +125,44 @@ def command(
                 "wrapped_operations": len(loaded.wrapped),
                 "custom_operators": sorted(loaded.tflite.custom_operators),
                 "kept_together": [asdict(item) for item in together],
+                **ends_document(
+                    manifest.inputs,
+                    manifest.outputs,
+                    len(manifest.model.labels),
+                    manifest.model.detections,
+                ),
+                "notes": list(loaded.facts.notes),
+                "state": manifest.model.state,
                 "plan": plan_document(plan),
             }
         )
         return
     _planning.show_plan(plan, [stage.size_bytes for stage in manifest.stages])
+    _show_facts(manifest, loaded.facts.notes)
+    _show_operators(loaded, manifest, together, keep=state == "keep")
+    _show.console().print(
+        f"Wrote {output}/ (picture: {output / PLAN_PICTURE}). Next: `edge-partition verify "
+        f"{output}`, then `edge-partition deploy {output}`."
+    )
+
+
+def _show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
+    """Print what the model's inputs take and its answers mean."""
+    console = _show.console()
+    for spec in manifest.inputs:
+        if spec.pixels is not None or spec.rate_hz:
+            console.print(f"Input {describe_input(spec)}.", markup=False)
+    classes = describe_classes(manifest.model.labels, manifest.model.detections)
+    if classes:
+        console.print(f"Answers: {classes}.", markup=False)
+    for note in notes:
+        console.print(note, markup=False)
+
+
+def _show_operators(
+    loaded: LoadedTflite, manifest: Manifest, together: Sequence[KeptTogether], *, keep: bool
+) -> None:
+    """Print what is peculiar in the model; ``keep`` is whether a person wants state kept."""
     console = _show.console()
     if loaded.wrapped:
         console.print(
@@ -109,6 +171,10 @@ def command(
         )
     for item in together:
         console.print(str(item), markup=False)
+    if manifest.model.state:
+        console.print(say_state(loaded.tflite.graph, manifest.model.state), markup=False)
+    elif keep:
+        console.print("The model keeps no state, so --state keep changes nothing.")
     if loaded.tflite.custom_operators:
         console.print(
             f"Custom operators, as the file has them: "
@@ -117,7 +183,10 @@ def command(
         )
     if loaded.weights == "seeded":
         console.print("The weights are seeded, not trained: labels and scores mean nothing.")
-    console.print(
-        f"Wrote {output}/ (picture: {output / PLAN_PICTURE}). Next: `edge-partition verify "
-        f"{output}`, then `edge-partition deploy {output}`."
-    )
+
+
+def _read_sample(path: Path, loaded: LoadedTflite) -> bytes:
+    """Return a file's first input as it travels."""
+    specs = input_specs(loaded.tflite.graph, loaded.facts)
+    first, _ = next(batches(load_samples(expand_inputs([path])[0], specs), specs))
+    return encode_tensors(specs, first)

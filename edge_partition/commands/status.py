@@ -9,6 +9,7 @@ import click
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
 from edge_partition.deployment import Deployer
+from edge_partition.describe_ends import ends_document
 from edge_partition.pipeline import UnknownDeploymentError
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> 
             item["state"],
         )
     console.print(deployments)
+    for item in document["deployments"]:
+        for end in item["inputs"]:
+            if end["pixels"] or end["rate_hz"]:
+                console.print(f"{item['deployment']} takes {end['words']}.", markup=False)
 
 
 def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:
@@ -93,6 +98,12 @@ def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:
                 "model": manifest.model.name,
                 "state": "live" if all(stage["serving"] for stage in stages) else "broken",
                 "stages": stages,
+                **ends_document(
+                    manifest.inputs,
+                    manifest.outputs,
+                    len(manifest.model.labels),
+                    manifest.model.detections,
+                ),
             }
         )
     return {

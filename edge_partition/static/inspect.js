@@ -196,7 +196,11 @@
       ["Parameters", big(model.parameters)],
       ["Weights", bytes(model.weight_bytes)],
       ["Possible cuts", `${possible.length}, ${model.cuts_with_several_tensors} cross several tensors`],
-      ...model.inputs.map((tensor) => ["Input", `${tensor.name} ${shapeOf(tensor)} ${tensor.dtype}`]),
+      ...model.inputs.map((tensor) => [
+        "Input",
+        `${tensor.name} ${shapeOf(tensor)} ${tensor.dtype}`
+          + (tensor.pixels ? `, pictures as ${tensor.pixels.words}` : ""),
+      ]),
       ...model.outputs.map((tensor) => [
         "Output", `${middle(firstName(tensor), 60)} ${shapeOf(tensor)} ${tensor.dtype}`,
       ]),

@@ -9,9 +9,10 @@ import pytest
 from tflite_models import chain_of_adds
 
 from broker_config.errors import ManifestError
-from broker_config.manifest import Manifest
+from broker_config.manifest import Manifest, Pixels
 from edge_partition.bundle import Bundle, BundleError, deployment_name, read_bundle, write_bundle
 from edge_partition.fleet import Device, Fleet, equal_fleet
+from edge_partition.model_facts import ModelFacts, facts_of_manifest
 from edge_partition.plan_split import plan_split
 from edge_partition.read_tflite import read_tflite
 from edge_partition.wrap_operations import WrappedOperation
@@ -63,7 +64,7 @@ def test_a_name_from_a_long_file_stem_can_be_deployed(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
     path = tmp_path / "new" / "build"
-    written = write(path, stages=3, labels=("a", "b"))
+    written = write(path, stages=3, facts=ModelFacts(labels=("a", "b")))
     assert read_bundle(path) == written
     manifest = Manifest.from_json((path / "manifest.json").read_bytes())
     assert manifest.model.labels == ("a", "b")
@@ -84,6 +85,36 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
         "whole.tflite",
         *(f"stages/{index}.tflite" for index in range(3)),
     }
+
+
+def test_what_is_known_of_inputs_and_outputs_stands_at_the_model_and_at_its_end_stages(
+    tmp_path: Path,
+) -> None:
+    facts = ModelFacts(
+        pixels={"x": Pixels("rgb", (127.5,), (127.5,), unit=127.5, said_by="option")},
+        rate_hz={"x": 16_000},
+        scores={"sum": "logits"},
+        detections="yolo",
+    )
+    path = tmp_path / "build"
+    write(path, stages=3, facts=facts)
+    manifest = Manifest.from_json((path / "manifest.json").read_bytes())
+    first, _, last = manifest.stages
+    for (spec,) in (manifest.inputs, first.inputs):
+        assert (spec.pixels, spec.rate_hz) == (facts.pixels["x"], 16_000)
+    for (spec,) in (manifest.outputs, last.outputs):
+        assert spec.scores == "logits"
+    between = [*first.outputs, *last.inputs]
+    assert all(spec.pixels is None and not spec.scores for spec in between)
+    assert facts_of_manifest(manifest) == facts
+
+
+def test_other_pixels_are_another_deployment(tmp_path: Path) -> None:
+    def generation(number: int, mean: float) -> str:
+        facts = ModelFacts(pixels={"x": Pixels("gray", (mean,), (1.0,))})
+        return write(tmp_path / f"build-{number}", facts=facts).manifest.generation
+
+    assert generation(0, 0.0) == generation(1, 0.0) != generation(2, 1.0)
 
 
 def test_progress_counts_the_stages(tmp_path: Path) -> None:
@@ -209,7 +240,7 @@ def test_the_same_split_has_the_same_generation_and_another_split_another(tmp_pa
         generation(3, stages=3),
         generation(4, fleet=elsewhere),
         generation(5, layers=("first", "second", "3rd")),
-        generation(6, labels=("cat",)),
+        generation(6, facts=ModelFacts(labels=("cat",))),
     ]
     assert len({first, *others}) == 5
 

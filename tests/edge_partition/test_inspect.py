@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from tflite_models import FlatModel
 
-from edge_partition.commands import inspect
+from edge_partition.commands import inspect, split
 from edge_partition.describe_model import describe_model, expression
 from edge_partition.inspect_page import inspect_page
 from edge_partition.load_model import LoadedTflite
+from edge_partition.read_labels import LabelsError
 from edge_partition.read_tflite import read_tflite
 from edge_partition.wrap_operations import WrappedOperation
 
@@ -147,6 +149,94 @@ def test_a_custom_operator_that_split_refuses_is_warned_of(
     assert "`edge-partition split` refuses this model." in warning
     assert "custom operator MyOwnOperator" in warning
     assert "\n" not in warning
+
+
+def picture_model(tmp_path: Path) -> Path:
+    model = FlatModel()
+    image, scores = model.tensor("image", (1, 8, 8, 3)), model.tensor("scores", (1, 192))
+    model.operator("RESHAPE", [image], [scores], reshape_to((1, 192)))
+    last = model.tensor("last", (1, 192))
+    model.operator("SOFTMAX", [scores], [last], softmax())
+    path = tmp_path / "m.tflite"
+    path.write_bytes(model.to_bytes([image], [last]))
+    return path
+
+
+def reshape_to(shape: tuple[int, ...]) -> schema.ReshapeOptionsT:
+    options = schema.ReshapeOptionsT()
+    options.newShape = list(shape)
+    return options
+
+
+def softmax() -> schema.SoftmaxOptionsT:
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    return options
+
+
+def run(*words: str) -> str:
+    """Return what ``inspect`` prints."""
+    result = CliRunner().invoke(inspect.command, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_what_inputs_take_and_outputs_mean_is_shown(tmp_path: Path) -> None:
+    file = str(picture_model(tmp_path))
+    (tmp_path / "m.labels.txt").write_text("".join(f"class {number}\n" for number in range(192)))
+    text = run(file)
+    assert "Input image float32[1, 8, 8, 3]: pictures as 0..255 RGB (a guess)" in text
+    assert "Output last float32[1, 192]: probabilities." in text
+    assert "Answers: 192 classes: class 0, class 1, class 2 and 189 more." in text
+    assert "nothing says what the model takes" in text
+    asked = run(file, "--pixels", "-1..1,bgr", "--resize", "area", "--fit", "letterbox")
+    assert "-1..1 BGR (as given with --pixels), resized (area) and with gray bars" in asked
+    assert "a guess" not in asked
+
+
+def test_what_inputs_take_and_outputs_mean_stands_in_the_document(tmp_path: Path) -> None:
+    document = json.loads(run(str(picture_model(tmp_path)), "--json", "--pixels", "imagenet-bgr"))
+    (image,), (last,) = document["inputs"], document["outputs"]
+    assert image["pixels"]["order"] == "bgr"
+    assert image["pixels"]["mean"] == [103.939, 116.779, 123.68]
+    assert image["pixels"]["words"] == "BGR less ImageNet's mean (as given with --pixels)"
+    assert (last["scores"], document["labels"], document["notes"]) == ("probabilities", 0, [])
+
+
+def test_a_bundle_shows_what_it_was_split_with(tmp_path: Path) -> None:
+    file, build = str(picture_model(tmp_path)), str(tmp_path / "build")
+    result = CliRunner().invoke(
+        split.command, [file, "--stages", "2", "-o", build, "--pixels", "0..1"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "pictures as 0..1 RGB (as given with --pixels)" in " ".join(result.output.split())
+    assert "pictures as 0..1 RGB (as given with --pixels)" in run(build)
+    assert "pictures as -1..1 RGB" in run(build, "--pixels", "-1..1")
+
+
+def test_the_page_splits_with_the_same_options(tmp_path: Path) -> None:
+    page = tmp_path / "m.html"
+    file = str(picture_model(tmp_path))
+    run(file, "--html", str(page), "--pixels", "-1..1", "--fit", "crop", "--logits")
+    assert embedded(page.read_text())["split_command"] == [
+        *("edge-partition", "split", file, "--pixels", "-1..1", "--fit", "crop", "--logits")
+    ]
+
+
+@pytest.mark.parametrize("pixels", ["0..x", "-1..1,hsv", "127.5"])
+def test_pixels_that_mean_nothing_are_wrong_usage_before_anything_is_loaded(pixels: str) -> None:
+    result = CliRunner().invoke(inspect.command, ["NoSuchModel", "--pixels", pixels])
+    assert result.exit_code == 2
+    assert "127.5/127.5,bgr" in result.output
+
+
+def test_a_labels_file_that_is_not_there_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="No such file"):
+        CliRunner().invoke(
+            inspect.command,
+            ["NoSuchModel", "--labels", str(tmp_path / "labels.txt")],
+            catch_exceptions=False,
+        )
 
 
 def test_a_model_of_builtin_operators_has_no_warnings(mobilenet: LoadedTflite) -> None:

@@ -15,10 +15,8 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from broker_config.connection import BrokerAddress, Connection
 from broker_config.errors import EdgePartitionError, ManifestError, PayloadError
@@ -34,11 +32,17 @@ from broker_config.messages import (
 )
 from broker_config.tensors import decode_tensors, encode_tensors
 from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
+from edge_partition.answers import describe_answer
+from edge_partition.take_inputs import take_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy as np
 
     from broker_config.connection import Message
+    from edge_partition.answers import Answer
+    from edge_partition.take_inputs import Inputs, TakenInputs
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
@@ -52,7 +56,6 @@ EXPIRY_SLACK_S = 1
 #: beside a stream of results.
 _REPORT_EVERY_S = 1.0
 
-Inputs: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
 Outputs: TypeAlias = "np.ndarray | dict[str, np.ndarray]"
 
 
@@ -95,17 +98,20 @@ class Result:
         outputs: Arrays by output name, in the model's order; read-only views of the payload.
         latency_ms: From handing the request to the network until its result arrived.
         trace: What each stage took.
+        picture_size: Width and height in pixels of the picture that went in, where the model finds
+            boxes: :meth:`Pipeline.answer` gives them in its pixels.
     """
 
     outputs: dict[str, np.ndarray]
     latency_ms: float
     trace: tuple[StageTrace, ...]
+    picture_size: tuple[int, int] | None = None
 
 
 @dataclass
 class _Request:
     id: bytes
-    arrays: dict[str, np.ndarray]
+    taken: TakenInputs
     generation: str
     started: float
     deadline: float
@@ -118,7 +124,8 @@ class Pipeline:
     """A live deployment, used as if it were the whole model on this machine.
 
     >>> with Pipeline("mobilenet-v3-large", "mqtt://127.0.0.1:1883") as pipeline:  # doctest: +SKIP
-    ...     scores = pipeline.infer(image)
+    ...     scores = pipeline.infer("photo.jpg")
+    ...     print(pipeline.labels(scores))
     ...     for scores in pipeline.map(images):
     ...         ...
     """
@@ -137,7 +144,8 @@ class Pipeline:
         Args:
             deployment: The name of a live deployment.
             broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
-            window: Requests in flight at once; by default :func:`default_window`.
+            window: Requests in flight at once; by default :func:`default_window`, and 1 for a
+                model that keeps state between requests.
             timeout_s: After this long without an answer a request fails.
             prefix: The topics' prefix.
         """
@@ -219,13 +227,21 @@ class Pipeline:
 
         Args:
             inputs: For a model with one input an array of exactly its shape and dtype (batch
-                dimension included); else a mapping by input name, or arrays in the model's order.
+                dimension included), which goes in as it is; or a picture, which becomes what the
+                manifest says (``manifest.inputs[0].pixels``): a path, a Pillow image, or an array
+                ``(height, width[, channels])`` of any size, uint8 or floats from 0 to 255. A path
+                may also be any other file that ``edge-partition run`` takes as one input. For a
+                model with several inputs a mapping of such by input name, or a list of them in
+                the model's order.
 
         Returns:
-            For a model with one output an array of its shape and dtype; else a dict by name.
+            For a model with one output an array of its shape and dtype; else a dict by name. Of a
+            model that takes several pictures at once, the first row where one picture was given.
 
         Raises:
             PayloadError: An input of another shape or dtype.
+            InputFileError: A path's file can't be read, or is no input of the model.
+            PixelsError: A picture that can't become the input, such as floats from 0 to 1.
             RequestError: The boards answered with an error, or not within ``timeout_s``.
         """
         return next(iter(self.map([inputs])))
@@ -243,7 +259,7 @@ class Pipeline:
     def stream(self, inputs: Iterable[Inputs]) -> Iterator[Result]:
         """As :meth:`map`, with each request's latency and trace."""
         waiting: collections.deque[_Request] = collections.deque()
-        window = self._window or default_window(self.manifest.boards)
+        window = self._in_flight()
         iterator = iter(inputs)
         try:
             for item in iterator:
@@ -259,15 +275,56 @@ class Pipeline:
                 for request in waiting:
                     self._requests.pop(request.id, None)
 
+    def answer(self, outputs: Result | Outputs, *, top: int = 5) -> Answer:
+        """Say what outputs mean, as ``edge-partition run`` does: labels, values or boxes.
+
+        Args:
+            outputs: What :meth:`infer`, :meth:`map` or :meth:`stream` gave. Boxes are in the
+                pixels of the picture that went in where it is a :class:`Result`, else in those of
+                the model's input.
+            top: Classes to name.
+        """
+        size = None
+        if isinstance(outputs, Result):
+            size, outputs = outputs.picture_size, outputs.outputs
+        if not isinstance(outputs, dict):
+            outputs = {self.manifest.outputs[0].name: outputs}
+        return describe_answer(self.manifest, outputs, top=top, picture_size=size)
+
+    def labels(self, outputs: Result | Outputs, top: int = 5) -> list[tuple[str, float]]:
+        """Return the best labels and their scores, best first; of outputs as :meth:`answer` has.
+
+        A score is a probability from 0 to 1 where the manifest says what scores are
+        (``manifest.outputs[0].scores``), else as the model gives it. A class without a label has
+        its index as one. Empty where no output has one score a class.
+        """
+        return [(best.label, best.score) for best in self.answer(outputs, top=top).labels]
+
     # Sending
+
+    def _in_flight(self) -> int:
+        """Return how many requests may be in flight.
+
+        Raises:
+            EdgePartitionError: More than one was asked for, of a model that keeps state.
+        """
+        if self.manifest.model.state != "keep":
+            return self._window or default_window(self.manifest.boards)
+        if (self._window or 1) > 1:
+            raise EdgePartitionError(
+                f"The window is {self._window}; deployment {self._deployment!r} keeps state from "
+                "one request to the next, so that requests go one at a time: expected 1, or none."
+            )
+        return 1
 
     def _submit(self, inputs: Inputs) -> _Request:
         manifest = self.manifest
-        arrays = _by_name(manifest, inputs)
+        taken = take_inputs(manifest, inputs)
         now = time.monotonic()
+        number = next(self._numbers)
         request = _Request(
-            id=next(self._numbers).to_bytes(8, "big"),
-            arrays=arrays,
+            id=number.to_bytes(8, "big"),
+            taken=taken,
             generation=manifest.generation,
             started=now,
             deadline=now + self._timeout_s,
@@ -282,6 +339,9 @@ class Pipeline:
         except EdgePartitionError:
             with self._changed:
                 self._requests.pop(request.id, None)
+            if manifest.model.state == "keep":
+                # Boards that keep state know by its number which request comes next.
+                self._numbers = itertools.count(number)
             raise
         return request
 
@@ -290,7 +350,7 @@ class Pipeline:
         request.generation = manifest.generation
         self._connection.publish(
             self._topics.stage(self._deployment, 0),
-            encode_tensors(manifest.stages[0].inputs, request.arrays),
+            encode_tensors(manifest.stages[0].inputs, request.taken.arrays),
             response_topic=self._result_topic,
             correlation_data=request.id,
             expiry_s=int(request.deadline - time.monotonic()) + EXPIRY_SLACK_S,
@@ -325,7 +385,16 @@ class Pipeline:
             self._requests.pop(head.id, None)
         if isinstance(head.answer, RequestError):
             raise head.answer
-        return head.answer
+        return self._of_sample(head.answer, head.taken)
+
+    def _of_sample(self, result: Result, taken: TakenInputs) -> Result:
+        """Return a result without what answers the repeats that filled a batch."""
+        if not taken.is_sample:
+            return result
+        from edge_partition.load_inputs import split_outputs  # noqa: PLC0415 -- Pillow
+
+        outputs = split_outputs(result.outputs, 1, self.manifest.inputs)[0]
+        return replace(result, outputs=outputs, picture_size=taken.picture_size)
 
     def _timed_out(self, request: _Request) -> RequestError:
         stages = [
@@ -447,22 +516,3 @@ def default_window(boards: int) -> int:
     Measured: more only grows the broker's queues.
     """
     return min(16, max(4, 2 * boards))
-
-
-def _by_name(manifest: Manifest, inputs: Any) -> dict[str, np.ndarray]:
-    """Return the inputs as arrays by name, whatever form they were given in."""
-    names = [spec.name for spec in manifest.inputs]
-    if isinstance(inputs, dict):
-        named = inputs
-    elif isinstance(inputs, list | tuple):
-        if len(inputs) != len(names):
-            raise PayloadError(f"{len(inputs)} arrays given; the model has inputs {names}.")
-        named = dict(zip(names, inputs, strict=True))
-    else:
-        if len(names) != 1:
-            raise PayloadError(f"One array given; the model has inputs {names}.")
-        named = {names[0]: inputs}
-    unknown = set(named) - set(names)
-    if unknown:
-        raise PayloadError(f"No input is called {sorted(unknown)}; the model has inputs {names}.")
-    return {name: np.asarray(array) for name, array in named.items()}

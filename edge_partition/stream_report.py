@@ -1,4 +1,4 @@
-"""What a stream of requests took: throughput, latency, each stage's share; and labels."""
+"""What a stream of requests took: throughput, latency, each stage's share."""
 
 from __future__ import annotations
 
@@ -71,15 +71,3 @@ class StreamReport:
     def document(self) -> dict[str, Any]:
         """Return what ``--json`` says."""
         return {**asdict(self), "throughput_per_s": self.throughput_per_s}
-
-
-def top_labels(result: Result, labels: Sequence[str], count: int) -> list[tuple[str, float]]:
-    """Return the ``count`` best labels with their scores, best first.
-
-    Empty where the model has no labels or its first output is not one score a label.
-    """
-    scores = next(iter(result.outputs.values())).reshape(-1)
-    if len(labels) != len(scores):
-        return []
-    best = np.argsort(-scores.astype(np.float64), kind="stable")[:count]
-    return [(labels[index], float(scores[index])) for index in best]

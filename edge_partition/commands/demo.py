@@ -12,6 +12,7 @@ import click
 
 from broker_config.errors import EdgePartitionError
 from broker_config.tensors import decode_tensors, encode_tensors
+from edge_partition.answers import describe_answer
 from edge_partition.bundle import deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option
@@ -21,16 +22,19 @@ from edge_partition.desk_fleet import DeskFleet
 from edge_partition.emulate_boards import BoardLimiter
 from edge_partition.emulated_times import measure_emulated
 from edge_partition.fleet import load_fleet
-from edge_partition.load_inputs import expand_inputs, load_input
+from edge_partition.load_inputs import expand_inputs
+from edge_partition.named_requests import named_requests
 from edge_partition.pipeline import Pipeline
 from edge_partition.plan_document import plan_document
-from edge_partition.run_bundle import random_payloads, whole_interpreter
-from edge_partition.stream_report import StreamReport, top_labels
+from edge_partition.run_bundle import made_up_payloads, whole_interpreter
+from edge_partition.stream_report import StreamReport
 
 if TYPE_CHECKING:
+    from broker_config.manifest import Manifest
     from edge_partition.bundle import Bundle
     from edge_partition.emulated_times import EmulatedBoards
     from edge_partition.load_model import LoadedTflite
+    from edge_partition.named_requests import NamedRequest
     from edge_partition.pipeline import Result
     from edge_partition.plan_split import Plan
 
@@ -95,9 +99,7 @@ def command(
     if emulate is not None:
         # Where this machine can't, nobody waits for the model first.
         BoardLimiter().close()
-    loaded = _planning.load(
-        model, weights=weights, input_shape=None, quantization="none", calibration=None
-    )
+    loaded = _planning.load(model, weights=weights)
     limits = None
     if emulate is not None:
         with _show.board_progress("Measuring on") as on_progress:
@@ -111,9 +113,9 @@ def command(
         manifest = bundle.manifest
         if not as_json:
             _planning.show_plan(plan, [stage.size_bytes for stage in manifest.stages])
-        payloads = [
-            encode_tensors(manifest.inputs, load_input(file, manifest.inputs)) for file in files
-        ] or list(random_payloads(manifest.inputs, count))
+        requests = list(named_requests(files, manifest.inputs, on_note=_show.warn))
+        payloads = [encode_tensors(manifest.inputs, request.inputs) for request in requests]
+        payloads = payloads or made_up_payloads(bundle, count)
         expected = _run_whole(bundle, payloads)
         with DeskFleet(boards, limits=limits, shape_links=emulate is not None) as desk:
             with Deployer(desk.url) as deployer, _show.board_progress() as on_progress:
@@ -128,7 +130,7 @@ def command(
         encode_tensors(manifest.outputs, result.outputs) == payload
         for result, payload in zip(results, expected, strict=True)
     )
-    judged = _judge(files, results, manifest.model.labels)
+    judged = _judge(requests, results, manifest)
     accuracy = sum(judged) / len(judged) if judged else None
     if as_json:
         _show.print_json(
@@ -190,7 +192,7 @@ def _write(loaded: LoadedTflite, plan: Plan, path: Path) -> Bundle:
             deployment=deployment_name(loaded.name),
             quantization=loaded.quantization,
             weights=loaded.weights,
-            labels=loaded.labels,
+            facts=loaded.facts,
             wrapped=loaded.wrapped,
             on_stage=on_stage,
         )
@@ -222,13 +224,15 @@ def _stream(bundle: Bundle, url: str, payloads: list[bytes]) -> tuple[list[Resul
         return results, StreamReport.of(results, time.monotonic() - started)
 
 
-def _judge(files: list[Path], results: list[Result], labels: tuple[str, ...]) -> list[bool]:
+def _judge(requests: list[NamedRequest], results: list[Result], manifest: Manifest) -> list[bool]:
     """Return which answers are right, of those whose true label is known."""
     judged = []
-    for file, result in zip(files, results, strict=False):
-        truth, answer = _TRUE_LABEL.fullmatch(file.stem), top_labels(result, labels, 1)
-        if truth and answer:
-            judged.append(truth[1] == answer[0][0])
+    for request, result in zip(requests, results, strict=False):
+        for sample, outputs in request.split(result.outputs, manifest.inputs):
+            truth = _TRUE_LABEL.fullmatch(sample.file.stem)
+            best = describe_answer(manifest, outputs, top=1).labels
+            if truth and best and truth[1] in manifest.model.labels:
+                judged.append(truth[1] == best[0].label)
     return judged
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from broker_config.messages import StageTrace
 from edge_partition.pipeline import Result
-from edge_partition.stream_report import StageReport, StreamReport, top_labels
+from edge_partition.stream_report import StageReport, StreamReport
 
 
 def result(latency_ms: float, *trace: StageTrace) -> Result:
@@ -47,24 +47,3 @@ def test_the_document_is_json_with_the_throughput() -> None:
     assert read["stages"] == [
         {"stage": 0, "device": "pi-1", "requests": 1, "queue_ms": 1.0, "invoke_ms": 4.0}
     ]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint8"])
-def test_the_best_labels_come_first_and_ties_in_order(dtype: str) -> None:
-    scores = np.array([[3, 100, 3, 7]], dtype)
-    best = top_labels(Result({"scores": scores}, 1, ()), ["a", "b", "c", "d"], 3)
-    assert best == [("b", 100), ("d", 7), ("a", 3)]
-
-
-def test_the_lowest_int8_score_is_not_taken_for_the_best() -> None:
-    scores = np.array([[-128, 5]], np.int8)
-    assert top_labels(Result({"scores": scores}, 1, ()), ["low", "high"], 1) == [("high", 5)]
-
-
-def test_more_labels_asked_for_than_there_are_is_all_of_them() -> None:
-    assert len(top_labels(result(1), ["a", "b", "c"], 9)) == 3
-
-
-@pytest.mark.parametrize("labels", [(), ("a", "b"), ("a", "b", "c", "d")])
-def test_labels_that_do_not_fit_the_output_are_not_used(labels: tuple[str, ...]) -> None:
-    assert top_labels(result(1), labels, 3) == []

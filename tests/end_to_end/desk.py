@@ -106,6 +106,6 @@ def bundle_of(model: LoadedTflite, plan: Plan, path: Path, *, deployment: str = 
         deployment=deployment,
         quantization=model.quantization,
         weights=model.weights,
-        labels=model.labels,
+        facts=model.facts,
         wrapped=model.wrapped,
     )

@@ -148,6 +148,7 @@ def test_the_readmes_walk_from_boards_to_answers(
     (program,) = (text for text in blocks(README, "python") if "with Pipeline" in text)
     (name,) = {spec.name for spec in bundle.manifest.inputs}
     arrays = [image[name] for image in images]
+    shutil.copy(photos[0], Path("photos") / "cat.jpg")
     answers: list[np.ndarray] = []
     program = ours(program).replace("...", "answers.append(scores)")
     exec(  # noqa: S102 -- our own document

@@ -16,7 +16,7 @@ from edge_partition.deployment import Deployer
 from edge_partition.link_times import TimedMessage
 from edge_partition.profile_boards import Profiler
 from edge_partition.profile_store import BoardProfile, ProfileStore
-from edge_partition.run_bundle import random_payloads, whole_interpreter
+from edge_partition.run_bundle import made_up_payloads, whole_interpreter
 from edge_partition.stage_times import TimedSlice
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def test_a_loaded_models_file_takes_no_memory_and_its_answers_are_the_same(
     manifest, path = digits_bundle.manifest, digits_bundle.whole_file
     loaded = whole_interpreter(digits_bundle)
     kept = StageInterpreter(path.read_bytes(), manifest.inputs, manifest.outputs, num_threads=1)
-    payloads = list(random_payloads(manifest.inputs, 3))
+    payloads = made_up_payloads(digits_bundle, 3)
     answers = [loaded.invoke(payload) for payload in payloads]
     assert answers == [kept.invoke(payload) for payload in payloads]
     assert len(set(answers)) == len(payloads)

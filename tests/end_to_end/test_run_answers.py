@@ -1,0 +1,278 @@
+"""Pictures as people have them through real boards, and what is said of the answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import state_models
+from ai_edge_litert import schema_py_generated as schema
+from desk import EXAMPLES, make_bundle
+from PIL import Image
+from test_cli import failed, run
+from tflite_models import FlatModel
+
+from broker_config.connection import BrokerAddress, Connection
+from broker_config.errors import EdgePartitionError
+from broker_config.manifest import Pixels
+from broker_config.topics import Topics
+from edge_partition.bundle import write_bundle
+from edge_partition.deployment import Deployer
+from edge_partition.fleet import equal_fleet
+from edge_partition.load_inputs import load_input
+from edge_partition.model_facts import ModelFacts
+from edge_partition.pipeline import Pipeline, RequestError
+from edge_partition.pixels import PixelsError
+from edge_partition.plan_split import plan_split
+from edge_partition.read_tflite import read_tflite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from desk import Desk
+
+    from broker_config.manifest import Manifest
+    from edge_partition.bundle import Bundle
+    from edge_partition.load_model import LoadedTflite
+
+IMAGES = sorted((EXAMPLES / "digits" / "images").iterdir())
+#: What the digits model was not trained on, so that it shows.
+PIXELS = Pixels("bgr", (20.0,), (1.25,), said_by="option")
+
+
+@pytest.fixture
+def board(desk: Desk) -> Desk:
+    desk.start_agent("board-0")
+    return desk
+
+
+def deploy(desk: Desk, model: LoadedTflite, folder: Path, name: str = "digits") -> Manifest:
+    bundle = make_bundle(model, folder, stages=1, deployment=name)
+    with Deployer(desk.url) as deployer:
+        deployer.deploy(bundle)
+    return bundle.manifest
+
+
+def deploy_file(desk: Desk, data: bytes, folder: Path, name: str, **options: Any) -> Manifest:
+    model = read_tflite(data)
+    bundle = write_bundle(
+        folder,
+        model,
+        plan_split(model.graph, equal_fleet(1), stages=1),
+        name=name,
+        deployment=name,
+        quantization="as-given",
+        weights="trained",
+        **options,
+    )
+    with Deployer(desk.url) as deployer:
+        deployer.deploy(bundle)
+    return bundle.manifest
+
+
+def test_a_picture_in_any_form_gives_the_answer_that_run_gives(
+    board: Desk, digits_model: LoadedTflite, tmp_path: Path
+) -> None:
+    pixels = dict.fromkeys(digits_model.facts.pixels, PIXELS)
+    facts = replace(digits_model.facts, pixels=pixels)
+    deploy(board, replace(digits_model, facts=facts), tmp_path / "b")
+    deploy(board, digits_model, tmp_path / "c", "plain")
+    # Of another size than the model's 96x96, colored.
+    noise = np.random.default_rng(5).integers(0, 60, (101, 77, 3), np.uint8)
+    with Image.open(IMAGES[7]) as image:
+        picture = np.asarray(image.convert("RGB").resize((77, 101))) // 2 + noise
+    file = tmp_path / "odd.png"
+    Image.fromarray(picture).save(file)
+
+    outputs = tmp_path / "outputs.npz"
+    words = ["run", "digits", file, "--broker", board.url, "--top", 3]
+    document = json.loads(run("edge-partition", *words, "-o", outputs, "--json").stdout)
+    with np.load(outputs) as archive:
+        (expected,) = next(iter(archive.values()))
+    (result,) = document["results"]
+    assert result["outputs"][0]["values"] == expected.astype(float).tolist()
+    line = run("edge-partition", *words).stdout.splitlines()[0]
+    best = [f"{item['label']} {item['score']:.1%}" for item in result["labels"]]
+    assert line == f"{file}: {', '.join(best)}"
+
+    with Pipeline("digits", board.url) as pipeline, Pipeline("plain", board.url) as plain:
+        forms = [file, str(file), Image.open(file), picture, [picture]]
+        found = list(pipeline.map(forms))
+        assert [np.asarray(scores).tobytes() for scores in found] == [expected.tobytes()] * 5
+        # Floats go in unrounded: nearly the same.
+        assert pipeline.infer(picture.astype(np.float32)) == pytest.approx(expected, abs=0.01)
+        labels = pipeline.labels(found[0], top=3)
+        assert labels == [(item["label"], item["score"]) for item in result["labels"]]
+        (streamed,) = pipeline.stream([file])
+        assert pipeline.labels(streamed, top=3) == labels
+        # The comparison could fail: other pixels, another answer.
+        assert np.abs(np.asarray(plain.infer(file)) - expected).max() > 0.01
+        with pytest.raises(PixelsError, match="floats from 0"):
+            pipeline.infer(picture / 255)
+
+
+def test_stacked_arrays_have_an_answer_each_and_guesses_are_said(
+    board: Desk, digits_model: LoadedTflite, tmp_path: Path
+) -> None:
+    specs = deploy(board, digits_model, tmp_path / "b").inputs
+    stack = tmp_path / "stack.npy"
+    words = ["run", "digits", "--broker", board.url]
+    alone = run("edge-partition", *words, *IMAGES[:3])
+    assert alone.returncode == 0, alone.stderr
+    assert alone.stdout.count("(a guess)") == 1
+    inputs = [load_input(file, specs) for file in IMAGES[:3]]
+    np.save(stack, np.concatenate([array for arrays in inputs for array in arrays.values()]))
+    stacked = run("edge-partition", *words, stack)
+    assert stacked.returncode == 0, stacked.stderr
+    assert "guess" not in stacked.stdout
+    answers = [
+        [line.partition(": ")[2] for line in result.stdout.splitlines()[:3]]
+        for result in (alone, stacked)
+    ]
+    assert answers[0] == answers[1]
+    assert [f"{stack}[{place}]" for place in range(3)] == [
+        line.partition(": ")[0] for line in stacked.stdout.splitlines()[:3]
+    ]
+    assert "finds no boxes" in failed(*words, IMAGES[0], "--draw", tmp_path / "drawn")
+    assert not (tmp_path / "drawn").exists()
+
+
+#: Center x, center y, width, height in parts of the input, then the scores of two classes.
+HEAD = np.zeros((1, 6, 20), np.float32)
+HEAD[0, :, 3] = 0.5, 0.5, 0.5, 0.25, 0.9, 0.0
+HEAD[0, :, 4] = 0.5, 0.5, 0.5, 0.27, 0.8, 0.0
+HEAD[0, :, 9] = 0.25, 0.25, 0.25, 0.25, 0.0, 0.6
+
+
+def detector() -> bytes:
+    """A model that finds the same boxes in every picture of 64x64."""
+    flat = FlatModel()
+    image = flat.tensor("image", (1, 64, 64, 3))
+    axes = flat.constant("axes", np.array([1, 2, 3], np.int32))
+    mean, none, head = (
+        flat.tensor(name, shape)
+        for name, shape in (("mean", (1,)), ("none", HEAD.shape), ("head", HEAD.shape))
+    )
+    flat.operator("MEAN", [image, axes], [mean], schema.ReducerOptionsT())
+    zeros = flat.constant("zeros", np.zeros_like(HEAD))
+    flat.operator("MUL", [mean, zeros], [none], schema.MulOptionsT())
+    flat.operator("ADD", [none, flat.constant("boxes", HEAD)], [head], schema.AddOptionsT())
+    return flat.to_bytes([image], [head])
+
+
+def test_boxes_are_printed_and_drawn_in_the_pictures_own_pixels(
+    board: Desk, tmp_path: Path
+) -> None:
+    pixels = Pixels("rgb", (0.0,), (255.0,), fit="letterbox", said_by="metadata")
+    labels = ("cat", "größe\x1b[2J")
+    facts = ModelFacts(labels=labels, pixels={"image": pixels}, detections="yolo")
+    deploy_file(board, detector(), tmp_path / "b", "detector", facts=facts)
+    # Letterboxed to 64x64 by a fifth: 64x32 with bars of 16 above and below.
+    files = [tmp_path / place / "street.png" for place in ("here", "there")]
+    for file in files:
+        file.parent.mkdir()
+        Image.new("RGB", (320, 160), "white").save(file)
+    drawn = tmp_path / "drawn"
+    words = ["run", "detector", *files, "--broker", board.url, "--draw", drawn]
+    result = run("edge-partition", *words)
+    assert result.returncode == 0, result.stderr
+    line = "2 boxes: cat 90.0% at 80,40 to 240,120; größe\\x1b[2J 60.0% at 40,0 to 120,40"
+    assert result.stdout.splitlines()[:2] == [f"{file}: {line}" for file in files]
+    document = json.loads(run("edge-partition", *words, "--json").stdout)
+    assert sorted(drawn.iterdir()) == [drawn / "street-2.png", drawn / "street.png"]
+    for row, name in zip(document["results"], ("street.png", "street-2.png"), strict=True):
+        assert row["drawn"] == str(drawn / name)
+        box = row["boxes"][0]
+        assert [box[side] for side in ("left", "top", "right", "bottom")] == [80, 40, 240, 120]
+        with Image.open(drawn / name) as picture:
+            assert picture.size == (320, 160)
+            # The box's edges, and white within and without.
+            assert picture.getpixel((80, 80)) == picture.getpixel((239, 80)) != (255, 255, 255)
+            for x in (70, 90, 230, 250):
+                assert picture.getpixel((x, 80)) == (255, 255, 255)
+    assert "would be overwritten" in failed(*words[:-1], files[0].parent)
+    strict = run("edge-partition", *words[:6], "--min-score", 0.95)
+    assert "no boxes" in strict.stdout
+
+    with Pipeline("detector", board.url) as pipeline:
+        forms = [files[0], Image.open(files[0]), np.full((160, 320, 3), 255, np.uint8)]
+        for answered in pipeline.stream(forms):
+            assert str(pipeline.answer(answered)) == line
+        # Of bare outputs nobody knows the picture: the input's own pixels.
+        boxes = pipeline.answer(answered.outputs).boxes
+        assert boxes is not None
+        assert (boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom) == (16, 24, 48, 40)
+
+
+def test_more_than_one_request_in_flight_is_refused_where_state_is_kept(
+    desk: Desk, digits_bundle: Bundle
+) -> None:
+    manifest = digits_bundle.manifest
+    kept = replace(manifest, model=replace(manifest.model, state="keep"))
+    topic = Topics().manifest("digits")
+    image = np.zeros(manifest.inputs[0].shape, np.float32)
+    with Connection(BrokerAddress.parse(desk.url, environ={}), "test-publisher") as publisher:
+        publisher.publish(topic, kept.to_json().encode(), retain=True)
+        with (
+            Pipeline("digits", desk.url, window=2) as pipeline,
+            pytest.raises(EdgePartitionError, match=r"window is 2.*keeps state.*expected 1"),
+        ):
+            pipeline.infer(image)
+        # No board serves it: the first of three requests is all that is taken.
+        taken = [image] * 3
+        with (
+            Pipeline("digits", desk.url, timeout_s=0.2) as pipeline,
+            pytest.raises(RequestError, match="No answer"),
+        ):
+            list(pipeline.stream(taken.pop() for _ in range(3)))
+        assert len(taken) == 2
+
+
+def test_an_input_that_is_refused_is_no_gap_in_a_kept_state(board: Desk, tmp_path: Path) -> None:
+    data = state_models.chain()
+    manifest = deploy_file(board, data, tmp_path / "b", "stateful", state="keep")
+    array = np.ones(manifest.inputs[0].shape, np.float32)
+    with Pipeline("stateful", board.url) as pipeline:
+        expected = [np.asarray(answer).tobytes() for answer in pipeline.map([array] * 3)]
+    assert len(set(expected)) == 3
+    with Pipeline("stateful", board.url) as pipeline:
+        found = [np.asarray(pipeline.infer(array)).tobytes()]
+        for wrong in (array.astype(np.float64), array[:, :2], "nowhere.npy"):
+            with pytest.raises(EdgePartitionError):
+                pipeline.infer(wrong)
+        found += [np.asarray(pipeline.infer(array)).tobytes() for _ in range(2)]
+    assert found == expected
+
+
+def test_pictures_fill_larger_batches_and_each_has_its_own_answer(
+    board: Desk, tmp_path: Path
+) -> None:
+    """A model of four pictures at once that doubles them; five pictures go in."""
+    flat, shape = FlatModel(), (4, 2, 2, 3)
+    pictures = flat.tensor("pictures", shape)
+    doubled = flat.tensor("doubled", shape)
+    flat.operator("ADD", [pictures, pictures], [doubled], schema.AddOptionsT())
+    deploy_file(board, flat.to_bytes([pictures], [doubled]), tmp_path / "b", "double")
+    files = [tmp_path / f"{value}.png" for value in range(1, 6)]
+    for value, file in enumerate(files, start=1):
+        Image.new("RGB", (9, 9), (value,) * 3).save(file)
+    outputs = tmp_path / "outputs.npz"
+    result = run("edge-partition", "run", "double", *files, "--broker", board.url, "-o", outputs)
+    assert result.returncode == 0, result.stderr
+    assert [line.partition(" to ")[0] for line in result.stdout.splitlines()[:5]] == [
+        f"{file}: float32[1, 2, 2, 3], {2 * value}" for value, file in enumerate(files, start=1)
+    ]
+    assert "2 requests in" in result.stdout
+    with np.load(outputs) as archive:
+        (rows,) = archive.values()
+    assert rows.shape == (5, 1, 2, 2, 3)
+    with Pipeline("double", board.url) as pipeline:
+        answers = [np.asarray(answer) for answer in pipeline.map([*files, Image.open(files[0])])]
+        assert [answer.tobytes() for answer in answers[:5]] == [row.tobytes() for row in rows]
+        assert answers[5].tobytes() == rows[0].tobytes()
+        # An array of the whole batch is answered as a whole.
+        whole = np.arange(48, dtype=np.float32).reshape(shape)
+        assert np.asarray(pipeline.infer(whole)).tobytes() == (2 * whole).tobytes()

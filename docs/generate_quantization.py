@@ -108,7 +108,7 @@ def measure(folder: Path) -> Iterator[Row]:
             deployment="digits",
             quantization=quantization,
             weights=loaded.weights,
-            labels=loaded.labels,
+            facts=loaded.facts,
         )
         (spec,) = bundle.manifest.inputs
         payloads = [encode_tensors([spec], {spec.name: image}) for image in _batches(images)]

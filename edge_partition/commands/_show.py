@@ -18,9 +18,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+from edge_partition.describe_ends import describe_classes, describe_input
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from broker_config.manifest import Manifest
     from edge_partition.stream_report import StreamReport
 
 #: Progress belongs to people: on standard error, and only where that is a terminal.
@@ -110,6 +113,19 @@ def mib(size_bytes: float) -> str:
 def kib(size_bytes: float) -> str:
     """Return bytes as KiB with one digit."""
     return f"{size_bytes / 2**10:,.1f}"
+
+
+def show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
+    """Print what a model's inputs take and its answers mean."""
+    out = console()
+    for spec in manifest.inputs:
+        if spec.pixels is not None or spec.rate_hz:
+            out.print(f"Input {describe_input(spec)}.", markup=False)
+    classes = describe_classes(manifest.model.labels, manifest.model.detections)
+    if classes:
+        out.print(f"Answers: {classes}.", markup=False)
+    for note in notes:
+        out.print(note, markup=False)
 
 
 def show_report(report: StreamReport) -> None:

@@ -39,7 +39,7 @@ def command(build: Path, broker: str, prefix: str, as_json: bool) -> None:
     show_loaded(loaded)
     _show.console().print(
         f"{manifest.deployment} is live (generation {manifest.generation}). Next: "
-        f"`edge-partition run {manifest.deployment} IMAGES`."
+        f"`edge-partition run {manifest.deployment} INPUTS`."
     )
 
 

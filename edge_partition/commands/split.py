@@ -12,7 +12,7 @@ from broker_config.tensors import encode_tensors
 from edge_partition.bundle import PLAN_PICTURE, deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
-from edge_partition.describe_ends import describe_classes, describe_input, ends_document
+from edge_partition.describe_ends import ends_document
 from edge_partition.find_state import say_state
 from edge_partition.kept_together import find_kept_together
 from edge_partition.load_inputs import batches, expand_inputs, load_samples
@@ -73,8 +73,8 @@ def command(
 ) -> None:
     """Split MODEL over boards and write the bundle.
 
-    MODEL is a Keras application's name (MobileNetV3Large), a .keras, .h5 or .tflite file, or
-    package.module:function.
+    MODEL is a Keras application's name (MobileNetV3Large), a .keras, .h5 or .tflite file, a
+    SavedModel's folder, or package.module:function.
 
     \b
     edge-partition split MobileNetV3Large --fleet fleet.toml -o build
@@ -138,25 +138,12 @@ def command(
         )
         return
     _planning.show_plan(plan, [stage.size_bytes for stage in manifest.stages])
-    _show_facts(manifest, loaded.facts.notes)
+    _show.show_facts(manifest, loaded.facts.notes)
     _show_operators(loaded, manifest, together, keep=state == "keep")
     _show.console().print(
         f"Wrote {output}/ (picture: {output / PLAN_PICTURE}). Next: `edge-partition verify "
         f"{output}`, then `edge-partition deploy {output}`."
     )
-
-
-def _show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
-    """Print what the model's inputs take and its answers mean."""
-    console = _show.console()
-    for spec in manifest.inputs:
-        if spec.pixels is not None or spec.rate_hz:
-            console.print(f"Input {describe_input(spec)}.", markup=False)
-    classes = describe_classes(manifest.model.labels, manifest.model.detections)
-    if classes:
-        console.print(f"Answers: {classes}.", markup=False)
-    for note in notes:
-        console.print(note, markup=False)
 
 
 def _show_operators(

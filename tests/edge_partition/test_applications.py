@@ -65,7 +65,7 @@ def planned_cuts(graph: Graph, parts: int) -> list[int]:
 def test_an_application_split_in_2_4_and_8_gives_the_whole_models_bits(
     name: str, size_px: int, pixels: tuple[float, float], wrapped: int
 ) -> None:
-    loaded = load_model(name, weights="seeded", input_shape=(size_px, size_px, 3))
+    loaded = load_model(name, weights="seeded", input_shapes={"": (size_px, size_px, 3)})
     model, graph = loaded.tflite, loaded.tflite.graph
     assert len(loaded.wrapped) == wrapped
     offset, divisor = pixels
@@ -73,7 +73,7 @@ def test_an_application_split_in_2_4_and_8_gives_the_whole_models_bits(
         ((picture(seed, size_px) - offset) / divisor).astype("<f4").tobytes() for seed in range(2)
     ]
     ends = graph.boundary(0), graph.boundary(len(graph.operators))
-    wholes = run(model.data, *ends, payloads)
+    wholes = run(bytes(model.data), *ends, payloads)
     scores = [np.frombuffer(whole, "<f4") for whole in wholes]
     # The comparison could fail: the classes differ, and the pictures tell in every one of them.
     assert np.unique(scores[0]).size > 500

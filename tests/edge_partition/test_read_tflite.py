@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tflite_models import FlatModel, chain_of_adds, stateful
 
+from broker_config.manifest import Quantized
 from edge_partition.read_tflite import InvalidModelError, buffer_bytes, read_tflite
 from edge_partition.slice_model import SliceError, slice_model
 
@@ -312,3 +314,55 @@ def test_weights_behind_the_flatbuffer_are_read() -> None:
     # The slice holds them inside.
     inside = read_tflite(slice_model(model, 0, 1))
     assert buffer_bytes(inside.schema, 1, inside.data).tobytes() == values
+
+
+def test_integers_that_stand_for_real_values_say_how(
+    small_mobilenet: Callable[[str], bytes],
+) -> None:
+    data = small_mobilenet("int8")
+    graph = read_tflite(data).graph
+    interpreter = Interpreter(model_content=data)
+    told = 0
+    for detail in interpreter.get_tensor_details():
+        if detail["index"] >= len(graph.tensors):
+            continue
+        tensor = graph.tensors[detail["index"]]
+        parameters = detail["quantization_parameters"]
+        if tensor.dtype in {"int8", "int32"} and len(parameters["scales"]) == 1:
+            told += 1
+            assert tensor.quantized == Quantized(
+                float(parameters["scales"][0]), int(parameters["zero_points"][0])
+            )
+        else:  # float32, or a scale a channel
+            assert tensor.quantized is None
+    assert told > 50
+    assert any(tensor.dtype == "int8" and not tensor.quantized for tensor in graph.tensors)
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "quantized"),
+    [
+        ([0.5], [-3], Quantized(0.5, -3)),
+        ([0.5], [], Quantized(0.5, 0)),
+        ([], [], None),
+        ([0.0], [0], None),
+        ([-1.0], [0], None),
+        ([float("nan")], [0], None),
+        ([float("inf")], [0], None),
+        ([0.5, 0.25], [0, 0], None),
+    ],
+)
+def test_scales_that_mean_nothing_or_one_channel_alone_are_left_out(
+    scale: list[float], zero_point: list[int], quantized: Quantized | None
+) -> None:
+    flat = FlatModel()
+    x = flat.tensor("x")
+    for dtype in ("INT8", "FLOAT32"):
+        made = flat.main.tensors[x]
+        made.type = getattr(schema.TensorType, dtype)
+        made.quantization = schema.QuantizationParametersT()
+        made.quantization.scale = np.float32(scale)
+        made.quantization.zeroPoint = np.int64(zero_point)
+        y = flat.add(x, x, dtype)
+        found = read_tflite(flat.to_bytes([x], [y])).graph.tensors[x].quantized
+        assert found == (quantized if dtype == "INT8" else None)

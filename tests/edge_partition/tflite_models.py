@@ -10,7 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
     "int32": schema.TensorType.INT32,
+    "uint8": schema.TensorType.UINT8,
     "bool": schema.TensorType.BOOL,
     "resource": schema.TensorType.RESOURCE,
     "string": schema.TensorType.STRING,

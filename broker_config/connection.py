@@ -552,7 +552,7 @@ class Connection:
         return found
 
     def acknowledge(self, message: Message) -> None:
-        """Tell the broker that a message was dealt with (``manual_ack`` only)."""
+        """Tell the broker that a message was dealt with; without ``manual_ack`` do nothing."""
         if message._connection_number == self._connection_number:  # noqa: SLF001
             self._client.ack(message._packet_id, message._qos)  # noqa: SLF001
 
@@ -620,6 +620,8 @@ class Connection:
         return answer
 
     def _handle_reply(self, message: Message) -> None:
+        # Otherwise each reply would hold a place of the receive maximum for good.
+        self.acknowledge(message)
         with self._waiting_lock:
             _, waiter = self._replies.get(message.correlation_data, (None, None))
         if waiter is not None:
@@ -629,6 +631,7 @@ class Connection:
         """From now on, end the wait for an agent's answer when the broker says it is gone."""
 
         def learn(message: Message) -> None:
+            self.acknowledge(message)
             is_gone = message.payload == OFFLINE
             with self._waiting_lock:
                 self._gone[device] = is_gone

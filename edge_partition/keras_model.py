@@ -181,7 +181,6 @@ def _prepare(
     from edge_partition.float32_model import make_float32  # noqa: PLC0415 -- TensorFlow
     from edge_partition.make_functional import make_functional  # noqa: PLC0415
 
-    _check_graph(source, model)
     _check_not_quantized(source, model)
     from_file = weights if weights != "seeded" else None
     # A file's weights are in the order and the structure of the model as it was built.
@@ -350,17 +349,6 @@ def _fetch_imagenet_labels(model: keras.Model) -> tuple[str, ...]:
     except Exception:  # noqa: BLE001 -- names are a courtesy; without a network there are none
         return ()
     return tuple(name for _, name, _ in classes)
-
-
-def _check_graph(source: str, model: keras.Model) -> None:
-    from edge_partition.wrap_operations import is_graph  # noqa: PLC0415 -- TensorFlow
-
-    if not is_graph(model):
-        raise ModelSourceError(
-            source,
-            f"is a subclassed model ({type(model).__name__}), which has no graph to split. Build "
-            "it with keras.Model(inputs, outputs) or keras.Sequential.",
-        )
 
 
 def _check_not_quantized(source: str, model: keras.Model) -> None:

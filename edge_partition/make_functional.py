@@ -3,6 +3,7 @@
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from edge_partition import keras_setup  # noqa: F401 -- before Keras
@@ -31,17 +32,21 @@ def make_functional(
     """Return an equal Functional model, of the same layers, whose inputs are fixed, the batch at 1.
 
     Inputs keep their names, dtypes, order and structure. A Sequential that was never built gets
-    an input named ``input``, of the shape that its first layer was built for or was told.
+    an input named ``input``, of the shape that its first layer was built for or was told. A
+    subclassed model, whose graph only its Python code knows, becomes one layer of the Functional
+    model, on inputs of the shapes that it was built for.
 
     Args:
         source: The MODEL argument, for errors.
-        model: For which :func:`~edge_partition.wrap_operations.is_graph` holds.
+        model: Any Keras 3 model.
         input_shapes: Shapes without the batch, as
             :func:`~edge_partition.settle_shapes.settle_shapes` takes them.
 
     Raises:
         InputShapeError: A dimension is left open, or a layer does not take the shape given.
     """
+    if not is_graph(model):
+        return _call_subclassed(source, model, input_shapes)
     graph = model._functional if isinstance(model, keras.Sequential) else model
     if graph is None:
         return _chain(source, model, input_shapes)
@@ -114,6 +119,60 @@ def _chain(
         return y
 
     return keras.Model(x, _explained(source, {name: shape}, run), name=model.name)
+
+
+def _call_subclassed(
+    source: str, model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
+) -> keras.Model:
+    """Make a Functional model whose only layer is ``model``."""
+    structure = _built_for(source, model, input_shapes)
+    told: list[tuple[int | None, ...]] = []
+    keras.tree.map_shape_structure(lambda shape: told.append(tuple(shape[1:])), structure)
+    if isinstance(structure, dict):
+        names = sorted(map(str, structure))  # the order in which Keras flattens a dictionary
+    else:
+        names = ["input"] if len(told) == 1 else [f"input_{place}" for place in range(len(told))]
+    shapes = settle_shapes(source, dict(zip(names, told, strict=True)), input_shapes)
+    is_indexing = bool(model.layers) and isinstance(model.layers[0], _INDEXING)
+    dtype = "int32" if is_indexing and len(names) == 1 else model.input_dtype
+    inputs = [keras.Input(batch_shape=(1, *shapes[name]), dtype=dtype, name=name) for name in names]
+    waiting = iter(inputs)
+    given = keras.tree.map_shape_structure(lambda _: next(waiting), structure)
+    return keras.Model(given, _explained(source, shapes, lambda: model(given)), name=model.name)
+
+
+def _built_for(
+    source: str, model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
+) -> Any:
+    """Return the shape that a subclassed model was built for, or a list or dictionary of such.
+
+    With the batch. Keras notes that of the call's first argument alone.
+    """
+    what = f"is a subclassed model ({type(model).__name__})"
+    first, *others = inspect.signature(model.call).parameters.values()
+    required = [
+        other.name
+        for other in others
+        if other.default is other.empty and other.kind is other.POSITIONAL_OR_KEYWORD
+    ]
+    if required:
+        raise InputShapeError(
+            source,
+            f"{what} whose call takes {', '.join([first.name, *required])}, and of all but the "
+            "first no shape is known. Build it with keras.Model(inputs, outputs), or name the "
+            "folder that model.export(FOLDER) writes.",
+        )
+    built_for = (model.get_build_config() or {}).get("input_shape") if model.built else None
+    if built_for:
+        return built_for
+    if input_shapes:
+        return (None,) * (1 + len(next(iter(input_shapes.values()))))
+    raise InputShapeError(
+        source,
+        f"{what} that was never built, and says nothing of its input. Give the input's shape "
+        "without the batch, such as --input-shape 28,28,1; or call the model once where it is "
+        "made.",
+    )
 
 
 def _told_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:

@@ -510,6 +510,22 @@ def test_requests_from_many_threads_get_each_their_own_answer(any_broker: Broker
     assert answers == {number: number for number in range(8)}
 
 
+def test_one_that_acknowledges_by_itself_hears_more_answers_than_it_may_hold(
+    mosquitto: MosquittoBroker,
+) -> None:
+    """As agents do that ask their neighbours: each answer held one of eight places for good."""
+    availability = f"{name('device')}/availability"
+    with (
+        agent(mosquitto, lambda command: {"ok": True, "n": command["n"]}) as topic,
+        Connection(address_of(mosquitto), name(), manual_ack=True, receive_maximum=2) as asking,
+        Connection(address_of(mosquitto), name()) as board,
+    ):
+        for number in range(5):
+            board.publish_and_wait(availability, ONLINE, retain=True)
+            wait = {"availability_topic": availability, "timeout_s": PATIENCE_S}
+            assert ask(asking, topic, n=number, **wait)["n"] == number
+
+
 def test_a_request_nobody_answers_times_out_by_the_boards_name(
     mosquitto: MosquittoBroker,
 ) -> None:

@@ -66,6 +66,27 @@ def subclassed() -> keras.Model:
     return Backbone()
 
 
+class Opaque(keras.Model):  # type: ignore[misc]
+    """A model whose graph only its Python code knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = layers.Dense(6, name="first"), layers.Dense(3, name="last")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        x = inputs["b"] + inputs["a"][:, :2] if isinstance(inputs, dict) else inputs
+        return self.last(keras.ops.tanh(self.first(x)) * (2.0 if training else 3.0))
+
+
+class Pair(keras.Model):  # type: ignore[misc]
+    def call(self, x: Any, other: Any) -> Any:
+        return x + other
+
+
+def opaque() -> keras.Model:
+    return called(Opaque(), 2, 5)
+
+
 def shared_sequential() -> keras.Model:
     x = keras.Input((5,))
     inner = Sequential([layers.Dense(5), doubled(), layers.Dense(5)])
@@ -119,6 +140,7 @@ BUILT: list[tuple[str, Callable[[], Any], tuple[int, ...]]] = [
     ("time_distributed", many_called, (1, 6, 5)),
     ("subclass_of_functional", subclassed, (1, 4)),
     ("functional", doubled, (1, 5)),
+    ("subclassed", opaque, (1, 5)),
 ]  # fmt: skip
 
 
@@ -166,6 +188,38 @@ def test_a_plain_sequential_converts_with_its_layers_names(tmp_path: Path) -> No
     assert np.asarray(model(x)).std() > 1e-4
     np.testing.assert_allclose(answer, np.asarray(model(x)), atol=1e-5)
     assert [x["name"] for x in interpreter.get_output_details()] == ["scores"]
+
+
+def test_a_subclassed_model_takes_a_dictionary_and_converts_with_its_layers_names(
+    load: Load,
+) -> None:
+    model = Opaque()
+    given = {"b": np.ones((1, 2), "float32"), "a": np.arange(4, dtype="float32")[None]}
+    wanted = np.asarray(model(given))
+    loaded = load(model).model
+    assert [(spec.name, spec.shape) for spec in input_specs(loaded)] == [
+        ("a", (1, 4)),
+        ("b", (1, 2)),
+    ]
+    content = convert_tflite(wrap_operations(loaded))
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], given[detail["name"]])
+    interpreter.invoke()
+    answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert wanted.std() > 1e-2
+    np.testing.assert_allclose(answer, wanted, atol=1e-5)
+    names = " ".join(detail["name"] for detail in interpreter.get_tensor_details())
+    assert "/first/" in names
+
+
+def test_a_subclassed_model_that_was_never_built_asks_for_its_shape(load: Load) -> None:
+    with pytest.raises(InputShapeError, match=r"never built.*--input-shape"):
+        load(Opaque())
+    assert input_specs(load(Opaque(), input_shapes={"": (7,)}).model)[0].shape == (1, 7)
+    with pytest.raises(InputShapeError, match=r"takes x, other.*model\.export"):
+        load(Pair())
 
 
 def test_an_unbuilt_sequential_asks_for_its_shape_and_takes_it(load: Load) -> None:

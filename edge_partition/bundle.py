@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tempfile
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,10 +117,15 @@ class Bundle:
 
 
 def deployment_name(model_name: str) -> str:
-    """Return the default deployment name: ``MobileNetV3Large`` -> ``mobilenet-v3-large``."""
-    words = _WORD_BREAK.sub("-", model_name)
-    name = re.sub(r"[^a-z0-9._-]+", "-", words.lower()).strip("-._")
-    return name[:_NAME_LENGTH].rstrip("-._") or "model"
+    """Return the default deployment name: ``MobileNetV3Large`` -> ``mobilenet-v3-large``.
+
+    Accents go. Of a name in another script a checksum tells it from others: ``model-1f0c3a``.
+    """
+    words = unicodedata.normalize("NFKD", _WORD_BREAK.sub("-", model_name))
+    plain = "".join(letter for letter in words if not unicodedata.combining(letter))
+    name = re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("-._")
+    short = name[:_NAME_LENGTH].rstrip("-._")
+    return short or f"model-{hashlib.sha256(model_name.encode()).hexdigest()[:6]}"
 
 
 def write_bundle(

@@ -13,6 +13,7 @@ from broker_config.manifest import Pixels, TensorSpec
 from edge_partition.application_pixels import application_pixels
 from edge_partition.graph import layer_paths
 from edge_partition.guess_pixels import (
+    FOLDED_BELOW,
     FirstSteps,
     calibrated_range,
     first_steps,
@@ -49,6 +50,9 @@ _WIDE = 64
 #: Of a range that metadata gives, as often as wide as what the input's scale can stand for.
 _SATURATES = 1.5
 #: How a person asks for an application's pixels, where they are not from 0 to 255.
+#: Multiplied by more, by an operator or by the filters that it was folded into, values of a picture
+#: were likely small before.
+_ENLARGES = 16.0
 _OPTIONS = {
     MINUS_ONE_TO_ONE.mean: "-1..1",
     IMAGENET.mean: "imagenet",
@@ -104,6 +108,7 @@ def find_facts(
         detections=detections,
         notes=(
             *said.notes,
+            *_output_notes(tflite),
             *metadata_notes,
             *_pixel_notes(pixels, steps, said, _inner_application(graph)),
             *score_notes,
@@ -326,6 +331,18 @@ def _inner_application(graph: Graph) -> str:
     return next((scope for scope in named if application_pixels(scope) is not None), "")
 
 
+def _output_notes(tflite: TfliteModel) -> list[str]:
+    """Return a sentence where a model gives one tensor as several of its outputs."""
+    main, graph = tflite.schema.Subgraphs(0), tflite.graph
+    outputs = [main.Outputs(place) for place in range(main.OutputsLength())]
+    again = dict.fromkeys(index for index in outputs if outputs.count(index) > 1)
+    return [
+        f"Outputs {', '.join(str(at) for at, other in enumerate(outputs) if other == index)} of "
+        f"the model are one and the same: {graph.tensors[index].name} is given once."
+        for index in again
+    ]
+
+
 def _pixel_notes(
     pixels: Mapping[str, Pixels], steps: Mapping[str, FirstSteps], said: Said, inner: str
 ) -> list[str]:
@@ -372,6 +389,13 @@ def _evidence(step: FirstSteps) -> str:
         return f" Its first operators rescale them (by {step.factor:.3g}), which fits."
     if step.prepares:
         return " Its first operators take a mean from them, which fits."
+    if max(step.factor, step.filter_norm or 0) >= _ENLARGES:
+        return (
+            " Warning: the first that it does is multiply them by large numbers, so it was likely "
+            "trained on small values: --pixels 0..1."
+        )
+    if step.filter_norm is not None and step.filter_norm < FOLDED_BELOW and not step.prepares:
+        return " Its first filters are as small as those that rescale them, which fits."
     if step.keeps_large:
         return (
             " Warning: none of its operators makes values from 0 to 255 small first, so it was "

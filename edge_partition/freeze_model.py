@@ -27,6 +27,7 @@ from edge_partition.escape_names import (
     restore_names,
 )
 from edge_partition.explain_conversion import holding_layer, strip_numbers
+from edge_partition.find_signs import signs_by_division
 from edge_partition.unroll_layers import unrolled
 
 if TYPE_CHECKING:
@@ -143,7 +144,6 @@ def freeze_model(
                 f"input {tensor.name!r} has shape {tuple(_dimensions(tensor.shape))}; all but the "
                 "batch must be fixed. Give --input-shape.",
             )
-    _check_outputs(model)
     with contextlib.ExitStack() as stack:
         name = str(model.name)
         output_names = _output_names(model)
@@ -245,7 +245,8 @@ def _trace(model: Any) -> Any:
     specs = [
         tf.TensorSpec((1, *_dimensions(tensor.shape)[1:]), tensor.dtype) for tensor in model.inputs
     ]
-    return tf.function(call, autograph=False).get_concrete_function(*specs)
+    with signs_by_division():
+        return tf.function(call, autograph=False).get_concrete_function(*specs)
 
 
 def _inputs_structure(model: Any) -> Any:
@@ -265,23 +266,11 @@ def _dimensions(shape: Any) -> list[int | None]:
     return [None if size is None else int(size) for size in shape]
 
 
-def _check_outputs(model: Any) -> None:
-    """Refuse one tensor as two outputs: TFLite would give both one name."""
-    names = _output_names(model)
-    first: dict[int, int] = {}
-    for position, tensor in enumerate(model.outputs):
-        other = first.setdefault(id(tensor), position)
-        if other != position:
-            raise ConversionError(
-                model.name,
-                f"outputs {other} and {position} are the same tensor, of layer "
-                f"{names[position]!r}. Give each tensor as an output once.",
-                layers=(names[position],),
-            )
-
-
 def _output_names(model: Any) -> list[str]:
-    """Return the names of the layers that compute the outputs."""
+    """Return the outputs' keys, where they are a dictionary's, else the names of their layers."""
+    structure = getattr(model, "_outputs_struct", None)  # Keras 2 has none
+    if isinstance(structure, dict) and len(structure) == len(model.outputs):
+        return sorted(map(str, structure))  # the order in which Keras flattens a dictionary
     names = getattr(model, "output_names", None) or [model.layers[-1].name]
     return [str(name) for name in names]
 

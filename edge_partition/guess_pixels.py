@@ -48,7 +48,7 @@ _RESCALES_BELOW = 1 / 16
 _LEAST_MEAN = 16.0
 #: The converter may fold a division by 58 to 255 into the first filters. Trained filters that take
 #: values near 1 have a norm near 1, folded ones of 1/58 at most.
-_FOLDED_BELOW = 0.1
+FOLDED_BELOW = 0.1
 #: As far as a calibrated range may be from the one that it stands for, of its width.
 _TOLERANCE = 0.04
 _KNOWN = (
@@ -90,7 +90,7 @@ class FirstSteps:
     def keeps_large(self) -> bool:
         """Whether values from 0 to 255 meet filters that were trained on small ones."""
         norm = self.filter_norm
-        return not self.prepares and norm is not None and norm >= _FOLDED_BELOW
+        return not self.prepares and norm is not None and norm >= FOLDED_BELOW
 
 
 def calibrated_range(quantized: Quantized, dtype: str) -> tuple[float, float]:

@@ -361,7 +361,7 @@ def _check_not_quantized(source: str, model: keras.Model) -> None:
     if not layers:
         return
     modes = sorted({str(layer.quantization_mode) for layer in layers})
-    names = [str(layer.name) for layer in layers]
+    names = sorted({str(layer.name) for layer in layers})
     shown = ", ".join(names[:_MOST_NAMES])
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     raise ModelSourceError(

@@ -51,6 +51,7 @@ def make_functional(
     if graph is None:
         return _chain(source, model, input_shapes)
     names = input_names(model)
+    _check_batch(source, model, graph.inputs)
     open_inputs = {
         name: tuple(tensor.shape[1:]) for name, tensor in zip(names, graph.inputs, strict=True)
     }
@@ -80,6 +81,19 @@ def make_functional(
     outputs = _explained(source, shapes, run)
     structure = keras.tree.pack_sequence_as(graph._inputs_struct, inputs)
     return keras.Model(structure, outputs, name=model.name)
+
+
+def _check_batch(source: str, model: keras.Model, inputs: Sequence[keras.KerasTensor]) -> None:
+    """Refuse a model whose state is that of several sequences side by side."""
+    sizes = {tensor.shape[0] for tensor in inputs} - {None, 1}
+    stateful = [x.name for x in model._flatten_layers() if getattr(x, "stateful", False)]
+    if sizes and stateful:
+        raise InputShapeError(
+            source,
+            f"was built for batches of {sizes.pop()}, each with a state of its own in layer "
+            f"{', '.join(stateful)}, and requests go one at a time. Build the model with "
+            "batch_shape=(1, ...) and give it these weights.",
+        )
 
 
 def input_names(model: keras.Model) -> list[str]:

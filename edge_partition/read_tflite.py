@@ -459,7 +459,11 @@ class _Reader:
         made = available - set(self.stored) - self.empty - self.variables
         for tensor in outputs:
             if tensor not in made:
-                raise self._invalid(f"its output, tensor {tensor}, is a constant or never made")
+                name = (self.main.Tensors(tensor).Name() or b"").decode(errors="replace")
+                raise self._invalid(
+                    f"its output {name!r} does not depend on what goes in: it is a constant or "
+                    "never made. Leave that output out of the model"
+                )
 
     def _assemble(
         self,

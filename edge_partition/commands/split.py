@@ -141,8 +141,9 @@ def command(
     _show.show_facts(manifest, loaded.facts.notes)
     _show_operators(loaded, manifest, together, keep=state == "keep")
     _show.console().print(
-        f"Wrote {output}/ (picture: {output / PLAN_PICTURE}). Next: `edge-partition verify "
-        f"{output}`, then `edge-partition deploy {output}`."
+        f"Wrote {output}/, the deployment {manifest.deployment} (picture: "
+        f"{output / PLAN_PICTURE}). Next: `edge-partition verify {output}`, then `edge-partition "
+        f"deploy {output}`."
     )
 
 

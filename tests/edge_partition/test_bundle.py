@@ -47,9 +47,9 @@ def content(path: Path) -> dict[str, bytes]:
         ("my model (final) 2", "my-model-final-2"),
         ("a/b+c#d", "a-b-c-d"),
         ("..hidden..", "hidden"),
-        ("modèle", "mod-le"),
-        ("模型", "model"),
-        ("", "model"),
+        ("modèle", "modele"),
+        ("模型", "model-c98e11"),
+        ("狗", "model-cecd67"),
     ],
 )
 def test_a_deployment_is_named_after_its_model(model: str, name: str) -> None:

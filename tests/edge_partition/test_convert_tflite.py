@@ -21,6 +21,8 @@ from edge_partition.convert_tflite import (
     freeze_function,
     freeze_model,
 )
+from edge_partition.find_facts import Said, find_facts
+from edge_partition.read_tflite import read_tflite
 from edge_partition.seeded_weights import keras, seed_weights
 from edge_partition.wrap_operations import wrap_operations
 
@@ -220,7 +222,9 @@ def test_converting_takes_no_more_than_some_copies_of_the_weights() -> None:
         import re
         from pathlib import Path
         from edge_partition.convert_tflite import convert_tflite
-        from edge_partition.seeded_weights import keras, seed_weights
+        from edge_partition.find_facts import Said, find_facts
+from edge_partition.read_tflite import read_tflite
+from edge_partition.seeded_weights import keras, seed_weights
 
         def resident_bytes(field):
             status = Path("/proc/self/status").read_text()
@@ -515,11 +519,41 @@ def test_an_operator_of_a_layer_of_ones_own_is_named_with_it() -> None:
     raised.value.log_path.unlink()
 
 
-def test_one_tensor_as_two_outputs_is_refused() -> None:
+def test_one_tensor_as_two_outputs_is_given_once_and_said() -> None:
     x = keras.Input((6,), name="x")
-    y = layers.Dense(2, name="d")(x)
-    with pytest.raises(ConversionError, match="outputs 0 and 1 are the same tensor, of layer 'd'"):
-        convert_tflite(keras.Model(x, [y, y], name="m"))
+    y, z = layers.Dense(2, name="d")(x), layers.Dense(3, name="e")(x)
+    model = keras.Model(x, [y, z, y], name="m")
+    seed_weights(model)
+    tflite = read_tflite(convert_tflite(model))
+    graph = tflite.graph
+    assert [graph.tensors[index].shape for index in graph.outputs] == [(1, 2), (1, 3)]
+    (note,) = find_facts(tflite, Said()).notes
+    assert note.startswith("Outputs 0, 2 of the model are one and the same")
+
+
+def test_outputs_of_a_dictionary_are_called_by_its_keys() -> None:
+    x = keras.Input((6,), name="x")
+    made = {key: layers.Dense(4, name=name)(x) for key, name in (("b", "a"), ("a", "b"))}
+    model = keras.Model(x, made, name="m")
+    seed_weights(model)
+    given = examples(model, 1)
+    interpreter = load(convert_tflite(model))
+    answers = run_tflite(interpreter, given)
+    expected = model(given[0])
+    assert np.abs(expected["a"] - expected["b"]).max() > 1e-3
+    for name, answer in zip(names(interpreter.get_output_details()), answers, strict=True):
+        np.testing.assert_allclose(answer, expected[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_the_place_of_the_largest_converts_zeros_of_either_sign_too(name: str) -> None:
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, getattr(ops, name)(x * 2.0, axis=-1), name="m")
+    interpreter = load(convert_tflite(wrap_operations(model)))
+    for values in ([1, 3, 2, 0], [0.0, -0.0, 0.0, -0.0], [-0.0, 0.0, -1, -2], [-1, -0.0, 0.0, -3]):
+        given = [np.array([values], np.float32)]
+        (answer,) = run_tflite(interpreter, given)
+        assert answer.tolist() == np.asarray(model(given[0])).tolist(), values
 
 
 def test_the_converter_prints_into_its_log_and_nowhere_else(

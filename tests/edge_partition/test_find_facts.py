@@ -91,6 +91,17 @@ def test_a_guess_that_the_first_operators_bear_out_is_told_without_a_warning() -
     assert "rescale them (by 0.00392), which fits" in facts(rescale=1 / 255).notes[0]
 
 
+@pytest.mark.parametrize(
+    ("weights", "said"), [(0.5 / 255, "fits"), (0.5 * 255, "--pixels 0..1"), (0.5, "none of its")]
+)
+def test_a_rescaling_that_is_folded_into_the_first_filters_is_told(
+    weights: float, said: str
+) -> None:
+    (note,) = find_facts(classifier(weights=weights), Said()).notes
+    assert said in note
+    assert ("Warning" in note) == (said != "fits")
+
+
 def test_pixels_that_are_rescaled_twice_are_warned_of() -> None:
     found = facts(picture=PictureOptions(pixels="-1..1"), rescale=1 / 255)
     assert words(found) == "-1..1 RGB (as given with --pixels)"

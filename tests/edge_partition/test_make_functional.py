@@ -214,6 +214,15 @@ def test_a_subclassed_model_takes_a_dictionary_and_converts_with_its_layers_name
     assert "/first/" in names
 
 
+def test_states_of_several_sequences_side_by_side_are_refused(load: Load) -> None:
+    x = keras.Input(batch_shape=(4, 5, 3))
+    model = keras.Model(x, layers.LSTM(2, stateful=True, name="memory")(x))
+    with pytest.raises(InputShapeError, match=r"batches of 4.*memory.*batch_shape=\(1"):
+        load(model)
+    plain = keras.Model(x, layers.LSTM(2)(x))
+    assert input_specs(load(plain).model)[0].shape == (1, 5, 3)
+
+
 def test_a_subclassed_model_that_was_never_built_asks_for_its_shape(load: Load) -> None:
     with pytest.raises(InputShapeError, match=r"never built.*--input-shape"):
         load(Opaque())

@@ -48,7 +48,7 @@ from broker_config.errors import EdgePartitionError
 from broker_config.interpreter import StageInterpreter
 from broker_config.manifest import TensorSpec
 from edge_partition.convert_tflite import ConversionError, convert_tflite
-from edge_partition.find_layers import UnknownLayerError
+from edge_partition.find_layers import AmbiguousLayerError, UnknownLayerError
 from edge_partition.read_tflite import InvalidModelError, read_tflite
 from edge_partition.slice_model import slice_model
 from edge_partition.wrap_operations import OperationLayer, wrap_operations
@@ -786,7 +786,7 @@ def _position_behind(name: str, wrapped: keras.Model, tflite: TfliteModel) -> in
     ]
     try:
         return int(tflite.graph.position_after(found[0])) if found else None
-    except UnknownLayerError:
+    except (UnknownLayerError, AmbiguousLayerError):
         return None
 
 

@@ -27,7 +27,7 @@ from edge_partition.escape_names import (
     restore_names,
 )
 from edge_partition.explain_conversion import holding_layer, strip_numbers
-from edge_partition.find_signs import signs_by_division
+from edge_partition.plain_operations import plain_operations
 from edge_partition.unroll_layers import unrolled
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _trace(model: Any) -> Any:
     specs = [
         tf.TensorSpec((1, *_dimensions(tensor.shape)[1:]), tensor.dtype) for tensor in model.inputs
     ]
-    with signs_by_division():
+    with plain_operations():
         return tf.function(call, autograph=False).get_concrete_function(*specs)
 
 

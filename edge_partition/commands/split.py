@@ -153,10 +153,13 @@ def _show_operators(
     """Print what is peculiar in the model; ``keep`` is whether a person wants state kept."""
     console = _show.console()
     if loaded.wrapped:
-        console.print(
-            f"{len(loaded.wrapped)} operations that are no Keras layers were wrapped; "
-            "`edge-partition inspect` shows them with their constants."
+        count = len(loaded.wrapped)
+        what = (
+            "operation that is no Keras layer was"
+            if count == 1
+            else ("operations that are no Keras layers were")
         )
+        console.print(f"{count} {what} wrapped; `edge-partition inspect` shows the constants.")
     for item in together:
         console.print(str(item), markup=False)
     if manifest.model.state:

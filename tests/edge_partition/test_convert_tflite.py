@@ -545,6 +545,17 @@ def test_outputs_of_a_dictionary_are_called_by_its_keys() -> None:
         np.testing.assert_allclose(answer, expected[name], atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(6, 1), (1, 6, 1), (6, 1, 1), (6,), (2, 6)])
+def test_sums_of_tensors_that_keras_takes_for_a_bias_convert(shape: tuple[int, ...]) -> None:
+    x = keras.Input(shape, batch_size=1, name="x")
+    model = keras.Model(x, layers.Dense(shape[-1], name="d")(x) + x * 2.0, name="m")
+    seed_weights(model)
+    given = examples(model, 1)
+    (answer,) = run_tflite(load(convert_tflite(wrap_operations(model))), given)
+    assert np.std(answer) > 1e-3
+    np.testing.assert_allclose(answer, np.asarray(model(given[0])), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["argmax", "argmin"])
 def test_the_place_of_the_largest_converts_zeros_of_either_sign_too(name: str) -> None:
     x = keras.Input((4,), name="x")

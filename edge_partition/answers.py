@@ -131,7 +131,7 @@ class Classes:
 
     Attributes:
         held: What it holds.
-        best: The best classes, best first.
+        best: The best classes, best first; those alone whose score is a number.
         is_probability: Whether the scores are known to be probabilities.
         is_labelled: Whether the classes have labels.
     """
@@ -143,6 +143,8 @@ class Classes:
 
     def __str__(self) -> str:
         """Return the best classes with their scores."""
+        if not self.best:
+            return f"no score is a number{self.held.warning()}"
         word = "" if self.is_labelled else "class " if self.is_probability else "index "
         shown = [f"{word}{plain_text(best.label)} {self._score(best.score)}" for best in self.best]
         text = ", ".join(shown) + self.held.warning()
@@ -324,8 +326,8 @@ def _rank(held: Held, scores: np.ndarray, meaning: str, labels: Sequence[str], t
         scores = np.exp(scores - scores.max())
         scores /= scores.sum()
     is_labelled = len(labels) == len(scores)
-    # NaN sorts behind everything.
-    order = np.argsort(-scores, kind="stable")[:top]
+    # NaN sorts behind everything, and is the score of no best class.
+    order = np.argsort(-scores, kind="stable")[: min(top, int((~np.isnan(scores)).sum()))]
     best = tuple(
         ClassScore(labels[index] if is_labelled else str(index), int(index), float(scores[index]))
         for index in order

@@ -6,8 +6,10 @@ request is what goes to the boards at once: that model's next eight samples.
 
 from __future__ import annotations
 
+import re
 import struct
 import tokenize
+import warnings
 import wave
 import zipfile
 import zlib
@@ -19,15 +21,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from broker_config.errors import EdgePartitionError
-from edge_partition.pixels import (
-    PixelsError,
-    apply_pixels,
-    picture_layout,
-    quantize,
-)
+from edge_partition.fit_array import ArrayError, fit_array, range_note, split_stack
+from edge_partition.pixels import PixelsError, apply_pixels, picture_layout
 from edge_partition.read_sound import SoundError, sound_windows
 from edge_partition.read_table import TableError, table_samples
-from edge_partition.resize_picture import picture_of_array, resize_picture
+from edge_partition.resize_picture import MAX_PIXELS, picture_of_array, resize_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,10 +37,11 @@ _UNREADABLE = (
     OSError, ValueError, EOFError, MemoryError, SyntaxError, NotImplementedError, TypeError,
     IndexError, KeyError, OverflowError, struct.error, tokenize.TokenError,
     zipfile.BadZipFile, zlib.error, wave.Error, UnidentifiedImageError,
-    Image.DecompressionBombError,
 )  # fmt: skip
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 INPUT_SUFFIXES = IMAGE_SUFFIXES | {".npy", ".npz", ".wav", ".csv"}
+#: Of an archive's arrays in an error.
+_NAMES_SHOWN = 8
 _KINDS = "image, .npy, .npz, .wav or .csv file"
 
 
@@ -61,13 +60,22 @@ class InputFileError(EdgePartitionError):
 def expand_inputs(paths: Iterable[Path]) -> list[Path]:
     """Return the files that ``paths`` name, folders replaced by what they hold, sorted.
 
+    Folders within folders count, as one a class has them (``cat/01.jpg``). What is hidden, such as
+    ``._cat.jpg`` that macOS leaves, is no input.
+
     Raises:
         InputFileError: A path is not there, or a folder holds no input.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in INPUT_SUFFIXES)
+            found = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in INPUT_SUFFIXES
+                and not any(part.startswith(".") for part in file.relative_to(path).parts)
+                and file.is_file()
+            )
             if not found:
                 raise InputFileError(path, f"holds no {_KINDS}.")
             files += found
@@ -97,8 +105,10 @@ def load_samples(
     """Read one file as any number of samples.
 
     A picture is one, through the input's pixels. ``.npy`` holds the only input, ``.npz`` one array
-    an input by name, as they are: one sample, with or without its batch of one, or several stacked
-    along the first dimension. Floats for an integer input are quantized by its scale. A ``.wav``
+    an input by name: one sample, with or without its batch of one, or several stacked along the
+    first dimension. Arrays of bytes for an input that takes pictures are pictures of any size;
+    others go in as they are, cast where no value is lost (:mod:`~edge_partition.fit_array`), and
+    floats for an integer input are quantized by its scale. A ``.wav``
     is cut into windows, a ``.csv`` has a sample a row (:mod:`~edge_partition.read_sound`,
     :mod:`~edge_partition.read_table`).
 
@@ -118,7 +128,7 @@ def load_samples(
     suffix = path.suffix.lower()
     try:
         if suffix in {".npy", ".npz"}:
-            yield from _load_arrays(path, samples)
+            yield from _load_arrays(path, samples, on_note)
             return
         spec = _only(path, samples)
         if suffix == ".wav":
@@ -129,6 +139,9 @@ def load_samples(
             found = [_load_picture(path, spec)]
         for array in found:
             yield {spec.name: array}
+    except ArrayError as error:
+        reason = f"holds {error.found} for input {error.spec.name}; {error.rest}"
+        raise InputFileError(path, reason) from None
     except (PixelsError, SoundError, TableError) as error:
         raise InputFileError(path, str(error)) from None
     except _UNREADABLE as error:
@@ -213,7 +226,7 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         As :func:`load_samples` gives.
 
     Raises:
-        InputFileError: The path's file is no picture.
+        InputFileError: The path's file is no picture, or holds several.
         PixelsError: The model has several inputs or takes no picture, or the value is none.
     """
     if len(specs) != 1:
@@ -224,7 +237,10 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         )
     (spec,) = sample_specs(specs)
     if isinstance(value, str | Path):
-        (sample,) = load_samples(Path(value), specs)
+        samples = load_samples(Path(value), specs)
+        sample = next(samples)
+        if next(samples, None) is not None:
+            raise InputFileError(Path(value), "holds several inputs; expected one.")
         return sample
     if isinstance(value, Image.Image):
         return {spec.name: apply_pixels(resize_picture(value, spec), spec)}
@@ -232,22 +248,63 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
 
 
 def _load_picture(path: Path, spec: TensorSpec) -> np.ndarray:
-    with Image.open(path) as image:
+    try:
+        with warnings.catch_warnings():
+            # The limit is resize_picture's.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        size = re.search(r"\((\d+) pixels\)", str(error))
+        count = f"{int(size[1]):,}" if size else "too many"
+        raise PixelsError(
+            f"The picture has {count} pixels; expected {MAX_PIXELS:,} at most."
+        ) from None
+    with image:
         return apply_pixels(resize_picture(image, spec), spec)
 
 
-def _load_arrays(path: Path, specs: Sequence[TensorSpec]) -> Iterator[dict[str, np.ndarray]]:
+def _load_arrays(
+    path: Path, specs: Sequence[TensorSpec], on_note: Callable[[str], None] | None
+) -> Iterator[dict[str, np.ndarray]]:
     arrays = _read_arrays(path, specs)
-    count = _stacked(arrays, specs)
-    for place in range(count or 1):
-        sample = {}
+    stacks = {}
+    for spec in specs:
+        given = arrays[spec.name]
+        if not isinstance(given, np.ndarray | np.generic):  # A raw member of an archive.
+            raise InputFileError(path, f"holds no array for input {spec.name}, whatever its name.")
+        stacks[spec.name] = split_stack(np.asarray(given), spec)
+    counts = {name: len(items) for name, (items, _) in stacks.items()}
+    count = max(counts.values())
+    if min(counts.values()) != count:
+        for spec in specs:  # What fits in no number is said first.
+            _as_input(*_item(stacks, spec, 0), spec)
+        first, *others = counts.items()
+        rest = ", ".join(f"{name} {number}" for name, number in others)
+        raise InputFileError(
+            path, f"{first[0]} stacks {first[1]} inputs, {rest}; expected as many of each."
+        )
+    noted = on_note is None
+    for place in range(count):
         for spec in specs:
-            array = arrays[spec.name]
-            if count:
-                batched = array.ndim == len(spec.shape) and spec.shape[:1] == (1,)
-                array = array[place : place + 1] if batched else array[place]
-            sample[spec.name] = _fitted(path, array, spec)
-        yield sample
+            item, is_picture = _item(stacks, spec, place)
+            note = "" if noted or is_picture else range_note(item, spec)
+            if note and on_note is not None:
+                on_note(f"{path}: {note}")
+                noted = True
+        yield {spec.name: _as_input(*_item(stacks, spec, place), spec) for spec in specs}
+
+
+def _item(
+    stacks: Mapping[str, tuple[list[np.ndarray], bool]], spec: TensorSpec, place: int
+) -> tuple[np.ndarray, bool]:
+    items, is_picture = stacks[spec.name]
+    return items[place], is_picture
+
+
+def _as_input(item: np.ndarray, is_picture: bool, spec: TensorSpec) -> np.ndarray:
+    if is_picture:
+        return apply_pixels(picture_of_array(item, spec), spec)
+    return fit_array(item, spec)
 
 
 def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
@@ -258,49 +315,18 @@ def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise InputFileError(path, "is no .npz archive, whatever its name.")
         missing = [spec.name for spec in specs if spec.name not in archive]
+        if missing and len(specs) == len(archive.files) == 1:
+            # np.savez(path, array) calls it arr_0; there is nothing to mix up.
+            return {specs[0].name: archive[archive.files[0]]}
         if missing:
             names = ", ".join(spec.name for spec in specs)
-            raise InputFileError(path, f"lacks an array; the model has inputs {names}.")
+            held = ", ".join(archive.files[:_NAMES_SHOWN]) or "nothing"
+            more = ", ..." if len(archive.files) > _NAMES_SHOWN else ""
+            raise InputFileError(
+                path,
+                f"lacks {', '.join(missing)}; it holds {held}{more}, the model has inputs {names}.",
+            )
         return {spec.name: archive[spec.name] for spec in specs}
-
-
-def _stacked(arrays: dict[str, Any], specs: Sequence[TensorSpec]) -> int:
-    """Return how many samples are stacked along the first dimension; 0 where it is one sample."""
-    counts = set()
-    for spec in specs:
-        array = arrays[spec.name]
-        if not isinstance(array, np.ndarray) or not array.ndim:
-            return 0
-        one = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
-        stacked = array.shape[1:] in {one, spec.shape} or (
-            # Of another shape, and yet several: the error then says what one of them has.
-            array.ndim == len(spec.shape) and spec.shape[:1] == (1,)
-        )
-        if array.shape == spec.shape or not stacked:
-            return 0
-        counts.add(len(array))
-    return counts.pop() if len(counts) == 1 else 0
-
-
-def _fitted(path: Path, given: Any, spec: TensorSpec) -> np.ndarray:
-    """Return an array as ``spec``: with its batch of one, and floats quantized."""
-    if not isinstance(given, np.ndarray | np.generic):  # A raw member of an archive.
-        raise InputFileError(path, f"holds no array for input {spec.name}, whatever its name.")
-    array: np.ndarray[Any, Any] = np.asarray(given)
-    if spec.shape[:1] == (1,) and array.shape == spec.shape[1:]:
-        array = array[None]
-    if spec.quantized is not None and array.shape == spec.shape and array.dtype.kind == "f":
-        array = quantize(array, spec.dtype, spec.quantized)
-    if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
-        hint = ""
-        if array.shape == spec.shape:
-            hint = f" `array.astype({spec.dtype!r})` makes it."
-        raise InputFileError(
-            path,
-            f"holds {array.dtype}{list(array.shape)} for input {spec.name}; "
-            f"expected {spec.dtype}{list(spec.shape)}.{hint}",
-        )
-    return array
 
 
 def _only(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec:

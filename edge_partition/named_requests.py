@@ -6,6 +6,7 @@ import collections
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from broker_config.errors import EdgePartitionError
 from edge_partition.load_inputs import batches, load_samples, split_outputs
 
 if TYPE_CHECKING:
@@ -58,19 +59,31 @@ def named_requests(
     specs: Sequence[TensorSpec],
     *,
     on_note: Callable[[str], None] | None = None,
+    on_error: Callable[[Path, EdgePartitionError], None] | None = None,
 ) -> Iterator[NamedRequest]:
     """Read files as requests of a model with the inputs ``specs``, one after another.
 
+    Args:
+        files: Their paths.
+        specs: The model's inputs.
+        on_note: As :func:`~edge_partition.load_inputs.load_samples` takes.
+        on_error: Called with a file that can't be read to its end, and why; the others go on.
+
     Raises:
-        InputFileError: A file can't be read, or is no input of the model.
+        InputFileError: Without ``on_error``: a file can't be read, or is no input of the model.
     """
     waiting: collections.deque[SampleName] = collections.deque()
 
     def samples() -> Iterator[dict[str, np.ndarray]]:
         for file in files:
-            for name, sample in _numbered(file, load_samples(file, specs, on_note=on_note)):
-                waiting.append(SampleName(name, file))
-                yield sample
+            try:
+                for name, sample in _numbered(file, load_samples(file, specs, on_note=on_note)):
+                    waiting.append(SampleName(name, file))
+                    yield sample
+            except EdgePartitionError as error:
+                if on_error is None:
+                    raise
+                on_error(file, error)
 
     for inputs, count in batches(samples(), specs):
         yield NamedRequest(inputs, tuple(waiting.popleft() for _ in range(count)))
@@ -80,9 +93,14 @@ def _numbered(
     file: Path, samples: Iterator[dict[str, np.ndarray]]
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Give each sample its name; a number only where there are several."""
-    first, second = next(samples, None), next(samples, None)
+    first = next(samples, None)
     if first is None:
         return
+    try:
+        second = next(samples, None)
+    except EdgePartitionError:
+        yield f"{file}[0]", first
+        raise
     if second is None:
         yield str(file), first
         return

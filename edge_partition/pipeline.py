@@ -16,7 +16,9 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
+
+import numpy as np
 
 from broker_config.connection import BrokerAddress, Connection
 from broker_config.errors import EdgePartitionError, ManifestError, PayloadError
@@ -32,17 +34,15 @@ from broker_config.messages import (
 )
 from broker_config.tensors import decode_tensors, encode_tensors
 from broker_config.topics import DEFAULT_PREFIX, ONLINE, Topics
-from edge_partition.answers import describe_answer
-from edge_partition.take_inputs import take_inputs
+from edge_partition.answers import Values, describe_answer
+from edge_partition.take_inputs import TakenInputs, take_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import numpy as np
-
     from broker_config.connection import Message
     from edge_partition.answers import Answer
-    from edge_partition.take_inputs import Inputs, TakenInputs
+    from edge_partition.take_inputs import Inputs
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
@@ -55,6 +55,7 @@ EXPIRY_SLACK_S = 1
 #: How often monitors are told what a request took, in seconds: often enough to watch, and nothing
 #: beside a stream of results.
 _REPORT_EVERY_S = 1.0
+_STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
 
 Outputs: TypeAlias = "np.ndarray | dict[str, np.ndarray]"
 
@@ -76,17 +77,40 @@ class UnknownDeploymentError(EdgePartitionError):
         )
 
 
+class NotOpenError(EdgePartitionError):
+    """A pipeline was used before it was opened, or after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This pipeline is not open; use it in a `with` block, or call open() first."
+        )
+
+
+class OutputsError(EdgePartitionError):
+    """What was to be explained is no answer of the deployment, or not that of one input."""
+
+
 class RequestError(EdgePartitionError):
     """A request was answered with an error, or not at all.
 
     Attributes:
-        code: The agent's error code, or ``timeout`` or ``undeployed``.
+        code: The agent's error code, or ``timeout``, ``undeployed``, ``replaced`` or ``closed``.
         trace: The stages that had run.
+        is_final: Whether later requests of this pipeline will fail as well: it was undeployed or
+            replaced, a kept state was lost, or the broker or a stage's boards are away.
     """
 
-    def __init__(self, code: str, reason: str, trace: tuple[StageTrace, ...] = ()) -> None:
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        trace: tuple[StageTrace, ...] = (),
+        *,
+        is_final: bool = False,
+    ) -> None:
         self.code = code
         self.trace = trace
+        self.is_final = is_final
         super().__init__(reason)
 
 
@@ -117,7 +141,7 @@ class _Request:
     deadline: float
     resend_at: float | None = None
     resend_after_s: float = RESEND_FIRST_S
-    answer: Result | RequestError | None = None
+    answer: Result | EdgePartitionError | None = None
 
 
 class Pipeline:
@@ -170,6 +194,7 @@ class Pipeline:
             on_connected=self._unsettle,
         )
         self._manifest: Manifest | None = None
+        self._is_open = False
         self._offline: set[str] = set()
         self._changed = threading.Condition()
         self._requests: dict[bytes, _Request] = {}
@@ -177,9 +202,13 @@ class Pipeline:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest that is live; the pipeline must be open."""
+        """The manifest that is live; after :meth:`close` the last one.
+
+        Raises:
+            NotOpenError: The pipeline was never open.
+        """
         if self._manifest is None:
-            raise UnknownDeploymentError(self._deployment, ())
+            raise NotOpenError
         return self._manifest
 
     def open(self) -> Self:
@@ -208,11 +237,13 @@ class Pipeline:
         except BaseException:
             self._connection.close()
             raise
+        self._is_open = True
         return self
 
     def close(self) -> None:
         """Disconnect; requests still in flight fail."""
         with self._changed:
+            self._is_open = False
             self._fail_all("closed", "The pipeline was closed before the answer came.")
         self._connection.close()
 
@@ -242,6 +273,7 @@ class Pipeline:
             PayloadError: An input of another shape or dtype.
             InputFileError: A path's file can't be read, or is no input of the model.
             PixelsError: A picture that can't become the input, such as floats from 0 to 1.
+            NotOpenError: The pipeline is not open.
             RequestError: The boards answered with an error, or not within ``timeout_s``.
         """
         return next(iter(self.map([inputs])))
@@ -256,20 +288,51 @@ class Pipeline:
             outputs = result.outputs
             yield next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
-    def stream(self, inputs: Iterable[Inputs]) -> Iterator[Result]:
-        """As :meth:`map`, with each request's latency and trace."""
-        waiting: collections.deque[_Request] = collections.deque()
+    @overload
+    def stream(
+        self, inputs: Iterable[Inputs], *, on_error: Literal["raise"] = "raise"
+    ) -> Iterator[Result]: ...
+
+    @overload
+    def stream(
+        self, inputs: Iterable[Inputs], *, on_error: Literal["yield"]
+    ) -> Iterator[Result | EdgePartitionError]: ...
+
+    def stream(
+        self, inputs: Iterable[Inputs], *, on_error: Literal["raise", "yield"] = "raise"
+    ) -> Iterator[Result | EdgePartitionError]:
+        """As :meth:`map`, with each request's latency and trace.
+
+        Args:
+            inputs: As :meth:`infer` takes.
+            on_error: ``"yield"`` gives the error of an input in its place, and goes on. Raised are
+                then only errors after which no request can succeed
+                (:attr:`RequestError.is_final`), and the last of a whole window of timeouts.
+        """
         window = self._in_flight()
-        iterator = iter(inputs)
+        waiting: collections.deque[_Request] = collections.deque()
+        iterator, is_more, timeouts = iter(inputs), True, 0
         try:
-            for item in iterator:
-                waiting.append(self._submit(item))
+            while is_more or waiting:
                 # The window counts what is in flight, so a slow head doesn't idle the boards
                 # only when later answers are already here.
-                while waiting and (len(waiting) >= window or waiting[0].answer is not None):
-                    yield self._take(waiting)
-            while waiting:
-                yield self._take(waiting)
+                has_room = len(waiting) < window and not (waiting and waiting[0].answer is not None)
+                if is_more and has_room:
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        is_more = False
+                    else:
+                        waiting.append(self._submit_or_refuse(item))
+                    continue
+                answer = self._take(waiting)
+                if isinstance(answer, Result):
+                    timeouts = 0
+                else:
+                    timeouts = timeouts + 1 if _is_timeout(answer) else 0
+                    if on_error == "raise" or _is_final(answer) or timeouts >= window:
+                        raise answer
+                yield answer
         finally:
             with self._changed:
                 for request in waiting:
@@ -283,13 +346,15 @@ class Pipeline:
                 pixels of the picture that went in where it is a :class:`Result`, else in those of
                 the model's input.
             top: Classes to name.
+
+        Raises:
+            OutputsError: The outputs are not the deployment's.
         """
         size = None
         if isinstance(outputs, Result):
             size, outputs = outputs.picture_size, outputs.outputs
-        if not isinstance(outputs, dict):
-            outputs = {self.manifest.outputs[0].name: outputs}
-        return describe_answer(self.manifest, outputs, top=top, picture_size=size)
+        named = _named_outputs(self.manifest, outputs)
+        return describe_answer(self.manifest, named, top=top, picture_size=size)
 
     def labels(self, outputs: Result | Outputs, top: int = 5) -> list[tuple[str, float]]:
         """Return the best labels and their scores, best first; of outputs as :meth:`answer` has.
@@ -297,8 +362,14 @@ class Pipeline:
         A score is a probability from 0 to 1 where the manifest says what scores are
         (``manifest.outputs[0].scores``), else as the model gives it. A class without a label has
         its index as one. Empty where no output has one score a class.
+
+        Raises:
+            OutputsError: The outputs are not the deployment's, or those of several inputs.
         """
-        return [(best.label, best.score) for best in self.answer(outputs, top=top).labels]
+        answer = self.answer(outputs, top=top)
+        if not answer.labels:
+            _check_one_input(self.manifest, answer)
+        return [(best.label, best.score) for best in answer.labels]
 
     # Sending
 
@@ -306,9 +377,12 @@ class Pipeline:
         """Return how many requests may be in flight.
 
         Raises:
+            NotOpenError: The pipeline is not open.
             EdgePartitionError: More than one was asked for, of a model that keeps state.
         """
-        if self.manifest.model.state != "keep":
+        if not self._is_open:
+            raise NotOpenError
+        if not self._keeps_state:
             return self._window or default_window(self.manifest.boards)
         if (self._window or 1) > 1:
             raise EdgePartitionError(
@@ -316,6 +390,15 @@ class Pipeline:
                 "one request to the next, so that requests go one at a time: expected 1, or none."
             )
         return 1
+
+    def _submit_or_refuse(self, inputs: Inputs) -> _Request:
+        """As :meth:`_submit`; an input that can't be sent has its error as its answer."""
+        try:
+            return self._submit(inputs)
+        except NotOpenError:
+            raise
+        except EdgePartitionError as error:
+            return _Request(b"", TakenInputs({}), "", started=0, deadline=0, answer=error)
 
     def _submit(self, inputs: Inputs) -> _Request:
         manifest = self.manifest
@@ -330,6 +413,8 @@ class Pipeline:
             deadline=now + self._timeout_s,
         )
         with self._changed:
+            if not self._is_open:
+                raise NotOpenError
             self._requests[request.id] = request
             if self._has_lost_a_replica():
                 # The broker gives requests in turn to boards that are away, too.
@@ -339,7 +424,7 @@ class Pipeline:
         except EdgePartitionError:
             with self._changed:
                 self._requests.pop(request.id, None)
-            if manifest.model.state == "keep":
+            if self._keeps_state:
                 # Boards that keep state know by its number which request comes next.
                 self._numbers = itertools.count(number)
             raise
@@ -357,8 +442,8 @@ class Pipeline:
             user={GENERATION: manifest.generation},
         )
 
-    def _take(self, waiting: collections.deque[_Request]) -> Result:
-        """Wait for the oldest request; send again meanwhile what is unsettled and due."""
+    def _take(self, waiting: collections.deque[_Request]) -> Result | EdgePartitionError:
+        """Wait for the oldest request's answer; send again meanwhile what is unsettled and due."""
         head = waiting[0]
         while head.answer is None:
             due: list[_Request] = []
@@ -383,9 +468,9 @@ class Pipeline:
         waiting.popleft()
         with self._changed:
             self._requests.pop(head.id, None)
-        if isinstance(head.answer, RequestError):
-            raise head.answer
-        return self._of_sample(head.answer, head.taken)
+        if isinstance(head.answer, Result):
+            return self._of_sample(head.answer, head.taken)
+        return head.answer
 
     def _of_sample(self, result: Result, taken: TakenInputs) -> Result:
         """Return a result without what answers the repeats that filled a batch."""
@@ -407,9 +492,19 @@ class Pipeline:
         elif stages:
             cause = f"offline: {'; '.join(stages)}"
         else:
-            cause = "every board is online; a longer timeout or fewer requests in flight may help"
+            cause = (
+                "every board is said to be online; `edge-partition status "
+                f"{self._deployment}` asks each whether it answers, and a longer timeout or fewer "
+                "requests in flight may help"
+            )
         waited_s = time.monotonic() - request.started
-        return RequestError("timeout", f"No answer within {waited_s:.1f} s: {cause}.")
+        reason = f"No answer within {waited_s:.1f} s: {cause}."
+        is_final = bool(stages) or not self._connection.is_connected or self._keeps_state
+        return RequestError("timeout", reason, is_final=is_final)
+
+    @property
+    def _keeps_state(self) -> bool:
+        return self.manifest.model.state == "keep"
 
     # Receiving, in the network thread
 
@@ -434,7 +529,9 @@ class Pipeline:
                 self._mark_unsettled(request, now)
             else:
                 reason = bytes(message.payload).decode("utf-8", "replace")
-                request.answer = RequestError(code, reason, trace)
+                # A kept state that a request may have missed is no state to go on with.
+                is_final = code in _STATE_CODES or self._keeps_state
+                request.answer = RequestError(code, reason, trace, is_final=is_final)
             self._changed.notify_all()
         self._report(request, message, trace, now)
 
@@ -506,8 +603,66 @@ class Pipeline:
     def _fail_all(self, code: str, reason: str) -> None:
         for request in self._requests.values():
             if request.answer is None:
-                request.answer = RequestError(code, reason)
+                request.answer = RequestError(code, reason, is_final=True)
         self._changed.notify_all()
+
+
+def _is_timeout(error: EdgePartitionError) -> bool:
+    return isinstance(error, RequestError) and error.code == "timeout"
+
+
+def _is_final(error: EdgePartitionError) -> bool:
+    return isinstance(error, RequestError) and error.is_final
+
+
+def _named_outputs(manifest: Manifest, outputs: Any) -> dict[str, np.ndarray]:
+    """Return outputs by name, as a result has them.
+
+    Raises:
+        OutputsError: They are not the deployment's.
+    """
+    names = [spec.name for spec in manifest.outputs]
+    if not isinstance(outputs, dict):
+        if len(names) == 1:
+            return {names[0]: _as_output(names[0], outputs)}
+        given = "One array" if isinstance(outputs, np.ndarray) else type(outputs).__name__
+        raise OutputsError(f"{given} given; expected a dict with an array for each of {names}.")
+    missing = [name for name in names if name not in outputs]
+    if missing:
+        raise OutputsError(f"The outputs lack {missing}; expected an array for each of {names}.")
+    return {name: _as_output(name, outputs[name]) for name in names}
+
+
+def _as_output(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # Lists of unequal lengths.
+        array = np.asarray(None)
+    if array.dtype.kind in "OSU":
+        raise OutputsError(
+            f"{type(value).__name__} given for output {name!r}; expected what infer, map or stream "
+            "gave: an array, a dict of arrays by output name, or a Result."
+        )
+    return array
+
+
+def _check_one_input(manifest: Manifest, answer: Answer) -> None:
+    """Refuse outputs that have a row of scores for each of several inputs.
+
+    Raises:
+        OutputsError: They do.
+    """
+    for spec, output in zip(manifest.outputs, answer.outputs, strict=True):
+        rows = output.held.shape[0] if output.held.shape else 0
+        are_rows = rows > 1 and output.held.values.size == rows * output.held.shape[-1]
+        are_scores = bool(spec.scores) or output.held.shape[-1:] == (len(manifest.model.labels),)
+        is_stack = spec.shape != output.held.shape and spec.shape[1:] == output.held.shape[1:]
+        is_stack |= all(taken.shape[:1] == (rows,) for taken in manifest.inputs)
+        if isinstance(output, Values) and are_rows and (are_scores or is_stack):
+            raise OutputsError(
+                f"Output {spec.name!r} has {rows} rows, one for each of several inputs; labels are "
+                "those of one: give a row at a time, `labels(row)`."
+            )
 
 
 def default_window(boards: int) -> int:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: What models of 1,001 classes call the first: TensorFlow's ImageNet models.
 _BACKGROUND = "background"
+_IMAGENET_CLASSES = 1000
+#: Of a name without its question marks, as the first of a list for ImageNet's classes.
 _NO_CLASS = frozenset({"", _BACKGROUND, "unknown", "none"})
 #: What a YOLO head has beside its classes: a box, and in older ones whether there is one.
 _BOX_NUMBERS = (4, 5)
@@ -74,7 +76,9 @@ def fit_labels(
 ) -> tuple[tuple[str, ...], str]:
     """Return the labels as the model's outputs have classes, and a sentence where they had not.
 
-    Of models with 1,001 classes the first is often the background, which a list of 1,000 lacks.
+    Of ImageNet models with 1,001 classes the first is the background, which a list of 1,000
+    lacks. A first name ``???`` or ``background`` is left out where there is one name too many.
+    Nothing else is shifted: with one name too few, nobody knows which class lacks it.
 
     Args:
         labels: Class names.
@@ -87,19 +91,33 @@ def fit_labels(
         LabelsError: They don't fit.
     """
     classes = shapes[0][-1] if shapes and shapes[0] else 1
-    heads = {size - extra for shape in shapes for size in shape[1:] for extra in _BOX_NUMBERS}
+    heads = {
+        size - extra
+        for shape in shapes
+        if len(shape) >= 3  # noqa: PLR2004 -- batch, and boxes with their numbers
+        for size in shape[1:]
+        for extra in _BOX_NUMBERS
+    }
     lengths = {shape[-1] for shape in shapes if shape}
     if is_detector or len(labels) in lengths or (len(labels) > 1 and len(labels) in heads):
         return labels, ""
     differs = f"{where}: {len(labels)} names for {classes} classes"
-    if len(labels) + 1 == classes > 2:  # noqa: PLR2004 -- two classes have two names
+    if len(labels) == _IMAGENET_CLASSES == classes - 1:
         return (_BACKGROUND, *labels), f"{differs}: the first is taken to be the background."
-    if len(labels) - 1 == classes and labels[0].strip("?").lower() in _NO_CLASS:
+    if len(labels) - 1 == classes and _is_no_class(labels[0], classes):
         return labels[1:], f"{differs}: the first, {labels[0]!r}, is left out."
     found = f"{len(labels)} names, and the model's first output has {classes} classes"
     if strict and not isinstance(where, str):
         raise LabelsError(where, f"it has {found}; expected a name for each.")
     return (), f"{where}: {found}; the names are not used. Give others with --labels FILE."
+
+
+def _is_no_class(name: str, classes: int) -> bool:
+    """Return whether the first name of a list stands for no class."""
+    bare = name.strip().strip("?").lower()
+    if classes == _IMAGENET_CLASSES:
+        return bare in _NO_CLASS
+    return bare == _BACKGROUND or (bare == "" and "?" in name)
 
 
 def labels_beside(

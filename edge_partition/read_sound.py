@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import wave
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ def sound_windows(
     Args:
         path: The file.
         spec: The input; its ``rate_hz`` must be the file's where it is known.
-        on_note: Called with a sentence where the model's rate is not known.
+        on_note: Called with a sentence where the model's rate is not known, and where the last
+            window is filled.
 
     Yields:
         Arrays of ``spec``: floats from -1 to 1, int16 as they are, other integers by scale and zero
@@ -66,7 +68,13 @@ def sound_windows(
     if not len(samples):
         raise SoundError("holds no sound.")
     length = math.prod(spec.shape)
-    padded = np.concatenate([samples, np.zeros(-len(samples) % length, np.int32)])
+    missing = -len(samples) % length
+    if missing and on_note is not None:
+        on_note(
+            f"{path}: the model takes {length:,} samples at once; the file has {len(samples):,}, "
+            f"so the last {missing:,} of its last window are zeros."
+        )
+    padded = np.concatenate([samples, np.zeros(missing, np.int32)])
     for window in padded.reshape(-1, length):
         yield _as_input(window, spec).reshape(spec.shape)
 
@@ -77,14 +85,19 @@ def _read(path: Path, spec: TensorSpec) -> tuple[bytes, int, int]:
         with wave.open(str(path), "rb") as sound:
             channels, width, count = sound.getnchannels(), sound.getsampwidth(), sound.getnframes()
             rate_hz = sound.getframerate()
-            wanted_hz = spec.rate_hz or rate_hz
-            if channels != 1 or rate_hz != wanted_hz:
+            if channels != 1 or (spec.rate_hz and rate_hz != spec.rate_hz):
+                of_rate, option = "", ""
+                if spec.rate_hz:
+                    of_rate, option = f" of {spec.rate_hz} Hz", f" -ar {spec.rate_hz}"
                 raise SoundError(
                     f"has {channels} channel{'s' * (channels != 1)} of {rate_hz} Hz; the model "
-                    f"takes one of {wanted_hz}: "
-                    f"`ffmpeg -i {path.name} -ac 1 -ar {wanted_hz} mono.wav`."
+                    f"takes one{of_rate}: "
+                    f"`ffmpeg -i {shlex.quote(str(path.absolute()))} -ac 1{option} mono.wav`."
                 )
             data = sound.readframes(count)
+    except EOFError:
+        reason = "ends within its header" if path.stat().st_size else "is empty"
+        raise SoundError(f"{reason}; expected a PCM .wav file.") from None
     except RuntimeError:  # What wave raises on chunks that lead nowhere.
         raise SoundError("is damaged: its parts lead outside the file.") from None
     if width not in _SHIFT_BY_BYTES:

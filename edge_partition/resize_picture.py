@@ -45,7 +45,7 @@ def resize_picture(image: Image.Image, spec: TensorSpec) -> np.ndarray[Any, Any]
     layout = _layout(spec)
     if image.width * image.height > MAX_PIXELS:
         raise PixelsError(
-            f"has {image.width}x{image.height} pixels; expected {MAX_PIXELS:,} at most."
+            f"The picture has {image.width}x{image.height} pixels; expected {MAX_PIXELS:,} at most."
         )
     pixels = spec.pixels or default_pixels(layout)
     channels = source_channels(layout, pixels)
@@ -94,7 +94,7 @@ def _layout(spec: TensorSpec) -> PictureLayout:
     layout = picture_layout(spec)
     if layout is None:
         raise PixelsError(
-            f"a picture is no {spec.dtype}{list(spec.shape)}, which {spec.name} takes."
+            f"A picture is no {spec.dtype}{list(spec.shape)}, which {spec.name} takes."
         )
     return layout
 
@@ -154,6 +154,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
         raise PixelsError(
-            "has 32 bits a pixel, of no fixed range; save it with 8 or 16, or as .npy."
+            "The picture has 32 bits a pixel, of no fixed range; save it with 8 or 16, or as .npy."
         )
     return image

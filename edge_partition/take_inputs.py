@@ -1,20 +1,23 @@
 """What people give to a :class:`~edge_partition.pipeline.Pipeline` -> arrays by input name.
 
-An array that already is what the model takes goes in as it is, and costs a comparison of shapes.
-Pictures go through the input's pixels; Pillow is imported only for them.
+An array that already is what the model takes goes in as it is, and costs a comparison of shapes;
+others are shaped and cast as those of files are (:mod:`~edge_partition.fit_array`). Pictures
+go through the input's pixels; Pillow is imported only for them.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from broker_config.errors import PayloadError
+from edge_partition.fit_array import find_pictures, fit_array
 from edge_partition.pixels import picture_layout
 
 if TYPE_CHECKING:
@@ -24,12 +27,9 @@ if TYPE_CHECKING:
 
     from broker_config.manifest import Manifest, TensorSpec
 
-    #: One input: an array of exactly its shape and dtype, a file's path, or a picture.
+    #: One input: an array that fits, a file's path, or a picture.
     OneInput: TypeAlias = "np.ndarray | str | os.PathLike[str] | Image.Image"
     Inputs: TypeAlias = "OneInput | Sequence[OneInput] | Mapping[str, OneInput]"
-
-_PICTURE_RANKS = (2, 3)
-_FULL_RANK = 4
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class TakenInputs:
     """A request's inputs.
 
     Attributes:
-        arrays: By input name; whether they fit is found when they are encoded.
+        arrays: By input name, of the input's shape and dtype; some may be missing, which is found
+            when they are encoded.
         is_sample: Whether they are one sample, repeated where the model takes a larger batch.
         picture_size: Width and height in pixels of the picture that went in, for a model that
             finds boxes; None without a picture.
@@ -52,33 +53,35 @@ def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
     """Return a request's inputs as arrays by name, whatever form they were given in.
 
     Raises:
-        PayloadError: Another number of inputs, or a name that is none.
+        PayloadError: Another number of inputs, a name that is none, or an array of another shape
+            or dtype.
         InputFileError: A path's file is no input of the model.
         PixelsError: A picture that can't become the input.
     """
     specs = manifest.inputs
-    if isinstance(inputs, np.ndarray) and len(specs) == 1 and not _is_picture(inputs, specs[0]):
+    if isinstance(inputs, np.ndarray) and len(specs) == 1 and _is_exact(inputs, specs[0]):
         return TakenInputs({specs[0].name: inputs})
     if isinstance(inputs, str | os.PathLike):
         arrays = _read_file(inputs, specs)
         return TakenInputs(arrays, is_sample=True, picture_size=_size(manifest, inputs))
     arrays = {}
     picture = None
+    is_sample = False
     named = _by_name(specs, inputs)
     for spec in specs:
         if spec.name not in named:
             continue  # Encoding says so.
         value = named[spec.name]
-        if not isinstance(value, np.ndarray) and not _is_file_or_image(value):
-            value = np.asarray(value)
-        if _is_picture(value, spec):
-            picture = value
+        if _is_file_or_image(value):
             arrays[spec.name] = _from_picture(value, spec)
-        else:
-            arrays[spec.name] = value
-    if picture is None:
-        return TakenInputs(arrays)
-    return TakenInputs(arrays, is_sample=True, picture_size=_size(manifest, picture))
+            is_sample, picture = True, value
+            continue
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+        arrays[spec.name], of_sample, found = _from_array(array, spec)
+        is_sample = is_sample or of_sample
+        picture = found if found is not None else picture
+    size = None if picture is None else _size(manifest, picture)
+    return TakenInputs(arrays, is_sample=is_sample, picture_size=size)
 
 
 def _by_name(specs: Sequence[TensorSpec], inputs: Any) -> Mapping[str, Any]:
@@ -108,22 +111,33 @@ def _is_file_or_image(value: Any) -> bool:
     )
 
 
-def _is_picture(value: Any, spec: TensorSpec) -> bool:
-    """Return whether a value is to go through the input's pixels.
+def _is_exact(array: np.ndarray, spec: TensorSpec) -> bool:
+    return array.shape == spec.shape and array.dtype == spec.dtype
 
-    Of arrays those that are shaped as a picture and not as the input, and pictures of exactly the
-    size of an input that has no dimension for the batch.
-    """
-    if not isinstance(value, np.ndarray):
-        return True
-    if value.shape == spec.shape and value.dtype != np.uint8:
-        return False
-    if value.ndim not in _PICTURE_RANKS or (spec.pixels is None and len(spec.shape) < _FULL_RANK):
-        return False
+
+def _from_array(array: np.ndarray, spec: TensorSpec) -> tuple[np.ndarray, bool, np.ndarray | None]:
+    """Return an array as the input, whether it is one sample, and its picture where it is one."""
+    if _is_exact(array, spec):
+        return array, False, None
+    pictures = find_pictures(array, spec)
     layout = picture_layout(spec)
-    if layout is None:
-        return False
-    return value.shape != spec.shape or (not layout.batch and spec.dtype != "uint8")
+    batch = layout.batch if layout is not None else 0
+    if pictures is None:
+        if batch <= 1 or array.size * batch != math.prod(spec.shape):
+            return fit_array(array, spec), False, None
+        one = replace(spec, shape=(1, *spec.shape[1:]))
+        return np.repeat(fit_array(array, one), batch, axis=0), True, None
+    if len(pictures) == 1:
+        return _from_picture(pictures[0], spec), True, pictures[0]
+    if len(pictures) != batch:
+        of_batch = f", or {batch}" if batch > 1 else ""
+        raise PayloadError(
+            f"Input {spec.name} is {len(pictures)} pictures; expected one{of_batch} at once."
+        )
+    from edge_partition.load_inputs import as_picture  # noqa: PLC0415 -- Pillow
+
+    made = [as_picture(picture, (spec,))[spec.name] for picture in pictures]
+    return np.concatenate(made), False, None
 
 
 def _from_picture(value: Any, spec: TensorSpec) -> np.ndarray:

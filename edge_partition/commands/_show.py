@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from edge_partition.describe_ends import describe_classes, describe_input
+from edge_partition.plain_text import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from edge_partition.stream_report import StreamReport
 
 #: Progress belongs to people: on standard error, and only where that is a terminal.
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)
 
 
 def console() -> Console:
     """Return a console on standard output; wide where nobody watches, so that no cell is cut."""
-    output = Console(highlight=False)
-    return output if output.is_terminal else Console(highlight=False, width=140)
+    # Names and labels are other people's text: ``:smile:`` stays what it is.
+    output = Console(highlight=False, emoji=False)
+    return output if output.is_terminal else Console(highlight=False, emoji=False, width=140)
 
 
 def print_json(document: Any) -> None:
@@ -58,22 +60,31 @@ def table(title: str, *columns: str) -> Table:
 @contextmanager
 def step_progress() -> Iterator[Callable[[str], None]]:
     """Show a spinner with the step under way and how long it has taken."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=None)
         yield lambda step: bar.reset(task, description=step, total=None)
 
 
 @contextmanager
-def count_progress(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """Show a bar; the yielded function takes (done, total)."""
+def count_progress(
+    description: str, total: int | None = None, *, hidden: bool = False
+) -> Iterator[Callable[..., None]]:
+    """Show a bar unless ``hidden``; the yielded function takes (done, total)."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    # Standard output is left alone: rich would send it to the bar's console, standard error.
+    with Progress(
+        *columns,
+        console=errors,
+        transient=True,
+        disable=hidden or not errors.is_terminal,
+        redirect_stdout=False,
+    ) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, total=total: bar.update(task, completed=done, total=total)
 
@@ -82,7 +93,7 @@ def count_progress(description: str, total: int | None = None) -> Iterator[Calla
 def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar a board; the yielded function takes (board, what is done, what is to do)."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
@@ -120,10 +131,10 @@ def show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
     out = console()
     for spec in manifest.inputs:
         if spec.pixels is not None or spec.rate_hz:
-            out.print(f"Input {describe_input(spec)}.", markup=False)
+            out.print(f"Input {plain_text(describe_input(spec))}.", markup=False)
     classes = describe_classes(manifest.model.labels, manifest.model.detections)
     if classes:
-        out.print(f"Answers: {classes}.", markup=False)
+        out.print(f"Answers: {plain_text(classes)}.", markup=False)
     for note in notes:
         out.print(note, markup=False)
 

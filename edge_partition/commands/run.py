@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,26 +19,46 @@ from edge_partition.boxes import MIN_SCORE
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
 from edge_partition.draw_boxes import draw_file
-from edge_partition.load_inputs import IMAGE_SUFFIXES, expand_inputs
+from edge_partition.load_inputs import IMAGE_SUFFIXES, InputFileError, expand_inputs
 from edge_partition.named_requests import named_requests
 from edge_partition.picture_size import file_picture_size
-from edge_partition.pipeline import Pipeline
+from edge_partition.pipeline import Pipeline, Result
 from edge_partition.pixels import describe_pixels
 from edge_partition.plain_text import plain_text
-from edge_partition.stream_report import StreamReport
+from edge_partition.stream_report import StreamTimes
 from edge_partition.write_file import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from broker_config.manifest import Manifest
     from edge_partition.answers import Answer
     from edge_partition.named_requests import NamedRequest, SampleName
-    from edge_partition.pipeline import Result
+    from edge_partition.stream_report import StreamReport
 
 
 class DrawError(EdgePartitionError):
     """Boxes can't be drawn."""
+
+
+class UnansweredError(EdgePartitionError):
+    """Some inputs had no answer; each has been named by then.
+
+    Attributes:
+        failed: How many had none.
+        total: How many there were.
+    """
+
+    def __init__(self, failed: int, total: int) -> None:
+        self.failed = failed
+        self.total = total
+        super().__init__(f"{failed:,} of {total:,} inputs had no answer.")
+
+
+@dataclass(frozen=True)
+class _Failed:
+    name: str
+    error: EdgePartitionError
 
 
 @dataclass(frozen=True)
@@ -94,70 +115,216 @@ def command(
     """Stream INPUTS through DEPLOYMENT, and show what it answers to each.
 
     INPUTS are pictures, .npy, .npz, .wav or .csv files, or folders of such. Arrays may stack
-    several inputs: each has its answer.
+    several inputs: each has its answer. An input without one is named on standard error, and the
+    others go on; the exit status is then 1.
     """
     files = expand_inputs(inputs)
-    notes: dict[str, None] = {}
+    stopped: EdgePartitionError | KeyboardInterrupt | None = None
+    times = StreamTimes()
+    shown = _Shown(folder, as_json=as_json, keeps_outputs=output is not None)
     with Pipeline(deployment, broker, window=window, timeout_s=timeout, prefix=prefix) as pipeline:
         manifest = pipeline.manifest
         if folder is not None:
             _check_drawable(folder, files, manifest)
-        notes.update(dict.fromkeys(_guesses(files, manifest)))
-        requests = named_requests(files, manifest.inputs, on_note=notes.setdefault)
-        results: list[Result] = []
-        answered: list[_Answered] = []
+        shown.note(*_guesses(files, manifest))
+        answers = _Answers(manifest, top, min_score)
+        # Lines on a terminal are progress enough.
+        hidden = not as_json and sys.stdout.isatty()
         started = time.monotonic()
-        with _show.count_progress("Running", len(files)) as on_result:
-            for request, result in _stream(pipeline, requests):
-                # The report takes the times alone; a long stream's outputs need not stay.
-                results.append(replace(result, outputs={}))
-                answered += _answers(request, result, manifest, top=top, min_score=min_score)
-                on_result(len(answered), max(len(answered), len(files)))
-        report = StreamReport.of(results, time.monotonic() - started)
-    if output is not None:
+        try:
+            with _show.count_progress("Running", len(files), hidden=hidden) as on_result:
+                for item in _stream(pipeline, files, answers, times, on_note=shown.note):
+                    shown.add(item)
+                    on_result(shown.total, max(shown.total, len(files)))
+        except (EdgePartitionError, KeyboardInterrupt) as error:
+            # What came stays: it may have taken hours.
+            stopped = error
+        report = times.report(time.monotonic() - started)
+    if output is not None and shown.outputs:
         names = [spec.name for spec in manifest.outputs]
-        write_file(output, _npz({name: [row.outputs[name] for row in answered] for name in names}))
-    drawn: dict[str, Path] = {} if folder is None else _draw(folder, answered)
-    for row in answered:
-        notes.update(dict.fromkeys(row.answer.notes))
+        columns = {name: [outputs[name] for outputs in shown.outputs] for name in names}
+        write_file(output, _npz(columns))
+    end = shown.end(stopped)
     if as_json:
-        _show.print_json(_document(manifest, report, answered, drawn, list(notes)))
-        return
-    console = _show.console()
-    for row in answered:
-        line = f"{plain_text(row.sample.name)}: {row.answer}"
-        console.print(line, markup=False, soft_wrap=True)
-    if manifest.model.weights == "seeded":
-        notes["The weights are seeded, not trained: labels and scores mean nothing."] = None
-    if folder is not None:
-        notes[f"{len(drawn)} pictures with boxes are in {folder}."] = None
-    for note in notes:
-        console.print(note, markup=False, soft_wrap=True)
-    _show.show_report(report)
+        _show.print_json(_document(manifest, report, shown, stopped))
+    elif shown.total > shown.failed:
+        _show_end(manifest, report, shown, output)
+    if end is not None:
+        raise end
 
 
 def _stream(
-    pipeline: Pipeline, requests: Iterable[NamedRequest]
-) -> Iterator[tuple[NamedRequest, Result]]:
-    """Yield each request with its result, a window of them in flight."""
-    sent: collections.deque[NamedRequest] = collections.deque()
+    pipeline: Pipeline,
+    files: Sequence[Path],
+    answers: _Answers,
+    times: StreamTimes,
+    *,
+    on_note: Callable[[str], None],
+) -> Iterator[_Answered | _Failed]:
+    """Yield each input's answer or error as it comes, in order, a window of requests in flight.
+
+    Raises:
+        RequestError: No request can succeed any more.
+    """
+    sent: collections.deque[NamedRequest | _Failed] = collections.deque()
+
+    def fail(file: Path, error: EdgePartitionError) -> None:
+        sent.append(_Failed(str(file), error))
 
     def inputs() -> Iterator[dict[str, np.ndarray]]:
-        for request in requests:
+        specs = answers.manifest.inputs
+        for request in named_requests(files, specs, on_note=on_note, on_error=fail):
             sent.append(replace(request, inputs={}))
             yield request.inputs
 
-    for result in pipeline.stream(inputs()):
-        yield sent.popleft(), result
+    for result in pipeline.stream(inputs(), on_error="yield"):
+        while isinstance(request := sent.popleft(), _Failed):
+            yield request
+        if isinstance(result, Result):
+            times.add(result)
+            yield from answers.of(request, result)
+        else:
+            for sample in request.samples:
+                yield _Failed(sample.name, result)
+    for left in sent:
+        if isinstance(left, _Failed):
+            yield left
 
 
-def _answers(
-    request: NamedRequest, result: Result, manifest: Manifest, *, top: int, min_score: float
-) -> Iterator[_Answered]:
-    for sample, outputs in request.split(result.outputs, manifest.inputs):
-        size = file_picture_size(sample.file) if manifest.model.detections else None
-        answer = describe_answer(manifest, outputs, top=top, picture_size=size, min_score=min_score)
-        yield _Answered(sample, answer, result.latency_ms, outputs)
+@dataclass(frozen=True)
+class _Answers:
+    """How results are told.
+
+    Attributes:
+        manifest: The deployment's.
+        top: Labels to show.
+        min_score: Boxes with a lower score are left out.
+    """
+
+    manifest: Manifest
+    top: int
+    min_score: float
+
+    def of(self, request: NamedRequest, result: Result) -> Iterator[_Answered]:
+        """Yield the answer to each sample of a request."""
+        manifest = self.manifest
+        for sample, outputs in request.split(result.outputs, manifest.inputs):
+            size = file_picture_size(sample.file) if manifest.model.detections else None
+            answer = describe_answer(
+                manifest, outputs, top=self.top, picture_size=size, min_score=self.min_score
+            )
+            yield _Answered(sample, answer, result.latency_ms, outputs)
+
+
+class _Shown:
+    """What came so far: printed as it comes, kept only where it is asked for at the end.
+
+    Attributes:
+        total: Inputs so far.
+        failed: Those of them without an answer.
+        outputs: Of each answered input, for ``-o``; else empty.
+        rows: For ``--json``; else empty.
+        notes: Sentences for the end.
+        drawn: Pictures written.
+    """
+
+    def __init__(self, folder: Path | None, *, as_json: bool, keeps_outputs: bool) -> None:
+        """Start with nothing.
+
+        Args:
+            folder: Of the pictures with boxes; None where none are drawn.
+            as_json: Whether nothing is printed before the end.
+            keeps_outputs: Whether ``outputs`` are kept.
+        """
+        self.total = self.failed = self.drawn = 0
+        self.outputs: list[dict[str, np.ndarray]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.notes: dict[str, None] = {}
+        self.folder = folder
+        self._names_taken: set[str] = set()
+        self._as_json = as_json
+        self._keeps_outputs = keeps_outputs
+        self._first: _Failed | None = None
+
+    def note(self, *notes: str) -> None:
+        """Keep sentences for the end, each once."""
+        self.notes.update(dict.fromkeys(notes))
+
+    def add(self, item: _Answered | _Failed) -> None:
+        """Show one input's answer or error."""
+        self.total += 1
+        if self.total > 1:
+            self._tell_first()
+        if isinstance(item, _Failed):
+            self._fail(item)
+            return
+        self.note(*item.answer.notes)
+        if self._keeps_outputs:
+            self.outputs.append(item.outputs)
+        if not self._as_json:
+            click.echo(f"{plain_text(item.sample.name)}: {item.answer}")
+        path = None if self.folder is None else self._draw(self.folder, item)
+        if self._as_json:
+            row = {"input": item.sample.name, "latency_ms": round(item.latency_ms, 3)}
+            drawn = {} if path is None else {"drawn": str(path)}
+            self.rows.append({**row, **item.answer.to_json(), **drawn})
+
+    def end(
+        self, stopped: EdgePartitionError | KeyboardInterrupt | None
+    ) -> EdgePartitionError | KeyboardInterrupt | None:
+        """Return what to end with: what stopped the stream, else how many had no answer.
+
+        Of an only input its error is enough.
+        """
+        if stopped is not None:
+            self._tell_first()
+            return stopped
+        if self._first is not None:
+            return self._first.error
+        return UnansweredError(self.failed, self.total) if self.failed else None
+
+    def _fail(self, item: _Failed) -> None:
+        self.failed += 1
+        if self._as_json:
+            self.rows.append({"input": item.name, "error": str(item.error)})
+        if self.total == 1:
+            # Should it stay the only one, the command ends with its error.
+            self._first = item
+        else:
+            _warn(item)
+
+    def _tell_first(self) -> None:
+        if self._first is not None:
+            _warn(self._first)
+            self._first = None
+
+    def _draw(self, folder: Path, row: _Answered) -> Path | None:
+        """Write a picture with its boxes; return where."""
+        if row.answer.boxes is None or row.sample.file.suffix.lower() not in IMAGE_SUFFIXES:
+            return None
+        path = folder / _free_name(row.sample.file, self._names_taken)
+        write_file(path, draw_file(row.sample.file, row.answer.boxes, path.suffix))
+        self.drawn += 1
+        return path
+
+
+def _warn(item: _Failed) -> None:
+    # A file's error names it; those of the boards don't.
+    name = "" if isinstance(item.error, InputFileError) else f"{item.name}: "
+    _show.warn(plain_text(f"{name}{item.error}"))
+
+
+def _show_end(manifest: Manifest, report: StreamReport, shown: _Shown, output: Path | None) -> None:
+    """Print what is to be said of all answers together."""
+    if manifest.model.weights == "seeded":
+        shown.note("The weights are seeded, not trained: labels and scores mean nothing.")
+    if shown.folder is not None:
+        shown.note(f"{shown.drawn} pictures with boxes are in {shown.folder}.")
+    if output is not None and shown.failed:
+        shown.note(f"{output} has a row for each answer above, and none for the other inputs.")
+    for note in shown.notes:
+        click.echo(plain_text(note))
+    _show.show_report(report)
 
 
 def _guesses(files: Sequence[Path], manifest: Manifest) -> Iterator[str]:
@@ -194,19 +361,6 @@ def _check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> 
         raise DrawError(f"--draw {folder}: no folder can be made: {error.strerror}.") from None
 
 
-def _draw(folder: Path, answered: Sequence[_Answered]) -> dict[str, Path]:
-    """Write each picture with its boxes; return where, by the sample's name."""
-    drawn: dict[str, Path] = {}
-    taken: set[str] = set()
-    for row in answered:
-        if row.answer.boxes is None or row.sample.file.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        path = folder / _free_name(row.sample.file, taken)
-        write_file(path, draw_file(row.sample.file, row.answer.boxes, path.suffix))
-        drawn[row.sample.name] = path
-    return drawn
-
-
 def _free_name(file: Path, taken: set[str]) -> str:
     """Return the file's name, with a number where another picture has it already."""
     suffix = file.suffix if file.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
@@ -221,24 +375,18 @@ def _free_name(file: Path, taken: set[str]) -> str:
 def _document(
     manifest: Manifest,
     report: StreamReport,
-    answered: Sequence[_Answered],
-    drawn: dict[str, Path],
-    notes: list[str],
+    shown: _Shown,
+    stopped: EdgePartitionError | KeyboardInterrupt | None,
 ) -> dict[str, Any]:
-    results = []
-    for row in answered:
-        result = {"input": row.sample.name, "latency_ms": round(row.latency_ms, 3)}
-        result |= row.answer.to_json()
-        if row.sample.name in drawn:
-            result["drawn"] = str(drawn[row.sample.name])
-        results.append(result)
     return {
         "deployment": manifest.deployment,
         "generation": manifest.generation,
         "weights": manifest.model.weights,
         **report.document(),
-        "notes": notes,
-        "results": results,
+        "failed": shown.failed,
+        "stopped": None if stopped is None else str(stopped) or "interrupted",
+        "notes": list(shown.notes),
+        "results": shown.rows,
     }
 
 

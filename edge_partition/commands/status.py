@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
 from edge_partition.deployment import Deployer
 from edge_partition.describe_ends import ends_document
 from edge_partition.pipeline import UnknownDeploymentError
+from edge_partition.plain_text import plain_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from edge_partition.deployment import FleetStatus
+
+_ENDS_SHOWN = 8
 
 
 @click.command("status")
@@ -44,7 +50,7 @@ def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> 
             board["name"],
             board["state"],
             serves or "-",
-            str(board["profile"].get("runtime", "-")),
+            Text(plain_text(str(board["profile"].get("runtime", "-")))),
             _show.mib(free_bytes) if isinstance(free_bytes, int | float) else "-",
         )
     if document["devices"]:
@@ -58,15 +64,23 @@ def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> 
     for item in document["deployments"]:
         deployments.add_row(
             item["deployment"],
-            item["model"],
+            Text(plain_text(item["model"])),
             " -> ".join("|".join(stage["devices"]) for stage in item["stages"]),
             item["state"],
         )
     console.print(deployments)
     for item in document["deployments"]:
-        for end in item["inputs"]:
-            if end["pixels"] or end["rate_hz"]:
-                console.print(f"{item['deployment']} takes {end['words']}.", markup=False)
+        for verb, ends in (("takes", item["inputs"]), ("gives", item["outputs"])):
+            for line in _end_lines(ends):
+                console.print(f"{item['deployment']} {verb} {line}.", markup=False, soft_wrap=True)
+
+
+def _end_lines(ends: list[dict[str, Any]]) -> Iterator[str]:
+    """Say a line an input or output; of a model with very many of them the first."""
+    for end in ends[:_ENDS_SHOWN]:
+        yield plain_text(end["words"])
+    if len(ends) > _ENDS_SHOWN:
+        yield f"{len(ends) - _ENDS_SHOWN} more; `status --json` has all"
 
 
 def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:

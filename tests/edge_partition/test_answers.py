@@ -153,7 +153,7 @@ def test_anything_else_is_shape_and_range() -> None:
 def test_numbers_that_are_none_are_said_and_nothing_is_made_of_them() -> None:
     answer = describe(floats(0.5, math.nan, math.inf), ABC, scores="logits")
     assert str(answer) == "cat (score inf), ant (score 0.5) (1 NaN and 1 infinite of 3 values)"
-    assert describe(floats(math.nan, 1, math.nan), ABC).labels[0].label == "bee"
+    assert [best.label for best in describe(floats(math.nan, 1, math.nan), ABC).labels] == ["bee"]
     image = np.full((1, 3, 3, 1), math.nan, np.float32)
     assert str(describe(image)) == "float32[1, 3, 3, 1] (9 NaN of 9 values)"
     assert str(describe(floats(math.nan), scores="probabilities")) == "NaN"
@@ -323,3 +323,17 @@ def test_broken_boxes_are_left_out() -> None:
     answer = describe_answer(manifest_of(*SSD, detections="ssd"), arrays, top=1)
     assert answer.boxes == ()
     assert str(answer) == "no boxes"
+
+
+@pytest.mark.parametrize("labels", [(), ABC])
+@pytest.mark.parametrize("scores", ["", "logits", "probabilities"])
+def test_where_no_score_is_a_number_no_class_is_best(labels: tuple[str, ...], scores: str) -> None:
+    answer = describe(floats(math.nan, math.nan, math.nan), labels, scores=scores)
+    assert str(answer) == "no score is a number (3 NaN of 3 values)"
+    assert answer.labels == ()
+    assert answer.to_json()["outputs"][0]["best"] == []
+
+
+def test_two_classes_of_one_score_that_is_no_number_have_no_best() -> None:
+    answer = describe(floats(math.nan), ("no", "yes"), scores="probabilities")
+    assert str(answer) == "no score is a number (1 NaN of 1 values)"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import struct
 import wave
 import zlib
@@ -132,8 +133,8 @@ def test_arrays_are_taken_as_they_are(tmp_path: Path) -> None:
     ("array", "found"),
     [
         (np.zeros((3, 2), np.float32), "float32[3, 2]"),
-        (np.zeros((2, 3)), "float64[2, 3]"),
-        (np.zeros((2, 3), np.int32), "int32[2, 3]"),
+        (np.zeros((6,)), "float64[6]"),
+        (np.zeros((2, 3), np.complex64), "complex64[2, 3]"),
     ],
 )
 def test_another_shape_or_dtype_is_refused_with_both(
@@ -238,12 +239,15 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [11_000, 20_000, 60_000])
 def test_a_decompression_bomb_is_refused_by_its_size(tmp_path: Path, side: int) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(side, side))
-    assert "pixels" in error_of(path, RGB)
+    message = error_of(path, RGB)
+    assert "The picture has" in message
+    assert "pixels; expected 100,000,000 at most." in message
+    assert "DOS" not in message
 
 
 def test_an_array_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
@@ -264,7 +268,17 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_its_inputs_sorted_and_files_stay_as_named(tmp_path: Path) -> None:
     folder = tmp_path / "inputs"
     folder.mkdir()
-    for name in ("b.PNG", "a.jpg", "c.npy", "d.WAV", "e.csv", "notes.txt", ".hidden"):
+    for name in (
+        "b.PNG",
+        "a.jpg",
+        "c.npy",
+        "d.WAV",
+        "e.csv",
+        "notes.txt",
+        ".hidden",
+        "._a.jpg",
+        ".x.npy",
+    ):
         (folder / name).touch()
     other = tmp_path / "other.dat"
     other.touch()
@@ -299,7 +313,14 @@ def test_stacked_arrays_of_another_shape_or_unequal_length_are_refused(tmp_path:
     with pytest.raises(InputFileError, match=r"holds float32\[1, 5\] .* expected float32\[1, 3\]"):
         list(load_samples(tmp_path / "wide.npy", [x]))
     np.savez(tmp_path / "xy.npz", x=np.zeros((4, 3), np.float32), y=np.zeros(3, np.int8))
-    with pytest.raises(InputFileError, match=r"holds float32\[4, 3\]"):
+    with pytest.raises(InputFileError, match=r"x stacks 4 inputs, y 3; expected as many of each"):
+        list(load_samples(tmp_path / "xy.npz", [x, y]))
+    np.savez(tmp_path / "xy.npz", x=np.zeros((1, 3), np.float32), y=np.zeros(3, np.int8))
+    with pytest.raises(InputFileError, match=r"x stacks 1 inputs, y 3; expected as many of each"):
+        list(load_samples(tmp_path / "xy.npz", [x, y]))
+    # What is of another shape altogether is said first.
+    np.savez(tmp_path / "xy.npz", x=np.zeros((2, 2, 3, 3), np.float32), y=np.zeros(3, np.int8))
+    with pytest.raises(InputFileError, match=r"holds float32\[2, 2, 3, 3\] for input x"):
         list(load_samples(tmp_path / "xy.npz", [x, y]))
     pair = TensorSpec("pair", "float32", (2, 3))
     np.save(tmp_path / "four.npy", np.zeros((4, 3), np.float32))
@@ -476,9 +497,120 @@ def test_real_values_are_quantized_for_an_input_that_has_a_scale(tmp_path: Path)
     assert load_input(tmp_path / "x.npy", [spec])["x"].tolist() == [[1, 2, 3]]
 
 
-def test_another_dtype_is_refused_with_what_makes_it_right(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.zeros((2, 3)))
-    assert "`array.astype('float32')`" in error_of(tmp_path / "x.npy", VECTOR)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("size", [(4, 6), (9, 13)])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_arrays_of_bytes_are_pictures(
+    tmp_path: Path, suffix: str, size: tuple[int, int], dtype: str
+) -> None:
+    said = parse_pixels("-1..1,bgr")
+    quantized = Quantized(1 / 127.5, 0) if dtype == "int8" else None
+    spec = replace(RGB, dtype=dtype, pixels=said, quantized=quantized)
+    stack = np.random.default_rng(4).integers(0, 256, (6, *size, 3), np.uint8)
+    expected = []
+    for picture in stack:
+        Image.fromarray(picture).save(tmp_path / "a.png")
+        expected.append(load_input(tmp_path / "a.png", [spec])["image"])
+    assert np.max(expected) - np.min(expected).astype(float) > (0.5 if dtype == "float32" else 60)
+    path = tmp_path / f"x.{suffix}"
+    for given, wanted in ((stack, expected), (stack[:1], expected[:1]), (stack[0], expected[:1])):
+        if suffix == "npy":
+            np.save(path, given)
+        else:
+            np.savez(path, image=given)
+        made = [sample["image"] for sample in load_samples(path, [spec])]
+        np.testing.assert_array_equal(made, wanted)
+    # Beside an input that takes no picture.
+    other = TensorSpec("extra", "float32", (1, 2))
+    np.savez(tmp_path / "two.npz", image=stack, extra=np.arange(12).reshape(6, 2))
+    both = list(load_samples(tmp_path / "two.npz", [spec, other]))
+    np.testing.assert_array_equal([sample["image"] for sample in both], expected)
+    assert both[5]["extra"].tolist() == [[10, 11]]
+    np.savez(tmp_path / "two.npz", image=stack[:3], extra=np.zeros((2, 2)))
+    with pytest.raises(
+        InputFileError, match=r"image stacks 3 inputs, extra 2; expected as many of each\.$"
+    ):
+        list(load_samples(tmp_path / "two.npz", [spec, other]))
+
+
+@pytest.mark.parametrize("given", [(5, 28, 28), (5, 28, 28, 1), (5, 1, 28, 28), (5, 40, 40)])
+@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (1, 28, 28, 1), (1, 1, 28, 28)])
+def test_gray_bytes_are_stacked_in_any_way(
+    tmp_path: Path, shape: tuple[int, ...], given: tuple[int, ...]
+) -> None:
+    spec = TensorSpec("x", "float32", shape, pixels=parse_pixels("0..1", channels=1))
+    stack = np.repeat(np.arange(0, 255, 51).astype(np.uint8), np.prod(given[1:])).reshape(given)
+    np.save(tmp_path / "x.npy", stack)
+    made = [sample["x"] for sample in load_samples(tmp_path / "x.npy", [spec])]
+    assert [array.shape for array in made] == [shape] * 5
+    np.testing.assert_allclose([array.mean() for array in made], np.arange(5) / 5, atol=1e-6)
+
+
+def test_bytes_with_their_channels_first_are_never_three_gray_pictures(tmp_path: Path) -> None:
+    picture = np.random.default_rng(6).integers(0, 256, (4, 6, 3), np.uint8)
+    said = parse_pixels("0..255")
+    path = tmp_path / "x.npy"
+    np.save(path, picture.transpose(2, 0, 1))
+    assert "shape [3, 4, 6]" in error_of(path, replace(RGB, pixels=said))
+    first = TensorSpec("x", "float32", (1, 3, 4, 6), pixels=said)
+    for given in (picture, picture.transpose(2, 0, 1), picture.transpose(2, 0, 1)[None]):
+        np.save(path, given)
+        np.testing.assert_array_equal(load_input(path, [first])["x"][0], picture.transpose(2, 0, 1))
+
+
+def test_bytes_for_an_input_of_bytes_stay_as_they_are(tmp_path: Path) -> None:
+    spec = replace(RGB, dtype="uint8", pixels=parse_pixels("0..255,bgr"))
+    stack = np.random.default_rng(6).integers(0, 256, (2, 4, 6, 3), np.uint8)
+    for given in (stack, stack[:1]):
+        np.save(tmp_path / "x.npy", given)
+        made = [sample["image"][0] for sample in load_samples(tmp_path / "x.npy", [spec])]
+        np.testing.assert_array_equal(made, given)
+
+
+def test_integers_for_a_picture_are_refused_with_what_makes_them_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(RGB.shape, np.int64))
+    spec = replace(RGB, pixels=parse_pixels("-1..1"))
+    assert "Give a picture as uint8" in error_of(tmp_path / "x.npy", spec)
+
+
+@pytest.mark.parametrize(
+    ("said", "values", "note"),
+    [
+        ("-1..1", (0, 255), "for image go from 0 to 255; pictures become -1 to 1"),
+        ("0..1", (0, 255), "from 0 to 255; pictures become 0 to 1"),
+        ("imagenet", (0, 255), "from 0 to 255; pictures become -2.118 to 2.64"),
+        ("0..255", (0, 1), "from 0 to 1; pictures become 0 to 255"),
+        ("-1..1", (-1, 1), ""),
+        ("-1..1", (0, 1.5), ""),
+        ("0..255", (0, 200), ""),
+        ("0..255", (0, 0), ""),
+    ],
+)
+def test_floats_far_from_what_pixels_become_go_in_with_a_note(
+    tmp_path: Path, said: str, values: tuple[float, float], note: str
+) -> None:
+    array = np.full((3, 4, 6, 3), values[0], np.float32)
+    array[:, 0] = values[1]
+    np.save(tmp_path / "x.npy", array)
+    notes: list[str] = []
+    spec = replace(RGB, pixels=parse_pixels(said))
+    samples = list(load_samples(tmp_path / "x.npy", [spec], on_note=notes.append))
+    np.testing.assert_array_equal([sample["image"][0] for sample in samples], array)
+    assert len(notes) == bool(note)
+    assert note in "".join(notes)
+
+
+def test_the_one_array_of_an_archive_needs_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.savez(path, x)
+    np.testing.assert_array_equal(load_input(path, [VECTOR])["x"], x)
+    np.savez(path, x, x)
+    assert "lacks x; it holds arr_0, arr_1, the model has inputs x." in error_of(path, VECTOR)
+    np.savez(path, x)
+    assert "lacks x, i; it holds arr_0, the" in error_of(path, VECTOR, INDEX)
+    np.savez(path, *[x] * 9)
+    assert "arr_7, ..., the model" in error_of(path, VECTOR)
 
 
 # Sound
@@ -533,11 +665,33 @@ def test_sound_of_another_rate_or_in_stereo_is_refused_with_what_makes_it_right(
     write_wav(path, np.zeros(8, np.int16), rate_hz=44_100)
     message = error_of(path, SOUND)
     assert "1 channel of 44100 Hz; the model takes one of 16000" in message
-    assert "ffmpeg -i a.wav -ac 1 -ar 16000" in message
+    assert f"`ffmpeg -i {path} -ac 1 -ar 16000 mono.wav`" in message
     write_wav(path, np.zeros(8, np.int16), channels=2)
     assert "has 2 channels of 16000 Hz" in error_of(path, SOUND)
+    # Of a rate that nobody knows nothing is said.
+    spaced = tmp_path / "a b's.wav"
+    path.rename(spaced)
+    message = error_of(spaced, replace(SOUND, rate_hz=0))
+    assert "the model takes one: `ffmpeg" in message
+    assert "-ar" not in message
+    assert shlex.split(message.split("`")[1])[1:4] == ["-i", str(spaced), "-ac"]
     write_wav(path, np.zeros(0, np.int16))
     assert "no sound" in error_of(path, SOUND)
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    assert "is empty; expected a PCM .wav file" in error_of(path, SOUND)
+    path.write_bytes(whole[:6])
+    assert "ends within its header" in error_of(path, SOUND)
+
+
+@pytest.mark.parametrize(("count", "zeros"), [(3, "last 1 of"), (9, "last 3 of"), (8, "")])
+def test_zeros_that_fill_a_window_are_said(tmp_path: Path, count: int, zeros: str) -> None:
+    write_wav(tmp_path / "a.wav", np.ones(count, np.int16))
+    notes: list[str] = []
+    list(load_samples(tmp_path / "a.wav", [SOUND], on_note=notes.append))
+    assert len(notes) == bool(zeros)
+    assert all(f"takes 4 samples at once; the file has {count}, so" in note for note in notes)
+    assert zeros in "".join(notes)
 
 
 def test_sound_without_a_known_rate_goes_in_with_a_note(tmp_path: Path) -> None:
@@ -670,6 +824,28 @@ def test_one_picture_is_refused_where_a_model_has_several_inputs() -> None:
         as_picture(pixels(3), [RGB, VECTOR])
 
 
+def test_a_file_of_several_is_refused_as_one_picture(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 9, 9, 3), np.uint8))
+    with pytest.raises(InputFileError, match="holds several inputs; expected one"):
+        as_picture(tmp_path / "x.npy", [RGB])
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "spec", "message"),
+    [
+        ("F", (9, 9), GRAY, "The picture has 32 bits"),
+        ("1", (10_001, 10_000), RGB, "The picture has 10001x10000 pixels"),
+        ("L", (9, 9), VECTOR, "A picture is no float32[2, 3], which x takes"),
+    ],
+)
+def test_a_refused_image_is_a_whole_sentence(
+    mode: str, size: tuple[int, int], spec: TensorSpec, message: str
+) -> None:
+    with pytest.raises(PixelsError) as caught:
+        as_picture(Image.new(mode, size), [spec])
+    assert str(caught.value).startswith(message)
+
+
 def test_a_picture_for_a_batch_is_one_sample() -> None:
     assert as_picture(pixels(3), [BATCH])["image"].shape == (1, 4, 6, 3)
 
@@ -682,3 +858,12 @@ def test_a_said_order_of_gray_turns_colours_gray_for_three_channels() -> None:
     spec = replace(RGB, pixels=Pixels("gray", (0.0,), (1.0,)))
     made = as_picture(np.full((4, 6, 3), (255, 0, 0), np.uint8), [spec])["image"]
     assert (made == 76).all()
+
+
+def test_a_folder_of_class_folders_is_read_in_order_without_what_is_hidden(tmp_path: Path) -> None:
+    for name in ("cat/02.npy", "cat/01.npy", "dog/a/01.npy", ".cache/01.npy", "dog/notes.txt"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    found = [str(file.relative_to(tmp_path)) for file in expand_inputs([tmp_path])]
+    assert found == ["cat/01.npy", "cat/02.npy", "dog/a/01.npy"]

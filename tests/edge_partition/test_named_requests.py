@@ -60,3 +60,32 @@ def test_files_are_read_as_requests_are_taken(tmp_path: Path) -> None:
     assert next(requests).samples[0].file == good
     with pytest.raises(InputFileError, match=r"missing\.npy"):
         next(requests)
+
+
+def test_a_file_that_cant_be_read_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    good, missing, half, last = (tmp_path / name for name in ("a.npy", "b.npy", "c.csv", "d.npy"))
+    for file in (good, last):
+        np.save(file, np.zeros((1, 3), np.float32))
+    half.write_text("1,2,3\nno,numbers,here\n4,5,6\n")
+    told: list[tuple[Path, str]] = []
+    requests = named_requests(
+        [good, missing, half, last],
+        [ONE],
+        on_error=lambda file, error: told.append((file, type(error).__name__)),
+    )
+    names = [request.samples[0].name for request in requests]
+    assert [names[0], names[-1]] == [str(good), str(last)]
+    assert told == [(missing, "InputFileError"), (half, "InputFileError")]
+
+
+def test_a_bad_picture_is_no_part_of_a_batch(tmp_path: Path) -> None:
+    files = [tmp_path / f"{value}.png" for value in range(6)]
+    for value, file in enumerate(files):
+        Image.new("RGB", (20, 30), (value,) * 3).save(file)
+    files[2].write_bytes(b"no picture")
+    told: list[Path] = []
+    first, second = named_requests(files, [BATCH], on_error=lambda file, _: told.append(file))
+    assert told == [files[2]]
+    assert [sample.file for sample in first.samples] == [files[0], files[1], files[3], files[4]]
+    assert first.inputs["image"][:, 0, 0, 0].tolist() == [0, 1, 3, 4]
+    assert [sample.file for sample in second.samples] == [files[5]]

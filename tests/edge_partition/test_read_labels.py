@@ -39,6 +39,8 @@ def test_without_labels_nothing_is_known() -> None:
     [
         ("cat\ndog\n", ("cat", "dog")),
         ("cat\r\ndog\r\n\r\n", ("cat", "dog")),
+        ("cat\ndog\n \t\n\n", ("cat", "dog")),
+        ("0 cat\n1 dog\n\n", ("cat", "dog")),
         ("\ufeffcat\ndog", ("cat", "dog")),
         ("0 tabby cat\n1 dog", ("tabby cat", "dog")),
         ("0: cat\n1: dog", ("cat", "dog")),
@@ -91,6 +93,33 @@ def test_the_background_is_added_to_a_thousand_names_and_taken_from_a_thousand_a
         assert repr(first) in note
     labels, _ = fit_labels(("tench", *NAMES), [(1, 1000)], "x")
     assert labels == ()
+
+
+@pytest.mark.parametrize(("count", "classes"), [(9, 10), (2, 3), (999, 1000), (5, 10), (6, 10)])
+def test_too_few_names_shift_nothing(tmp_path: Path, count: int, classes: int) -> None:
+    labels, note = fit_labels(NAMES[:count], [(1, classes)], "x")
+    assert labels == ()
+    assert f"x: {count} names, and the model's first output has {classes} classes" in note
+    with pytest.raises(LabelsError, match=f"{count} names.*{classes} classes; expected a name"):
+        fit_labels(NAMES[:count], [(1, classes)], tmp_path / "l.txt", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("???", 10),
+        ("background", 10),
+        ("Background", 10),
+        ("unknown", 0),
+        ("none", 0),
+        ("", 0),
+        ("ant", 0),
+    ],
+)
+def test_one_name_too_many_is_the_background_or_unknown(first: str, expected: int) -> None:
+    labels, note = fit_labels((first, *NAMES[:10]), [(1, 10)], "x")
+    assert labels == NAMES[:expected]
+    assert note
 
 
 def test_names_of_a_detector_are_no_places_along_an_axis() -> None:

@@ -13,8 +13,7 @@ from answer_manifests import SSD, manifest_of
 from PIL import Image
 
 from broker_config.errors import EdgePartitionError, PayloadError
-from broker_config.manifest import Manifest, Pixels, TensorSpec
-from broker_config.tensors import encode_tensors
+from broker_config.manifest import Manifest, Pixels, Quantized, TensorSpec
 from edge_partition.load_inputs import InputFileError, load_input
 from edge_partition.pixels import PixelsError
 from edge_partition.take_inputs import take_inputs
@@ -45,9 +44,9 @@ def test_an_array_of_the_inputs_shape_goes_in_as_it_is() -> None:
         taken = take_inputs(manifest(), inputs)
         assert taken.arrays["image"] is array
         assert not taken.is_sample
-    # Read-only views and the other byte order too.
-    other = array.astype(">f4")
-    assert take_inputs(manifest(), other).arrays["image"] is other
+    # The other byte order has the same values.
+    swapped = take_inputs(manifest(), array.astype(">f4")).arrays["image"]
+    assert swapped.tobytes() == array.tobytes()
 
 
 def test_a_picture_is_the_same_input_in_every_form(file: Path) -> None:
@@ -83,11 +82,117 @@ def test_a_picture_of_the_exact_size_without_the_batch_goes_through_pixels() -> 
     assert take_inputs(manifest(bytes_in), digit).arrays["image"] is digit
 
 
-def test_with_the_batch_and_another_dtype_it_is_no_picture() -> None:
-    array = np.zeros((1, 8, 12, 3), np.uint8)
-    taken = take_inputs(manifest(), array)
-    with pytest.raises(PayloadError, match=r"uint8.*expected float32"):
-        encode_tensors(manifest().inputs, taken.arrays)
+@pytest.mark.parametrize("size", [(8, 12), (20, 30)])
+def test_a_stack_of_bytes_is_the_pictures_in_it(size: tuple[int, int]) -> None:
+    stack = np.random.default_rng(3).integers(0, 256, (3, *size, 3), np.uint8)
+    each = [take_inputs(manifest(), picture).arrays["image"] for picture in stack]
+    assert min(array.min() for array in each) < -0.3
+    one = take_inputs(manifest(), stack[:1])
+    assert one.is_sample
+    np.testing.assert_array_equal(one.arrays["image"], each[0])
+    three = take_inputs(manifest(replace(SPEC, shape=(3, 8, 12, 3))), stack)
+    assert not three.is_sample
+    np.testing.assert_array_equal(three.arrays["image"], np.concatenate(each))
+    with pytest.raises(PayloadError, match="is 3 pictures; expected one at once"):
+        take_inputs(manifest(), stack)
+    with pytest.raises(PayloadError, match="is 3 pictures; expected one, or 4 at once"):
+        take_inputs(manifest(replace(SPEC, shape=(4, 8, 12, 3))), stack)
+
+
+def test_floats_without_the_batch_are_the_tensor_unless_they_are_a_pictures(
+    tmp_path: Path,
+) -> None:
+    """A program and a file get the same: values from -1 to 1 are kept, 0 to 255 converted."""
+    bytes_in = np.random.default_rng(3).integers(0, 256, (8, 12, 3)).astype(np.float32)
+    scaled = bytes_in / np.float32(127.5) - np.float32(1)
+    for given in (bytes_in, scaled):
+        np.save(tmp_path / "x.npy", given)
+        for made in (
+            take_inputs(manifest(), given).arrays["image"],
+            load_input(tmp_path / "x.npy", [SPEC])["image"],
+        ):
+            np.testing.assert_allclose(made[0], scaled, atol=1e-6)
+    caffe = replace(SPEC, pixels=Pixels("bgr", (103.939, 116.779, 123.68), (1.0,)))
+    less = bytes_in - np.float32(110)
+    np.testing.assert_array_equal(take_inputs(manifest(caffe), less).arrays["image"][0], less)
+    swapped = take_inputs(manifest(caffe), bytes_in).arrays["image"][0]
+    np.testing.assert_allclose(swapped[..., 0], bytes_in[..., 2] - 103.939, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [
+        ((1, 6), (6,)),
+        ((1, 6, 1), (6,)),
+        ((1, 6, 1), (1, 6)),
+        ((6,), (1, 6)),
+        ((1, 2, 3), (2, 3)),
+        ((), (1,)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", ">f8", "float16", "int64", "uint8", "bool"])
+def test_an_array_may_lack_ones_and_have_another_width(
+    tmp_path: Path, shape: tuple[int, ...], given: tuple[int, ...], dtype: str
+) -> None:
+    array = (np.arange(np.prod(given), dtype=np.int64) % 2).reshape(given).astype(dtype)
+    spec = TensorSpec("x", "float32", shape)
+    np.save(tmp_path / "x.npy", array)
+    for made in (
+        take_inputs(manifest(spec), array).arrays["x"],
+        load_input(tmp_path / "x.npy", [spec])["x"],
+    ):
+        assert made.dtype == np.dtype("float32")
+        assert made.shape == shape
+        assert made.reshape(-1).tolist() == [place % 2 for place in range(array.size)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "array", "what"),
+    [
+        ("int8", np.array([[1, 2, 300]]), "Its values go from 1 to 300, int8 from -128 to 127"),
+        ("uint8", np.array([[1, 2, -3]]), "from -3 to 2, uint8 from 0 to 255"),
+        ("int32", np.array([[1, 2, 2**31]]), "int32 from -2147483648"),
+        ("int64", np.array([[1, 2, 2**63]], np.uint64), "int64 from"),
+        ("bool", np.array([[0, 1, 2]]), "bool from 0 to 1"),
+        ("int32", np.array([[1.0, 2.0, 3.0]]), "Give whole numbers as int32"),
+        ("float32", np.array([[1.0, 2.0, -1e39]]), "1e[+]39 is more than float32 holds"),
+        ("float16", np.array([[1, 2, 70_000]]), "70000 is more than float16 holds"),
+        ("float32", np.array([[1, 2, 3j]]), "complex128"),
+        ("float32", np.array([[1.0, 2.0]]), r"expected float32\[1, 3\]"),
+        ("float32", np.array([["1", "2", "3"]]), "expected float32"),
+    ],
+)
+def test_what_would_lose_values_is_refused_in_programs_and_files(
+    tmp_path: Path, dtype: str, array: np.ndarray, what: str
+) -> None:
+    spec = TensorSpec("x", dtype, (1, 3))
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(PayloadError, match=what):
+        take_inputs(manifest(spec), array)
+    with pytest.raises(InputFileError, match=what):
+        load_input(tmp_path / "x.npy", [spec])
+
+
+def test_integers_that_fit_become_narrower() -> None:
+    for dtype in ("int8", "uint8", "int32", "uint64"):
+        spec = TensorSpec("x", dtype, (1, 3))
+        made = take_inputs(manifest(spec), np.array([0, 7, 127])).arrays["x"]
+        assert (made.dtype, made.tolist()) == (np.dtype(dtype), [[0, 7, 127]])
+    scaled = TensorSpec("x", "int8", (1, 3), quantized=Quantized(0.5, -10))
+    real = take_inputs(manifest(scaled), np.array([0, 1, -2.25])).arrays["x"]
+    assert real.tolist() == [[-10, -8, -15]]
+    # Real values, or steps of the scale?
+    with pytest.raises(PayloadError, match="Give real values as floats"):
+        take_inputs(manifest(scaled), np.array([0, 1, 2]))
+
+
+def test_one_sample_of_a_larger_batch_is_repeated() -> None:
+    one = np.random.default_rng(1).random((1, 8, 12, 3), np.float32)
+    taken = take_inputs(manifest(replace(SPEC, shape=(4, 8, 12, 3))), one)
+    assert taken.is_sample
+    np.testing.assert_array_equal(taken.arrays["image"], np.concatenate([one] * 4))
+    with pytest.raises(PayloadError, match=r"\[2, 8, 12, 3\]; expected float32\[4, 8, 12, 3\]"):
+        take_inputs(manifest(replace(SPEC, shape=(4, 8, 12, 3))), np.concatenate([one] * 2))
 
 
 @pytest.mark.parametrize(
@@ -117,10 +222,13 @@ def test_a_file_of_several_inputs_is_refused(tmp_path: Path) -> None:
     assert (take_inputs(manifest(), path).arrays["image"] == 1).all()
 
 
-def test_an_array_for_an_input_that_takes_no_picture_stays_what_it_is() -> None:
+def test_an_array_for_an_input_that_takes_no_picture_is_none() -> None:
     table = TensorSpec("image", "float32", (1, 20))
     for array in (np.zeros((5, 20), np.float32), np.zeros((9, 9, 3), np.uint8)):
-        assert take_inputs(manifest(table), array).arrays["image"] is array
+        with pytest.raises(PayloadError, match=r"expected float32\[1, 20\]"):
+            take_inputs(manifest(table), array)
+    bytes_in = np.arange(20, dtype=np.uint8)
+    assert take_inputs(manifest(table), bytes_in).arrays["image"].tolist() == [[*range(20)]]
     with pytest.raises(EdgePartitionError, match="which image takes"):
         take_inputs(manifest(table), Image.new("L", (9, 9)))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +15,37 @@ import state_models
 from ai_edge_litert import schema_py_generated as schema
 from desk import EXAMPLES, make_bundle
 from PIL import Image
-from test_cli import failed, run
+from test_cli import BIN, failed, run
 from tflite_models import FlatModel
 
 from broker_config.connection import BrokerAddress, Connection
 from broker_config.errors import EdgePartitionError
 from broker_config.manifest import Pixels
+from broker_config.messages import ERROR, ErrorCode
 from broker_config.topics import Topics
 from edge_partition.bundle import write_bundle
 from edge_partition.deployment import Deployer
 from edge_partition.fleet import equal_fleet
 from edge_partition.load_inputs import load_input
 from edge_partition.model_facts import ModelFacts
-from edge_partition.pipeline import Pipeline, RequestError
+from edge_partition.pipeline import (
+    NotOpenError,
+    OutputsError,
+    Pipeline,
+    RequestError,
+    Result,
+)
 from edge_partition.pixels import PixelsError
 from edge_partition.plan_split import plan_split
 from edge_partition.read_tflite import read_tflite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from desk import Desk
 
+    from broker_config.connection import Message
     from broker_config.manifest import Manifest
     from edge_partition.bundle import Bundle
     from edge_partition.load_model import LoadedTflite
@@ -240,7 +252,7 @@ def test_an_input_that_is_refused_is_no_gap_in_a_kept_state(board: Desk, tmp_pat
     assert len(set(expected)) == 3
     with Pipeline("stateful", board.url) as pipeline:
         found = [np.asarray(pipeline.infer(array)).tobytes()]
-        for wrong in (array.astype(np.float64), array[:, :2], "nowhere.npy"):
+        for wrong in (array.astype(np.complex64), array[:, :2], "nowhere.npy"):
             with pytest.raises(EdgePartitionError):
                 pipeline.infer(wrong)
         found += [np.asarray(pipeline.infer(array)).tobytes() for _ in range(2)]
@@ -276,3 +288,206 @@ def test_pictures_fill_larger_batches_and_each_has_its_own_answer(
         # An array of the whole batch is answered as a whole.
         whole = np.arange(48, dtype=np.float32).reshape(shape)
         assert np.asarray(pipeline.infer(whole)).tobytes() == (2 * whole).tobytes()
+
+
+def test_a_bad_file_is_named_and_all_others_are_answered(
+    board: Desk, digits_model: LoadedTflite, tmp_path: Path
+) -> None:
+    deploy(board, digits_model, tmp_path / "b")
+    folder, outputs = tmp_path / ":smile: [red]in", tmp_path / "outputs.npz"
+    folder.mkdir()
+    files = [folder / f"{place}.png" for place in range(6)]
+    for file, image in zip(files, IMAGES, strict=False):
+        file.write_bytes(image.read_bytes())
+    words = ["run", "digits", "--broker", board.url]
+    whole = run("edge-partition", *words, folder).stdout.splitlines()[:6]
+    for place in (1, 5):
+        files[place].write_bytes(b"no picture")
+    result = run("edge-partition", *words, folder, "-o", outputs)
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[:4] == [whole[place] for place in (0, 2, 3, 4)]
+    assert whole[0].startswith(f"{files[0]}: ")
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    for line, place in zip(lines, (1, 5), strict=False):
+        assert line.startswith(f"edge-partition: {files[place]}: ")
+    assert lines[-1] == "edge-partition: 2 of 6 inputs had no answer."
+    with np.load(outputs) as archive:
+        assert len(next(iter(archive.values()))) == 4
+
+    result = run("edge-partition", *words, folder, "--json")
+    document = json.loads(result.stdout)
+    assert (result.returncode, document["failed"], document["stopped"]) == (1, 2, None)
+    assert [row["input"] for row in document["results"]] == [str(file) for file in files]
+    assert ["error" in row for row in document["results"]] == [False, True, False, False, False,
+                                                              True]  # fmt: skip
+    # Of an only input its own error is enough.
+    assert str(files[1]) in failed(*words, files[1])
+
+
+def test_lines_come_as_answers_do_and_stay_when_interrupted(
+    board: Desk, digits_model: LoadedTflite, tmp_path: Path
+) -> None:
+    deploy(board, digits_model, tmp_path / "b")
+    outputs = tmp_path / "outputs.npz"
+    words = ["run", "digits", *[IMAGES[0]] * 20_000, "--broker", board.url, "-o", outputs]
+    with subprocess.Popen(
+        [BIN / "edge-partition", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        first = [process.stdout.readline() for _ in range(3)]
+        # Here they are, and it still runs.
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip() == "edge-partition: interrupted"
+    assert len(set(first)) == 1
+    assert first[0].startswith(f"{IMAGES[0]}: ")
+    lines = [line for line in rest.splitlines() if line.startswith(str(IMAGES[0]))]
+    with np.load(outputs) as archive:
+        assert len(next(iter(archive.values()))) == 3 + len(lines) < 20_000
+
+
+@pytest.fixture
+def strange_board(desk: Desk, digits_bundle: Bundle) -> Iterator[Connection]:
+    """A board of another make that fails whatever begins with 1, and says nothing to a 2."""
+    topics = Topics()
+    with Connection(BrokerAddress.parse(desk.url, environ={}), "other-make") as other:
+
+        def serve(message: Message) -> None:
+            (kind,) = np.frombuffer(message.payload[:4], np.float32)
+            if kind == 2:
+                return
+            scores = np.full((1, 10), kind, np.float32).tobytes()
+            other.publish(
+                message.response_topic,
+                b"stage 0 failed: out of luck" if kind == 1 else scores,
+                correlation_data=message.correlation_data,
+                user={ERROR: ErrorCode.STAGE_FAILED} if kind == 1 else None,
+            )
+
+        for name in ("digits", "kept"):
+            manifest = replace(digits_bundle.manifest, deployment=name)
+            if name == "kept":
+                manifest = replace(manifest, model=replace(manifest.model, state="keep"))
+            other.publish(topics.manifest(name), manifest.to_json().encode(), retain=True)
+            other.subscribe(topics.stage(name, 0), serve, timeout_s=10)
+        yield other
+
+
+def told(answers: Iterable[Result | EdgePartitionError]) -> list[float | str]:
+    return [
+        float(next(iter(item.outputs.values()))[0, 0])
+        if isinstance(item, Result)
+        else getattr(item, "code", "refused")
+        for item in answers
+    ]
+
+
+def test_errors_come_in_their_inputs_places_and_the_stream_goes_on(
+    desk: Desk, strange_board: Connection, digits_bundle: Bundle
+) -> None:
+    shape = digits_bundle.manifest.inputs[0].shape
+    good, bad, mute, wrong = (np.full(shape, kind, np.float32) for kind in (0, 1, 2, 3))
+    wrong = wrong[:, 1:]
+    mixed = [good, bad, wrong, good, mute, mute, good]
+    with Pipeline("digits", desk.url, timeout_s=0.5, window=3) as pipeline:
+        expected = [0, "stage-failed", "refused", 0, "timeout", "timeout", 0]
+        assert told(pipeline.stream(mixed, on_error="yield")) == expected
+        # Raised otherwise, after the answers before it.
+        stream = pipeline.stream(mixed)
+        assert told([next(stream)]) == [0]
+        with pytest.raises(RequestError, match="out of luck"):
+            next(stream)
+        # A whole window without an answer is enough.
+        with pytest.raises(RequestError, match="`edge-partition status digits` asks each"):
+            told(pipeline.stream([good] + [mute] * 1000, on_error="yield"))
+        strange_board.publish(Topics().manifest("digits"), b"", retain=True)
+        with pytest.raises(RequestError, match="undeployed") as caught:
+            told(pipeline.stream([mute] * 3, on_error="yield"))
+        assert caught.value.is_final
+    # A state that may have missed a request is none to go on with.
+    with Pipeline("kept", desk.url, timeout_s=0.5) as pipeline:
+        with pytest.raises(RequestError, match="out of luck"):
+            told(pipeline.stream([good, bad, good], on_error="yield"))
+        assert told(pipeline.stream([good, wrong, good], on_error="yield")) == [
+            0, "refused", 0,
+        ]  # fmt: skip
+
+
+def test_a_failed_request_is_that_inputs_line(
+    desk: Desk, strange_board: Connection, digits_bundle: Bundle, tmp_path: Path
+) -> None:
+    del strange_board
+    stack = tmp_path / "stack.npy"
+    shape = digits_bundle.manifest.inputs[0].shape[1:]
+    np.save(stack, np.stack([np.full(shape, kind, np.float32) for kind in (0, 1, 5)]))
+    result = run("edge-partition", "run", "digits", stack, "--broker", desk.url)
+    assert result.returncode == 1
+    assert [line.partition(": ")[0] for line in result.stdout.splitlines()[:2]] == [
+        f"{stack}[0]",
+        f"{stack}[2]",
+    ]
+    assert result.stderr == (
+        f"edge-partition: {stack}[1]: stage 0 failed: out of luck\n"
+        "edge-partition: 1 of 3 inputs had no answer.\n"
+    )
+
+
+def test_a_pipeline_that_is_not_open_says_so_at_once(
+    board: Desk, digits_model: LoadedTflite, tmp_path: Path
+) -> None:
+    deploy(board, digits_model, tmp_path / "b")
+    pipeline = Pipeline("digits", board.url)
+    outputs = np.zeros((1, 10), np.float32)
+    uses: list[Callable[[], object]] = [
+        lambda: pipeline.infer(IMAGES[0]),
+        lambda: list(pipeline.stream([IMAGES[0]], on_error="yield")),
+        lambda: pipeline.labels(outputs),
+        lambda: pipeline.manifest,
+    ]
+    for use in uses:
+        with pytest.raises(NotOpenError, match=r"`with` block, or call open\(\) first"):
+            use()
+    with pipeline:
+        half = pipeline.stream(IMAGES[:20])
+        next(half)
+        pipeline.close()
+        with pytest.raises(EdgePartitionError, match=r"closed|not open"):
+            list(half)
+    started = time.monotonic()
+    for use in uses[:2]:
+        with pytest.raises(NotOpenError):
+            use()
+    assert time.monotonic() - started < 1
+    # What was answered can still be explained.
+    assert len(pipeline.labels(outputs)) == 5
+
+
+def test_labels_refuse_what_is_no_answer_of_one_input(
+    board: Desk, digits_model: LoadedTflite, tmp_path: Path
+) -> None:
+    deploy(board, digits_model, tmp_path / "b")
+    with Pipeline("digits", board.url) as pipeline:
+        (name,) = [spec.name for spec in pipeline.manifest.outputs]
+        scores = np.eye(10, dtype=np.float32)[[3, 1, 4, 1]]
+        for row, best in zip(scores, "3141", strict=True):
+            assert pipeline.labels(row, top=1) == pipeline.labels({name: row}, top=1)
+            assert pipeline.labels(row[None], top=1)[0][0] == best
+        for wrong, words in (
+            (None, "NoneType given"),
+            ("photo.png", "str given"),
+            ([[1.0], [1.0, 2.0]], "list given"),
+            ({name: None}, "NoneType given"),
+            ({}, "lack"),
+            (scores, "4 rows.*row at a time"),
+        ):
+            with pytest.raises(OutputsError, match=words):
+                pipeline.labels(wrong)  # type: ignore[arg-type]
+        status = run("edge-partition", "status", "digits", "--broker", board.url).stdout
+        assert "digits takes " in status
+        assert f"digits gives {name} float32[1, 10]" in status

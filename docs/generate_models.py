@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from write_section import write_section
 
 from broker_config.errors import EdgePartitionError
 from broker_config.interpreter import StageInterpreter
@@ -286,7 +287,7 @@ def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def write_document(names: list[str]) -> None:
-    """Write models.md from what is in the cache."""
+    """Write this script's part of models.md from what is in the cache."""
     found = {
         name: json.loads(path.read_text())
         for name in sorted(names)
@@ -308,7 +309,7 @@ def write_document(names: list[str]) -> None:
     lines += [*_cost_table(done), ""]
     if every_cut := found.get(_CUT_EVERYWHERE, {}).get("every_cut"):
         lines += _every_cut_table(every_cut)
-    (_DOCS / "models.md").write_text("\n".join(lines) + "\n")
+    write_section(_DOCS / "models.md", "applications", lines)
 
 
 def _introduction(names: list[str], done: list[dict[str, Any]]) -> list[str]:

@@ -209,12 +209,12 @@ def test_inputs_that_do_not_fit_get_one_line(
     assert run("edge-partition", "deploy", digits_bundle.path, "--broker", url).returncode == 0
     wrong_shape, wrong_type = tmp_path / "shape.npy", tmp_path / "type.npy"
     np.save(wrong_shape, np.zeros((1, 32, 32, 3), np.float32))
-    np.save(wrong_type, np.zeros((1, 96, 96, 3), np.uint8))
+    np.save(wrong_type, np.zeros((1, 96, 96, 3), np.complex64))
     text = tmp_path / "text.png"
     text.write_text("not a picture")
     for file, what in [
         (wrong_shape, "float32[1, 32, 32, 3]"),
-        (wrong_type, "uint8[1, 96, 96, 3]"),
+        (wrong_type, "complex64[1, 96, 96, 3]"),
         (text, "text.png"),
         (tmp_path / "missing.png", "no such file"),
     ]:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint digits operations models people-models quantization planning clean
+.PHONY: demo test lint digits operations models people-models pixels quantization planning clean
 
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
@@ -35,6 +35,9 @@ models: $(VENV)/dev.stamp  ## convert and split every Keras application and writ
 
 people-models: $(VENV)/dev.stamp  ## put other people's models through every command, into docs/models.md
 	$(BIN)/python docs/generate_people_models.py
+
+pixels: $(VENV)/dev.stamp  ## run pictures through every Keras application and write docs/pixels.md
+	$(BIN)/python docs/generate_pixels.py
 
 quantization: $(VENV)/dev.stamp  ## measure what each quantization costs and write docs/quantization.md
 	$(BIN)/python docs/generate_quantization.py

@@ -1,0 +1,195 @@
+"""Write docs/pixels.md: pictures through every Keras application, split and run, against Keras.
+
+    python docs/generate_pixels.py                        # all that are not in the cache
+    python docs/generate_pixels.py --only MobileNetV2 --again
+    python docs/generate_pixels.py --table                # from the cache alone
+
+For each application: `edge-partition split --weights seeded`, a broker and two agents, and
+`edge-partition run` on two photographs; Keras predicts for the same photographs, decoded and
+resized by Pillow here and prepared by its own `preprocess_input`. The cache is docs/.cache.
+"""
+
+# ruff: noqa: INP001, ISC004, T201 -- a script that writes paragraphs
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from generate_models import list_applications
+from PIL import Image
+from sklearn.datasets import __file__ as sklearn_datasets
+
+from edge_partition.bundle import read_bundle
+from edge_partition.deployment import Deployer
+from edge_partition.desk_fleet import DeskFleet
+from edge_partition.fleet import equal_fleet
+
+_DOCS = Path(__file__).parent
+_CACHE = _DOCS / ".cache" / "pixels"
+#: Photographs that scikit-learn ships, 640 x 427.
+_PICTURES = tuple(
+    Path(sklearn_datasets).parent / "images" / name for name in ("china.jpg", "flower.jpg")
+)
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+}
+#: How near `run` must come to Keras.
+LIMIT = 1e-4
+
+
+class UnequalError(Exception):
+    """A figure is not what it must be."""
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Return an application's pixels and how far `run` is from Keras with right and wrong ones."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _edge_partition("split", name, "--weights", "seeded", "--stages", "2", "-o", folder / "b")
+        bundle = read_bundle(folder / "b")
+        (spec,) = bundle.manifest.inputs
+        if spec.pixels is None:
+            raise UnequalError(f"{name}: the manifest says nothing of pixels")
+        with DeskFleet(equal_fleet(2)) as desk:
+            with Deployer(desk.url) as deployer:
+                deployer.deploy(bundle)
+            _edge_partition(
+                *("run", bundle.manifest.deployment, *_PICTURES, "--broker", desk.url),
+                *("-o", folder / "answers.npz"),
+            )
+        with np.load(folder / "answers.npz") as archive:
+            answers = archive[bundle.manifest.outputs[0].name].reshape(len(_PICTURES), -1)
+    height, width = spec.shape[1:3]
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        right, wrong = process.submit(predict, name, height, width, spec.pixels.resize).result()
+    return {
+        "name": name,
+        "size": [height, width],
+        "order": spec.pixels.order,
+        "mean": spec.pixels.mean,
+        "std": spec.pixels.std,
+        "resize": spec.pixels.resize,
+        "difference": float(np.abs(answers - right).max()),
+        "wrong_pixels": float(np.abs(right - wrong).max()),
+        "largest": float(right.max()),
+    }
+
+
+def predict(name: str, height: int, width: int, resize: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return Keras's answers to the pictures, with its own preprocessing and with another.
+
+    Returns:
+        float32, shape ``(pictures, classes)`` each.
+    """
+    from edge_partition.keras_model import load_keras_model  # noqa: I001, PLC0415 -- Keras's backend
+    import keras  # noqa: PLC0415
+
+    model = load_keras_model(name, weights="seeded").model
+    preprocess = sys.modules[getattr(keras.applications, name).__module__].preprocess_input
+    pictures = []
+    for file in _PICTURES:
+        with Image.open(file) as picture:
+            resized = picture.convert("RGB").resize((width, height), _FILTERS[resize])
+        pictures.append(np.asarray(resized, np.float32))
+    raw = np.stack(pictures)
+    right = preprocess(raw.copy())
+    wrong = raw / 127.5 - 1 if np.array_equal(right, raw) else raw
+    return tuple(  # type: ignore[return-value]
+        np.concatenate([model.predict(one[None], verbose=0) for one in batch]).reshape(2, -1)
+        for batch in (right, wrong)
+    )
+
+
+def _edge_partition(*words: str | Path) -> None:
+    command = [Path(sys.executable).with_name("edge-partition"), *map(str, words)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UnequalError(result.stderr.strip())
+
+
+def write_document(names: list[str]) -> None:
+    """Write pixels.md from what is in the cache."""
+    found = [
+        json.loads(path.read_text())
+        for name in sorted(names)
+        if (path := _CACHE / f"{name}.json").exists()
+    ]
+    done = [row for row in found if "failed" not in row]
+    near = sum(row["difference"] <= LIMIT for row in done)
+    lines = [
+        "# What a picture becomes: every Keras application",
+        "",
+        "Written by `python docs/generate_pixels.py`; do not edit.",
+        "",
+        "Each application is split in two with seeded weights and deployed to two agents. "
+        "`edge-partition run` sends two photographs; Keras predicts for the same photographs, "
+        "resized by Pillow and prepared by the application's own `preprocess_input`. "
+        f"**`run` is within {LIMIT:g} of Keras in {near} of {len(names)}.**",
+        "",
+        "*Wrong pixels* is how far Keras is from its own answer when the values are left from 0 to "
+        "255, or scaled to -1..1 where the application takes 0 to 255: what the comparison would "
+        "have shown.",
+        "",
+        f"Keras {version('keras')}, TensorFlow {version('tensorflow-cpu')}, LiteRT "
+        f"{version('ai-edge-litert')}, Pillow {version('pillow')}.",
+        "",
+        "| model | input | order | mean | deviation | resize | run against Keras | wrong pixels "
+        "| largest score |",
+        "|---|---|---|---|---|---|--:|--:|--:|",
+    ]
+    for row in found:
+        if "failed" in row:
+            lines.append(f"| {row['name']} | {row['failed']} | | | | | | | |")
+            continue
+        lines.append(
+            f"| {row['name']} | {row['size'][0]}x{row['size'][1]} | {row['order']} "
+            f"| {_spell(row['mean'])} | {_spell(row['std'])} | {row['resize']} "
+            f"| {row['difference']:.1e} | {row['wrong_pixels']:.1e} | {row['largest']:.2g} |"
+        )
+    (_DOCS / "pixels.md").write_text("\n".join(lines) + "\n")
+
+
+def _spell(numbers: list[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
+
+
+def main() -> None:
+    """Measure what is asked for, then write the document."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these applications")
+    parser.add_argument("--again", action="store_true", help="also what is in the cache")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    arguments = parser.parse_args()
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        names = process.submit(list_applications).result()
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    for name in () if arguments.table else (arguments.only or names):
+        path = _CACHE / f"{name}.json"
+        if path.exists() and not arguments.again:
+            continue
+        try:
+            result = measure(name)
+        except UnequalError as error:
+            result = {"name": name, "failed": str(error)}
+        path.write_text(json.dumps(result))
+        print(json.dumps(result), flush=True)
+    write_document(names)
+
+
+if __name__ == "__main__":
+    main()

@@ -287,7 +287,10 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
         "the difference in the table (Keras's or tf-keras's `predict`, a SavedModel's signature, "
         "the plain interpreter for a shipped `.tflite`), beside the largest value of that output. "
         f"{sum(each[2] == 'refused' for each in judged.values())} are refused, each in one "
-        "sentence.",
+        f"sentence. Of {sum(bool(each[1].get('quick')) for each in judged.values())} the model was "
+        "converted once: `inspect` saw the bundle, and `--stages 4` its `whole.tflite`. "
+        f"{sum('run' in each[1] for each in exact)} were also deployed on four agents, where `run` "
+        "gave the whole's output.",
         "",
         f"Keras {version('keras')}, LiteRT {version('ai-edge-litert')}.",
         "",

@@ -222,9 +222,7 @@ def test_converting_takes_no_more_than_some_copies_of_the_weights() -> None:
         import re
         from pathlib import Path
         from edge_partition.convert_tflite import convert_tflite
-        from edge_partition.find_facts import Said, find_facts
-from edge_partition.read_tflite import read_tflite
-from edge_partition.seeded_weights import keras, seed_weights
+        from edge_partition.seeded_weights import keras, seed_weights
 
         def resident_bytes(field):
             status = Path("/proc/self/status").read_text()

@@ -259,8 +259,10 @@ def _is_compared_inside(result: dict[str, Any]) -> bool:
 
 
 def _last_line(text: str) -> str:
+    """Return the last line without what is of this machine: temporary folders, the log's place."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing was said"
+    last = lines[-1] if lines else "nothing was said"
+    return re.sub(r" The converter's log: \S+|/tmp/\w+/", "", last)
 
 
 def section(found: dict[str, dict[str, Any]]) -> list[str]:

@@ -143,7 +143,14 @@ def _explain_unreadable(error: Exception) -> str:
             f"needs {match[1]}, which Keras does not know. Name a function that imports it and "
             "loads the file, as package.module:function."
         )
-    if "Only input tensors may be passed as positional arguments" in text:
+    # Which of the two depends on the operation's own arguments.
+    if any(
+        words in text
+        for words in (
+            "Only input tensors may be passed as positional arguments",
+            "too many positional arguments",
+        )
+    ):
         return (
             "has operations that are no layers, whose constants an .h5 file cannot hold. Save the "
             "model as .keras where it was built, or name the function that builds it as "

@@ -223,8 +223,11 @@ def test_only_tflite_is_not_keras_business() -> None:
 
 
 def test_an_h5_file_with_bare_operations_says_what_it_cannot_hold(tmp_path: Path) -> None:
-    small_model().save(tmp_path / "bare.h5")
-    with pytest.raises(
-        ModelSourceError, match=r"an \.h5 file cannot hold.*Save the model as \.keras"
-    ):
-        load_keras_model(str(tmp_path / "bare.h5"))
+    x = keras.Input((6,))
+    residual = keras.Model(x, keras.layers.LayerNormalization()(x) + x)
+    for model in (small_model(), residual):
+        model.save(tmp_path / "bare.h5")
+        with pytest.raises(
+            ModelSourceError, match=r"an \.h5 file cannot hold.*Save the model as \.keras"
+        ):
+            load_keras_model(str(tmp_path / "bare.h5"))

@@ -246,7 +246,7 @@ def _settled(
     name: str, item: _Asking, given: Mapping[str, Sequence[int]], asking: int
 ) -> tuple[int, ...]:
     """Return the shape of an input that is open."""
-    shown = "of unknown rank" if item.sizes is None else str(item.sizes)
+    shown = "of unknown rank" if item.sizes is None else _show_sizes(item.sizes)
     wanted = given.get(item.name, given.get(""))
     if wanted is None and asking == 1:
         raise OpenShapeError(
@@ -281,7 +281,9 @@ def _check_fixed(
     """Refuse another shape for an input that has one."""
     if given is not None and list(given) != sizes[1:]:
         raise OpenShapeError(
-            name, tensor_name, f"is fixed at {sizes}; leave --input-shape {tensor_name}=.. out."
+            name,
+            tensor_name,
+            f"is fixed at {_show_sizes(sizes)}; leave --input-shape {tensor_name}=.. out.",
         )
 
 
@@ -290,7 +292,9 @@ def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
     fixed = {word: _as_read(main.tensor(index)) for word, index in main.input_names().items()}
     if fixed and list(given) not in [sizes[1:] for sizes in fixed.values()]:
         tensor_name, sizes = next(iter(fixed.items()))
-        raise OpenShapeError(name, tensor_name, f"is fixed at {sizes}; leave --input-shape out.")
+        raise OpenShapeError(
+            name, tensor_name, f"is fixed at {_show_sizes(sizes)}; leave --input-shape out."
+        )
 
 
 def _with_shapes(data: Bytes, name: str, main: _Main, found: ProbedShapes) -> Bytes:
@@ -324,6 +328,11 @@ def _sizes(tensor: Any) -> list[int]:
     length = tensor.ShapeSignatureLength() or tensor.ShapeLength()
     read = tensor.ShapeSignature if tensor.ShapeSignatureLength() else tensor.Shape
     return [int(read(axis)) for axis in range(min(length, _MAX_RANK))]
+
+
+def _show_sizes(sizes: Sequence[int]) -> str:
+    """Return sizes as ``inspect`` shows them: ``[1, ?, 3]``."""
+    return f"[{', '.join('?' if size == -1 else str(size) for size in sizes)}]"
 
 
 def _is_open(tensor: Any) -> bool:

@@ -387,13 +387,20 @@ def _largest_difference(manifest: Manifest, first: list[bytes], second: list[byt
 
 
 def _difference(manifest: Manifest, first: bytes, second: bytes) -> float:
-    """Return the largest absolute difference; one NaN against a number counts as infinite."""
+    """Return the largest absolute difference.
+
+    NaN against NaN and infinity against the same infinity count as equal; NaN against a number
+    counts as infinite.
+    """
     largest = 0.0
     others = decode_tensors(manifest.outputs, second)
     for name, array in decode_tensors(manifest.outputs, first).items():
         if array.tobytes() == others[name].tobytes() or array.size == 0:
             continue
         wide = np.complex128 if array.dtype.kind == "c" else np.float64
-        difference = np.abs(array.astype(wide) - others[name].astype(wide))
+        one, other = array.astype(wide), others[name].astype(wide)
+        is_equal = (one == other) | (np.isnan(one) & np.isnan(other))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(is_equal, 0.0, np.abs(one - other))
         largest = max(largest, float(np.nan_to_num(difference, nan=np.inf).max()))
     return largest

@@ -31,6 +31,7 @@ from edge_partition.model_facts import (
     input_specs,
     output_specs,
 )
+from edge_partition.plain_text import plain_text
 from edge_partition.probe_model import CannotRunError, probe_model
 from edge_partition.saved_model import is_saved_model
 from edge_partition.write_file import write_file
@@ -107,15 +108,15 @@ def _print(document: dict[str, Any], loaded: LoadedTflite, *, is_page: bool) -> 
         f"{document['cuts_with_several_tensors']} of them crossed by more than one tensor."
     )
     for line in _end_lines(loaded):
-        console.print(Text(_printable(line)))
+        console.print(Text(plain_text(line)))
     for kept in document["kept_together"]:
-        console.print(Text(_printable(str(KeptTogether(**kept)))))
+        console.print(Text(plain_text(str(KeptTogether(**kept)))))
     if document["state"]:
-        console.print(Text(_printable(document["state"])))
+        console.print(Text(plain_text(document["state"])))
     for note in document["notes"]:
-        console.print(Text(_printable(note)))
+        console.print(Text(plain_text(note)))
     for warning in document["warnings"]:
-        console.print(Text(_printable(f"Warning: {warning}")))
+        console.print(Text(plain_text(f"Warning: {warning}")))
 
 
 def _end_lines(loaded: LoadedTflite) -> Iterator[str]:
@@ -194,13 +195,13 @@ def _wrapped_table(document: dict[str, Any], width: int) -> Any:
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
     table = _show.table("", *columns)
-    table.title = Text(_printable(title))
+    table.title = Text(plain_text(title))
     table.box = box.SIMPLE_HEAD
     table.show_edge = table.pad_edge = False
     table.padding = (0, 1, 0, 0)
     for row in rows:
         # Text, not str: a name may hold what rich takes for markup.
-        table.add_row(*(Text(_printable(cell)) for cell in row))
+        table.add_row(*(Text(plain_text(cell)) for cell in row))
     return table
 
 
@@ -210,11 +211,6 @@ def _shorten(text: str, length: int) -> str:
         return text
     tail = (length - 1) * 2 // 3
     return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
-
-
-def _printable(text: str) -> str:
-    # A file may come from anyone: its names must not drive the terminal.
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _split_command(

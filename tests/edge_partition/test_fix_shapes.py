@@ -89,8 +89,8 @@ def test_a_model_without_open_dimensions_or_with_an_open_batch_stays_as_it_is() 
 @pytest.mark.parametrize(
     ("input_shape", "message"),
     [
-        (None, r"open: input 'x' has open dimensions, \[1, -1, 4\]\. Give --input-shape"),
-        ((5, 3), r"input 'x' is \[1, -1, 4\]; --input-shape 5,3 does not fit"),
+        (None, r"open: input 'x' has open dimensions, \[1, \?, 4\]\. Give --input-shape"),
+        ((5, 3), r"input 'x' is \[1, \?, 4\]; --input-shape 5,3 does not fit"),
         ((5, 4, 1), r"does not fit it. Give one that does, such as --input-shape x=16,4"),
     ],
 )
@@ -130,11 +130,11 @@ def test_several_open_inputs_are_fixed_by_one_length_or_by_name(
 @pytest.mark.parametrize(
     ("input_shapes", "message"),
     [
-        ({}, r"input 'x' is one of 2 with open dimensions, \[1, -1, 4\]\. Give one length for all"),
+        ({}, r"input 'x' is one of 2 with open dimensions, \[1, \?, 4\]\. Give one length for all"),
         ({}, r"--input-shape 16, or each its own .* such as --input-shape x=16,4\."),
         ({"x": (5, 4)}, r"input 'y' is one of 2 with open dimensions"),
-        ({"": (5, 4)}, r"input 'y' is \[1, -1\]; --input-shape 5,4 does not fit"),
-        ({"x": (5, 4), "y": (2, 2)}, r"'y' is \[1, -1\]; --input-shape y=2,2 does not fit"),
+        ({"": (5, 4)}, r"input 'y' is \[1, \?\]; --input-shape 5,4 does not fit"),
+        ({"x": (5, 4), "y": (2, 2)}, r"'y' is \[1, \?\]; --input-shape y=2,2 does not fit"),
         ({"": (5,), "z": (2,)}, r"open: has no input 'z', which .*; its inputs are 'x', 'y'"),
     ],
 )  # fmt: skip

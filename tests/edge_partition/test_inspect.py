@@ -323,6 +323,7 @@ def test_table_shows_names_as_they_are_and_nothing_that_drives_the_terminal() ->
     text = "\n".join(rendered(document, 140))
     assert "[bold]" in text
     assert "\x1b" not in text
+    assert "\\x1b[31m" in text
 
 
 def test_output_that_nobody_watches_has_whole_names(tmp_path: Path) -> None:

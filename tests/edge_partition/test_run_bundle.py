@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from edge_partition.plan_split import plan_split
 from edge_partition.read_tflite import read_tflite
 from edge_partition.run_bundle import (
     ComparisonError,
+    _difference,
     chain_stages,
     made_up_payloads,
     reference_payloads,
     verify_bundle,
+    whole_interpreter,
 )
 
 if TYPE_CHECKING:
@@ -188,6 +191,21 @@ def test_where_answers_are_saturated_what_varies_inside_is_compared(
     assert verification.inside is not None
     assert verification.inside.identical < verification.inside.inputs
     assert not verification.exact
+
+
+def test_values_that_are_no_numbers_count_as_equal_where_both_are_the_same(tmp_path: Path) -> None:
+    flat = FlatModel()
+    x, out = flat.tensor("x"), flat.tensor("out")
+    flat.operator("LOG", [x], [out])  # NaN below zero, minus infinity at zero
+    bundle = bundle_of(flat.to_bytes([x], [out]), tmp_path / "build", stages=1)
+    rows = ([-1, 0, 1, 1], [-1, 0, 1, np.e], [-1, 0, -1, 1])
+    payloads = [np.array(row, np.float32).tobytes() for row in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert verify_bundle(bundle, payloads[:1]).exact
+        first, near, far = (whole_interpreter(bundle).invoke(payload) for payload in payloads)
+        assert _difference(bundle.manifest, first, near) == pytest.approx(1)
+        assert _difference(bundle.manifest, first, far) == np.inf
 
 
 def test_a_saturated_answer_over_a_float16_wire_is_compared_with_nothing_rounded(

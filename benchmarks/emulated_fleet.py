@@ -23,26 +23,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from edge_partition.apply_profiles import apply_profiles
-from edge_partition.bundle import write_bundle
-from edge_partition.deployment import Deployer
-from edge_partition.desk_fleet import DeskFleet
-from edge_partition.emulate_boards import board_limits
-from edge_partition.fleet import Device, Fleet
-from edge_partition.pipeline import Pipeline
-from edge_partition.plan import Plan
-from edge_partition.profile_boards import Profiler
-from edge_partition.profile_store import BoardProfile, ProfileStore
-from edge_partition.read_tflite import read_tflite
-from edge_partition.refine_profiles import refine_profiles
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.bundle import write_bundle
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.emulation.desk_fleet import DeskFleet
+from edge_partition.emulation.limit_board import board_limits
+from edge_partition.planning.fleet import Device, Fleet
+from edge_partition.planning.plan import Plan
+from edge_partition.profiling.apply_profiles import apply_profiles
+from edge_partition.profiling.profile_boards import Profiler
+from edge_partition.profiling.profile_store import BoardProfile, ProfileStore
+from edge_partition.profiling.time_planned_stages import refine_profiles
+from edge_partition.tflite.read_tflite import read_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from edge_partition.deployment import LoadedStage
-    from edge_partition.pipeline import Result
-    from edge_partition.profile_boards import Board
-    from edge_partition.read_tflite import TfliteModel
+    from edge_partition.boards.deploy_bundle import LoadedStage
+    from edge_partition.client.pipeline import Result
+    from edge_partition.profiling.profile_boards import Board
+    from edge_partition.tflite.read_tflite import TfliteModel
 
 MIB = 1 << 20
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -65,7 +65,7 @@ def load(name: str) -> TfliteModel:
 
 
 def _convert(name: str, path: Path) -> None:
-    from edge_partition.load_model import load_model  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.model.load_model import load_model  # noqa: PLC0415 -- TensorFlow
 
     path.write_bytes(load_model(name, weights="seeded").tflite.data)
 

@@ -40,15 +40,15 @@ from typing import TYPE_CHECKING
 import emulated_fleet as emulation
 import psutil
 
-from edge_partition.fleet import Fleet
-from edge_partition.pipeline import Pipeline
-from edge_partition.plan_split import plan_split
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.planning.fleet import Fleet
+from edge_partition.planning.plan_split import plan_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from edge_partition.read_tflite import TfliteModel
+    from edge_partition.tflite.read_tflite import TfliteModel
 
 _MONITOR = Path(sys.executable).parent / "mqtt-monitor"
 #: Of a processor: two fleets, two brokers, the clients and the monitor leave one idle in part.

@@ -26,12 +26,12 @@ from simulated_fleet import (
     stats,
 )
 
-from broker_config.topics import DEFAULT_PREFIX
-from mqtt_monitor.alerts import find_alerts
-from mqtt_monitor.arrival import Arrival
-from mqtt_monitor.describe_fleet import describe_fleet
-from mqtt_monitor.feed import Feed
-from mqtt_monitor.metrics import render
+from edge_core.contract.topics import DEFAULT_PREFIX
+from mqtt_monitor.exports.metrics import render
+from mqtt_monitor.feeds.feed import Feed
+from mqtt_monitor.fleet.alerts import find_alerts
+from mqtt_monitor.fleet.arrival import Arrival
+from mqtt_monitor.fleet.describe_fleet import describe_fleet
 
 START_S = 1.764e9
 

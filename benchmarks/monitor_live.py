@@ -36,9 +36,9 @@ from simulated_fleet import (
     trace,
 )
 
-from broker_config.connection import BrokerAddress, Connection
-from broker_config.start_broker import start_broker
-from broker_config.topics import Topics
+from broker_config.serve.start_broker import start_broker
+from edge_core.contract.topics import Topics
+from edge_core.mqtt.connection import BrokerAddress, Connection
 
 _MONITOR = Path(sys.executable).parent / "mqtt-monitor"
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "measured" / "monitor-live.json"

@@ -33,14 +33,14 @@ from typing import TYPE_CHECKING, Any
 
 import emulated_fleet as emulation
 
-from edge_partition.plan_split import plan_split
+from edge_partition.planning.plan_split import plan_split
 
 if TYPE_CHECKING:
     from emulated_fleet import Streamed
 
-    from edge_partition.fleet import Fleet
-    from edge_partition.plan import Plan
-    from edge_partition.read_tflite import TfliteModel
+    from edge_partition.planning.fleet import Fleet
+    from edge_partition.planning.plan import Plan
+    from edge_partition.tflite.read_tflite import TfliteModel
 
 #: Of one processor of this machine each. Little, for broker and client share it, as they would not
 #: on a desk: boards of a whole processor together answered 200 requests a second, and the messages

@@ -30,16 +30,16 @@ from typing import TYPE_CHECKING
 import emulated_fleet as emulation
 import numpy as np
 
-from edge_partition.fleet import Fleet
-from edge_partition.plan_split import plan_split
+from edge_partition.planning.fleet import Fleet
+from edge_partition.planning.plan_split import plan_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_partition.desk_fleet import DeskFleet
-    from edge_partition.graph import Graph
-    from edge_partition.plan_split import Plan
-    from edge_partition.read_tflite import TfliteModel
+    from edge_partition.emulation.desk_fleet import DeskFleet
+    from edge_partition.planning.plan_split import Plan
+    from edge_partition.tflite.graph import Graph
+    from edge_partition.tflite.read_tflite import TfliteModel
 
 #: Little of this machine, as in plan_accuracy.py.
 EQUAL = (0.12, 0.12, 0.12, 0.12)

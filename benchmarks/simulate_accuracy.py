@@ -33,21 +33,21 @@ from typing import TYPE_CHECKING, Any
 import emulated_fleet as emulation
 import numpy as np
 
-from edge_partition.fleet import Fleet
-from edge_partition.pipeline import Pipeline
-from edge_partition.plan_document import plan_document
-from edge_partition.plan_split import plan_split
-from edge_partition.read_plan import read_plan
-from edge_partition.simulate_plan import Stream, arrival_times_s, simulate_plan
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.planning.fleet import Fleet
+from edge_partition.planning.plan_document import plan_document
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.planning.read_plan import read_plan
+from edge_partition.simulation.simulate_plan import Stream, arrival_times_s, simulate_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from edge_partition.pipeline import Result
-    from edge_partition.plan import Plan
-    from edge_partition.read_plan import PipelineTimes
-    from edge_partition.read_tflite import TfliteModel
-    from edge_partition.simulate_plan import Forecast
+    from edge_partition.client.pipeline import Result
+    from edge_partition.planning.plan import Plan
+    from edge_partition.planning.read_plan import PipelineTimes
+    from edge_partition.simulation.simulate_plan import Forecast
+    from edge_partition.tflite.read_tflite import TfliteModel
 
 _RESULTS = "simulate_accuracy"
 _LOADS = (0.4, 0.7, 0.9)

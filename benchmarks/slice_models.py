@@ -24,10 +24,10 @@ from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
-from edge_partition.fleet import equal_fleet
-from edge_partition.plan_split import plan_split
-from edge_partition.read_tflite import read_tflite
-from edge_partition.slice_model import slice_model
+from edge_partition.planning.fleet import equal_fleet
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.tflite.read_tflite import read_tflite
+from edge_partition.tflite.slice_model import slice_model
 
 _MIB = 1 << 20
 
@@ -87,7 +87,7 @@ def _status_bytes(field: str) -> int:
 
 
 def _convert(name: str, path: Path) -> None:
-    from edge_partition.load_model import load_model  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.model.load_model import load_model  # noqa: PLC0415 -- TensorFlow
 
     path.write_bytes(load_model(name, weights="seeded").tflite.data)
 

@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from broker_config.broker_process import is_loopback
-from broker_config.embedded import EmbeddedBroker
-from broker_config.errors import EdgePartitionError
-from broker_config.start_broker import BrokerKind, start_broker
-from broker_config.stop_request import StopRequest
+from broker_config.serve.broker_process import is_loopback
+from broker_config.serve.embedded import EmbeddedBroker
+from broker_config.serve.start_broker import BrokerKind, start_broker
+from edge_core.errors import EdgePartitionError
+from edge_core.program.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from broker_config.broker_process import BrokerProcess
+    from broker_config.serve.broker_process import BrokerProcess
 
 _DONE, _FAILED = 0, 1
 _LAST_PORT = 65535

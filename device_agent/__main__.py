@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from broker_config.errors import EdgePartitionError
-from broker_config.stop_request import StopRequest
 from device_agent import heap
 from device_agent.config import (
     DEFAULT_CONNECT_TIMEOUT_S,
@@ -19,6 +17,8 @@ from device_agent.config import (
     ConfigError,
     make_config,
 )
+from edge_core.errors import EdgePartitionError
+from edge_core.program.stop_request import StopRequest
 
 _FAILED = 1
 _WRONG_USAGE = 2
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     heap.prepare()
     try:
-        from device_agent.session import Agent  # noqa: PLC0415 - `-h` answers at once
+        from device_agent.agent import Agent  # noqa: PLC0415 - `-h` answers at once
 
         Agent(config, StopRequest.on_signals()).run()
     except EdgePartitionError as error:

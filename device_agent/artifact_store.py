@@ -19,9 +19,9 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from broker_config.errors import EdgePartitionError
-from broker_config.manifest import NAME_PATTERN
-from broker_config.messages import CommandError, ErrorCode
+from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.messages import CommandError, ErrorCode
+from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:
     from collections.abc import Collection

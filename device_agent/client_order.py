@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from broker_config.errors import EdgePartitionError
-from broker_config.messages import ErrorCode
+from edge_core.contract.messages import ErrorCode
+from edge_core.errors import EdgePartitionError
 
 _NUMBER_BYTES = 8
 

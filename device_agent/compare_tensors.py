@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from broker_config.messages import CommandError, ErrorCode
-from broker_config.tensors import decode_tensors
+from edge_core.contract.messages import CommandError, ErrorCode
+from edge_core.contract.tensors import decode_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from broker_config.manifest import TensorSpec
+    from edge_core.contract.manifest import TensorSpec
 
 #: Other processors add in another order; measured against the largest value of the tensor, since
 #: a value near zero may be the difference of two large ones.

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from broker_config.errors import EdgePartitionError
-from broker_config.manifest import NAME_PATTERN
-from broker_config.topics import DEFAULT_PREFIX
+from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.topics import DEFAULT_PREFIX
+from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

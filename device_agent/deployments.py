@@ -24,13 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from broker_config.errors import ManifestError
-from broker_config.manifest import NAME_PATTERN, Manifest
-from broker_config.messages import CommandError, ErrorCode
 from device_agent import heap
 from device_agent.artifact_store import Artifact
-from device_agent.profiler import read_piece, time_piece
-from device_agent.stages import (
+from device_agent.load_stage import (
     Assignment,
     LoadedStage,
     Reference,
@@ -39,6 +35,10 @@ from device_agent.stages import (
     load_stage,
     read_manifest,
 )
+from device_agent.timing.profiler import read_piece, time_piece
+from edge_core.contract.manifest import NAME_PATTERN, Manifest
+from edge_core.contract.messages import CommandError, ErrorCode
+from edge_core.errors import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -289,7 +289,7 @@ class Deployments:
     # Commands, in the command thread
 
     def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a command asks (``broker_config.messages``) and return the answer's fields.
+        """Do what a command asks (``edge_core.contract.messages``) and return the answer's fields.
 
         Raises:
             CommandError: It can't be done.

@@ -14,18 +14,25 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from broker_config.errors import EdgePartitionError, MessageTooLargeError
-from broker_config.messages import ERROR, GENERATION, TRACE, ErrorCode, StageTrace, append_trace
 from device_agent.client_order import StateError, Turn
+from edge_core.contract.messages import (
+    ERROR,
+    GENERATION,
+    TRACE,
+    ErrorCode,
+    StageTrace,
+    append_trace,
+)
+from edge_core.errors import EdgePartitionError, MessageTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from broker_config.connection import Connection, Message
-    from broker_config.topics import Topics
     from device_agent.deployments import Route
-    from device_agent.stages import LoadedStage
-    from device_agent.stats import Stats
+    from device_agent.load_stage import LoadedStage
+    from device_agent.telemetry.stats import Stats
+    from edge_core.contract.topics import Topics
+    from edge_core.mqtt.connection import Connection, Message
 
 _LOG = logging.getLogger("device-agent")
 

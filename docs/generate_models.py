@@ -35,19 +35,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from write_section import write_section
 
-from broker_config.errors import EdgePartitionError
-from broker_config.interpreter import StageInterpreter
-from broker_config.manifest import TensorSpec
-from edge_partition.fleet import equal_fleet
-from edge_partition.plan_split import plan_split
-from edge_partition.read_tflite import read_tflite
-from edge_partition.slice_model import slice_model
+from edge_core.contract.manifest import TensorSpec
+from edge_core.errors import EdgePartitionError
+from edge_core.runtime.stage_interpreter import StageInterpreter
+from edge_partition.planning.fleet import equal_fleet
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.tflite.read_tflite import read_tflite
+from edge_partition.tflite.slice_model import slice_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_partition.graph import Graph, Tensor
-    from edge_partition.read_tflite import TfliteModel
+    from edge_partition.tflite.graph import Graph, Tensor
+    from edge_partition.tflite.read_tflite import TfliteModel
 
 _DOCS = Path(__file__).parent
 _CACHE = _DOCS / ".cache" / "models"
@@ -79,7 +79,7 @@ _SMALL_FIRST = (
 
 def list_applications() -> list[str]:
     """Return the applications' names; runs where Keras may be loaded."""
-    from edge_partition import keras_setup  # noqa: F401, PLC0415
+    from edge_partition.model import keras_setup  # noqa: F401, PLC0415
 
     # isort: split
     import keras  # noqa: PLC0415
@@ -91,12 +91,12 @@ def list_applications() -> list[str]:
 
 def convert(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
     """Write the application's ``.tflite`` and two pictures as it wants them."""
-    from edge_partition.convert_tflite import (  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.model.convert_tflite import (  # noqa: PLC0415 -- TensorFlow
         convert_tflite,
         freeze_model,
     )
-    from edge_partition.keras_model import load_keras_model  # noqa: PLC0415
-    from edge_partition.wrap_operations import (  # noqa: PLC0415
+    from edge_partition.model.keras_model import load_keras_model  # noqa: PLC0415
+    from edge_partition.model.wrap_operations import (  # noqa: PLC0415
         wrap_operations,
         wrapped_operations,
     )

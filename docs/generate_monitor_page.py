@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from edge_partition.desk_fleet import DeskFleet
-from edge_partition.emulate_boards import board_limits
-from edge_partition.fleet import Device, Fleet
-from edge_partition.pipeline import Pipeline
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.emulation.desk_fleet import DeskFleet
+from edge_partition.emulation.limit_board import board_limits
+from edge_partition.planning.fleet import Device, Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -37,27 +37,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from edge_partition import keras_setup  # noqa: F401 -- before Keras
+from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
 
 # isort: split
 import keras
 import numpy as np
 from keras import layers, ops, tree
 
-from broker_config.errors import EdgePartitionError
-from broker_config.interpreter import StageInterpreter
-from broker_config.manifest import TensorSpec
-from edge_partition.convert_tflite import ConversionError, convert_tflite
-from edge_partition.find_layers import AmbiguousLayerError, UnknownLayerError
-from edge_partition.read_tflite import InvalidModelError, read_tflite
-from edge_partition.slice_model import slice_model
-from edge_partition.wrap_operations import OperationLayer, wrap_operations
+from edge_core.contract.manifest import TensorSpec
+from edge_core.errors import EdgePartitionError
+from edge_core.runtime.stage_interpreter import StageInterpreter
+from edge_partition.model.convert_tflite import ConversionError, convert_tflite
+from edge_partition.model.wrap_operations import OperationLayer, wrap_operations
+from edge_partition.tflite.find_layers import AmbiguousLayerError, UnknownLayerError
+from edge_partition.tflite.read_tflite import InvalidModelError, read_tflite
+from edge_partition.tflite.slice_model import slice_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.connection import Connection
 
-    from edge_partition.read_tflite import TfliteModel
+    from edge_partition.tflite.read_tflite import TfliteModel
 
 DOCUMENT = Path(__file__).with_name("operations.md")
 TIMEOUT_S = 180

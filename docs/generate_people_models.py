@@ -50,7 +50,8 @@ _CLOSE = 1e-4
 #: How many times as much two inputs' answers differ as the whole's from its own, at least.
 _TELLING = 50
 _KEPT_CHARACTERS = 4000
-#: As edge_partition.keras_setup has it, which comes too late for a process that has TensorFlow.
+#: As edge_partition.model.keras_setup has it, which comes too late for a process that has
+#: TensorFlow.
 _ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
     "TF_ENABLE_ONEDNN_OPTS": "0", "NO_COLOR": "1", "COLUMNS": "100",

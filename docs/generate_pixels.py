@@ -29,10 +29,10 @@ from generate_models import list_applications
 from PIL import Image
 from sklearn.datasets import __file__ as sklearn_datasets
 
-from edge_partition.bundle import read_bundle
-from edge_partition.deployment import Deployer
-from edge_partition.desk_fleet import DeskFleet
-from edge_partition.fleet import equal_fleet
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.bundle import read_bundle
+from edge_partition.emulation.desk_fleet import DeskFleet
+from edge_partition.planning.fleet import equal_fleet
 
 _DOCS = Path(__file__).parent
 _CACHE = _DOCS / ".cache" / "pixels"
@@ -94,7 +94,7 @@ def predict(name: str, height: int, width: int, resize: str) -> tuple[np.ndarray
     Returns:
         float32, shape ``(pictures, classes)`` each.
     """
-    from edge_partition.keras_model import load_keras_model  # noqa: I001, PLC0415 -- Keras's backend
+    from edge_partition.model.keras_model import load_keras_model  # noqa: I001, PLC0415 -- Keras's backend
     import keras  # noqa: PLC0415
 
     model = load_keras_model(name, weights="seeded").model

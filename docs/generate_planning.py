@@ -35,14 +35,14 @@ from typing import TYPE_CHECKING, Any
 
 from generate_models import in_own_process, list_applications
 
-from broker_config.errors import EdgePartitionError
-from edge_partition import svg
-from edge_partition.compare_plans import compare_plans
-from edge_partition.draw import draw_plan
-from edge_partition.draw_pareto import draw_pareto
-from edge_partition.fleet import Device, Fleet, load_fleet
-from edge_partition.graph import Graph
-from edge_partition.plan_split import InfeasiblePlanError, Objective, plan_split
+from edge_core.errors import EdgePartitionError
+from edge_partition.pictures import svg
+from edge_partition.pictures.draw_pareto import draw_pareto
+from edge_partition.pictures.draw_plan import draw_plan
+from edge_partition.planning.compare_plans import compare_plans
+from edge_partition.planning.fleet import Device, Fleet, load_fleet
+from edge_partition.planning.plan_split import InfeasiblePlanError, Objective, plan_split
+from edge_partition.tflite.graph import Graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -131,7 +131,7 @@ def load_graph(name: str) -> Graph:
 
 
 def _convert(name: str, path: Path) -> None:
-    from edge_partition.load_model import load_model  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.model.load_model import load_model  # noqa: PLC0415 -- TensorFlow
 
     path.write_bytes(pickle.dumps(load_model(name, weights="seeded").tflite.graph))
 
@@ -749,7 +749,7 @@ objective, for both objectives: the same optimum every time, or nothing fits by 
 your own plan against it:
 
 ```python
-from edge_partition.plan_split import Plan, evaluate, plan_split
+from edge_partition.planning.plan_split import Plan, evaluate, plan_split
 
 best = plan_split(graph, fleet, "throughput")
 mine = evaluate(Plan.of(graph, [((pi_5,), 0, 60), ((pi_4_a, pi_4_b), 60, 124)]))

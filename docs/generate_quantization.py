@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from broker_config.tensors import encode_tensors, payload_bytes
-from edge_partition.bundle import write_bundle
-from edge_partition.fleet import equal_fleet
-from edge_partition.load_model import load_model
-from edge_partition.plan_split import plan_split
-from edge_partition.run_bundle import verify_bundle
+from edge_core.contract.tensors import encode_tensors, payload_bytes
+from edge_partition.bundles.bundle import write_bundle
+from edge_partition.bundles.run_bundle import verify_bundle
+from edge_partition.model.load_model import load_model
+from edge_partition.planning.fleet import equal_fleet
+from edge_partition.planning.plan_split import plan_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_partition.bundle import Bundle
-    from edge_partition.graph import Wire
-    from edge_partition.run_bundle import Verification
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.bundles.run_bundle import Verification
+    from edge_partition.tflite.graph import Wire
 
 DOCUMENT = Path(__file__).with_name("quantization.md")
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"

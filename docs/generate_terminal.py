@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mqtt_monitor.recording import ReplayFeed
+from mqtt_monitor.feeds.recording import ReplayFeed
 from mqtt_monitor.terminal.app import MonitorApp
 
 ROOT = Path(__file__).parents[1]

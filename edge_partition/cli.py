@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from broker_config.run_program import run_program
+from edge_core.program.run_program import run_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

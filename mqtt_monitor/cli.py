@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from broker_config.run_program import run_program
+from edge_core.program.run_program import run_program
 from mqtt_monitor.commands import _options
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker_config.errors import EdgePartitionError
+from edge_core.errors import EdgePartitionError
 
 
 class ListenError(EdgePartitionError):

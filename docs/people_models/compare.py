@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from broker_config.tensors import decode_tensors, encode_tensors
-from edge_partition.bundle import read_bundle
-from edge_partition.run_bundle import chain_stages, whole_interpreter
+from edge_core.contract.tensors import decode_tensors, encode_tensors
+from edge_partition.bundles.bundle import read_bundle
+from edge_partition.bundles.run_bundle import chain_stages, whole_interpreter
 
 if TYPE_CHECKING:
-    from broker_config.manifest import TensorSpec
+    from edge_core.contract.manifest import TensorSpec
 
 Samples = list[list[tuple[str, np.ndarray]]]
 

@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_partition import keras_setup  # noqa: F401 -- before TensorFlow
+from edge_partition.model import keras_setup  # noqa: F401 -- before TensorFlow
 
 # isort: split
 import numpy as np

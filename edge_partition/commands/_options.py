@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from broker_config.manifest import PIXEL_FITS, RESIZE_FILTERS
-from broker_config.topics import DEFAULT_PREFIX
-from edge_partition.load_model import QUANTIZATIONS
-from edge_partition.model_facts import PictureOptions
-from edge_partition.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
-from edge_partition.pixels import PIXELS_METAVAR, PixelsError, parse_pixels
-from edge_partition.plan_split import WireChoice
+from edge_core.contract.manifest import PIXEL_FITS, RESIZE_FILTERS
+from edge_core.contract.topics import DEFAULT_PREFIX
+from edge_partition.client.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
+from edge_partition.facts.model_facts import PictureOptions
+from edge_partition.inputs.pixels import PIXELS_METAVAR, PixelsError, parse_pixels
+from edge_partition.model.load_model import QUANTIZATIONS
+from edge_partition.planning.plan_split import WireChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_partition.apply_profiles import apply_profiles
 from edge_partition.commands import _show
 from edge_partition.commands._options import picture_options
-from edge_partition.find_facts import Said, input_pixels
-from edge_partition.fleet import Fleet, equal_fleet, load_fleet
-from edge_partition.load_inputs import batches, expand_inputs, load_samples
-from edge_partition.load_model import LoadedTflite, load_model
-from edge_partition.plan_document import plan_source
-from edge_partition.plan_split import Objective, Plan, plan_split
-from edge_partition.profile_store import ProfileStore
-from edge_partition.read_labels import read_labels_file
-from edge_partition.saved_model import is_saved_model
+from edge_partition.facts.find_facts import Said, input_pixels
+from edge_partition.facts.read_labels import read_labels_file
+from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
+from edge_partition.model.load_model import LoadedTflite, load_model
+from edge_partition.model.saved_model import is_saved_model
+from edge_partition.planning.fleet import Fleet, equal_fleet, load_fleet
+from edge_partition.planning.plan_document import plan_source
+from edge_partition.planning.plan_split import Objective, Plan, plan_split
+from edge_partition.profiling.apply_profiles import apply_profiles
+from edge_partition.profiling.profile_store import ProfileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from edge_partition.model_facts import PictureOptions
+    from edge_partition.facts.model_facts import PictureOptions
 
 
 def load(
@@ -68,7 +68,7 @@ def _samples(
     """
 
     def read(model: Any) -> Iterator[list[Any]]:
-        from edge_partition.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
+        from edge_partition.model.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
 
         specs = input_specs(model)
         # A SavedModel's name is its folder's.
@@ -119,7 +119,7 @@ def make_plan(
 
     ``use_profiles`` takes measured figures where a board has a profile of the model: for boards of
     a fleet, not for made-up ones that happen to have the same name. ``limits`` are those of
-    :func:`~edge_partition.plan_split.plan_split`.
+    :func:`~edge_partition.planning.plan_split.plan_split`.
     """
     graph = model.tflite.graph
     if use_profiles:

@@ -18,14 +18,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from edge_partition.describe_ends import describe_classes, describe_input
-from edge_partition.plain_text import plain_text
+from edge_core.plain_text import plain_text
+from edge_partition.facts.describe_ends import describe_classes, describe_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from broker_config.manifest import Manifest
-    from edge_partition.stream_report import StreamReport
+    from edge_core.contract.manifest import Manifest
+    from edge_partition.client.stream_report import StreamReport
 
 #: Progress belongs to people: on standard error, and only where that is a terminal.
 errors = Console(stderr=True, emoji=False)

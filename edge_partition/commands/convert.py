@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from edge_core.write_file import write_file
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options
-from edge_partition.write_file import write_file
 
 
 @click.command("convert")

@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING
 
 import click
 
-from broker_config.errors import EdgePartitionError
-from broker_config.tensors import decode_tensors, encode_tensors
-from edge_partition.answers import describe_answer
-from edge_partition.bundle import deployment_name, write_bundle
+from edge_core.contract.tensors import decode_tensors, encode_tensors
+from edge_core.errors import EdgePartitionError
+from edge_partition.answers.answers import describe_answer
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.bundle import deployment_name, write_bundle
+from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.client.stream_report import StreamReport
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option
 from edge_partition.commands.deploy import show_loaded
-from edge_partition.deployment import Deployer
-from edge_partition.desk_fleet import DeskFleet
-from edge_partition.emulate_boards import BoardLimiter
-from edge_partition.emulated_times import measure_emulated
-from edge_partition.fleet import load_fleet
-from edge_partition.load_inputs import expand_inputs
-from edge_partition.named_requests import named_requests
-from edge_partition.pipeline import Pipeline
-from edge_partition.plan_document import plan_document
-from edge_partition.run_bundle import made_up_payloads, whole_interpreter
-from edge_partition.stream_report import StreamReport
+from edge_partition.emulation.desk_fleet import DeskFleet
+from edge_partition.emulation.limit_board import BoardLimiter
+from edge_partition.emulation.measure_emulated import measure_emulated
+from edge_partition.inputs.load_inputs import expand_inputs
+from edge_partition.inputs.named_requests import named_requests
+from edge_partition.planning.fleet import load_fleet
+from edge_partition.planning.plan_document import plan_document
 
 if TYPE_CHECKING:
-    from broker_config.manifest import Manifest
-    from edge_partition.bundle import Bundle
-    from edge_partition.emulated_times import EmulatedBoards
-    from edge_partition.load_model import LoadedTflite
-    from edge_partition.named_requests import NamedRequest
-    from edge_partition.pipeline import Result
-    from edge_partition.plan_split import Plan
+    from edge_core.contract.manifest import Manifest
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.client.pipeline import Result
+    from edge_partition.emulation.measure_emulated import EmulatedBoards
+    from edge_partition.inputs.named_requests import NamedRequest
+    from edge_partition.model.load_model import LoadedTflite
+    from edge_partition.planning.plan_split import Plan
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _MODEL = _EXAMPLES / "digits" / "digits.keras"

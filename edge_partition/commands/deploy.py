@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from edge_partition.bundle import read_bundle
+from edge_partition.boards.deploy_bundle import Deployer, LoadedStage
+from edge_partition.bundles.bundle import read_bundle
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
-from edge_partition.deployment import Deployer, LoadedStage
 
 
 @click.command("deploy")

@@ -11,7 +11,9 @@ import click
 from rich import box
 from rich.text import Text
 
-from edge_partition.bundle import read_bundle
+from edge_core.plain_text import plain_text
+from edge_core.write_file import write_file
+from edge_partition.bundles.bundle import read_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import (
     input_shape_words,
@@ -20,21 +22,19 @@ from edge_partition.commands._options import (
     picture_options,
     picture_words,
 )
-from edge_partition.describe_ends import describe_classes, describe_input, describe_output
-from edge_partition.describe_model import describe_model
-from edge_partition.inspect_page import inspect_page
-from edge_partition.kept_together import KeptTogether
-from edge_partition.load_model import AS_GIVEN, LoadedTflite
-from edge_partition.model_facts import (
+from edge_partition.facts.describe_ends import describe_classes, describe_input, describe_output
+from edge_partition.facts.model_facts import (
     PictureOptions,
     facts_of_manifest,
     input_specs,
     output_specs,
 )
-from edge_partition.plain_text import plain_text
-from edge_partition.probe_model import CannotRunError, probe_model
-from edge_partition.saved_model import is_saved_model
-from edge_partition.write_file import write_file
+from edge_partition.model.load_model import AS_GIVEN, LoadedTflite
+from edge_partition.model.saved_model import is_saved_model
+from edge_partition.pictures.describe_model import describe_model
+from edge_partition.pictures.inspect_page import inspect_page
+from edge_partition.tflite.kept_together import KeptTogether
+from edge_partition.tflite.probe_model import CannotRunError, probe_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_core.write_file import write_file
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
-from edge_partition.compare_plans import compare_plans
-from edge_partition.draw import draw_plan
-from edge_partition.draw_pareto import draw_pareto
-from edge_partition.plan_document import plan_document
-from edge_partition.write_file import write_file
+from edge_partition.pictures.draw_pareto import draw_pareto
+from edge_partition.pictures.draw_plan import draw_plan
+from edge_partition.planning.compare_plans import compare_plans
+from edge_partition.planning.plan_document import plan_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edge_partition.compare_plans import Choice
-    from edge_partition.fleet import Fleet
-    from edge_partition.load_model import LoadedTflite
-    from edge_partition.plan_split import Objective
+    from edge_partition.model.load_model import LoadedTflite
+    from edge_partition.planning.compare_plans import Choice
+    from edge_partition.planning.fleet import Fleet
+    from edge_partition.planning.plan_split import Objective
 
 #: Of a plan on many boards these many are named in the table.
 _MOST_NAMED = 4

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker_config.errors import EdgePartitionError
-from edge_partition.apply_profiles import profiled_stage_times
+from edge_core.errors import EdgePartitionError
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import broker_options, json_option, model_options
-from edge_partition.fleet import Device, Fleet, load_fleet
-from edge_partition.link_times import fit_handling, fit_link
-from edge_partition.profile_boards import Board, Profiler, ProfileRefusedError
-from edge_partition.profile_store import BoardProfile, ProfileError, ProfileStore
-from edge_partition.refine_profiles import refine_profiles
-from edge_partition.stage_times import median_times_ms
+from edge_partition.planning.fleet import Device, Fleet, load_fleet
+from edge_partition.planning.link_times import fit_handling, fit_link
+from edge_partition.planning.stage_times import median_times_ms
+from edge_partition.profiling.apply_profiles import profiled_stage_times
+from edge_partition.profiling.profile_boards import Board, Profiler, ProfileRefusedError
+from edge_partition.profiling.profile_store import BoardProfile, ProfileError, ProfileStore
+from edge_partition.profiling.time_planned_stages import refine_profiles
 
 if TYPE_CHECKING:
-    from edge_partition.graph import Graph
-    from edge_partition.load_model import LoadedTflite
+    from edge_partition.model.load_model import LoadedTflite
+    from edge_partition.tflite.graph import Graph
 
 
 class NoBoardsError(EdgePartitionError):

@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from broker_config.errors import EdgePartitionError
-from edge_partition.answers import describe_answer
-from edge_partition.boxes import MIN_SCORE
+from edge_core.errors import EdgePartitionError
+from edge_core.plain_text import plain_text
+from edge_core.write_file import write_file
+from edge_partition.answers.answers import describe_answer
+from edge_partition.answers.boxes import MIN_SCORE
+from edge_partition.answers.draw_boxes import draw_file
+from edge_partition.client.pipeline import Pipeline, Result
+from edge_partition.client.stream_report import StreamTimes
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
-from edge_partition.draw_boxes import draw_file
-from edge_partition.load_inputs import IMAGE_SUFFIXES, InputFileError, expand_inputs
-from edge_partition.named_requests import named_requests
-from edge_partition.picture_size import file_picture_size
-from edge_partition.pipeline import Pipeline, Result
-from edge_partition.pixels import describe_pixels
-from edge_partition.plain_text import plain_text
-from edge_partition.stream_report import StreamTimes
-from edge_partition.write_file import write_file
+from edge_partition.inputs.load_inputs import IMAGE_SUFFIXES, InputFileError, expand_inputs
+from edge_partition.inputs.named_requests import named_requests
+from edge_partition.inputs.picture_size import file_picture_size
+from edge_partition.inputs.pixels import describe_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from broker_config.manifest import Manifest
-    from edge_partition.answers import Answer
-    from edge_partition.named_requests import NamedRequest, SampleName
-    from edge_partition.stream_report import StreamReport
+    from edge_core.contract.manifest import Manifest
+    from edge_partition.answers.answers import Answer
+    from edge_partition.client.stream_report import StreamReport
+    from edge_partition.inputs.named_requests import NamedRequest, SampleName
 
 
 class DrawError(EdgePartitionError):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker_config.errors import EdgePartitionError
-from broker_config.messages import RECEIVE_MAXIMUM
+from edge_core.contract.messages import RECEIVE_MAXIMUM
+from edge_core.errors import EdgePartitionError
 from edge_partition.commands import _show
 from edge_partition.commands._options import json_option
-from edge_partition.plan_document import PLAN_FILE
-from edge_partition.read_plan import read_plan
-from edge_partition.simulate_plan import (
+from edge_partition.planning.plan_document import PLAN_FILE
+from edge_partition.planning.read_plan import read_plan
+from edge_partition.simulation.simulate_plan import (
     DEFAULT_SPREAD,
     Failure,
     Stream,
@@ -24,8 +24,8 @@ from edge_partition.simulate_plan import (
 )
 
 if TYPE_CHECKING:
-    from edge_partition.read_plan import PipelineTimes
-    from edge_partition.simulate_plan import Forecast
+    from edge_partition.planning.read_plan import PipelineTimes
+    from edge_partition.simulation.simulate_plan import Forecast
 
 _EXPECTED = (
     "expected the output of `edge-partition plan MODEL --fleet fleet.toml --json`, or a bundle's "

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker_config.tensors import encode_tensors
-from edge_partition.bundle import PLAN_PICTURE, deployment_name, write_bundle
+from edge_core.contract.tensors import encode_tensors
+from edge_partition.bundles.bundle import PLAN_PICTURE, deployment_name, write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
-from edge_partition.describe_ends import ends_document
-from edge_partition.find_state import say_state
-from edge_partition.kept_together import find_kept_together
-from edge_partition.load_inputs import batches, expand_inputs, load_samples
-from edge_partition.load_model import AS_GIVEN
-from edge_partition.model_facts import input_specs
-from edge_partition.plan_document import plan_document
-from edge_partition.probe_model import probe_model
+from edge_partition.facts.describe_ends import ends_document
+from edge_partition.facts.model_facts import input_specs
+from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
+from edge_partition.model.load_model import AS_GIVEN
+from edge_partition.planning.plan_document import plan_document
+from edge_partition.tflite.find_state import say_state
+from edge_partition.tflite.kept_together import find_kept_together
+from edge_partition.tflite.probe_model import probe_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from broker_config.manifest import Manifest
-    from edge_partition.kept_together import KeptTogether
-    from edge_partition.load_model import LoadedTflite
-    from edge_partition.plan_split import Objective
+    from edge_core.contract.manifest import Manifest
+    from edge_partition.model.load_model import LoadedTflite
+    from edge_partition.planning.plan_split import Objective
+    from edge_partition.tflite.kept_together import KeptTogether
 
 
 @click.command("split")

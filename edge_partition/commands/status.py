@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
+from edge_core.plain_text import plain_text
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.client.pipeline import UnknownDeploymentError
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
-from edge_partition.deployment import Deployer
-from edge_partition.describe_ends import ends_document
-from edge_partition.pipeline import UnknownDeploymentError
-from edge_partition.plain_text import plain_text
+from edge_partition.facts.describe_ends import ends_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_partition.deployment import FleetStatus
+    from edge_partition.boards.deploy_bundle import FleetStatus
 
 _ENDS_SHOWN = 8
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
-from edge_partition.deployment import Deployer
 
 
 @click.command("undeploy")

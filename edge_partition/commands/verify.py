@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from broker_config.errors import EdgePartitionError
-from broker_config.narrow_floats import FLOAT16_MAX
-from broker_config.tensors import encode_tensors
-from edge_partition.bundle import read_bundle
+from edge_core.contract.narrow_floats import FLOAT16_MAX
+from edge_core.contract.tensors import encode_tensors
+from edge_core.errors import EdgePartitionError
+from edge_partition.bundles.bundle import read_bundle
+from edge_partition.bundles.run_bundle import verify_bundle
 from edge_partition.commands import _show
 from edge_partition.commands._options import json_option
-from edge_partition.load_inputs import batches, expand_inputs, load_samples
-from edge_partition.read_labels import find_class
-from edge_partition.run_bundle import verify_bundle
+from edge_partition.facts.read_labels import find_class
+from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_partition.bundle import Bundle
-    from edge_partition.run_bundle import Verification
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.bundles.run_bundle import Verification
 
 
 class DifferenceError(EdgePartitionError):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mqtt_monitor.recording import playing
-from mqtt_monitor.subscribe import LiveFeed
+from mqtt_monitor.feeds.live import LiveFeed
+from mqtt_monitor.feeds.recording import playing
 from mqtt_monitor.terminal.app import show_live
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mqtt_monitor.recording import ReplayFeed
+    from mqtt_monitor.feeds.recording import ReplayFeed
 
 
 def show_broker(broker: str, prefix: str) -> int:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mqtt_monitor.alerts import find_alerts
-from mqtt_monitor.describe_fleet import describe_fleet
-from mqtt_monitor.show_fleet import show_fleet
-from mqtt_monitor.subscribe import LiveFeed
+from mqtt_monitor.feeds.live import LiveFeed
+from mqtt_monitor.fleet.alerts import find_alerts
+from mqtt_monitor.fleet.describe_fleet import describe_fleet
+from mqtt_monitor.terminal.show_fleet import show_fleet
 
 if TYPE_CHECKING:
-    from mqtt_monitor.feed import Feed
+    from mqtt_monitor.feeds.feed import Feed
 
 #: Agents tell how they fare every 5 s.
 _STATS_WITHIN_S = 6.0

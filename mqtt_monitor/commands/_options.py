@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker_config.topics import DEFAULT_PREFIX
+from edge_core.contract.topics import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,13 +6,13 @@ import contextlib
 
 import click
 
-from broker_config.connection import BrokerAddress
-from broker_config.errors import BrokerUnreachableError
-from broker_config.stop_request import StopRequest
-from broker_config.topics import Topics
+from edge_core.contract.topics import Topics
+from edge_core.errors import BrokerUnreachableError
+from edge_core.mqtt.connection import BrokerAddress
+from edge_core.program.stop_request import StopRequest
 from mqtt_monitor.commands._options import broker_options, tell_broker
-from mqtt_monitor.home_assistant import DEFAULT_DISCOVERY_PREFIX, HomeAssistant
-from mqtt_monitor.subscribe import LiveFeed
+from mqtt_monitor.exports.home_assistant import DEFAULT_DISCOVERY_PREFIX, HomeAssistant
+from mqtt_monitor.feeds.live import LiveFeed
 
 _POLL_S = 0.5
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from broker_config.stop_request import StopRequest
+from edge_core.program.stop_request import StopRequest
 from mqtt_monitor.commands._options import broker_options, tell_broker
-from mqtt_monitor.metrics import serve_metrics
-from mqtt_monitor.subscribe import LiveFeed
+from mqtt_monitor.exports.metrics import serve_metrics
+from mqtt_monitor.feeds.live import LiveFeed
 
 _LAST_PORT = 65535
 

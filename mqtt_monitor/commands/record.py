@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from broker_config.connection import BrokerAddress
-from broker_config.errors import EdgePartitionError
-from broker_config.stop_request import StopRequest
+from edge_core.errors import EdgePartitionError
+from edge_core.mqtt.connection import BrokerAddress
+from edge_core.program.stop_request import StopRequest
 from mqtt_monitor.commands._options import broker_options, tell_broker
-from mqtt_monitor.figures import MIB
-from mqtt_monitor.recording import Recorder
-from mqtt_monitor.subscribe import LiveFeed
+from mqtt_monitor.feeds.live import LiveFeed
+from mqtt_monitor.feeds.recording import Recorder
+from mqtt_monitor.fleet.figures import MIB
 
 _POLL_S = 0.2
 

@@ -9,7 +9,7 @@ import click
 
 from mqtt_monitor.commands import _once
 from mqtt_monitor.commands._options import json_option, somebody_watches
-from mqtt_monitor.recording import ReplayFeed
+from mqtt_monitor.feeds.recording import ReplayFeed
 
 
 @click.command("replay")

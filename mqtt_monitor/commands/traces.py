@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from broker_config.errors import EdgePartitionError
-from broker_config.stop_request import StopRequest
-from broker_config.topics import Topics
+from edge_core.contract.topics import Topics
+from edge_core.errors import EdgePartitionError
+from edge_core.program.stop_request import StopRequest
 from mqtt_monitor.commands._options import broker_options, tell_broker
-from mqtt_monitor.subscribe import LiveFeed
+from mqtt_monitor.feeds.live import LiveFeed
 
 if TYPE_CHECKING:
-    from mqtt_monitor.snapshot import Request
+    from mqtt_monitor.fleet.snapshot import Request
 
 #: 200 requests are kept in between.
 _POLL_S = 0.25
@@ -53,7 +53,7 @@ def command(*, endpoint: str | None, service: str, broker: str, prefix: str) -> 
     the wire, each stage's queue and each inference took, with board and deployment.
     """
     try:
-        from mqtt_monitor.trace_export import TraceExport, find_endpoint  # noqa: PLC0415 - optional
+        from mqtt_monitor.exports.traces import TraceExport, find_endpoint  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name) from None
     ended = StopRequest.on_signals()

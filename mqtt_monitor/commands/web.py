@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mqtt_monitor.commands._options import broker_options, tell_broker
-from mqtt_monitor.recording import ReplayFeed, playing
-from mqtt_monitor.subscribe import LiveFeed
-from mqtt_monitor.web import serve_page
-from mqtt_monitor.web_access import TOKEN_VARIABLE, Access, ListenAddress, find_access
+from mqtt_monitor.feeds.live import LiveFeed
+from mqtt_monitor.feeds.recording import ReplayFeed, playing
+from mqtt_monitor.web.access import TOKEN_VARIABLE, Access, ListenAddress, find_access
+from mqtt_monitor.web.server import serve_page
 
 if TYPE_CHECKING:
-    from mqtt_monitor.feed import Feed
+    from mqtt_monitor.feeds.feed import Feed
 
 
 @click.command("web")

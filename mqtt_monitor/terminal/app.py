@@ -14,7 +14,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
-from mqtt_monitor.alerts import find_alerts
+from mqtt_monitor.fleet.alerts import find_alerts
 from mqtt_monitor.terminal import board_rows, stage_rows
 from mqtt_monitor.terminal.columns import BAD, arranged
 from mqtt_monitor.terminal.details import (
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
     from textual.timer import Timer
 
-    from mqtt_monitor.feed import Feed
-    from mqtt_monitor.snapshot import Fleet
+    from mqtt_monitor.feeds.feed import Feed
+    from mqtt_monitor.fleet.snapshot import Fleet
     from mqtt_monitor.terminal.columns import Cell
 
 _TICK_S = 0.5

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mqtt_monitor.alerts import MEMORY_MARGIN
-from mqtt_monitor.figures import MIB, number
+from mqtt_monitor.fleet.alerts import MEMORY_MARGIN
+from mqtt_monitor.fleet.figures import MIB, number
 from mqtt_monitor.terminal.columns import BAD, DOUBTFUL, Cell, Column, kilobytes
 
 if TYPE_CHECKING:
-    from mqtt_monitor.snapshot import Device, Fleet, Load
+    from mqtt_monitor.fleet.snapshot import Device, Fleet, Load
 
 _STYLES = {"offline": BAD, "unknown": DOUBTFUL, "silent": DOUBTFUL, "online": ""}
 #: What wants looking at comes first.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mqtt_monitor.alerts import find_alerts
-from mqtt_monitor.figures import MIB, mib, number
+from mqtt_monitor.fleet.alerts import find_alerts
+from mqtt_monitor.fleet.figures import MIB, mib, number
 from mqtt_monitor.terminal.board_rows import board_rows
 from mqtt_monitor.terminal.columns import BAD, DOUBTFUL, TITLE, kilobytes
 from mqtt_monitor.terminal.stage_rows import count_errors, serving
@@ -16,9 +16,9 @@ from mqtt_monitor.terminal.stage_rows import count_errors, serving
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mqtt_monitor.alerts import Alert
-    from mqtt_monitor.feed import Feed, Points
-    from mqtt_monitor.snapshot import (
+    from mqtt_monitor.feeds.feed import Feed, Points
+    from mqtt_monitor.fleet.alerts import Alert
+    from mqtt_monitor.fleet.snapshot import (
         BoardStage,
         Boundary,
         Deployment,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mqtt_monitor.figures import number
+from mqtt_monitor.fleet.figures import number
 from mqtt_monitor.terminal.columns import (
     BAD,
     DOUBTFUL,
@@ -19,7 +19,7 @@ from mqtt_monitor.terminal.columns import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mqtt_monitor.snapshot import Deployment, Fleet, Stage
+    from mqtt_monitor.fleet.snapshot import Deployment, Fleet, Stage
 
 _STYLES = {"live": "", "broken": BAD, "unreadable": DOUBTFUL}
 _ORDER = ("broken", "unreadable", "live")

@@ -15,13 +15,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from broker_config.embedded import EmbeddedBroker, has_embedded
-from broker_config.mosquitto import MosquittoBroker, find_mosquitto
+from broker_config.serve.embedded import EmbeddedBroker, has_embedded
+from broker_config.serve.mosquitto import MosquittoBroker, find_mosquitto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from broker_config.broker_process import BrokerProcess
+    from broker_config.serve.broker_process import BrokerProcess
 
 PATIENCE_S = 20.0
 SILENCE_S = 0.3

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from broker_config.cli import _notes
-from broker_config.mosquitto import MosquittoBroker
+from broker_config.serve.mosquitto import MosquittoBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

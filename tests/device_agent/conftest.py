@@ -1,22 +1,17 @@
 from __future__ import annotations
 
-import sys
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-# pytest's importlib mode leaves a test folder's own modules out of the path.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from agent_host import AgentProcess, Host, start_agent
 
-from broker_config.mosquitto import MosquittoBroker, find_mosquitto
-from broker_config.topics import ONLINE
+from broker_config.serve.mosquitto import MosquittoBroker, find_mosquitto
+from edge_core.contract.topics import ONLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")

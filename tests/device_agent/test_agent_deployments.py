@@ -10,9 +10,9 @@ import pytest
 from agent_host import Host, start_agent, wait_for
 from dense_models import make_pipeline, sha256
 
-from broker_config.messages import CommandError
-from broker_config.mosquitto import MosquittoBroker
-from broker_config.topics import ONLINE
+from broker_config.serve.mosquitto import MosquittoBroker
+from edge_core.contract.messages import CommandError
+from edge_core.contract.topics import ONLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

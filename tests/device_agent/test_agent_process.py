@@ -10,9 +10,9 @@ import psutil
 import pytest
 from agent_host import start_agent, wait_for
 
-from broker_config.mosquitto import MosquittoBroker
-from broker_config.topics import OFFLINE, ONLINE
+from broker_config.serve.mosquitto import MosquittoBroker
 from device_agent.config import ConfigError, make_config
+from edge_core.contract.topics import OFFLINE, ONLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,13 +83,13 @@ def test_no_module_of_the_agent_imports_tensorflow_or_keras() -> None:
         "import pkgutil, importlib, sys, device_agent\n"
         "for m in pkgutil.iter_modules(device_agent.__path__):\n"
         "    importlib.import_module('device_agent.' + m.name)\n"
-        "import broker_config.interpreter as i; i.runtime_name()\n"
+        "import edge_core.runtime.stage_interpreter as i; i.runtime_name()\n"
         "print('\\n'.join(sys.modules))\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "device_agent.session" in found
+    assert "device_agent.agent" in found
     assert "numpy" in found
     roots = {module.partition(".")[0] for module in found}
     assert not roots & {"tensorflow", "keras", "edge_partition", "typer", "rich", "flatbuffers"}

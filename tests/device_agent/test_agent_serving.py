@@ -8,8 +8,8 @@ import pytest
 from agent_host import wait_for
 from dense_models import make_pipeline
 
-from broker_config.messages import RECEIVE_MAXIMUM, decode_trace
-from broker_config.topics import OFFLINE
+from edge_core.contract.messages import RECEIVE_MAXIMUM, decode_trace
+from edge_core.contract.topics import OFFLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

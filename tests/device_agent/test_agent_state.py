@@ -11,14 +11,14 @@ import pytest
 import state_models
 from agent_host import wait_for
 
-from broker_config.interpreter import StageInterpreter
-from broker_config.manifest import Manifest, TensorSpec
-from broker_config.messages import CommandError
-from edge_partition.bundle import write_bundle
-from edge_partition.fleet import Device, Fleet
-from edge_partition.plan_split import plan_split
-from edge_partition.read_tflite import read_tflite
-from edge_partition.run_bundle import reference_payloads
+from edge_core.contract.manifest import Manifest, TensorSpec
+from edge_core.contract.messages import CommandError
+from edge_core.runtime.stage_interpreter import StageInterpreter
+from edge_partition.bundles.bundle import write_bundle
+from edge_partition.bundles.run_bundle import reference_payloads
+from edge_partition.planning.fleet import Device, Fleet
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.tflite.read_tflite import read_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agent_host import AgentProcess, Host
 
-    from broker_config.connection import Message
+    from edge_core.mqtt.connection import Message
 
     Start = Callable[..., AgentProcess]
 

@@ -7,22 +7,24 @@ import platform
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from agent_host import start_agent, wait_for
+from checkout import CHECKOUT
 from dense_models import make_pipeline
 
-from broker_config.topics import ONLINE
+from edge_core.contract.topics import ONLINE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent_host import Host
 
-    from broker_config.mosquitto import MosquittoBroker
+    from broker_config.serve.mosquitto import MosquittoBroker
 
-_CHECKOUT = Path(__file__).parents[2]
+_CHECKOUT = CHECKOUT
 _RUNTIMES = {
     "ai-edge-litert": ["ai-edge-litert>=2.1", "numpy>=1.26"],
     "tflite-runtime": ["tflite-runtime==2.14.0", "numpy>=1.26,<2"],

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker_config.messages import ErrorCode
 from device_agent.client_order import ClientOrder, StateError, Turn
+from edge_core.contract.messages import ErrorCode
 
 A, B = "edge/v1/client/a/result", "edge/v1/client/b/result"
 

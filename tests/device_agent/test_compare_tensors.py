@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from broker_config.manifest import TensorSpec
-from broker_config.messages import CommandError
 from device_agent.compare_tensors import compare_tensors
+from edge_core.contract.manifest import TensorSpec
+from edge_core.contract.messages import CommandError
 
 
 def test_one_step_of_the_largest_float16_is_tolerated_on_top_of_a_float32s_difference() -> None:

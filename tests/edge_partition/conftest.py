@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-import sys
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-# pytest's importlib mode leaves this folder off the path: for `from tflite_models import ...`.
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +15,9 @@ def small_mobilenet() -> Callable[[str], bytes]:
     import keras  # noqa: PLC0415 - seconds, which other tests need not take
     import numpy as np  # noqa: PLC0415
 
-    from edge_partition.convert_tflite import convert_tflite  # noqa: PLC0415
-    from edge_partition.seeded_weights import seed_weights  # noqa: PLC0415
-    from edge_partition.wrap_operations import wrap_operations  # noqa: PLC0415
+    from edge_partition.model.convert_tflite import convert_tflite  # noqa: PLC0415
+    from edge_partition.model.seeded_weights import seed_weights  # noqa: PLC0415
+    from edge_partition.model.wrap_operations import wrap_operations  # noqa: PLC0415
 
     model = wrap_operations(
         keras.applications.MobileNetV3Small(

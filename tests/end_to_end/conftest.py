@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 import pytest
 from desk import BOARDS, EXAMPLES, PATIENCE_S, Desk, make_bundle
 
-from broker_config.connection import BrokerAddress, Connection
-from broker_config.embedded import EmbeddedBroker
-from broker_config.mosquitto import MosquittoBroker, find_mosquitto
-from broker_config.tensors import encode_tensors
-from broker_config.topics import Topics
-from edge_partition.load_inputs import load_input
-from edge_partition.load_model import load_model
-from edge_partition.run_bundle import whole_interpreter
-from edge_partition.slice_model import slice_model
+from broker_config.serve.embedded import EmbeddedBroker
+from broker_config.serve.mosquitto import MosquittoBroker, find_mosquitto
+from edge_core.contract.tensors import encode_tensors
+from edge_core.contract.topics import Topics
+from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_partition.bundles.run_bundle import whole_interpreter
+from edge_partition.inputs.load_inputs import load_input
+from edge_partition.model.load_model import load_model
+from edge_partition.tflite.slice_model import slice_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from edge_partition.bundle import Bundle
-    from edge_partition.load_model import LoadedTflite
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.model.load_model import LoadedTflite
 
 
 @pytest.fixture(params=["mosquitto"])

@@ -19,7 +19,7 @@ from edge_partition.cli import COMMANDS
 if TYPE_CHECKING:
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 BIN = Path(sys.executable).parent
 IMAGES = sorted((EXAMPLES / "digits" / "images").iterdir())

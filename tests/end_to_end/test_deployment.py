@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from desk import BOARDS, make_bundle, wait_until
 
-from broker_config.tensors import encode_tensors
-from edge_partition.board_client import UnknownBoardError
-from edge_partition.deployment import Deployer, DeploymentRefusedError
-from edge_partition.load_model import load_model
-from edge_partition.pipeline import Pipeline, UnknownDeploymentError
+from edge_core.contract.tensors import encode_tensors
+from edge_partition.boards.board_client import UnknownBoardError
+from edge_partition.boards.deploy_bundle import Deployer, DeploymentRefusedError
+from edge_partition.client.pipeline import Pipeline, UnknownDeploymentError
+from edge_partition.model.load_model import load_model
 
 if TYPE_CHECKING:
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 Images = list[dict[str, np.ndarray]]
 

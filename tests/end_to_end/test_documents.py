@@ -11,28 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+from checkout import CHECKOUT
 from desk import EXAMPLES
 from test_cli import run
 
 from broker_config import cli as broker_config
-from broker_config.tensors import encode_tensors
 from device_agent import __main__ as device_agent
 from device_agent.config import make_config
+from edge_core.contract.tensors import encode_tensors
 from edge_partition import cli as edge_partition
-from edge_partition.bundle import read_bundle
-from edge_partition.fleet import load_fleet
-from edge_partition.load_inputs import load_input
-from edge_partition.plan_split import Plan
-from edge_partition.run_bundle import whole_interpreter
+from edge_partition.bundles.bundle import read_bundle
+from edge_partition.bundles.run_bundle import whole_interpreter
+from edge_partition.inputs.load_inputs import load_input
+from edge_partition.planning.fleet import load_fleet
+from edge_partition.planning.plan_split import Plan
 from mqtt_monitor import cli as mqtt_monitor
 
 if TYPE_CHECKING:
     import numpy as np
     from desk import Desk
 
-    from edge_partition.load_model import LoadedTflite
+    from edge_partition.model.load_model import LoadedTflite
 
-ROOT = Path(__file__).parents[2]
+ROOT = CHECKOUT
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 GROUPS = {"edge-partition": edge_partition.app, "mqtt-monitor": mqtt_monitor.app}

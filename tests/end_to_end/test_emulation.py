@@ -17,23 +17,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_config.tensors import encode_tensors
-from edge_partition.cost_model import invoke_ms, total_work_macs
-from edge_partition.deployment import Deployer
-from edge_partition.desk_fleet import DeskFleet
-from edge_partition.emulate_boards import BoardLimiter, EmulationError, Limits, board_limits
-from edge_partition.emulated_times import measure_emulated
-from edge_partition.fleet import Device, Fleet
-from edge_partition.pipeline import Pipeline
-from edge_partition.read_tflite import read_tflite
-from edge_partition.shaped_link import ShapedLink
+from edge_core.contract.tensors import encode_tensors
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.emulation.desk_fleet import DeskFleet
+from edge_partition.emulation.limit_board import BoardLimiter, EmulationError, Limits, board_limits
+from edge_partition.emulation.measure_emulated import measure_emulated
+from edge_partition.emulation.shaped_link import ShapedLink
+from edge_partition.planning.cost_model import invoke_ms, total_work_macs
+from edge_partition.planning.fleet import Device, Fleet
+from edge_partition.tflite.read_tflite import read_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 MIB = 2**20
 
@@ -111,7 +111,7 @@ def test_groups_of_a_process_that_was_killed_are_removed_by_the_next() -> None:
         pass  # Skips where nobody may limit anything.
     script = (
         "import os, signal\n"
-        "from edge_partition.emulate_boards import BoardLimiter, Limits\n"
+        "from edge_partition.emulation.limit_board import BoardLimiter, Limits\n"
         "BoardLimiter().command('dead', Limits(0.2, None), ['true'])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -170,7 +170,7 @@ def test_bytes_over_a_shaped_link_arrive_whole_and_no_faster_than_it_allows() ->
 
         thread = threading.Thread(target=echo)
         thread.start()
-        words = [sys.executable, "-m", "edge_partition.shaped_link"]
+        words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
         words += ["--to", f"127.0.0.1:{far_end.getsockname()[1]}"]
         words += ["--mbit-s", "40", "--delay-ms", "5"]
         with subprocess.Popen(words, stdout=subprocess.PIPE) as link:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from desk import BOARDS, PATIENCE_S, wait_until
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from test_monitor import MONITOR, monitor, stream
 
-from broker_config.connection import BrokerAddress, Connection
-from edge_partition.deployment import Deployer
+from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_partition.boards.deploy_bundle import Deployer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy as np
     from desk import Desk
 
-    from broker_config.connection import Message
-    from edge_partition.bundle import Bundle
+    from edge_core.mqtt.connection import Message
+    from edge_partition.bundles.bundle import Bundle
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "mqtt_monitor"))
 from brokers import free_port, mosquitto_with_accounts
 
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from tflite_models import FlatModel
 
-from edge_partition.describe_model import describe_model
-from edge_partition.inspect_page import inspect_page
-from edge_partition.load_model import LoadedTflite
-from edge_partition.read_tflite import read_tflite
+from edge_partition.model.load_model import LoadedTflite
+from edge_partition.pictures.describe_model import describe_model
+from edge_partition.pictures.inspect_page import inspect_page
+from edge_partition.tflite.read_tflite import read_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from edge_partition.graph import Graph
+    from edge_partition.tflite.graph import Graph
 
 LAPTOP, PHONE = (1280, 800), (390, 844)
 SPLIT = ["edge-partition", "split", "my digits.keras"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from desk import BOARDS, PATIENCE_S, wait_until
 
-from edge_partition.deployment import Deployer
-from edge_partition.pipeline import Pipeline
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.client.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 MONITOR = Path(sys.executable).parent / "mqtt-monitor"
 

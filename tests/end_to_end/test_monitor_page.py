@@ -18,11 +18,11 @@ from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
 from test_inspect_page import LAPTOP, PHONE, browser  # noqa: F401 - a fixture
 from test_monitor import MONITOR, shown, stream
 
-from broker_config.connection import BrokerAddress, Connection
-from broker_config.topics import ONLINE, Topics
-from edge_partition.deployment import Deployer, DeploymentRefusedError
-from edge_partition.load_model import load_model
-from edge_partition.pipeline import Pipeline
+from edge_core.contract.topics import ONLINE, Topics
+from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_partition.boards.deploy_bundle import Deployer, DeploymentRefusedError
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.model.load_model import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 #: What Chromium itself says of a server that is away; nothing of the page's.
 NETWORK = "Failed to load resource: net::ERR_"

@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from checkout import CHECKOUT
 from desk import PATIENCE_S, wait_until
 
-from edge_partition.deployment import Deployer
+from edge_partition.boards.deploy_bundle import Deployer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 BIN = Path(sys.executable).parent
-RECORDING = Path(__file__).parents[1] / "mqtt_monitor" / "recordings" / "digits.jsonl"
+RECORDING = CHECKOUT / "tests" / "mqtt_monitor" / "recordings" / "digits.jsonl"
 
 
 @dataclass

@@ -11,21 +11,21 @@ import psutil
 import pytest
 from test_cli import failed, run
 
-from broker_config.interpreter import StageInterpreter
-from edge_partition.deployment import Deployer
-from edge_partition.link_times import TimedMessage
-from edge_partition.profile_boards import Profiler
-from edge_partition.profile_store import BoardProfile, ProfileStore
-from edge_partition.run_bundle import made_up_payloads, whole_interpreter
-from edge_partition.stage_times import TimedSlice
+from edge_core.runtime.stage_interpreter import StageInterpreter
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter
+from edge_partition.planning.link_times import TimedMessage
+from edge_partition.planning.stage_times import TimedSlice
+from edge_partition.profiling.profile_boards import Profiler
+from edge_partition.profiling.profile_store import BoardProfile, ProfileStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
-    from edge_partition.load_model import LoadedTflite
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.model.load_model import LoadedTflite
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from desk import BOARDS, bundle_of, wait_until
 
-from broker_config.tensors import encode_tensors
-from edge_partition.deployment import Deployer
-from edge_partition.fleet import Device
-from edge_partition.pipeline import Pipeline
-from edge_partition.plan import Plan
-from edge_partition.run_bundle import verify_bundle
+from edge_core.contract.tensors import encode_tensors
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.run_bundle import verify_bundle
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.planning.fleet import Device
+from edge_partition.planning.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
-    from edge_partition.load_model import LoadedTflite
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.model.load_model import LoadedTflite
 
     Images = list[dict[str, np.ndarray]]
 

@@ -18,26 +18,26 @@ from PIL import Image
 from test_cli import BIN, failed, run
 from tflite_models import FlatModel
 
-from broker_config.connection import BrokerAddress, Connection
-from broker_config.errors import EdgePartitionError
-from broker_config.manifest import Pixels
-from broker_config.messages import ERROR, ErrorCode
-from broker_config.topics import Topics
-from edge_partition.bundle import write_bundle
-from edge_partition.deployment import Deployer
-from edge_partition.fleet import equal_fleet
-from edge_partition.load_inputs import load_input
-from edge_partition.model_facts import ModelFacts
-from edge_partition.pipeline import (
+from edge_core.contract.manifest import Pixels
+from edge_core.contract.messages import ERROR, ErrorCode
+from edge_core.contract.topics import Topics
+from edge_core.errors import EdgePartitionError
+from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.bundle import write_bundle
+from edge_partition.client.pipeline import (
     NotOpenError,
     OutputsError,
     Pipeline,
     RequestError,
     Result,
 )
-from edge_partition.pixels import PixelsError
-from edge_partition.plan_split import plan_split
-from edge_partition.read_tflite import read_tflite
+from edge_partition.facts.model_facts import ModelFacts
+from edge_partition.inputs.load_inputs import load_input
+from edge_partition.inputs.pixels import PixelsError
+from edge_partition.planning.fleet import equal_fleet
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.tflite.read_tflite import read_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
     from desk import Desk
 
-    from broker_config.connection import Message
-    from broker_config.manifest import Manifest
-    from edge_partition.bundle import Bundle
-    from edge_partition.load_model import LoadedTflite
+    from edge_core.contract.manifest import Manifest
+    from edge_core.mqtt.connection import Message
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.model.load_model import LoadedTflite
 
 IMAGES = sorted((EXAMPLES / "digits" / "images").iterdir())
 #: What the digits model was not trained on, so that it shows.

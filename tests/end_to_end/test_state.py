@@ -10,17 +10,17 @@ import state_models
 from ai_edge_litert.interpreter import Interpreter
 from desk import BOARDS
 
-from edge_partition.bundle import write_bundle
-from edge_partition.deployment import Deployer
-from edge_partition.fleet import equal_fleet
-from edge_partition.pipeline import Pipeline, RequestError
-from edge_partition.plan_split import plan_split
-from edge_partition.read_tflite import read_tflite
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.bundle import write_bundle
+from edge_partition.client.pipeline import Pipeline, RequestError
+from edge_partition.planning.fleet import equal_fleet
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.tflite.read_tflite import read_tflite
 
 if TYPE_CHECKING:
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 COUNT = 100
 

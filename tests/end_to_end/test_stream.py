@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from desk import BOARDS, make_bundle, wait_until
 
-from broker_config.errors import BrokerUnreachableError, PayloadError
-from broker_config.tensors import encode_tensors
-from edge_partition.deployment import Deployer
-from edge_partition.load_model import load_model
-from edge_partition.pipeline import Pipeline, RequestError, UnknownDeploymentError
-from edge_partition.run_bundle import whole_interpreter
+from edge_core.contract.tensors import encode_tensors
+from edge_core.errors import BrokerUnreachableError, PayloadError
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.run_bundle import whole_interpreter
+from edge_partition.client.pipeline import Pipeline, RequestError, UnknownDeploymentError
+from edge_partition.model.load_model import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
 Images = list[dict[str, np.ndarray]]
 

@@ -9,7 +9,6 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,18 +19,18 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status as ProtoStatus
 from test_monitor import MONITOR, monitor, stream
 
-from broker_config.connection import BrokerAddress, Connection
-from edge_partition.deployment import Deployer
+from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_partition.boards.deploy_bundle import Deployer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy as np
     from desk import Desk
 
-    from edge_partition.bundle import Bundle
+    from edge_partition.bundles.bundle import Bundle
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "mqtt_monitor"))
 from brokers import free_port
 
 
@@ -148,7 +147,7 @@ def test_a_streams_requests_become_traces_that_add_up_to_their_latency(
         assert took_ms(root) == pytest.approx(told["latency_ms"], abs=0.001)
         assert sum(map(took_ms, parts)) == pytest.approx(told["latency_ms"], abs=0.001)
         assert all(part.trace_id == root.trace_id for part in parts)
-        assert attributes(root)["edge_partition.deployment"] == "digits"
+        assert attributes(root)["edge_partition.boards.deploy_bundle"] == "digits"
         assert attributes(root)["edge_partition.generation"] == digits_bundle.manifest.generation
         for kind, figure in (("invoke stage", "invoke_ms"), ("queue of stage", "queue_ms")):
             stages = [part for part in parts if part.name.startswith(kind)]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
 
-from broker_config.connection import BrokerAddress, Connection
-from broker_config.tensors import decode_tensors, encode_tensors, payload_bytes
-from broker_config.topics import Topics
-from edge_partition.deployment import Deployer
-from edge_partition.pipeline import Pipeline
-from edge_partition.run_bundle import chain_stages
+from edge_core.contract.tensors import decode_tensors, encode_tensors, payload_bytes
+from edge_core.contract.topics import Topics
+from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles.run_bundle import chain_stages
+from edge_partition.client.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from desk import Desk
 
-    from edge_partition.load_model import LoadedTflite
+    from edge_partition.model.load_model import LoadedTflite
 
 
 def test_float16_between_boards_is_half_the_bytes_and_close_to_the_whole_model(

@@ -1,0 +1,1 @@
+"""Brokers that a program starts for itself."""

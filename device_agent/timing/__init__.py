@@ -1,0 +1,1 @@
+"""What a board measures when asked."""

@@ -1,0 +1,1 @@
+"""What boards, host and monitor share."""

@@ -1,0 +1,1 @@
+"""What travels: topics, messages, the manifest, tensors."""

@@ -1,0 +1,73 @@
+"""Tensors on the wire: C-order little-endian bytes, one after another, no header.
+
+dtype and shape are the manifest's (DESIGN, "Tensors on the wire").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_core.errors import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from edge_core.contract.manifest import TensorSpec
+
+
+def wire_dtype(dtype: str) -> np.dtype[Any]:
+    """Return the little-endian numpy dtype for a manifest's dtype name."""
+    return np.dtype(dtype).newbyteorder("<")
+
+
+def payload_bytes(specs: Sequence[TensorSpec]) -> int:
+    """Return the size of a payload that carries ``specs``, in bytes."""
+    return sum(spec.size_bytes for spec in specs)
+
+
+def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the payload that carries ``arrays`` in the order of ``specs``.
+
+    Raises:
+        PayloadError: An array is missing, or has another shape or dtype than its spec (in
+            whichever byte order).
+    """
+    parts = []
+    for spec in specs:
+        if spec.name not in arrays:
+            raise PayloadError(f"No array for input {spec}; got {sorted(arrays)}.")
+        array = arrays[spec.name]
+        if array.shape != spec.shape or array.dtype.newbyteorder("=") != np.dtype(spec.dtype):
+            raise PayloadError(
+                f"Input {spec.name} is {array.dtype}{list(array.shape)}; "
+                f"expected {spec.dtype}{list(spec.shape)}."
+            )
+        parts.append(np.ascontiguousarray(array, dtype=wire_dtype(spec.dtype)).tobytes())
+    return b"".join(parts)
+
+
+def decode_tensors(
+    specs: Sequence[TensorSpec], payload: bytes | bytearray
+) -> dict[str, np.ndarray]:
+    """Return read-only arrays over ``payload``, by name in the order of ``specs``.
+
+    Raises:
+        PayloadError: The payload has another size than the specs say.
+    """
+    expected = payload_bytes(specs)
+    if len(payload) != expected:
+        raise PayloadError(
+            f"The payload has {len(payload):,} bytes; expected {expected:,} for "
+            + ", ".join(str(spec) for spec in specs)
+            + "."
+        )
+    arrays = {}
+    offset = 0
+    for spec in specs:
+        count = spec.size_bytes // wire_dtype(spec.dtype).itemsize
+        flat = np.frombuffer(payload, wire_dtype(spec.dtype), count, offset)
+        arrays[spec.name] = flat.reshape(spec.shape)
+        offset += spec.size_bytes
+    return arrays

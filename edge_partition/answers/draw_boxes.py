@@ -1,0 +1,93 @@
+"""Boxes drawn into the picture in which they were found."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from edge_partition.inputs.picture_size import open_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edge_partition.answers.boxes import Box
+
+#: A line's width and a letter's height, in parts of the picture's shorter side; at least.
+_LINE, _LEAST_LINE = 1 / 200, 1
+_LETTER, _LEAST_LETTER = 1 / 30, 10
+#: Classes' hues stand far apart: each is the golden angle on from the last, in degrees.
+_HUE_STEP = 137.508
+_DARK_BELOW = 140
+_JPEG_QUALITY = 92
+#: Tried for captions that Pillow's own font, of little more than ASCII, lacks letters for.
+_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")
+
+
+def draw_boxes(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
+    """Return a copy of ``picture``, in RGB, with ``boxes``, their labels and scores.
+
+    Each class has one color, whatever picture it is in. The best box is drawn last, over others.
+    """
+    drawn = picture.convert("RGB")
+    pen = ImageDraw.Draw(drawn)
+    side = min(drawn.size)
+    line = max(_LEAST_LINE, round(side * _LINE))
+    letter = max(_LEAST_LETTER, round(side * _LETTER))
+    font = _font(letter, is_ascii=all(box.label.isascii() for box in boxes))
+    for box in reversed(boxes):
+        color = _color(box.index)
+        pen.rectangle((box.left, box.top, max(box.left, box.right - 1),
+                       max(box.top, box.bottom - 1)), outline=color, width=line)  # fmt: skip
+        _draw_caption(pen, box, drawn.size, color, font)
+    return drawn
+
+
+def _draw_caption(
+    pen: ImageDraw.ImageDraw,
+    box: Box,
+    size: tuple[int, int],
+    color: tuple[int, ...],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """Write label and score above the box; within it where the picture ends above."""
+    text = box.caption
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    margin = max(1, round((bottom - top) / 5))
+    width, height = right - left + 2 * margin, bottom - top + 2 * margin
+    if width > size[0] or height > size[1] / 4:
+        return  # It would hide a picture so small.
+    x = max(0.0, min(box.left, size[0] - width))
+    y = box.top - height if box.top >= height else min(box.top, size[1] - height)
+    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
+    is_dark = ImageColor.getcolor(f"rgb{color}", "L") < _DARK_BELOW  # type: ignore[operator]
+    ink = "white" if is_dark else "black"
+    pen.text((x + margin - left, y + margin - top), text, fill=ink, font=font)
+
+
+def _font(letter: int, *, is_ascii: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    for name in () if is_ascii else _FONTS:
+        try:
+            return ImageFont.truetype(name, letter)
+        except OSError:
+            continue
+    return ImageFont.load_default(letter)
+
+
+def _color(index: int) -> tuple[int, ...]:
+    hue = index * _HUE_STEP % 360
+    color = ImageColor.getrgb(f"hsv({hue:.0f},90%,90%)")
+    return tuple(color[:3])
+
+
+def draw_file(path: Path, boxes: Sequence[Box], suffix: str) -> bytes:
+    """Return a picture's file with ``boxes`` drawn into it, as ``suffix`` says: JPEG or PNG."""
+    buffer = io.BytesIO()
+    drawn = draw_boxes(open_picture(path), boxes)
+    if suffix.lower() in {".jpg", ".jpeg"}:
+        drawn.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    else:
+        drawn.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Requests to boards: files, commands, deployments."""

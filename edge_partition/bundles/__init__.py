@@ -1,0 +1,1 @@
+"""The files that split writes, and what runs and compares them."""

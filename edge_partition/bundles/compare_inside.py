@@ -1,0 +1,159 @@
+"""Where a model's answers don't vary, the tensors inside it do: whole against parts, bit for bit.
+
+A trained classifier may be as sure of any noise as of a picture, and then comparing its answers
+proves nothing. What crosses between the parts still varies with the input, and so does what
+crosses the other possible cuts. The whole model is run with those tensors as additional outputs,
+and the files of the parts likewise for what lies within one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_core.contract.manifest import TensorSpec
+from edge_core.contract.tensors import decode_tensors
+from edge_core.runtime.stage_interpreter import StageInterpreter
+from edge_partition.tflite.read_tflite import read_tflite
+from edge_partition.tflite.slice_model import tap_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
+    from edge_core.contract.manifest import Stage
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.tflite.read_tflite import TfliteModel
+
+    _Named = dict[str, np.ndarray]
+
+#: Within a part, so many cuts are looked at.
+_CUTS_INSIDE = 4
+
+
+@dataclass(frozen=True)
+class InsideComparison:
+    """Whole model against parts, on tensors inside them.
+
+    Attributes:
+        tensors: How many tensors vary with the input; only these are compared.
+        inputs: How many inputs were tried.
+        identical: For how many every byte of all those tensors was the same.
+    """
+
+    tensors: int
+    inputs: int
+    identical: int
+
+
+def compare_inside(
+    bundle: Bundle, payloads: Sequence[bytes], others: Sequence[bytes], sent: Sequence[list[bytes]]
+) -> InsideComparison | None:
+    """Compare what crosses between the parts; where that doesn't vary, what lies within them.
+
+    Args:
+        bundle: With every tensor sent as it is.
+        payloads: Inputs, in the order in which the parts had them.
+        others: More inputs, to see what varies.
+        sent: For each stage what it sent for each of ``payloads``.
+
+    Returns:
+        None where nothing inside varies either, so that no comparison could fail.
+
+    Raises:
+        ModelLoadError: The runtime refuses a file.
+    """
+    model = read_tflite(bundle.whole_file)
+    manifest = bundle.manifest
+    into = [list(payloads), *(list(answers) for answers in sent[:-1])]
+    found = [
+        [
+            decode_tensors(stage.inputs, stage_payloads[number])
+            for stage, stage_payloads in zip(manifest.stages, into, strict=True)
+        ]
+        for number in range(len(payloads))
+    ]
+    ends = {spec.name for spec in manifest.inputs}
+    names = {spec.name for stage in manifest.stages[1:] for spec in stage.inputs} - ends
+    between = [
+        {name: array for tensors in stages for name, array in tensors.items()} for stages in found
+    ]
+    tried = [*payloads, *others]
+    compared = _compare(list(_tapped_whole(bundle, model, names, tried)), between, names)
+    if compared is not None:
+        return compared
+    within: list[_Named] = [{} for _ in payloads]
+    for stage, stage_payloads in zip(manifest.stages, into, strict=True):
+        for named, tensors in zip(
+            within, _tapped_stage(bundle, stage, stage_payloads), strict=True
+        ):
+            named.update(tensors)
+    names = set(within[0])
+    return _compare(list(_tapped_whole(bundle, model, names, tried)), within, names)
+
+
+def _compare(
+    wholes: Sequence[_Named], parts: Sequence[_Named], names: set[str]
+) -> InsideComparison | None:
+    varying = {
+        name
+        for name in names
+        if len({tensors[name].tobytes() for tensors in wholes if name in tensors}) > 1
+    }
+    if not varying:
+        return None
+    identical = sum(
+        all(whole[name].tobytes() == part[name].tobytes() for name in varying)
+        for whole, part in zip(wholes, parts, strict=False)
+    )
+    return InsideComparison(len(varying), len(parts), identical)
+
+
+def _tapped_whole(
+    bundle: Bundle, model: TfliteModel, names: set[str], payloads: Sequence[bytes]
+) -> Iterator[_Named]:
+    """Yield the tensors called ``names`` for each payload."""
+    if not names:
+        return
+    manifest = bundle.manifest
+    # As in the graph: the file itself may have several tensors of one name.
+    inputs = tuple(
+        TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in model.graph.boundary(0)
+    )
+    taps = [tensor for tensor in model.graph.tensors if tensor.name in names]
+    specs = tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in taps)
+    interpreter = StageInterpreter(
+        *(tap_model(model, [tensor.index for tensor in taps]), inputs, specs),
+        num_threads=1,
+        state=manifest.model.state,
+    )
+    for payload in payloads:
+        yield decode_tensors(specs, interpreter.invoke(payload))
+
+
+def _tapped_stage(bundle: Bundle, stage: Stage, payloads: Sequence[bytes]) -> Iterator[_Named]:
+    """Yield what crosses some of the cuts within a stage, for each of its payloads."""
+    model = read_tflite(bundle.stage_file(stage))
+    cuts = model.graph.cuts
+    chosen = (
+        {cuts[len(cuts) * place // _CUTS_INSIDE] for place in range(_CUTS_INSIDE)} if cuts else ()
+    )
+    given = {spec.name for spec in stage.inputs}
+    taps = {
+        tensor.index: tensor
+        for cut in chosen
+        for tensor in model.graph.boundary(cut)
+        if tensor.name not in given
+    }
+    specs = tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in taps.values())
+    if not specs:
+        yield from ({} for _ in payloads)
+        return
+    interpreter = StageInterpreter(
+        *(tap_model(model, taps), stage.inputs, specs),
+        num_threads=1,
+        state=bundle.manifest.state_of(stage),
+    )
+    for payload in payloads:
+        yield decode_tensors(specs, interpreter.invoke(payload))

@@ -1,0 +1,1 @@
+"""Slower boards on this machine."""

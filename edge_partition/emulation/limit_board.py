@@ -1,0 +1,279 @@
+"""Boards emulated on one machine: a real CPU share and a real memory limit for each agent.
+
+The kernel holds the limits: cgroup version 1 or 2 where this process may write there, else
+``systemd-run`` with the user's own manager. An agent over its memory limit is killed, as it is on
+a board without swap.
+
+A board of one processor or less is bound to one of this machine's, and helped by
+:mod:`edge_partition.emulation.pace_processor` to be as slow in each millisecond as it is in a
+second. Without root that helper is missing: inferences of some milliseconds then come out uneven.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_core.errors import EdgePartitionError
+from edge_core.program import die_with_parent
+from edge_partition.emulation import enter_cgroups as enter_groups
+from edge_partition.emulation import pace_processor as pace_boards
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_partition.planning.fleet import Fleet
+
+_ROOT = Path("/sys/fs/cgroup")
+_LABEL = "edge-partition-"
+#: Without ticks a quota is kept over some of the kernel's own, 4 ms apart.
+_UNPACED_PERIOD_US = 10_000
+#: The kernel refuses shorter quotas.
+_QUOTA_US = 1_000
+#: A millisecond in every fifty: a board of a smaller share would rather stall than be slow.
+_LEAST_SHARE = 0.02
+#: A board comes before whatever else wants its processor, up to its share: where boards are real,
+#: broker and client run on other machines. Between equals, inferences of 11 ms took 14 while
+#: requests came in.
+_CPU_SHARES = 262_144
+_CPU_WEIGHT = 10_000
+#: What is left of a processor is for the broker, the client and the kernel.
+_USABLE_SHARE = 0.85
+_REMOVE_TIMEOUT_S = 5.0
+
+
+class EmulationError(EdgePartitionError):
+    """This machine can't hold processes to a share of its processors or memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an emulated board gets.
+
+    Attributes:
+        cpu_share: Of one processor of this machine; 2.0 is two processors.
+        ram_bytes: The agent's memory, page cache included; None: unlimited.
+        cpu: The processor that the agent is bound to; None: any. Boards of more than one processor
+            are not bound.
+    """
+
+    cpu_share: float
+    ram_bytes: int | None
+    cpu: int | None = None
+
+
+def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], float]:
+    """Return each board's limits by name, and how much slower than asked for all are.
+
+    Args:
+        fleet: The boards, with their speeds.
+        host_gmac_s: One processor of this machine, measured in the same unit as the boards'.
+
+    Returns:
+        The limits; and a factor of 1 or less by which every share was scaled, the same for all,
+        where the boards together are faster than this machine.
+    """
+    shares = {device.name: device.speed_gmac_s / host_gmac_s for device in fleet.devices}
+    cpus = sorted(os.sched_getaffinity(0))
+    scale = min(1.0, _USABLE_SHARE * len(cpus) / sum(shares.values()))
+    places, load = _place({name: share * scale for name, share in shares.items()}, cpus)
+    scale *= min(1.0, _USABLE_SHARE / load)
+    limits = {
+        device.name: Limits(
+            cpu_share=shares[device.name] * scale,
+            ram_bytes=int(device.ram_mib * 2**20) if device.ram_mib < float("inf") else None,
+            cpu=places[device.name],
+        )
+        for device in fleet.devices
+    }
+    smallest = min(limits, key=lambda name: limits[name].cpu_share)
+    if limits[smallest].cpu_share < _LEAST_SHARE:
+        raise EmulationError(
+            f"{smallest} would get {limits[smallest].cpu_share:.1%} of a processor; less than "
+            f"{_LEAST_SHARE:.0%} can't be given out evenly. Emulate fewer boards."
+        )
+    return limits, scale
+
+
+def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | None], float]:
+    """Return each board's processor, large shares first, and the load of the fullest."""
+    load = dict.fromkeys(cpus, sum(share for share in shares.values() if share > 1) / len(cpus))
+    places: dict[str, int | None] = {}
+    for name in sorted(shares, key=lambda name: -shares[name]):
+        if shares[name] > 1:
+            places[name] = None
+            continue
+        cpu = min(cpus, key=lambda cpu: load[cpu])
+        places[name] = cpu
+        load[cpu] += shares[name]
+    return places, max(load.values())
+
+
+class BoardLimiter:
+    """Puts commands under limits; :meth:`close` removes what that took."""
+
+    def __init__(self) -> None:
+        """Find out what this machine offers.
+
+        Raises:
+            EmulationError: Nothing.
+        """
+        self._folders: list[Path] = []
+        self._helpers: list[subprocess.Popen[bytes]] = []
+        self._is_paced: dict[int, bool] = {}
+        self._version = _cgroup_version()
+        _remove_left_behind()
+        if self._version is None and not _user_manager_limits():
+            raise EmulationError(
+                "This machine lets nobody limit a process's share of processor and memory: "
+                "cgroups can't be written, and systemd-run is missing or its manager has no say "
+                "over processors. Run as root, or leave --emulate out."
+            )
+
+    def command(self, name: str, limits: Limits, words: Sequence[str]) -> list[str]:
+        """Return ``words`` as a command that runs under ``limits``.
+
+        Raises:
+            EmulationError: The kernel refused a limit.
+        """
+        if self._version is None:
+            scope = ["systemd-run", "--user", "--scope", "--quiet"]
+            scope += ["-p", f"CPUQuota={limits.cpu_share:.1%}"]
+            scope += ["-p", f"CPUQuotaPeriodSec={_period_us(limits.cpu_share, paced=False)}us"]
+            scope += ["-p", f"CPUWeight={_CPU_WEIGHT}"]
+            if limits.ram_bytes is not None:
+                scope += ["-p", f"MemoryMax={limits.ram_bytes}", "-p", "MemorySwapMax=0"]
+            return [*scope, "--", *_enter(limits.cpu, [], words)]
+        try:
+            members = self._make_groups(name, limits)
+        except OSError as error:
+            raise EmulationError(
+                f"The kernel refused to limit {name}: {error}. Run as root on a machine with "
+                "cgroups, or leave --emulate out."
+            ) from None
+        if limits.cpu is not None and self._pace(limits.cpu):
+            self._help("idle", limits.cpu, members[0])
+        # The process enters its groups before it becomes the agent, so nothing runs unlimited.
+        return _enter(limits.cpu, members, words)
+
+    def _make_groups(self, name: str, limits: Limits) -> list[Path]:
+        paced = limits.cpu is not None and self._pace(limits.cpu)
+        period_us = _period_us(limits.cpu_share, paced=paced)
+        quota_us = max(_QUOTA_US, round(limits.cpu_share * period_us))
+        label = f"{_LABEL}{os.getpid()}-{name}"
+        if self._version == 2:  # noqa: PLR2004
+            folder = self._make(_ROOT / label)
+            (folder / "cpu.max").write_text(f"{quota_us} {period_us}")
+            (folder / "cpu.weight").write_text(str(_CPU_WEIGHT))
+            if limits.ram_bytes is not None:
+                (folder / "memory.max").write_text(str(limits.ram_bytes))
+                with contextlib.suppress(OSError):  # Not there on a machine without swap.
+                    (folder / "memory.swap.max").write_text("0")
+            return [folder / "cgroup.procs"]
+        cpu, memory = self._make(_ROOT / "cpu" / label), self._make(_ROOT / "memory" / label)
+        (cpu / "cpu.cfs_period_us").write_text(str(period_us))
+        (cpu / "cpu.cfs_quota_us").write_text(str(quota_us))
+        (cpu / "cpu.shares").write_text(str(_CPU_SHARES))
+        if limits.ram_bytes is not None:
+            (memory / "memory.limit_in_bytes").write_text(str(limits.ram_bytes))
+            (memory / "memory.swappiness").write_text("0")
+        return [cpu / "cgroup.procs", memory / "cgroup.procs"]
+
+    def _pace(self, cpu: int) -> bool:
+        """Keep a processor awake and its quotas to a quarter millisecond, if the kernel lets us."""
+        if cpu not in self._is_paced:
+            self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
+        return self._is_paced[cpu]
+
+    def _help(self, *words: object) -> bool:
+        """Start a helper; return whether the kernel lets it do its work."""
+        helper = [sys.executable, "-I", "-S", pace_boards.__file__, *map(str, words)]
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *helper],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._helpers.append(process)
+        return process.stdout is not None and bool(process.stdout.readline())
+
+    def _make(self, folder: Path) -> Path:
+        folder.mkdir()
+        self._folders.append(folder)
+        return folder
+
+    def close(self) -> None:
+        """End the helpers and remove the groups; the boards' own processes must have ended."""
+        for helper in self._helpers:
+            helper.kill()
+            helper.wait()
+            if helper.stdout is not None:
+                helper.stdout.close()
+        self._helpers.clear()
+        self._is_paced.clear()
+        deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+        for folder in self._folders:
+            while folder.exists():
+                try:
+                    folder.rmdir()
+                except OSError:
+                    # The kernel frees a dead process's group a moment after its parent is told.
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(0.02)
+        self._folders.clear()
+
+
+def _remove_left_behind() -> None:
+    """Remove empty groups of processes that were ended before they could."""
+    for parent in (_ROOT, _ROOT / "cpu", _ROOT / "memory"):
+        for folder in parent.glob(f"{_LABEL}*"):
+            owner = folder.name.removeprefix(_LABEL).partition("-")[0]
+            if not Path("/proc", owner).exists():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def _period_us(cpu_share: float, *, paced: bool) -> int:
+    """Return the period that a share's quota is for: the shortest that is kept."""
+    shortest_us = round(_QUOTA_US / min(1.0, cpu_share))
+    return shortest_us if paced else max(shortest_us, _UNPACED_PERIOD_US)
+
+
+def _enter(cpu: int | None, members: Sequence[Path], words: Sequence[str]) -> list[str]:
+    place = enter_groups.ANY_CPU if cpu is None else str(cpu)
+    start = [sys.executable, "-I", "-S", enter_groups.__file__, place, *map(str, members)]
+    return [*start, "--", *words]
+
+
+def _user_manager_limits() -> bool:
+    """Whether the user's own systemd may limit processors and memory.
+
+    It takes limits that it has no controller for, and leaves them without effect
+    (systemd.resource-control(5), "Delegation"; before version 252 users had no ``cpu``).
+    """
+    if shutil.which("systemd-run") is None:
+        return False
+    user = os.getuid()
+    manager = _ROOT / f"user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers"
+    try:
+        return {"cpu", "memory"} <= set(manager.read_text().split())
+    except OSError:
+        return False
+
+
+def _cgroup_version() -> int | None:
+    if os.access(_ROOT / "cpu", os.W_OK) and os.access(_ROOT / "memory", os.W_OK):
+        return 1
+    if os.access(_ROOT / "cgroup.subtree_control", os.W_OK):
+        granted = (_ROOT / "cgroup.subtree_control").read_text().split()
+        if {"cpu", "memory"} <= set(granted):
+            return 2
+    return None

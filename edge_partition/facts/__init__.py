@@ -1,0 +1,1 @@
+"""What is known of a model's inputs and outputs."""

@@ -1,0 +1,84 @@
+"""A model's inputs and outputs in words, for people: what they take and what they mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edge_partition.inputs.pixels import describe_pixels, picture_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_core.contract.manifest import TensorSpec
+
+_LABELS_SHOWN = 3
+_FITS = {"stretch": "stretched", "crop": "cut to size", "letterbox": "with gray bars"}
+_DETECTIONS = {"ssd": "boxes, as SSD's postprocessing gives them", "yolo": "boxes of a YOLO head"}
+
+
+def describe_input(spec: TensorSpec) -> str:
+    """Return an input in words, such as ``image float32[1, 224, 224, 3]: pictures as -1..1 RGB``.
+
+    With who says so and how pictures are resized.
+    """
+    words = []
+    if spec.pixels is not None:
+        how = f"resized ({spec.pixels.resize}) and {_FITS[spec.pixels.fit]}"
+        words.append(f"pictures as {describe_pixels(spec.pixels)}, {how}")
+        layout = picture_layout(spec)
+        if layout is not None and layout.batch > 1:
+            words.append(f"{layout.batch} a request")
+    if spec.rate_hz:
+        words.append(f"sound of {spec.rate_hz} Hz")
+    if spec.quantized is not None:
+        words.append(f"scale {spec.quantized.scale:.6g}, zero point {spec.quantized.zero_point}")
+    return f"{spec}: {', '.join(words)}" if words else str(spec)
+
+
+def describe_output(spec: TensorSpec) -> str:
+    """Return an output in words, such as ``scores float32[1, 1000]: probabilities``."""
+    words = [spec.scores] if spec.scores else []
+    if spec.quantized is not None:
+        words.append(f"scale {spec.quantized.scale:.6g}, zero point {spec.quantized.zero_point}")
+    return f"{spec}: {', '.join(words)}" if words else str(spec)
+
+
+def describe_classes(labels: Sequence[str], detections: str) -> str:
+    """Return what the outputs are and how the classes are called; empty where that is not known."""
+    words = [_DETECTIONS[detections]] if detections else []
+    if labels:
+        more = len(labels) - _LABELS_SHOWN
+        words.append(
+            f"{len(labels)} classes: {', '.join(labels[:_LABELS_SHOWN])}"
+            f"{f' and {more} more' * (more > 0)}"
+        )
+    return "; ".join(words)
+
+
+def ends_document(
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], labels: int, detections: str
+) -> dict[str, Any]:
+    """Return inputs and outputs as JSON values, each with its words."""
+    return {
+        "inputs": [_document(spec, describe_input(spec)) for spec in inputs],
+        "outputs": [_document(spec, describe_output(spec)) for spec in outputs],
+        "labels": labels,
+        "detections": detections,
+    }
+
+
+def _document(spec: TensorSpec, words: str) -> dict[str, Any]:
+    pixels = None
+    if spec.pixels is not None:
+        pixels = {**vars(spec.pixels), "words": describe_pixels(spec.pixels)}
+    quantized = None if spec.quantized is None else dict(vars(spec.quantized))
+    return {
+        "name": spec.name,
+        "dtype": spec.dtype,
+        "shape": list(spec.shape),
+        "pixels": pixels,
+        "quantized": quantized,
+        "rate_hz": spec.rate_hz,
+        "scores": spec.scores,
+        "words": words,
+    }

@@ -1,0 +1,404 @@
+"""What is known of a model's inputs and outputs, from all who say something, and what to tell.
+
+Who is believed first: the person, then Keras's application, then the file's metadata, then scale
+and zero point. Where nobody says what pixels a model takes, a guess is made and told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from edge_core.contract.manifest import Pixels, TensorSpec
+from edge_partition.facts.application_pixels import application_pixels
+from edge_partition.facts.guess_pixels import (
+    FOLDED_BELOW,
+    FirstSteps,
+    calibrated_range,
+    first_steps,
+    pixels_of_range,
+)
+from edge_partition.facts.model_facts import ModelFacts, PictureOptions
+from edge_partition.facts.read_labels import fit_labels, labels_beside, read_labels_file
+from edge_partition.inputs.pixels import (
+    IMAGENET,
+    IMAGENET_BGR,
+    MINUS_ONE_TO_ONE,
+    PixelsError,
+    default_pixels,
+    describe_pixels,
+    parse_pixels,
+    picture_layout,
+    value_range,
+)
+from edge_partition.tflite.graph import layer_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from edge_partition.inputs.pixels import PictureLayout
+    from edge_partition.tflite.graph import Graph
+    from edge_partition.tflite.read_tflite import TfliteModel
+    from edge_partition.tflite.tflite_metadata import TensorMetadata, TfliteMetadata
+
+_SSD = "TFLite_Detection_PostProcess"
+_SCORING = frozenset({"SOFTMAX", "LOGISTIC"})
+_KEEP_SCORES = frozenset({"RESHAPE", "DEQUANTIZE", "QUANTIZE", "SQUEEZE", "CAST"})
+#: A range this wide is of values from 0 to 255, whatever their mean.
+_WIDE = 64
+#: Of a range that metadata gives, as often as wide as what the input's scale can stand for.
+_SATURATES = 1.5
+#: How a person asks for an application's pixels, where they are not from 0 to 255.
+#: Multiplied by more, by an operator or by the filters that it was folded into, values of a picture
+#: were likely small before.
+_ENLARGES = 16.0
+_OPTIONS = {
+    MINUS_ONE_TO_ONE.mean: "-1..1",
+    IMAGENET.mean: "imagenet",
+    IMAGENET_BGR.mean: "imagenet-bgr",
+}
+_HOW = "If that is wrong, say so: --pixels -1..1, 0..1, imagenet or MEAN/STD."
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the source of a model says of it.
+
+    Attributes:
+        application: The name of Keras's application, or of the model that one makes.
+        labels: Class names that belong to the model.
+        metadata: Of a ``.tflite`` file.
+        file: The model's file, beside which labels may lie.
+        notes: What people should be told already.
+        is_converted_here: Whether its scales come from a calibration that was made here.
+    """
+
+    application: str = ""
+    labels: tuple[str, ...] = ()
+    metadata: TfliteMetadata | None = None
+    file: Path | None = None
+    notes: tuple[str, ...] = ()
+    is_converted_here: bool = False
+
+
+def find_facts(
+    tflite: TfliteModel, said: Said, picture: PictureOptions | None = None
+) -> ModelFacts:
+    """Return what is known of a model, with sentences for people.
+
+    Raises:
+        PixelsError: What the person says of pixels can't be of this model.
+        LabelsError: The labels file that the person names can't be read or does not fit.
+    """
+    picture = picture or PictureOptions()
+    graph = tflite.graph
+    specs = [_spec(graph, index) for index in graph.inputs]
+    steps = {graph.tensors[index].name: first_steps(tflite, index) for index in graph.inputs}
+    pixels = input_pixels(specs, said, picture, steps=steps)
+    detections = _detections(graph, said.metadata)
+    scores, score_notes = _scores(graph, logits=picture.logits)
+    labels, label_notes = _labels(graph, said, picture.labels, detections=detections)
+    metadata_notes = said.metadata.notes if said.metadata is not None else ()
+    return ModelFacts(
+        labels=labels,
+        pixels=pixels,
+        rate_hz=_rates(specs, said.metadata),
+        scores=scores,
+        detections=detections,
+        notes=(
+            *said.notes,
+            *_output_notes(tflite),
+            *metadata_notes,
+            *_pixel_notes(pixels, steps, said, _inner_application(graph)),
+            *score_notes,
+            *label_notes,
+        ),
+    )
+
+
+def input_pixels(
+    specs: Sequence[TensorSpec],
+    said: Said,
+    picture: PictureOptions,
+    *,
+    steps: Mapping[str, FirstSteps] | None = None,
+) -> dict[str, Pixels]:
+    """Return by name what pictures become for those inputs that take pictures.
+
+    Args:
+        specs: The model's inputs, of Keras or of the graph.
+        said: What its source says.
+        picture: What the person says.
+        steps: What the graph does first with each; empty where there is no graph yet.
+
+    Raises:
+        PixelsError: The person speaks of pixels and no input takes pictures, or not such.
+    """
+    layouts = _picture_inputs(specs)
+    if not layouts and any((picture.pixels, picture.resize, picture.fit)):
+        layouts = _picture_inputs(specs, surely=True)
+        if not layouts:
+            raise PixelsError(
+                "--pixels, --resize and --fit are for models that take pictures; this one takes "
+                f"{', '.join(map(str, specs))}. Leave them out."
+            )
+    metadata = _input_metadata(specs, said.metadata)
+    found = {}
+    for spec in specs:
+        if spec.name not in layouts:
+            continue
+        layout = layouts[spec.name]
+        if picture.pixels is not None:
+            pixels = parse_pixels(picture.pixels, channels=layout.channels)
+            source = _source_pixels(spec, layout, said, metadata.get(spec.name), None)
+            pixels = replace(pixels, resize=source.resize, fit=source.fit)
+        else:
+            step = (steps or {}).get(spec.name)
+            pixels = _source_pixels(spec, layout, said, metadata.get(spec.name), step)
+        found[spec.name] = replace(
+            pixels, resize=picture.resize or pixels.resize, fit=picture.fit or pixels.fit
+        )
+    return found
+
+
+def _spec(graph: Graph, index: int) -> TensorSpec:
+    tensor = graph.tensors[index]
+    return TensorSpec(tensor.name, tensor.dtype, tensor.shape, quantized=tensor.quantized)
+
+
+def _picture_inputs(
+    specs: Sequence[TensorSpec], *, surely: bool = False
+) -> dict[str, PictureLayout]:
+    """Return how pictures lie in those inputs that take some.
+
+    Of several inputs only those with a dimension for three channels or more, or gray ones in last
+    place: of others a square matrix is rather a mask.
+    """
+    found = {}
+    for spec in specs:
+        asked = replace(spec, pixels=Pixels("gray", (0.0,), (1.0,))) if surely else spec
+        layout = picture_layout(asked)
+        is_mask = layout is not None and (
+            layout.channels == 0 or (layout.channels == 1 and layout.channels_first)
+        )
+        if layout is not None and not (is_mask and len(specs) > 1):
+            found[spec.name] = layout
+    return found
+
+
+def _source_pixels(
+    spec: TensorSpec,
+    layout: PictureLayout,
+    said: Said,
+    metadata: TensorMetadata | None,
+    step: FirstSteps | None,
+) -> Pixels:
+    """Return what pictures become, the person apart."""
+    gray = layout.channels in {0, 1}
+    application = application_pixels(said.application)
+    if application is not None and layout.channels == 3:  # noqa: PLR2004
+        return application
+    if metadata is not None and metadata.normalization is not None:
+        given = metadata.normalization
+        mean, std = _of_channels(given.mean, layout), _of_channels(given.std, layout)
+        order = "gray" if gray or metadata.color_space == "gray" else "rgb"
+        if order == "gray":
+            mean, std = mean[:1], std[:1]
+        stated = Pixels(order, mean, std, said_by="metadata")
+        if not _saturates(stated, spec):
+            return stated
+    task = _ultralytics_task(said.metadata)
+    if task:
+        # ultralytics, data/augment.py: classify_transforms crops, LetterBox pads; both are 0..1.
+        fit = "crop" if task == "classify" else "letterbox"
+        scaled = parse_pixels("0..1", channels=layout.channels)
+        return replace(scaled, fit=fit, said_by="metadata")
+    spanned = _spanned(spec, step)
+    if spanned is not None:
+        low, high = spanned
+        known = pixels_of_range(low, high)
+        if known is not None and not (gray and len(known.mean) > 1):
+            guessed = said.is_converted_here and known.mean == (0.0,) and known.std == (1.0,)
+            order = "gray" if gray else known.order
+            return replace(known, order=order, said_by="guess" if guessed else "quantization")
+        if spec.quantized is not None:
+            # Each integer is a shade.
+            whole = parse_pixels(f"{low:.9g}..{high:.9g}", channels=layout.channels)
+            return replace(whole, said_by="quantization")
+    return default_pixels(layout)
+
+
+def _of_channels(numbers: tuple[float, ...], layout: PictureLayout) -> tuple[float, ...]:
+    """Return a number a channel, or one for all where they are equal or of other channels."""
+    fits = len(numbers) == 3 == layout.channels and len(set(numbers)) > 1  # noqa: PLR2004
+    return numbers if fits else numbers[:1]
+
+
+def _spanned(spec: TensorSpec, step: FirstSteps | None) -> tuple[float, float] | None:
+    if spec.quantized is not None:
+        return calibrated_range(spec.quantized, spec.dtype)
+    return None if step is None else step.calibrated
+
+
+def _saturates(pixels: Pixels, spec: TensorSpec) -> bool:
+    """Whether an input's scale can't stand for what metadata says: it speaks of another model."""
+    if spec.quantized is None:
+        return False
+    (low, high), (least, most) = value_range(pixels), calibrated_range(spec.quantized, spec.dtype)
+    return high - low > _SATURATES * (most - least)
+
+
+def _input_metadata(
+    specs: Sequence[TensorSpec], metadata: TfliteMetadata | None
+) -> dict[str, TensorMetadata]:
+    if metadata is None:
+        return {}
+    return dict(zip((spec.name for spec in specs), metadata.inputs, strict=False))
+
+
+def _rates(specs: Sequence[TensorSpec], metadata: TfliteMetadata | None) -> dict[str, int]:
+    found = _input_metadata(specs, metadata)
+    return {name: tensor.rate_hz for name, tensor in found.items() if tensor.rate_hz}
+
+
+def _ultralytics_task(metadata: TfliteMetadata | None) -> str:
+    said: Mapping[str, Any] = (metadata.ultralytics if metadata is not None else None) or {}
+    return str(said.get("task", "")) if said else ""
+
+
+def _detections(graph: Graph, metadata: TfliteMetadata | None) -> str:
+    makers = {index: op.kind for op in graph.operators for index in op.outputs}
+    if any(makers.get(index) == _SSD for index in graph.outputs):
+        return "ssd"
+    return "yolo" if _ultralytics_task(metadata) == "detect" else ""
+
+
+def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
+    """Return what each output's scores are, and a sentence where the person says otherwise."""
+    makers = {index: op for op in graph.operators for index in op.outputs}
+    scores, notes = {}, []
+    for output in graph.outputs:
+        tensor = graph.tensors[output]
+        op = makers.get(output)
+        while op is not None and op.kind in _KEEP_SCORES and op.inputs:
+            op = makers.get(op.inputs[0])
+        if op is not None and op.kind in _SCORING:
+            scores[tensor.name] = "probabilities"
+            if logits:
+                notes.append(
+                    f"--logits: {op.kind} makes probabilities of {tensor.name} already; no other "
+                    "softmax is taken."
+                )
+        elif logits and (tensor.dtype.startswith("float") or tensor.quantized is not None):
+            scores[tensor.name] = "logits"
+    return scores, notes
+
+
+def _labels(
+    graph: Graph, said: Said, file: Path | None, *, detections: str
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the class names, and a sentence where some were changed or left aside."""
+    shapes = [graph.tensors[index].shape for index in graph.outputs]
+    if file is not None:
+        given = read_labels_file(file)
+        labels, note = fit_labels(given, shapes, file, is_detector=bool(detections), strict=True)
+        return labels, [note] if note else []
+    metadata_labels = said.metadata.labels if said.metadata is not None else ()
+    for names, where in (
+        (said.labels, said.file.with_suffix(".labels.txt") if said.file else "Its labels"),
+        (metadata_labels, "The labels in its metadata"),
+    ):
+        if names:
+            labels, note = fit_labels(names, shapes, where, is_detector=bool(detections))
+            return labels, [note] if note else []
+    if said.file is not None:
+        return labels_beside(said.file, shapes)
+    return (), []
+
+
+def _inner_application(graph: Graph) -> str:
+    """Return the name of Keras's application that layers are of, by their scopes; else empty."""
+    scopes = dict.fromkeys(
+        scope
+        for op in graph.operators
+        for index in op.outputs
+        for path in layer_paths(graph.tensors[index].name)
+        for scope in path[:-1]
+    )
+    # Names without a number, such as "mobilenet", are also those that people give.
+    named = (scope for scope in scopes if any(map(str.isdigit, scope)))
+    return next((scope for scope in named if application_pixels(scope) is not None), "")
+
+
+def _output_notes(tflite: TfliteModel) -> list[str]:
+    """Return a sentence where a model gives one tensor as several of its outputs."""
+    main, graph = tflite.schema.Subgraphs(0), tflite.graph
+    outputs = [main.Outputs(place) for place in range(main.OutputsLength())]
+    again = dict.fromkeys(index for index in outputs if outputs.count(index) > 1)
+    return [
+        f"Outputs {', '.join(str(at) for at, other in enumerate(outputs) if other == index)} of "
+        f"the model are one and the same: {graph.tensors[index].name} is given once."
+        for index in again
+    ]
+
+
+def _pixel_notes(
+    pixels: Mapping[str, Pixels], steps: Mapping[str, FirstSteps], said: Said, inner: str
+) -> list[str]:
+    """Return a sentence for each input whose pixels were guessed, or are likely others.
+
+    ``inner`` is the name of an application that the model is built on.
+    """
+    notes = []
+    for name, taken in pixels.items():
+        low, high = value_range(taken)
+        step = steps.get(name, FirstSteps())
+        what = f"Pictures go into {name} as {describe_pixels(taken)}"
+        if taken.said_by == "guess":
+            seen = _inner_evidence(inner, step) or f"{_evidence(step)} {_HOW}"
+            notes.append(f"{what}: nothing says what the model takes.{seen}")
+        elif step.rescales and high - low < _WIDE:
+            notes.append(
+                f"Warning: {what}, and the model's first operators rescale them once more (by "
+                f"{step.factor:.3g}), so 0..255 is likely right: --pixels 0..255."
+            )
+        elif taken.said_by == "application" and said.file is not None:
+            notes.append(
+                f"{what}: its name, {said.application}, is that of Keras's application. {_HOW}"
+            )
+        elif taken.said_by == "option" and step.keeps_large and high - low > _WIDE:
+            notes.append(f"Warning: {what}.{_evidence(step)}")
+    return notes
+
+
+def _inner_evidence(inner: str, step: FirstSteps) -> str:
+    """Return what an application inside tells; empty where it agrees with 0..255."""
+    pixels = application_pixels(inner)
+    option = _OPTIONS.get(pixels.mean) if pixels is not None else None
+    if option is None or step.prepares:
+        return ""
+    return (
+        f" Warning: it is built on Keras's {inner}, which takes others, and none of its operators "
+        f"makes them first: --pixels {option} is likely right."
+    )
+
+
+def _evidence(step: FirstSteps) -> str:
+    if step.rescales:
+        return f" Its first operators rescale them (by {step.factor:.3g}), which fits."
+    if step.prepares:
+        return " Its first operators take a mean from them, which fits."
+    if max(step.factor, step.filter_norm or 0) >= _ENLARGES:
+        return (
+            " Warning: the first that it does is multiply them by large numbers, so it was likely "
+            "trained on small values: --pixels 0..1."
+        )
+    if step.filter_norm is not None and step.filter_norm < FOLDED_BELOW and not step.prepares:
+        return " Its first filters are as small as those that rescale them, which fits."
+    if step.keeps_large:
+        return (
+            " Warning: none of its operators makes values from 0 to 255 small first, so it was "
+            "likely trained on other values."
+        )
+    return ""

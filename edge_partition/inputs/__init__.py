@@ -1,0 +1,1 @@
+"""Files and arrays to input tensors."""

@@ -1,0 +1,219 @@
+"""Arrays as people have them -> an input's shape and dtype, and which of them are pictures.
+
+Pure, and without Pillow: files (:mod:`~edge_partition.inputs.load_inputs`) and programs
+(:mod:`~edge_partition.inputs.take_inputs`) share these rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_core.errors import PayloadError
+from edge_partition.inputs.pixels import picture_layout, quantize, value_range
+
+if TYPE_CHECKING:
+    from edge_core.contract.manifest import TensorSpec
+    from edge_partition.inputs.pixels import PictureLayout
+
+_CHANNELS = (1, 3, 4)
+_LARGEST = 255
+#: Values of a range as wide as a picture's own bytes.
+_WIDE = 100.0
+#: Beyond the greatest value of a range by rounding alone.
+_SLACK = 1.05
+
+
+class ArrayError(PayloadError):
+    """An array is not what an input takes.
+
+    Attributes:
+        spec: The input.
+        found: The array's dtype and shape, such as ``float64[3, 2]``.
+        rest: What was expected, and what to do.
+    """
+
+    def __init__(self, array: np.ndarray[Any, Any], spec: TensorSpec, hint: str = "") -> None:
+        self.spec = spec
+        self.found = f"{array.dtype}{list(array.shape)}"
+        self.rest = f"expected {spec.dtype}{list(spec.shape)}.{hint and ' ' + hint}"
+        super().__init__(f"Input {spec.name} is {self.found}; {self.rest}")
+
+
+def fit_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
+    """Return an array as ``spec`` has it; the array itself where it already is.
+
+    The shape may differ by 1s in front and at the end. Floats of any width and byte order become
+    the input's floats, or are quantized by its scale. Integers become floats unless the input
+    takes pictures, and other integers where every value fits.
+
+    Raises:
+        ArrayError: Another shape, or a dtype that may not become the input's.
+    """
+    target = np.dtype(spec.dtype)
+    if array.shape == spec.shape and array.dtype == target:
+        return array
+    if not _same_but_ones(array.shape, spec.shape):
+        raise ArrayError(array, spec)
+    shaped = array.reshape(spec.shape)
+    kinds = array.dtype.kind, target.kind
+    if array.dtype.newbyteorder("=") == target:
+        return shaped.astype(target)
+    if kinds[0] == "f" and spec.quantized is not None:
+        return quantize(shaped, spec.dtype, spec.quantized)
+    if kinds[0] in "fiub" and kinds[1] == "f" and (kinds[0] == "f" or spec.pixels is None):
+        return _as_floats(shaped, array, spec)
+    if kinds[0] in "iub" and kinds[1] in "iub" and spec.quantized is None:
+        return _as_integers(shaped, array, spec)
+    raise ArrayError(array, spec, _hint(kinds[0], spec))
+
+
+def _as_floats(
+    shaped: np.ndarray[Any, Any], array: np.ndarray[Any, Any], spec: TensorSpec
+) -> np.ndarray[Any, Any]:
+    with np.errstate(over="ignore"):
+        cast = shaped.astype(spec.dtype)
+    if (np.isinf(cast) & np.isfinite(shaped)).any():
+        largest = float(np.abs(shaped[np.isfinite(shaped)].astype(np.float64)).max())
+        raise ArrayError(array, spec, f"Its {largest:g} is more than {spec.dtype} holds.")
+    return cast
+
+
+def _as_integers(
+    shaped: np.ndarray[Any, Any], array: np.ndarray[Any, Any], spec: TensorSpec
+) -> np.ndarray[Any, Any]:
+    low, high = int(shaped.min()), int(shaped.max())
+    if spec.dtype == "bool":
+        least, most = 0, 1
+    else:
+        limits = np.iinfo(spec.dtype)
+        least, most = int(limits.min), int(limits.max)
+    if low < least or high > most:
+        raise ArrayError(
+            array, spec, f"Its values go from {low} to {high}, {spec.dtype} from {least} to {most}."
+        )
+    return shaped.astype(spec.dtype)
+
+
+def _hint(kind: str, spec: TensorSpec) -> str:
+    """Return what to do where a dtype could be meant in several ways, or in none."""
+    if kind in "iub" and spec.quantized is not None:
+        return f"Give real values as floats, or values that are quantized already as {spec.dtype}."
+    if kind in "iub":
+        return "Give a picture as uint8, from 0 to 255, or the model's own values as floats."
+    if kind == "f":
+        return f"Give whole numbers as {spec.dtype}."
+    return ""
+
+
+def _same_but_ones(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Return whether shapes differ by 1s in front and at the end alone."""
+    return _without_ones(one) == _without_ones(other)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    wide = [place for place, size in enumerate(shape) if size != 1]
+    return shape[wide[0] : wide[-1] + 1] if wide else ()
+
+
+def split_stack(
+    array: np.ndarray[Any, Any], spec: TensorSpec
+) -> tuple[list[np.ndarray[Any, Any]], bool]:
+    """Return the samples that an array holds, and whether they are pictures.
+
+    Args:
+        array: One sample, or several along the first dimension.
+        spec: The input of one sample: with a batch of one where it has a batch.
+
+    Returns:
+        Views: pictures as :func:`find_pictures` says, or arrays for :func:`fit_array`, which may
+        be of a shape that it refuses.
+    """
+    pictures = find_pictures(array, spec)
+    if pictures is not None:
+        return pictures, True
+    if _same_but_ones(array.shape, spec.shape) or 0 in array.shape:
+        return [array], False
+    if array.ndim == len(spec.shape) and spec.shape[:1] == (1,):
+        # Of another shape too: the error then says what one of them has.
+        return [array[place : place + 1] for place in range(len(array))], False
+    if array.ndim and _same_but_ones(array.shape[1:], spec.shape):
+        return [np.asarray(one) for one in array], False
+    return [array], False
+
+
+def find_pictures(
+    array: np.ndarray[Any, Any], spec: TensorSpec
+) -> list[np.ndarray[Any, Any]] | None:
+    """Return the pictures that an array is, which are to go through the input's pixels.
+
+    An array of bytes is one picture ``(height, width[, channels])`` of any size, or a stack of
+    them, unless the input takes bytes and the array has its shape. Floats are a picture where they
+    have another shape than the input, or lack its batch and go from 0 to about 255 where the input
+    takes other values.
+
+    Returns:
+        ``(height, width)`` or ``(height, width, channels)`` each, or what only looks like a
+        picture and is to be refused as one; None where the array is the input's tensor, or none.
+    """
+    layout = picture_layout(spec)
+    if layout is None or (spec.pixels is None and len(spec.shape) < 4):  # noqa: PLR2004
+        return None
+    if array.dtype == np.uint8:
+        one = spec.shape[1:] if layout.batch else spec.shape
+        if spec.dtype == "uint8" and (array.shape == spec.shape or array.shape[1:] == one):
+            return None
+        return _byte_pictures(array, spec, layout)
+    if array.ndim not in {2, 3} or array.shape == spec.shape:
+        return None
+    if _same_but_ones(array.shape, spec.shape):
+        return [array] if array.dtype.kind == "f" and _looks_like_bytes(array, spec) else None
+    return None if _same_but_ones(array.shape[1:], spec.shape) else [array]
+
+
+def _byte_pictures(
+    array: np.ndarray[Any, Any], spec: TensorSpec, layout: PictureLayout
+) -> list[np.ndarray[Any, Any]] | None:
+    first, last, stack = 3, array.shape[-1] if array.ndim else 0, 4
+    if not 2 <= array.ndim <= stack:  # noqa: PLR2004
+        return None
+    channels = max(1, layout.channels)
+    is_gray = channels == 1 or (spec.pixels is not None and spec.pixels.order == "gray")
+    leads = array.ndim >= first and last not in _CHANNELS and array.shape[-first] == channels
+    if leads and (layout.channels_first or (channels == 1 and array.ndim == stack)):
+        array = np.moveaxis(array, -first, -1)
+        last = channels
+    if array.ndim == first and last not in _CHANNELS and is_gray:
+        return list(array)
+    # Three planes for a model of colours may be one picture with its channels first, which is
+    # refused: as a stack of gray ones it would get wrong answers without a word.
+    return list(array) if array.ndim == stack and len(array) else [array]
+
+
+def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
+    """Return whether floats go from 0 to 255 where the input takes something else."""
+    if spec.pixels is None or not array.size:
+        return False
+    low, high = value_range(spec.pixels)
+    # Where a range is as wide as that of bytes, such as BGR less its mean, negative values tell.
+    most = 1.0 if high - low >= _WIDE else max(1.0, high * _SLACK)
+    return bool(array.min() >= 0 and most < array.max() <= _LARGEST)
+
+
+def range_note(array: np.ndarray[Any, Any], spec: TensorSpec) -> str:
+    """Return a sentence where a tensor's floats are far from what pixels become; else nothing."""
+    if spec.pixels is None or array.dtype.kind != "f" or not array.size:
+        return ""
+    low, high = value_range(spec.pixels)
+    least, most = float(array.min()), float(array.max())
+    width = high - low
+    is_outside = least < low - width or most > high + width
+    is_unscaled = width >= _WIDE and least >= -1 and 0 < most <= 1
+    if not (is_outside or is_unscaled):
+        return ""
+    return (
+        f"The floats for {spec.name} go from {least:g} to {most:g}; pictures become "
+        f"{round(low, 3) + 0.0:g} to {round(high, 3) + 0.0:g}. They go in as they are: give a "
+        "picture as uint8 to have it converted."
+    )

@@ -1,0 +1,336 @@
+"""Files and pictures -> a model's inputs, one sample or several, and samples -> requests.
+
+A sample is one answer's worth: of a model whose pictures come in batches of eight, one picture. A
+request is what goes to the boards at once: that model's next eight samples.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import tokenize
+import warnings
+import wave
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from edge_core.errors import EdgePartitionError
+from edge_partition.inputs.fit_array import ArrayError, fit_array, range_note, split_stack
+from edge_partition.inputs.pixels import PixelsError, apply_pixels, picture_layout
+from edge_partition.inputs.read_sound import SoundError, sound_windows
+from edge_partition.inputs.read_table import TableError, table_samples
+from edge_partition.inputs.resize_picture import MAX_PIXELS, picture_of_array, resize_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from edge_core.contract.manifest import TensorSpec
+
+#: What numpy and Pillow raise on damaged files, apart from what says so by itself.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, MemoryError, SyntaxError, NotImplementedError, TypeError,
+    IndexError, KeyError, OverflowError, struct.error, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error, wave.Error, UnidentifiedImageError,
+)  # fmt: skip
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+INPUT_SUFFIXES = IMAGE_SUFFIXES | {".npy", ".npz", ".wav", ".csv"}
+#: Of an archive's arrays in an error.
+_NAMES_SHOWN = 8
+_KINDS = "image, .npy, .npz, .wav or .csv file"
+
+
+class InputFileError(EdgePartitionError):
+    """A file is no input for this model.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {reason}")
+
+
+def expand_inputs(paths: Iterable[Path]) -> list[Path]:
+    """Return the files that ``paths`` name, folders replaced by what they hold, sorted.
+
+    Folders within folders count, as one a class has them (``cat/01.jpg``). What is hidden, such as
+    ``._cat.jpg`` that macOS leaves, is no input.
+
+    Raises:
+        InputFileError: A path is not there, or a folder holds no input.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in INPUT_SUFFIXES
+                and not any(part.startswith(".") for part in file.relative_to(path).parts)
+                and file.is_file()
+            )
+            if not found:
+                raise InputFileError(path, f"holds no {_KINDS}.")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputFileError(path, f"no such file; expected an {_KINDS}.")
+    return files
+
+
+def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
+    """Read one file as one request: the inputs ``specs`` of a model, exactly.
+
+    Raises:
+        InputFileError: As :func:`load_samples`, or the file holds more than one request.
+    """
+    requests = batches(load_samples(path, specs), specs)
+    inputs, _ = next(requests)
+    if next(requests, None) is not None:
+        raise InputFileError(path, "holds several inputs; expected one.")
+    return inputs
+
+
+def load_samples(
+    path: Path, specs: Sequence[TensorSpec], *, on_note: Callable[[str], None] | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Read one file as any number of samples.
+
+    A picture is one, through the input's pixels. ``.npy`` holds the only input, ``.npz`` one array
+    an input by name: one sample, with or without its batch of one, or several stacked along the
+    first dimension. Arrays of bytes for an input that takes pictures are pictures of any size;
+    others go in as they are, cast where no value is lost (:mod:`~edge_partition.inputs.fit_array`),
+    and floats for an integer input are quantized by its scale. A ``.wav`` is cut into windows, a
+    ``.csv`` has a sample a row (:mod:`~edge_partition.inputs.read_sound`,
+    :mod:`~edge_partition.inputs.read_table`).
+
+    Args:
+        path: The file.
+        specs: The model's inputs.
+        on_note: Called with sentences for people, such as that a sample rate is not known.
+
+    Yields:
+        By input name arrays of its dtype and shape; the leading dimension is 1 where requests are
+        made of several samples (:func:`batch_size`).
+
+    Raises:
+        InputFileError: The file can't be read, or holds another shape or dtype than expected.
+    """
+    samples = sample_specs(specs)
+    suffix = path.suffix.lower()
+    try:
+        if suffix in {".npy", ".npz"}:
+            yield from _load_arrays(path, samples, on_note)
+            return
+        spec = _only(path, samples)
+        if suffix == ".wav":
+            found: Iterable[np.ndarray] = sound_windows(path, spec, on_note=on_note)
+        elif suffix == ".csv":
+            found = table_samples(path, spec)
+        else:
+            found = [_load_picture(path, spec)]
+        for array in found:
+            yield {spec.name: array}
+    except ArrayError as error:
+        reason = f"holds {error.found} for input {error.spec.name}; {error.rest}"
+        raise InputFileError(path, reason) from None
+    except (PixelsError, SoundError, TableError) as error:
+        raise InputFileError(path, str(error)) from None
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputFileError(path, f"can't be read: {reason}") from None
+
+
+def batch_size(specs: Sequence[TensorSpec]) -> int:
+    """Return how many samples make a request: above 1 where pictures come in larger batches."""
+    leading = {spec.shape[0] if spec.shape else 0 for spec in specs}
+    layouts = [picture_layout(spec) for spec in specs]
+    sizes = {layout.batch for layout in layouts if layout is not None}
+    return max(1, *leading) if len(leading) == 1 and sizes == leading else 1
+
+
+def sample_specs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return the inputs of one sample: ``specs`` with a batch of one."""
+    if batch_size(specs) == 1:
+        return tuple(specs)
+    return tuple(replace(spec, shape=(1, *spec.shape[1:])) for spec in specs)
+
+
+def batches(
+    samples: Iterable[dict[str, np.ndarray]], specs: Sequence[TensorSpec]
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Fill requests with samples.
+
+    Yields:
+        A request's inputs, of exactly ``specs``' shapes, and how many samples it is made of. The
+        last request repeats its last sample until it is full.
+    """
+    size = batch_size(specs)
+    waiting: list[dict[str, np.ndarray]] = []
+    for sample in samples:
+        waiting.append(sample)
+        if len(waiting) == size:
+            yield _joined(waiting, size)
+            waiting = []
+    if waiting:
+        yield _joined(waiting, size)
+
+
+def _joined(samples: list[dict[str, np.ndarray]], size: int) -> tuple[dict[str, np.ndarray], int]:
+    if size == 1:
+        return samples[0], 1
+    full = samples + [samples[-1]] * (size - len(samples))
+    return {name: np.concatenate([one[name] for one in full]) for name in full[0]}, len(samples)
+
+
+def split_outputs(
+    outputs: Mapping[str, np.ndarray], count: int, specs: Sequence[TensorSpec]
+) -> list[dict[str, np.ndarray]]:
+    """Return a request's outputs sample by sample, what answers repeated samples left out.
+
+    Args:
+        outputs: By name.
+        count: How many samples the request was made of, as :func:`batches` says.
+        specs: The model's inputs.
+
+    Returns:
+        ``count`` of them where every output has the batch's leading dimension, which is 1 in each;
+        else the outputs as they are, once.
+    """
+    size = batch_size(specs)
+    if size == 1 or any(array.shape[:1] != (size,) for array in outputs.values()):
+        return [dict(outputs)]
+    return [
+        {name: array[place : place + 1] for name, array in outputs.items()}
+        for place in range(count)
+    ]
+
+
+def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
+    """Return a picture as people have it as one sample of a model with one input.
+
+    Args:
+        value: A path, a Pillow image, or an array ``(height, width)`` or ``(height, width, 1|3|4)``
+            of any size: uint8, or floats from 0 to 255.
+        specs: The model's inputs.
+
+    Returns:
+        As :func:`load_samples` gives.
+
+    Raises:
+        InputFileError: The path's file is no picture, or holds several.
+        PixelsError: The model has several inputs or takes no picture, or the value is none.
+    """
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise PixelsError(
+            f"One picture given; the model has {len(specs)} inputs ({names}). Give a dict with an "
+            "array for each."
+        )
+    (spec,) = sample_specs(specs)
+    if isinstance(value, str | Path):
+        samples = load_samples(Path(value), specs)
+        sample = next(samples)
+        if next(samples, None) is not None:
+            raise InputFileError(Path(value), "holds several inputs; expected one.")
+        return sample
+    if isinstance(value, Image.Image):
+        return {spec.name: apply_pixels(resize_picture(value, spec), spec)}
+    return {spec.name: apply_pixels(picture_of_array(np.asarray(value), spec), spec)}
+
+
+def _load_picture(path: Path, spec: TensorSpec) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            # The limit is resize_picture's.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        size = re.search(r"\((\d+) pixels\)", str(error))
+        count = f"{int(size[1]):,}" if size else "too many"
+        raise PixelsError(
+            f"The picture has {count} pixels; expected {MAX_PIXELS:,} at most."
+        ) from None
+    with image:
+        return apply_pixels(resize_picture(image, spec), spec)
+
+
+def _load_arrays(
+    path: Path, specs: Sequence[TensorSpec], on_note: Callable[[str], None] | None
+) -> Iterator[dict[str, np.ndarray]]:
+    arrays = _read_arrays(path, specs)
+    stacks = {}
+    for spec in specs:
+        given = arrays[spec.name]
+        if not isinstance(given, np.ndarray | np.generic):  # A raw member of an archive.
+            raise InputFileError(path, f"holds no array for input {spec.name}, whatever its name.")
+        stacks[spec.name] = split_stack(np.asarray(given), spec)
+    counts = {name: len(items) for name, (items, _) in stacks.items()}
+    count = max(counts.values())
+    if min(counts.values()) != count:
+        for spec in specs:  # What fits in no number is said first.
+            _as_input(*_item(stacks, spec, 0), spec)
+        first, *others = counts.items()
+        rest = ", ".join(f"{name} {number}" for name, number in others)
+        raise InputFileError(
+            path, f"{first[0]} stacks {first[1]} inputs, {rest}; expected as many of each."
+        )
+    noted = on_note is None
+    for place in range(count):
+        for spec in specs:
+            item, is_picture = _item(stacks, spec, place)
+            note = "" if noted or is_picture else range_note(item, spec)
+            if note and on_note is not None:
+                on_note(f"{path}: {note}")
+                noted = True
+        yield {spec.name: _as_input(*_item(stacks, spec, place), spec) for spec in specs}
+
+
+def _item(
+    stacks: Mapping[str, tuple[list[np.ndarray], bool]], spec: TensorSpec, place: int
+) -> tuple[np.ndarray, bool]:
+    items, is_picture = stacks[spec.name]
+    return items[place], is_picture
+
+
+def _as_input(item: np.ndarray, is_picture: bool, spec: TensorSpec) -> np.ndarray:
+    if is_picture:
+        return apply_pixels(picture_of_array(item, spec), spec)
+    return fit_array(item, spec)
+
+
+def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
+    # allow_pickle is off by default, and stays off: a pickle is a program.
+    if path.suffix.lower() == ".npy":
+        return {_only(path, specs).name: np.load(path)}
+    with np.load(path) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputFileError(path, "is no .npz archive, whatever its name.")
+        missing = [spec.name for spec in specs if spec.name not in archive]
+        if missing and len(specs) == len(archive.files) == 1:
+            # np.savez(path, array) calls it arr_0; there is nothing to mix up.
+            return {specs[0].name: archive[archive.files[0]]}
+        if missing:
+            names = ", ".join(spec.name for spec in specs)
+            held = ", ".join(archive.files[:_NAMES_SHOWN]) or "nothing"
+            more = ", ..." if len(archive.files) > _NAMES_SHOWN else ""
+            raise InputFileError(
+                path,
+                f"lacks {', '.join(missing)}; it holds {held}{more}, the model has inputs {names}.",
+            )
+        return {spec.name: archive[spec.name] for spec in specs}
+
+
+def _only(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec:
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise InputFileError(path, f"the model has {len(specs)} inputs ({names}); use an .npz.")
+    return specs[0]

@@ -1,0 +1,151 @@
+"""Inputs made up where nobody gave any: seeded, different from each other, and valid for the model.
+
+Ids lie within the table that they index and lengths fit, as far as the graph shows
+(:mod:`edge_partition.inputs.bound_inputs`); masks are ones; pictures are noise through the input's
+own pixels; everything else is normal noise, or an integer type's whole range.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from edge_partition.inputs.bound_inputs import bound_inputs
+from edge_partition.inputs.pixels import (
+    apply_pixels,
+    default_pixels,
+    picture_layout,
+    quantize,
+    source_channels,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from edge_core.contract.manifest import TensorSpec
+    from edge_partition.inputs.bound_inputs import Bounds
+    from edge_partition.inputs.pixels import PictureLayout
+    from edge_partition.tflite.read_tflite import TfliteModel
+
+    _Array: TypeAlias = np.ndarray[Any, Any]
+
+_SEED = 20
+_IMAGE_RANK = 4
+_IMAGE_CHANNELS = (1, 3)
+#: Wide integers that nothing bounds: they mostly are ids of a large table.
+_MOST_ID = 127
+#: As loud as speech, on samples from -1 to 1.
+_LOUDNESS = 0.2
+_MASK = re.compile(r"(?<![a-z])mask|mask(?![a-z])", re.IGNORECASE)
+_TRAINING = re.compile(r"(?<![a-z])training(?![a-z])", re.IGNORECASE)
+
+
+def make_payloads(model: TfliteModel, specs: Sequence[TensorSpec], count: int) -> Iterator[bytes]:
+    """Yield ``count`` inputs as they travel: the same for the same model, each another.
+
+    Args:
+        model: The whole model.
+        specs: Its inputs, by the names of the model's graph.
+        count: How many; the first ones are the same whatever it is.
+    """
+    for arrays in make_inputs(model, specs, count):
+        yield b"".join(arrays[spec.name].tobytes() for spec in specs)
+
+
+def make_inputs(
+    model: TfliteModel, specs: Sequence[TensorSpec], count: int
+) -> Iterator[dict[str, _Array]]:
+    """Yield ``count`` inputs as :func:`make_payloads` does, as arrays by name."""
+    maker = _Maker(specs, bound_inputs(model))
+    for _ in range(count):
+        yield {spec.name: maker.make(spec) for spec in specs}
+
+
+class _Maker:
+    """Makes one array after another; knows what the other inputs are."""
+
+    def __init__(self, specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> None:
+        self._random = np.random.default_rng(_SEED)
+        self._bounds = bounds
+        names = [spec.name for spec in specs]
+        masks = {spec.name for spec in specs if _MASK.search(spec.name)}
+        # What a mask lets pass must vary: without another input the mask itself does.
+        self._masks = masks if len(masks) < len(names) else set()
+        self._has_values = any(spec.dtype != "bool" for spec in specs)
+        self._id_shapes = {spec.shape for spec in specs if spec.name in bounds}
+
+    def make(self, spec: TensorSpec) -> _Array:
+        dtype = np.dtype(spec.dtype)
+        if self._is_mask(spec, dtype):
+            return self._ones(spec, dtype)
+        if dtype.kind == "b":
+            return self._truths(spec)
+        if spec.name in self._bounds:
+            return self._bounded(spec, dtype, self._bounds[spec.name])
+        if spec.pixels is not None and (layout := picture_layout(spec)) is not None:
+            return self._picture(spec, layout)
+        return self._integers(spec, dtype) if dtype.kind in "iu" else self._floats(spec, dtype)
+
+    def _is_mask(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
+        if spec.name in self._masks:
+            return True
+        # Beside ids, integers of their shape that index nothing: masks whose name doesn't say so.
+        return (
+            dtype.kind in "iu"
+            and dtype.itemsize > 1
+            and spec.name not in self._bounds
+            and spec.shape in self._id_shapes
+        )
+
+    def _ones(self, spec: TensorSpec, dtype: np.dtype[Any]) -> _Array:
+        ones = np.ones(spec.shape, np.float32)
+        if dtype.kind in "iu" and spec.quantized is not None:
+            return quantize(ones, spec.dtype, spec.quantized)
+        return ones.astype(dtype)
+
+    def _truths(self, spec: TensorSpec) -> _Array:
+        if _TRAINING.search(spec.name):
+            return np.zeros(spec.shape, np.bool_)
+        if self._has_values:
+            return np.ones(spec.shape, np.bool_)
+        return self._random.integers(0, 2, spec.shape).astype(np.bool_)
+
+    def _bounded(self, spec: TensorSpec, dtype: np.dtype[Any], bounds: Bounds) -> _Array:
+        low, high = math.ceil(bounds.low), math.floor(bounds.high)
+        if dtype.kind in "iu":
+            limits = np.iinfo(dtype)
+            low, high = max(low, int(limits.min)), min(high, int(limits.max))
+        return self._random.integers(low, max(low, high), spec.shape, endpoint=True).astype(dtype)
+
+    def _picture(self, spec: TensorSpec, layout: PictureLayout) -> _Array:
+        channels = source_channels(layout, spec.pixels or default_pixels(layout))
+        pictures = [
+            apply_pixels(
+                self._random.integers(
+                    0, 255, (layout.height, layout.width, channels), np.uint8, endpoint=True
+                ),
+                spec,
+            )
+            for _ in range(max(1, layout.batch))
+        ]
+        return np.concatenate(pictures) if layout.batch else pictures[0]
+
+    def _integers(self, spec: TensorSpec, dtype: np.dtype[Any]) -> _Array:
+        if dtype.itemsize == 1 or (spec.quantized is not None and dtype.itemsize == 2):  # noqa: PLR2004
+            limits = np.iinfo(dtype)
+            return self._random.integers(limits.min, limits.max, spec.shape, dtype, endpoint=True)
+        return self._random.integers(0, _MOST_ID, spec.shape, endpoint=True).astype(dtype)
+
+    def _floats(self, spec: TensorSpec, dtype: np.dtype[Any]) -> _Array:
+        if dtype.kind == "c":
+            real, imaginary = self._random.standard_normal((2, *spec.shape))
+            return np.asarray(real + 1j * imaginary, dtype)
+        if spec.rate_hz:
+            sound = _LOUDNESS * self._random.standard_normal(spec.shape)
+            return np.clip(sound, -1, 1).astype(dtype)
+        if len(spec.shape) == _IMAGE_RANK and spec.shape[-1] in _IMAGE_CHANNELS:
+            return self._random.uniform(0, 255, spec.shape).astype(dtype)
+        return self._random.standard_normal(spec.shape).astype(dtype)

@@ -1,0 +1,89 @@
+"""``.csv`` files -> inputs: a sample a row, or the whole table as one."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_core.errors import EdgePartitionError
+from edge_partition.inputs.pixels import quantize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_core.contract.manifest import TensorSpec
+
+
+class TableError(EdgePartitionError):
+    """A table is no input of the model; the text lacks the file's name."""
+
+
+def table_samples(path: Path, spec: TensorSpec) -> list[np.ndarray[Any, Any]]:
+    """Read numbers that commas, semicolons, tabs or spaces part; a heading line is skipped.
+
+    Each row is a sample where it has as many numbers as the input has elements; else the table is
+    one sample where it has as many rows and columns as the input.
+
+    Returns:
+        Arrays of ``spec``; reals are quantized where it has a scale.
+
+    Raises:
+        TableError: Other numbers of rows and columns, a cell that is no number, or a fraction for
+            an input of integers.
+        OSError: It can't be read.
+        UnicodeDecodeError: It is no text.
+    """
+    rows = _rows(path.read_text(encoding="utf-8-sig"))
+    size = math.prod(spec.shape)
+    columns = rows.shape[1]
+    if columns == size:
+        return [_as_input(row, spec) for row in rows]
+    wide = [length for length in spec.shape if length > 1]
+    if rows.size == size and (columns == 1 or list(rows.shape) == wide):
+        return [_as_input(rows, spec)]
+    whole = f", or be {wide[0]} rows of {wide[1]}" if len(wide) == 2 else ""  # noqa: PLR2004
+    raise TableError(
+        f"has {len(rows)} rows of {columns} numbers; {spec.name} takes {spec.dtype}"
+        f"{list(spec.shape)}, so each row should have {size:,} numbers{whole}."
+    )
+
+
+def _rows(text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise TableError("is empty; expected numbers.")
+    separator = next((mark for mark in (",", ";", "\t") if mark in lines[-1]), None)
+    cells = [
+        [cell.strip().strip('"') for cell in (line.split(separator) if separator else line.split())]
+        for line in lines
+    ]
+    if not any(map(_is_number, cells[0])) and len(cells) > 1:
+        cells = cells[1:]
+    for number, row in enumerate(cells, len(lines) - len(cells) + 1):
+        if len(row) != len(cells[0]):
+            raise TableError(f"line {number} has {len(row)} cells, the first {len(cells[0])}.")
+        for cell in row:
+            if not _is_number(cell):
+                raise TableError(f"line {number} has {cell[:40]!r}; expected numbers alone.")
+    return np.array([[float(cell) for cell in row] for row in cells])
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", cell, re.IGNORECASE) is not None
+
+
+def _as_input(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
+    shaped = values.reshape(spec.shape)
+    if spec.dtype.startswith("float"):
+        return shaped.astype(spec.dtype)
+    if spec.quantized is not None:
+        return quantize(shaped, spec.dtype, spec.quantized)
+    if spec.dtype == "bool":
+        return np.asarray(shaped != 0)
+    limits = np.iinfo(spec.dtype)
+    if (shaped != np.floor(shaped)).any() or shaped.min() < limits.min or shaped.max() > limits.max:
+        raise TableError(f"holds numbers that are no {spec.dtype}, which {spec.name} takes.")
+    return shaped.astype(spec.dtype)

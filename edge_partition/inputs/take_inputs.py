@@ -1,0 +1,168 @@
+"""What people give to a :class:`~edge_partition.client.pipeline.Pipeline` -> arrays by input name.
+
+An array that already is what the model takes goes in as it is, and costs a comparison of shapes;
+others are shaped and cast as those of files are (:mod:`~edge_partition.inputs.fit_array`). Pictures
+go through the input's pixels; Pillow is imported only for them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from edge_core.errors import PayloadError
+from edge_partition.inputs.fit_array import find_pictures, fit_array
+from edge_partition.inputs.pixels import picture_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from PIL import Image
+
+    from edge_core.contract.manifest import Manifest, TensorSpec
+
+    #: One input: an array that fits, a file's path, or a picture.
+    OneInput: TypeAlias = "np.ndarray | str | os.PathLike[str] | Image.Image"
+    Inputs: TypeAlias = "OneInput | Sequence[OneInput] | Mapping[str, OneInput]"
+
+
+@dataclass(frozen=True)
+class TakenInputs:
+    """A request's inputs.
+
+    Attributes:
+        arrays: By input name, of the input's shape and dtype; some may be missing, which is found
+            when they are encoded.
+        is_sample: Whether they are one sample, repeated where the model takes a larger batch.
+        picture_size: Width and height in pixels of the picture that went in, for a model that
+            finds boxes; None without a picture.
+    """
+
+    arrays: dict[str, np.ndarray]
+    is_sample: bool = False
+    picture_size: tuple[int, int] | None = None
+
+
+def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
+    """Return a request's inputs as arrays by name, whatever form they were given in.
+
+    Raises:
+        PayloadError: Another number of inputs, a name that is none, or an array of another shape
+            or dtype.
+        InputFileError: A path's file is no input of the model.
+        PixelsError: A picture that can't become the input.
+    """
+    specs = manifest.inputs
+    if isinstance(inputs, np.ndarray) and len(specs) == 1 and _is_exact(inputs, specs[0]):
+        return TakenInputs({specs[0].name: inputs})
+    if isinstance(inputs, str | os.PathLike):
+        arrays = _read_file(inputs, specs)
+        return TakenInputs(arrays, is_sample=True, picture_size=_size(manifest, inputs))
+    arrays = {}
+    picture = None
+    is_sample = False
+    named = _by_name(specs, inputs)
+    for spec in specs:
+        if spec.name not in named:
+            continue  # Encoding says so.
+        value = named[spec.name]
+        if _is_file_or_image(value):
+            arrays[spec.name] = _from_picture(value, spec)
+            is_sample, picture = True, value
+            continue
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+        arrays[spec.name], of_sample, found = _from_array(array, spec)
+        is_sample = is_sample or of_sample
+        picture = found if found is not None else picture
+    size = None if picture is None else _size(manifest, picture)
+    return TakenInputs(arrays, is_sample=is_sample, picture_size=size)
+
+
+def _by_name(specs: Sequence[TensorSpec], inputs: Any) -> Mapping[str, Any]:
+    names = [spec.name for spec in specs]
+    named: Mapping[str, Any]
+    if isinstance(inputs, dict):
+        named = inputs
+    elif isinstance(inputs, list | tuple):
+        if len(inputs) != len(names):
+            raise PayloadError(f"{len(inputs)} arrays given; the model has inputs {names}.")
+        named = dict(zip(names, inputs, strict=True))
+    else:
+        if len(names) != 1:
+            raise PayloadError(f"One array given; the model has inputs {names}.")
+        named = {names[0]: inputs}
+    unknown = set(named) - set(names)
+    if unknown:
+        raise PayloadError(f"No input is called {sorted(unknown)}; the model has inputs {names}.")
+    return named
+
+
+def _is_file_or_image(value: Any) -> bool:
+    # Who has a Pillow image has imported Pillow; nobody else need wait for it.
+    pillow = sys.modules.get("PIL.Image")
+    return isinstance(value, str | os.PathLike) or (
+        pillow is not None and isinstance(value, pillow.Image)
+    )
+
+
+def _is_exact(array: np.ndarray, spec: TensorSpec) -> bool:
+    return array.shape == spec.shape and array.dtype == spec.dtype
+
+
+def _from_array(array: np.ndarray, spec: TensorSpec) -> tuple[np.ndarray, bool, np.ndarray | None]:
+    """Return an array as the input, whether it is one sample, and its picture where it is one."""
+    if _is_exact(array, spec):
+        return array, False, None
+    pictures = find_pictures(array, spec)
+    layout = picture_layout(spec)
+    batch = layout.batch if layout is not None else 0
+    if pictures is None:
+        if batch <= 1 or array.size * batch != math.prod(spec.shape):
+            return fit_array(array, spec), False, None
+        one = replace(spec, shape=(1, *spec.shape[1:]))
+        return np.repeat(fit_array(array, one), batch, axis=0), True, None
+    if len(pictures) == 1:
+        return _from_picture(pictures[0], spec), True, pictures[0]
+    if len(pictures) != batch:
+        of_batch = f", or {batch}" if batch > 1 else ""
+        raise PayloadError(
+            f"Input {spec.name} is {len(pictures)} pictures; expected one{of_batch} at once."
+        )
+    from edge_partition.inputs.load_inputs import as_picture  # noqa: PLC0415 -- Pillow
+
+    made = [as_picture(picture, (spec,))[spec.name] for picture in pictures]
+    return np.concatenate(made), False, None
+
+
+def _from_picture(value: Any, spec: TensorSpec) -> np.ndarray:
+    if isinstance(value, str | os.PathLike):
+        return _read_file(value, (spec,))[spec.name]
+    from edge_partition.inputs.load_inputs import as_picture, batches  # noqa: PLC0415 -- Pillow
+
+    ((filled, _),) = batches([as_picture(value, (spec,))], (spec,))
+    return filled[spec.name]
+
+
+def _read_file(path: str | os.PathLike[str], specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
+    from edge_partition.inputs.load_inputs import load_input  # noqa: PLC0415 -- Pillow
+
+    return load_input(Path(path), specs)
+
+
+def _size(manifest: Manifest, picture: Any) -> tuple[int, int] | None:
+    """Return a picture's width and height where boxes will be found in it."""
+    if not manifest.model.detections:
+        return None
+    if isinstance(picture, np.ndarray):
+        return picture.shape[1], picture.shape[0]
+    from edge_partition.inputs.picture_size import file_picture_size, picture_size  # noqa: PLC0415 -- Pillow
+
+    if isinstance(picture, str | os.PathLike):
+        return file_picture_size(Path(picture))
+    return picture_size(picture)

@@ -1,0 +1,1 @@
+"""Keras and SavedModel to TFLite; the only folder that imports TensorFlow."""

@@ -1,0 +1,207 @@
+"""Variables that a model assigns while it answers: a recurrent state, a counter, a random seed.
+
+Most are of no consequence for the answer (a seed that only training reads): they go, with what
+assigns them. The others stay variables in the ``.tflite`` file, whose interpreter keeps them from
+one answer to the next as ``predict`` does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+from edge_partition.tflite.gather_variables import gather_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class AssignedVariable:
+    """A variable of a frozen model that is no constant.
+
+    Attributes:
+        node: The placeholder of the graph that stands for its handle.
+        value: What it starts with.
+    """
+
+    node: str
+    value: np.ndarray = field(repr=False)
+
+
+def find_assigned_variables(function: Any) -> tuple[AssignedVariable, ...]:
+    """Return the variables that a ``ConcreteFunction`` assigns, or may assign."""
+    from tensorflow.python.framework import auto_control_deps_utils  # noqa: PLC0415
+
+    read_only = set(
+        auto_control_deps_utils.get_read_only_resource_input_indices_graph(function.graph)
+    )
+    assigned = {
+        id(tensor)
+        for index, tensor in enumerate(function.graph.inputs)
+        if tensor.dtype.name == "resource" and index not in read_only
+    }
+    variables = {id(variable.handle): variable for variable in function.graph.variables}
+    return tuple(
+        AssignedVariable(inner.op.name, variables[id(outer)].numpy())
+        for outer, inner in function.graph.captures
+        if id(inner) in assigned and id(outer) in variables
+    )
+
+
+def keep_needed_nodes(
+    graph: Any, outputs: Iterable[str], inputs: Collection[str], assigned: Collection[str]
+) -> frozenset[str]:
+    """Take from a ``GraphDef`` what its outputs do not depend on; return the variables that stay.
+
+    An output depends on a variable that it is computed from, and with it on whatever assigns that
+    variable.
+
+    Args:
+        graph: Changed in place.
+        outputs: The names of the nodes that compute the model's outputs.
+        inputs: Of the model's inputs; they all stay.
+        assigned: Of the placeholders of assigned variables.
+    """
+    sources = {
+        node.name: [_node_of(x) for x in node.input if not x.startswith("^")] for node in graph.node
+    }
+    users = _users_of_handles(graph, sources, assigned)
+    needed: set[str] = set(inputs)
+    waiting = [*outputs]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        waiting += sources[name]
+        waiting += users.get(name, ())
+    kept = [node for node in graph.node if node.name in needed]
+    for node in kept:
+        wanted = [x for x in node.input if not x.startswith("^") or _node_of(x) in needed]
+        del node.input[:]
+        node.input.extend(wanted)
+    del graph.node[:]
+    graph.node.extend(kept)
+    return frozenset(needed & set(assigned))
+
+
+def _users_of_handles(
+    graph: Any, sources: Mapping[str, Sequence[str]], assigned: Collection[str]
+) -> dict[str, list[str]]:
+    """Return what takes each variable's handle, by the names of the handle's placeholders."""
+    users: dict[str, list[str]] = {name: [] for name in assigned}
+    aliases = {name: name for name in assigned}
+    found = True
+    while found:  # nodes stand in no order
+        found = False
+        for node in graph.node:
+            if node.op == "Identity" and node.name not in aliases:
+                source = aliases.get(sources[node.name][0])
+                if source is not None:
+                    aliases[node.name] = source
+                    found = True
+    for node in graph.node:
+        for source in sources[node.name]:
+            if source in aliases:
+                users[aliases[source]].append(node.name)
+    return users
+
+
+def _node_of(source: str) -> str:
+    return re.sub(r":\d+$", "", source.removeprefix("^"))
+
+
+def save_function(
+    graph: bytes,
+    variables: Sequence[AssignedVariable],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    folder: Path,
+) -> None:
+    """Write a SavedModel whose one function computes ``graph`` and assigns ``variables``.
+
+    Its inputs are called as :func:`port_name` says, and so are its outputs.
+
+    Args:
+        graph: A serialized ``GraphDef``.
+        variables: Those of the graph.
+        inputs: TensorFlow's ``TensorSpec`` of each of the graph's inputs.
+        outputs: Of each output.
+        folder: Where; made.
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    module = tf.Module()
+    # The runtime tells variables apart by their names, and the names tell their layers.
+    module.held = [tf.Variable(x.value, name=_variable_name(x.node)) for x in variables]
+    definition = tf.compat.v1.GraphDef.FromString(graph)
+
+    def call(*tensors: Any) -> dict[str, Any]:
+        current = tf.compat.v1.get_default_graph()
+        given = {spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)}
+        for variable, held in zip(variables, module.held, strict=True):
+            current.watch_variable(held)
+            given[variable.node] = current.capture(held.handle)
+        found = tf.graph_util.import_graph_def(
+            definition,
+            input_map={f"{name}:0": tensor for name, tensor in given.items()},
+            return_elements=[f"{spec.name}:0" for spec in outputs],
+            name="",
+        )
+        return {port_name("output", index): tensor for index, tensor in enumerate(found)}
+
+    signature = [
+        tf.TensorSpec(spec.shape, spec.dtype, port_name("input", index))
+        for index, spec in enumerate(inputs)
+    ]
+    module.call = tf.function(call, input_signature=signature, autograph=False)
+    tf.saved_model.save(module, str(folder), signatures=module.call)
+
+
+def _variable_name(node: str) -> str:
+    return node.removesuffix("/resource").removesuffix("/ReadVariableOp")
+
+
+def port_name(kind: str, index: int) -> str:
+    """Return what an ``input`` or ``output`` of :func:`save_function` is called."""
+    return f"edge_partition_{kind}_{index:04}"
+
+
+def name_ports(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Give the inputs and outputs of a file made from :func:`save_function` their names and order.
+
+    The file loses its signature, and its variables' operators are brought together.
+
+    Args:
+        content: A ``.tflite`` file.
+        inputs: The model's names, in its order.
+        outputs: Of its outputs.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content)
+    main = model.subgraphs[0]
+    (signature,) = model.signatureDefs
+    for kind, names, ports in (
+        ("input", inputs, signature.inputs),
+        ("output", outputs, signature.outputs),
+    ):
+        places = {port.name.decode(): port.tensorIndex for port in ports}
+        order = [places[port_name(kind, index)] for index in range(len(names))]
+        for place, name in zip(order, names, strict=True):
+            main.tensors[place].name = name.encode()
+        if kind == "input":
+            main.inputs = order
+        else:
+            main.outputs = order
+    model.signatureDefs = None
+    gather_variables(model)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,177 @@
+"""A Keras model becomes one ``.tflite`` file whose tensors keep the layers' names."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
+from edge_partition.model.assigned_variables import name_ports, save_function
+from edge_partition.model.conversion_log import ConversionError, explained
+from edge_partition.model.escape_names import restore_tensor_names
+from edge_partition.model.freeze_model import FrozenModel, freeze_function, freeze_model
+
+__all__ = [
+    "QUANTIZATIONS",
+    "ConversionError",
+    "FrozenModel",
+    "convert_tflite",
+    "freeze_function",
+    "freeze_model",
+]
+
+#: What :func:`convert_tflite` can make of the weights and activations.
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+
+
+def convert_tflite(
+    model: Any,
+    *,
+    quantization: str = "none",
+    calibration: Iterable[Sequence[np.ndarray]] | None = None,
+    log_path: str | Path | None = None,
+) -> bytes:
+    """Convert ``model``, with the batch fixed at 1, to the bytes of a ``.tflite`` file.
+
+    Inputs and outputs stand in Keras's order. An input is called what its Keras input layer is
+    called, an output what the layer that computes it is called, with ``_1`` and so on where that
+    repeats. Any other tensor's name is ``model/layer/operator``.
+
+    Args:
+        model: A Keras model, all of whose dimensions but the batch are fixed. Or a
+            :class:`FrozenModel`.
+        quantization: ``none``: float32. ``float16``: weights kept as float16. ``dynamic``: weights
+            kept as int8, activations float32. ``int8``: weights and activations int8, the model's
+            inputs and outputs as they are in Keras.
+        calibration: For ``int8``: examples, each an array an input in Keras's order, each
+            array with a batch of 1, in the range the model will see. What can be gone through
+            more than once is not kept in memory.
+        log_path: Where the converter's output goes. By default to a temporary file, which stays
+            only if the conversion fails.
+
+    Raises:
+        ConversionError: A shape is not fixed, the options do not fit together, or TFLite has no
+            operator for something in the model.
+    """
+    check_options(model.name, quantization, calibrated=calibration is not None)
+    if not isinstance(model, FrozenModel):
+        model = freeze_model(model, unroll=quantization == "int8", log_path=log_path)
+    if isinstance(calibration, Iterator):
+        calibration = list(calibration)
+    with explained(model.name, model.layers, log_path):
+        return _convert(model, quantization, calibration)
+
+
+def check_options(model: str, quantization: str, *, calibrated: bool) -> None:
+    """Refuse options that do not fit together.
+
+    Raises:
+        ConversionError: They don't.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ConversionError(
+            model, f"quantization is {quantization!r}; expected {', '.join(QUANTIZATIONS)}."
+        )
+    if (quantization == "int8") != calibrated:
+        raise ConversionError(
+            model,
+            "int8 needs calibration examples, and only int8 takes them. Give examples of real "
+            "inputs, or choose another quantization.",
+        )
+
+
+def _convert(
+    frozen: FrozenModel, quantization: str, calibration: Iterable[Sequence[np.ndarray]] | None
+) -> bytes:
+    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+
+    with tempfile.TemporaryDirectory(prefix="edge-partition-") as folder:
+        if frozen.variables:
+            converter = _function_converter(frozen, Path(folder))
+        else:
+            converter = _graph_converter(frozen)
+        if quantization != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantization == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if calibration is not None:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.representative_dataset = lambda: _check_examples(frozen, calibration)
+        give_back_memory()
+        content = bytes(converter.convert())
+    give_back_memory()
+    if frozen.variables:
+        inputs, outputs = ([spec.name for spec in ends] for ends in (frozen.inputs, frozen.outputs))
+        content = name_ports(content, inputs, outputs)
+    return restore_tensor_names(content, frozen.name)
+
+
+def _check_examples(
+    frozen: FrozenModel, examples: Iterable[Sequence[np.ndarray]]
+) -> Iterator[list[np.ndarray[Any, Any]]]:
+    """Yield examples as the model's inputs are; refuse those of other shapes, and none at all."""
+    wanted = [tuple(spec.shape.as_list()) for spec in frozen.inputs]
+    count = 0
+    for count, example in enumerate(examples, 1):
+        arrays = [
+            np.asarray(array, spec.dtype.as_numpy_dtype)
+            for spec, array in zip(frozen.inputs, example, strict=False)
+        ]
+        found = [array.shape for array in arrays]
+        if found != wanted or len(example) != len(wanted):
+            raise ConversionError(
+                frozen.name,
+                f"calibration example {count} has {len(example)} arrays of shapes "
+                f"{', '.join(map(str, found))}; the model takes {', '.join(map(str, wanted))}. "
+                "Give examples as its inputs are.",
+            )
+        yield arrays
+    if not count:
+        raise ConversionError(
+            frozen.name, "there is no calibration example. Give some of real inputs."
+        )
+
+
+def _graph_converter(frozen: FrozenModel) -> Any:
+    """Return a converter of a graph without variables."""
+    import tensorflow as tf  # noqa: PLC0415
+
+    # A function with the model in it would be frozen once more, at ten times its weights' memory.
+    empty = tf.function(lambda: None, autograph=False).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([empty])
+    graph = SimpleNamespace(
+        node=frozen.outline.node,
+        library=frozen.outline.library,
+        SerializeToString=lambda: frozen.content,
+    )
+    converter._freeze_concrete_function = lambda: (  # noqa: SLF001
+        graph,
+        frozen.inputs,
+        frozen.outputs,
+        None,
+    )
+    return converter
+
+
+def _function_converter(frozen: FrozenModel, folder: Path) -> Any:
+    """Return a converter of a graph that assigns variables: TFLite wants those in a SavedModel."""
+    import tensorflow as tf  # noqa: PLC0415
+
+    save_function(frozen.content, frozen.variables, frozen.inputs, frozen.outputs, folder)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+    converter.experimental_enable_resource_variables = True
+    return converter
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the system: TensorFlow leaves more holes than it has in use."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)

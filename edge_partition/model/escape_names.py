@@ -1,0 +1,92 @@
+"""Names that TensorFlow does not allow, spelt so that it does, and back.
+
+Keras takes any text for the name of a layer or an input. A node of a ``GraphDef`` takes
+``[A-Za-z0-9.][A-Za-z0-9_./-]*`` (tensorflow/core/framework/node_def_util.cc, which takes ``>`` too
+where another such name follows), while a tensor of a ``.tflite`` may be called anything. So a name
+is escaped for the conversion and restored after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edge_partition.tflite.rewrite_tflite import rewrite_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: A character's code point. It starts with a dot, since a node's name may start with no other mark.
+_ESCAPED = re.compile(r"\.-([0-9a-f]+)-")
+_TO_ESCAPE = re.compile(r"[^A-Za-z0-9_./-]|^[^A-Za-z0-9.]|\.(?=-)")
+
+
+def escape_name(name: str) -> str:
+    """Return ``name`` as a node of a ``GraphDef`` may be called; most stay as they are."""
+    return _TO_ESCAPE.sub(_escape, name)
+
+
+def escape_layer_name(name: str) -> str:
+    """Return a layer's name as one part of a node's path: as :func:`escape_name`, and no ``/``."""
+    return escape_name(name).replace("/", _escape_character("/"))
+
+
+def restore_names(text: str) -> str:
+    """Return ``text`` with the names in it as they were before they were escaped."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def restore_tensor_names(content: bytes, model_name: str) -> bytes:
+    """Return a ``.tflite`` file whose tensors have their exact names; most files as they are.
+
+    Args:
+        content: The file, of one subgraph or with further ones for control flow.
+        model_name: For errors.
+    """
+    main = schema.Model.GetRootAs(content).Subgraphs(0)
+    names = {}
+    for index in range(main.TensorsLength()):
+        name = (main.Tensors(index).Name() or b"").decode(errors="replace")
+        if _ESCAPED.search(name):
+            names[index] = restore_names(name)
+    return rewrite_tensors(content, names=names, model_name=model_name) if names else content
+
+
+@contextlib.contextmanager
+def escaped_layers(model: Any) -> Iterator[frozenset[str]]:
+    """Give ``model`` and its layers escaped names for a while; yields them all.
+
+    Layers open name scopes of TensorFlow's, which take no other names than nodes do.
+
+    Args:
+        model: A Keras 3 or Keras 2 (``tf_keras``) model.
+    """
+    own = {id(layer): (layer, str(layer.name)) for layer in model._flatten_layers()}  # noqa: SLF001
+    own[id(model)] = (model, str(model.name))
+    escaped = {key: escape_layer_name(name) for key, (_, name) in own.items()}
+    changed = [(*own[key], escaped[key]) for key in own if escaped[key] != own[key][1]]
+    try:
+        for layer, _, name in changed:
+            _set_name(layer, name)
+        yield frozenset(escaped.values())
+    finally:
+        for layer, name, _ in changed:
+            _set_name(layer, name)
+
+
+def _set_name(layer: Any, name: str) -> None:
+    if hasattr(layer, "_name"):  # Keras 2, where the name cannot be set
+        layer._name = name  # noqa: SLF001
+    else:
+        layer.name = name
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _escape_character(match[0])
+
+
+def _escape_character(character: str) -> str:
+    return f".-{ord(character):x}-"

@@ -1,0 +1,214 @@
+"""What TensorFlow raises and prints becomes a reason in words of the Keras model."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_partition.model.escape_names import restore_names
+from edge_partition.model.find_reason import find_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+_MISSING_OPERATOR = re.compile(r"'tf\.(\w+)' op is neither a custom op")
+_WRONG_DTYPE = re.compile(
+    r"'tfl\.(\w+)' op (?:operand|result) #\d+ must be [^\n]*but got '?tensor<(?:[\d?]+x|\*x)*(\w+)>"
+)
+#: MLIR's names of what TFLite has few operators for.
+_RARE_DTYPES = ("f64", "f16", "bf16", "i8", "i16", "i32", "i64", "ui8", "ui16", "ui32", "ui64")
+_ADVICE = (
+    (
+        r"dimension mismatch|type mismatch|expected.*calibrat",
+        "Give examples as the model's inputs are.",
+    ),
+    (r"representative|calibrat", "Give more examples, or choose --quantize dynamic or float16."),
+    (r"quantiz", "Choose --quantize dynamic, float16 or none."),
+    (r"memory|allocat|exhausted", "Convert on a machine with more memory."),
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model could not be converted.
+
+    Attributes:
+        reason: A sentence, and one of what to do.
+        operators: TensorFlow's names of the operators that TFLite has no builtin for.
+        layers: The layers that hold what was wrong, after the models they are nested in.
+    """
+
+    reason: str
+    operators: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+
+
+def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> Explanation:
+    """Return why TensorFlow raised ``error``.
+
+    Args:
+        error: Anything it raises.
+        log: What it printed.
+        layers: The parts of node names that are layers.
+    """
+    text = f"{error}\n{log}"
+    complaints = [line for line in text.splitlines() if "error: " in line]
+    operators = tuple(sorted(set(_MISSING_OPERATOR.findall(text))))
+    if operators:
+        complaints = [line for line in complaints if _MISSING_OPERATOR.search(line)]
+    holders = {_complained_layer(line, layers) for line in complaints}
+    if not complaints:
+        holders.add(running_layer(error))
+    names = tuple(sorted(restore_names(layer) for layer in holders if layer))
+    where = f" in layer {', '.join(names)}" if names else ""
+    if operators:
+        reason = _explain_operators(operators, text, where)
+    elif match := _WRONG_DTYPE.search(text):
+        reason = (
+            f"TFLite's operator {match[1]} does not take {_dtype(match[2])}{where}. Compute that "
+            "in float32."
+        )
+    else:
+        said = _without_places(complaints[0]) if complaints else find_reason(error)
+        reason = f"{said.rstrip('.')}{where}. {_advice(said, bool(names))}"
+    return Explanation(restore_names(reason), operators, names)
+
+
+def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
+    """Say which operators are missing, and for which dtype where others are there."""
+    if all("Random" in name for name in operators):
+        drawn = [name for name in operators if name != "StatelessRandomGetKeyCounter"]
+        return (
+            f"TFLite cannot draw the random numbers of {', '.join(drawn)}{where}. End the model "
+            "before that layer, or have the layer draw none where training is False."
+        )
+    spelled, advice = [], "Replace the layer by operations that TFLite has."
+    for name in operators:
+        # Listed as `tf.MatMul(tensor<1x4xf64>, tensor<3x4xf64>) -> ...`.
+        operand = re.search(rf"\btf\.{name}\(tensor<(?:[\d?]+x|\*x)*(\w+)>", text)
+        if operand and operand[1] in _RARE_DTYPES:
+            spelled.append(f"{name} of {_dtype(operand[1])}")
+            advice = "Compute that in float32, or replace the layer by operations that TFLite has."
+        else:
+            spelled.append(name)
+    return f"TFLite has no operator for {', '.join(spelled)}{where}. {advice}"
+
+
+def _complained_layer(line: str, layers: Collection[str]) -> str:
+    """Return the layer that a line of the converter's complains of, or ``""``.
+
+    Such a line starts with ``loc(callsite(fused["MatMul:", "m/dense/MatMul@function"] at ...``.
+    """
+    for path in re.findall(r'"([^"]+)"', line):
+        if layer := holding_layer(path.partition("@")[0], layers):
+            return layer
+    return ""
+
+
+def _without_places(line: str) -> str:
+    """Return a complaint of the converter's without the places in its code and in the graph."""
+    message = line.rpartition("error: ")[2]
+    message = re.sub(r"'?tensor<((?:[\d?]+x|\*x)*)(\w+)>'?", _spell_tensor, message)
+    return f"TFLite's converter says: {' '.join(message.split())}"
+
+
+def _spell_tensor(match: re.Match[str]) -> str:
+    return f"{_dtype(match[2])}[{', '.join(match[1].split('x')[:-1])}]"
+
+
+def _dtype(mlir: str) -> str:
+    """Return what numpy calls an element type: ``float64`` for ``f64``."""
+    for short, name in (("bf", "bfloat"), ("ui", "uint"), ("f", "float"), ("i", "int")):
+        if re.fullmatch(rf"{short}\d+", mlir):
+            return "bool" if mlir == "i1" else mlir.replace(short, name, 1)
+    return mlir
+
+
+def _advice(said: str, has_layer: bool) -> str:
+    """Return what to do about an error that TensorFlow has no class of its own for."""
+    for pattern, advice in _ADVICE:
+        if re.search(pattern, said, re.IGNORECASE):
+            return advice
+    if has_layer:
+        return "Mend what that layer computes, or replace the layer."
+    return "Replace what it names, or send the log to TensorFlow's issue tracker."
+
+
+def explain_crash(
+    status: int, quantization: str, loops: tuple[str, ...], last_words: str = ""
+) -> Explanation:
+    """Return why a converter that gave no reason ended.
+
+    Args:
+        status: Its exit status; of a signal, the signal's number below zero.
+        quantization: What it was to do.
+        loops: The layers that loop.
+        last_words: The last line that it printed.
+    """
+    if status >= 0:
+        return Explanation(
+            f"its converter ended with status {status} ({last_words or 'it said nothing'}). Check "
+            "that TensorFlow starts: python -c 'import tensorflow'."
+        )
+    name = signal.Signals(-status).name
+    if -status == signal.SIGKILL:
+        return Explanation(
+            f"its converter was killed ({name}), most likely for want of memory. Close other "
+            "programs, or convert on a machine with more of it."
+        )
+    crash = f"TFLite's converter crashed ({name})"
+    if quantization == "int8" and loops:
+        return Explanation(
+            f"{crash}: it has no int8 for loops, as of layer {', '.join(loops)}. Build recurrent "
+            "layers with unroll=True, or choose --quantize dynamic or float16.",
+            layers=loops,
+        )
+    if quantization != "none":
+        return Explanation(f"{crash} on --quantize {quantization}. Choose another, or none.")
+    return Explanation(
+        f"{crash}. Replace the layers that it may have crashed on, the most unusual first, and "
+        "send the log to TensorFlow's issue tracker."
+    )
+
+
+def holding_layer(node_name: str, layers: Collection[str]) -> str:
+    """Return the innermost layer in a node's path, after the models it is nested in; or ``""``."""
+    scopes = strip_numbers(node_name, layers).split("/")[:-1]
+    while scopes and scopes[-1] not in layers:
+        scopes.pop()
+    return "/".join(scopes)
+
+
+def strip_numbers(node_name: str, layers: Collection[str]) -> str:
+    """Give the layers in a node's path their exact names.
+
+    Keras opens a layer's name scope twice, to build it and to call it, so TensorFlow numbers
+    the second: ``model_1/conv_1/Relu`` for the layer ``conv``.
+    """
+    *scopes, operator = node_name.split("/")
+    stems = [re.sub(r"_\d+$", "", scope) for scope in scopes]
+    return "/".join(
+        [
+            stem if stem != scope and stem in layers else scope
+            for scope, stem in zip(scopes, stems, strict=True)
+        ]
+        + [operator]
+    )
+
+
+def running_layer(error: Exception) -> str:
+    """Return the name of the innermost layer that was being called when ``error`` came up."""
+    modules = [sys.modules[name] for name in ("keras", "tf_keras") if name in sys.modules]
+    kinds: tuple[Any, ...] = tuple(module.layers.Layer for module in modules)
+    name = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        caller = traceback.tb_frame.f_locals.get("self")
+        # A model has layers of its own.
+        if isinstance(caller, kinds) and not hasattr(caller, "layers"):
+            name = str(caller.name)
+        traceback = traceback.tb_next
+    return name

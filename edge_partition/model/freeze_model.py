@@ -1,0 +1,481 @@
+"""A Keras model or a TensorFlow function becomes a graph without variables, nodes named by layers.
+
+What :mod:`~edge_partition.model.convert_tflite` converts; the model itself is not needed any more
+then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
+from edge_partition.model.assigned_variables import (
+    AssignedVariable,
+    find_assigned_variables,
+    keep_needed_nodes,
+)
+from edge_partition.model.conversion_log import ConversionError, explained
+from edge_partition.model.escape_names import (
+    escape_layer_name,
+    escape_name,
+    escaped_layers,
+    restore_names,
+)
+from edge_partition.model.explain_conversion import holding_layer, strip_numbers
+from edge_partition.model.plain_operations import plain_operations
+from edge_partition.model.unroll_layers import unrolled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+#: Where :meth:`FrozenModel.save` writes what is as large as the model.
+GRAPH_FILE = "graph.pb"
+#: Constants of more bytes are weights; of fewer, what shapes may follow from.
+_SHAPE_BYTES = 1024
+#: What the name of a node within a function that was inlined begins with.
+_CALLS = re.compile(r"^((Stateful)?PartitionedCall(_\d+)?/)+(?=.)")
+_CASES = ("Case", "StatelessCase")
+_LOOPS = ("While", "StatelessWhile")
+#: Of a GraphDef, as of any protocol buffer.
+_MAX_GRAPH_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model to convert that needs its Keras model no more.
+
+    Names of nodes, layers, inputs and outputs are escaped
+    (:mod:`~edge_partition.model.escape_names`).
+
+    Attributes:
+        name: The model's, as it is.
+        layers: The names of its layers, those of nested models too.
+        inputs: TensorFlow's ``TensorSpec`` of each input, in the model's order.
+        outputs: Of each output.
+        content: A serialized ``GraphDef`` whose nodes are named by layers.
+        outline: That ``GraphDef`` without its weights.
+        variables: What the graph assigns, if it assigns anything that an output depends on. All
+            other variables are constants.
+    """
+
+    name: str
+    layers: frozenset[str]
+    inputs: tuple[Any, ...] = field(repr=False)
+    outputs: tuple[Any, ...] = field(repr=False)
+    content: bytes = field(repr=False)
+    outline: Any = field(repr=False)
+    variables: tuple[AssignedVariable, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write the model into ``folder``: protocol buffers, JSON and ``.npy`` files, no code.
+
+        Raises:
+            OSError: The disk is full, or does not let us.
+        """
+        (folder / GRAPH_FILE).write_bytes(self.content)
+        (folder / "outline.pb").write_bytes(self.outline.SerializeToString())
+        for index, variable in enumerate(self.variables):
+            np.save(folder / f"variable-{index}.npy", variable.value, allow_pickle=False)
+        facts = {
+            "name": self.name,
+            "layers": sorted(self.layers),
+            "inputs": [_spell_spec(spec) for spec in self.inputs],
+            "outputs": [_spell_spec(spec) for spec in self.outputs],
+            "variables": [variable.node for variable in self.variables],
+        }
+        (folder / "model.json").write_text(json.dumps(facts))
+
+    def loops(self) -> tuple[str, ...]:
+        """Return the layers that loop, after the models they are nested in."""
+        nodes = (node.name for node in self.outline.node if node.op in _LOOPS)
+        found = {restore_names(holding_layer(name, self.layers)) for name in nodes}
+        return tuple(sorted(found - {""}))
+
+    @staticmethod
+    def load(folder: Path) -> FrozenModel:
+        """Read what :meth:`save` wrote."""
+        import tensorflow as tf  # noqa: PLC0415
+
+        facts = json.loads((folder / "model.json").read_text())
+        outline = (folder / "outline.pb").read_bytes()
+        return FrozenModel(
+            name=facts["name"],
+            layers=frozenset(facts["layers"]),
+            inputs=tuple(tf.TensorSpec(*spec) for spec in facts["inputs"]),
+            outputs=tuple(tf.TensorSpec(*spec) for spec in facts["outputs"]),
+            content=(folder / GRAPH_FILE).read_bytes(),
+            outline=tf.compat.v1.GraphDef.FromString(outline),
+            variables=tuple(
+                AssignedVariable(
+                    node, np.load(folder / f"variable-{index}.npy", allow_pickle=False)
+                )
+                for index, node in enumerate(facts["variables"])
+            ),
+        )
+
+
+def freeze_model(
+    model: Any, *, unroll: bool = False, log_path: str | Path | None = None
+) -> FrozenModel:
+    """Prepare ``model`` for converting, with the batch fixed at 1.
+
+    Converting takes some seven times the weights' memory. Who lets go of ``model`` in between
+    has its own weights' memory for that.
+
+    Args:
+        model: A Keras model, or one of Keras 2 (``tf_keras``). All dimensions but the batch must
+            be fixed.
+        unroll: Write recurrent layers' loops out, as int8 needs it, where they are short enough.
+        log_path: Where TensorFlow's output goes. By default to a temporary file, which stays
+            only if this fails.
+
+    Raises:
+        ConversionError: A shape is not fixed, or TFLite has no operator for something in the model.
+    """
+    for tensor in model.inputs:
+        if None in _dimensions(tensor.shape)[1:]:
+            raise ConversionError(
+                model.name,
+                f"input {tensor.name!r} has shape {tuple(_dimensions(tensor.shape))}; all but the "
+                "batch must be fixed. Give --input-shape.",
+            )
+    with contextlib.ExitStack() as stack:
+        name = str(model.name)
+        output_names = _output_names(model)
+        input_names = [str(tensor.name) for tensor in model.inputs]
+        layers = stack.enter_context(escaped_layers(model))
+        stack.enter_context(explained(name, layers, log_path))
+        if unroll:
+            stack.enter_context(unrolled(model))
+        frozen = _freeze(
+            _Traced(
+                name=name,
+                function=_trace(model),
+                layers=layers,
+                input_names=input_names,
+                output_names=output_names,
+            )
+        )
+        for spec, tensor, output in zip(model.outputs, frozen.outputs, output_names, strict=True):
+            if None in _dimensions(spec.shape):
+                _check_output_shape(output, tensor, frozen)
+        return frozen
+
+
+def freeze_function(
+    function: Callable[..., Any],
+    *,
+    name: str,
+    inputs: Sequence[tuple[str, Any]],
+    output_names: Sequence[str],
+    layers: Collection[str] = (),
+    log_path: str | Path | None = None,
+) -> FrozenModel:
+    """Prepare a function of TensorFlow's for converting, such as a SavedModel's signature.
+
+    Args:
+        function: A ``ConcreteFunction``, or anything that TensorFlow can trace; called with the
+            inputs by keyword. What it returns is a dictionary by ``output_names``, or any structure
+            of tensors in their order.
+        name: The model's.
+        inputs: The keyword of each input and its ``TensorSpec``, whose shape is fixed.
+        output_names: The outputs', in order.
+        layers: The parts of the function's node names that are layers.
+        log_path: Where TensorFlow's output goes, as for :func:`freeze_model`.
+
+    Raises:
+        ConversionError: A shape is not fixed, or TFLite has no operator for something in it.
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    for key, spec in inputs:
+        if None in _dimensions(spec.shape):
+            raise ConversionError(
+                name, f"input {key!r} has shape {spec.shape}; it must be fixed. Give --input-shape."
+            )
+    keys = [key for key, _ in inputs]
+
+    def call(*tensors: Any) -> list[Any]:
+        found = function(**dict(zip(keys, tensors, strict=True)))
+        if isinstance(found, dict) and set(output_names) <= set(found):
+            return [found[key] for key in output_names]
+        return list(tf.nest.flatten(found))
+
+    escaped = frozenset(map(escape_layer_name, layers))
+    with explained(name, escaped, log_path):
+        specs = [tf.TensorSpec(spec.shape, spec.dtype) for _, spec in inputs]
+        traced = tf.function(call, autograph=False).get_concrete_function(*specs)
+        frozen = _freeze(_Traced(name, traced, escaped, keys, list(output_names)))
+        for output, tensor in zip(output_names, frozen.outputs, strict=True):
+            _check_output_shape(output, tensor, frozen)
+        return frozen
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A function of flat inputs and outputs, and what they are called."""
+
+    name: str
+    function: Any
+    layers: frozenset[str]
+    input_names: Sequence[str]
+    output_names: Sequence[str]
+
+
+def _trace(model: Any) -> Any:
+    """Return a ``ConcreteFunction`` from the model's inputs to its outputs, both flat."""
+    import tensorflow as tf  # noqa: PLC0415
+
+    flatten, pack = tf.nest.flatten, tf.nest.pack_sequence_as
+    if type(model).__module__.partition(".")[0] != "tf_keras":
+        import keras  # noqa: PLC0415
+
+        if isinstance(model, keras.layers.Layer):  # its flat order is not TensorFlow's
+            flatten, pack = keras.tree.flatten, keras.tree.pack_sequence_as
+    structure = _inputs_structure(model)
+
+    def call(*tensors: Any) -> list[Any]:
+        return list(flatten(model(pack(structure, list(tensors)), training=False)))
+
+    specs = [
+        tf.TensorSpec((1, *_dimensions(tensor.shape)[1:]), tensor.dtype) for tensor in model.inputs
+    ]
+    with plain_operations():
+        return tf.function(call, autograph=False).get_concrete_function(*specs)
+
+
+def _inputs_structure(model: Any) -> Any:
+    """Return what ``model`` was built on: a tensor, or tensors in lists and dictionaries."""
+    for holder in (model, getattr(model, "_functional", None)):
+        for attribute in ("_inputs_struct", "_nested_inputs"):
+            structure = getattr(holder, attribute, None)
+            if structure is not None:
+                return structure
+    return model.inputs[0] if len(model.inputs) == 1 else list(model.inputs)
+
+
+def _dimensions(shape: Any) -> list[int | None]:
+    """Return a shape of Keras's or TensorFlow's; ``[None]`` where not even the rank is known."""
+    if getattr(shape, "rank", 0) is None:
+        return [None]
+    return [None if size is None else int(size) for size in shape]
+
+
+def _output_names(model: Any) -> list[str]:
+    """Return the outputs' keys, where they are a dictionary's, else the names of their layers."""
+    structure = getattr(model, "_outputs_struct", None)  # Keras 2 has none
+    if isinstance(structure, dict) and len(structure) == len(model.outputs):
+        return sorted(map(str, structure))  # the order in which Keras flattens a dictionary
+    names = getattr(model, "output_names", None) or [model.layers[-1].name]
+    return [str(name) for name in names]
+
+
+def _freeze(traced: _Traced) -> FrozenModel:
+    """Turn variables, which would become operators that runtimes disagree on, into constants."""
+    import tensorflow as tf  # noqa: PLC0415
+
+    function = traced.function
+    _check_branches(traced)
+    variables = find_assigned_variables(function)
+    graph = _replace_variables(function, {variable.node for variable in variables})
+    input_nodes = [x.op.name for x in function.inputs[: len(traced.input_names)]]
+    output_nodes = [tensor.name for tensor in function.outputs]
+    if variables:
+        kept = keep_needed_nodes(
+            graph,
+            [name.partition(":")[0] for name in output_nodes],
+            input_nodes,
+            {variable.node for variable in variables},
+        )
+        variables = tuple(variable for variable in variables if variable.node in kept)
+    outline = _leave_out_weights(graph)
+    with tf.Graph().as_default() as inferred:
+        tf.graph_util.import_graph_def(outline, name="")
+    outputs = [inferred.get_tensor_by_name(name) for name in output_nodes]
+    for tensor, seen in zip(outputs, function.outputs, strict=True):
+        # What is read of a variable has a shape only where the variable is known.
+        tensor.set_shape(seen.shape)
+    _check_dtypes(traced, inferred, {variable.node for variable in variables})
+    input_names = [escape_name(x) for x in _make_unique(traced.input_names)]
+    output_names = _make_unique(map(escape_name, traced.output_names), taken=input_names)
+    names = _rename_nodes(
+        graph,
+        # What the function captures comes after its inputs.
+        dict(zip(input_nodes, input_names, strict=True))
+        | {tensor.op.name: x for tensor, x in zip(outputs, output_names, strict=True)},
+        traced.layers,
+    )
+    return FrozenModel(
+        name=traced.name,
+        layers=traced.layers,
+        inputs=tuple(
+            tf.TensorSpec(tensor.shape, tensor.dtype, name)
+            for tensor, name in zip(function.inputs, input_names, strict=False)
+        ),
+        outputs=tuple(
+            tf.TensorSpec(tensor.shape, tensor.dtype, name)
+            for tensor, name in zip(outputs, output_names, strict=True)
+        ),
+        content=_serialize(traced.name, graph),
+        outline=_leave_out_weights(graph),
+        variables=tuple(replace(x, node=names[x.node]) for x in variables),
+    )
+
+
+def _replace_variables(function: Any, kept: Collection[str]) -> Any:
+    """Return a function's ``GraphDef`` with its calls inlined and its variables constants.
+
+    Args:
+        function: A ``ConcreteFunction``.
+        kept: The placeholders of the variables that stay.
+    """
+    from tensorflow.python.framework import convert_to_constants  # noqa: PLC0415
+
+    # The public convert_variables_to_constants_v2 makes a function of the graph, and there
+    # TensorFlow holds each constant some seven times.
+    values = convert_to_constants._FunctionConverterDataInEager(  # noqa: SLF001
+        func=function,
+        lower_control_flow=False,  # TFLite has WHILE and IF, but no Switch and Merge
+        aggressive_inlining=False,
+        variable_names_denylist=kept,
+    )
+    graph, _ = convert_to_constants._replace_variables_by_constants(values)  # noqa: SLF001
+    return graph
+
+
+def _serialize(model: str, graph: Any) -> bytes:
+    size_bytes = graph.ByteSize()
+    if size_bytes > _MAX_GRAPH_BYTES:
+        raise ConversionError(
+            model,
+            f"it takes {size_bytes / 1e9:.1f} GB, and TensorFlow converts at most "
+            f"{_MAX_GRAPH_BYTES / 1e9:.1f} GB. Use a smaller variant of the model, or convert its "
+            "parts as models of their own.",
+        )
+    return bytes(graph.SerializeToString())
+
+
+def _leave_out_weights(graph: Any) -> Any:
+    """Return a ``GraphDef`` of the same tensors, with placeholders for weights."""
+    import tensorflow as tf  # noqa: PLC0415
+
+    outline = tf.compat.v1.GraphDef(versions=graph.versions, library=graph.library)
+    for node in graph.node:
+        value = node.attr["value"].tensor if node.op == "Const" else None
+        if value is None or len(value.tensor_content) <= _SHAPE_BYTES:
+            outline.node.append(node)
+        else:
+            weight = outline.node.add(name=node.name, op="Placeholder")
+            weight.attr["dtype"].CopyFrom(node.attr["dtype"])
+            weight.attr["shape"].shape.CopyFrom(value.tensor_shape)
+    return outline
+
+
+def _check_dtypes(traced: _Traced, graph: Any, variables: Collection[str]) -> None:
+    """Refuse strings and tables, which boards' runtimes have no operators for."""
+    found: dict[str, str] = {}
+    for node in graph.get_operations():
+        if node.type == "Const" or node.name in variables:
+            continue
+        if not {x.dtype.name for x in node.outputs} & {"string", "resource"}:
+            continue
+        readers = [reader for output in node.outputs for reader in output.consumers()]
+        for holder in readers if node.type == "Placeholder" else [node]:
+            if layer := holding_layer(holder.name, traced.layers):
+                found[restore_names(layer)] = holder.type
+    if not found:
+        return
+    raise ConversionError(
+        traced.name,
+        f"layer {', '.join(sorted(found))} works with strings or a lookup table, for which TFLite "
+        "has no builtin operators. Take that step before the model, and give the model numbers.",
+        operators=tuple(sorted(set(found.values()))),
+        layers=tuple(sorted(found)),
+    )
+
+
+def _check_branches(traced: _Traced) -> None:
+    """Refuse a choice among many branches: TFLite has ``IF`` alone, and freezing stumbles on it."""
+    graph = traced.function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+    found = [node for node in nodes if node.op in _CASES]
+    if found:
+        layers = {restore_names(holding_layer(node.name, traced.layers)) for node in found}
+        raise ConversionError(
+            traced.name,
+            f"TFLite has no operator for Case (tf.switch_case) in layer "
+            f"{', '.join(sorted(layers - {''})) or found[0].name}. Use tf.cond or tf.where.",
+            operators=("Case",),
+            layers=tuple(sorted(layers - {""})),
+        )
+
+
+def _check_output_shape(name: str, spec: Any, frozen: FrozenModel) -> None:
+    """Refuse an output that is larger or smaller from one input to the next."""
+    if spec.shape.is_fully_defined():
+        return
+    nodes = {node.name: node for node in frozen.outline.node}
+    node = nodes[spec.name]
+    while node.op == "Identity":
+        node = nodes[node.input[0].partition(":")[0]]
+    raise ConversionError(
+        frozen.name,
+        f"the shape of output {name!r} depends on the input's values ({node.op} gives "
+        f"{spec.shape}), and a board needs it fixed. End the model before that layer.",
+        operators=(node.op,),
+        layers=(name,),
+    )
+
+
+def _rename_nodes(
+    graph: Any, renamed: Mapping[str, str], layers: Collection[str]
+) -> dict[str, str]:
+    """Rename the nodes of a ``GraphDef``: some as told, the others to their layers' exact names.
+
+    Returns:
+        The new names by the old ones.
+    """
+    names: dict[str, str] = {}
+    taken = set(renamed.values())
+    for node in graph.node:
+        if node.name not in renamed:
+            own = _CALLS.sub("", node.name)
+            (name,) = _make_unique([strip_numbers(own, layers)], taken=taken)
+            taken.add(name)
+            names[node.name] = name
+    names |= renamed
+    for node in graph.node:
+        node.name = names[node.name]
+        node.attr.pop("_class", None)
+        node.ClearField("experimental_debug_info")  # names within functions that were inlined
+        for position, source in enumerate(node.input):
+            control, name, port = re.fullmatch(r"(\^?)([^:]+)(:\d+)?", source).groups("")  # type: ignore[union-attr]
+            node.input[position] = f"{control}{names[name]}{port}"
+    return names
+
+
+def _make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str]:
+    """Number the names that repeat, or that are in ``taken``."""
+    used = set(taken)
+    unique = []
+    for name in names:
+        candidate, number = name, 0
+        while candidate in used:
+            number += 1
+            candidate = f"{name}_{number}"
+        used.add(candidate)
+        unique.append(candidate)
+    return unique
+
+
+def _spell_spec(spec: Any) -> list[Any]:
+    """Return a ``TensorSpec``'s arguments as JSON values."""
+    shape = None if spec.shape.rank is None else spec.shape.as_list()
+    return [shape, spec.dtype.name, spec.name]

@@ -1,0 +1,394 @@
+"""MODEL argument -> a Keras model whose shapes are all fixed, with a batch of 1."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import io
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_core.contract.manifest import TensorSpec
+from edge_core.errors import EdgePartitionError
+from edge_partition.facts.read_labels import read_labels
+from edge_partition.model import keras_setup, legacy_keras  # noqa: F401 -- before Keras
+from edge_partition.model.find_reason import find_reason
+from edge_partition.model.read_keras_file import MODEL_FILES, read_keras_file
+from edge_partition.model.saved_model import is_saved_model, load_saved_model
+from edge_partition.model.settle_shapes import spell_shape
+from edge_partition.model.source_errors import (
+    InputShapeError,
+    ModelSourceError,
+    WeightsUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import keras
+
+    from edge_partition.model.traced_model import TracedModel
+    from edge_partition.model.wrap_operations import WrappedOperation
+
+__all__ = [
+    "InputShapeError",
+    "LoadedModel",
+    "ModelSourceError",
+    "WeightsUnavailableError",
+    "input_specs",
+    "is_keras_source",
+    "load_keras_model",
+]
+
+_FUNCTION_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+#: Height and width that https://keras.io/api/applications/ documents, by the start of the name
+#: in lower case without ``-`` and ``_``; the longest start counts.
+_DOCUMENTED_SIZE_PX = {
+    "convnext": 224, "densenet": 224, "mobilenet": 224, "resnet": 224, "vgg": 224, "nasnet": 224,
+    "nasnetlarge": 331, "inception": 299, "xception": 299,
+    "efficientnetb0": 224, "efficientnetb1": 240, "efficientnetb2": 260, "efficientnetb3": 300,
+    "efficientnetb4": 380, "efficientnetb5": 456, "efficientnetb6": 528, "efficientnetb7": 600,
+    "efficientnetv2b0": 224, "efficientnetv2b1": 240, "efficientnetv2b2": 260,
+    "efficientnetv2b3": 300, "efficientnetv2s": 384, "efficientnetv2m": 480,
+    "efficientnetv2l": 480,
+}  # fmt: skip
+
+_IMAGENET_CLASSES = 1000
+#: Layers that an error names before it counts the rest.
+_MOST_NAMES = 4
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be wrapped and converted.
+
+    Attributes:
+        model: Functional, every dimension of every input fixed, the batch at 1, computing in
+            float32; or what is no Keras 3 model, as TensorFlow traces it.
+        name: For people: the application's or function's name, or the file's stem.
+        weights: ``imagenet``; ``seeded``; or ``trained``: what came with the model or in a file.
+        labels: The classes' names along the output's last axis; may be empty.
+        notes: Sentences for people on how the model was read and what was changed.
+        operations: Of a model that Keras 3 has no graph of: operations that were no layers.
+    """
+
+    model: keras.Model | TracedModel
+    name: str
+    weights: str
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    operations: tuple[WrappedOperation, ...] = ()
+
+
+def is_keras_source(source: str) -> bool:
+    """Return whether a MODEL argument is Keras's business, rather than a ``.tflite`` file."""
+    return not source.lower().endswith(".tflite")
+
+
+def load_keras_model(
+    source: str,
+    *,
+    weights: str | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    signature: str | None = None,
+) -> LoadedModel:
+    """Load the model that a MODEL argument names.
+
+    Args:
+        source: A Keras application's name, a ``.keras`` or ``.h5`` file, a SavedModel's folder, or
+            ``package.module:function``; modules are looked for in the working directory too.
+        weights: A weights file (``.weights.h5``, ``.h5``, ``.keras``), or ``seeded`` for weights
+            that are the same everywhere and were never trained. By default an application gets
+            ImageNet's, anything else keeps its own.
+        input_shapes: Shapes without the batch, such as ``(224, 224, 3)``, by the input's name;
+            ``""`` is for every open input that it fits. By default what the model says, or what
+            the application's documentation says.
+        signature: Of a SavedModel: the one to take.
+
+    Raises:
+        ModelSourceError: There is no such model, it cannot be read, or it has no graph.
+        WeightsUnavailableError: The weights cannot be read or fetched, or do not fit.
+        InputShapeError: A dimension is left open, or one of ``input_shapes`` does not fit.
+    """
+    if is_saved_model(source):
+        return _load_saved_model(source, weights, input_shapes, signature)
+    if signature is not None:
+        raise ModelSourceError(
+            source, "is a Keras model, which has no signatures. Leave --signature out."
+        )
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    given = "seeded" if weights == "seeded" else "trained"
+    if source.lower().endswith(MODEL_FILES):
+        name = Path(source).stem
+        model, notes = read_keras_file(source)
+        labels = read_labels(Path(source))
+    elif ":" in source:
+        name = source.rpartition(":")[2]
+        model = _call_function(source)
+    else:
+        name = source
+        shape = _only_shape(input_shapes)
+        model = _make_application(source, weights=weights, input_shape=shape)
+        if weights is None:
+            given = "imagenet"
+            labels = _fetch_imagenet_labels(model)
+    if legacy_keras.is_keras2_model(model):
+        return _prepare_keras2(LoadedModel(model, name, given, labels, notes), source, weights,
+                               input_shapes)  # fmt: skip
+    prepared, more = _prepare(source, model, weights, input_shapes)
+    return LoadedModel(prepared, name, given, labels, (*notes, *more))
+
+
+def input_specs(model: keras.Model | TracedModel) -> tuple[TensorSpec, ...]:
+    """Return the inputs of a loaded model, in Keras's order."""
+    return tuple(
+        TensorSpec(str(tensor.name), str(tensor.dtype), tuple(tensor.shape))
+        for tensor in model.inputs
+    )
+
+
+def _load_saved_model(
+    source: str,
+    weights: str | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+    signature: str | None,
+) -> LoadedModel:
+    if weights is not None:
+        raise WeightsUnavailableError(
+            source, "is a SavedModel, whose weights are part of it. Leave --weights out."
+        )
+    model, notes = load_saved_model(source, input_shapes=input_shapes, signature=signature)
+    return LoadedModel(model, model.name, "trained", read_labels(Path(source)), notes)
+
+
+def _prepare(
+    source: str,
+    model: keras.Model,
+    weights: str | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+) -> tuple[keras.Model, tuple[str, ...]]:
+    """Return the Functional model that every Keras 3 model becomes, and notes."""
+    from edge_partition.model.float32_model import make_float32  # noqa: PLC0415 -- TensorFlow
+    from edge_partition.model.make_functional import make_functional  # noqa: PLC0415
+
+    _check_not_quantized(source, model)
+    from_file = weights if weights != "seeded" else None
+    # A file's weights are in the order and the structure of the model as it was built.
+    if from_file is not None and getattr(model, "built", False):
+        _load_weights(source, model, from_file)
+        from_file = None
+    changed = make_float32(model)
+    functional = make_functional(source, model, _with_documented_size(model, input_shapes))
+    if from_file is not None:
+        model.build(functional.inputs[0].shape)
+        _load_weights(source, model, from_file)
+    if weights == "seeded":
+        from edge_partition.model.seeded_weights import seed_weights  # noqa: PLC0415
+
+        seed_weights(functional)
+    # What was built only now follows Keras's global policy.
+    changed = tuple(sorted({*changed, *make_float32(functional)}))
+    return functional, _say_rebuilt(changed)
+
+
+def _prepare_keras2(
+    loaded: LoadedModel,
+    source: str,
+    weights: str | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+) -> LoadedModel:
+    traced, changed = legacy_keras.trace_keras2(source, loaded.model, input_shapes)
+    if weights == "seeded":
+        legacy_keras.seed_keras2(traced.keras2)
+    elif weights is not None:
+        _load_weights(source, traced.keras2, weights)
+    return replace(
+        loaded,
+        model=traced,
+        notes=(*loaded.notes, *_say_rebuilt(changed)),
+        operations=legacy_keras.keras2_operations(traced.keras2),
+    )
+
+
+def _say_rebuilt(changed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the sentence on a model that computed in other floats than boards do."""
+    # The policy mixed_float16 leaves float16 in tensors: one word for it is enough.
+    names = [name for name in changed if f"mixed_{name}" not in changed]
+    if not names:
+        return ()
+    note = (
+        f"The model computes in {' and '.join(names)}; it was rebuilt in float32, which boards "
+        "compute in. Answers differ from Keras's by that rounding."
+    )
+    return (note,)
+
+
+def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, ...] | None:
+    """Return the one shape that was given, unless a single number is to fill what is open."""
+    shapes = list((input_shapes or {}).values())
+    return tuple(shapes[0]) if len(shapes) == 1 and len(shapes[0]) > 1 else None
+
+
+def _with_documented_size(
+    model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
+) -> dict[str, Sequence[int]]:
+    """Add the size that an application is documented with where nothing else is given."""
+    import keras  # noqa: PLC0415
+
+    from edge_partition.model.make_functional import input_names  # noqa: PLC0415
+
+    given: dict[str, Sequence[int]] = dict(input_shapes or {})
+    size_px = _documented_size_px(str(model.name)) or 0
+    if not size_px or isinstance(model, keras.Sequential):
+        return given
+    for name, tensor in zip(input_names(model), model.inputs, strict=True):
+        if tuple(tensor.shape[1:]) == (None, None, 3) and not {"", name} & given.keys():
+            given[name] = (size_px, size_px, 3)
+    return given
+
+
+def _call_function(source: str) -> Any:
+    if not _FUNCTION_PATTERN.fullmatch(source):
+        raise ModelSourceError(source, "expected package.module:function, such as my.models:tiny.")
+    module_name, _, function_name = source.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    import keras  # noqa: PLC0415
+
+    try:
+        function: Any = importlib.import_module(module_name)
+        for part in function_name.split("."):
+            function = getattr(function, part)
+        if not callable(function):
+            raise ModelSourceError(
+                source, f"is a {type(function).__name__}; expected a function returning a model."
+            )
+        with contextlib.redirect_stdout(io.StringIO()):
+            model = function()
+    except EdgePartitionError:
+        raise
+    except Exception as error:  # The function is the user's: anything may come out of it.
+        raise ModelSourceError(
+            source, f"failed with {type(error).__name__}: {find_reason(error)}."
+        ) from error
+    if isinstance(model, keras.Function) and not isinstance(model, keras.Model):
+        return keras.Model(model._inputs_struct, model._outputs_struct, name=model.name)  # noqa: SLF001
+    if isinstance(model, keras.Model) or legacy_keras.is_keras2_model(model):
+        return model
+    raise ModelSourceError(source, f"returned a {type(model).__name__}; expected a Keras model.")
+
+
+def _make_application(
+    source: str, *, weights: str | None, input_shape: tuple[int, ...] | None
+) -> keras.Model:
+    make = _find_application(source)
+    if weights is None:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                trained = make(weights="imagenet")
+        except Exception as error:
+            raise WeightsUnavailableError(
+                source,
+                f"Keras's ImageNet weights could not be fetched ({find_reason(error)}). Give a "
+                "weights file with --weights FILE, or --weights seeded for untrained ones.",
+            ) from error
+        if input_shape is None:
+            return trained
+    try:
+        model = make(weights=None, input_shape=input_shape)
+        if weights is None:
+            model.set_weights(trained.get_weights())
+    except ValueError as error:
+        raise InputShapeError(
+            source,
+            f"cannot take --input-shape {spell_shape(input_shape or ())}: {find_reason(error)}.",
+        ) from error
+    return model
+
+
+def _find_application(source: str) -> Callable[..., keras.Model]:
+    import keras  # noqa: PLC0415
+
+    known = dict(inspect.getmembers(keras.applications, inspect.isfunction))
+    if source in known:
+        return known[source]
+    if Path(source).exists():
+        raise ModelSourceError(source, "expected a .keras, .h5 or .tflite file.")
+    lower = {name.lower(): name for name in known}
+    nearest = [lower[name] for name in difflib.get_close_matches(source.lower(), lower)]
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"it has {', '.join(known)}."
+    raise ModelSourceError(
+        source,
+        f"Keras has no application of this name; {hint} A file ends in .keras, .h5 or .tflite, "
+        "a function is package.module:function.",
+    )
+
+
+def _fetch_imagenet_labels(model: keras.Model) -> tuple[str, ...]:
+    import keras  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+
+    if model.output_shape[-1] != _IMAGENET_CLASSES:
+        return ()
+    falling = np.arange(_IMAGENET_CLASSES, 0, -1, dtype=np.float32)[None]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            (classes,) = keras.applications.imagenet_utils.decode_predictions(
+                falling, top=_IMAGENET_CLASSES
+            )
+    except Exception:  # noqa: BLE001 -- names are a courtesy; without a network there are none
+        return ()
+    return tuple(name for _, name, _ in classes)
+
+
+def _check_not_quantized(source: str, model: keras.Model) -> None:
+    """Refuse Keras's own quantization, whose integer operations TFLite has no builtins for."""
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)  # noqa: SLF001 -- Keras's only way
+        if getattr(layer, "quantization_mode", None)
+    ]
+    if not layers:
+        return
+    modes = sorted({str(layer.quantization_mode) for layer in layers})
+    names = sorted({str(layer.name) for layer in layers})
+    shown = ", ".join(names[:_MOST_NAMES])
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    raise ModelSourceError(
+        source,
+        f"was quantized by Keras's model.quantize ({', '.join(modes)}: layer {shown}{more}), which "
+        "TFLite has no operators for. Give the model as it was before quantize, and --quantize "
+        "int8 or dynamic.",
+    )
+
+
+def _documented_size_px(model_name: str) -> int | None:
+    key = re.sub(r"[-_]", "", model_name.lower())
+    starts = [start for start in _DOCUMENTED_SIZE_PX if key.startswith(start)]
+    return _DOCUMENTED_SIZE_PX[max(starts, key=len)] if starts else None
+
+
+def _load_weights(source: str, model: keras.Model, weights: str) -> None:
+    if not Path(weights).is_file():
+        raise WeightsUnavailableError(
+            source, f"no weights file {weights}. Give a file that is there, or --weights seeded."
+        )
+    if not weights.lower().endswith(MODEL_FILES):
+        raise WeightsUnavailableError(
+            source, f"weights file {weights} has another ending than .weights.h5, .h5 or .keras."
+        )
+    try:
+        model.load_weights(weights)
+    except Exception as error:  # Keras documents no type: HDF5's and zip's come through.
+        raise WeightsUnavailableError(
+            source,
+            f"the weights in {weights} cannot be read or do not fit ({find_reason(error)}). Give "
+            "weights that were saved from this model.",
+        ) from error

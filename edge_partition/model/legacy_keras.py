@@ -1,0 +1,292 @@
+"""Keras 2: files and models of TensorFlow's own Keras up to 2.15, and of the package ``tf-keras``.
+
+Keras 3 refuses most of them, or reads them its own way; ``tf-keras`` is Keras 2 still kept up.
+"""
+
+# ruff: noqa: SLF001 -- Keras has no public way to walk a model's layers.
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import math
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from edge_core.contract.manifest import TensorSpec
+from edge_partition.model import keras_setup  # noqa: F401 -- before TensorFlow
+from edge_partition.model.find_reason import find_reason
+from edge_partition.model.settle_shapes import settle_shapes, spell_shape
+from edge_partition.model.source_errors import InputShapeError, ModelSourceError
+from edge_partition.model.traced_model import TracedModel, check_traceable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from edge_partition.model.wrap_operations import WrappedOperation
+
+#: The two ways out for a person whose file needs Keras 2.
+WAYS_OUT = (
+    "Install the package that reads it, `pip install tf-keras` (beside tensorflow-cpu: `pip "
+    "install --no-deps tf-keras`), or load it where it was made and save it as a SavedModel with "
+    "model.export(FOLDER), which needs no Keras."
+)
+
+_OTHER_FLOATS = frozenset({"float16", "bfloat16", "float64"})
+_OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
+
+
+def keras_version(path: str) -> str:
+    """Return the version of Keras that wrote a model file, ``""`` where it does not say."""
+    if not zipfile.is_zipfile(path):
+        return _read_entry(path, "", "keras_version")
+    try:
+        return str(json.loads(_read_entry(path, "metadata.json", "")).get("keras_version", ""))
+    except ValueError:
+        return ""
+
+
+def changed_function(path: str) -> str:
+    """Return the function that a file of Keras 2 names and that Keras 3 computes otherwise.
+
+    ``hard_sigmoid`` was ``clip(x / 5 + 1 / 2, 0, 1)`` and is ``relu6(x + 3) / 6``. ``""``: none.
+    """
+    config = _read_entry(path, "config.json", "model_config")
+    return "hard_sigmoid" if '"hard_sigmoid"' in config else ""
+
+
+def _read_entry(path: str, entry: str, attribute: str) -> str:
+    """Return an entry of a ``.keras`` file, or an attribute of an HDF5 file; ``""`` without."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(entry).decode(errors="replace")
+        h5py = importlib.import_module("h5py")  # Keras's
+        with h5py.File(path, "r") as file:
+            value = file.attrs.get(attribute, "")
+            return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ""
+
+
+def is_keras2_version(version: str) -> bool:
+    """Return whether a file's writer was Keras 2 or earlier."""
+    return version.split(".", maxsplit=1)[0] in {"0", "1", "2"}
+
+
+def is_installed() -> bool:
+    """Return whether Keras 2 can be imported here."""
+    return importlib.util.find_spec("tf_keras") is not None
+
+
+def is_keras2_model(model: Any) -> bool:
+    """Return whether a function returned a model of Keras 2."""
+    return any(
+        kind.__module__.startswith("tf_keras.") and kind.__name__ == "Model"
+        for kind in type(model).__mro__
+    )
+
+
+def read_keras2_file(path: str) -> Any:
+    """Return the Keras 2 model in a file, uncompiled. Whatever ``tf_keras`` raises comes through.
+
+    Raises:
+        ImportError: ``tf_keras`` is not installed.
+    """
+    tf_keras = importlib.import_module("tf_keras")
+    return tf_keras.models.load_model(path, compile=False)
+
+
+def load_keras2_weights(model: Any, weights: str) -> None:
+    """Load a weights file. Whatever ``tf_keras`` raises comes through."""
+    model.load_weights(weights)
+
+
+def trace_keras2(
+    source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[TracedModel, tuple[str, ...]]:
+    """Return a Keras 2 model as what can be converted, with the batch fixed at 1, and notes.
+
+    Args:
+        source: The MODEL argument, for errors.
+        model: A Functional or Sequential model.
+        input_shapes: Shapes without the batch, as
+            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them.
+
+    Raises:
+        ModelSourceError: The model is subclassed and was never called, or cannot be rebuilt in
+            float32.
+        InputShapeError: A dimension is left open, or a shape does not fit.
+    """
+    model = _build(source, model, input_shapes)
+    model, changed = _make_float32(source, model)
+    names = list(model.input_names)
+    # A Sequential's input layer and its tensor have the same name; a renamed one's may differ.
+    shapes = settle_shapes(
+        source,
+        {name: tuple(x.shape[1:]) for name, x in zip(names, model.inputs, strict=True)},
+        input_shapes,
+    )
+    specs = tuple(
+        TensorSpec(name, x.dtype.name, (1, *shapes[name]))
+        for name, x in zip(names, model.inputs, strict=True)
+    )
+    structure = model.input if not isinstance(model.input, dict) else None
+
+    def call(tensors: list[Any]) -> list[Any]:
+        import tensorflow as tf  # noqa: PLC0415
+
+        if structure is None:
+            inputs: Any = dict(zip(names, tensors, strict=True))
+        else:
+            inputs = tf.nest.pack_sequence_as(structure, tensors)
+        return list(tf.nest.flatten(model(inputs, training=False)))
+
+    traced = TracedModel(
+        name=model.name,
+        inputs=specs,
+        outputs=tuple(model.outputs),
+        output_names=tuple(model.output_names),
+        function=call,
+        keras2=model,
+    )
+    check_traceable(source, traced)
+    return traced, changed
+
+
+def keras2_operations(model: Any) -> tuple[WrappedOperation, ...]:
+    """Return the operations that are no layers of their own, which Keras 2 made layers of."""
+    return tuple(_find_operations(model, ""))
+
+
+def seed_keras2(model: Any, seed: int = 0) -> None:
+    """Replace all of a Keras 2 model's weights, the same way in every run.
+
+    Kernels keep a variance of 1 where their inputs have it (He et al. 2015, "Delving Deep into
+    Rectifiers"); scales and variances are near 1, everything else is near 0.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    values = []
+    for place, weight in enumerate(model.weights):
+        name, shape = weight.name.rpartition("/")[2], tuple(weight.shape)
+        key = zlib.crc32(f"{seed}/{place}/{name}/{shape}".encode())
+        drawn = np.random.Generator(np.random.PCG64(key)).standard_normal(shape)
+        if not weight.dtype.is_floating:
+            values.append(weight.numpy())
+        elif any(word in name for word in ("gamma", "scale", "variance")):
+            values.append(1 + 0.1 * np.clip(drawn, -3, 3))
+        elif len(shape) > 1:
+            fan_in = math.prod(shape if "depthwise" in name else shape[:-1])
+            fan_in //= shape[-2] * shape[-1] if "depthwise" in name else 1
+            values.append(drawn * math.sqrt(2 / max(fan_in, 1)))
+        else:
+            values.append(0.1 * drawn)
+    model.set_weights(values)
+
+
+def _find_operations(model: Any, prefix: str) -> Iterator[WrappedOperation]:
+    from edge_partition.model.wrap_operations import WrappedOperation  # noqa: PLC0415 -- TensorFlow
+
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if kind in _OPERATION_LAYERS and layer._inbound_nodes:
+            symbol = getattr(layer, "symbol", None) or "__operators__.getitem"
+            node = layer._inbound_nodes[0]
+            yield WrappedOperation(
+                layer_name=f"{prefix}{layer.name}",
+                operation=f"tf.{symbol}",
+                constants=tuple(_describe_constants(layer, node)),
+            )
+        elif hasattr(layer, "layers") and is_keras2_model(layer):
+            yield from _find_operations(layer, f"{prefix}{layer.name}/")
+
+
+def _describe_constants(layer: Any, node: Any) -> Iterator[str]:
+    try:
+        names = list(inspect.signature(layer.function).parameters)
+    except (AttributeError, TypeError, ValueError):
+        names = []
+    for position, value in enumerate(node.call_args):
+        if not _is_symbolic(value):
+            name = names[position] if position < len(names) else f"argument {position}"
+            yield f"{name}={value!r}"
+    for name, value in node.call_kwargs.items():
+        if not _is_symbolic(value) and not (name == "name" and value is None):
+            yield f"{name}={value!r}"
+
+
+def _is_symbolic(value: Any) -> bool:
+    return type(value).__name__ == "KerasTensor"
+
+
+def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
+    """Build a Sequential that does not know its input yet; refuse a subclassed model."""
+    if model.inputs:
+        return model
+    if type(model).__name__ != "Sequential":
+        raise ModelSourceError(
+            source,
+            f"is a subclassed model of Keras 2 ({type(model).__name__}), which has no graph to "
+            "split. Save it as a SavedModel with model.export(FOLDER), and name the folder.",
+        )
+    given = next(iter((input_shapes or {}).values()), None)
+    if not given:
+        raise InputShapeError(
+            source,
+            "is a Sequential model that says nothing of its input. Give the input's shape without "
+            "the batch, such as --input-shape 28,28,1.",
+        )
+    try:
+        model.build((None, *given))
+    except Exception as error:  # Each layer has its own way to refuse a shape.
+        raise InputShapeError(
+            source,
+            f"cannot be built on input {spell_shape(given)}: {find_reason(error)}. Give another "
+            "--input-shape.",
+        ) from error
+    return model
+
+
+def _make_float32(source: str, model: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return ``model`` computing in float32, and the policies that it had otherwise."""
+    policies = {layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}
+    variables = {weight.dtype.base_dtype.name for weight in model.weights}
+    changed = {name for name in policies if name.removeprefix("mixed_") in _OTHER_FLOATS}
+    changed |= variables & _OTHER_FLOATS
+    if not changed:
+        return model, ()
+    tf_keras = importlib.import_module("tf_keras")
+    if not variables & _OTHER_FLOATS:
+        # Mixed policies keep their weights in float32.
+        for layer in model._flatten_layers():
+            layer._set_dtype_policy("float32")
+        return model, tuple(sorted(changed))
+    try:
+        rebuilt = tf_keras.models.clone_model(model, clone_function=_clone_in_float32)
+        rebuilt.set_weights([weight.astype("float32") for weight in model.get_weights()])
+    except Exception as error:  # A layer of one's own may do anything.
+        raise ModelSourceError(
+            source,
+            f"computes in {', '.join(sorted(changed))} and cannot be rebuilt in float32, which "
+            f"boards compute in ({find_reason(error)}). Build it with the policy float32.",
+        ) from error
+    return rebuilt, tuple(sorted(changed))
+
+
+def _clone_in_float32(layer: Any) -> Any:
+    return type(layer).from_config(_replace_dtypes(layer.get_config()))
+
+
+def _replace_dtypes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: "float32" if "dtype" in key and item in list(_OTHER_FLOATS) else
+            _replace_dtypes(item)
+            for key, item in value.items()
+        }  # fmt: skip
+    if isinstance(value, list):
+        return [_replace_dtypes(item) for item in value]
+    return value

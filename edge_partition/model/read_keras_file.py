@@ -1,0 +1,175 @@
+"""A ``.keras`` or ``.h5`` file -> the model in it, read by the Keras that wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_core.errors import EdgePartitionError
+from edge_partition.model import (
+    keras_setup,  # noqa: F401 -- before Keras
+    legacy_keras,
+)
+from edge_partition.model.find_reason import find_reason
+from edge_partition.model.source_errors import ModelSourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The endings of model files.
+MODEL_FILES = (".keras", ".h5", ".hdf5")
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
+    """Return the model in a file, and sentences for people on how it was read.
+
+    A file of Keras 2 is read by Keras 2 where that is installed, else by Keras 3 as far as that
+    knows how. What a file is says its content, not its ending.
+
+    Returns:
+        A model of Keras 3, or of Keras 2.
+
+    Raises:
+        ModelSourceError: There is no such file, or it cannot be read.
+    """
+    if not Path(source).is_file():
+        raise ModelSourceError(source, "no such file; expected a .keras, .h5 or .tflite file.")
+    if source.lower().endswith(".weights.h5"):
+        raise ModelSourceError(
+            source, "holds weights and no model. Name the model, and give this as --weights."
+        )
+    version = legacy_keras.keras_version(source)
+    is_keras2 = legacy_keras.is_keras2_version(version)
+    with _ending_as_content(source) as path, contextlib.redirect_stdout(io.StringIO()):
+        trouble: Exception | None = None
+        if is_keras2 and legacy_keras.is_installed():
+            try:
+                return legacy_keras.read_keras2_file(path), ()
+            except Exception as error:  # noqa: BLE001 -- Keras 3 may know what Keras 2 does not
+                trouble = error
+        try:
+            model = _read_keras3(path)
+        except EdgePartitionError:
+            raise
+        except Exception as error:  # Keras documents no type: HDF5's, zip's and JSON's come up.
+            if is_keras2 and trouble is None:
+                raise ModelSourceError(
+                    source,
+                    f"was written by Keras 2 ({version}), and Keras 3 cannot read it "
+                    f"({find_reason(error)}). {legacy_keras.WAYS_OUT}",
+                ) from error
+            raise ModelSourceError(source, _explain_unreadable(trouble or error)) from error
+    _check_kind(source, model)
+    if not is_keras2:
+        return model, ()
+    if changed := legacy_keras.changed_function(source):
+        raise ModelSourceError(
+            source,
+            f"was written by Keras 2 ({version}), and Keras 3 computes its {changed} otherwise. "
+            f"{legacy_keras.WAYS_OUT}",
+        )
+    note = (
+        f"{Path(source).name} was written by Keras 2 ({version}) and read by Keras 3, which may "
+        "differ in details; `pip install tf-keras` has it read by Keras 2."
+    )
+    return model, (note,)
+
+
+def _read_keras3(path: str) -> Any:
+    import keras  # noqa: PLC0415 -- seconds, which an error need not take
+
+    # Registers the layer that a wrapped model is saved with.
+    from edge_partition.model import wrap_operations  # noqa: F401, PLC0415
+
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _check_kind(source: str, model: Any) -> None:
+    import keras  # noqa: PLC0415
+
+    if not isinstance(model, keras.Model):
+        raise ModelSourceError(
+            source, f"holds a {type(model).__name__}; expected a Keras model saved with model.save."
+        )
+
+
+@contextlib.contextmanager
+def _ending_as_content(source: str) -> Iterator[str]:
+    """Yield a path to the file whose ending, which Keras goes by, says what is in it."""
+    is_zip = zipfile.is_zipfile(source)
+    with Path(source).open("rb") as file:
+        is_hdf5 = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+    if not (is_zip or is_hdf5):
+        says = "a zip archive" if source.lower().endswith(".keras") else "an HDF5 file"
+        raise ModelSourceError(
+            source,
+            f"is not {says}, as a file of its ending is: it is damaged, cut short or something "
+            "else. Copy it once more, or save the model again.",
+        )
+    ending = ".keras" if is_zip else ".h5"
+    if source.endswith(ending) or (is_hdf5 and source.endswith(".hdf5")):
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="edge-partition-") as folder:
+        link = Path(folder) / f"{Path(source).stem}{ending}"
+        link.symlink_to(Path(source).resolve())
+        yield str(link)
+
+
+def _explain_unreadable(error: Exception) -> str:
+    text = str(error)
+    if "safe_mode" in text or "unsafe" in text.lower():
+        return (
+            "holds Python code (a Lambda layer), which is not run from a file. Build the model "
+            "with keras.ops or a registered layer instead, or name the function that builds it "
+            "as package.module:function."
+        )
+    if (match := re.search(r"Unknown layer: '?(\w+)", text)) and _is_operation(match[1]):
+        return (
+            f"has operations that are no layers, such as {match[1]}, which an .h5 file cannot "
+            "hold. Save the model as .keras where it was built, or name the function that builds "
+            "it as package.module:function."
+        )
+    if match := re.search(
+        r"(?:Could not locate (?:class|function)|Unknown (?:layer|object|\w+ function):?) "
+        r"'?([\w.>]+)",
+        text,
+    ):
+        return (
+            f"needs {match[1]}, which Keras does not know. Name a function that imports it and "
+            "loads the file, as package.module:function."
+        )
+    # Which of the two depends on the operation's own arguments.
+    if any(
+        words in text
+        for words in (
+            "Only input tensors may be passed as positional arguments",
+            "too many positional arguments",
+        )
+    ):
+        return (
+            "has operations that are no layers, whose constants an .h5 file cannot hold. Save the "
+            "model as .keras where it was built, or name the function that builds it as "
+            "package.module:function."
+        )
+    if "No model config found" in text or "No model found in config" in text:
+        return "holds weights and no model. Name the model, and give this as --weights."
+    return (
+        f"cannot be read as a Keras model ({find_reason(error)}). Copy it once more, or save it "
+        "again with model.save."
+    )
+
+
+def _is_operation(name: str) -> bool:
+    """Return whether Keras has an operation of this class name that is no layer."""
+    import keras  # noqa: PLC0415
+
+    modules = [keras.src.ops.numpy, keras.src.ops.nn, keras.src.ops.core, keras.src.ops.math]
+    return any(isinstance(getattr(module, name, None), type) for module in modules)

@@ -1,0 +1,156 @@
+"""SavedModel folders: what ``tf.saved_model.save``, ``model.export`` and Keras 2's ``save`` write.
+
+The Keras or other code that made it is not needed: a signature is a function of TensorFlow's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_core.contract.manifest import TensorSpec
+from edge_partition.model import keras_setup  # noqa: F401 -- before TensorFlow
+from edge_partition.model.find_reason import find_reason
+from edge_partition.model.settle_shapes import settle_shapes
+from edge_partition.model.source_errors import ModelSourceError
+from edge_partition.model.traced_model import TracedModel, check_traceable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: What TensorFlow Serving, and so most exporters, call the signature to take.
+_DEFAULT_SIGNATURE = "serving_default"
+
+
+def is_saved_model(source: str) -> bool:
+    """Return whether a MODEL argument is a SavedModel's folder."""
+    return any((Path(source) / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
+
+
+def saved_model_name(source: str) -> str:
+    """Return the folder's name; of a numbered version, as TensorFlow Serving has, its parent's."""
+    path = Path(source).resolve()
+    return path.parent.name if path.name.isdigit() else path.name
+
+
+def load_saved_model(
+    source: str,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    signature: str | None = None,
+) -> tuple[TracedModel, tuple[str, ...]]:
+    """Load one signature of a SavedModel, with an open batch fixed at 1.
+
+    Args:
+        source: The folder.
+        input_shapes: Shapes without the batch, as
+            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. Of an input whose
+            only dimension is open, such as a sound's samples, the whole shape.
+        signature: By default ``serving_default``, or the only one.
+
+    Returns:
+        The model, and sentences for people on what was chosen.
+
+    Raises:
+        ModelSourceError: It cannot be read, or has no such signature, or several.
+        InputShapeError: A dimension is left open, or a shape does not fit.
+    """
+    import tensorflow as tf  # noqa: PLC0415 -- seconds, which an error need not take
+
+    try:
+        loaded = tf.saved_model.load(source)
+    except Exception as error:  # TensorFlow documents no type.
+        raise ModelSourceError(
+            source, f"cannot be read as a SavedModel ({find_reason(error)}). Save it again."
+        ) from error
+    name, notes = _choose_signature(source, list(loaded.signatures), signature)
+    function = loaded.signatures[name]
+    # A signature takes its tensors by keyword.
+    open_specs = dict(sorted(function.structured_input_signature[1].items()))
+    specs = _fix_specs(source, open_specs, input_shapes)
+    output_names = sorted(function.structured_outputs)
+
+    def call(tensors: list[Any]) -> list[Any]:
+        given = {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)}
+        results = function(**given)
+        return [results[name] for name in output_names]
+
+    model = TracedModel(
+        name=saved_model_name(source),
+        inputs=specs,
+        outputs=tuple(function.structured_outputs[name] for name in output_names),
+        output_names=tuple(output_names),
+        layers=_layer_names(function),
+        function=call,
+        owner=loaded,
+    )
+    check_traceable(source, model)
+    return model, notes
+
+
+def _choose_signature(
+    source: str, names: list[str], wanted: str | None
+) -> tuple[str, tuple[str, ...]]:
+    known = ", ".join(sorted(names))
+    if not names:
+        raise ModelSourceError(
+            source,
+            "is a SavedModel without signatures. Save it with "
+            "tf.saved_model.save(..., signatures=...) or Keras's model.export.",
+        )
+    if wanted is not None:
+        if wanted not in names:
+            raise ModelSourceError(source, f"has no signature {wanted!r}; it has {known}.")
+        return wanted, ()
+    # Keras's model.export gives its only function two names.
+    if len(names) == 1 or set(names) == {_DEFAULT_SIGNATURE, "serve"}:
+        return _DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in names else names[0], ()
+    if _DEFAULT_SIGNATURE not in names:
+        raise ModelSourceError(
+            source, f"has the signatures {known}: choose one with --signature NAME."
+        )
+    note = (
+        f"It has the signatures {known}: {_DEFAULT_SIGNATURE} is taken; --signature NAME takes "
+        "another."
+    )
+    return _DEFAULT_SIGNATURE, (note,)
+
+
+def _fix_specs(
+    source: str, specs: Mapping[str, Any], input_shapes: Mapping[str, Sequence[int]] | None
+) -> tuple[TensorSpec, ...]:
+    given = dict(input_shapes or {})
+    fixed: dict[str, tuple[int, ...]] = {}
+    waiting: dict[str, tuple[int | None, ...]] = {}
+    for name, spec in specs.items():
+        whole = given.get(name, given.get("") if len(specs) == 1 else None)
+        if spec.shape.rank is None:
+            if whole is None:
+                raise ModelSourceError(
+                    source,
+                    f"input {name!r} takes any shape, and a board needs one. Give it without the "
+                    f"batch, such as --input-shape '{name}=224,224,3'.",
+                )
+            fixed[name] = (1, *whole)
+        elif spec.shape.rank == 1 and whole is not None:
+            # Samples of a sound, say: there is no batch beside them.
+            fixed[name] = tuple(whole)
+        elif spec.shape.rank == 0:
+            fixed[name] = ()
+        else:
+            waiting[name] = tuple(spec.shape)
+    for name in fixed:
+        given.pop(name, None)
+    if waiting or given:
+        if not waiting:
+            given.pop("", None)
+        rest = {name: shape[1:] for name, shape in waiting.items()}
+        for name, shape in settle_shapes(source, rest, given).items():
+            fixed[name] = (waiting[name][0] or 1, *shape)
+    return tuple(TensorSpec(name, spec.dtype.name, fixed[name]) for name, spec in specs.items())
+
+
+def _layer_names(function: Any) -> frozenset[str]:
+    """Return the scopes of a function's variables: a layer's name is that of its weights."""
+    names = [variable.name for variable in function.graph.variables]
+    return frozenset(scope for name in names for scope in name.split("/")[:-1])

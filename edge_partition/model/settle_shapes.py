@@ -1,0 +1,126 @@
+"""The open dimensions of a model's inputs and what a person gives for them -> fixed shapes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_partition.model.source_errors import InputShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    OpenShape = tuple[int | None, ...]
+
+
+def settle_shapes(
+    source: str,
+    inputs: Mapping[str, OpenShape],
+    given: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each input, without the batch.
+
+    A single number stands for every open dimension of an input that has more dimensions than one:
+    16 makes ``(16, 16, 3)`` of ``(None, None, 3)``.
+
+    Args:
+        source: The MODEL argument, for errors.
+        inputs: Each input's shape without the batch, by its name; None where open.
+        given: Shapes without the batch, by the input's name; ``""`` is for every open input that
+            it fits, and for the only input even where that is not open.
+
+    Raises:
+        InputShapeError: There is no such input, a shape does not fit, or one is left open.
+    """
+    given = dict(given or {})
+    for_all = given.pop("", None)
+    if unknown := [name for name in given if name not in inputs]:
+        raise InputShapeError(
+            source,
+            f"has no input {unknown[0]!r} for --input-shape; its inputs are "
+            f"{_list_inputs(inputs)}.",
+        )
+    shapes: dict[str, OpenShape] = {}
+    for name, shape in inputs.items():
+        if name in given:
+            shapes[name] = _fill(source, name, shape, given[name], len(inputs))
+        elif for_all is not None and (len(inputs) == 1 or _can_take(shape, for_all)):
+            shapes[name] = _fill(source, name, shape, for_all, len(inputs))
+        else:
+            shapes[name] = shape
+    if (
+        for_all is not None
+        and len(inputs) > 1
+        and not any(
+            _can_take(shape, for_all) for name, shape in inputs.items() if name not in given
+        )
+    ):
+        raise InputShapeError(
+            source,
+            f"has no open input that --input-shape {spell_shape(for_all)} fits; its inputs are "
+            f"{_list_inputs(inputs)}, without the batch.",
+        )
+    _check_settled(source, shapes)
+    return {name: tuple(size for size in shape if size) for name, shape in shapes.items()}
+
+
+def spell_shape(shape: Sequence[int | None]) -> str:
+    """Return a shape as ``--input-shape`` takes it, with ``?`` for what is open."""
+    return ",".join("?" if size is None else str(size) for size in shape)
+
+
+def _can_take(shape: OpenShape, given: Sequence[int]) -> bool:
+    """Return whether ``given`` settles an open shape and agrees with the sizes that it has."""
+    if None not in shape:
+        return False
+    if len(given) == 1 and len(shape) > 1:
+        return True
+    return len(given) == len(shape) and all(
+        ours in {None, size} for ours, size in zip(shape, given, strict=True)
+    )
+
+
+def _fill(
+    source: str, name: str, shape: OpenShape, given: Sequence[int], count: int
+) -> tuple[int, ...]:
+    if len(given) == 1 and len(shape) > 1 and None in shape:
+        return tuple(given[0] if size is None else size for size in shape)
+    if len(given) != len(shape):
+        which = "input" if count == 1 else f"input {name!r} with shape"
+        raise InputShapeError(
+            source,
+            f"has {which} {spell_shape(shape)} without the batch; --input-shape "
+            f"{spell_shape(given)} has {len(given)} dimension{'s' * (len(given) != 1)}.",
+        )
+    return tuple(given)
+
+
+def _check_settled(source: str, shapes: Mapping[str, OpenShape]) -> None:
+    still_open = {name: shape for name, shape in shapes.items() if None in shape}
+    if not still_open:
+        return
+    if len(shapes) == 1:
+        ((name, shape),) = still_open.items()
+        raise InputShapeError(
+            source,
+            f"input {name!r} leaves a dimension open ({spell_shape(shape)} without the batch), and "
+            f"a board needs all of them. Give --input-shape, such as {_example(shape)}.",
+        )
+    name, shape = next(iter(still_open.items()))
+    for_all = ""
+    if len(still_open) > 1 and len({tuple(shape) for shape in still_open.values()}) == 1:
+        for_all = f", or --input-shape {_example(shape)} for all of them"
+    raise InputShapeError(
+        source,
+        f"leaves dimensions open, and a board needs all of them: {_list_inputs(still_open)}, "
+        f"without the batch. Give each a shape, such as --input-shape '{name}={_example(shape)}'"
+        f"{for_all}.",
+    )
+
+
+def _list_inputs(inputs: Mapping[str, OpenShape]) -> str:
+    return ", ".join(f"{name!r} ({spell_shape(shape)})" for name, shape in inputs.items())
+
+
+def _example(shape: OpenShape) -> str:
+    size = 128 if len(shape) == 1 else 224
+    return spell_shape([size if ours is None else ours for ours in shape])

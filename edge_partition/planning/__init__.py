@@ -1,0 +1,1 @@
+"""Which board runs which operators."""

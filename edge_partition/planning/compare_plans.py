@@ -1,0 +1,108 @@
+"""Graph x Fleet -> plans to choose from: latency against throughput over the number of boards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_partition.planning.plan_split import InfeasiblePlanError, LimitError, plan_split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from edge_partition.planning.fleet import Fleet
+    from edge_partition.planning.plan import Plan
+    from edge_partition.tflite.graph import Graph
+
+#: Of larger fleets so many numbers of boards are tried, closer to each other where they are small.
+_MOST_COUNTS = 12
+#: Plans between the quickest and the one with the most throughput, by equal factors.
+_STEPS_BETWEEN = 6
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plan to choose, or not.
+
+    Attributes:
+        plan: The plan.
+        is_on_front: Whether no other plan at hand is as good in both, latency and throughput, and
+            better in one.
+    """
+
+    plan: Plan
+    is_on_front: bool
+
+
+def compare_plans(
+    graph: Graph,
+    fleet: Fleet,
+    *,
+    on_plan: Callable[[str], None] = lambda _what: None,
+    **limits: Any,
+) -> tuple[Choice, ...]:
+    """Return the best plans of several numbers of boards, by boards and then latency.
+
+    They are: for each number of boards, one stage a board, the plan of the most throughput and the
+    one of the lowest latency; over the whole fleet, with replicas and any number of stages, the
+    same two, and for some throughputs between theirs the plan of the lowest latency.
+
+    Args:
+        graph: The model.
+        fleet: The boards.
+        on_plan: Called with what is planned next.
+        limits: As :func:`~edge_partition.planning.plan_split.plan_split` takes them.
+
+    Raises:
+        EdgePartitionError: There is no plan at all, or none within the limits; see there.
+    """
+    on_plan("Planning over all boards")
+    quickest = plan_split(graph, fleet, "latency", **limits)
+    busiest = plan_split(graph, fleet, "throughput", **limits)
+    plans = [quickest, busiest]
+    for step in range(1, _STEPS_BETWEEN + 1):
+        on_plan(f"Planning between latency and throughput, {step} of {_STEPS_BETWEEN}")
+        factor = (busiest.throughput_per_s / quickest.throughput_per_s) ** (step / _STEPS_BETWEEN)
+        floor = min(quickest.throughput_per_s * factor, busiest.throughput_per_s)
+        try:
+            plans.append(
+                plan_split(graph, fleet, "latency", **{**limits, "min_throughput_per_s": floor})
+            )
+        except LimitError:
+            break
+    for count in _counts(min(len(fleet.devices), len(graph.cuts) + 1)):
+        on_plan(f"Planning over {count} board{'s' * (count > 1)}")
+        try:
+            plans += [
+                plan_split(graph, fleet, "throughput", stages=count, **limits),
+                plan_split(graph, fleet, "latency", stages=count, **limits),
+            ]
+        except (InfeasiblePlanError, LimitError):
+            continue
+    return _sort_out(plans)
+
+
+def _counts(most: int) -> list[int]:
+    if most <= _MOST_COUNTS:
+        return list(range(1, most + 1))
+    return sorted({round(count) for count in np.geomspace(1, most, _MOST_COUNTS).tolist()})
+
+
+def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
+    """Drop plans that say the same, and tell which no other beats."""
+    distinct: dict[tuple[int, float, float], Plan] = {}
+    for plan in plans:
+        distinct.setdefault((plan.boards, plan.latency_ms, plan.throughput_per_s), plan)
+    kept = [distinct[key] for key in sorted(distinct)]
+    return tuple(Choice(plan, not any(_beats(other, plan) for other in kept)) for plan in kept)
+
+
+def _beats(one: Plan, other: Plan) -> bool:
+    """Whether a plan is as good in both and better in one; of equals, the one on fewer boards."""
+    if one.latency_ms > other.latency_ms or one.bottleneck_ms > other.bottleneck_ms:
+        return False
+    if (one.latency_ms, one.bottleneck_ms) == (other.latency_ms, other.bottleneck_ms):
+        return one.boards < other.boards
+    return True

@@ -1,0 +1,363 @@
+"""Graph x Device -> milliseconds and bytes of a stage.
+
+Times are whole nanoseconds inside, so that sums, maxima and ties are exact wherever a plan is
+compared with another.
+
+**Work.** A stage's work is counted in multiply-accumulates: its own, 3 for each byte that an
+operator writes or of a weight that it reads, and 100,000 for each operator. With one speed a
+board, those weights predict XNNPACK's published times of MobileNet v1, v2, v3 Large and v3 Small
+on the Raspberry Pi 3B+ and 4 (github.com/google/XNNPACK, README) within 5 %; the two speeds were
+fitted to the same figures. The speed of quantized operators is not told apart.
+
+Where a board was measured (:mod:`edge_partition.planning.stage_times`), its times take the place of
+all that.
+
+**Messages.** The agent's network thread takes processor time for each message, in and out. An
+agent that sent itself messages of 1 kB to 1 MB took 0.24 ms a message and 0.5 ms a MB, measured on
+an x86-64 processor that does 50 of the above work units a nanosecond: 12 million units a message
+and 25 a byte. With the four-core speeds of the Raspberry Pi presets that makes 1.3 ms a message on
+a Pi 4, five times the time: an estimate, until a profile was measured.
+
+The two threads overlap where there is a processor for each. Where there are fewer (a quota, or as
+many inference threads as cores), they share what there is: at full load a request takes the
+processor time of both over the number of processors, and never less than either alone.
+
+**Memory.** An agent with its interpreter, numpy and MQTT client at work took 53 to 60 MiB (measured
+on x86-64: the resident memory of agents that served stages of MobileNetV3Large, EfficientNetV2B0
+and ResNet50 in 1, 2 and 4 parts, less what follows). On top come XNNPACK's packed copy of the
+weights (the agent releases the mapped file once that is made), the activations' arena, and
+messages: those of a few requests, and for the first stage the inputs of all that a client sends at
+once, as far as the agent takes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_core.contract.messages import RECEIVE_MAXIMUM
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_partition.planning.fleet import Device, Source
+    from edge_partition.tflite.graph import Graph, Wire
+
+IntArray: TypeAlias = NDArray[np.int64]
+
+MIB = 1 << 20
+
+#: Resident memory of an agent at work, less what its stages add.
+AGENT_RAM_BYTES = 56 * MIB
+#: Requests whose inputs and outputs an agent holds at full load, with four in flight a board.
+_REQUESTS_HELD = 3
+#: Requests whose inputs the first stage's agent holds: those that it takes ahead, and what 12 such
+#: agents had beyond that in the mean (1 to 8 MiB, 5.6 inputs), where copies of large messages come
+#: and go.
+_FIRST_REQUESTS_HELD = RECEIVE_MAXIMUM + 5
+_MACS_PER_BYTE = 3
+_MACS_PER_OPERATOR = 100_000
+_MACS_PER_MESSAGE = 12_000_000
+_MACS_PER_MESSAGE_BYTE = 25
+#: What an operator, its tensors' names and shapes take in a file: MobileNetV3Large's file is 320
+#: bytes an operator larger than its weights.
+_FILE_BYTES_PER_OPERATOR = 512
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage costs a board.
+
+    Attributes:
+        invoke_ms: Milliseconds of one inference.
+        handling_ms: Milliseconds of the network thread to receive the inputs and send the outputs.
+        busy_ms: Milliseconds that a request occupies the board's processors at full load.
+        receive_ms: Milliseconds of the inputs over the board's link.
+        send_ms: Milliseconds of the outputs over the board's link.
+        link_delay_ms: Milliseconds of either in which the link is free for others.
+        ram_bytes: Resident bytes of an agent that serves this stage alone.
+        storage_bytes: Bytes of the stage's file.
+        in_bytes: Bytes of one request's inputs.
+        out_bytes: Bytes of one request's outputs.
+        macs: Multiply-accumulates of one inference.
+        handling_source: Whether ``handling_ms`` rests on measurements of this board.
+        invoke_source: Whether ``invoke_ms`` rests on measurements of this board.
+        link_source: Whether ``receive_ms`` and ``send_ms`` do.
+    """
+
+    invoke_ms: float
+    handling_ms: float
+    busy_ms: float
+    receive_ms: float
+    send_ms: float
+    link_delay_ms: float
+    ram_bytes: int
+    storage_bytes: int
+    in_bytes: int
+    out_bytes: int
+    macs: int
+    invoke_source: Source = "estimated"
+    handling_source: Source = "estimated"
+    link_source: Source = "estimated"
+
+    @property
+    def link_ms(self) -> float:
+        """Milliseconds of one request's tensors over the board's link, in and out."""
+        return _to_ms(_to_ns(self.receive_ms) + _to_ns(self.send_ms))
+
+    @property
+    def transfer_ms(self) -> float:
+        """Milliseconds that they occupy it."""
+        return _to_ms(_to_ns(self.link_ms) - 2 * _to_ns(self.link_delay_ms))
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds that one request takes from the broker, through the board, and back."""
+        return _to_ms(sum(map(_to_ns, (self.invoke_ms, self.handling_ms, self.link_ms))))
+
+    @property
+    def bottleneck_ms(self) -> float:
+        """Milliseconds between results at full load.
+
+        The link carries one request's tensors while the processors work on another's, so the
+        slower of the two sets the pace.
+        """
+        return max(self.busy_ms, self.transfer_ms)
+
+
+def stage_cost(
+    graph: Graph,
+    device: Device,
+    start: int,
+    stop: int,
+    wires: tuple[Wire, Wire] = ("float32", "float32"),
+) -> StageCost:
+    """Return the cost of operators ``[start, stop)`` on ``device``.
+
+    Args:
+        graph: The model.
+        device: The board.
+        start: The first operator.
+        stop: The position after the last operator.
+        wires: As what float32 activations come in, and as what they go out.
+
+    Raises:
+        IndexError: The range is not one of the graph's.
+    """
+    in_bytes = graph.boundary_bytes(start, wires[0])
+    out_bytes = graph.boundary_bytes(stop, wires[1])
+    weight_bytes = graph.weight_bytes(start, stop)
+    macs = graph.macs(start, stop)
+    stage_ms = invoke_ms(graph, device, start, stop, wires)
+    invoke_ns = np.int64(_to_ns(stage_ms))
+    handling_ns = _handling_ns(np.array([in_bytes, out_bytes], np.int64), device).sum()
+    return StageCost(
+        invoke_ms=stage_ms,
+        handling_ms=_to_ms(int(handling_ns)),
+        busy_ms=_to_ms(int(_busy_ns(invoke_ns, handling_ns, device))),
+        receive_ms=_to_ms(int(_transfer_ns(np.int64(in_bytes), device)) + _delay_ns(device)),
+        send_ms=_to_ms(int(_transfer_ns(np.int64(out_bytes), device)) + _delay_ns(device)),
+        link_delay_ms=_to_ms(_delay_ns(device)),
+        ram_bytes=int(
+            AGENT_RAM_BYTES
+            + weight_bytes
+            + graph.peak_activation_bytes(start, stop)
+            + _message_bytes(np.int64(start), in_bytes, out_bytes)
+        ),
+        storage_bytes=weight_bytes + (stop - start) * _FILE_BYTES_PER_OPERATOR,
+        in_bytes=in_bytes,
+        out_bytes=out_bytes,
+        macs=macs,
+        invoke_source="estimated" if device.stage_times is None else "measured",
+        handling_source="estimated" if device.handling is None else "measured",
+        link_source=device.link_source,
+    )
+
+
+def invoke_ms(
+    graph: Graph,
+    device: Device,
+    start: int,
+    stop: int,
+    wires: tuple[Wire, Wire] = ("float32", "float32"),
+) -> float:
+    """Return the milliseconds of one inference of a stage alone; see :func:`stage_cost`."""
+    if device.stage_times is None:
+        work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
+        return _to_ms(int(_invoke_ns(np.int64(work_macs), device)))
+    crossing_bytes = graph.boundary_bytes(start, wires[0]) + graph.boundary_bytes(stop, wires[1])
+    return _to_ms(device.stage_times.invoke_ns(start, stop, crossing_bytes))
+
+
+def operator_work_macs(graph: Graph) -> list[int]:
+    """Return each operator's work, in multiply-accumulates; see the module's text."""
+    return [_work_macs(graph, index) for index in range(len(graph.operators))]
+
+
+def total_work_macs(graph: Graph) -> int:
+    """Return the model's work, in multiply-accumulates; see the module's text.
+
+    A board that runs the whole model in ``t`` milliseconds has a speed of
+    ``total_work_macs(graph) / t / 1e6`` for :attr:`Device.speed_gmac_s`.
+    """
+    return sum(operator_work_macs(graph))
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """What all stages between some positions take, whatever the board.
+
+    Attributes:
+        starts: ``(m,)``, positions where a stage may start, ascending.
+        stops: ``(n,)``, positions where one may stop, ascending.
+        work_macs: ``(m, n)``, of the stage from one to the other; 0 or less where it is empty.
+        ram_bytes: ``(m, n)``, as :attr:`StageCost.ram_bytes`.
+        storage_bytes: ``(m, n)``, as :attr:`StageCost.storage_bytes`.
+        in_bytes: ``(m,)``, what crosses each start.
+        out_bytes: ``(n,)``, what crosses each stop.
+    """
+
+    starts: IntArray
+    stops: IntArray
+    work_macs: IntArray
+    ram_bytes: IntArray
+    storage_bytes: IntArray
+    in_bytes: IntArray
+    out_bytes: IntArray
+
+    @classmethod
+    def of(cls, graph: Graph, positions: Sequence[int], wire: Wire = "float32") -> StageTable:
+        """Return the table of all stages of ``graph`` between ``positions``.
+
+        Args:
+            graph: The model.
+            positions: Where a stage may start or stop, ascending.
+            wire: As what float32 activations travel over every boundary.
+        """
+        at = np.array(positions, np.int64)
+        between = np.ix_(at, at)
+        work_before = np.cumsum([0, *operator_work_macs(graph)])[at]
+        boundary_bytes = np.array([graph.boundary_bytes(position, wire) for position in positions])
+        weight_bytes = graph.weight_table()[between]
+        activation_bytes = graph.peak_activation_table()[between]
+        message_bytes = _message_bytes(at[:, None], boundary_bytes[:, None], boundary_bytes)
+        return cls(
+            starts=at,
+            stops=at,
+            work_macs=work_before - work_before[:, None],
+            ram_bytes=AGENT_RAM_BYTES + weight_bytes + activation_bytes + message_bytes,
+            storage_bytes=weight_bytes + (at - at[:, None]) * _FILE_BYTES_PER_OPERATOR,
+            in_bytes=boundary_bytes,
+            out_bytes=boundary_bytes,
+        )
+
+    def part(self, starts: slice, stops: slice) -> StageTable:
+        """Return the stages from some of the starts to some of the stops."""
+        return StageTable(
+            starts=self.starts[starts],
+            stops=self.stops[stops],
+            work_macs=self.work_macs[starts, stops],
+            ram_bytes=self.ram_bytes[starts, stops],
+            storage_bytes=self.storage_bytes[starts, stops],
+            in_bytes=self.in_bytes[starts],
+            out_bytes=self.out_bytes[stops],
+        )
+
+    def invoke_ns(self, device: Device) -> IntArray:
+        """Return ``(m, n)`` nanoseconds of one inference of each stage on ``device``."""
+        if device.stage_times is not None:
+            crossing_bytes = self.in_bytes[:, None] + self.out_bytes
+            return device.stage_times.table_ns(self.starts, self.stops, crossing_bytes)
+        result: IntArray = _invoke_ns(self.work_macs, device)
+        return result
+
+    def handling_ns(self, device: Device) -> IntArray:
+        """Return ``(m, n)`` nanoseconds of receiving and sending a request's tensors."""
+        receive_ns, send_ns = (
+            _handling_ns(size, device) for size in (self.in_bytes, self.out_bytes)
+        )
+        result: IntArray = receive_ns[:, None] + send_ns
+        return result
+
+    def busy_ns(self, device: Device) -> IntArray:
+        """Return ``(m, n)`` nanoseconds that a request occupies the processors at full load."""
+        result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device), device)
+        return result
+
+    def bottleneck_and_latency_ns(self, device: Device) -> tuple[IntArray, IntArray]:
+        """Return both of :class:`StageCost`'s for each stage, ``(m, n)`` each, in nanoseconds."""
+        invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
+        transfer_ns = self.transfer_ns(device)
+        busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
+        latency_ns = invoke_ns + handling_ns + transfer_ns + 2 * _delay_ns(device)
+        return np.maximum(busy_ns, transfer_ns), latency_ns
+
+    def transfer_ns(self, device: Device) -> IntArray:
+        """Return ``(m, n)`` nanoseconds that a request occupies ``device``'s link, in and out."""
+        receive_ns, send_ns = (
+            _transfer_ns(size, device) for size in (self.in_bytes, self.out_bytes)
+        )
+        result: IntArray = receive_ns[:, None] + send_ns
+        return result
+
+
+def _work_macs(graph: Graph, index: int) -> int:
+    operator = graph.operators[index]
+    moved_bytes = operator.weight_bytes + sum(
+        graph.tensors[tensor].size_bytes for tensor in operator.outputs
+    )
+    return operator.macs + _MACS_PER_BYTE * moved_bytes + _MACS_PER_OPERATOR
+
+
+def _message_bytes(start: Any, in_bytes: Any, out_bytes: Any) -> Any:
+    """Return the memory of messages on stages from ``start``, from integers or arrays of them."""
+    inputs_held = np.where(start == 0, _FIRST_REQUESTS_HELD, _REQUESTS_HELD)
+    return inputs_held * in_bytes + _REQUESTS_HELD * out_bytes
+
+
+def _invoke_ns(work_macs: Any, device: Device) -> Any:
+    # 10^9 a second are 1 a nanosecond.
+    return np.rint(work_macs / device.speed_gmac_s).astype(np.int64)
+
+
+def _handling_ns(size_bytes: Any, device: Device) -> Any:
+    """Return the nanoseconds of one message of each size."""
+    if device.handling is None:
+        return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, device)
+    # Milliseconds a megabyte are nanoseconds a byte.
+    handling_ns = device.handling.fixed_ms * _NS_PER_MS + device.handling.ms_per_mb * size_bytes
+    return np.rint(handling_ns).astype(np.int64)
+
+
+def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
+    """Return what two threads that share ``device.cores`` take at full load; see the text above."""
+    cores = device.threads if device.cores is None else device.cores
+    if cores <= device.threads:
+        # Inference takes all there is, whatever the messages need comes on top.
+        shared_ns = invoke_ns + np.rint(handling_ns * (min(1, cores) / cores)).astype(np.int64)
+        return np.maximum(shared_ns, handling_ns)
+    both_ns = invoke_ns * device.threads + handling_ns * min(1, cores)
+    shared_ns = np.rint(both_ns / cores).astype(np.int64)
+    return np.maximum(shared_ns, np.maximum(invoke_ns, handling_ns))
+
+
+def _transfer_ns(size_bytes: Any, device: Device) -> Any:
+    """Return the nanoseconds that a message of each size occupies the link."""
+    return np.rint(size_bytes * 8_000 / device.link_mbit_s).astype(np.int64)
+
+
+def _delay_ns(device: Device) -> int:
+    """Return the nanoseconds that a message is on its way beside that."""
+    return _to_ns(device.link_ms)
+
+
+def _to_ms(nanoseconds: int) -> float:
+    return nanoseconds / _NS_PER_MS
+
+
+def _to_ns(milliseconds: float) -> int:
+    return round(milliseconds * _NS_PER_MS)

@@ -1,0 +1,268 @@
+"""``fleet.toml`` -> the boards a model may be split over, with their memory, speed and links.
+
+A device's figures are what its agent may use, not what is printed on the box. Whatever the file
+leaves out comes from the ``board`` preset; what no preset fills is not limited.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.errors import EdgePartitionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_partition.planning.link_times import HandlingTimes
+    from edge_partition.planning.stage_times import StageTimes
+
+#: Where a figure comes from.
+Source: TypeAlias = Literal["measured", "estimated"]
+#: The end of the model that a board is pinned to: the one at the camera, the one at the motor.
+Role: TypeAlias = Literal["any", "first", "last"]
+
+
+class FleetError(EdgePartitionError):
+    """A fleet file cannot be used.
+
+    Attributes:
+        path: The file.
+        device: The device's name, or its place in the file such as ``device[2]``, or ``None`` when
+            the fault is not one device's.
+        field: The field at fault, or ``None``.
+    """
+
+    def __init__(
+        self, path: Path, problem: str, *, device: str | None = None, field: str | None = None
+    ) -> None:
+        self.path = path
+        self.device = device
+        self.field = field
+        where = "".join(f", {part}" for part in (device, field) if part is not None)
+        super().__init__(f"{path}{where}: {problem}")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A board and its link to the broker.
+
+    Attributes:
+        name: The agent's ``--name``.
+        board: The preset its figures came from, or ``None``.
+        ram_mib: MiB the agent may use, itself included; infinite when not limited.
+        storage_mib: MiB of disk the agent may use; infinite when not limited.
+        speed_gmac_s: 10^9 work units a second, as :mod:`edge_partition.planning.cost_model` counts
+        work.
+        threads: Threads of one inference.
+        cores: Processors that the agent may use, a fraction under a quota; None: as many as it has
+            threads, so that handling messages takes time from inference.
+        link_mbit_s: 10^6 bits a second to the broker, and from it.
+        link_ms: Fixed milliseconds of each message over the link, in either direction.
+        stage_times: Measured times of the model at hand, which ``speed_gmac_s`` gives way to.
+        handling: Measured processor time of messages; None: estimated from ``speed_gmac_s``.
+        link_source: Where ``link_mbit_s`` and ``link_ms`` come from.
+        role: ``first``: it runs the first stage and no other, and no board of another role does;
+            ``last`` likewise.
+    """
+
+    name: str
+    board: str | None = None
+    ram_mib: float = math.inf
+    storage_mib: float = math.inf
+    speed_gmac_s: float = 8.0
+    threads: int = 4
+    link_mbit_s: float = 90.0
+    link_ms: float = 0.6
+    stage_times: StageTimes | None = None
+    handling: HandlingTimes | None = None
+    cores: float | None = None
+    link_source: Source = "estimated"
+    role: Role = "any"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The boards at hand, in the file's order; at least one, with distinct names."""
+
+    devices: tuple[Device, ...]
+
+
+# ram_mib: the smallest memory the board is sold with, less some 200 MiB for a Raspberry Pi OS Lite
+# and its page cache: an estimate; a board with more deserves its own figure in fleet.toml.
+# storage_mib: a share of an 8 GB card, an estimate.
+# link_ms: the switch, the kernel and the broker's hop, an estimate; Wi-Fi's is larger and varies.
+# speed_gmac_s: fitted, with the cost model's own work units, to XNNPACK's published four-thread
+# times of MobileNet v1, v2, v3 Large and v3 Small where a source is named (github.com/google/
+# XNNPACK, README, "Raspberry Pi", 12 February 2020: v3 Large 67 ms on the 3B+, 41 ms on the 4).
+# A measured profile is better than any of these.
+PRESETS: dict[str, Device] = {
+    "raspberry-pi-zero-2-w": Device(
+        name="",
+        ram_mib=300,  # sold with 512 MiB
+        storage_mib=2048,
+        # Estimate: the 3B+'s four Cortex-A53 cores at 1.0 instead of 1.4 GHz.
+        speed_gmac_s=4.1,
+        threads=4,
+        link_mbit_s=44,  # 802.11n at 2.4 GHz: 44.5 measured by Jeff Geerling on a Pi 2
+        link_ms=3.0,
+    ),
+    "raspberry-pi-3b-plus": Device(
+        name="",
+        ram_mib=800,  # sold with 1 GiB
+        storage_mib=2048,
+        speed_gmac_s=5.7,  # XNNPACK's table
+        threads=4,
+        link_mbit_s=224,  # gigabit Ethernet behind USB 2.0: measured by Jeff Geerling
+        link_ms=0.8,
+    ),
+    "raspberry-pi-4": Device(
+        name="",
+        ram_mib=800,  # sold with 1 to 8 GiB
+        storage_mib=2048,
+        speed_gmac_s=9.4,  # XNNPACK's table
+        threads=4,
+        link_mbit_s=940,  # gigabit Ethernet: 941 measured with iperf3 by mpr-projects.com
+        link_ms=0.5,
+    ),
+    "raspberry-pi-5": Device(
+        name="",
+        ram_mib=800,  # sold with 1 to 16 GiB
+        storage_mib=2048,
+        # Estimate: 2.5 times a Pi 4, the middle of the maker's "two to three times".
+        speed_gmac_s=23.5,
+        threads=4,
+        link_mbit_s=940,  # gigabit Ethernet, as the Pi 4
+        link_ms=0.4,
+    ),
+}
+
+#: The least and the most of each number; the bounds of the last four keep a plan's times finite.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "ram_mib": (0, 1 << 30),
+    "storage_mib": (0, 1 << 30),
+    "speed_gmac_s": (0.001, 1e6),
+    "threads": (1, 1024),
+    "cores": (0.01, 1024),
+    "link_mbit_s": (0.001, 1e6),
+    "link_ms": (0, 1e5),
+}
+_FIELDS = ("name", "board", "role", *_BOUNDS)
+
+
+def equal_fleet(count: int) -> Fleet:
+    """Return ``count`` boards ``board-0``, ``board-1``, ... of equal speed and without limits.
+
+    Their links are too fast to be what a plan turns on, so that the parts come out alike in work.
+
+    Raises:
+        ValueError: ``count`` is less than 1.
+    """
+    if count < 1:
+        raise ValueError(f"A fleet has at least one board, not {count}.")
+    return Fleet(
+        tuple(
+            Device(name=f"board-{index}", link_mbit_s=10_000, link_ms=0.1) for index in range(count)
+        )
+    )
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Read ``fleet.toml`` (DESIGN, "Fleet").
+
+    Args:
+        path: A TOML file with one ``[[device]]`` table a board.
+
+    Raises:
+        FleetError: The file cannot be read, is not TOML, or a field is unknown, of the wrong type
+            or out of range.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FleetError(path, f"{reason}. Name a fleet file that can be read.") from None
+    except UnicodeDecodeError:
+        raise FleetError(path, "is not UTF-8 text. Save it as a UTF-8 TOML file.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise FleetError(path, f"is not TOML: {error}.") from None
+    for key in document:
+        if key != "device":
+            raise FleetError(
+                path, f"unknown key{_suggestion(key, ('device',))} Each board is a [[device]].",
+                field=key,
+            )  # fmt: skip
+    tables = document.get("device")
+    if not isinstance(tables, list) or not tables:
+        raise FleetError(path, "names no board. Write one [[device]] table a board.")
+    devices: dict[str, Device] = {}
+    for position, table in enumerate(tables):
+        device = _read_device(path, position, table)
+        if device.name in devices:
+            raise FleetError(
+                path, "is the name of two devices. Give each agent its own.",
+                device=device.name, field="name",
+            )  # fmt: skip
+        devices[device.name] = device
+    return Fleet(tuple(devices.values()))
+
+
+def _read_device(path: Path, position: int, table: Any) -> Device:
+    where = f"device[{position}]"
+    if not isinstance(table, dict):
+        raise FleetError(path, "is not a table. Write [[device]] above its fields.", device=where)
+    if "name" not in table:
+        raise FleetError(path, "is missing. Give the agent's --name.", device=where, field="name")
+    name = table["name"]
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise FleetError(
+            path,
+            f"is {name!r}; expected letters, digits, '.', '_' and '-', 128 at most, the first a "
+            "letter or digit.",
+            device=where,
+            field="name",
+        )
+    for key in table:
+        if key not in _FIELDS:
+            raise FleetError(
+                path, f"unknown field{_suggestion(key, _FIELDS)}", device=name, field=key
+            )
+    board = table.get("board")
+    if board is not None and (not isinstance(board, str) or board not in PRESETS):
+        raise FleetError(
+            path,
+            f"{board!r} is no preset{_suggestion(str(board), tuple(PRESETS))} Leave it out to "
+            "give every figure yourself.",
+            device=name,
+            field="board",
+        )
+    role = table.get("role", "any")
+    if role not in get_args(Role):
+        raise FleetError(
+            path, f"is {role!r}; expected {', '.join(get_args(Role))}.", device=name, field="role"
+        )
+    figures = {key: _read_number(path, name, key, table[key]) for key in _BOUNDS if key in table}
+    preset = Device(name="") if board is None else PRESETS[board]
+    return replace(preset, name=name, board=board, role=role, **figures)  # type: ignore[arg-type]
+
+
+def _read_number(path: Path, device: str, key: str, value: Any) -> float:
+    kinds = int if key == "threads" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        expected = "a whole number" if key == "threads" else "a number"
+        raise FleetError(path, f"is {value!r}; expected {expected}.", device=device, field=key)
+    least, most = _BOUNDS[key]
+    may_be_zero = key == "link_ms"
+    if not least <= value <= most or (value == 0 and not may_be_zero):
+        expected = f"{least:g} to {most:g}" if least or may_be_zero else f"over 0 up to {most:g}"
+        raise FleetError(path, f"is {value!r}; expected {expected}.", device=device, field=key)
+    return value
+
+
+def _suggestion(word: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}."

@@ -1,0 +1,325 @@
+"""A plan: which boards run which operators, what travels between them, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from edge_core.errors import EdgePartitionError
+from edge_partition.planning.cost_model import MIB, StageCost, stage_cost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_partition.planning.fleet import Device
+    from edge_partition.tflite.graph import Graph, Wire
+
+Objective: TypeAlias = Literal["throughput", "latency"]
+
+_NS_PER_MS = 1_000_000
+#: As many boards are named in an error; of the others it is said how many.
+_MOST_NAMED = 4
+
+
+class PlanRequestError(EdgePartitionError):
+    """The number of stages, the cuts or the boards' roles do not fit the model or the fleet."""
+
+
+class InfeasiblePlanError(EdgePartitionError):
+    """No split fits the boards. The facts are those of the split that needs the least change.
+
+    Attributes:
+        device: Name of the board that is shortest of memory or storage.
+        limit: What it is short of: ``RAM`` or ``storage``.
+        start: First operator of its stage.
+        stop: The position after its last operator.
+        needed_bytes: What the stage needs.
+        available_bytes: What the board has.
+        change: The least change of the fleet file that makes the split fit, in words.
+    """
+
+    def __init__(self, graph: Graph, nearest: Sequence[PlannedStage]) -> None:
+        short = sorted(
+            (
+                (stage, device, limit, needed_bytes, available_bytes)
+                for stage in nearest
+                for device, limit, needed_bytes, available_bytes in stage.limits()
+                if needed_bytes > available_bytes
+            ),
+            key=lambda found: found[4] - found[3],
+        )
+        stage, device, self.limit, self.needed_bytes, self.available_bytes = short[0]
+        self.device, self.start, self.stop = device.name, stage.start, stage.stop
+        self.change = _smallest_change(
+            [(device, limit, needed, had) for _, device, limit, needed, had in short]
+        )
+        super().__init__(
+            f"No split of {graph.name} fits the boards. In the one that comes nearest, on "
+            f"{len(nearest)} board{'s' * (len(nearest) > 1)}, {self.device} needs "
+            f"{_mib(self.needed_bytes)} MiB of {self.limit} for operators [{self.start}, "
+            f"{self.stop}) and has {_mib(self.available_bytes)} MiB: short by "
+            f"{_mib(self.needed_bytes - self.available_bytes)} MiB. The smallest change that "
+            f"fits: {self.change}; or add a board, or quantize the model."
+        )
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """Operators ``[start, stop)``, the boards that run them, and what they cost each.
+
+    Attributes:
+        devices: One board, or replicas that take requests in turn.
+        start: The first operator.
+        stop: The position after the last operator.
+        costs: One a board.
+    """
+
+    devices: tuple[Device, ...]
+    start: int
+    stop: int
+    costs: tuple[StageCost, ...]
+
+    @property
+    def cost(self) -> StageCost:
+        """What the slowest of the boards takes."""
+        return max(self.costs, key=lambda cost: cost.bottleneck_ms)
+
+    @property
+    def bottleneck_ms(self) -> float:
+        """Milliseconds between results at full load; requests go to the boards in turn."""
+        return -(-_to_ns(self.cost.bottleneck_ms) // len(self.devices)) / _NS_PER_MS
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds of a lone request, on the board that takes longest."""
+        return max(cost.latency_ms for cost in self.costs)
+
+    def limits(self) -> tuple[tuple[Device, str, int, float], ...]:
+        """Return each board, each limit's name, the bytes needed and the bytes available."""
+        return tuple(
+            limit
+            for device, cost in zip(self.devices, self.costs, strict=True)
+            for limit in (
+                (device, "RAM", cost.ram_bytes, device.ram_mib * MIB),
+                (device, "storage", cost.storage_bytes, device.storage_mib * MIB),
+            )
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Whether every board has the memory and the storage."""
+        return all(needed_bytes <= available for _, _, needed_bytes, available in self.limits())
+
+    @property
+    def board_names(self) -> str:
+        """The boards' names, for people."""
+        return ", ".join(device.name for device in self.devices)
+
+    def __str__(self) -> str:
+        cost = self.cost
+        return (
+            f"{self.board_names}: operators [{self.start}, {self.stop}), "
+            f"invoke {cost.invoke_ms:.1f} ms, handling {cost.handling_ms:.1f} ms, "
+            f"link {cost.link_ms:.1f} ms, RAM {_mib(cost.ram_bytes)} MiB"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model's stages on their boards.
+
+    Attributes:
+        objective: What the plan is the best for.
+        graph: The model.
+        stages: In order; together they cover all operators.
+        wires: As what float32 activations travel over each boundary between two stages.
+        bound_ms: No plan has a smaller ``bottleneck_ms`` (objective throughput) or ``latency_ms``
+            (objective latency) within the limits that were given: the plan's own where it is
+            proven to be the best, as nearly always. ``None`` where nothing was searched.
+        single_board_alternative: The best plan that leaves the whole model on one board, if there
+            is a board that holds it and this plan uses several. It may well be the better one
+            for the other objective, or where the number of stages was given.
+        unused: Boards of the fleet that the plan leaves alone; of no import to anything but people.
+    """
+
+    objective: Objective
+    graph: Graph
+    stages: tuple[PlannedStage, ...]
+    wires: tuple[Wire, ...] = ()
+    bound_ms: float | None = None
+    single_board_alternative: Plan | None = None
+    unused: tuple[Device, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        placements: Sequence[tuple[Sequence[Device], int, int]],
+        *,
+        wires: Sequence[Wire] | None = None,
+        objective: Objective = "throughput",
+    ) -> Plan:
+        """Return the plan that places operators on boards as told, fitting or not.
+
+        Args:
+            graph: The model.
+            placements: For each stage its boards, its first operator and the position after its
+                last; together they cover all operators, in order.
+            wires: One a boundary between stages; by default ``float32`` everywhere.
+            objective: What the plan is meant for.
+
+        Raises:
+            PlanRequestError: The placements don't cover the model, a boundary is no cut of the
+                graph, or a board has two stages.
+        """
+        _check_placements(graph, placements)
+        plain: Sequence[Wire] = ["float32"] * (len(placements) - 1)
+        inner = tuple(plain if wires is None else wires)
+        if len(inner) != len(placements) - 1:
+            raise PlanRequestError(
+                f"{len(placements)} stages have {len(placements) - 1} boundaries between them; "
+                f"{len(inner)} wires were given."
+            )
+        ends: tuple[Wire, ...] = ("float32", *inner, "float32")
+        stages = tuple(
+            PlannedStage(
+                tuple(devices),
+                start,
+                stop,
+                tuple(
+                    stage_cost(graph, device, start, stop, (ends[index], ends[index + 1]))
+                    for device in devices
+                ),
+            )
+            for index, (devices, start, stop) in enumerate(placements)
+        )
+        return cls(objective, graph, stages, inner)
+
+    @property
+    def graph_name(self) -> str:
+        """The model's name."""
+        return self.graph.name
+
+    @property
+    def placements(self) -> tuple[tuple[tuple[Device, ...], int, int], ...]:
+        """What the plan decides but for the wires, as :meth:`of` takes it."""
+        return tuple((stage.devices, stage.start, stage.stop) for stage in self.stages)
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """The positions where the model is cut."""
+        return tuple(stage.start for stage in self.stages[1:])
+
+    @property
+    def boards(self) -> int:
+        """How many boards the plan uses."""
+        return sum(len(stage.devices) for stage in self.stages)
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds from a lone request's inputs to its result."""
+        return sum(_to_ns(stage.latency_ms) for stage in self.stages) / _NS_PER_MS
+
+    @property
+    def slowest_stage(self) -> int:
+        """The index of the first stage that sets the pace."""
+        return max(range(len(self.stages)), key=lambda index: self.stages[index].bottleneck_ms)
+
+    @property
+    def bottleneck_ms(self) -> float:
+        """Milliseconds between results at full load."""
+        return self.stages[self.slowest_stage].bottleneck_ms
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Results a second at full load."""
+        return 1000 / self.bottleneck_ms
+
+    @property
+    def score_ms(self) -> float:
+        """What the objective makes small: ``bottleneck_ms`` or ``latency_ms``."""
+        return self.latency_ms if self.objective == "latency" else self.bottleneck_ms
+
+    @property
+    def gap(self) -> float:
+        """By what share of it, at most, the best plan's score is smaller; 0 where proven best."""
+        return 0.0 if self.bound_ms is None else max(0.0, 1 - self.bound_ms / self.score_ms)
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.graph_name} on {self.boards} board{'s' * (self.boards > 1)}: "
+            f"{self.throughput_per_s:.1f} results/s, latency {self.latency_ms:.1f} ms"
+        )
+        return "\n  ".join((head, *map(str, self.stages)))
+
+
+def evaluate(plan: Plan) -> Plan:
+    """Return ``plan`` with every cost worked out anew from its graph, boards, cuts and wires.
+
+    With :meth:`Plan.of` anybody can try another plan, and so check that none beats the one that
+    :func:`~edge_partition.planning.plan_split.plan_split` found.
+
+    Raises:
+        PlanRequestError: The plan is none; see :meth:`Plan.of`.
+        InfeasiblePlanError: A part does not fit its board.
+    """
+    fresh = Plan.of(plan.graph, plan.placements, wires=plan.wires, objective=plan.objective)
+    if not all(stage.fits for stage in fresh.stages):
+        raise InfeasiblePlanError(plan.graph, fresh.stages)
+    return fresh
+
+
+def check_cuts(graph: Graph, cuts: Sequence[int]) -> None:
+    """Check that a model can be cut at these positions.
+
+    Raises:
+        PlanRequestError: One is no cut of the graph, or they are not ascending.
+    """
+    allowed = set(graph.cuts)
+    for before, cut in zip((0, *cuts), cuts, strict=False):
+        if cut not in allowed:
+            raise PlanRequestError(
+                f"{graph.name} cannot be cut at position {cut}. `edge-partition inspect` lists "
+                "where it can."
+            )
+        if cut <= before:
+            raise PlanRequestError(
+                f"The cuts {list(cuts)} are not ascending. Give each position once, in order."
+            )
+
+
+def _check_placements(
+    graph: Graph, placements: Sequence[tuple[Sequence[Device], int, int]]
+) -> None:
+    starts = [start for _, start, _ in placements]
+    stops = [stop for _, _, stop in placements]
+    if not placements or [0, *stops] != [*starts, len(graph.operators)]:
+        raise PlanRequestError(
+            f"The stages {list(zip(starts, stops, strict=True))} do not cover operators "
+            f"[0, {len(graph.operators)}) of {graph.name} one after another."
+        )
+    check_cuts(graph, starts[1:])
+    names = [device.name for devices, _, _ in placements for device in devices]
+    if len(set(names)) < len(names) or not all(devices for devices, _, _ in placements):
+        raise PlanRequestError("Each stage needs a board, and each board has one stage at most.")
+
+
+def _smallest_change(short: list[tuple[Device, str, int, float]]) -> str:
+    fields = {"RAM": "ram_mib", "storage": "storage_mib"}
+    changes = [
+        f"{fields[limit]} of {device.name} from {available_bytes / MIB:g} to "
+        f"{math.ceil(needed_bytes / MIB)}"
+        for device, limit, needed_bytes, available_bytes in short
+    ]
+    others = len(changes) - _MOST_NAMED
+    return ", ".join(changes[:_MOST_NAMED]) + (f" and {others} more" if others > 0 else "")
+
+
+def _to_ns(milliseconds: float) -> int:
+    return round(milliseconds * _NS_PER_MS)
+
+
+def _mib(size_bytes: float) -> str:
+    mib = size_bytes / MIB
+    return f"{mib:.0f}" if mib >= 10 else f"{mib:.2g}"  # noqa: PLR2004

@@ -1,0 +1,67 @@
+"""A plan as ``--json`` says it and as a bundle keeps it, in ``plan.json``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_partition.planning.fleet import Source
+    from edge_partition.planning.plan import Plan
+
+#: Its name in a bundle.
+PLAN_FILE = "plan.json"
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Return what ``--json`` says of a plan."""
+    return {
+        "model": plan.graph_name,
+        "objective": plan.objective,
+        "wires": list(plan.wires),
+        "latency_ms": plan.latency_ms,
+        "throughput_per_s": plan.throughput_per_s,
+        "bottleneck_ms": plan.bottleneck_ms,
+        "bound_ms": plan.bound_ms,
+        "unused": [device.name for device in plan.unused],
+        "source": plan_source(plan),
+        "stages": [
+            {
+                "index": index,
+                "devices": [device.name for device in stage.devices],
+                "operators": [stage.start, stage.stop],
+                "in_bytes": stage.cost.in_bytes,
+                "out_bytes": stage.cost.out_bytes,
+                "bottleneck_ms": stage.bottleneck_ms,
+                "replicas": [
+                    {
+                        "device": device.name,
+                        "invoke_ms": cost.invoke_ms,
+                        "handling_ms": cost.handling_ms,
+                        "busy_ms": cost.busy_ms,
+                        "receive_ms": cost.receive_ms,
+                        "send_ms": cost.send_ms,
+                        "link_delay_ms": cost.link_delay_ms,
+                        "ram_bytes": cost.ram_bytes,
+                        "storage_bytes": cost.storage_bytes,
+                        "source": cost.invoke_source,
+                        "handling_source": cost.handling_source,
+                        "link_source": cost.link_source,
+                        "memory_source": "estimated",
+                    }
+                    for device, cost in zip(stage.devices, stage.costs, strict=True)
+                ],
+            }
+            for index, stage in enumerate(plan.stages)
+        ],
+    }
+
+
+def plan_source(plan: Plan) -> Source:
+    """Return ``measured`` where no time of the plan is an estimate."""
+    sources = {
+        source
+        for stage in plan.stages
+        for cost in stage.costs
+        for source in (cost.invoke_source, cost.handling_source, cost.link_source)
+    }
+    return "measured" if sources == {"measured"} else "estimated"

@@ -1,0 +1,1 @@
+"""Boards are timed, and their times kept."""

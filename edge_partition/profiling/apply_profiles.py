@@ -1,0 +1,88 @@
+"""A fleet and what its boards measured of a model -> the fleet with measured figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edge_partition.planning.cost_model import operator_work_macs
+from edge_partition.planning.fleet import Fleet
+from edge_partition.planning.link_times import fit_handling, fit_link
+from edge_partition.planning.stage_times import fit_stage_times
+from edge_partition.profiling.profile_store import ProfileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_partition.planning.fleet import Device
+    from edge_partition.planning.stage_times import StageTimes
+    from edge_partition.profiling.profile_store import BoardProfile, ProfileStore
+    from edge_partition.tflite.graph import Graph
+
+
+def apply_profiles(
+    fleet: Fleet,
+    graph: Graph,
+    model_sha256: str,
+    store: ProfileStore,
+    *,
+    on_unusable: Callable[[ProfileError], None],
+) -> Fleet:
+    """Return the fleet with measured figures for the boards that have a profile of the model.
+
+    Args:
+        fleet: The boards.
+        graph: The model's.
+        model_sha256: Of its ``.tflite``.
+        store: Where profiles are kept.
+        on_unusable: Called with what is wrong with a profile; that board's figures stay as they
+            are.
+    """
+    devices = []
+    for device in fleet.devices:
+        try:
+            profile = store.newest(model_sha256, device.name)
+            measured = device if profile is None else _measured(device, graph, profile, store)
+        except ProfileError as error:
+            on_unusable(error)
+            measured = device
+        devices.append(measured)
+    return Fleet(tuple(devices))
+
+
+def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStore) -> StageTimes:
+    """Return the time of any stage of ``graph`` on the board that measured ``profile``.
+
+    Args:
+        graph: The model's.
+        profile: A board's, of that model.
+        store: Where it is kept.
+
+    Raises:
+        ProfileError: The profile is not of ``graph``'s model, or leaves operators out.
+    """
+    path = store.path(profile.model_sha256, profile.board, profile.runtime)
+    ends = {0, *graph.cuts, len(graph.operators)}
+    for item in profile.slices:
+        if not {item.start, item.stop} <= ends:
+            raise ProfileError(path, f"it has a slice [{item.start}, {item.stop}), where no cut is")
+    # Slices take and give tensors as they are in memory, whatever travels between boards.
+    boundary_bytes = [graph.boundary_bytes(end) for end in range(len(graph.operators) + 1)]
+    try:
+        return fit_stage_times(profile.slices, operator_work_macs(graph), boundary_bytes)
+    except ValueError as error:
+        raise ProfileError(path, str(error)) from None
+
+
+def _measured(device: Device, graph: Graph, profile: BoardProfile, store: ProfileStore) -> Device:
+    link = fit_link(profile.messages, profile.cores)
+    return replace(
+        device,
+        stage_times=profiled_stage_times(graph, profile, store),
+        threads=profile.threads,
+        cores=profile.cores,
+        handling=fit_handling(profile.messages, profile.cores),
+        link_mbit_s=link.mbit_s,
+        link_ms=link.fixed_ms,
+        link_source="measured",
+    )

@@ -1,0 +1,1 @@
+"""A plan under a stream of requests."""

@@ -1,0 +1,1 @@
+"""The flatbuffer: read, changed, cut into slices."""

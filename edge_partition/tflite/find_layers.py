@@ -1,0 +1,160 @@
+"""Which operator a name means: an exact name before the end of a path, never one of several. Pure.
+
+A converter names an operator's output by the path of scopes that it was built in
+(``model/inner/dense/MatMul``), and joins the paths of fused operations with ``;``. Every scope of
+such a path is a layer, or a model inside the model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from typing import TYPE_CHECKING, TypeAlias
+
+from edge_core.errors import EdgePartitionError
+from edge_core.plain_text import plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edge_partition.tflite.graph import Graph, Operator
+
+Scope: TypeAlias = tuple[str, ...]
+
+#: As many choices as an error has room for.
+_MAX_CHOICES = 8
+
+
+class UnknownLayerError(EdgePartitionError):
+    """No operator belongs to the named layer.
+
+    Attributes:
+        layer_name: What was asked for.
+        near_matches: Layers of the model with similar names, the nearest first.
+    """
+
+    def __init__(self, model_name: str, layer_name: str, near_matches: tuple[str, ...]) -> None:
+        self.layer_name = layer_name
+        self.near_matches = near_matches
+        hint = (
+            f"Did you mean {', '.join(map(plain_text, near_matches))}?"
+            if near_matches
+            else "`edge-partition inspect` lists the layers."
+        )
+        super().__init__(f"{model_name} has no layer or tensor named {layer_name!r}. {hint}")
+
+
+class AmbiguousLayerError(EdgePartitionError):
+    """A name is the end of several layers' paths.
+
+    Attributes:
+        layer_name: What was asked for.
+        choices: Names that mean one of them each, in execution order.
+    """
+
+    def __init__(self, model_name: str, layer_name: str, choices: tuple[str, ...]) -> None:
+        self.layer_name = layer_name
+        self.choices = choices
+        more = len(choices) - _MAX_CHOICES
+        listed = ", ".join(map(plain_text, choices[:_MAX_CHOICES]))
+        listed += f" and {more} more" if more > 0 else ""
+        super().__init__(
+            f"{model_name} has {len(choices)} layers named {layer_name!r}: {listed}. Name one of "
+            "them."
+        )
+
+
+class LayerNames:
+    """The names by which a model's operators are known."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._model_name = graph.name
+        # The last operator that has each name: as its label or its output's whole name; as a scope.
+        self._labels: dict[str, int] = {}
+        self._tensors: dict[str, int] = {}
+        self._scopes: dict[Scope, int] = {}
+        paths: set[Scope] = set()
+        for op in graph.operators:
+            if op.layer:
+                self._labels[op.layer] = op.index
+            for index in op.outputs:
+                name = graph.tensors[index].name
+                self._tensors[name] = op.index
+                self._scopes.update(dict.fromkeys(scopes_of(name), op.index))
+                paths.update(path for path in _paths(name) if path)
+        # Names may leave the scope out that all share, or all but the layer's own.
+        shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+        self._optional = max(1, len(list(shared)))
+        self._by_end: dict[str, list[Scope]] = {}
+        for scope in self._scopes:
+            for start in range(len(scope)):
+                self._by_end.setdefault("/".join(scope[start:]), []).append(scope)
+
+    def last_operator(self, name: str) -> int:
+        """Return the index of the last operator that a name means.
+
+        Args:
+            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name, whichever
+                is the last; where there is none of them, the end of one layer's path. A path is
+                whole without the scopes that all layers share, too.
+
+        Raises:
+            UnknownLayerError: Nothing is called so.
+            AmbiguousLayerError: Several layers are called so.
+        """
+        found = self._find(name)
+        if isinstance(found, int):
+            return found
+        if found:
+            raise AmbiguousLayerError(self._model_name, name, self._choices(found))
+        known = {*self._labels, *self._tensors}
+        for scope in self._scopes:
+            known.update(("/".join(scope[1:]), *scope[1:]))
+        near = difflib.get_close_matches(name, sorted(known - {""}), n=3, cutoff=0.5)
+        raise UnknownLayerError(self._model_name, name, tuple(near))
+
+    def name_of(self, op: Operator, output_names: Iterable[str]) -> str | None:
+        """Return a name that means ``op``, the shortest kind of it first; None without one."""
+        output_names = tuple(output_names)
+        scopes = [scope for name in output_names for scope in scopes_of(name)]
+        candidates = [op.layer, *("/".join(scope[1:]) for scope in reversed(scopes))]
+        candidates += ["/".join(scope) for scope in reversed(scopes)]
+        candidates += output_names
+        return next((name for name in candidates if name and self._find(name) == op.index), None)
+
+    def _find(self, name: str) -> int | list[Scope]:
+        """Return the operator that a name means; else the layers that it could mean, if any."""
+        whole = self._whole(name)
+        if len(whole) > 1 and name not in self._tensors:
+            return whole
+        exact = [self._scopes[scope] for scope in whole] if len(whole) == 1 else []
+        exact += [names[name] for names in (self._labels, self._tensors) if name in names]
+        if exact:
+            return max(exact)
+        ending = self._by_end.get(name, [])
+        return self._scopes[ending[0]] if len(ending) == 1 else ending
+
+    def _whole(self, name: str) -> list[Scope]:
+        """Return the scopes of which a name is all but what it may leave out, the outermost."""
+        parts = name.count("/") + 1
+        depths = [(len(scope) - parts, scope) for scope in self._by_end.get(name, [])]
+        least = min((depth for depth, _ in depths), default=0)
+        if least > self._optional:
+            return []
+        return [scope for depth, scope in depths if depth == least]
+
+    def _choices(self, scopes: Iterable[Scope]) -> tuple[str, ...]:
+        names = []
+        for scope in sorted(scopes, key=lambda scope: self._scopes[scope]):
+            short = "/".join(scope[1:])
+            names.append(short if self._whole(short) == [scope] else "/".join(scope))
+        return tuple(names)
+
+
+def scopes_of(tensor_name: str) -> list[Scope]:
+    """Return every scope of the operations that were fused into a tensor, the outer ones first."""
+    return [path[:stop] for path in _paths(tensor_name) for stop in range(1, len(path) + 1)]
+
+
+def _paths(tensor_name: str) -> list[Scope]:
+    return [tuple(path.split("/"))[:-1] for path in tensor_name.split(";")]

@@ -1,0 +1,178 @@
+"""Which operators keep state from one inference to the next, and what to tell people of it.
+
+Three kinds of state are known:
+
+- a resource variable (``VAR_HANDLE``) that is assigned at inference, in the main subgraph or in one
+  that it calls. One that is only read, or assigned by ``CALL_ONCE`` alone, which runs once an
+  interpreter, is a constant by another name; so is a hash table.
+- a variable tensor (schema.fbs, table Tensor, ``is_variable``): the state of the fused recurrent
+  operators (``UNIDIRECTIONAL_SEQUENCE_LSTM``, ``SVDF``, ...).
+- a random generator with a seed: an interpreter's first numbers are not its second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ai_edge_litert import schema_py_generated as schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from edge_partition.tflite.graph import Graph
+
+#: A resource variable: its container and its name.
+_Variable: TypeAlias = tuple[bytes, bytes]
+
+_RANDOM = frozenset({"RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"})
+#: Runs its subgraph once an interpreter, before the first inference.
+_ONCE = "CALL_ONCE"
+
+
+@dataclass
+class _Uses:
+    """What an operator or a subgraph has to do with state.
+
+    Attributes:
+        variables: Resource variables that it has a handle of.
+        assigns: Whether it assigns any of them, or one that it was handed.
+        keeps: Whether it has state of its own: a variable tensor, a random generator.
+        calls: Subgraphs that it calls.
+    """
+
+    variables: set[_Variable] = field(default_factory=set)
+    assigns: bool = False
+    keeps: bool = False
+    calls: set[int] = field(default_factory=set)
+
+    def add(self, other: _Uses) -> None:
+        self.variables |= other.variables
+        self.assigns |= other.assigns
+        self.keeps |= other.keeps
+        self.calls |= other.calls
+
+
+def find_stateful(
+    model: Any, kinds: Sequence[str], called_by: Callable[[Any], tuple[int, ...]]
+) -> frozenset[int]:
+    """Return the operators of the main subgraph that keep state, by their index in the file.
+
+    Where a called subgraph assigns a variable, all variables that it has or gets a handle of count
+    as assigned.
+
+    Args:
+        model: The root table (``schema_py_generated.Model``), its indexes checked.
+        kinds: The kind of each of its operator codes.
+        called_by: Returns the subgraphs that an operator's table names.
+    """
+    finder = _Finder(model, kinds, called_by)
+    main = finder.main_uses()
+    assigned = {variable for uses in main if uses.assigns for variable in uses.variables}
+    return frozenset(
+        index for index, uses in enumerate(main) if uses.keeps or uses.variables & assigned
+    )
+
+
+class _Finder:
+    """The uses of each subgraph's operators, worked out once."""
+
+    def __init__(
+        self, model: Any, kinds: Sequence[str], called_by: Callable[[Any], tuple[int, ...]]
+    ) -> None:
+        self._model = model
+        self._kinds = kinds
+        self._called_by = called_by
+        self._own: dict[int, _Uses] = {}
+
+    def main_uses(self) -> list[_Uses]:
+        """Return what each operator of the main subgraph uses, by itself and by what it calls."""
+        found = list(self._operators(0))
+        for uses in found:
+            for called in self._reached_from(uses.calls):
+                if called not in self._own:
+                    whole = self._own[called] = _Uses()
+                    for inner in self._operators(called):
+                        whole.add(inner)
+                uses.variables |= self._own[called].variables
+                uses.assigns |= self._own[called].assigns
+                uses.keeps |= self._own[called].keeps
+        return found
+
+    def _reached_from(self, calls: set[int]) -> set[int]:
+        reached: set[int] = set()
+        waiting = list(calls)
+        while waiting:
+            index = waiting.pop()
+            if index not in reached and 0 <= index < self._model.SubgraphsLength():
+                reached.add(index)
+                for uses in self._operators(index):
+                    waiting.extend(uses.calls)
+        return reached
+
+    def _operators(self, subgraph: int) -> Iterator[_Uses]:
+        """Yield what each operator of one subgraph uses, what it calls left out."""
+        table = self._model.Subgraphs(subgraph)
+        handles: dict[int, set[_Variable]] = {}
+        for position in range(table.OperatorsLength()):
+            op = table.Operators(position)
+            kind = self._kinds[op.OpcodeIndex()]
+            inputs = [op.Inputs(place) for place in range(op.InputsLength())]
+            outputs = [op.Outputs(place) for place in range(op.OutputsLength())]
+            uses = _Uses(keeps=_draws_seeded(op, kind))
+            for tensor in inputs:
+                uses.variables |= handles.get(tensor, set())
+                uses.keeps |= tensor >= 0 and bool(table.Tensors(tensor).IsVariable())
+            if kind == "VAR_HANDLE":
+                uses.variables.add(_variable(op))
+            uses.assigns = kind == "ASSIGN_VARIABLE"
+            if kind != _ONCE:
+                uses.calls.update(self._called_by(op))
+            # A handle may pass through IF and WHILE.
+            for tensor in outputs if uses.variables and kind != "READ_VARIABLE" else ():
+                handles[tensor] = uses.variables
+            yield uses
+
+
+def _variable(op: Any) -> _Variable:
+    options = schema.OperatorT.InitFromObj(op).builtinOptions
+    container, name = (getattr(options, key, None) or b"" for key in ("container", "sharedName"))
+    return container, name
+
+
+def _draws_seeded(op: Any, kind: str) -> bool:
+    """Whether it draws random numbers that a seed settles; seeds of 0 and 0 stand for none."""
+    if kind not in _RANDOM:
+        return False
+    options = schema.OperatorT.InitFromObj(op).builtinOptions
+    return bool(getattr(options, "seed", 0) or getattr(options, "seed2", 0))
+
+
+def say_state(graph: Graph, mode: str = "") -> str:
+    """Return a sentence on a model's state for people; empty where it keeps none.
+
+    Args:
+        graph: The model.
+        mode: What becomes of it, as in :attr:`~edge_core.contract.manifest.ModelInfo.state`; empty
+            where that is not settled yet.
+    """
+    if not graph.stateful:
+        return ""
+    kinds = sorted({graph.operators[position].kind for position in graph.stateful})
+    first, last = min(graph.stateful), max(graph.stateful)
+    where = f"operator {first}" if first == last else f"operators {first}-{last}"
+    text = f"The model keeps state from one request to the next ({', '.join(kinds)} in {where})"
+    if mode == "keep":
+        return (
+            f"{text}. As --state keep says, it goes on from one request of a client to its next: "
+            "one client at a time, one request after the other."
+        )
+    if mode == "reset":
+        return (
+            f"{text}. Each request starts from the initial state; with --state keep it would go on "
+            "from one request of a client to its next."
+        )
+    return (
+        f"{text}. Such a part runs on one board, and each request starts from the initial state "
+        "unless it is split with --state keep."
+    )

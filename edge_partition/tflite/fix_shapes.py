@@ -1,0 +1,372 @@
+"""Fix what a ``.tflite`` file leaves open, or says wrongly, of its tensors' shapes.
+
+A converter writes -1 into a tensor's ``shape_signature`` where a size is open (TensorFlow Lite's
+``schema.fbs``, table Tensor), and no shape at all where it does not know the rank, as of a custom
+operator's outputs. The runtime is asked what all shapes become once the inputs' are settled, and
+those are written into the file. It is started for files that give reason to ask alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edge_core.errors import EdgePartitionError
+from edge_core.plain_text import plain_text
+from edge_partition.tflite.probe_model import CannotRunError, ProbedShapes, probe_model
+from edge_partition.tflite.read_tflite import FILE_IDENTIFIER, malformed_as_invalid
+from edge_partition.tflite.rewrite_tflite import rewrite_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from edge_partition.tflite.read_tflite import Bytes
+
+#: Where a table keeps these fields' offsets (schema.fbs, table Tensor, fields 0 and 7).
+_SHAPE_FIELD, _SIGNATURE_FIELD = 4, 18
+_MAX_RANK = 64
+#: Of an image: batch, height, width, channels.
+_IMAGE_RANK = 4
+#: Types whose tensors have no shape that counts.
+_WITHOUT_SHAPE = frozenset(
+    {schema.TensorType.RESOURCE, schema.TensorType.VARIANT, schema.TensorType.STRING}
+)
+
+
+class OpenShapeError(EdgePartitionError):
+    """A model's input shape is open, or another than asked for.
+
+    Attributes:
+        tensor_name: The input; empty where none is meant.
+    """
+
+    def __init__(self, model_name: str, tensor_name: str, reason: str) -> None:
+        self.tensor_name = tensor_name
+        which = f"input {tensor_name!r} " if tensor_name else ""
+        super().__init__(plain_text(f"{model_name}: {which}{reason}"))
+
+
+def fix_shapes(
+    data: Bytes, *, name: str, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Bytes:
+    """Return the model with the shapes that the runtime finds; ``data`` itself where it has them.
+
+    The runtime is asked where a size is open, a rank unknown, or a custom operator there. The
+    batch is what the file's ``shape`` has, mostly 1, as for ``read_tflite``. A size that depends on
+    the values that go in stays or becomes open (-1), and everything stays as it is where the
+    runtime cannot load the model: reading the file says what that means for it. An open batch stays
+    where all sizes that are open follow from it; otherwise it is fixed, so that what stays open is
+    known to be no batch.
+
+    Args:
+        data: A ``.tflite`` file.
+        name: The model's name, for errors.
+        input_shapes: Shapes without the batch, by the input's name; ``""`` for every input with
+            open dimensions that is not named. A single number fills all of an input's open
+            dimensions.
+
+    Raises:
+        InvalidModelError: The bytes are no TFLite model.
+        OpenShapeError: A shape is missing or does not fit, or an input of that name is not there.
+        CannotRunError: The runtime refuses the shapes, or the model.
+        FileTooLargeError: With the shapes the file would be over 2 GB.
+    """
+    if data[4:8] != FILE_IDENTIFIER:
+        return data  # for the reader to refuse
+    with malformed_as_invalid(name):
+        main = _Main(data)
+        shapes = _input_shapes(name, main, input_shapes or {})
+        doubtful = main.doubtful()
+    if not doubtful:
+        return data
+    try:
+        found = probe_model(name, data, shapes)
+    except CannotRunError:
+        if main.open.isdisjoint(main.inputs):
+            return data
+        raise
+    with malformed_as_invalid(name):
+        return _with_shapes(data, name, main, found)
+    raise AssertionError  # pragma: no cover - the context either returns or raises
+
+
+class _Main:
+    """The main subgraph: what its tensors' shapes say, and what they leave open.
+
+    Attributes:
+        table: The subgraph, a view on the file.
+        inputs: The indexes of its inputs, in file order.
+        made: The indexes of the tensors that operators write. Both are empty of a file that cannot
+            be meant so.
+        open: Those of them with a size that is open, or an unknown rank.
+    """
+
+    def __init__(self, data: Bytes) -> None:
+        model = schema.Model.GetRootAs(data)
+        self.table = model.Subgraphs(0)
+        self.inputs: list[int] = []
+        self.made: set[int] = set()
+        self._from_custom: set[int] = set()
+        self._read_ends(model, len(data) // 4)  # each index in the file takes four bytes
+        tensors = map(self.table.Tensors, range(self.table.TensorsLength()))
+        self._tells_rank = any(tensor.HasRank() for tensor in tensors)
+        self._has_batch = any(_sizes(self.tensor(index))[:1] == [-1] for index in self.inputs)
+        self.open = {
+            index
+            for index in {*self.inputs, *self.made}
+            if _is_open(self.tensor(index)) or self.is_unranked(index)
+        }
+
+    def tensor(self, index: int) -> Any:
+        return self.table.Tensors(index)
+
+    def input_names(self) -> dict[str, int]:
+        """Return the inputs' indexes by name, each name once, as ``read_tflite`` gives them."""
+        names: dict[str, int] = {}
+        for index in self.inputs:
+            name = (self.tensor(index).Name() or b"").split(b"\0")[0].decode(errors="replace")
+            name = name or f"tensor_{index}"
+            names[f"{name}__{index}" if name in names else name] = index
+        return names
+
+    def is_unranked(self, index: int) -> bool:
+        """Return whether the file says that a tensor's rank is unknown."""
+        tensor = self.tensor(index)
+        return self._tells_rank and not tensor.ShapeLength() and not tensor.HasRank()
+
+    def doubtful(self) -> set[int]:
+        """Return the tensors whose shape the runtime must be asked for.
+
+        A writer from before ``has_rank`` gives it to none, and no shape to a scalar as well as to a
+        tensor of which it knows nothing. What it gives a custom operator's outputs may be anything.
+        """
+        shapeless = (
+            set()
+            if self._tells_rank
+            else {index for index in self.made if not self.tensor(index).ShapeLength()}
+        )
+        return self.open | shapeless | self._from_custom
+
+    def says(self, index: int, shape: tuple[int, ...]) -> bool:
+        """Return whether ``read_tflite`` reads that shape of a tensor, -1 where it is open."""
+        read = _as_read if self._has_batch else _sizes
+        return read(self.tensor(index)) == list(shape) and not self.is_unranked(index)
+
+    def _read_ends(self, model: Any, room: int) -> None:
+        main, count = self.table, self.table.TensorsLength()
+        if main.InputsLength() + main.OperatorsLength() + model.OperatorCodesLength() > room:
+            return
+        codes = map(model.OperatorCodes, range(model.OperatorCodesLength()))
+        custom = {number for number, code in enumerate(codes) if _is_custom(code)}
+        inputs = [main.Inputs(position) for position in range(main.InputsLength())]
+        made: set[int] = set()
+        from_custom: set[int] = set()
+        for operator in map(main.Operators, range(main.OperatorsLength())):
+            room -= operator.OutputsLength()
+            if room < 0:
+                return
+            outputs = set(map(operator.Outputs, range(operator.OutputsLength()))) - {-1}
+            made |= outputs
+            if operator.OpcodeIndex() in custom:
+                from_custom |= outputs
+        if all(0 <= index < count for index in made.union(inputs)):
+            self.inputs, self.made, self._from_custom = inputs, made, from_custom
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """An input with open dimensions: its sizes, -1 where open; None where the rank is unknown."""
+
+    index: int
+    name: str
+    sizes: list[int] | None
+
+    @property
+    def example(self) -> str:
+        """A shape that would fit."""
+        if self.sizes is None:
+            return "224,224,3"
+        open_size = 224 if len(self.sizes) == _IMAGE_RANK else 16
+        return ",".join(str(size if size > 0 else open_size) for size in self.sizes[1:])
+
+    def filled(self, given: Sequence[int]) -> tuple[int, ...] | None:
+        """Return the whole shape; None where what was given does not fit."""
+        if self.sizes is None:
+            return (1, *given)
+        rest = self.sizes[1:]
+        if len(given) == 1 and len(rest) != 1:
+            return (self.sizes[0], *(size if size > 0 else given[0] for size in rest))
+        if len(given) != len(rest) or any(
+            size not in {ours, -1, 0} for size, ours in zip(rest, given, strict=True)
+        ):
+            return None
+        return (self.sizes[0], *given)
+
+
+def _input_shapes(
+    name: str, main: _Main, given: Mapping[str, Sequence[int]]
+) -> dict[int, tuple[int, ...]]:
+    """Return the shapes of the inputs that are open."""
+    names = main.input_names()
+    unknown = [word for word in given if word and word not in names]
+    if unknown:
+        raise OpenShapeError(
+            name,
+            "",
+            f"has no input {unknown[0]!r}, which --input-shape names; its inputs are "
+            f"{', '.join(map(repr, names))}.",
+        )
+    shapes: dict[int, tuple[int, ...]] = {}
+    asking = []
+    for tensor_name, index in names.items():
+        tensor = main.tensor(index)
+        sizes = _as_read(tensor)
+        if main.is_unranked(index):
+            asking.append(_Asking(index, tensor_name, None))
+        elif min(sizes[1:], default=1) < 1:
+            asking.append(_Asking(index, tensor_name, sizes))
+        elif _sizes(tensor) == [-1] and len(given.get(tensor_name, ())) == 1:
+            shapes[index] = tuple(given[tensor_name])  # its only dimension, called a batch or not
+        else:
+            _check_fixed(name, tensor_name, sizes, given.get(tensor_name))
+            if _is_open(tensor):
+                shapes[index] = tuple(sizes)
+    if "" in given and not asking:
+        _check_any_fixed(name, main, given[""])
+    for item in asking:
+        shapes[item.index] = _settled(name, item, given, len(asking))
+    return shapes
+
+
+def _settled(
+    name: str, item: _Asking, given: Mapping[str, Sequence[int]], asking: int
+) -> tuple[int, ...]:
+    """Return the shape of an input that is open."""
+    shown = "of unknown rank" if item.sizes is None else _show_sizes(item.sizes)
+    wanted = given.get(item.name, given.get(""))
+    if wanted is None and asking == 1:
+        raise OpenShapeError(
+            name,
+            item.name,
+            f"has open dimensions, {shown}. Give --input-shape without the batch, such as "
+            f"--input-shape {item.example}.",
+        )
+    if wanted is None:
+        raise OpenShapeError(
+            name,
+            item.name,
+            f"is one of {asking} with open dimensions, {shown}. Give one length for all, "
+            "--input-shape 16, or each its own without the batch, such as "
+            f"--input-shape {shlex.quote(f'{item.name}={item.example}')}.",
+        )
+    shape = item.filled(wanted)
+    if shape is None:
+        label = f"{item.name}=" if item.name in given else ""
+        raise OpenShapeError(
+            name,
+            item.name,
+            f"is {shown}; --input-shape {label}{','.join(map(str, wanted))} does not fit it. Give "
+            f"one that does, such as --input-shape {shlex.quote(f'{item.name}={item.example}')}.",
+        )
+    return shape
+
+
+def _check_fixed(
+    name: str, tensor_name: str, sizes: list[int], given: Sequence[int] | None
+) -> None:
+    """Refuse another shape for an input that has one."""
+    if given is not None and list(given) != sizes[1:]:
+        raise OpenShapeError(
+            name,
+            tensor_name,
+            f"is fixed at {_show_sizes(sizes)}; leave --input-shape {tensor_name}=.. out.",
+        )
+
+
+def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
+    """Refuse a shape for all open inputs where none is open, unless an input has it anyway."""
+    fixed = {word: _as_read(main.tensor(index)) for word, index in main.input_names().items()}
+    if fixed and list(given) not in [sizes[1:] for sizes in fixed.values()]:
+        tensor_name, sizes = next(iter(fixed.items()))
+        raise OpenShapeError(
+            name, tensor_name, f"is fixed at {_show_sizes(sizes)}; leave --input-shape out."
+        )
+
+
+def _with_shapes(data: Bytes, name: str, main: _Main, found: ProbedShapes) -> Bytes:
+    """Return the file with the shapes found, -1 where they vary; itself where it has them."""
+    wanted = {
+        index: shape
+        for index, shape in {**found.shapes, **found.varying}.items()
+        if (index in main.made or index in main.inputs)
+        and main.tensor(index).Type() not in _WITHOUT_SHAPE
+        # Loading alone leaves what running tells as the file has it.
+        and (found.ran or (index in main.open and not main.is_unranked(index)))
+    }
+    if all(main.says(index, shape) for index, shape in wanted.items()):
+        return data
+    if all(_has_room(main.tensor(index), shape) for index, shape in wanted.items()):
+        fixed = bytearray(data)
+        for index, shape in wanted.items():
+            _write_shape(fixed, main.tensor(index), shape)
+        return bytes(fixed)
+    return rewrite_tensors(data, shapes=wanted, model_name=name)
+
+
+def _is_custom(code: Any) -> bool:
+    # Files from before 2020 have the deprecated field alone (schema.fbs, table OperatorCode).
+    value = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+    return bool(value == schema.BuiltinOperator.CUSTOM)
+
+
+def _sizes(tensor: Any) -> list[int]:
+    """Return a tensor's sizes, -1 where open."""
+    length = tensor.ShapeSignatureLength() or tensor.ShapeLength()
+    read = tensor.ShapeSignature if tensor.ShapeSignatureLength() else tensor.Shape
+    return [int(read(axis)) for axis in range(min(length, _MAX_RANK))]
+
+
+def _show_sizes(sizes: Sequence[int]) -> str:
+    """Return sizes as ``inspect`` shows them: ``[1, ?, 3]``."""
+    return f"[{', '.join('?' if size == -1 else str(size) for size in sizes)}]"
+
+
+def _is_open(tensor: Any) -> bool:
+    return -1 in _sizes(tensor) or (tensor.ShapeLength() > 0 and 0 in tensor.ShapeAsNumpy())
+
+
+def _as_read(tensor: Any) -> list[int]:
+    """Return the sizes as the reader has them of an open batch: its size is the file's."""
+    sizes = _sizes(tensor)
+    if sizes[:1] == [-1]:
+        sizes[0] = tensor.Shape(0)
+    return sizes
+
+
+def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
+    """Yield the fields that hold a tensor's sizes: the field, its place and its length."""
+    for field in (_SHAPE_FIELD, _SIGNATURE_FIELD):
+        offset = tensor._tab.Offset(field)  # noqa: SLF001 -- the accessors only read
+        if offset:
+            start = tensor._tab.Vector(offset)  # noqa: SLF001
+            yield field, start, tensor._tab.VectorLen(offset)  # noqa: SLF001
+
+
+def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
+    """Return whether a shape can be written over the file's."""
+    lengths = {field: length for field, _, length in _vectors(tensor)}
+    needed = {_SHAPE_FIELD, *({_SIGNATURE_FIELD} if -1 in shape else ())}
+    if not shape:
+        return not any(lengths.values()) and tensor.HasRank()
+    return needed <= lengths.keys() and set(lengths.values()) == {len(shape)}
+
+
+def _write_shape(data: bytearray, tensor: Any, shape: tuple[int, ...]) -> None:
+    """Write ``shape`` over the file's, which has the room."""
+    for field, start, _ in _vectors(tensor):
+        if field == _SIGNATURE_FIELD or -1 not in shape:
+            struct.pack_into(f"<{len(shape)}i", data, start, *shape)

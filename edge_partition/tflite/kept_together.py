@@ -1,0 +1,81 @@
+"""Which operators of a model cannot be parted, and why: for ``inspect`` and ``split``."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_core.contract.manifest import ITEM_SIZE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_partition.tflite.read_tflite import TfliteModel
+
+#: As many names as a line has room for.
+_NAMES = 3
+
+
+@dataclass(frozen=True)
+class KeptTogether:
+    """Operators ``[start, stop)`` that every split leaves in one stage.
+
+    Attributes:
+        start: The first of them.
+        stop: The position after the last.
+        reason: What they share or pass on, for people.
+    """
+
+    start: int
+    stop: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Operators {self.start}-{self.stop - 1} stay together: {self.reason}."
+
+
+def find_kept_together(model: TfliteModel) -> tuple[KeptTogether, ...]:
+    """Return the ranges between which alone the model can be cut, where they are of several."""
+    graph = model.graph
+    ends = (0, *graph.cuts, len(graph.operators))
+    return tuple(
+        KeptTogether(start, stop, "; ".join(_reasons(model, start, stop)))
+        for start, stop in itertools.pairwise(ends)
+        if stop - start > 1
+    )
+
+
+def _reasons(model: TfliteModel, start: int, stop: int) -> Iterator[str]:
+    graph, main = model.graph, model.schema.Subgraphs(0)
+    readers: dict[int, list[int]] = {}
+    for position in range(start, stop):
+        operator = main.Operators(model.file_operators[position])
+        for index in map(operator.Inputs, range(operator.InputsLength())):
+            if index >= 0 and main.Tensors(index).IsVariable():
+                readers.setdefault(index, []).append(position)
+    shared = [graph.tensors[index].name for index, found in readers.items() if len(set(found)) > 1]
+    if shared:
+        yield f"they share the variable{'s' * (len(shared) > 1)} {_names(shared)}"
+    crossing = {
+        tensor.index: tensor
+        for position in range(start + 1, stop)
+        for tensor in graph.boundary(position)
+    }.values()
+    stuck = [tensor for tensor in crossing if tensor.dtype not in ITEM_SIZE_BYTES]
+    if stuck:
+        kinds = sorted({tensor.dtype for tensor in stuck})
+        yield (
+            f"{_names([tensor.name for tensor in stuck])}, of type {' and '.join(kinds)}, cannot "
+            "travel"
+        )
+    loose = [tensor.name for tensor in crossing if tensor.index in model.unfixed]
+    if loose:
+        yield f"{_names(loose)} {'have' if len(loose) > 1 else 'has'} no fixed shape"
+    if not (shared or stuck or loose):
+        yield "they share a resource by its name"
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more

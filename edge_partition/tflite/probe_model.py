@@ -1,0 +1,220 @@
+"""What the runtime here makes of a ``.tflite`` file: its tensors' shapes, or why it cannot run it.
+
+The file may come from anyone and the runtime is native code, so it is tried in a process of its
+own, which can crash without harm.
+
+    python -m edge_partition.tflite.probe_model FILE '{"0": [1, 224, 224, 3]}'
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_core.errors import EdgePartitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from edge_partition.tflite.read_tflite import Bytes
+
+_TIMEOUT_S = 120
+_CUSTOM = re.compile(r"unresolved custom op: ([^\s.]+)")
+
+
+class CannotRunError(EdgePartitionError):
+    """The runtime here does not run a model.
+
+    Attributes:
+        model_name: Which model.
+        reason: What the runtime said.
+        custom_operator: The first custom operator that it has not, if that is the reason.
+    """
+
+    def __init__(self, model_name: str, reason: str) -> None:
+        self.model_name = model_name
+        self.reason = reason
+        custom = _CUSTOM.search(reason)
+        self.custom_operator = custom[1] if custom else None
+        super().__init__(
+            f"{model_name} needs the custom operator {custom[1]}, which the TFLite runtime has "
+            "not, here or on a board. Convert the model with builtin operators only."
+            if custom
+            else f"{model_name} cannot be run by the TFLite runtime here, nor on a board: {reason} "
+            "Convert the model again, for this runtime."
+        )
+
+
+@dataclass(frozen=True)
+class ProbedShapes:
+    """What shapes the runtime gives the tensors of a model's main subgraph.
+
+    Attributes:
+        shapes: By the tensor's index: of all tensors, or of inputs and outputs alone where only
+            XNNPACK has the model's operators.
+        varying: The tensors whose shape changed from one run to another, which are not in
+            ``shapes``: -1 where it did.
+        ran: Whether it ran, on more than one set of inputs. Where it did not, ``shapes`` is as
+            loading leaves it.
+    """
+
+    shapes: Mapping[int, tuple[int, ...]]
+    varying: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    ran: bool = False
+
+
+def probe_model(
+    name: str, data: Bytes, input_shapes: Mapping[int, Sequence[int]] | None = None
+) -> ProbedShapes:
+    """Load a model and run it on zeros and on random numbers.
+
+    Args:
+        name: For the error.
+        data: The ``.tflite`` file.
+        input_shapes: Inputs to resize first, by their place in the main subgraph.
+
+    Raises:
+        CannotRunError: It does not load, or crashes on zeros. Random numbers that it takes for
+            positions in a table may fail, or crash, without harm.
+    """
+    shapes = {str(index): list(shape) for index, shape in (input_shapes or {}).items()}
+    with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
+        file = Path(scratch) / "model.tflite"
+        file.write_bytes(data)
+        words = [
+            sys.executable,
+            "-m",
+            "edge_partition.tflite.probe_model",
+            str(file),
+            json.dumps(shapes),
+        ]
+        try:
+            result = subprocess.run(
+                words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise CannotRunError(name, f"it takes more than {_TIMEOUT_S} s.") from None
+    found = list(_parsed(result.stdout))
+    if found and "error" in found[0]:
+        raise CannotRunError(name, found[0]["error"])
+    if not any("zeros" in step for step in found):
+        raise CannotRunError(name, f"the runtime crashed on it (exit status {result.returncode}).")
+    return _compared(found)
+
+
+def _parsed(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the steps that the child process told of, up to a crash."""
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _compared(steps: list[dict[str, Any]]) -> ProbedShapes:
+    runs = [
+        {int(index): tuple(shape) for index, shape in shapes.items()}
+        for step in steps
+        for key, shapes in step.items()
+        if key != "loaded" and shapes is not None
+    ]
+    if len(runs) < 2:  # noqa: PLR2004 - one alone shows nothing that changes
+        loaded = steps[0]["loaded"]
+        return ProbedShapes({int(index): tuple(shape) for index, shape in loaded.items()})
+    shapes, varying = {}, {}
+    for index, first in runs[0].items():
+        seen = {run[index] for run in runs if index in run}
+        if len(seen) == 1:
+            shapes[index] = first
+        elif {len(shape) for shape in seen} == {len(first)}:
+            sizes = zip(*seen, strict=True)
+            varying[index] = tuple(size[0] if len(set(size)) == 1 else -1 for size in sizes)
+        else:
+            varying[index] = (-1,) * len(first)
+    return ProbedShapes(shapes, varying, ran=True)
+
+
+def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
+    """Yield what each step finds: loading, then runs on zeros and on random numbers."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415
+
+    def load(resolver: OpResolverType) -> Interpreter:
+        interpreter = Interpreter(file, experimental_op_resolver_type=resolver)
+        for index, shape in shapes.items():
+            interpreter.resize_tensor_input(int(index), shape)
+        interpreter.allocate_tensors()
+        return interpreter
+
+    try:
+        as_on_board = load(OpResolverType.AUTO)
+    except (RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        yield {"error": text if text.endswith(".") else f"{text}."}
+        return
+    try:
+        # XNNPACK hides the tensors between its operators, but has some that nobody else has.
+        interpreter = load(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    except (RuntimeError, ValueError):
+        interpreter = as_on_board
+
+        def known() -> list[dict[str, Any]]:
+            return [*interpreter.get_input_details(), *interpreter.get_output_details()]
+    else:
+        known = interpreter.get_tensor_details
+        _run(as_on_board, None)
+    yield {"loaded": _shapes(known())}
+    yield {"zeros": _shapes(known()) if _run(interpreter, None) else None}
+    # Integers are positions in a table, most likely, of a length that is not known here.
+    for scale, positions in ((1, 1), (100, 2)):
+        ran = _run(interpreter, np.random.default_rng(scale), scale, positions)
+        yield {"random": _shapes(known()) if ran else None}
+
+
+def _run(
+    interpreter: Any,
+    generator: np.random.Generator | None,
+    scale: float = 1,
+    positions: int = 1,
+) -> bool:
+    """Run on zeros or random numbers; return whether the runtime did."""
+    try:
+        for detail in interpreter.get_input_details():
+            values = _values(detail, generator, scale, positions)
+            interpreter.set_tensor(detail["index"], values)
+        interpreter.invoke()
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _values(
+    detail: dict[str, Any], generator: np.random.Generator | None, scale: float, positions: int
+) -> Any:
+    shape, dtype = detail["shape"], np.dtype(detail["dtype"])
+    if generator is None:
+        return np.zeros(shape, dtype)
+    if dtype.kind in "iu" and len(detail["quantization_parameters"]["scales"]):
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    if dtype.kind in "iu":
+        return generator.integers(0, positions, shape, dtype)
+    if dtype.kind == "b":
+        return generator.integers(0, 2, shape).astype(bool)
+    return np.asarray(scale * generator.standard_normal(shape)).astype(dtype)
+
+
+def _shapes(details: list[dict[str, Any]]) -> dict[str, list[int]]:
+    return {str(item["index"]): [int(size) for size in item["shape"]] for item in details}
+
+
+if __name__ == "__main__":
+    for step in _probe(sys.argv[1], json.loads(sys.argv[2])):
+        print(json.dumps(step), flush=True)  # noqa: T201 - a crash must not take what is known

@@ -1,0 +1,133 @@
+"""A ``.tflite`` file changed without converting it again: tensors renamed, shapes fixed.
+
+Operators, options, quantization, weights, signatures and metadata stay as they are; files packed
+behind the model (:mod:`~edge_partition.tflite.tflite_metadata`) do not come along. Of a model with
+several signatures :func:`keep_signature` makes one of a single signature.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edge_partition.tflite.copy_tables import BufferView, TableCopier, embed_options, pack_model
+from edge_partition.tflite.read_tflite import InvalidModelError, buffer_bytes, malformed_as_invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edge_partition.tflite.read_tflite import Bytes
+
+
+def rewrite_tensors(
+    data: Bytes,
+    *,
+    names: Mapping[int, str] | None = None,
+    shapes: Mapping[int, tuple[int, ...]] | None = None,
+    model_name: str = "the model",
+) -> bytes:
+    """Return a model whose main subgraph's tensors have other names or shapes.
+
+    Buffers are copied once, whatever their size.
+
+    Args:
+        data: A ``.tflite`` file.
+        names: By the tensor's index; any text but NUL, which ends a name for the runtime.
+        shapes: By the tensor's index: its dimensions, also where the file has none, -1 where open.
+            They are written as its ``shape`` (1 where open), as its ``shape_signature`` where one
+            is open, and ``has_rank`` is set.
+        model_name: For errors.
+
+    Raises:
+        InvalidModelError: The file is damaged, or has no such tensor.
+        FileTooLargeError: The file would be over 2 GB.
+    """
+    names, shapes = names or {}, shapes or {}
+    with malformed_as_invalid(model_name):
+        source = schema.Model.GetRootAs(data)
+        main = source.Subgraphs(0)
+        for index in (*names, *shapes):
+            if not 0 <= index < main.TensorsLength():
+                raise InvalidModelError(
+                    f"{model_name} has {main.TensorsLength()} tensors; none is number {index}."
+                )
+        tables = _unpacked(source, data)
+        tensors = tables.subgraphs[0].tensors
+        for index, name in names.items():
+            tensors[index].name = name
+        for index, shape in shapes.items():
+            sizes = np.array(shape, np.int32)
+            tensors[index].shape = np.where(sizes < 0, np.int32(1), sizes)
+            tensors[index].shapeSignature = sizes if -1 in shape else None
+            tensors[index].hasRank = True
+        return pack_model(tables, model_name)
+
+
+def keep_signature(data: Bytes, name: str, *, model_name: str = "the model") -> bytes:
+    """Return a model of one signature of ``data``: its subgraph is the main one.
+
+    With it come the subgraphs that it calls; of buffers and operator codes those that they use; of
+    signatures this one alone. The file's description of itself (its metadata) stays behind: it
+    goes with the whole file.
+
+    Args:
+        data: A ``.tflite`` file.
+        name: The signature's.
+        model_name: For errors.
+
+    Raises:
+        InvalidModelError: The file is damaged, or has no such signature.
+        FileTooLargeError: The file would be over 2 GB.
+    """
+    with malformed_as_invalid(model_name):
+        source = schema.Model.GetRootAs(data)
+        signature = _signature(source, name, model_name)
+        copier = TableCopier(source, data)
+        copier.subgraph(signature.subgraphIndex)
+        signature.subgraphIndex = 0
+        return copier.to_bytes(model_name, [signature])
+
+
+def _unpacked(source: Any, data: Bytes) -> Any:
+    """Return a file as a ``ModelT`` whose buffers are views."""
+    tables = schema.ModelT()
+    tables.version = source.Version()
+    tables.description = source.Description()
+    tables.operatorCodes = _all(
+        schema.OperatorCodeT, source.OperatorCodes, source.OperatorCodesLength()
+    )
+    tables.subgraphs = _all(schema.SubGraphT, source.Subgraphs, source.SubgraphsLength())
+    tables.metadata = _all(schema.MetadataT, source.Metadata, source.MetadataLength())
+    tables.signatureDefs = _all(
+        schema.SignatureDefT, source.SignatureDefs, source.SignatureDefsLength()
+    )
+    if not source.MetadataBufferIsNone():
+        tables.metadataBuffer = source.MetadataBufferAsNumpy()
+    tables.buffers = [
+        BufferView(buffer_bytes(source, index, data)) for index in range(source.BuffersLength())
+    ]
+    for subgraph in tables.subgraphs:
+        for op in subgraph.operators or ():
+            embed_options(op, data)
+    return tables
+
+
+def _all(kind: Any, read: Any, count: int) -> list[Any]:
+    return [kind.InitFromObj(read(index)) for index in range(count)]
+
+
+def _signature(source: Any, name: str, model_name: str) -> Any:
+    """Return a ``SignatureDefT`` whose subgraph there is."""
+    count = source.SubgraphsLength()
+    for index in range(source.SignatureDefsLength()):
+        table = source.SignatureDefs(index)
+        if (table.SignatureKey() or b"").decode(errors="replace") == name:
+            if not 0 <= table.SubgraphIndex() < count:
+                raise InvalidModelError(
+                    f"{model_name}: signature {name!r} names subgraph {table.SubgraphIndex()} of "
+                    f"{count}."
+                )
+            return schema.SignatureDefT.InitFromObj(table)
+    raise InvalidModelError(f"{model_name} has no signature {name!r}.")

@@ -1,0 +1,154 @@
+"""Cut a range of operators out of a ``.tflite`` file, as a ``.tflite`` file of its own.
+
+Nothing is converted again: operators, options, quantization and weights are the original's, so
+slices chained together give the whole model's bits (DESIGN, "How a model is split").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edge_core.errors import EdgePartitionError
+from edge_partition.tflite.copy_tables import TableCopier
+from edge_partition.tflite.read_tflite import malformed_as_invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edge_partition.tflite.graph import Tensor
+    from edge_partition.tflite.read_tflite import TfliteModel
+
+
+class SliceError(EdgePartitionError):
+    """A range of operators cannot be a file of its own; the text says why."""
+
+
+def stage_inputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...]:
+    """Return what the operators ``[start, stop)`` read from before ``start``, in boundary order."""
+    graph = model.graph
+    read = {index for op in graph.operators[start:stop] for index in op.inputs}
+    return tuple(tensor for tensor in graph.boundary(start) if tensor.index in read)
+
+
+def stage_outputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...]:
+    """Return what the operators ``[start, stop)`` make for after ``stop``, in boundary order."""
+    graph = model.graph
+    made = {index for op in graph.operators[start:stop] for index in op.outputs}
+    return tuple(tensor for tensor in graph.boundary(stop) if tensor.index in made)
+
+
+def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
+    """Return the operators ``[start, stop)`` as a model of their own.
+
+    Its inputs are :func:`stage_inputs` and its outputs :func:`stage_outputs`, under the graph's
+    names: a tensor that a stage only passes on is in neither. Operators fed by constants alone come
+    with whatever reads them, control-flow subgraphs with whatever calls them. Of tensors, buffers
+    and operator codes it has those that it uses. The same range gives the same bytes.
+
+    Raises:
+        IndexError: ``[start, stop)`` is no range of at least one operator.
+        SliceError: ``start`` or ``stop`` is no cut.
+        FileTooLargeError: The part is over 2 GB.
+        InvalidModelError: The file is damaged where only slicing reads it.
+    """
+    graph = model.graph
+    n = len(graph.operators)
+    if not 0 <= start < stop <= n:
+        raise IndexError(f"[{start}, {stop}) is not a range of {graph.name}'s {n} operators")
+    for position in (start, stop):
+        if position not in {0, n} and position not in graph.cuts:
+            raise SliceError(
+                f"{graph.name} cannot be cut before operator {position}: operators on both sides "
+                "share state, or a tensor that cannot travel crosses. Choose another position."
+            )
+    with malformed_as_invalid(graph.name):
+        slicer = _Slicer(model)
+        slicer.add_main(start, stop)
+        return slicer.to_bytes(f"A part of {graph.name}")
+
+
+def tap_model(model: TfliteModel, tensors: Iterable[int]) -> bytes:
+    """Return the whole model with activations as additional outputs, to look inside.
+
+    Its inputs and outputs are as :func:`slice_model` has them, then the others of ``tensors``.
+
+    Raises:
+        FileTooLargeError: It is over 2 GB.
+        InvalidModelError: The file is damaged where only slicing reads it.
+    """
+    with malformed_as_invalid(model.graph.name):
+        slicer = _Slicer(model)
+        slicer.add_main(0, len(model.graph.operators), tuple(tensors))
+        return slicer.to_bytes(model.graph.name)
+
+
+class _Slicer(TableCopier):
+    """Collects what a slice needs."""
+
+    def __init__(self, model: TfliteModel) -> None:
+        super().__init__(model.schema, model.data)
+        self.model = model
+
+    def add_main(self, start: int, stop: int, taps: tuple[int, ...] = ()) -> None:
+        """Add the operators ``[start, stop)`` as subgraph 0, and the subgraphs they call.
+
+        Of what they make, ``taps`` are outputs too.
+        """
+        table = self.source.Subgraphs(0)
+        main = schema.SubGraphT()
+        main.name = table.Name()
+        self.subgraphs.append(main)
+
+        operators = self._main_operators(start, stop)
+        made = stage_outputs(self.model, start, stop)
+        tapped = (self.model.graph.tensors[index] for index in taps)
+        ends = (
+            stage_inputs(self.model, start, stop),
+            (*made, *(tensor for tensor in tapped if tensor not in made)),
+        )
+        used = {tensor.index for end in ends for tensor in end}
+        for op in operators:
+            for indexes in (op.inputs, op.outputs, op.intermediates):
+                used.update(index for index in _indexes(indexes) if index >= 0)
+        new_tensor = {old: new for new, old in enumerate(sorted(used))}
+        new_tensor[-1] = -1
+
+        main.inputs, main.outputs = (
+            _renumbered((tensor.index for tensor in end), new_tensor) for end in ends
+        )
+        main.tensors = []
+        for index in sorted(used):
+            tensor = schema.TensorT.InitFromObj(table.Tensors(index))
+            tensor.name = self.model.graph.tensors[index].name
+            main.tensors.append(self.adapt_tensor(tensor))
+        for op in operators:
+            op.inputs = _renumbered(_indexes(op.inputs), new_tensor)
+            op.outputs = _renumbered(_indexes(op.outputs), new_tensor)
+            if op.intermediates is not None:
+                op.intermediates = _renumbered(_indexes(op.intermediates), new_tensor)
+        main.operators = [self.adapt_operator(op) for op in operators]
+
+    def _main_operators(self, start: int, stop: int) -> list[Any]:
+        """Return the range's operators and the constant-fed ones they read, in file order."""
+        table = self.source.Subgraphs(0)
+        found: dict[int, Any] = {}
+        waiting = list(self.model.file_operators[start:stop])
+        while waiting:
+            index = waiting.pop()
+            if index in found:
+                continue
+            op = found[index] = schema.OperatorT.InitFromObj(table.Operators(index))
+            makers = self.model.constant_makers
+            waiting.extend(makers[tensor] for tensor in _indexes(op.inputs) if tensor in makers)
+        return [found[index] for index in sorted(found)]
+
+
+def _indexes(vector: Any) -> list[int]:
+    return [] if vector is None else [int(index) for index in vector]
+
+
+def _renumbered(indexes: Iterable[int], new: dict[int, int]) -> np.ndarray[Any, np.dtype[np.int32]]:
+    return np.array([new[index] for index in indexes], np.int32)

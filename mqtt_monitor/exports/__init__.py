@@ -1,0 +1,1 @@
+"""The fleet for other programs: Prometheus, OpenTelemetry, Home Assistant."""

@@ -1,0 +1,235 @@
+"""``/metrics`` for Prometheus: one snapshot a scrape, in base units.
+
+Names follow the Prometheus naming conventions (prometheus.io, "Metric and label naming"): seconds,
+bytes, Celsius, ratios, ``_total`` for counters. Labels are boards, deployments and stages, whose
+number is the fleet's; never requests or clients. What isn't known has no sample. While the broker
+is away nothing is known but that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from mqtt_monitor.fleet.alerts import find_alerts
+from mqtt_monitor.listen_error import ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from wsgiref.simple_server import WSGIServer
+
+    from mqtt_monitor.feeds.feed import Feed
+    from mqtt_monitor.fleet.snapshot import Deployment, Device, Fleet, Load
+
+PREFIX = "edge_partition"
+_DEVICE = ("device",)
+_DEPLOYMENT = ("deployment",)
+_STAGE = ("deployment", "stage")
+_BOARD_STAGE = ("deployment", "stage", "device")
+_BYTES_PER_MBIT = 125_000
+
+
+class FleetCollector(Collector):
+    """Turns a feed's snapshots into metrics."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        return collect(self._feed.snapshot())
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: what there is depends on the fleet."""
+        return []
+
+
+def render(feed: Feed) -> bytes:
+    """Return the text that ``/metrics`` answers with."""
+    return generate_latest(_registry(feed))
+
+
+def serve_metrics(feed: Feed, host: str, port: int) -> WSGIServer:
+    """Answer scrapes in threads of their own; ``shutdown()`` of what is returned ends it.
+
+    Raises:
+        ListenError: The address can't be listened on.
+    """
+    try:
+        server, _ = start_http_server(port, host, _registry(feed))
+    except (OSError, OverflowError) as error:
+        raise ListenError(host, port, error, "--port") from None
+    return server
+
+
+def _registry(feed: Feed) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(feed))
+    return registry
+
+
+def collect(fleet: Fleet) -> Iterator[Metric]:
+    """Yield a snapshot's metrics."""
+    up = _gauge("broker_up", "1 while the monitor is connected to the broker, else 0.", ())
+    up.add_metric((), float(fleet.broker.connected))
+    yield up
+    messages = _counter("monitor_messages", "Messages that the monitor took in.", ("result",))
+    for result, count in vars(fleet.messages).items():
+        messages.add_metric((result,), count)
+    yield messages
+    alerts = _gauge("alerts", "Alerts of the monitor that hold now, by kind.", ("kind", "severity"))
+    counts = Counter((alert.kind, alert.severity) for alert in find_alerts(fleet))
+    for (kind, severity), count in counts.items():
+        alerts.add_metric((kind, severity), count)
+    yield alerts
+    if not fleet.broker.connected:
+        return
+    yield from _device_metrics(list(fleet.devices.values()))
+    yield from _stage_metrics(list(fleet.deployments.values()))
+
+
+def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
+    info = _gauge(
+        "device_info", "What a board is; always 1.", (*_DEVICE, "agent", "runtime", "machine")
+    )
+    up = _gauge("device_up", "1 while a board is online, 0 while it is offline.", _DEVICE)
+    restarts = _counter("device_restarts", "Times that a board's agent was started anew.", _DEVICE)
+    missed = _counter(
+        "device_stats_missed", "Statistics of a board that got lost on their way.", _DEVICE
+    )
+    told = _gauge(
+        "device_last_stats_timestamp_seconds", "When a board last told how it fares.", _DEVICE
+    )
+    of_load: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+        name: _gauge(f"device_{name}", text, _DEVICE)
+        for name, text in (
+            ("throttled", "1 while heat slows a board down, else 0."),
+            ("cpu_ratio", "Processor that a board's agent uses; 1 is one core."),
+            ("temperature_celsius", "The hottest of a board's sensors."),
+            ("clock_offset_seconds", "A board's clock minus the monitor's."),
+            ("memory_resident_bytes", "Resident memory of a board's agent."),
+            ("memory_limit_bytes", "What a board's agent may use."),
+            ("memory_free_bytes", "A board's free memory."),
+            ("queued_requests", "Requests that wait on a board."),
+            ("link_speed_bytes_per_second", "What a board's wire agreed on with its other end."),
+            ("link_signal_dbm", "A board's Wi-Fi signal; below -75 is weak."),
+        )
+    }
+    of_load |= {
+        name: _counter(f"device_{name}", text, _DEVICE)
+        for name, text in (
+            ("link_received_bytes", "Received by a board's interface to the broker."),
+            ("link_sent_bytes", "Sent by that interface, by all programs."),
+        )
+    }
+    for device in devices:
+        labels = (device.name,)
+        if device.state != "unknown":
+            up.add_metric(labels, float(device.state == "online"))
+        restarts.add_metric(labels, device.restarts)
+        missed.add_metric(labels, device.missed_stats)
+        profile, load = device.profile, device.load
+        if profile is not None:
+            names = (profile.agent, profile.runtime, profile.machine)
+            info.add_metric((*labels, *(name or "" for name in names)), 1)
+        if load is None:
+            continue
+        told.add_metric(labels, load.at_s)
+        for name, value in _figures(device, load) if device.fresh else ():
+            if value is not None:
+                of_load[name].add_metric(labels, value)
+    yield from (info, up, restarts, missed, told, *of_load.values())
+
+
+def _figures(device: Device, load: Load) -> list[tuple[str, float | None]]:
+    """Return what a board's statistics say, in base units."""
+    link = load.link
+    figures = [
+        ("throttled", load.throttled),
+        ("cpu_ratio", _scaled(load.cpu_percent, 0.01)),
+        ("temperature_celsius", load.temperature_c),
+        ("clock_offset_seconds", device.clock_offset_s),
+        ("memory_resident_bytes", load.rss_bytes),
+        ("memory_limit_bytes", device.ram_limit_bytes),
+        ("memory_free_bytes", device.free_memory_bytes),
+        ("queued_requests", load.queue_length),
+    ]
+    if link is not None:
+        figures += [
+            ("link_speed_bytes_per_second", _scaled(link.speed_mbit_s, _BYTES_PER_MBIT)),
+            ("link_signal_dbm", link.signal_dbm),
+            ("link_received_bytes", link.received_bytes),
+            ("link_sent_bytes", link.sent_bytes),
+        ]
+    return figures
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _stage_metrics(deployments: list[Deployment]) -> Iterator[Metric]:
+    info = _gauge(
+        "deployment_info", "What a deployment is; always 1.", (*_DEPLOYMENT, "generation", "model")
+    )
+    up = _gauge(
+        "deployment_up", "1 while every stage has a board that serves it, else 0.", _DEPLOYMENT
+    )
+    planned = _gauge("stage_planned_invoke_seconds", "One inference, by the plan.", _STAGE)
+    memory = _gauge("stage_planned_memory_bytes", "An agent's memory, by the plan.", _STAGE)
+    size = _gauge("stage_output_bytes", "What a stage sends for one request.", _STAGE)
+    lost = _counter("stage_lost_messages", "Sent by the stage before, never counted here.", _STAGE)
+    repeated = _counter("stage_repeated_messages", "Counted here more than once.", _STAGE)
+    serving = _gauge(
+        "stage_serving", "1 while a board serves a stage of the live generation.", _BOARD_STAGE
+    )
+    requests = _counter("stage_requests", "Requests that got a result.", _BOARD_STAGE)
+    errors = _counter("stage_errors", "Requests that got an error.", (*_BOARD_STAGE, "code"))
+    invoke = SummaryMetricFamily(
+        f"{PREFIX}_stage_invoke_seconds", "Time of one inference.", labels=_BOARD_STAGE
+    )
+    queue = SummaryMetricFamily(
+        f"{PREFIX}_stage_queue_seconds", "A request's wait on a board.", labels=_BOARD_STAGE
+    )
+    for deployment in deployments:
+        name = deployment.name
+        info.add_metric((name, deployment.generation or "", deployment.model), 1)
+        up.add_metric((name,), float(deployment.state == "live"))
+        for stage in deployment.stages:
+            labels = (name, str(stage.index))
+            planned.add_metric(labels, stage.predicted_ms / 1000)
+            memory.add_metric(labels, stage.predicted_ram_bytes)
+            size.add_metric(labels, stage.output.request_bytes)
+            if stage.index > 0:
+                lost.add_metric(labels, stage.input.lost or 0)
+                repeated.add_metric(labels, stage.input.repeated or 0)
+            for board in stage.boards:
+                where = (*labels, board.device)
+                live = board.generation in {None, deployment.generation}
+                if board.serves is not None:
+                    serving.add_metric(where, float(board.serves and live))
+                requests.add_metric(where, board.requests_total)
+                invoke.add_metric(where, board.requests_total, board.invoke_seconds_total)
+                queue.add_metric(where, board.requests_total, board.queue_seconds_total)
+                for code, count in board.errors_total:
+                    errors.add_metric((*where, code), count)
+    yield from (info, up, planned, memory, size, lost, repeated)
+    yield from (serving, requests, errors, invoke, queue)
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)

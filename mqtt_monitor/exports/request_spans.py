@@ -1,0 +1,124 @@
+"""A request's time in parts, as OpenTelemetry's spans want it: names, attributes, begin and end.
+
+Pure. A trace tells how long each stage's queue and inference took, not when: what is left of the
+latency is the way of the messages and the broker. It is shared out evenly over the hops, and says
+so (``edge_partition.wire.estimated``). The parts follow each other and add up to the latency.
+
+Attributes are those of OpenTelemetry's semantic conventions for messaging where they have a name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from edge_core.contract.topics import Topics
+    from mqtt_monitor.fleet.snapshot import Request
+
+_MS_NS = 1_000_000
+_S_NS = 1_000_000_000
+#: Nobody waits longer; what claims so is garbage.
+_LONGEST_MS = 86_400_000.0
+
+Kind = Literal["client", "producer", "consumer", "internal"]
+Attributes = dict[str, str | int | bool]
+
+_SEND: Attributes = {
+    "messaging.operation.name": "publish",
+    "messaging.operation.type": "send",
+    "edge_partition.wire.estimated": True,
+}
+_PROCESS: Attributes = {
+    "messaging.operation.name": "invoke",
+    "messaging.operation.type": "process",
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a request.
+
+    Attributes:
+        name: What went on.
+        kind: OpenTelemetry's kind of span.
+        start_ns: Nanoseconds since 1970, by the monitor's clock.
+        end_ns: The same.
+        attributes: What is known of it.
+    """
+
+    name: str
+    kind: Kind
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+
+
+def split_request(request: Request, topics: Topics) -> tuple[Span, ...]:
+    """Return a request's span and then its parts in order; none where no latency is known.
+
+    Args:
+        request: It ended when the monitor heard of it.
+        topics: The fleet's, for the names of destinations.
+    """
+    latency_ms = request.latency_ms
+    if latency_ms is None or not 0 <= latency_ms <= min(_LONGEST_MS, request.at_s * 1000):
+        return ()
+    end_ns = round(request.at_s * _S_NS)
+    start_ns = end_ns - round(latency_ms * _MS_NS)
+    common: Attributes = {"messaging.system": "mqtt"}
+    if request.deployment is not None:
+        common["edge_partition.boards.deploy_bundle"] = request.deployment
+    if request.generation is not None:
+        common["edge_partition.generation"] = request.generation
+    about: Attributes = {
+        **common,
+        **_destination(topics, request.deployment, 0),
+        "messaging.client.id": request.client,
+        "messaging.message.conversation_id": request.request,
+    }
+    if request.error is not None:
+        about["error.type"] = request.error
+    name = f"request {request.deployment or 'unknown deployment'}"
+    whole = Span(name, "client", start_ns, end_ns, about)
+    return whole, *_parts(request, topics, start_ns, end_ns, common)
+
+
+def _parts(
+    request: Request, topics: Topics, start_ns: int, end_ns: int, common: Attributes
+) -> list[Span]:
+    parts: list[Span] = []
+    hops = len(request.stages) + 1
+    wire_ns = max(0, end_ns - start_ns - round(request.stages_ms * _MS_NS))
+
+    def add(name: str, kind: Kind, duration_ns: int, attributes: Attributes) -> None:
+        begin_ns = parts[-1].end_ns if parts else start_ns
+        # Parts that claim more than the whole end with it.
+        until_ns = min(begin_ns + duration_ns, end_ns)
+        parts.append(Span(name, kind, begin_ns, until_ns, {**common, **attributes}))
+
+    for stage in request.stages:
+        index = stage.stage
+        where: Attributes = {
+            "edge_partition.stage.index": index,
+            "edge_partition.device": stage.device,
+        }
+        there = {**where, **_destination(topics, request.deployment, index)}
+        add(f"wire to stage {index}", "producer", wire_ns // hops, {**_SEND, **there})
+        add(f"queue of stage {index}", "internal", round(stage.queue_ms * _MS_NS), where)
+        add(
+            f"invoke stage {index}",
+            "consumer",
+            round(stage.invoke_ms * _MS_NS),
+            {**_PROCESS, **there},
+        )
+    # What the client did not get told of stages is in the way back too.
+    back: Attributes = {"messaging.destination.name": topics.result(request.client)}
+    add("wire to client", "producer", end_ns - start_ns, {**_SEND, **back})
+    return parts
+
+
+def _destination(topics: Topics, deployment: str | None, stage: int) -> Attributes:
+    if deployment is None:
+        return {}
+    return {"messaging.destination.name": topics.stage(deployment, stage)}

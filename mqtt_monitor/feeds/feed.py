@@ -1,0 +1,94 @@
+"""What faces are written against: something that gives snapshots, live or recorded."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from mqtt_monitor.fleet.series import SLOT_S
+from mqtt_monitor.fleet.state import FleetState
+
+if TYPE_CHECKING:
+    from mqtt_monitor.fleet.arrival import Arrival
+    from mqtt_monitor.fleet.snapshot import Fleet
+
+Points = list[tuple[float, float | None]]
+
+
+class Feed:
+    """A fleet to look at. Methods may be called from any thread.
+
+    Subclasses bring messages in (:mod:`mqtt_monitor.feeds.live`,
+    :mod:`mqtt_monitor.feeds.recording`) and say what time it is.
+    """
+
+    def __init__(self, prefix: str, broker_url: str) -> None:
+        self._state = FleetState(prefix, broker_url)
+        self._changed = threading.Condition()
+        self._arrived = 0
+
+    def now_s(self) -> float:
+        """Return the feed's time, seconds since 1970."""
+        raise NotImplementedError
+
+    def watch_requests(self, wanted: bool) -> None:
+        """Say whether recent requests are to be shown: it costs the broker a few copies of results.
+
+        A feed of a recording shows what was recorded.
+        """
+
+    def snapshot(self) -> Fleet:
+        """Return the fleet as it stands."""
+        with self._changed:
+            return self._state.snapshot(self.now_s())
+
+    def device_history(self, device: str, figure: str, step_s: float = SLOT_S) -> Points:
+        """Return a board's last hour: ``(time_s, value or None)`` for each step, oldest first.
+
+        Args:
+            device: Its name; of one that is not known there is no history.
+            figure: ``cpu_percent``, ``temperature_c``, ``rss_bytes``, ``free_memory_bytes`` or
+                ``queue_length``.
+            step_s: A multiple of 5 s; within a step values are averaged.
+        """
+        with self._changed:
+            series = self._state.device_series(device, figure)
+            return series.points(self.now_s(), step_s) if series else []
+
+    def stage_history(
+        self, deployment: str, index: int, figure: str, step_s: float = SLOT_S
+    ) -> Points:
+        """Return a stage's last hour, over all its boards, as :meth:`device_history` does.
+
+        Args:
+            deployment: Its name.
+            index: The stage's.
+            figure: ``requests_per_s``, ``errors_per_s``, ``invoke_ms`` or ``queue_ms``.
+            step_s: A multiple of 5 s.
+        """
+        with self._changed:
+            series = self._state.stage_series(deployment, index, figure)
+            return series.points(self.now_s(), step_s) if series else []
+
+    def wait_for_change(self, seen: int, timeout_s: float) -> int:
+        """Wait until something arrives, ``timeout_s`` at most; return the count of what arrived.
+
+        Args:
+            seen: What this returned before, 0 at first; the same again means that nothing came.
+            timeout_s: The longest wait.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._arrived != seen, timeout_s)
+            return self._arrived
+
+    def _fold(self, arrival: Arrival) -> None:
+        with self._changed:
+            self._state.fold(arrival)
+            self._arrived += 1
+            self._changed.notify_all()
+
+    def _note_broker(self, time_s: float, *, connected: bool, reason: str | None = None) -> None:
+        with self._changed:
+            self._state.note_broker(time_s, connected=connected, reason=reason)
+            self._arrived += 1
+            self._changed.notify_all()

@@ -1,0 +1,336 @@
+"""The web face: a page, a live stream of the fleet, ``/metrics``.
+
+```
+GET /                 the page; nothing of it comes from elsewhere
+GET /api/stream       server-sent events: `fleet` (all but layers), then `change` once a second
+GET /api/snapshot     everything, as `mqtt-monitor --once --json` prints it
+GET /api/history      the last hour of one figure of a board or of a deployment's stages
+GET /api/layers       the layers of a stage, wrapped operations with their constants
+GET /metrics          for Prometheus
+GET, POST /login      where a password was set
+```
+
+A stream that breaks is opened anew and begins with everything: there is nothing to catch up on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import time
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from mqtt_monitor.exports.metrics import render
+from mqtt_monitor.feeds.recording import ReplayFeed
+from mqtt_monitor.fleet.alerts import find_alerts
+from mqtt_monitor.fleet.describe_fleet import describe_fleet
+from mqtt_monitor.fleet.fleet_changes import describe_changes
+from mqtt_monitor.listen_error import ListenError
+from mqtt_monitor.web.access import SESSION_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.typedefs import Handler, Middleware
+
+    from mqtt_monitor.feeds.feed import Feed
+    from mqtt_monitor.fleet.snapshot import Fleet
+    from mqtt_monitor.web.access import Access, ListenAddress
+
+#: A reader's picture is renewed so often.
+_TICK_S = 1.0
+#: Pages that may be open at a time.
+_MAX_STREAMS = 32
+#: Wrong passwords that may be waiting for their answer, and how long each waits.
+_MAX_GUESSES = 20
+_GUESS_S = 1.0
+_MAX_LOGIN_BYTES = 4096
+_MAX_HISTORIES = 12
+_COOKIE = "mqtt-monitor"
+_PUBLIC = frozenset({"/login", "/monitor.css"})
+_STATIC = {
+    "/": ("monitor.html", "text/html"),
+    "/monitor.css": ("monitor.css", "text/css"),
+    "/monitor.js": ("monitor.js", "text/javascript"),
+    "/charts.js": ("charts.js", "text/javascript"),
+    "/dom.js": ("dom.js", "text/javascript"),
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "Server": "mqtt-monitor",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Another version's script must not meet this one's stream.
+    "Cache-Control": "no-store",
+}
+
+
+async def serve_page(
+    feed: Feed,
+    listen: ListenAddress,
+    access: Access,
+    *,
+    ended: asyncio.Event,
+    on_listening: Callable[[str], None],
+) -> None:
+    """Serve until ``ended``.
+
+    Args:
+        feed: What is shown.
+        listen: Where.
+        access: To whom.
+        ended: Ends it, open streams too.
+        on_listening: Called with the page's address.
+
+    Raises:
+        ListenError: The address can't be listened on.
+    """
+    app = make_app(feed, access, ended)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, listen.host, listen.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ListenError(listen.host, listen.port, error, "with --listen") from None
+        on_listening(listen.url(runner.addresses[0][1]))
+        await ended.wait()
+    finally:
+        await runner.cleanup()
+
+
+def make_app(feed: Feed, access: Access, ended: asyncio.Event) -> web.Application:
+    """Return the application, not yet listening; ``ended`` ends its streams."""
+    guesses = _Guesses()
+    face = _Face(feed, access, guesses, ended)
+    app = web.Application(
+        middlewares=[_guard(access, guesses), _plain_errors], client_max_size=_MAX_LOGIN_BYTES
+    )
+    app.add_routes(
+        [
+            *(web.get(path, _static(*names)) for path, names in _STATIC.items()),
+            web.get("/api/stream", face.stream),
+            web.get("/api/snapshot", face.snapshot),
+            web.get("/api/history", face.history),
+            web.get("/api/layers", face.layers),
+            web.get("/metrics", face.metrics),
+            web.get("/login", face.login_form),
+            web.post("/login", face.login),
+        ]
+    )
+
+    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(_HEADERS)
+
+    app.on_response_prepare.append(add_headers)
+    return app
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn errors into short texts: aiohttp's own pages name its version."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < web.HTTPBadRequest.status_code:
+            raise
+        return web.Response(status=error.status, text=f"{error.reason}\n")
+
+
+class _Guesses:
+    """Wrong passwords, however they were given: each waits for its answer, and only so many do."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+
+    def are_too_many(self) -> bool:
+        return self._waiting >= _MAX_GUESSES
+
+    async def wait(self) -> None:
+        self._waiting += 1
+        try:
+            await asyncio.sleep(_GUESS_S)
+        finally:
+            self._waiting -= 1
+
+
+def _guard(access: Access, guesses: _Guesses) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not access.knows_host(request.headers.get("Host")):
+            text = (
+                "This server does not go by that name. Open it by its IP address, or start it with "
+                "--host-name NAME.\n"
+            )
+            return web.Response(status=421, text=text)
+        if access.token is None or request.path in _PUBLIC:
+            return await handler(request)
+        cookie = request.cookies.get(_COOKIE)
+        if cookie is not None and access.is_session(cookie, time.time()):
+            return await handler(request)
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            if guesses.are_too_many():
+                return web.Response(status=429, text="Too many wrong passwords; wait.\n")
+            if access.is_token(given.strip()):
+                return await handler(request)
+            await guesses.wait()
+        if request.path == "/":
+            raise web.HTTPSeeOther("/login")
+        return web.Response(
+            status=401,
+            text="A password is needed.\n",
+            headers={"WWW-Authenticate": 'Bearer realm="mqtt-monitor"'},
+        )
+
+    return guard
+
+
+def _read_static(name: str) -> bytes:
+    return resources.files("mqtt_monitor.web").joinpath("static", name).read_bytes()
+
+
+def _static(name: str, content_type: str) -> Handler:
+    body = _read_static(name)
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=content_type, charset="utf-8")
+
+    return handler
+
+
+class _Face:
+    """The handlers."""
+
+    def __init__(self, feed: Feed, access: Access, guesses: _Guesses, ended: asyncio.Event) -> None:
+        self._feed = feed
+        self._access = access
+        self._ended = ended
+        self._streams = 0
+        self._guesses = guesses
+        self._login_page = _read_static("login.html").decode()
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        if self._streams >= _MAX_STREAMS:
+            raise web.HTTPServiceUnavailable
+        self._streams += 1
+        self._feed.watch_requests(wanted=True)
+        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        response.content_type = "text/event-stream"
+        try:
+            await response.prepare(request)
+            before: Fleet | None = None
+            while not self._ended.is_set():
+                now, data = await asyncio.to_thread(self._next, before)
+                kind = "fleet" if before is None else "change"
+                # A reader that is slow is waited for here, and then gets one larger step.
+                await response.write(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+                before = now
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ended.wait(), _TICK_S)
+        except ConnectionResetError:
+            pass  # The page was closed.
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                self._feed.watch_requests(wanted=False)
+        return response
+
+    def _next(self, before: Fleet | None) -> tuple[Fleet, bytes]:
+        now = self._feed.snapshot()
+        document = describe_changes(before, now)
+        if before is None:
+            document["recorded"] = isinstance(self._feed, ReplayFeed)
+        return now, _json(document)
+
+    async def snapshot(self, _: web.Request) -> web.Response:
+        def body() -> bytes:
+            fleet = self._feed.snapshot()
+            return _json(describe_fleet(fleet, find_alerts(fleet), with_layers=True))
+
+        response = web.Response(body=await asyncio.to_thread(body), content_type="application/json")
+        response.enable_compression()
+        return response
+
+    async def history(self, request: web.Request) -> web.Response:
+        """Answer ``?device=NAME&figure=F`` or ``?deployment=NAME&stage=0&stage=1&figure=F``."""
+        query = request.query
+        try:
+            step_s = float(query.get("step_s", "60"))
+            stages = [int(text) for text in query.getall("stage", [])[:_MAX_HISTORIES]]
+        except ValueError:
+            raise web.HTTPBadRequest from None
+        if not math.isfinite(step_s) or any(index < 0 for index in stages):
+            raise web.HTTPBadRequest
+        step_s = min(max(step_s, 5.0), 600.0)
+        figure = query.get("figure", "")
+
+        def body() -> bytes:
+            if "device" in query:
+                series = [self._feed.device_history(query["device"], figure, step_s)]
+            else:
+                name = query.get("deployment", "")
+                series = [self._feed.stage_history(name, index, figure, step_s) for index in stages]
+            return _json({"at_s": self._feed.now_s(), "step_s": step_s, "series": series})
+
+        return web.Response(body=await asyncio.to_thread(body), content_type="application/json")
+
+    async def layers(self, request: web.Request) -> web.Response:
+        """Answer ``?deployment=NAME&stage=0``: empty where neither is known."""
+        deployment = self._feed.snapshot().deployments.get(request.query.get("deployment", ""))
+        lines: tuple[str, ...] = ()
+        more = 0
+        for stage in deployment.stages if deployment is not None else ():
+            if str(stage.index) == request.query.get("stage"):
+                lines, more = stage.contents, stage.more_layers
+        body = _json({"layers": lines, "more": more})
+        return web.Response(body=body, content_type="application/json")
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        body = await asyncio.to_thread(render, self._feed)
+        return web.Response(body=body, content_type="text/plain", charset="utf-8")
+
+    async def login_form(self, _: web.Request) -> web.Response:
+        if self._access.token is None:
+            raise web.HTTPSeeOther("/")
+        return self._login("")
+
+    async def login(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        # Not before the form has arrived: many that are slow would all find the limit not reached.
+        if self._guesses.are_too_many():
+            raise web.HTTPTooManyRequests
+        if not self._access.is_token(str(form.get("password", ""))):
+            await self._guesses.wait()
+            return self._login("That is not the password.")
+        response = web.Response(status=303, headers={"Location": "/"})
+        response.set_cookie(
+            _COOKIE,
+            self._access.session(time.time()),
+            max_age=SESSION_S,
+            httponly=True,
+            samesite="Strict",
+        )
+        return response
+
+    def _login(self, problem: str) -> web.Response:
+        return web.Response(
+            status=401 if problem else 200,
+            text=self._login_page.replace("{{problem}}", problem),
+            content_type="text/html",
+        )
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_core.contract.messages import (
+    CommandError,
+    ErrorCode,
+    StageTrace,
+    append_trace,
+    decode_json,
+    decode_trace,
+    encode_json,
+)
+
+MILLISECONDS = st.floats(0, 1e6).map(lambda ms: round(ms, 3))
+STAGES = st.builds(StageTrace, st.integers(0, 99), st.text(max_size=9), MILLISECONDS, MILLISECONDS)
+
+
+@given(st.lists(STAGES, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_a_trace_appended_stage_by_stage_reads_as_what_was_appended(
+    stages: list[StageTrace],
+) -> None:
+    text = None
+    for stage in stages:
+        text = append_trace(text, stage)
+    assert decode_trace(text) == tuple(stages)
+
+
+def test_a_trace_is_compact_and_keeps_microseconds() -> None:
+    text = append_trace(None, StageTrace(0, "pi-1", 0.12345, 7.0))
+    assert text == '[{"stage":0,"device":"pi-1","queue_ms":0.123,"invoke_ms":7.0}]'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "garbage",
+        "[garbage]",
+        "{}",
+        "null",
+        "5",
+        "[1]",
+        '["stage"]',
+        "[[]]",
+        '[{"stage": 0}]',
+        '[{"stage": "x", "device": "d", "queue_ms": 1, "invoke_ms": 1}]',
+        '[{"stage": Infinity, "device": "d", "queue_ms": 1, "invoke_ms": 1}]',
+        f'[{{"stage": 1, "device": "d", "queue_ms": 1{"0" * 400}, "invoke_ms": 1}}]',
+        "[" * 100_000,
+    ],
+)
+def test_a_trace_that_can_not_be_read_is_left_out(text: str | None) -> None:
+    assert decode_trace(text) == ()
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "garbage", "[", "]"])
+def test_a_stage_appended_to_no_trace_begins_one(text: str | None) -> None:
+    stage = StageTrace(1, "pi-2", 0.5, 1.5)
+    assert decode_trace(append_trace(text, stage)) == (stage,)
+
+
+def test_a_garbled_list_stays_unreadable_and_harms_nobody() -> None:
+    assert decode_trace(append_trace("[x]", StageTrace(1, "pi-2", 0.5, 1.5))) == ()
+
+
+@given(st.text(max_size=40))
+def test_any_trace_text_is_read_or_left_out(text: str) -> None:
+    decode_trace(text)
+    decode_trace(append_trace(text, StageTrace(1, "pi-2", 0.5, 1.5)))
+
+
+def test_a_command_round_trips_through_utf_8() -> None:
+    document = {"command": "load", "name": "née", "nested": {"list": [1, None, 2.5]}}
+    assert decode_json(encode_json(document)) == document
+    assert decode_json(bytearray(encode_json(document))) == document
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"online", "not JSON"),
+        (b"\xff\xfe\xfd", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "JSON list; expected an object"),
+        (b"null", "JSON NoneType; expected an object"),
+        (b'"ping"', "JSON str; expected an object"),
+    ],
+)
+def test_what_is_no_json_object_is_a_bad_command(payload: bytes, reason: str) -> None:
+    with pytest.raises(CommandError, match=reason) as caught:
+        decode_json(payload)
+    assert caught.value.code is ErrorCode.BAD_COMMAND
+    assert "\n" not in str(caught.value)
+
+
+def test_error_codes_travel_as_their_words() -> None:
+    assert json.loads(encode_json({"code": ErrorCode.NO_MEMORY})) == {"code": "no-memory"}

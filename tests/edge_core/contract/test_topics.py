@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from paho.mqtt.client import topic_matches_sub
+
+from edge_core.contract.topics import OFFLINE, ONLINE, TopicPrefixError, Topics
+
+
+def test_topics_are_the_contracts() -> None:
+    topics = Topics()
+    assert topics.availability("pi-1") == "edge/v1/device/pi-1/availability"
+    assert topics.profile("pi-1") == "edge/v1/device/pi-1/profile"
+    assert topics.stats("pi-1") == "edge/v1/device/pi-1/stats"
+    assert topics.command("pi-1") == "edge/v1/device/pi-1/command"
+    assert topics.manifest("tiny") == "edge/v1/deployment/tiny/manifest"
+    assert topics.stage("tiny", 2) == "edge/v1/deployment/tiny/stage/2"
+    assert topics.result("me") == "edge/v1/client/me/result"
+    assert (ONLINE, OFFLINE) == (b"online", b"offline")
+
+
+def test_a_lone_board_subscribes_plainly_and_replicas_share() -> None:
+    topics = Topics("x")
+    assert topics.stage_subscription("tiny", 1, 1) == "x/deployment/tiny/stage/1"
+    shared = topics.stage_subscription("tiny", 1, 2)
+    assert shared == "$share/tiny-1/x/deployment/tiny/stage/1"
+
+
+def test_replicas_of_different_stages_share_in_different_groups() -> None:
+    topics = Topics()
+    groups = {
+        topics.stage_subscription(deployment, index, 2).split("/")[1]
+        for deployment in ("a", "b")
+        for index in (0, 1)
+    }
+    assert len(groups) == 4
+
+
+@pytest.mark.parametrize("prefix", ["edge/v1", "x", "factory.2/line_1/edge-9/v1"])
+def test_a_topic_tells_whom_it_names_under_any_prefix(prefix: str) -> None:
+    topics = Topics(prefix)
+    assert topics.name_in(topics.availability("pi-1")) == "pi-1"
+    assert topics.name_in(topics.manifest("tiny")) == "tiny"
+    assert topics.name_in(topics.stage("tiny", 3)) == "tiny"
+    assert topics.name_in(topics.result("me")) == "me"
+
+
+def test_a_plus_for_the_name_matches_every_device_and_nothing_else() -> None:
+    topics = Topics()
+    every = topics.availability("+")
+    assert topic_matches_sub(every, topics.availability("pi-1"))
+    assert not topic_matches_sub(every, topics.profile("pi-1"))
+    assert not topic_matches_sub(every, Topics("edge/v2").availability("pi-1"))
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "/", "/edge", "edge/", "edge//v1", "edge/+", "#", "$SYS", "$share/g/x", "a b", "é", "x\n"],
+)
+def test_a_prefix_that_mqtt_or_our_patterns_can_not_carry_is_refused(prefix: str) -> None:
+    with pytest.raises(TopicPrefixError, match="topic prefix") as caught:
+        Topics(prefix)
+    assert caught.value.prefix == prefix
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from tflite_models import FlatModel
+
+from edge_partition.facts.find_facts import Said, find_facts
+from edge_partition.facts.model_facts import ModelFacts, PictureOptions
+from edge_partition.facts.read_labels import LabelsError
+from edge_partition.inputs.pixels import PixelsError, describe_pixels
+from edge_partition.tflite.read_tflite import read_tflite
+from edge_partition.tflite.tflite_metadata import Normalization, TensorMetadata, TfliteMetadata
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPE = (1, 8, 8, 3)
+_MORE = {"int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8}
+
+
+def classifier(
+    shape: tuple[int, ...] = SHAPE,
+    dtype: str = "float32",
+    *,
+    quantized: tuple[float, int] | None = None,
+    rescale: float | None = None,
+    weights: float = 0.5,
+    last: tuple[str, ...] = (),
+    classes: int = 4,
+    scope: str = "",
+) -> Any:
+    """image -> (x * rescale) -> fully connected -> ``last`` operators -> scores."""
+    flat = FlatModel()
+    image = flat.tensor("image", shape)
+    if dtype != "float32":
+        flat.main.tensors[image].type = _MORE[dtype]
+    if quantized is not None:
+        parameters = schema.QuantizationParametersT()
+        parameters.scale, parameters.zeroPoint = [quantized[0]], [quantized[1]]
+        flat.main.tensors[image].quantization = parameters
+    made = image
+    if rescale is not None:
+        constant = flat.constant("factor", np.array(rescale, np.float32))
+        made = flat.tensor("rescaled", shape)
+        flat.operator("MUL", [image, constant], [made])
+    size = int(np.prod(shape))
+    kernel = flat.constant("kernel", np.full((classes, size), weights, np.float32))
+    scores = flat.tensor(f"{scope}scores", (1, classes))
+    flat.operator("FULLY_CONNECTED", [made, kernel], [scores])
+    for kind in last:
+        made = flat.tensor(f"{kind} of scores", (1, classes))
+        flat.operator(kind, [scores], [made])
+        scores = made
+    return read_tflite(flat.to_bytes([image], [scores]), name="m")
+
+
+def facts(
+    said: Said | None = None, picture: PictureOptions | None = None, **model: Any
+) -> ModelFacts:
+    return find_facts(classifier(**model), said or Said(), picture)
+
+
+def words(found: ModelFacts, name: str = "image") -> str:
+    return describe_pixels(found.pixels[name])
+
+
+def metadata(mean: tuple[float, ...], std: tuple[float, ...], **fields: Any) -> Said:
+    image = TensorMetadata(kind="image", normalization=Normalization(mean, std))
+    return Said(metadata=TfliteMetadata(inputs=(image,), **fields))
+
+
+def test_a_guess_is_told_with_how_to_change_it() -> None:
+    found = facts()
+    assert words(found) == "0..255 RGB (a guess)"
+    (note,) = found.notes
+    assert "image as 0..255 RGB (a guess)" in note
+    assert "--pixels -1..1" in note
+    assert "likely trained on other values" in note
+
+
+def test_a_guess_that_the_first_operators_bear_out_is_told_without_a_warning() -> None:
+    for found in (facts(rescale=1 / 255), facts(weights=0.5 / 255)):
+        (note,) = found.notes
+        assert "a guess" in note
+        assert "--pixels" in note
+        assert "Warning" not in note
+    assert "rescale them (by 0.00392), which fits" in facts(rescale=1 / 255).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"), [(0.5 / 255, "fits"), (0.5 * 255, "--pixels 0..1"), (0.5, "none of its")]
+)
+def test_a_rescaling_that_is_folded_into_the_first_filters_is_told(
+    weights: float, said: str
+) -> None:
+    (note,) = find_facts(classifier(weights=weights), Said()).notes
+    assert said in note
+    assert ("Warning" in note) == (said != "fits")
+
+
+def test_pixels_that_are_rescaled_twice_are_warned_of() -> None:
+    found = facts(picture=PictureOptions(pixels="-1..1"), rescale=1 / 255)
+    assert words(found) == "-1..1 RGB (as given with --pixels)"
+    (note,) = found.notes
+    assert note.startswith("Warning: ")
+    assert "--pixels 0..255" in note
+    assert facts(picture=PictureOptions(pixels="-1..1")).notes == ()
+    assert facts(picture=PictureOptions(pixels="0..255"), rescale=1 / 255).notes == ()
+
+
+def test_large_pixels_that_were_asked_for_are_warned_of_where_nothing_rescales_them() -> None:
+    (note,) = facts(picture=PictureOptions(pixels="0..255")).notes
+    assert note.startswith("Warning: ")
+
+
+def test_the_person_is_believed_before_the_application_the_file_and_the_scale() -> None:
+    said = metadata((0.0,), (255.0,))
+    model: dict[str, Any] = {"dtype": "uint8", "quantized": (1 / 127.5, 127)}
+    assert words(facts(**model)) == "-1..1 RGB (as its scale and zero point say)"
+    assert words(facts(said, **model)) == "0..1 RGB (as the file's metadata says)"
+    both = replace(said, application="resnet50")
+    assert words(facts(both, **model)) == "BGR less ImageNet's mean (the application's own)"
+    asked = PictureOptions(pixels="0..255", fit="crop")
+    found = facts(both, asked, **model)
+    assert words(found) == "0..255 RGB (as given with --pixels)"
+    assert found.pixels["image"].fit == "crop"
+
+
+def test_filters_are_the_applications_unless_asked_for() -> None:
+    said = Said(application="efficientnetb0")
+    assert facts(said).pixels["image"].resize == "bicubic"
+    assert facts(said, PictureOptions(pixels="-1..1")).pixels["image"].resize == "bicubic"
+    assert facts(said, PictureOptions(resize="area")).pixels["image"].resize == "area"
+    assert facts().pixels["image"].resize == "bilinear"
+
+
+def test_a_file_that_is_taken_for_an_application_by_its_name_says_so(tmp_path: Path) -> None:
+    (note,) = facts(Said(application="resnet50", file=tmp_path / "m.keras")).notes
+    assert "resnet50" in note
+    assert "--pixels" in note
+    assert facts(Said(application="resnet50")).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("scope", "option"),
+    [
+        ("functional/mobilenetv2_1.00_224/", "--pixels -1..1 is"),
+        ("model/resnet50/conv1/", "--pixels imagenet-bgr is"),
+        ("densenet121/", "--pixels imagenet is"),
+        ("model/efficientnetb0/", ""),
+        ("model/mobilenet/", ""),
+        ("model/my_mobilenetv2/", ""),
+    ],
+)
+def test_a_model_that_is_built_on_an_application_is_told_what_that_takes(
+    scope: str, option: str
+) -> None:
+    """The commonest model that people train: an application with another head."""
+    found = facts(scope=scope)
+    assert words(found) == "0..255 RGB (a guess)"
+    (note,) = found.notes
+    assert (option in note) if option else ("is built on" not in note)
+    (prepared,) = facts(scope=scope, rescale=1 / 127.5).notes
+    assert "which fits" in prepared
+    assert "is built on" not in prepared
+
+
+def test_metadata_that_the_inputs_scale_cannot_hold_is_of_another_model() -> None:
+    """A uint8 model whose metadata was copied from the float one."""
+    said = metadata((0.0,), (1.0,))
+    model: dict[str, Any] = {"dtype": "uint8", "quantized": (1 / 255, 0)}
+    assert words(facts(said)) == "0..255 RGB (as the file's metadata says)"
+    assert words(facts(said, **model)) == "0..1 RGB (as its scale and zero point say)"
+    fits = metadata((127.5,), (127.5,))
+    assert "metadata" in words(facts(fits, dtype="uint8", quantized=(0.0078125, 128)))
+
+
+def test_metadata_of_a_channel_each_is_taken_as_it_stands() -> None:
+    found = facts(metadata((123.0, 117.0, 104.0), (58.0, 57.0, 57.5))).pixels["image"]
+    assert (found.mean, found.std) == ((123.0, 117.0, 104.0), (58.0, 57.0, 57.5))
+    assert words(facts(metadata((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)))).startswith("0..1 RGB")
+    gray = facts(metadata((127.0, 127.0, 127.0), (128.0,)), shape=(1, 8, 8, 1)).pixels["image"]
+    assert (gray.order, gray.mean, gray.std) == ("gray", (127.0,), (128.0,))
+
+
+def test_what_an_integer_input_spans_is_each_shade_where_it_is_no_usual_range() -> None:
+    found = facts(shape=(1, 8, 8, 1), dtype="int8", quantized=(16 / 255, -128))
+    assert words(found) == "0..16 gray (as its scale and zero point say)"
+    assert found.notes == ()
+
+
+def test_a_calibration_on_guessed_pixels_proves_nothing_of_them() -> None:
+    model: dict[str, Any] = {"dtype": "uint8", "quantized": (1.0, 0)}
+    assert words(facts(**model)).endswith("(as its scale and zero point say)")
+    found = facts(Said(is_converted_here=True), **model)
+    assert words(found).endswith("(a guess)")
+    assert len(found.notes) == 1
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (1, 8, 8, 1), (1, 1, 8, 8)])
+def test_gray_models_take_gray_pictures(shape: tuple[int, ...]) -> None:
+    assert words(facts(shape=shape)).startswith("0..255 gray")
+    said = Said(application="resnet50")
+    assert words(facts(said, shape=shape)).startswith("0..255 gray")
+
+
+def test_what_is_no_picture_has_no_pixels_and_no_note() -> None:
+    found = facts(shape=(1, 16, 4))
+    assert found.pixels == {}
+    assert found.notes == ()
+
+
+def test_a_matrix_is_a_picture_where_the_person_says_so() -> None:
+    found = facts(shape=(1, 16, 4), picture=PictureOptions(pixels="0..1"))
+    assert words(found) == "0..1 gray (as given with --pixels)"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [PictureOptions(pixels="0..1"), PictureOptions(fit="crop"), PictureOptions(resize="area")],
+)
+def test_options_for_pictures_are_refused_where_none_go_in(options: PictureOptions) -> None:
+    with pytest.raises(PixelsError, match=r"this one takes image float32\[1, 12\]"):
+        facts(shape=(1, 12), picture=options)
+
+
+def test_of_several_inputs_a_square_matrix_is_no_picture() -> None:
+    flat = FlatModel()
+    image, mask = flat.tensor("image", SHAPE), flat.tensor("mask", (1, 1, 8, 8))
+    made, more = flat.tensor("a", SHAPE), flat.tensor("b", (1, 1, 8, 8))
+    flat.operator("ABS", [image], [made])
+    flat.operator("ABS", [mask], [more])
+    found = find_facts(read_tflite(flat.to_bytes([image, mask], [made, more])), Said())
+    assert set(found.pixels) == {"image"}
+
+
+@pytest.mark.parametrize(
+    ("last", "scores"),
+    [
+        (("SOFTMAX",), "probabilities"),
+        (("LOGISTIC",), "probabilities"),
+        (("SOFTMAX", "RESHAPE"), "probabilities"),
+        (("SOFTMAX", "ABS"), None),
+        ((), None),
+    ],
+)
+def test_scores_are_probabilities_where_the_graph_makes_them(
+    last: tuple[str, ...], scores: str | None
+) -> None:
+    found = facts(last=last)
+    assert list(found.scores.values()) == ([scores] if scores else [])
+
+
+def test_scores_are_logits_only_where_the_person_says_so() -> None:
+    logits = PictureOptions(logits=True)
+    assert facts(picture=logits).scores == {"scores": "logits"}
+    found = facts(picture=logits, last=("SOFTMAX",))
+    assert list(found.scores.values()) == ["probabilities"]
+    assert any(note.startswith("--logits: SOFTMAX") for note in found.notes)
+
+
+def write(path: Path, names: str) -> Path:
+    path.write_text("\n".join(names.split()) + "\n")
+    return path
+
+
+def test_labels_are_the_persons_before_the_models_before_the_metadatas(tmp_path: Path) -> None:
+    image = TensorMetadata(labels=("m1", "m2", "m3", "m4"), labels_name="axis")
+    said = Said(metadata=TfliteMetadata(outputs=(image,)), file=tmp_path / "m.tflite")
+    write(tmp_path / "labels.txt", "f1 f2 f3 f4")
+    assert facts(Said(file=said.file)).labels == ("f1", "f2", "f3", "f4")
+    assert facts(said).labels == ("m1", "m2", "m3", "m4")
+    said = replace(said, labels=("b1", "b2", "b3", "b4"))
+    assert facts(said).labels == ("b1", "b2", "b3", "b4")
+    asked = PictureOptions(labels=write(tmp_path / "mine.txt", "p1 p2 p3 p4"))
+    assert facts(said, asked).labels == ("p1", "p2", "p3", "p4")
+
+
+def test_labels_that_do_not_fit_are_refused_where_they_were_asked_for(tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.txt", "a b")
+    with pytest.raises(LabelsError, match="it has 2 names, and the model's first output has 4"):
+        facts(picture=PictureOptions(labels=file))
+    found = facts(Said(labels=("a", "b"), file=tmp_path / "m.tflite"))
+    assert found.labels == ()
+    assert any("m.labels.txt: 2 names, and the model's" in note for note in found.notes)
+
+
+def test_boxes_are_told_by_their_operator_or_by_the_task() -> None:
+    flat = FlatModel()
+    image, boxes = flat.tensor("image", SHAPE), flat.tensor("boxes", (1, 10, 4))
+    flat.operator("CUSTOM", [image], [boxes])
+    flat.model.operatorCodes[-1].customCode = "TFLite_Detection_PostProcess"
+    tflite = read_tflite(flat.to_bytes([image], [boxes]))
+    # Its labels name values, not places: any number of them fits.
+    found = find_facts(tflite, Said(labels=tuple("abcdefg")))
+    assert (found.detections, len(found.labels)) == ("ssd", 7)
+
+    def of_task(task: str) -> ModelFacts:
+        told = {"task": task, "names": ["a", "b", "c", "d"]}
+        return facts(Said(metadata=TfliteMetadata(ultralytics=told)))
+
+    assert of_task("detect").detections == "yolo"
+    assert of_task("classify").detections == ""
+    assert of_task("detect").labels == ("a", "b", "c", "d")
+    assert words(of_task("detect")) == "0..1 RGB (as the file's metadata says)"
+    fits = {task: of_task(task).pixels["image"].fit for task in ("detect", "classify")}
+    assert fits == {"detect": "letterbox", "classify": "crop"}
+
+
+def test_sample_rates_and_the_notes_of_the_source_are_passed_on() -> None:
+    sound = TensorMetadata(kind="audio", rate_hz=16_000)
+    said = Said(
+        metadata=TfliteMetadata(inputs=(sound,), notes=("from the metadata",)), notes=("signature",)
+    )
+    found = facts(said, shape=(1, 400))
+    assert found.rate_hz == {"image": 16_000}
+    assert found.notes == ("signature", "from the metadata")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from checkout import CHECKOUT
+
+from edge_partition.planning.fleet import PRESETS, Device, FleetError, equal_fleet, load_fleet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLE = CHECKOUT / "examples" / "three-boards.toml"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "fleet.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_field_is_read(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        [[device]]
+        name = "pi-1"
+        board = "raspberry-pi-4"
+        ram_mib = 512
+        storage_mib = 2048
+        speed_gmac_s = 8.5
+        threads = 2
+        link_mbit_s = 90.0
+        link_ms = 0
+        """,
+    )
+    expected = Device("pi-1", "raspberry-pi-4", 512, 2048, 8.5, 2, 90.0, 0)
+    assert load_fleet(path).devices == (expected,)
+
+
+def test_a_preset_fills_what_is_left_out_and_nothing_else(tmp_path: Path) -> None:
+    text = '[[device]]\nname = "a"\nboard = "raspberry-pi-zero-2-w"\nram_mib = 99\n'
+    device = load_fleet(write(tmp_path, text)).devices[0]
+    preset = PRESETS["raspberry-pi-zero-2-w"]
+    assert device.ram_mib == 99
+    assert (device.speed_gmac_s, device.link_mbit_s) == (preset.speed_gmac_s, preset.link_mbit_s)
+
+
+def test_a_name_is_enough_and_means_no_limits(tmp_path: Path) -> None:
+    device = load_fleet(write(tmp_path, '[[device]]\nname = "a"\n')).devices[0]
+    assert device.ram_mib == device.storage_mib == math.inf
+
+
+def test_the_example_fleet_has_three_unequal_boards() -> None:
+    devices = load_fleet(EXAMPLE).devices
+    assert len({device.speed_gmac_s for device in devices}) == 3
+    assert len({device.ram_mib for device in devices}) == 3
+
+
+def test_equal_boards_differ_in_name_alone() -> None:
+    devices = equal_fleet(3).devices
+    assert [device.name for device in devices] == ["board-0", "board-1", "board-2"]
+    assert len({device.speed_gmac_s for device in devices}) == 1
+    with pytest.raises(ValueError, match="at least one"):
+        equal_fleet(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["no board", "[[device]]"]),
+        ("device = 3", ["no board"]),
+        ("device = [3]", ["device[0]", "not a table"]),
+        ("[[device]", ["not TOML"]),
+        ('[[devices]]\nname = "a"', ["devices", "did you mean 'device'?"]),
+        ("[[device]]\nram_mib = 3", ["device[0], name", "missing"]),
+        ('[[device]]\nname = "a/b"', ["device[0], name", "'a/b'"]),
+        ("[[device]]\nname = 7", ["name", "7"]),
+        ('[[device]]\nname = "a"\nram_mb = 3', ["a, ram_mb", "did you mean 'ram_mib'?"]),
+        ('[[device]]\nname = "a"\nram_mib = "3"', ["a, ram_mib", "'3'", "a number"]),
+        ('[[device]]\nname = "a"\nram_mib = true', ["a, ram_mib", "True"]),
+        ('[[device]]\nname = "a"\nram_mib = 0', ["a, ram_mib", "0", "over 0"]),
+        ('[[device]]\nname = "a"\nlink_ms = -1', ["a, link_ms", "-1"]),
+        ('[[device]]\nname = "a"\nspeed_gmac_s = nan', ["a, speed_gmac_s", "nan"]),
+        ('[[device]]\nname = "a"\nlink_mbit_s = inf', ["a, link_mbit_s", "inf"]),
+        ('[[device]]\nname = "a"\nthreads = 1.5', ["a, threads", "1.5", "whole"]),
+        ('[[device]]\nname = "a"\nboard = "raspberry-pi-44"', ["board", "'raspberry-pi-4'?"]),
+        ('[[device]]\nname = "a"\nboard = 4', ["a, board", "no preset"]),
+        ('[[device]]\nname = "a"\n[[device]]\nname = "a"', ["a, name", "two devices"]),
+    ],
+)
+def test_a_faulty_file_is_refused_in_one_line_with_file_device_and_field(
+    tmp_path: Path, text: str, words: list[str]
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(FleetError) as caught:
+        load_fleet(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_file_and_one_that_is_not_text_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match=r"fleet\.toml.*No such file"):
+        load_fleet(tmp_path / "fleet.toml")
+    (tmp_path / "fleet.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(FleetError, match="UTF-8"):
+        load_fleet(tmp_path / "fleet.toml")

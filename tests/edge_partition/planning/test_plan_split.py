@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+from random_models import MIB, random_fleet, random_graph, seeded
+
+from edge_partition.planning.cost_model import AGENT_RAM_BYTES, stage_cost
+from edge_partition.planning.fleet import Device, Fleet, equal_fleet
+from edge_partition.planning.plan_split import (
+    InfeasiblePlanError,
+    LimitError,
+    Objective,
+    Plan,
+    PlanRequestError,
+    evaluate,
+    plan_split,
+)
+from edge_partition.planning.search.board_sets import find_route
+from edge_partition.planning.search.furthest import FurthestSearch, NoRoute
+from edge_partition.planning.search.problem import FORBIDDEN, Problem
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+    from edge_partition.tflite.graph import Graph
+
+OBJECTIVES: tuple[Objective, ...] = ("throughput", "latency")
+INSTANCES = 1000
+
+
+def score(plan: Plan, objective: Objective) -> tuple[int, int]:
+    bottleneck_ns, latency_ns = round(plan.bottleneck_ms * 1e6), round(plan.latency_ms * 1e6)
+    if objective == "latency":
+        return (latency_ns, len(plan.stages))
+    return (bottleneck_ns, latency_ns)
+
+
+def crews(
+    devices: tuple[Device, ...], count: int, most: int
+) -> Iterator[tuple[tuple[Device, ...], ...]]:
+    """Every way to give each of ``count`` stages up to ``most`` boards of its own."""
+    if not count:
+        yield ()
+        return
+    for size in range(1, min(most, len(devices) - count + 1) + 1):
+        for crew in combinations(devices, size):
+            left = tuple(device for device in devices if device not in crew)
+            for others in crews(left, count - 1, most):
+                yield (crew, *others)
+
+
+class Tried(NamedTuple):
+    """A plan that fits, and what it scores by this file's own reckoning."""
+
+    bottleneck_ns: int
+    latency_ns: int
+    boards: tuple[tuple[Device, ...], ...]
+    cuts: tuple[int, ...]
+
+    @property
+    def latency_ms(self) -> float:
+        return self.latency_ns / 1e6
+
+    @property
+    def throughput_per_s(self) -> float:
+        return 1000 / (self.bottleneck_ns / 1e6)
+
+    def score(self, objective: Objective) -> tuple[int, int]:
+        if objective == "latency":
+            return (self.latency_ns, len(self.boards))
+        return (self.bottleneck_ns, self.latency_ns)
+
+    def plan(self, graph: Graph) -> Plan:
+        ends = (0, *self.cuts, len(graph.operators))
+        return evaluate(Plan.of(graph, list(zip(self.boards, ends[:-1], ends[1:], strict=True))))
+
+
+def all_plans(
+    graph: Graph, fleet: Fleet, *, most: int = 9, cuts: tuple[int, ...] | None = None
+) -> Iterator[Tried]:
+    """Every crew for every stage, in every order, at every choice of cuts, that fits."""
+
+    @cache
+    def stage(name: str, start: int, stop: int) -> tuple[int, int] | None:
+        device = next(device for device in fleet.devices if device.name == name)
+        cost = stage_cost(graph, device, start, stop)
+        if cost.ram_bytes > device.ram_mib * MIB or cost.storage_bytes > device.storage_mib * MIB:
+            return None
+        return round(cost.bottleneck_ms * 1e6), round(cost.latency_ms * 1e6)
+
+    counts = range(1, len(fleet.devices) + 1) if cuts is None else [len(cuts) + 1]
+    for count in counts:
+        chosen = list(crews(fleet.devices, count, most))
+        for places in combinations(graph.cuts, count - 1) if cuts is None else [cuts]:
+            ends = (0, *places, len(graph.operators))
+            for boards in chosen:
+                bottleneck_ns = latency_ns = 0
+                for index, crew in enumerate(boards):
+                    if len(crew) > 1 and graph.keeps_state(ends[index], ends[index + 1]):
+                        break
+                    times = [stage(board.name, ends[index], ends[index + 1]) for board in crew]
+                    if None in times:
+                        break
+                    pace_ns = -(-max(time[0] for time in times if time) // len(crew))
+                    bottleneck_ns = max(bottleneck_ns, pace_ns)
+                    latency_ns += max(time[1] for time in times if time)
+                else:
+                    yield Tried(bottleneck_ns, latency_ns, boards, places)
+
+
+def planned(graph: Graph, fleet: Fleet, objective: Objective, **request: Any) -> Plan | None:
+    try:
+        return plan_split(graph, fleet, objective, **request)
+    except (InfeasiblePlanError, LimitError):
+        return None
+
+
+def instance(seed: int) -> tuple[random.Random, Graph, Fleet]:
+    rng = seeded(seed)
+    graph = random_graph(rng, rng.randint(1, 5))
+    ram_mib = rng.choice([(56, 85), (70, 140), (500, 900)])
+    return rng, graph, random_fleet(rng, rng.choice([1, 2, 3, 3, 4]), ram_mib=ram_mib)
+
+
+def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
+    """Done-line of the planner: exhaustive search, with branches, replicas and limits."""
+    seen: Counter[str] = Counter()
+    for seed in range(INSTANCES):
+        rng, graph, fleet = instance(seed)
+        plans = list(all_plans(graph, fleet))
+        for objective in OBJECTIVES:
+            found = planned(graph, fleet, objective, max_replicas=9)
+            if not plans:
+                assert found is None, seed
+                seen["infeasible"] += 1
+                continue
+            assert found is not None, seed
+            best = min(plan.score(objective) for plan in plans)
+            assert score(found, objective) == best, (seed, str(found))
+            assert found.gap == 0
+            again = evaluate(found)
+            assert (again.stages, again.wires) == (found.stages, found.wires)
+            tried = rng.choice(plans)
+            assert score(tried.plan(graph), objective) == tried.score(objective)
+            seen[f"{objective} on {found.boards}"] += 1
+            seen["replicas"] += found.boards > len(found.stages)
+            # The same under a limit on the other objective, which some plan keeps.
+            other = rng.choice(plans)
+            if objective == "throughput":
+                limit = {"max_latency_ms": other.latency_ms}
+                kept = [plan for plan in plans if plan.latency_ms <= other.latency_ms]
+            else:
+                limit = {"min_throughput_per_s": other.throughput_per_s}
+                kept = [plan for plan in plans if plan.bottleneck_ns <= other.bottleneck_ns]
+            limited = planned(graph, fleet, objective, max_replicas=9, **limit)
+            assert limited is not None, (seed, limit)
+            assert limited.latency_ms <= limit.get("max_latency_ms", math.inf)
+            assert limited.throughput_per_s >= limit.get("min_throughput_per_s", 0)
+            best_kept = min(plan.score(objective) for plan in kept)
+            assert score(limited, objective)[0] == best_kept[0], (seed, limit)
+            seen["limits bind"] += score(limited, objective)[0] > best[0]
+    # The comparison has met each case often enough to fail.
+    assert seen["infeasible"] > 100
+    assert seen["limits bind"] > 50
+    assert seen["replicas"] > 100
+    assert min(seen[f"throughput on {count}"] for count in (1, 2, 3, 4)) > 20
+    assert min(seen[f"latency on {count}"] for count in (1, 2)) > 20
+
+
+def test_a_stage_that_keeps_state_is_on_one_board_and_no_such_plan_beats_the_planner() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(300):
+        rng, graph, fleet = instance(7000 + seed)
+        free = planned(graph, fleet, "throughput", max_replicas=9)
+        graph = replace(
+            graph,
+            stateful=frozenset(
+                rng.sample(range(len(graph.operators)), rng.randint(1, 1 + len(graph.cuts) // 3))
+            ),
+        )
+        plans = list(all_plans(graph, fleet))
+        for objective in OBJECTIVES:
+            found = planned(graph, fleet, objective, max_replicas=9)
+            assert (found is None) == (not plans), seed
+            if found is None:
+                continue
+            best = min(plan.score(objective) for plan in plans)
+            assert score(found, objective) == best, (seed, str(found))
+            assert found.gap == 0
+            for stage in found.stages:
+                assert len(stage.devices) == 1 or not graph.keeps_state(stage.start, stage.stop)
+            other = rng.choice(plans)
+            if objective == "throughput":
+                limited = planned(
+                    graph, fleet, objective, max_replicas=9, max_latency_ms=other.latency_ms
+                )
+                kept = [plan for plan in plans if plan.latency_ms <= other.latency_ms]
+                assert limited is not None
+                assert score(limited, objective)[0] == min(p.bottleneck_ns for p in kept), seed
+            seen["some stages have replicas"] += found.boards > len(found.stages)
+            seen["state costs pace"] += (
+                objective == "throughput"
+                and free is not None
+                and score(found, objective)[0] > score(free, objective)[0]
+            )
+    # The comparison has met each case often enough to fail.
+    assert min(seen.values()) > 20, seen
+
+
+def test_a_limit_that_no_plan_keeps_is_named_with_what_can_be_had() -> None:
+    refused = 0
+    for seed in range(60):
+        _, graph, fleet = instance(seed)
+        plans = list(all_plans(graph, fleet))
+        if not plans:
+            continue
+        quickest = min(plan.latency_ms for plan in plans)
+        with pytest.raises(LimitError, match="the quickest takes") as caught:
+            plan_split(graph, fleet, max_replicas=9, max_latency_ms=quickest * 0.99)
+        assert caught.value.best is not None
+        assert caught.value.best.latency_ms == quickest
+        most = max(plan.throughput_per_s for plan in plans)
+        with pytest.raises(LimitError, match="the best serves") as caught:
+            plan_split(graph, fleet, "latency", max_replicas=9, min_throughput_per_s=most * 1.01)
+        assert caught.value.best is not None
+        assert caught.value.best.throughput_per_s == most
+        refused += 1
+    assert refused > 30
+
+
+def test_exactly_so_many_stages_are_one_board_each_and_the_best() -> None:
+    compared = 0
+    for seed in range(200):
+        _, graph, fleet = instance(2000 + seed)
+        plans = list(all_plans(graph, fleet, most=1))
+        for count in range(1, min(len(fleet.devices), len(graph.cuts) + 1) + 1):
+            exact = [plan for plan in plans if len(plan.boards) == count]
+            for objective in OBJECTIVES:
+                chosen = planned(graph, fleet, objective, stages=count)
+                assert (chosen is None) == (not exact), seed
+                if chosen is not None:
+                    assert (len(chosen.stages), chosen.boards) == (count, count)
+                    best = min(plan.score(objective)[0] for plan in exact)
+                    assert score(chosen, objective)[0] == best, seed
+                    compared += 1
+    assert compared > 200
+
+
+def test_given_cuts_are_kept_and_the_best_boards_found() -> None:
+    compared = 0
+    for seed in range(60):
+        rng = seeded(1000 + seed)
+        graph = random_graph(rng, 7)
+        fleet = random_fleet(rng, 4, ram_mib=(70, 150))
+        cuts = tuple(sorted(rng.sample(graph.cuts, min(2, len(graph.cuts)))))
+        plans = list(all_plans(graph, fleet, most=1, cuts=cuts))
+        for objective in OBJECTIVES:
+            found = planned(graph, fleet, objective, cuts=cuts)
+            assert (found is None) == (not plans)
+            if found is not None:
+                assert found.cuts == cuts
+                best = min(plan.score(objective)[0] for plan in plans)
+                assert score(found, objective)[0] == best
+                compared += 1
+    assert compared > 30
+
+
+def test_a_pinned_board_runs_its_end_of_the_model_and_the_plan_is_the_best_of_those() -> None:
+    compared = 0
+    for seed in range(150):
+        rng, graph, fleet = instance(3000 + seed)
+        first = rng.randrange(len(fleet.devices))
+        devices = tuple(
+            replace(device, role="first" if index == first else "any", ram_mib=400.0)
+            for index, device in enumerate(fleet.devices)
+        )
+        pinned = Fleet(devices)
+        plans = [
+            plan
+            for plan in all_plans(graph, pinned)
+            if [device.name for device in plan.boards[0]] == [devices[first].name]
+        ]
+        for objective in OBJECTIVES:
+            found = planned(graph, pinned, objective, max_replicas=9)
+            assert (found is None) == (not plans)
+            if found is not None:
+                assert [board.role for board in found.stages[0].devices] == ["first"]
+                best = min(plan.score(objective)[0] for plan in plans)
+                assert score(found, objective)[0] == best, seed
+                compared += len(devices) > 1
+    assert compared > 100
+
+
+def test_both_ends_pinned_need_a_cut_between_them() -> None:
+    graph = replace(random_graph(seeded(4), 6), cuts=(3,))
+    first, last = Device("eye", role="first"), Device("hand", role="last")
+    plan = plan_split(graph, Fleet((last, first)), "latency")
+    assert [stage.board_names for stage in plan.stages] == ["eye", "hand"]
+    with pytest.raises(PlanRequestError, match="roles leave no way"):
+        plan_split(replace(graph, cuts=()), Fleet((last, first)))
+
+
+def test_auto_sends_float16_where_that_helps_and_nowhere_else() -> None:
+    narrowed = kept = 0
+    for seed in range(60):
+        rng = seeded(4000 + seed)
+        graph = random_graph(rng, 8)
+        devices = random_fleet(rng, 3, ram_mib=(500, 900)).devices
+        fleet = Fleet(tuple(replace(device, storage_mib=1024) for device in devices))
+        for objective in OBJECTIVES:
+            plans = {
+                wire: plan_split(graph, fleet, objective, wire=wire, stages=3)
+                for wire in ("float32", "float16", "auto")
+            }
+            auto = plans["auto"]
+            assert auto.score_ms == plans["float16"].score_ms
+            if auto.score_ms == plans["float32"].score_ms:
+                assert set(auto.wires) == {"float32"}
+                kept += 1
+            else:
+                narrowed += 1
+                for index in range(len(auto.wires)):
+                    if auto.wires[index] == "float16":
+                        wires = list(auto.wires)
+                        wires[index] = "float32"
+                        wider = Plan.of(graph, auto.placements, wires=wires, objective=objective)
+                        assert wider.score_ms > auto.score_ms
+    assert narrowed > 20
+    assert kept > 5
+
+
+def test_large_searches_agree_with_the_search_through_all_sets_of_boards() -> None:
+    """The quick answers of the search for the best pace, against the exact one."""
+    answers: Counter[str] = Counter()
+    for seed in range(40):
+        rng = seeded(5000 + seed)
+        nodes, kinds = rng.randint(5, 25), rng.randint(1, 6)
+        numbers = np.random.default_rng(seed)
+        forward = np.triu(np.ones((nodes, nodes), bool), 1)
+        busy = np.where(
+            forward & (numbers.random((kinds, nodes, nodes)) < 0.8),
+            numbers.integers(1, 100, (kinds, nodes, nodes)),
+            FORBIDDEN,
+        )
+        capacity = numbers.integers(1, 3, kinds)
+        alone = None if seed % 2 else numbers.random((nodes, nodes)) < 0.5
+        problem = Problem(busy, busy, capacity, rng.randint(1, 3), alone=alone)
+        search = FurthestSearch(problem)
+        for pace in range(1, 100, 7):
+            exact = find_route(problem, pace)
+            quick = search.find_route(pace)
+            answers[quick.name if isinstance(quick, NoRoute) else "route"] += 1
+            if exact is not None:
+                assert problem.admits(exact)
+                assert problem.pace_of(exact) <= pace
+                assert quick is not NoRoute.PROVEN
+            if not isinstance(quick, NoRoute):
+                assert exact is not None
+                assert problem.admits(quick)
+                assert problem.pace_of(quick) <= pace
+    assert min(answers[name] for name in ("route", "PROVEN", "UNKNOWN")) > 10
+
+
+def test_a_thousand_boards_of_eight_kinds_are_planned_and_the_plan_proven() -> None:
+    graph = random_graph(seeded(5), 120)
+    kinds = random_fleet(seeded(6), 8, ram_mib=(200, 600)).devices
+    fleet = Fleet(tuple(replace(kinds[index % 8], name=f"board-{index}") for index in range(1000)))
+    for objective in OBJECTIVES:
+        plan = plan_split(graph, fleet, objective)
+        assert plan.gap == 0
+        few = plan_split(graph, Fleet(fleet.devices[:16]), objective)
+        assert plan.score_ms <= few.score_ms
+
+
+def test_the_same_request_gives_the_same_plan() -> None:
+    rng = seeded(7)
+    graph = random_graph(rng, 30)
+    fleet = random_fleet(rng, 6, ram_mib=(100, 400))
+    assert plan_split(graph, fleet) == plan_split(graph, fleet)
+
+
+def test_equal_boards_share_the_work() -> None:
+    graph = random_graph(seeded(3), 40)
+    plan = plan_split(graph, equal_fleet(4), max_replicas=1)
+    assert [stage.board_names for stage in plan.stages] == [f"board-{i}" for i in range(4)]
+    single = plan.single_board_alternative
+    assert single is not None
+    assert plan.bottleneck_ms < single.bottleneck_ms / 3
+
+
+def test_stages_cover_the_model_without_gap_or_overlap() -> None:
+    rng = seeded(11)
+    graph = random_graph(rng, 25)
+    plan = plan_split(graph, random_fleet(rng, 5, ram_mib=(120, 300)))
+    ends = [(stage.start, stage.stop) for stage in plan.stages]
+    assert ends[0][0] == 0
+    assert ends[-1][1] == 25
+    assert all(before[1] == after[0] for before, after in pairwise(ends))
+
+
+def test_eight_unequal_boards_and_two_hundred_operators_are_planned() -> None:
+    rng = seeded(5)
+    graph = random_graph(rng, 200)
+    devices = tuple(
+        Device(f"board-{i}", None, 700 + 10 * i, 1e5, 3 + i, 4, 20_000.0, 0.1) for i in range(8)
+    )
+    plan = plan_split(graph, Fleet(devices))
+    total_speed = sum(device.speed_gmac_s for device in devices)
+    alone = evaluate(Plan.of(graph, [((replace(devices[0], ram_mib=1e6),), 0, 200)]))
+    # No plan is faster than all boards at once without links.
+    assert plan.bottleneck_ms >= alone.stages[0].cost.invoke_ms * 3 / total_speed
+    assert plan.bottleneck_ms < alone.stages[0].cost.invoke_ms * 3 / total_speed * 1.2
+
+
+def test_one_board_that_holds_everything_is_named_when_the_plan_uses_several() -> None:
+    graph = random_graph(seeded(3), 10)
+    plan = plan_split(graph, equal_fleet(3), "latency", stages=3)
+    single = plan.single_board_alternative
+    assert single is not None
+    assert len(single.stages) == 1
+    assert single.latency_ms < plan.latency_ms
+    assert plan_split(graph, equal_fleet(3), "latency").single_board_alternative is None
+
+
+def test_too_little_memory_names_the_board_the_part_and_the_shortfall() -> None:
+    graph = random_graph(seeded(4), 6)
+    device = Device("pi-2", None, 45, 1000)
+    with pytest.raises(InfeasiblePlanError) as caught:
+        plan_split(graph, Fleet((device,)))
+    error = caught.value
+    assert (error.device, error.limit, error.start, error.stop) == ("pi-2", "RAM", 0, 6)
+    assert error.available_bytes == 45 * MIB
+    assert error.needed_bytes > AGENT_RAM_BYTES
+    enough = replace(device, ram_mib=error.needed_bytes / MIB)
+    assert len(plan_split(graph, Fleet((enough,))).stages) == 1
+    message = str(error)
+    assert "\n" not in message
+    assert "pi-2 needs" in message
+    assert "has 45 MiB: short by" in message
+    assert "ram_mib" in message
+
+
+def test_too_little_storage_is_told_from_too_little_memory() -> None:
+    graph = random_graph(seeded(4), 6)
+    with pytest.raises(InfeasiblePlanError, match=r"of storage .* storage_mib") as caught:
+        plan_split(graph, Fleet((Device("pi-2", None, 4000, 0.5),)))
+    assert caught.value.limit == "storage"
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"stages": 0}, "expected 1 or more"),
+        ({"stages": 4}, "the fleet has 3"),
+        ({"stages": 50}, "at most"),
+        ({"cuts": [99]}, "cannot be cut at position 99"),
+        ({"cuts": [5, 3]}, "not ascending"),
+        ({"cuts": [3, 5], "stages": 2}, "make 3 stages, not 2"),
+        ({"cuts": [1, 3, 5]}, "need 4 boards"),
+    ],
+)
+def test_an_impossible_request_is_refused_with_the_reason(
+    request_: dict[str, object], message: str
+) -> None:
+    graph = replace(random_graph(seeded(4), 8), cuts=(1, 2, 3, 4, 5, 6, 7))
+    with pytest.raises(PlanRequestError, match=message):
+        plan_split(graph, equal_fleet(3), **request_)
+
+
+def test_a_fleet_of_no_boards_is_refused() -> None:
+    with pytest.raises(PlanRequestError, match="no boards"):
+        plan_split(random_graph(seeded(4), 8), Fleet(()))

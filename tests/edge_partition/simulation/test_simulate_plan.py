@@ -1,0 +1,570 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_models import random_fleet, random_graph, seeded
+
+from device_agent.worker import QUEUE_LENGTH
+from edge_core.contract.messages import RECEIVE_MAXIMUM
+from edge_partition.cli import main
+from edge_partition.planning.plan_document import plan_document
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.planning.read_plan import PlanDocumentError, read_plan
+from edge_partition.simulation import simulated_board
+from edge_partition.simulation.simulate_plan import (
+    Failure,
+    SimulationError,
+    Stream,
+    arrival_times_s,
+    capacity_per_s,
+    simulate_plan,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_partition.planning.read_plan import PipelineTimes
+    from edge_partition.simulation.simulate_plan import Forecast
+
+#: Far enough apart that no request meets another.
+RARELY = 0.1
+
+
+def replica(device: str, invoke_ms: float, **times: float) -> dict[str, Any]:
+    zero = {"handling_ms": 0.0, "receive_ms": 0.0, "send_ms": 0.0}
+    return {"device": device, "invoke_ms": invoke_ms, **zero, **times}
+
+
+def document(*stages: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "model": "some-model",
+        "source": "measured",
+        "stages": [
+            {"index": index, "devices": [item["device"] for item in replicas], "replicas": replicas}
+            for index, replicas in enumerate(stages)
+        ],
+    }
+
+
+def plan(*stages: list[dict[str, Any]]) -> PipelineTimes:
+    return read_plan(document(*stages))
+
+
+def exactly(requests: int, **options: Any) -> Stream:
+    """A stream of inferences that all take what the plan says."""
+    return Stream(requests, **{"spread": 0.0, **options})
+
+
+THREE = plan(
+    [replica("a", 20, handling_ms=3, receive_ms=4, send_ms=2)],
+    [replica("b", 50, handling_ms=2, receive_ms=2, send_ms=1)],
+    [replica("c", 30, handling_ms=1, receive_ms=1, send_ms=0.5)],
+)
+
+
+def pace_ms(times: PipelineTimes, stream: Stream) -> float:
+    """Milliseconds between results once the pipeline is full."""
+    short, long = 240, 480  # Whole rounds of 2, 3 and 5 replicas.
+    few = simulate_plan(times, replace(stream, requests=short))
+    many = simulate_plan(times, replace(stream, requests=long))
+    return (many.seconds - few.seconds) * 1000 / (long - short)
+
+
+# One request
+
+
+def test_a_lone_request_takes_the_sum_of_its_parts() -> None:
+    forecast = simulate_plan(THREE, exactly(20, rate_per_s=RARELY, steady=True))
+    parts_ms = sum(item.latency_ms for (item,) in THREE.stages)
+    assert parts_ms == 116.5
+    for value in forecast.latency_ms.values():
+        assert value == pytest.approx(parts_ms)
+    assert forecast.spent_ms == pytest.approx(
+        {
+            "source": 0,
+            "resent": 0,
+            "broker": 0,
+            "link": 10.5,
+            "handling": 6,
+            "queue": 0,
+            "invoke": 100,
+        }
+    )
+
+
+# Full load
+
+
+def test_a_full_pipeline_gives_a_result_every_bottleneck() -> None:
+    times = plan([replica("a", 20)], [replica("b", 50)], [replica("c", 30)])
+    forecast = simulate_plan(times, exactly(100))
+    assert forecast.seconds * 1000 == pytest.approx(100 + 99 * 50)
+    assert forecast.throughput_per_s == pytest.approx(100 / 5.05)
+    assert forecast.capacity_per_s == 20
+    assert "b's processor is busy 100%" in forecast.limit
+
+
+def test_messages_take_processor_time_from_inference() -> None:
+    assert pace_ms(THREE, exactly(1, window=16)) == pytest.approx(52)
+
+
+def test_threads_with_a_processor_each_do_not_wait_for_each_other() -> None:
+    times = plan([replica("a", 50, handling_ms=20, busy_ms=50)])
+    assert pace_ms(times, exactly(1)) == pytest.approx(50)
+    times = plan([replica("a", 50, handling_ms=20, busy_ms=60)])
+    assert pace_ms(times, exactly(1)) == pytest.approx(60)
+    times = plan([replica("a", 10, handling_ms=30, busy_ms=35)])
+    assert pace_ms(times, exactly(1)) == pytest.approx(35)
+
+
+def test_a_slow_link_carries_what_comes_and_what_goes_in_turn() -> None:
+    times = plan([replica("a", 10, receive_ms=30, send_ms=15)])
+    assert pace_ms(times, exactly(1)) == pytest.approx(45)
+    assert "a's link is busy" in simulate_plan(times, exactly(200)).limit
+
+
+def test_a_far_board_answers_late_and_as_often() -> None:
+    near = plan([replica("a", 10, receive_ms=6, send_ms=6)])
+    far = plan([replica("a", 10, receive_ms=46, send_ms=46, link_delay_ms=40)])
+    window = exactly(1, window=30)
+    assert pace_ms(near, window) == pytest.approx(12)
+    assert pace_ms(far, window) == pytest.approx(12)
+    forecast = simulate_plan(far, exactly(20, rate_per_s=RARELY, steady=True))
+    assert forecast.latency_ms["max"] == pytest.approx(102)
+
+
+def test_what_is_on_its_way_to_a_board_that_fails_comes_again() -> None:
+    times = plan([replica("a", 10, receive_ms=50, send_ms=1, link_delay_ms=1)])
+    failed = Failure("a", 0.0495, 0.1)
+    forecast = simulate_plan(times, exactly(1, failures=(failed,)))
+    assert forecast.latency_ms["max"] == pytest.approx(149.5 + 61)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_replicas_multiply_the_rate(count: int) -> None:
+    one = plan([replica("a", 10)], [replica("b", 60)])
+    several = plan([replica("a", 10)], [replica(f"b{index}", 60) for index in range(count)])
+    window = exactly(1, window=20)
+    assert pace_ms(one, window) == pytest.approx(60)
+    assert pace_ms(several, window) == pytest.approx(60 / count)
+    assert capacity_per_s(several)[0] == pytest.approx(count * capacity_per_s(one)[0])
+
+
+def test_in_turn_the_slowest_replica_sets_the_pace() -> None:
+    times = plan([replica("fast", 10), replica("slow", 40)])
+    assert pace_ms(times, exactly(1, window=16)) == pytest.approx(20)
+    assert capacity_per_s(times) == (50, "slow", "processor")
+
+
+def test_a_board_that_serves_two_stages_does_one_thing_at_a_time() -> None:
+    times = plan([replica("a", 10)], [replica("b", 5)], [replica("a", 30)])
+    assert pace_ms(times, exactly(1, window=16)) == pytest.approx(40)
+    assert capacity_per_s(times) == (25, "a", "processor")
+
+
+def test_a_small_window_sets_the_pace_and_the_forecast_says_so() -> None:
+    forecast = simulate_plan(THREE, exactly(100, window=1))
+    assert forecast.throughput_per_s == pytest.approx(1000 / 116.5)
+    assert "The window of 1 requests sets the pace" in forecast.limit
+    assert "a larger window" in forecast.limit
+    large = simulate_plan(THREE, exactly(100, window=8))
+    assert "window" not in large.limit
+
+
+def test_the_window_reaches_from_the_oldest_unanswered_request() -> None:
+    # The slow board's request holds back what comes after it, answered or not.
+    times = plan([replica("slow", 100), replica("fast", 1)])
+    forecast = simulate_plan(times, exactly(40, window=2))
+    assert forecast.seconds * 1000 == pytest.approx(20 * 100 + 1, abs=1)
+
+
+# A plan's own figures
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("max_replicas", [1, 3])
+def test_a_plans_own_latency_and_pace_come_out(seed: int, max_replicas: int) -> None:
+    rng = seeded(seed)
+    fleet = random_fleet(rng, 5, ram_mib=(1e4, 2e4))
+    planned = plan_split(random_graph(rng, 12), fleet, max_replicas=max_replicas)
+    times = read_plan(json.loads(json.dumps(plan_document(planned))))
+    assert capacity_per_s(times)[0] == pytest.approx(planned.throughput_per_s)
+    # Unequal replicas fill and empty differently; with one board a stage the pace is exact.
+    close = 1e-6 if max_replicas == 1 else 1e-3
+    assert pace_ms(times, exactly(1, window=64)) == pytest.approx(planned.bottleneck_ms, rel=close)
+    rate = 1 / planned.latency_ms
+    lone = simulate_plan(times, exactly(60, rate_per_s=rate, steady=True))
+    if all(len(stage) == 1 for stage in times.stages):
+        assert lone.latency_ms["median"] == pytest.approx(planned.latency_ms)
+    # A plan tells the latency of the slowest replicas.
+    assert lone.latency_ms["max"] <= planned.latency_ms * (1 + 1e-9)
+
+
+def test_random_plans_do_have_replicas() -> None:
+    fleet = random_fleet(seeded(1), 5, ram_mib=(1e4, 2e4))
+    planned = plan_split(random_graph(seeded(1), 12), fleet, max_replicas=3)
+    assert max(len(stage.devices) for stage in planned.stages) > 1
+
+
+# Queues
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_waiting_is_that_of_an_m_d_1_queue(load: float) -> None:
+    # Pollaczek and Khinchine: load * service / (2 * (1 - load)).
+    rate = load * 100
+    forecast = simulate_plan(
+        plan([replica("a", 10)]), exactly(50_000, rate_per_s=rate, window=50_000)
+    )
+    waiting_ms = sum(forecast.spent_ms[name] for name in ("queue", "broker"))
+    assert waiting_ms == pytest.approx(load * 10 / (2 * (1 - load)), rel=0.05)
+    assert forecast.boards[0].processor == pytest.approx(load, rel=0.02)
+    # Little: as many wait in the mean as arrive in the time that one waits.
+    assert forecast.boards[0].queue_mean + forecast.boards[0].at_broker_mean == pytest.approx(
+        rate * waiting_ms / 1000, rel=0.02
+    )
+
+
+def test_inferences_of_varying_times_wait_as_pollaczek_and_khinchine_say() -> None:
+    # Twice what they would if all took the same.
+    times = plan([replica("a", 10, invoke_spread=1.0)])
+    forecast = simulate_plan(times, exactly(50_000, rate_per_s=50, window=50_000))
+    waiting_ms = sum(forecast.spent_ms[name] for name in ("queue", "broker"))
+    assert forecast.spent_ms["invoke"] == pytest.approx(10, rel=0.02)
+    assert waiting_ms == pytest.approx(2 * 0.5 * 10 / (2 * 0.5), rel=0.05)
+
+
+def test_a_board_holds_no_more_than_the_receive_maximum() -> None:
+    times = plan([replica("a", 10)])
+    board = simulate_plan(times, exactly(500, window=50)).boards[0]
+    assert board.queue_max == RECEIVE_MAXIMUM - 1
+    assert board.at_broker_max == 50 - RECEIVE_MAXIMUM
+
+
+def test_a_broker_without_a_limit_overloads_the_board_and_every_request_is_accounted_for() -> None:
+    forecast = simulate_plan(
+        plan([replica("a", 10)]), exactly(500, window=100, receive_maximum=1000)
+    )
+    assert forecast.boards[0].queue_max == simulated_board.AGENT_QUEUE_LENGTH == QUEUE_LENGTH
+    assert forecast.outcomes["overloaded"] > 0
+    assert sum(forecast.outcomes.values()) == 500
+
+
+def test_more_arrivals_than_capacity_are_told_plainly() -> None:
+    forecast = simulate_plan(THREE, Stream(1000, rate_per_s=30))
+    assert forecast.throughput_per_s == pytest.approx(1000 / 52, rel=0.02)
+    assert forecast.limit == (
+        "30 requests/s are more than b's processor can do, 19.2/s: requests wait longer and "
+        "longer to be sent."
+    )
+    assert forecast.spent_ms["source"] > 5_000
+
+
+def test_fewer_arrivals_than_capacity_are_all_served_at_their_rate() -> None:
+    forecast = simulate_plan(THREE, Stream(2000, rate_per_s=10))
+    assert forecast.throughput_per_s == pytest.approx(10, rel=0.05)
+    assert "The arrivals set the pace" in forecast.limit
+    assert [board.processor for board in forecast.boards] == pytest.approx(
+        [0.23, 0.52, 0.31], rel=0.1
+    )
+
+
+# Failures
+
+
+def test_a_board_that_comes_back_in_time_loses_no_request() -> None:
+    failure = Failure("b", 1.95, 5)
+    stream = exactly(200, rate_per_s=10, steady=True, failures=(failure,))
+    forecast = simulate_plan(THREE, stream)
+    assert forecast.outcomes == {"answered": 200, "timed_out": 0, "overloaded": 0}
+    # Those in flight when it went waited for it, and were sent again meanwhile.
+    assert forecast.latency_ms["max"] > 5_000
+    assert forecast.resent > 0
+    assert sum(forecast.spent_ms.values()) == pytest.approx(forecast.latency_ms["mean"])
+    undisturbed = simulate_plan(THREE, replace(stream, failures=()))
+    assert (undisturbed.resent, undisturbed.latency_ms["max"]) == (0, pytest.approx(116.5))
+    assert forecast.limit.startswith(undisturbed.limit)
+    assert "With b away for 5 s" in forecast.limit
+    assert forecast.limit.endswith("ms, no requests without an answer.")
+
+
+def test_requests_without_an_answer_in_time_are_counted_and_the_stream_goes_on() -> None:
+    stream = exactly(200, rate_per_s=10, timeout_s=2, failures=(Failure("b", 2, 5),))
+    forecast = simulate_plan(THREE, stream)
+    assert 0 < forecast.outcomes["timed_out"] < 100
+    assert sum(forecast.outcomes.values()) == 200
+    assert forecast.latency_ms["max"] < 2_000 + forecast.spent_ms["source"] * 200
+    assert forecast.seconds > 20
+
+
+def test_a_board_that_never_returns_times_every_later_request_out() -> None:
+    stream = exactly(50, timeout_s=1, failures=(Failure("a", 0, 1e6),))
+    forecast = simulate_plan(THREE, stream)
+    assert forecast.outcomes == {"answered": 0, "timed_out": 50, "overloaded": 0}
+    assert forecast.throughput_per_s == 0
+
+
+def test_another_replica_answers_what_is_sent_again() -> None:
+    times = plan([replica("a", 20), replica("b", 20)])
+    forecast = simulate_plan(times, exactly(200, failures=(Failure("a", 1, 10),)))
+    assert forecast.outcomes["answered"] == 200
+    assert forecast.spent_ms["resent"] > 0
+
+
+def test_requests_made_while_a_replica_is_away_are_sent_again_too() -> None:
+    times = plan([replica("a", 20), replica("b", 20)], [replica("c", 5)])
+    stream = exactly(100, rate_per_s=5, steady=True, window=16, failures=(Failure("a", 1, 18),))
+    forecast = simulate_plan(times, stream)
+    assert forecast.outcomes["answered"] == 100
+    # After 0.5, 1, 2, 4 s: one of those is for b, long before a is back.
+    assert 500 < forecast.latency_ms["max"] < 5_000
+    # Without another board to take them, they wait.
+    alone = plan([replica("a", 20)], [replica("c", 5)])
+    assert simulate_plan(alone, stream).latency_ms["max"] > 17_000
+
+
+# Chance
+
+
+def test_a_seed_gives_the_same_forecast_and_another_seed_another() -> None:
+    stream = Stream(300, rate_per_s=15)
+    first = simulate_plan(THREE, stream)
+    assert first == simulate_plan(THREE, stream)
+    assert first.latency_ms != simulate_plan(THREE, replace(stream, seed=1)).latency_ms
+    assert first.latency_ms != simulate_plan(THREE, replace(stream, spread=0.2)).latency_ms
+
+
+def test_arrivals_come_at_their_rate_and_vary_as_a_poisson_process_does() -> None:
+    gaps_s = np.diff(arrival_times_s(Stream(50_000, rate_per_s=20)))
+    assert gaps_s.mean() == pytest.approx(1 / 20, rel=0.02)
+    assert gaps_s.std() == pytest.approx(1 / 20, rel=0.02)
+    assert np.diff(arrival_times_s(Stream(9, rate_per_s=20, steady=True))) == pytest.approx(0.05)
+
+
+_TIMES = st.floats(0.1, 50)
+
+
+@st.composite
+def _plans(draw: st.DrawFn) -> PipelineTimes:
+    names = iter(f"board-{index}" for index in range(100))
+    return plan(
+        *(
+            [
+                replica(
+                    next(names),
+                    draw(_TIMES),
+                    handling_ms=draw(_TIMES),
+                    receive_ms=draw(_TIMES),
+                    send_ms=draw(_TIMES),
+                    link_delay_ms=draw(_TIMES),
+                )
+                for _ in range(draw(st.integers(1, 3)))
+            ]
+            for _ in range(draw(st.integers(1, 4)))
+        )
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(_plans(), st.floats(0.1, 3), st.integers(1, 20), st.integers(0, 5))
+def test_no_stream_is_faster_than_its_boards_or_loses_a_request(
+    times: PipelineTimes, load: float, window: int, seed: int
+) -> None:
+    rate = load * capacity_per_s(times)[0]
+    stream = Stream(60, rate_per_s=rate, window=window, seed=seed, timeout_s=1e6, spread=0)
+    forecast = simulate_plan(times, stream)
+    assert forecast.outcomes["answered"] == 60
+    fastest_ms = sum(min(item.latency_ms for item in stage) for stage in times.stages)
+    assert forecast.latency_ms["median"] >= fastest_ms - 1e-6
+    assert sum(forecast.spent_ms.values()) == pytest.approx(forecast.latency_ms["mean"])
+    full = simulate_plan(times, replace(stream, rate_per_s=None, requests=300))
+    most = 300 + len(times.stages) * 20
+    assert full.throughput_per_s <= capacity_per_s(times)[0] * most / 300
+
+
+@settings(max_examples=40, deadline=None)
+@given(_plans(), st.integers(0, 5))
+def test_more_requests_a_second_never_wait_less(times: PipelineTimes, seed: int) -> None:
+    capacity = capacity_per_s(times)[0]
+
+    def mean_ms(load: float) -> float:
+        stream = Stream(200, rate_per_s=load * capacity, seed=seed, window=200, spread=0)
+        return simulate_plan(times, stream).latency_ms["mean"]
+
+    low_ms, middle_ms, high_ms = map(mean_ms, (0.3, 0.7, 1.2))
+    assert low_ms <= middle_ms * 1.001
+    assert middle_ms <= high_ms * 1.001
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    _plans(),
+    st.floats(0.3, 2),
+    st.lists(
+        st.tuples(st.integers(0, 20), st.floats(0, 3), st.floats(0.01, 3)), min_size=1, max_size=3
+    ),
+)
+def test_whatever_fails_every_request_has_one_outcome(
+    times: PipelineTimes, load: float, chosen: list[tuple[int, float, float]]
+) -> None:
+    names = sorted({item.device for stage in times.stages for item in stage})
+    # One failure a board: a board that is away can't go away.
+    failures = {names[number % len(names)]: (start, duration) for number, start, duration in chosen}
+    stream = Stream(
+        100,
+        rate_per_s=load * capacity_per_s(times)[0],
+        timeout_s=2,
+        failures=tuple(Failure(name, *when) for name, when in failures.items()),
+    )
+    forecast = simulate_plan(times, stream)
+    assert sum(forecast.outcomes.values()) == 100
+    assert forecast.latency_ms["max"] >= forecast.latency_ms["p99"] >= forecast.latency_ms["p95"]
+
+
+def test_slower_boards_take_longer_and_their_links_do_not() -> None:
+    times = plan([replica("a", 20, handling_ms=4, receive_ms=3)], [replica("b", 30)])
+    slowed = times.slowed({"a": 1.5})
+    (first,), (second,) = slowed.stages
+    assert (first.invoke_ms, first.handling_ms, first.receive_ms) == (30, 6, 3)
+    assert first.busy_ms == 1.5 * times.stages[0][0].busy_ms
+    assert second == times.stages[1][0]
+    lone_ms = simulate_plan(times, exactly(1)).latency_ms["max"]
+    assert simulate_plan(slowed, exactly(1)).latency_ms["max"] == pytest.approx(lone_ms + 12)
+
+
+# What can't be simulated
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rate_per_s": 0}, "rate is 0"),
+        ({"rate_per_s": float("inf")}, "rate is inf"),
+        ({"window": 0}, "window is 0"),
+        ({"requests": 0}, "requests is 0"),
+        ({"timeout_s": -1}, "timeout is -1"),
+        ({"spread": -0.1}, "spread is -0.1"),
+        ({"failures": (Failure("z", 0, 1),)}, "no board 'z'.*a, b, c"),
+        ({"failures": (Failure("a", 0, 0),)}, "a fails at 0 s for 0 s"),
+        ({"failures": (Failure("a", 0, 9), Failure("a", 5, 1))}, "a fails again"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(SimulationError, match=words):
+        simulate_plan(THREE, Stream(**{"requests": 10, **options}))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "where"),
+    [
+        ([], "stages"),
+        ({}, "stages"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{}]}, "stages[0].replicas"),
+        ({"stages": [{"replicas": []}]}, "stages[0].replicas"),
+        ({"stages": [{"replicas": [{"invoke_ms": 1}]}]}, "stages[0].replicas[0].device"),
+        ({"stages": [{"replicas": [{"device": "a"}]}]}, "stages[0].replicas[0].invoke_ms"),
+        (document([replica("a", -1)]), "stages[0].replicas[0].invoke_ms"),
+        (document([replica("a", float("nan"))]), "stages[0].replicas[0].invoke_ms"),
+        (document([replica("a", 1, send_ms="2")]), "stages[0].replicas[0].send_ms"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_document_that_is_no_plan_is_refused_by_the_field_at_fault(
+    damaged: Any, where: str
+) -> None:
+    with pytest.raises(PlanDocumentError) as raised:
+        read_plan(damaged)
+    assert raised.value.where == where
+    assert where in str(raised.value)
+
+
+# The command
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", *map(str, words)])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path) -> Path:
+    stages = [
+        [replica("pi-1", 20, handling_ms=2, receive_ms=3, send_ms=1)],
+        [replica("pi-2", 80, handling_ms=2, receive_ms=1, send_ms=1)],
+    ]
+    path = tmp_path / "build" / "plan.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(document(*stages)))
+    return path
+
+
+def test_the_command_tells_what_to_expect_and_what_limits(
+    plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(plan_file, "--rate", 20, "--requests", 300) == 0
+    shown = capsys.readouterr().out
+    assert "pi-2" in shown
+    assert "300 answered" in shown
+    assert "20 requests/s are more than pi-2's processor can do, 12.2/s" in shown
+    assert "With boards slower by 10%: 11.1 requests/s" in shown
+
+
+def test_the_commands_document_is_the_forecast(
+    plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--rate", 8, "--requests", 300, "--json", "--fail", "pi-2@3+2", "--seed", 5)
+    assert run(plan_file.parent, *words) == 0
+    told = json.loads(capsys.readouterr().out)
+    expected: Forecast = simulate_plan(
+        read_plan(json.loads(plan_file.read_text())),
+        Stream(300, rate_per_s=8, failures=(Failure("pi-2", 3, 2),), seed=5),
+    )
+    assert told["model"] == "some-model"
+    assert told["throughput_per_s"] == expected.throughput_per_s
+    assert told["latency_ms"] == expected.latency_ms
+    # With the second board away for 2 s, the slower boards lag further behind.
+    assert told["if_slower"]["latency_ms"]["median"] > 1.05 * told["latency_ms"]["median"]
+    assert told["boards"][1]["device"] == "pi-2"
+    assert told["outcomes"] == {"answered": 300, "timed_out": 0, "overloaded": 0}
+    assert told["failures"] == [{"device": "pi-2", "start_s": 3, "duration_s": 2}]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("{folder}/none.json",), 1, "none.json: can't be read: No such file"),
+        (("{folder}",), 1, "can't be read: No such file"),
+        (("{folder}/text.json",), 1, "is not JSON"),
+        (("{folder}/list.json",), 1, "stages are missing"),
+        (("{plan}", "--fail", "pi-9@1+1"), 1, "no board 'pi-9'"),
+        (("{plan}", "--fail", "pi-1"), 2, "expected such as pi-2@10+5"),
+        (("{plan}", "--rate", "0"), 2, "--rate"),
+        (("{plan}", "--steady"), 2, "--rate"),
+        ((), 2, "PLAN"),
+    ],
+)
+def test_the_command_says_in_a_line_what_is_wrong(
+    words: tuple[str, ...],
+    status: int,
+    said: str,
+    plan_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = plan_file.parent.parent
+    (folder / "text.json").write_text("a plan")
+    (folder / "list.json").write_text("[1, 2]")
+    assert run(*(word.format(folder=folder, plan=plan_file) for word in words)) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert "internal error" not in captured.err
+    if status == 1:
+        assert captured.err.count("\n") == 1

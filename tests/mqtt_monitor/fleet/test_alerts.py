@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fleet_messages import START_S, Watched, arrival, availability, manifest, profile, stage, stats
+
+from mqtt_monitor.fleet.alerts import find_alerts
+
+MIB = 1024 * 1024
+
+
+def alerts(watched: Watched, time_s: float) -> dict[str, str]:
+    return {alert.kind: alert.text for alert in find_alerts(watched.at(time_s))}
+
+
+def steady(**fields: Any) -> Watched:
+    """A board at work for a minute and a half: one stage, 10 requests/s, as planned."""
+    watched = Watched().tell(
+        manifest(0, ["pi-1"]),
+        availability(0, "pi-1", b"online"),
+        profile(0, "pi-1", ram_mib=100, total_memory_bytes=1000 * MIB),
+    )
+    for sequence in range(1, 19):
+        own = {key: value(sequence) if callable(value) else value for key, value in fields.items()}
+        served = stage(0, 50 * sequence, mean_ms=own.pop("mean_ms", 10.0))
+        load: dict[str, Any] = {"rss_bytes": 50 * MIB, "free_memory_bytes": 500 * MIB, **own}
+        watched.tell(stats(5.0 * sequence, "pi-1", sequence, served, **load))
+    return watched
+
+
+def test_a_fleet_that_does_what_was_planned_is_silent() -> None:
+    assert alerts(steady(), 91) == {}
+
+
+def test_memory_within_a_tenth_of_its_limit() -> None:
+    assert alerts(steady(rss_bytes=89 * MIB, mean_ms=10.0), 91).keys() == {"memory-plan"}
+    assert alerts(steady(rss_bytes=91 * MIB), 91)["memory"] == (
+        "Board pi-1's agent takes 91 MiB of the 100 MiB it may use."
+    )
+    assert alerts(steady(free_memory_bytes=99 * MIB), 91)["memory"] == (
+        "Board pi-1 has 99 MiB free of 1,000 MiB."
+    )
+
+
+def test_a_stage_slower_than_planned_by_more_than_15_percent() -> None:
+    assert alerts(steady(mean_ms=11.4), 91) == {}
+    assert alerts(steady(mean_ms=11.6), 91) == {
+        "slow": "net stage 0 on pi-1 takes 11.6 ms; planned were 10.0 ms (+16%)."
+    }
+
+
+def test_one_slow_period_is_no_slow_stage() -> None:
+    once = Watched().tell(manifest(0, ["pi-1"]), stats(5, "pi-1", 1, stage(0, 0)))
+    for sequence in range(2, 14):
+        done = 50 * sequence
+        total_ms = 10.0 * done + (30.0 if sequence == 13 else 0.0) * 5
+        once.tell(stats(5.0 * sequence, "pi-1", sequence, stage(0, done, invoke_total_ms=total_ms)))
+    assert once.board(66, 0).invoke_ms == pytest.approx(13)
+    assert alerts(once, 66) == {}
+
+
+def test_a_queue_that_grows_and_one_that_is_merely_long() -> None:
+    assert alerts(steady(queue_length=20), 91) == {}
+    assert alerts(steady(queue_length=lambda sequence: sequence), 91)["queue"] == (
+        "Board pi-1's queue grows: 18 requests wait, half a minute ago 13."
+    )
+
+
+def test_heat() -> None:
+    assert alerts(steady(throttled=True, temperature_c=84.6), 91)["throttled"] == (
+        "Board pi-1 slows its processor down at 85 °C: cool it."
+    )
+    assert alerts(steady(throttled=False, temperature_c=84.6), 91) == {}
+
+
+def test_a_clock_that_is_off() -> None:
+    ahead = steady(time_s=lambda sequence: START_S + 5.0 * sequence + 3600 * 3)
+    assert alerts(ahead, 91)["clock"] == "Board pi-1's clock is 3 hours ahead of this machine's."
+    behind = steady(time_s=lambda sequence: START_S + 5.0 * sequence - 4)
+    assert alerts(behind, 91)["clock"] == "Board pi-1's clock is 4.0 s behind this machine's."
+
+
+def test_a_board_offline_is_critical_only_where_nobody_stands_in() -> None:
+    watched = Watched().tell(manifest(0, ["pi-1", "pi-2"]))
+    for name in ("pi-1", "pi-2", "pi-3"):
+        watched.tell(availability(0, name, b"online"))
+    watched.tell(availability(5, "pi-1", b"offline"), availability(5, "pi-3", b"offline"))
+    found = [(alert.severity, alert.text) for alert in find_alerts(watched.at(6))]
+    assert found == [("warning", "Board pi-1 is offline."), ("warning", "Board pi-3 is offline.")]
+    watched.tell(availability(7, "pi-2", b"offline"))
+    first = find_alerts(watched.at(8))[0]
+    assert (first.severity, first.text) == (
+        "critical",
+        "Board pi-1 is offline; net can't do without it.",
+    )
+
+
+def test_a_board_that_says_online_and_nothing_else() -> None:
+    assert alerts(steady(), 190)["silent"] == (
+        "Board pi-1 says it is online, but nothing of how it fares came for 100 s."
+    )
+    never = Watched().tell(availability(0, "pi-1", b"online", retained=True))
+    assert alerts(never, 29) == {}
+    assert alerts(never, 31).keys() == {"silent"}
+
+
+def test_generations_that_differ_after_a_grace() -> None:
+    watched = steady()
+    watched.tell(manifest(91, ["pi-1"], generation="g2", retained=False))
+    assert alerts(watched, 92) == {}
+    watched.tell(stats(110, "pi-1", 22, stage(0, 1000)))
+    assert alerts(watched, 111)["generation"] == (
+        "Board pi-1 serves generation g1 of net stage 0; live is g2."
+    )
+    watched.tell(stats(115, "pi-1", 23))
+    assert alerts(watched, 116)["not-serving"] == (
+        "Board pi-1 is up, but does not serve net stage 0."
+    )
+
+
+def test_a_board_of_the_plan_that_nobody_ever_heard_of() -> None:
+    assert alerts(Watched().tell(manifest(0, ["pi-9"])), 1)["missing"] == (
+        "Board pi-9 should run net stage 0 and was never heard of."
+    )
+
+
+def test_lost_and_repeated_messages() -> None:
+    watched = Watched().tell(manifest(0, ["pi-1"], ["pi-2"]))
+    rest = [(100, 100)] * 4
+    for sequence, (sent, arrived) in enumerate([*rest, *[(900, 893)] * 4], start=1):
+        watched.tell(stats(5.0 * sequence, "pi-1", sequence, stage(0, sent)))
+        watched.tell(stats(5.0 * sequence + 2, "pi-2", sequence, stage(1, arrived)))
+    assert alerts(watched, 43) == {
+        "lost": "7 messages of net between stages 0 and 1 were lost since the monitor looks."
+    }
+
+
+def test_without_the_broker_nothing_else_is_said() -> None:
+    watched = steady(rss_bytes=99 * MIB)
+    watched.state.note_broker(START_S + 91, connected=False, reason="Keep alive timeout")
+    assert alerts(watched, 92) == {
+        "broker-away": "Lost the connection to the broker at mqtt://hub:1883: Keep alive timeout; "
+        "trying again. What is shown is as it was then."
+    }
+
+
+def test_a_manifest_that_cant_be_read() -> None:
+    watched = steady().tell(arrival(91, "deployment/net/manifest", {"schema": 7}))
+    assert alerts(watched, 92)["manifest"].startswith("The newest manifest of net can't be read: ")

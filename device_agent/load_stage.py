@@ -1,68 +1,29 @@
-"""A stage on this board: its files, and the stage loaded and checked against its reference."""
+"""Load a stage and check its output against the host's reference output."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from device_agent.artifact_store import Artifact
 from device_agent.client_order import ClientOrder
 from device_agent.compare_tensors import compare_tensors
-from edge_core.contract.manifest import NEEDS_STATE, Manifest
 from edge_core.contract.messages import CommandError, ErrorCode
-from edge_core.contract.tensors import payload_bytes
-from edge_core.errors import EdgePartitionError, ManifestError
+from edge_core.errors import EdgePartitionError
 from edge_core.runtime.stage_interpreter import StageInterpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from device_agent.artifact_store import ArtifactStore
+    from device_agent.assignment import Assignment
     from edge_core.contract.manifest import Stage
 
-#: What a manifest may need of this agent.
-KNOWN_NEEDS = frozenset({NEEDS_STATE})
-_MAX_NEEDS_CHARACTERS = 80
 _TIMED_RUNS = 5
 #: A slow stage is timed fewer times, so that the host's wait stays short.
 _TIMED_S = 1.0
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An input of a stage and the output that the host computed for it, as payloads."""
-
-    stage: int
-    input: Artifact
-    output: Artifact
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the reference as it stands in ``prepare``."""
-        return {
-            "stage": self.stage,
-            "input": {"sha256": self.input.sha256, "size_bytes": self.input.size_bytes},
-            "output": {"sha256": self.output.sha256, "size_bytes": self.output.size_bytes},
-        }
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What this board runs of one generation of a deployment."""
-
-    manifest: Manifest
-    stages: tuple[Stage, ...]
-    references: tuple[Reference, ...]
-
-    def artifacts(self) -> dict[str, Artifact]:
-        """Return the files this needs, each once, by SHA-256."""
-        files = [Artifact(stage.sha256, stage.size_bytes) for stage in self.stages]
-        files += [file for item in self.references for file in (item.input, item.output)]
-        return {file.sha256: file for file in files}
 
 
 @dataclass(frozen=True)
@@ -162,49 +123,3 @@ def _time_ms(interpreter: StageInterpreter, payload: bytes) -> float:
         interpreter.invoke(payload)
         times.append((time.perf_counter() - started) * 1000)
     return statistics.median(times)
-
-
-def read_manifest(command: Mapping[str, Any]) -> Manifest:
-    """Read the field ``manifest`` of a command.
-
-    Raises:
-        CommandError: With ``bad-command``: it is none.
-    """
-    try:
-        return Manifest.from_json(json.dumps(command.get("manifest")))
-    except ManifestError as error:
-        raise CommandError(ErrorCode.BAD_COMMAND, str(error)) from None
-
-
-def check_needs(manifest: Manifest) -> None:
-    """Raise if a manifest needs of its agents what this one does not know.
-
-    Raises:
-        CommandError: With ``unknown-need``.
-    """
-    unknown = [need for need in manifest.needs if need not in KNOWN_NEEDS]
-    if unknown:
-        raise CommandError(
-            ErrorCode.UNKNOWN_NEED,
-            f"{manifest.deployment} needs {', '.join(unknown)[:_MAX_NEEDS_CHARACTERS]} of its "
-            f"agents; this one knows {', '.join(sorted(KNOWN_NEEDS))}. Install the version of "
-            "edge-partition that split the model on this board.",
-        )
-
-
-def check_reference_sizes(manifest: Manifest, stage: Stage, reference: Reference) -> None:
-    """Raise if a reference's tensors aren't of the size that the manifest says.
-
-    Raises:
-        CommandError: With ``bad-command``.
-    """
-    for artifact, specs, what in (
-        (reference.input, stage.inputs, "input"),
-        (reference.output, manifest.sent_by(stage.index), "output"),
-    ):
-        if artifact.size_bytes != payload_bytes(specs):
-            raise CommandError(
-                ErrorCode.BAD_COMMAND,
-                f"The reference {what} of stage {stage.index} has {artifact.size_bytes:,} bytes; "
-                f"the manifest says {payload_bytes(specs):,}.",
-            )

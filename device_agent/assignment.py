@@ -1,0 +1,170 @@
+"""What ``prepare`` asks of a board: a manifest's stages, their files and reference tensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from device_agent.artifact_store import Artifact
+from edge_core.contract.manifest import NAME_PATTERN, NEEDS_STATE, Manifest
+from edge_core.contract.messages import CommandError, ErrorCode
+from edge_core.contract.tensors import payload_bytes
+from edge_core.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edge_core.contract.manifest import Stage
+
+#: The entries of a manifest's ``needs`` that this agent supports.
+KNOWN_NEEDS = frozenset({NEEDS_STATE})
+_MAX_NEEDS_CHARACTERS = 80
+_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An input of a stage and the output that the host computed for that input, as payloads."""
+
+    stage: int
+    input: Artifact
+    output: Artifact
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference as JSON fields, as ``prepare`` carries them."""
+        return {
+            "stage": self.stage,
+            "input": {"sha256": self.input.sha256, "size_bytes": self.input.size_bytes},
+            "output": {"sha256": self.output.sha256, "size_bytes": self.output.size_bytes},
+        }
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The stages of one generation of a deployment that this board runs."""
+
+    manifest: Manifest
+    stages: tuple[Stage, ...]
+    references: tuple[Reference, ...]
+
+    def artifacts(self) -> dict[str, Artifact]:
+        """Return the files of the stages and references, each once, by SHA-256."""
+        files = [Artifact(stage.sha256, stage.size_bytes) for stage in self.stages]
+        files += [file for item in self.references for file in (item.input, item.output)]
+        return {file.sha256: file for file in files}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the assignment as JSON fields, as :func:`read_assignment` reads them."""
+        return {
+            "manifest": json.loads(self.manifest.to_json()),
+            "references": [reference.to_json() for reference in self.references],
+        }
+
+
+def read_assignment(device: str, document: Mapping[str, Any]) -> Assignment:
+    """Read ``manifest`` and ``references`` of a ``prepare`` command.
+
+    Args:
+        device: This board's name in manifests.
+        document: The command, or what :meth:`Assignment.to_json` returned.
+
+    Raises:
+        CommandError: With ``bad-command`` where a field is missing or wrong; with
+            ``unknown-need`` where the manifest needs what this agent does not support.
+    """
+    manifest = read_manifest(document)
+    check_needs(manifest)
+    stages = manifest.stages_of(device)
+    if not stages:
+        raise CommandError(
+            ErrorCode.BAD_COMMAND,
+            f"The manifest has no stage for board {device}; "
+            f"it names {', '.join(sorted({name for s in manifest.stages for name in s.devices}))}.",
+        )
+    items = document.get("references")
+    references = {
+        reference.stage: reference
+        for item in (items if isinstance(items, list) else [])
+        for reference in [_read_reference(item)]
+    }
+    for stage in stages:
+        if stage.index not in references:
+            raise CommandError(
+                ErrorCode.BAD_COMMAND, f"There is no reference for stage {stage.index}."
+            )
+        _check_reference_sizes(manifest, stage, references[stage.index])
+    return Assignment(manifest, stages, tuple(references[stage.index] for stage in stages))
+
+
+def read_manifest(command: Mapping[str, Any]) -> Manifest:
+    """Read the field ``manifest`` of a command.
+
+    Raises:
+        CommandError: With ``bad-command``: the field is no manifest.
+    """
+    try:
+        return Manifest.from_json(json.dumps(command.get("manifest")))
+    except ManifestError as error:
+        raise CommandError(ErrorCode.BAD_COMMAND, str(error)) from None
+
+
+def read_name(command: Mapping[str, Any], key: str) -> str:
+    """Read a field that holds a deployment's or a generation's name.
+
+    Raises:
+        CommandError: With ``bad-command``: the field is no name. Names become file names.
+    """
+    value = command.get(key)
+    if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
+        raise CommandError(
+            ErrorCode.BAD_COMMAND, f"The command has {key} = {value!r}; expected a name."
+        )
+    return value
+
+
+def check_needs(manifest: Manifest) -> None:
+    """Refuse a manifest that needs what this agent does not support.
+
+    Raises:
+        CommandError: With ``unknown-need``.
+    """
+    unknown = [need for need in manifest.needs if need not in KNOWN_NEEDS]
+    if unknown:
+        raise CommandError(
+            ErrorCode.UNKNOWN_NEED,
+            f"{manifest.deployment} needs {', '.join(unknown)[:_MAX_NEEDS_CHARACTERS]} of its "
+            f"agents; this one knows {', '.join(sorted(KNOWN_NEEDS))}. Install the version of "
+            "edge-partition that split the model on this board.",
+        )
+
+
+def _check_reference_sizes(manifest: Manifest, stage: Stage, reference: Reference) -> None:
+    for artifact, specs, what in (
+        (reference.input, stage.inputs, "input"),
+        (reference.output, manifest.sent_by(stage.index), "output"),
+    ):
+        if artifact.size_bytes != payload_bytes(specs):
+            raise CommandError(
+                ErrorCode.BAD_COMMAND,
+                f"The reference {what} of stage {stage.index} has {artifact.size_bytes:,} bytes; "
+                f"the manifest says {payload_bytes(specs):,}.",
+            )
+
+
+def _read_reference(item: Any) -> Reference:
+    try:
+        files = []
+        for key in ("input", "output"):
+            sha256, size_bytes = item[key]["sha256"], item[key]["size_bytes"]
+            if not _SHA256_PATTERN.fullmatch(sha256) or type(size_bytes) is not int:
+                raise ValueError
+            files.append(Artifact(sha256, size_bytes))
+        return Reference(int(item["stage"]), *files)
+    except (TypeError, KeyError, ValueError):
+        raise CommandError(
+            ErrorCode.BAD_COMMAND,
+            "A reference needs `stage`, `input` and `output`, the two with `sha256` and "
+            "`size_bytes`.",
+        ) from None

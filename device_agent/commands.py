@@ -1,0 +1,279 @@
+"""The commands that a host sends to this board, run one after another in the jobs thread."""
+
+from __future__ import annotations
+
+import binascii
+import logging
+import time
+from base64 import b64decode
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from device_agent import heap
+from device_agent.assignment import read_assignment, read_name
+from device_agent.deployments import Generation
+from device_agent.load_stage import load_stage
+from device_agent.timing.profiler import read_piece, time_piece
+from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.messages import CommandError, ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from device_agent.artifact_store import Artifact, ArtifactStore
+    from device_agent.locked_deployments import LockedDeployments
+    from device_agent.saved_state import SavedState
+
+_LOG = logging.getLogger("device-agent")
+
+_MIB = 1024 * 1024
+#: Left free on the disk for state files and the system.
+_STORAGE_MARGIN_BYTES = _MIB
+
+
+class Commands:
+    """Does what commands ask, and returns their answers' fields."""
+
+    def __init__(
+        self,
+        device: str,
+        deployments: LockedDeployments,
+        store: ArtifactStore,
+        saved: SavedState,
+        *,
+        threads: int,
+        ram_bytes: int | None,
+    ) -> None:
+        """Take what the commands work on.
+
+        Args:
+            device: This board's name in manifests.
+            deployments: What the board holds in memory.
+            store: The state directory.
+            saved: Keeps the state directory equal to ``deployments``.
+            threads: The number of threads that an interpreter uses.
+            ram_bytes: What the agent may use, itself included; None: what the board has free.
+        """
+        self._device = device
+        self._deployments = deployments
+        self._store = store
+        self._saved = saved
+        self._threads = threads
+        self._ram_bytes = ram_bytes
+        self._base_rss_bytes = psutil.Process().memory_info().rss
+
+    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a command asks (``edge_core.contract.messages``) and return the answer's fields.
+
+        Raises:
+            CommandError: The command cannot be done.
+        """
+        commands: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            "prepare": self._prepare,
+            "store": self._store_chunk,
+            "load": self._load,
+            "abort": self._abort,
+            "remove": self._remove,
+            "status": self._status,
+            "profile": self._profile,
+        }
+        name = command.get("command")
+        if not isinstance(name, str) or name not in commands:
+            raise CommandError(
+                ErrorCode.BAD_COMMAND,
+                f"The command {name!r} is unknown; expected ping, time-messages, "
+                f"{', '.join(commands)}.",
+            )
+        try:
+            return commands[name](command)
+        except CommandError as error:
+            if name in {"prepare", "store", "load"}:
+                self._deployments.note_refusal(*self._meant(command), error.code, error.reason)
+            raise
+
+    def check_idle(self, *, force: bool) -> None:
+        """Refuse to time while this board serves a deployment, unless the host forces it.
+
+        Raises:
+            CommandError: With ``busy``.
+        """
+        with self._deployments.read() as deployments:
+            live = deployments.live_names()
+        if live and not force:
+            raise CommandError(
+                ErrorCode.BUSY,
+                f"Board {self._device} serves {', '.join(live)}: timing would slow it down, and "
+                "it would falsify the times. Undeploy first, or profile with --force.",
+            )
+
+    def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """Return the deployment and the generation that a command is about."""
+        with self._deployments.read() as deployments:
+            incoming = deployments.incoming_with(str(command.get("sha256")))
+        if incoming is not None:
+            return incoming.manifest.deployment, incoming.manifest.generation
+        manifest = command.get("manifest")
+        fields = manifest if isinstance(manifest, dict) else command
+        deployment, generation = (
+            value if isinstance(value, str) and NAME_PATTERN.fullmatch(value) else None
+            for value in (fields.get("deployment"), fields.get("generation"))
+        )
+        return deployment, generation
+
+    def _prepare(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        assignment = read_assignment(self._device, command)
+        manifest = assignment.manifest
+        with self._deployments.change() as deployments:
+            deployments.begin_prepare(manifest.deployment)
+        try:
+            self._check_memory(
+                "the generation",
+                sum(
+                    max(stage.size_bytes, stage.predicted.ram_bytes - self._base_rss_bytes)
+                    for stage in assignment.stages
+                ),
+            )
+            self._check_storage("the generation", assignment.artifacts().values())
+            with self._deployments.change() as deployments:
+                deployments.expect_files(assignment)
+        finally:
+            self._saved.save(manifest.deployment)
+        _LOG.info("%s: preparing generation %s", manifest.deployment, manifest.generation)
+        return {
+            "artifacts": [
+                {**asdict(file), "have_bytes": self._store.have_bytes(file)}
+                for file in assignment.artifacts().values()
+            ],
+            "needs": list(manifest.needs),
+        }
+
+    def _check_memory(self, what: str, needed_bytes: int) -> int:
+        """Return the bytes that are left beside ``needed_bytes``."""
+        used = psutil.Process().memory_info().rss
+        if self._ram_bytes is None:
+            free, of = psutil.virtual_memory().available, "the board has free"
+        else:
+            free, of = self._ram_bytes - used, "is left of the agent's --ram-mib"
+        if needed_bytes > free:
+            raise CommandError(
+                ErrorCode.NO_MEMORY,
+                f"Board {self._device} has too little memory: {what} needs "
+                f"{needed_bytes / _MIB:.1f} MiB, {max(0, free) / _MIB:.1f} MiB {of} "
+                f"(the agent and what it serves now take {used / _MIB:.1f} MiB).",
+            )
+        return int(free - needed_bytes)
+
+    def _check_storage(self, what: str, files: Iterable[Artifact]) -> None:
+        needed_bytes = sum(file.size_bytes - self._store.have_bytes(file) for file in files)
+        free_bytes = self._store.free_bytes() - _STORAGE_MARGIN_BYTES
+        if needed_bytes > free_bytes:
+            raise CommandError(
+                ErrorCode.NO_STORAGE,
+                f"Board {self._device} has too little storage: {what} needs "
+                f"{needed_bytes / _MIB:.1f} MiB, {max(0, free_bytes) / _MIB:.1f} MiB are free.",
+            )
+
+    def _store_chunk(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        file = self._announced_file(command.get("sha256"))
+        if file is None or command.get("size_bytes") != file.size_bytes:
+            raise CommandError(
+                ErrorCode.BAD_COMMAND,
+                f"No file {str(command.get('sha256'))[:12]} of {command.get('size_bytes')} bytes "
+                "was announced; send `prepare` or `profile` first.",
+            )
+        offset, data = command.get("offset"), command.get("data")
+        if isinstance(offset, bool) or not isinstance(offset, int) or not isinstance(data, str):
+            raise CommandError(
+                ErrorCode.BAD_COMMAND, "A chunk needs a whole `offset` and base64 `data`."
+            )
+        try:
+            chunk = b64decode(data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise CommandError(
+                ErrorCode.BAD_COMMAND, f"The chunk's data is not base64: {error}."
+            ) from None
+        return {"have_bytes": self._store.append(file, offset, chunk)}
+
+    def _announced_file(self, sha256: Any) -> Artifact | None:
+        piece = self._saved.piece
+        if piece is not None and sha256 == piece.sha256:
+            return piece
+        if not isinstance(sha256, str):
+            return None
+        with self._deployments.read() as deployments:
+            incoming = deployments.incoming_with(sha256)
+        return incoming.artifacts()[sha256] if incoming is not None else None
+
+    def _load(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        name, generation = read_name(command, "deployment"), read_name(command, "generation")
+        with self._deployments.read() as deployments:
+            assignment = deployments.incoming(name, generation)
+        if assignment is None:
+            raise CommandError(
+                ErrorCode.NOT_FOUND,
+                f"Generation {generation} of {name} is not being prepared; send `prepare` first.",
+            )
+        results = [
+            load_stage(assignment, stage, self._store, self._threads) for stage in assignment.stages
+        ]
+        loaded = Generation(assignment, tuple(stage for stage, _ in results))
+        with self._deployments.change() as deployments:
+            deployments.finish_load(loaded, time.monotonic())
+        self._saved.save(name)
+        _LOG.info("%s: generation %s is prepared", name, generation)
+        return {"stages": [asdict(report) for _, report in results]}
+
+    def _abort(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        name, generation = read_name(command, "deployment"), read_name(command, "generation")
+        with self._deployments.change() as deployments:
+            deployments.abort(name, generation)
+        self._saved.save(name)
+        _LOG.info("%s: generation %s is aborted", name, generation)
+        return {}
+
+    def _remove(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        name = read_name(command, "deployment")
+        with self._deployments.change() as deployments:
+            known = deployments.remove(name)
+        if not known:
+            raise CommandError(
+                ErrorCode.NOT_FOUND, f"Board {self._device} holds nothing of {name}."
+            )
+        self._saved.save(name)
+        _LOG.info("%s: removed", name)
+        return {}
+
+    def _status(self, _command: Mapping[str, Any]) -> dict[str, Any]:
+        with self._deployments.read() as deployments:
+            return {"deployments": deployments.status()}
+
+    def _profile(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        piece = read_piece(self._device, command)
+        self._saved.piece = piece.file
+        try:
+            self.check_idle(force=piece.force)
+            spare_bytes = self._check_memory("the slice", piece.ram_bytes)
+            self._check_storage("the slice", [piece.file])
+            have_bytes = self._store.have_bytes(piece.file)
+            if have_bytes < piece.file.size_bytes:
+                return {"have_bytes": have_bytes}
+            self._store.check(piece.file)
+            timed = time_piece(
+                piece,
+                self._store.path(piece.file),
+                threads=self._threads,
+                displaced_bytes=min(piece.displaced_bytes, spare_bytes // 2),
+            )
+        except BaseException:
+            self._forget_piece()
+            raise
+        self._forget_piece()
+        _LOG.info("profile: %.12s took %.3f ms", piece.file.sha256, timed["invoke_ms"])
+        return timed
+
+    def _forget_piece(self) -> None:
+        self._saved.piece = None
+        self._saved.delete_unwanted()
+        heap.give_back()

@@ -1,0 +1,109 @@
+"""The board's deployments, shared by the threads of the agent."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from device_agent.deployments import Deployments, Refusal
+from edge_core.contract.manifest import Manifest
+from edge_core.contract.messages import ErrorCode
+from edge_core.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from device_agent.deployments import Route
+
+_LOG = logging.getLogger("device-agent")
+
+
+class LockedDeployments:
+    """Lets one thread at a time change :class:`~device_agent.deployments.Deployments`.
+
+    The lock is held for changes in memory only, never while files are read or models loaded.
+
+    Attributes:
+        routes: The routes after the last change. The mapping is replaced as a whole, so that the
+            inference thread reads it without the lock.
+    """
+
+    def __init__(self, device: str) -> None:
+        """Start without deployments.
+
+        Args:
+            device: This board's name in manifests.
+        """
+        self.routes: Mapping[tuple[str, int], Route] = {}
+        self._lock = threading.Lock()
+        self._deployments = Deployments(device)
+
+    @contextmanager
+    def read(self) -> Iterator[Deployments]:
+        """Hold the lock and read the deployments."""
+        with self._lock:
+            yield self._deployments
+
+    @contextmanager
+    def change(self) -> Iterator[Deployments]:
+        """Hold the lock and change the deployments; :attr:`routes` follow."""
+        with self._lock:
+            try:
+                yield self._deployments
+            finally:
+                self.routes = self._deployments.routes()
+
+    def expire(self) -> bool:
+        """Give up what has drained; return whether anything changed, so that a save is due."""
+        with self._lock:
+            changed = self._deployments.expire(time.monotonic())
+            if changed:
+                self.routes = self._deployments.routes()
+            return changed
+
+    def manifest_arrived(self, deployment: str, payload: bytes | bytearray) -> bool:
+        """Follow the deployment's retained manifest, as it came from the broker.
+
+        Changes memory only. If anything changed, the caller saves the state to disk in the jobs
+        thread.
+
+        Returns:
+            Whether anything changed.
+        """
+        manifest = None
+        if payload:
+            try:
+                manifest = Manifest.from_json(bytes(payload))
+            except ManifestError as error:
+                _LOG.warning("ignored a manifest of %s: %s", deployment, error)
+                self.note_refusal(deployment, None, ErrorCode.BAD_PAYLOAD, str(error))
+                return False
+            if manifest.deployment != deployment:
+                _LOG.warning("ignored a manifest of %s on %s", manifest.deployment, deployment)
+                return False
+        with self.change() as deployments:
+            before = deployments.live_generation(deployment)
+            changed = deployments.follow_manifest(deployment, manifest, time.monotonic())
+            live = deployments.live_generation(deployment)
+        if live != before:
+            _LOG.info(
+                "%s: %s", deployment, f"generation {live} is live" if live else "no longer live"
+            )
+        return changed
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """Return each deployment's last refusal as the ``stats`` message holds it."""
+        with self._lock:
+            return self._deployments.refusals()
+
+    def note_refusal(
+        self, deployment: str | None, generation: str | None, code: str, reason: str
+    ) -> None:
+        """Keep why this board did not take its part of a deployment."""
+        if deployment is not None:
+            refusal = Refusal(deployment, generation, str(code), reason, time.time())
+            with self._lock:
+                self._deployments.note_refusal(refusal)

@@ -38,7 +38,8 @@ from simulated_fleet import (
 
 from broker_config.serve.start_broker import start_broker
 from edge_core.contract.topics import Topics
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 
 _MONITOR = Path(sys.executable).parent / "mqtt-monitor"
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "measured" / "monitor-live.json"

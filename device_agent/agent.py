@@ -28,7 +28,9 @@ from device_agent.worker import Worker
 from edge_core.contract.messages import RECEIVE_MAXIMUM, ErrorCode, decode_json
 from edge_core.contract.topics import OFFLINE, ONLINE, Topics
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import BrokerAddress, Connection, Will
+from edge_core.mqtt.agent_requests import AgentRequests
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection, Will
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +103,9 @@ class Agent:
             on_disconnected=self._disconnected,
             on_taken_over=self._other_agent_came,
             on_unexpected=self._sort,
+        )
+        self._requests = AgentRequests(
+            self._connection, self._topics.result(f"edge-agent-{config.name}")
         )
         self._subscriptions = Subscriptions(self._connection, self._topics, self._sort)
         self._report = Report(self._connection, self._topics, config, self._instance)
@@ -189,7 +194,9 @@ class Agent:
             self._manifests_due = None
             with deployments.read() as held:
                 forgotten = held.unconfirmed()
-            publish_forgotten(forgotten, self._connection, self._topics, self._config.name)
+            publish_forgotten(
+                forgotten, self._connection, self._requests, self._topics, self._config.name
+            )
         self._report.publish_due_stats(
             queue_length=self._worker.queue_length(),
             stages=lambda: self._stats.take(

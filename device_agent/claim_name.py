@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from edge_core.contract.topics import ONLINE, Topics
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import BrokerAddress, Connection, RequestTimeoutError
+from edge_core.mqtt.agent_requests import AgentRequests, RequestTimeoutError
+from edge_core.mqtt.connection import Connection
 
 if TYPE_CHECKING:
     from device_agent.config import Config
+    from edge_core.mqtt.broker_address import BrokerAddress
 
 _LOG = logging.getLogger("device-agent")
 
@@ -51,12 +53,8 @@ def check_name_is_free(config: Config, address: BrokerAddress) -> None:
     try:
         retained = probe.retained(availability, own_topic, timeout_s=timeout_s)
         if retained.get(availability) == ONLINE:
-            probe.request(
-                topics.command(name),
-                {"command": "ping"},
-                device=name,
-                reply_topic=own_topic,
-                timeout_s=_PING_WAIT_S,
+            AgentRequests(probe, own_topic).request(
+                topics.command(name), {"command": "ping"}, device=name, timeout_s=_PING_WAIT_S
             )
             raise NameInUseError(name)
     except RequestTimeoutError:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import Manifest
     from edge_core.contract.topics import Topics
+    from edge_core.mqtt.agent_requests import AgentRequests
     from edge_core.mqtt.connection import Connection
 
 _LOG = logging.getLogger("device-agent")
@@ -20,18 +21,23 @@ _PEER_WAIT_S = 2.0
 
 
 def publish_forgotten(
-    manifests: Iterable[Manifest], connection: Connection, topics: Topics, device: str
+    manifests: Iterable[Manifest],
+    connection: Connection,
+    requests: AgentRequests,
+    topics: Topics,
+    device: str,
 ) -> None:
     """Publish live manifests that the broker does not hold, unless they were undeployed meanwhile.
 
     Args:
         manifests: The manifests that are live on this board.
-        connection: An open connection.
+        connection: Manifests leave by it.
+        requests: Asks the other boards.
         topics: The topics' names.
         device: This board's name.
     """
     for manifest in manifests:
-        stranger = _board_without(manifest, connection, topics, device)
+        stranger = _board_without(manifest, requests, topics, device)
         if stranger is None:
             _LOG.info("%s: the broker forgot the manifest; published again", manifest.deployment)
             connection.publish(
@@ -46,7 +52,7 @@ def publish_forgotten(
 
 
 def _board_without(
-    manifest: Manifest, connection: Connection, topics: Topics, device: str
+    manifest: Manifest, requests: AgentRequests, topics: Topics, device: str
 ) -> str | None:
     """Return another board of a deployment that says it holds nothing of it, if there is one.
 
@@ -56,12 +62,8 @@ def _board_without(
     others = {name for stage in manifest.stages for name in stage.devices}
     for other in sorted(others - {device}):
         try:
-            answer = connection.request(
-                topics.command(other),
-                {"command": "status"},
-                device=other,
-                reply_topic=topics.result(f"edge-agent-{device}"),
-                timeout_s=_PEER_WAIT_S,
+            answer = requests.request(
+                topics.command(other), {"command": "status"}, device=other, timeout_s=_PEER_WAIT_S
             )
         except EdgePartitionError:
             continue

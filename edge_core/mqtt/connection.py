@@ -1,4 +1,4 @@
-"""The one place that talks MQTT: client options, reconnecting, requests and replies.
+"""The one place that talks MQTT: client options, reconnecting, subscriptions.
 
 paho-mqtt behind a small surface, so that a faster transport can take its place. What is set and
 why (measured figures: DESIGN, "How activations travel"):
@@ -17,29 +17,23 @@ why (measured figures: DESIGN, "How activations travel"):
 
 from __future__ import annotations
 
-import os
-import re
 import socket
 import ssl
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
-from pathlib import Path
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_core.contract.messages import CommandError, ErrorCode, decode_json, encode_json
-from edge_core.contract.topics import OFFLINE
 from edge_core.errors import (
     BrokerRefusedError,
     BrokerUnreachableError,
-    EdgePartitionError,
     MessageTooLargeError,
 )
 from edge_core.mqtt.publish_packets import Client, PackedProperties
@@ -49,8 +43,8 @@ if TYPE_CHECKING:
 
     from paho.mqtt.reasoncodes import ReasonCode
 
-DEFAULT_PORT = 1883
-DEFAULT_TLS_PORT = 8883
+    from edge_core.mqtt.broker_address import BrokerAddress
+
 DEFAULT_KEEPALIVE_S = 10
 
 #: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
@@ -64,162 +58,6 @@ _SESSION_TAKEN_OVER = 0x8E
 _FIRST_ERROR_CODE = 0x80
 #: Room for a PUBLISH packet's fixed header, packet id and the topic's length.
 _HEADER_BYTES = 16
-#: In a reply's place: none will come.
-_GONE = object()
-
-
-class BrokerAddressError(EdgePartitionError):
-    """A broker's URL or the files that go with it can't be used."""
-
-
-class NoAnswerError(EdgePartitionError):
-    """An agent did not answer a command.
-
-    Attributes:
-        device: The agent.
-        command: What it was asked.
-    """
-
-    def __init__(self, device: str, command: str, text: str) -> None:
-        self.device = device
-        self.command = command
-        super().__init__(text)
-
-
-class RequestTimeoutError(NoAnswerError):
-    """An agent did not answer a command in time.
-
-    Attributes:
-        timeout_s: How long the answer was awaited.
-    """
-
-    def __init__(self, device: str, command: str, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        super().__init__(
-            device,
-            command,
-            f"Board {device} did not answer '{command}' within {timeout_s:g} s. "
-            f"Check that its agent runs: `device-agent --name {device} ...`.",
-        )
-
-
-class AgentLostError(NoAnswerError):
-    """The broker said that an agent is gone while its answer was awaited."""
-
-    def __init__(self, device: str, command: str) -> None:
-        super().__init__(
-            device,
-            command,
-            f"Board {device} went offline before it answered '{command}': its agent ended or lost "
-            "the broker. Its log says which, or the kernel's, if it ran out of memory: "
-            "`dmesg | grep -i oom`.",
-        )
-
-
-@dataclass(frozen=True)
-class BrokerAddress:
-    """Where the broker is and how to prove who we are.
-
-    Attributes:
-        host: Name or address.
-        port: TCP port.
-        tls: ``mqtts``: TLS with the broker's certificate checked.
-        username: Sent to the broker, where set.
-        password: Sent to the broker, where set; never printed.
-        ca_file: The certificates to trust instead of the system's.
-        certificate_file: The client's own certificate.
-        key_file: The key of ``certificate_file``.
-    """
-
-    host: str
-    port: int
-    tls: bool = False
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
-
-    @classmethod
-    def parse(
-        cls,
-        url: str,
-        *,
-        username: str | None = None,
-        password_file: str | None = None,
-        ca_file: str | None = None,
-        certificate_file: str | None = None,
-        key_file: str | None = None,
-        environ: Mapping[str, str] = os.environ,
-    ) -> BrokerAddress:
-        """Read ``mqtt[s]://[USER@]HOST[:PORT]``; what is left out comes from the environment.
-
-        ``EDGE_PARTITION_USERNAME``, ``_PASSWORD``, ``_PASSWORD_FILE``, ``_CA_FILE``,
-        ``_CERTIFICATE_FILE`` and ``_KEY_FILE``.
-
-        Raises:
-            BrokerAddressError: The URL or a file can't be used.
-        """
-        expected = "expected mqtt://HOST:PORT or mqtts://HOST:PORT"
-        shown = re.sub(r"//.*@", "//...@", url)  # A password that came along is not repeated.
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise BrokerAddressError(f"The broker's URL {shown!r}: {error}; {expected}.") from None
-        if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-            raise BrokerAddressError(f"The broker's URL {shown!r} is not one; {expected}.")
-        if parts.path not in {"", "/"} or parts.query or parts.fragment:
-            raise BrokerAddressError(
-                f"The broker's URL {shown!r} has more than a port; {expected}."
-            )
-        if parts.password is not None:
-            raise BrokerAddressError(
-                "A password in the broker's URL shows in process lists; put it into a file named "
-                "by EDGE_PARTITION_PASSWORD_FILE instead."
-            )
-        password = environ.get("EDGE_PARTITION_PASSWORD")
-        password_file = password_file or environ.get("EDGE_PARTITION_PASSWORD_FILE")
-        if password_file:
-            try:
-                password = Path(password_file).read_text().rstrip("\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise BrokerAddressError(f"The password file can't be read: {error}.") from None
-        tls = parts.scheme == "mqtts"
-        return cls(
-            host=parts.hostname,
-            port=port if port is not None else (DEFAULT_TLS_PORT if tls else DEFAULT_PORT),
-            tls=tls,
-            username=parts.username or username or environ.get("EDGE_PARTITION_USERNAME"),
-            password=password,
-            ca_file=ca_file or environ.get("EDGE_PARTITION_CA_FILE"),
-            certificate_file=certificate_file or environ.get("EDGE_PARTITION_CERTIFICATE_FILE"),
-            key_file=key_file or environ.get("EDGE_PARTITION_KEY_FILE"),
-        )
-
-    @property
-    def url(self) -> str:
-        """The address without secrets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-    def _tls_context(self) -> ssl.SSLContext:
-        # Neither call names the file in its error.
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:
-            raise BrokerAddressError(
-                f"The CA file {self.ca_file} can't be used: {error}; expected PEM certificates."
-            ) from None
-        if self.certificate_file:
-            try:
-                context.load_cert_chain(self.certificate_file, self.key_file)
-            except OSError as error:
-                raise BrokerAddressError(
-                    f"The certificate {self.certificate_file} with the key "
-                    f"{self.key_file or 'in the same file'} can't be used: {error}; expected PEM."
-                ) from None
-        return context
 
 
 @dataclass(frozen=True)
@@ -263,7 +101,7 @@ class Connection:
 
     Handlers run in the network thread: they must not block, since a callback longer than 1.5
     keep-alives gets the client disconnected. Methods may be called from any thread, but those
-    that wait (``open``, ``wait=True``, ``request``) not from a handler.
+    that wait (``open``, ``timeout_s``) not from a handler.
     """
 
     def __init__(
@@ -310,13 +148,8 @@ class Connection:
         self._on_disconnected = on_disconnected
         self._on_taken_over = on_taken_over
         self._subscriptions: dict[str, int] = {}
-        self._subscription_ids: dict[int, _Waiter] = {}
+        self._subscription_ids: dict[int, Future[ReasonCode]] = {}
         self._waiting_lock = threading.Lock()
-        #: By request id: which agent is asked, and who waits.
-        self._replies: dict[bytes, tuple[str, _Waiter]] = {}
-        self._reply_topic: str | None = None
-        #: Agents whose availability is listened to, and whether the broker says they are gone.
-        self._gone: dict[str, bool] = {}
         self._connected = threading.Event()
         self._refused: str | None = None
         self._connection_number = 0
@@ -343,7 +176,7 @@ class Connection:
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         if address.tls:
-            client.tls_set_context(address._tls_context())  # noqa: SLF001
+            client.tls_set_context(address.tls_context())
         if address.username is not None:
             client.username_pw_set(address.username, address.password)
         self._client = client
@@ -493,16 +326,19 @@ class Connection:
             _plain_filter(topic_filter),
             lambda _client, _userdata, message: handler(self._message(message)),
         )
-        waiter = _Waiter()
+        answer: Future[ReasonCode] = Future()
         with self._waiting_lock:
             self._subscriptions[topic_filter] = qos
             _, packet_id = self._client.subscribe(topic_filter, qos)
             if timeout_s is None or packet_id is None:
                 return
-            self._subscription_ids[packet_id] = waiter
-        code = waiter.wait(timeout_s)
-        if code is None:
-            raise BrokerUnreachableError(self.address.url, f"no answer within {timeout_s:g} s")
+            self._subscription_ids[packet_id] = answer
+        try:
+            code = answer.result(timeout_s)
+        except TimeoutError:
+            raise BrokerUnreachableError(
+                self.address.url, f"no answer within {timeout_s:g} s"
+            ) from None
         if code.value >= _FIRST_ERROR_CODE:
             raise BrokerRefusedError(self.address.url, f"subscribing to {topic_filter}: {code}")
 
@@ -526,7 +362,7 @@ class Connection:
             BrokerUnreachableError: The marker did not come back within ``timeout_s``.
         """
         found: dict[str, bytes] = {}
-        marker, end = uuid.uuid4().bytes, _Waiter()
+        marker, end = uuid.uuid4().bytes, threading.Event()
 
         def keep(message: Message) -> None:
             if message.retained and message.payload:
@@ -534,7 +370,7 @@ class Connection:
 
         def finish(message: Message) -> None:
             if message.correlation_data == marker:
-                end.set(marker)
+                end.set()
 
         marker_topic = f"{own_topic}/{marker.hex()}"
         try:
@@ -547,7 +383,7 @@ class Connection:
         finally:
             self.unsubscribe(topic_filter)
             self.unsubscribe(marker_topic)
-        if arrived is None:
+        if not arrived:
             raise BrokerUnreachableError(self.address.url, f"no answer within {timeout_s:g} s")
         return found
 
@@ -555,95 +391,6 @@ class Connection:
         """Tell the broker that a message was dealt with; without ``manual_ack`` do nothing."""
         if message._connection_number == self._connection_number:  # noqa: SLF001
             self._client.ack(message._packet_id, message._qos)  # noqa: SLF001
-
-    # Requests
-
-    def request(
-        self,
-        topic: str,
-        command: dict[str, Any],
-        *,
-        device: str,
-        reply_topic: str,
-        availability_topic: str | None = None,
-        timeout_s: float = 10.0,
-    ) -> dict[str, Any]:
-        """Send a command and return its answer.
-
-        Args:
-            topic: Where the agent takes commands.
-            command: What it is to do.
-            device: The agent.
-            reply_topic: Where it is to answer.
-            availability_topic: Where the broker says ``offline`` for an agent that is gone, which
-                ends the wait; None: nobody listens there.
-            timeout_s: How long to wait.
-
-        Raises:
-            CommandError: The agent refused, or the answer is not JSON.
-            RequestTimeoutError: No answer within ``timeout_s``.
-            AgentLostError: The agent is offline.
-            MessageTooLargeError: The command doesn't fit into one packet.
-        """
-        if self._reply_topic != reply_topic:
-            self.subscribe(reply_topic, self._handle_reply, timeout_s=timeout_s)
-            self._reply_topic = reply_topic
-        request_id = uuid.uuid4().bytes
-        waiter = _Waiter()
-        with self._waiting_lock:
-            self._replies[request_id] = (device, waiter)
-        try:
-            if availability_topic is not None:
-                self._watch(availability_topic, device, timeout_s)
-            if self._gone.get(device):
-                raise AgentLostError(device, str(command.get("command")))
-            self.publish(
-                topic,
-                encode_json(command),
-                response_topic=reply_topic,
-                correlation_data=request_id,
-                expiry_s=max(1, int(timeout_s)),
-            )
-            payload = waiter.wait(timeout_s)
-        finally:
-            with self._waiting_lock:
-                self._replies.pop(request_id, None)
-        if payload is None:
-            raise RequestTimeoutError(device, str(command.get("command")), timeout_s)
-        if payload is _GONE:
-            raise AgentLostError(device, str(command.get("command")))
-        answer = decode_json(payload)
-        if not answer.get("ok"):
-            code = answer.get("code")
-            known = code if code in list(ErrorCode) else ErrorCode.BAD_COMMAND
-            raise CommandError(ErrorCode(known), str(answer.get("reason", "no reason given")))
-        return answer
-
-    def _handle_reply(self, message: Message) -> None:
-        # Otherwise each reply would hold a place of the receive maximum for good.
-        self.acknowledge(message)
-        with self._waiting_lock:
-            _, waiter = self._replies.get(message.correlation_data, (None, None))
-        if waiter is not None:
-            waiter.set(message.payload)
-
-    def _watch(self, availability_topic: str, device: str, timeout_s: float) -> None:
-        """From now on, end the wait for an agent's answer when the broker says it is gone."""
-
-        def learn(message: Message) -> None:
-            self.acknowledge(message)
-            is_gone = message.payload == OFFLINE
-            with self._waiting_lock:
-                self._gone[device] = is_gone
-                waiters = [waiter for asked, waiter in self._replies.values() if asked == device]
-            for waiter in waiters if is_gone else ():
-                waiter.set(_GONE)
-
-        with self._waiting_lock:
-            if device in self._gone:
-                return
-            self._gone[device] = False
-        self.subscribe(availability_topic, learn, timeout_s=timeout_s)
 
     # paho's callbacks, in the network thread
 
@@ -698,9 +445,9 @@ class Connection:
         _properties: Properties | None,
     ) -> None:
         with self._waiting_lock:
-            waiter = self._subscription_ids.pop(packet_id, None)
-        if waiter is not None:
-            waiter.set(codes[0])
+            answer = self._subscription_ids.pop(packet_id, None)
+        if answer is not None:
+            answer.set_result(codes[0])
 
     def _message(self, message: paho.MQTTMessage) -> Message:
         properties = message.properties
@@ -717,21 +464,6 @@ class Connection:
             _qos=message.qos,
             _connection_number=self._connection_number,
         )
-
-
-class _Waiter:
-    """One value, handed from the network thread to a waiting one."""
-
-    def __init__(self) -> None:
-        self._ready = threading.Event()
-        self._value: Any = None
-
-    def set(self, value: Any) -> None:
-        self._value = value
-        self._ready.set()
-
-    def wait(self, timeout_s: float) -> Any:
-        return self._value if self._ready.wait(timeout_s) else None
 
 
 def _plain_filter(topic_filter: str) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topics
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.agent_requests import AgentRequests
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,6 +59,7 @@ class BoardClient:
         self._topics = Topics(prefix)
         self._reply_topic = self._topics.result(client_id)
         self._connection = Connection(address, client_id)
+        self._requests = AgentRequests(self._connection, self._reply_topic)
 
     def __enter__(self) -> Self:
         self._connection.open()
@@ -77,11 +80,10 @@ class BoardClient:
     def _ask(
         self, device: str, command: dict[str, Any], timeout_s: float = COMMAND_TIMEOUT_S
     ) -> dict[str, Any]:
-        return self._connection.request(
+        return self._requests.request(
             self._topics.command(device),
             command,
             device=device,
-            reply_topic=self._reply_topic,
             availability_topic=self._topics.availability(device),
             timeout_s=timeout_s,
         )

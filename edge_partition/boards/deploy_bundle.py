@@ -17,7 +17,7 @@ from edge_core.contract.manifest import Manifest
 from edge_core.contract.messages import CommandError, decode_json
 from edge_core.contract.topics import ONLINE
 from edge_core.errors import EdgePartitionError, ManifestError
-from edge_core.mqtt.connection import AgentLostError, NoAnswerError
+from edge_core.mqtt.agent_requests import AgentLostError, NoAnswerError
 from edge_partition.boards.board_client import COMMAND_TIMEOUT_S, BoardClient, UnknownBoardError
 from edge_partition.bundles.run_bundle import reference_payloads
 from edge_partition.client.pipeline import UnknownDeploymentError

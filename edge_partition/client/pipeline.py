@@ -33,7 +33,8 @@ from edge_core.contract.messages import (
 from edge_core.contract.tensors import decode_tensors, encode_tensors
 from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topics
 from edge_core.errors import EdgePartitionError, ManifestError, PayloadError
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from edge_partition.answers.answers import Values, describe_answer
 from edge_partition.inputs.take_inputs import TakenInputs, take_inputs
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 from broker_config.serve.start_broker import start_broker
 from edge_core.contract.topics import ONLINE, Topics
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from edge_core.program import die_with_parent
 from edge_partition.emulation.limit_board import BoardLimiter
 

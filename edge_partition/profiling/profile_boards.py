@@ -28,7 +28,7 @@ from edge_core.contract.messages import (
 )
 from edge_core.contract.topics import DEFAULT_PREFIX
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import NoAnswerError
+from edge_core.mqtt.agent_requests import NoAnswerError
 from edge_partition.boards.board_client import (
     CHUNK_OVERHEAD_BYTES,
     BoardClient,
@@ -45,7 +45,7 @@ from edge_partition.tflite.slice_model import slice_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from edge_core.mqtt.connection import BrokerAddress
+    from edge_core.mqtt.broker_address import BrokerAddress
     from edge_partition.tflite.graph import Graph
     from edge_partition.tflite.read_tflite import TfliteModel
 

@@ -8,7 +8,7 @@ import click
 
 from edge_core.contract.topics import Topics
 from edge_core.errors import BrokerUnreachableError
-from edge_core.mqtt.connection import BrokerAddress
+from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.program.stop_request import StopRequest
 from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.exports.home_assistant import DEFAULT_DISCOVERY_PREFIX, HomeAssistant

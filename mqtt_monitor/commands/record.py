@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import BrokerAddress
+from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.program.stop_request import StopRequest
 from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.feeds.live import LiveFeed

@@ -16,7 +16,8 @@ from edge_core.mqtt.connection import Connection
 from mqtt_monitor.exports.discovery_message import config_topic, describe_board, is_ours
 
 if TYPE_CHECKING:
-    from edge_core.mqtt.connection import BrokerAddress, Message
+    from edge_core.mqtt.broker_address import BrokerAddress
+    from edge_core.mqtt.connection import Message
     from mqtt_monitor.fleet.snapshot import Fleet
 
 DEFAULT_DISCOVERY_PREFIX = "homeassistant"

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Self
 
 from edge_core.contract.topics import DEFAULT_PREFIX, Topics
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from mqtt_monitor.feeds.feed import Feed
 from mqtt_monitor.fleet.arrival import Arrival
 

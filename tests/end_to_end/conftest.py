@@ -10,7 +10,8 @@ from broker_config.serve.embedded import EmbeddedBroker
 from broker_config.serve.mosquitto import MosquittoBroker, find_mosquitto
 from edge_core.contract.tensors import encode_tensors
 from edge_core.contract.topics import Topics
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from edge_partition.bundles.run_bundle import whole_interpreter
 from edge_partition.inputs.load_inputs import load_input
 from edge_partition.model.load_model import load_model

@@ -12,7 +12,8 @@ from desk import BOARDS, PATIENCE_S, wait_until
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from test_monitor import MONITOR, monitor, stream
 
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from edge_partition.boards.deploy_bundle import Deployer
 
 if TYPE_CHECKING:

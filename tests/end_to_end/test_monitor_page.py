@@ -19,7 +19,8 @@ from test_inspect_page import LAPTOP, PHONE, browser  # noqa: F401 - a fixture
 from test_monitor import MONITOR, shown, stream
 
 from edge_core.contract.topics import ONLINE, Topics
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from edge_partition.boards.deploy_bundle import Deployer, DeploymentRefusedError
 from edge_partition.client.pipeline import Pipeline
 from edge_partition.model.load_model import load_model

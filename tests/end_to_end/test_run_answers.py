@@ -22,7 +22,8 @@ from edge_core.contract.manifest import Pixels
 from edge_core.contract.messages import ERROR, ErrorCode
 from edge_core.contract.topics import Topics
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.bundle import write_bundle
 from edge_partition.client.pipeline import (

@@ -10,7 +10,8 @@ from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
 
 from edge_core.contract.tensors import decode_tensors, encode_tensors, payload_bytes
 from edge_core.contract.topics import Topics
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.run_bundle import chain_stages
 from edge_partition.client.pipeline import Pipeline

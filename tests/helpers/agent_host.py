@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from dense_models import Pipeline, sha256
 
 from edge_core.contract.topics import Topics
-from edge_core.mqtt.connection import BrokerAddress, Connection, Message
+from edge_core.mqtt.agent_requests import AgentRequests
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +79,7 @@ class Host:
         self.client = f"test-{uuid.uuid4().hex[:8]}"
         self.connection = Connection(BrokerAddress.parse(self.url, environ={}), self.client)
         self.connection.open()
+        self.requests = AgentRequests(self.connection, self.topics.result(f"{self.client}-c"))
         self.availability: dict[str, bytes] = {}
         self.stats: list[dict[str, Any]] = []
         self.results: queue.Queue[Message] = queue.Queue()
@@ -102,11 +105,10 @@ class Host:
         return self.connection.retained(topic, self.topics.result(self.client)).get(topic)
 
     def command(self, device: str, command: str, **arguments: Any) -> dict[str, Any]:
-        return self.connection.request(
+        return self.requests.request(
             self.topics.command(device),
             {"command": command, **arguments},
             device=device,
-            reply_topic=self.topics.result(f"{self.client}-c"),
             timeout_s=PATIENCE_S,
         )
 

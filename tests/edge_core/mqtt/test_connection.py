@@ -14,6 +14,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -21,15 +22,9 @@ from broker_config.serve.mosquitto import MosquittoBroker, find_mosquitto
 from edge_core.contract.messages import CommandError, ErrorCode, decode_json, encode_json
 from edge_core.contract.topics import OFFLINE, ONLINE
 from edge_core.errors import BrokerRefusedError, BrokerUnreachableError, MessageTooLargeError
-from edge_core.mqtt.connection import (
-    AgentLostError,
-    BrokerAddress,
-    BrokerAddressError,
-    Connection,
-    Message,
-    RequestTimeoutError,
-    Will,
-)
+from edge_core.mqtt.agent_requests import AgentLostError, AgentRequests, RequestTimeoutError
+from edge_core.mqtt.broker_address import BrokerAddress, BrokerAddressError
+from edge_core.mqtt.connection import Connection, Message, Will
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -482,13 +477,14 @@ def agent(broker: BrokerProcess, answer: Callable[[dict[str, Any]], Any]) -> Ite
 
 
 def ask(connection: Connection, topic: str, **options: Any) -> dict[str, Any]:
-    return connection.request(
-        topic,
-        {"command": "ping", "n": options.pop("n", 0)},
-        device="pi-1",
-        reply_topic=f"client/{connection.client_id}/result",
-        **options,
-    )
+    if connection not in _REQUESTS:
+        reply_topic = f"client/{connection.client_id}/result"
+        _REQUESTS[connection] = AgentRequests(connection, reply_topic)
+    command = {"command": "ping", "n": options.pop("n", 0)}
+    return _REQUESTS[connection].request(topic, command, device="pi-1", **options)
+
+
+_REQUESTS: WeakKeyDictionary[Connection, AgentRequests] = WeakKeyDictionary()
 
 
 def test_requests_from_many_threads_get_each_their_own_answer(any_broker: BrokerProcess) -> None:

@@ -13,7 +13,8 @@ from brokers import free_port, mosquitto_with_accounts, wait_until
 from fleet_messages import availability, manifest, profile, stage, stats
 
 from edge_core.errors import BrokerUnreachableError
-from edge_core.mqtt.connection import BrokerAddress, Connection
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
 from mqtt_monitor.feeds.live import LiveFeed
 
 if TYPE_CHECKING:

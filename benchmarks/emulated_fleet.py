@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 
 from edge_partition.boards.deploy_bundle import Deployer
-from edge_partition.bundles.bundle import write_bundle
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.client.pipeline import Pipeline
 from edge_partition.emulation.desk_fleet import DeskFleet
 from edge_partition.emulation.limit_board import board_limits

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_core.contract.tensors import encode_tensors, payload_bytes
-from edge_partition.bundles.bundle import write_bundle
 from edge_partition.bundles.run_bundle import verify_bundle
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.model.load_model import load_model
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split

@@ -14,8 +14,9 @@ from edge_core.contract.tensors import decode_tensors, encode_tensors
 from edge_core.errors import EdgePartitionError
 from edge_partition.answers.answers import describe_answer
 from edge_partition.boards.deploy_bundle import Deployer
-from edge_partition.bundles.bundle import deployment_name, write_bundle
+from edge_partition.bundles.bundle import deployment_name
 from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.stream_report import StreamReport
 from edge_partition.commands import _planning, _show

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_core.contract.tensors import encode_tensors
-from edge_partition.bundles.bundle import PLAN_PICTURE, deployment_name, write_bundle
+from edge_partition.bundles.bundle import PLAN_PICTURE, deployment_name
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
 from edge_partition.facts.describe_ends import ends_document

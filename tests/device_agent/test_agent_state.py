@@ -14,8 +14,8 @@ from agent_host import wait_for
 from edge_core.contract.manifest import Manifest, TensorSpec
 from edge_core.contract.messages import CommandError
 from edge_core.runtime.stage_interpreter import StageInterpreter
-from edge_partition.bundles.bundle import write_bundle
 from edge_partition.bundles.run_bundle import reference_payloads
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.planning.fleet import Device, Fleet
 from edge_partition.planning.plan_split import plan_split
 from edge_partition.tflite.read_tflite import read_tflite

@@ -25,7 +25,7 @@ from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
 from edge_partition.boards.deploy_bundle import Deployer
-from edge_partition.bundles.bundle import write_bundle
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.client.pipeline import (
     NotOpenError,
     OutputsError,

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from desk import BOARDS
 
 from edge_partition.boards.deploy_bundle import Deployer
-from edge_partition.bundles.bundle import write_bundle
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.client.pipeline import Pipeline, RequestError
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split

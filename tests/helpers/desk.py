@@ -13,7 +13,7 @@ import pytest
 from checkout import CHECKOUT
 
 from edge_core.contract.topics import ONLINE
-from edge_partition.bundles.bundle import write_bundle
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split
 

@@ -10,13 +10,8 @@ from tflite_models import chain_of_adds
 
 from edge_core.contract.manifest import Manifest, Pixels
 from edge_core.errors import ManifestError
-from edge_partition.bundles.bundle import (
-    Bundle,
-    BundleError,
-    deployment_name,
-    read_bundle,
-    write_bundle,
-)
+from edge_partition.bundles.bundle import Bundle, BundleError, deployment_name, read_bundle
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.facts.model_facts import ModelFacts, facts_of_manifest
 from edge_partition.model.wrap_operations import WrappedOperation
 from edge_partition.planning.fleet import Device, Fleet, equal_fleet

@@ -10,7 +10,7 @@ import pytest
 from tflite_models import FlatModel, chain_of_adds
 
 from edge_core.contract.tensors import decode_tensors, encode_tensors
-from edge_partition.bundles.bundle import Bundle, BundleError, read_bundle, write_bundle
+from edge_partition.bundles.bundle import Bundle, BundleError, read_bundle
 from edge_partition.bundles.run_bundle import (
     ComparisonError,
     _difference,
@@ -20,6 +20,7 @@ from edge_partition.bundles.run_bundle import (
     verify_bundle,
     whole_interpreter,
 )
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.facts.model_facts import ModelFacts
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split

@@ -15,13 +15,14 @@ from tflite_models import FlatModel, chain_of_adds
 
 from edge_core.contract.manifest import NEEDS_STATE, Manifest
 from edge_partition.boards.deploy_bundle import DeploymentRefusedError, _check_needs
-from edge_partition.bundles.bundle import BundleError, read_bundle, write_bundle
+from edge_partition.bundles.bundle import BundleError, read_bundle
 from edge_partition.bundles.run_bundle import (
     ComparisonError,
     chain_stages,
     reference_payloads,
     verify_bundle,
 )
+from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.cli import app
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan import Plan

@@ -1,0 +1,255 @@
+"""Write a bundle: slice the model as the plan says, and describe the slices in a manifest.
+
+The folder appears whole or not at all: it is written beside its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_core.contract.manifest import (
+    MAX_LAYERS,
+    MAX_WRAPPED,
+    NAME_PATTERN,
+    NEEDS_STATE,
+    Manifest,
+    ModelInfo,
+    Predicted,
+    Stage,
+    TensorSpec,
+)
+from edge_partition.bundles.bundle import (
+    MANIFEST_FILE,
+    PLAN_PICTURE,
+    SAMPLE_FILE,
+    WHOLE_FILE,
+    Bundle,
+    BundleError,
+)
+from edge_partition.facts.model_facts import ModelFacts, input_specs, output_specs
+from edge_partition.pictures.draw_plan import draw_plan
+from edge_partition.pictures.stage_layers import layer_names, operators_of_layers, wrapped_layers
+from edge_partition.planning.plan_document import PLAN_FILE, plan_document
+from edge_partition.tflite.slice_model import slice_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edge_partition.model.wrap_operations import WrappedOperation
+    from edge_partition.planning.plan import Plan
+    from edge_partition.tflite.graph import Graph, Wire
+    from edge_partition.tflite.read_tflite import TfliteModel
+
+
+def write_bundle(
+    path: Path,
+    model: TfliteModel,
+    plan: Plan,
+    *,
+    name: str,
+    deployment: str,
+    quantization: str,
+    weights: str,
+    facts: ModelFacts | None = None,
+    wrapped: tuple[WrappedOperation, ...] = (),
+    state: str = "reset",
+    sample: bytes | None = None,
+    on_stage: Callable[[int, int], None] | None = None,
+) -> Bundle:
+    """Slice ``model`` as ``plan`` says and write the bundle, replacing one that is there.
+
+    Args:
+        path: The folder to write.
+        model: The whole model.
+        plan: Which board runs which operators.
+        name: The model's name, for people.
+        deployment: The deployment's name, one MQTT topic level.
+        quantization: As in :class:`~edge_core.contract.manifest.ModelInfo`.
+        weights: As in :class:`~edge_core.contract.manifest.ModelInfo`.
+        facts: What the model's inputs take and its outputs mean.
+        wrapped: The model's operations that were no layers, told in the manifest.
+        state: ``reset`` or ``keep``, of a model that keeps state.
+        sample: An input, as it travels, that boards and ``verify`` are to try.
+        on_stage: Called with (stages written, stages in all).
+
+    Raises:
+        BundleError: The folder holds something else, or can't be written; or the plan has replicas
+            of a stage that keeps state.
+    """
+    facts = facts or ModelFacts()
+    _check_name(path, deployment)
+    _check_replicas(path, plan)
+    _check_replaceable(path)
+    with _new_folder(path) as folder:
+        (folder / WHOLE_FILE).write_bytes(model.data)
+        stages = _write_stages(folder, model, plan, facts=facts, wrapped=wrapped, on_stage=on_stage)
+        keeps_state = bool(model.graph.stateful)
+        info = ModelInfo(
+            name=name,
+            sha256=model.sha256,
+            quantization=quantization,
+            weights=weights,
+            labels=facts.labels,
+            detections=facts.detections,
+            wire="float16" if "float16" in plan.wires else "float32",
+            state=state if keeps_state else "",
+        )
+        manifest = _make_manifest(deployment, info, stages)
+        (folder / MANIFEST_FILE).write_text(manifest.to_json())
+        if sample is not None:
+            (folder / SAMPLE_FILE).write_bytes(sample)
+        (folder / PLAN_FILE).write_text(json.dumps(plan_document(plan), indent=1))
+        (folder / PLAN_PICTURE).write_text(draw_plan(plan))
+    return Bundle(path, manifest)
+
+
+def _write_stages(
+    folder: Path,
+    model: TfliteModel,
+    plan: Plan,
+    *,
+    facts: ModelFacts,
+    wrapped: tuple[WrappedOperation, ...],
+    on_stage: Callable[[int, int], None] | None,
+) -> list[Stage]:
+    """Write each stage's file and return the stages as the manifest describes them."""
+    (folder / "stages").mkdir()
+    wires: tuple[Wire, ...] = ("float32", *plan.wires, "float32")
+    computed_by = operators_of_layers(model.graph) if wrapped else {}
+    stages = []
+    for index, planned in enumerate(plan.stages):
+        start, stop = planned.start, planned.stop
+        data = slice_model(model, start, stop)
+        file = f"stages/{index}.tflite"
+        (folder / file).write_bytes(data)
+        layers = layer_names(model.graph, start, stop)
+        bare = wrapped_layers(computed_by, start, stop, wrapped)
+        stages.append(
+            Stage(
+                index=index,
+                devices=tuple(device.name for device in planned.devices),
+                file=file,
+                sha256=hashlib.sha256(data).hexdigest(),
+                size_bytes=len(data),
+                inputs=_specs(model.graph, start, wires[index], facts),
+                outputs=_specs(model.graph, stop, wires[index + 1], facts),
+                predicted=Predicted(
+                    invoke_ms=round(planned.cost.invoke_ms, 3),
+                    ram_bytes=max(cost.ram_bytes for cost in planned.costs),
+                ),
+                layers=layers[:MAX_LAYERS],
+                more_layers=max(0, len(layers) - MAX_LAYERS),
+                wrapped=bare[:MAX_WRAPPED],
+                more_wrapped=max(0, len(bare) - MAX_WRAPPED),
+                state=model.graph.keeps_state(start, stop),
+            )
+        )
+        if on_stage is not None:
+            on_stage(index + 1, len(plan.stages))
+    return stages
+
+
+def _make_manifest(deployment: str, model: ModelInfo, stages: list[Stage]) -> Manifest:
+    told = (model.labels, model.state) if model.state else model.labels
+    manifest = Manifest(
+        deployment=deployment,
+        generation=_generation(stages, told),
+        model=model,
+        inputs=stages[0].inputs,
+        outputs=stages[-1].outputs,
+        stages=tuple(stages),
+        needs=(NEEDS_STATE,) if model.state else (),
+    )
+    # A manifest that cannot be read back fails here, not at deploy.
+    return Manifest.from_json(manifest.to_json())
+
+
+def _check_name(path: Path, deployment: str) -> None:
+    if not NAME_PATTERN.fullmatch(deployment):
+        raise BundleError(
+            path,
+            f"the deployment's name {deployment!r} is not one topic level; expected letters, "
+            "digits, '.', '_' and '-'. Name it with --name.",
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``path`` when the block ends well.
+
+    Raises:
+        BundleError: The folder can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            # mkdtemp is for its owner alone; a bundle is an ordinary folder.
+            folder.chmod(0o755)
+            yield folder
+            _replace_folder(folder, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise BundleError(path, f"can't be written: {error.strerror}.") from None
+
+
+def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[TensorSpec, ...]:
+    """Return what crosses a boundary; of the model's own inputs and outputs with their facts."""
+    if position == 0:
+        return input_specs(graph, facts)
+    if position == len(graph.operators):
+        return output_specs(graph, facts)
+    return tuple(
+        TensorSpec(tensor.name, graph.wire_dtype(tensor, wire), tensor.shape)
+        for tensor in graph.boundary(position)
+    )
+
+
+def _generation(stages: list[Stage], told: object) -> str:
+    """Return an id of what is deployed where: the same split has the same id."""
+    return hashlib.sha256(repr((stages, told)).encode()).hexdigest()[:12]
+
+
+def _check_replicas(path: Path, plan: Plan) -> None:
+    for index, stage in enumerate(plan.stages):
+        if len(stage.devices) > 1 and plan.graph.keeps_state(stage.start, stage.stop):
+            raise BundleError(
+                path,
+                f"the plan has {len(stage.devices)} replicas of stage {index}, which keeps state "
+                "from one request to the next; plan again, with one board for it.",
+            )
+
+
+def _check_replaceable(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise BundleError(path, "is a file; name a folder with -o.")
+    if any(path.iterdir()) and not (path / MANIFEST_FILE).exists():
+        raise BundleError(
+            path, "is a folder with other files in it, not a bundle; name another one with -o."
+        )
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put ``new`` in the place of ``path``; what was there stays until ``new`` is complete."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    try:
+        path.rename(old / "bundle")
+        try:
+            new.rename(path)
+        except OSError:
+            (old / "bundle").rename(path)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

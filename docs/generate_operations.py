@@ -409,8 +409,14 @@ RECIPES: dict[str, Callable[[Given], Any]] = {
     # numpy: complex
     **{
         name: lambda t, name=name: _make(name)(t.complex(4, 3))
-        for name in ("Angle", "Conj", "Conjugate", "Imag", "Real")
+        for name in ("Angle", "Imag", "Real")
     },
+    # Keras takes these three's results for real numbers.
+    **{
+        name: lambda t, name=name: ops.view_as_real(_make(name)(t.complex(4, 3)))
+        for name in ("Conj", "Conjugate")
+    },
+    "Polar": lambda t: ops.view_as_real(t.complex(4, 3)),
     "Isreal": lambda t: ops.isreal(
         ops.cast(t.real(4), "complex64") * ops.cast(ops.sqrt(t.real(4)), "complex64")
     ),

@@ -76,8 +76,6 @@ for _class, (_what, _sizes) in _TEXT_BACKBONES.items():
             shapes={"": (12,)},
             ids={"": 100, "segment_ids": 2},
             needs=NEEDS,
-            # Fourier transforms over two dimensions: TFLite has none.
-            refused=_class == "FNetBackbone",
         )
     )
 

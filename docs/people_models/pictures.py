@@ -438,9 +438,9 @@ def _video(*, pooled: bool) -> Any:
     return keras.Model(inputs, L.Dense(10)(L.GlobalAveragePooling3D()(x)))
 
 
-@people_model("Video", f"{_EXAMPLES} video_classification (3-D convolutions)", refused=True)
+@people_model("Video", f"{_EXAMPLES} video_classification (3-D convolutions)")
 def video_conv3d_pooled() -> Any:
-    """(2+1)-D convolutions and MaxPooling3D, which TFLite has not."""
+    """(2+1)-D convolutions and MaxPooling3D, which becomes two poolings of TFLite's."""
     return _video(pooled=True)
 
 

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edge_partition.model.builtin_formulas import FORMULAS
+from edge_partition.model.complex_pairs import COMPLEX_ENDS
 from edge_partition.model.escape_names import restore_names
 from edge_partition.model.find_reason import find_reason
 
@@ -20,6 +22,54 @@ _WRONG_DTYPE = re.compile(
 )
 #: MLIR's names of what TFLite has few operators for.
 _RARE_DTYPES = ("f64", "f16", "bf16", "i8", "i16", "i32", "i64", "ui8", "ui16", "ui32", "ui64")
+_SOLVE = (
+    "For matrices of up to 3x3 write the determinant or the inverse out by sums and products; of "
+    "larger ones compute it outside the model"
+)
+_DECOMPOSE = "End the model before that layer, and decompose the matrix outside it"
+_CHOOSE = (
+    "End the model before that layer, and choose from its output outside the model (for CTC: the "
+    "largest score of each step, without repetitions and blanks)"
+)
+_WARP = (
+    "Keep such augmentation out of the model that is deployed; a warp that is learnt can gather "
+    "its pixels with keras.ops.take and weigh them"
+)
+_ELEMENTWISE = "Take it out of the tf.cond, tf.map_fn or loop that it stands in, where it converts"
+_COMPLEX = (
+    "Give real and imaginary parts as two outputs, and compute on them: complex64 alone is taken "
+    "apart, and not by every operator"
+)
+#: What to compute instead of an operator, without the full stop.
+_ALTERNATIVES = {
+    **{name: _ELEMENTWISE for name, _ in FORMULAS},
+    **dict.fromkeys(
+        (
+            "LogMatrixDeterminant",
+            "MatrixDeterminant",
+            "MatrixInverse",
+            "MatrixSolve",
+            "MatrixTriangularSolve",
+        ),
+        _SOLVE,
+    ),
+    **dict.fromkeys(("Cholesky", "Eig", "Lu", "Qr", "SelfAdjointEigV2", "Svd"), _DECOMPOSE),
+    **dict.fromkeys(COMPLEX_ENDS, _COMPLEX),
+    "BesselI0": "Compute windows such as Kaiser's with numpy, as constants",
+    "Bincount": "Sum keras.ops.one_hot over the values",
+    "CTCBeamSearchDecoder": _CHOOSE,
+    "CTCGreedyDecoder": _CHOOSE,
+    "CropAndResize": "Crop by slices of fixed size, and resize those",
+    "DenseBincount": "Sum keras.ops.one_hot over the values",
+    "Dilation2D": "Use a max pooling, which is a dilation by a flat structuring element",
+    "ImageProjectiveTransformV3": _WARP,
+    "InTopKV2": "Give keras.ops.top_k's indices, and compare outside the model",
+    "MaxPoolWithArgmax": (
+        "Use max_pool alone; unpool by keras.ops.repeat and a comparison with the maximum"
+    ),
+    "NextAfter": "Add a small constant",
+    "PyFunc": "Compute with keras.ops or TensorFlow's functions instead of Python's",
+}
 _ADVICE = (
     (
         r"dimension mismatch|type mismatch|expected.*calibrat",
@@ -85,7 +135,7 @@ def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
             f"TFLite cannot draw the random numbers of {', '.join(drawn)}{where}. End the model "
             "before that layer, or have the layer draw none where training is False."
         )
-    spelled, advice = [], "Replace the layer by operations that TFLite has."
+    spelled, advice = [], _alternatives(operators)
     for name in operators:
         # Listed as `tf.MatMul(tensor<1x4xf64>, tensor<3x4xf64>) -> ...`.
         operand = re.search(rf"\btf\.{name}\(tensor<(?:[\d?]+x|\*x)*(\w+)>", text)
@@ -95,6 +145,14 @@ def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
         else:
             spelled.append(name)
     return f"TFLite has no operator for {', '.join(spelled)}{where}. {advice}"
+
+
+def _alternatives(operators: Sequence[str]) -> str:
+    """Say what to compute instead."""
+    found = [_ALTERNATIVES[name] for name in operators if name in _ALTERNATIVES]
+    if not found:
+        return "Replace the layer by operations that TFLite has, or end the model before it."
+    return f"{'. '.join(dict.fromkeys(found))}."
 
 
 def _complained_layer(line: str, layers: Collection[str]) -> str:

@@ -29,6 +29,7 @@ from edge_partition.model.escape_names import (
 )
 from edge_partition.model.explain_conversion import holding_layer, strip_numbers
 from edge_partition.model.plain_operations import plain_operations
+from edge_partition.model.replace_operators import ReplacingError, replace_operators
 from edge_partition.model.unroll_layers import unrolled
 
 if TYPE_CHECKING:
@@ -295,6 +296,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
             {variable.node for variable in variables},
         )
         variables = tuple(variable for variable in variables if variable.node in kept)
+    _replace_operators(traced, graph, output_nodes)
     outline = _leave_out_weights(graph)
     with tf.Graph().as_default() as inferred:
         tf.graph_util.import_graph_def(outline, name="")
@@ -348,6 +350,20 @@ def _replace_variables(function: Any, kept: Collection[str]) -> Any:
     )
     graph, _ = convert_to_constants._replace_variables_by_constants(values)  # noqa: SLF001
     return graph
+
+
+def _replace_operators(traced: _Traced, graph: Any, outputs: Sequence[str]) -> None:
+    try:
+        names = {name.partition(":")[0] for name in outputs}
+        replace_operators(graph, _leave_out_weights, names)
+    except ReplacingError as error:
+        layer = restore_names(holding_layer(_CALLS.sub("", error.node), traced.layers))
+        raise ConversionError(
+            traced.name,
+            f"layer {layer or error.node} {error.reason}",
+            operators=(error.operator,),
+            layers=(layer,) if layer else (),
+        ) from error
 
 
 def _serialize(model: str, graph: Any) -> bytes:

@@ -162,8 +162,8 @@ def _explain_unreadable(error: Exception) -> str:
     if "No model config found" in text or "No model found in config" in text:
         return "holds weights and no model. Name the model, and give this as --weights."
     return (
-        f"cannot be read as a Keras model ({find_reason(error)}). Copy it once more, or save it "
-        "again with model.save."
+        f"cannot be read as a Keras model ({find_reason(error)}). Copy it once more, or save "
+        "the model as .keras where it was built."
     )
 
 

@@ -11,6 +11,11 @@ from the graph alone. The mean that all channels share is taken out wherever it 
 that sum to zero and by the batch norms behind depthwise kernels; left in, it grows until a deep
 network maps all inputs to one output (Poole et al., "Exponential expressivity in deep neural
 networks through transient chaos", 2016).
+
+Estimates alone do not hold in networks of a hundred layers: batch norms then let activations grow
+from block to block until the answer depends on rounding. So the network is run once, and each batch
+norm's variance is scaled to what arrives there, by a power of four: a factor that rounding on
+another machine does not change.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
@@ -35,6 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _HALF_RANGE = 1 << 15
+#: Neighbouring pixels of photographs are alike: of this many in each direction.
+_ALIKE_PIXELS = 8
+_IMAGE_RANK = 4
+#: So many values of each input, or one sample of a larger input, tell a layer's variance.
+_MEASURED_VALUES = 1 << 17
+_MAX_MEASURED_SAMPLES = 256
 #: Of integers drawn evenly from [-_HALF_RANGE, _HALF_RANGE).
 _DRAW_DEVIATION = math.sqrt((4 * _HALF_RANGE**2 - 1) / 12)
 
@@ -108,6 +119,7 @@ class _Seeder:
         self._seed = seed
         self._places = {id(weight): place for place, weight in enumerate(model.weights)}
         self._done: set[int] = set()
+        self._fitted: set[int] = set()
         self._last = [layer for layer in model._flatten_layers() if hasattr(layer, "kernel")][-1:]
 
     def run(self) -> None:
@@ -123,6 +135,52 @@ class _Seeder:
         self._follow(self._model, [replace(start) for _ in self._model.inputs])
         for layer in self._model._flatten_layers(include_self=False):
             self._seed_plain(layer.weights)
+        if self._batch_norms() and all(_is_plain(tensor) for tensor in self._model.inputs):
+            self._run_and_fit(self._model, [self._make_input(x, start) for x in self._model.inputs])
+
+    def _batch_norms(self) -> list[layers.BatchNormalization]:
+        found = self._model._flatten_layers()
+        return [layer for layer in found if isinstance(layer, layers.BatchNormalization)]
+
+    def _make_input(self, tensor: keras.KerasTensor, moments: _Moments) -> np.ndarray:
+        """Return float32 samples for ``tensor``, evenly spread with ``moments``."""
+        samples = tensor.shape[0] or max(
+            1, min(_MAX_MEASURED_SAMPLES, _MEASURED_VALUES // math.prod(tensor.shape[1:]))
+        )
+        shape = drawn_shape = (samples, *tensor.shape[1:])
+        if len(shape) == _IMAGE_RANK:
+            rows, columns = (-(-size // _ALIKE_PIXELS) for size in shape[1:3])
+            drawn_shape = (samples, rows, columns, shape[3])
+        generator = np.random.Generator(np.random.PCG64(self._seed))
+        drawn = generator.integers(-_HALF_RANGE, _HALF_RANGE, size=drawn_shape, dtype=np.int32)
+        if len(shape) == _IMAGE_RANK:
+            drawn = drawn.repeat(_ALIKE_PIXELS, axis=1).repeat(_ALIKE_PIXELS, axis=2)
+            drawn = drawn[:, : shape[1], : shape[2]]
+        scale = math.sqrt(moments.variance) / _DRAW_DEVIATION
+        return (moments.mean + drawn * scale).astype(np.float32)
+
+    def _run_and_fit(self, model: keras.Model, inputs: list[Any]) -> Any:
+        """Run ``model``, and scale each batch norm's variance to what arrives there."""
+        graph = model._functional if isinstance(model, keras.Sequential) else model
+
+        def call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(operation, keras.Model) and is_graph(operation):
+                return self._run_and_fit(operation, tree.flatten((args, kwargs)))
+            if isinstance(operation, layers.BatchNormalization):
+                self._fit_variance(operation, np.asarray(args[0]))
+            return operation(*args, **kwargs)
+
+        return graph._run_through_graph(inputs, call_fn=call)
+
+    def _fit_variance(self, layer: layers.BatchNormalization, values: np.ndarray) -> None:
+        if id(layer) in self._fitted:
+            return
+        self._fitted.add(id(layer))
+        channels = np.moveaxis(values, layer.axis, -1)
+        mean, variance = (np.asarray(x) for x in (layer.moving_mean, layer.moving_variance))
+        ratio = float(np.mean((channels - mean) ** 2 / variance, dtype=np.float64))
+        if math.isfinite(ratio) and ratio > 0:
+            layer.moving_variance.assign(variance * np.float32(4.0 ** round(math.log(ratio, 4))))
 
     def _follow(self, model: keras.Model, inputs: list[_Moments]) -> Any:
         """Seed ``model``'s layers in order and return its outputs' moments."""
@@ -278,6 +336,10 @@ class _Seeder:
         self._done.add(id(weight))
         if keras.backend.is_float_dtype(weight.dtype):
             weight.assign(values.astype(np.float32))
+
+
+def _is_plain(tensor: keras.KerasTensor) -> bool:
+    return "float" in str(tensor.dtype) and None not in tensor.shape[1:]
 
 
 def _activate(name: str, x: _Moments) -> _Moments:

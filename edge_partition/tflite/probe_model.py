@@ -45,8 +45,9 @@ class CannotRunError(EdgePartitionError):
         custom = _CUSTOM.search(reason)
         self.custom_operator = custom[1] if custom else None
         super().__init__(
-            f"{model_name} needs the custom operator {custom[1]}, which the TFLite runtime has "
-            "not, here or on a board. Convert the model with builtin operators only."
+            f"{model_name} needs the custom operator {custom[1]}, which neither the TFLite runtime "
+            "here nor a board's has. Use another variant of the model, or ask its author for one "
+            "with builtin operators only."
             if custom
             else f"{model_name} cannot be run by the TFLite runtime here, nor on a board: {reason} "
             "Convert the model again, for this runtime."

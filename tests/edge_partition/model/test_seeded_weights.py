@@ -35,3 +35,39 @@ def test_a_deep_residual_network_stays_in_range() -> None:
     scores = np.asarray(model(batch))
     assert scores.max() < 0.999
     assert scores.std(axis=0).min() > 1e-4
+
+
+def squeezing_network(blocks: int) -> keras.Model:
+    """Return inverted residual blocks with squeeze and excite, as EfficientNet has them."""
+    x = start = keras.Input((32, 32, 3))
+    for number in range(blocks):
+        y = layers.Activation("silu")(layers.BatchNormalization()(layers.Conv2D(48, 1)(x)))
+        y = layers.DepthwiseConv2D(3, padding="same")(y)
+        y = layers.Activation("silu")(layers.BatchNormalization()(y))
+        gate = layers.GlobalAveragePooling2D(keepdims=True)(y)
+        gate = layers.Conv2D(48, 1, activation="sigmoid")(layers.Conv2D(4, 1)(gate))
+        y = layers.BatchNormalization()(layers.Conv2D(16, 1)(layers.multiply([y, gate])))
+        x = layers.add([x, y]) if number % 4 else y
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(start, layers.Dense(10, activation="softmax")(x))
+
+
+def test_a_hundred_layers_neither_grow_nor_amplify_rounding() -> None:
+    model = squeezing_network(24)
+    seed_weights(model)
+    blocks = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype("float32")
+    pictures = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    scores, moved = (np.asarray(model(x)) for x in (pictures, pictures * np.float32(1 + 1e-6)))
+    assert 0 < np.abs(scores - moved).max() < 1e-5
+    assert np.abs(scores[0] - scores[1]).max() > 0.01
+    sums = keras.Model(model.inputs, model.layers[-3].output)
+    assert np.asarray(sums(pictures)).std() < 4
+
+
+def test_seeded_weights_are_the_same_each_time() -> None:
+    first, second = squeezing_network(6), squeezing_network(6)
+    seed_weights(first)
+    seed_weights(second)
+    seed_weights(second)
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        assert one.tobytes() == other.tobytes()

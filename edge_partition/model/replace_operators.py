@@ -1,0 +1,334 @@
+"""Operators that TFLite has not become operators that it has, in a frozen ``GraphDef``.
+
+Nodes are replaced rather than TensorFlow's functions, as
+:mod:`~edge_partition.model.plain_operations` does: so Lambda layers, SavedModels and Keras 2 are
+covered too. :mod:`~edge_partition.model.builtin_formulas` and
+:mod:`~edge_partition.model.complex_pairs` have what takes the operators' place. Nodes in the bodies
+of loops and branches stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_partition.model.builtin_formulas import FORMULAS, NotReplaceableError
+from edge_partition.model.complex_pairs import (
+    COMPLEX_ENDS,
+    COMPLEX_RULES,
+    Pair,
+    TransformTooLargeError,
+    apply_node,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+#: Constants of more bytes are not copied into what takes a node's place.
+_SMALL_BYTES = 4096
+#: What LiteRT's own transform of real numbers may be read by.
+_OWN_READERS = frozenset({"RFFT", "Real", "Imag", "ComplexAbs"})
+#: What constants are computed from constants by, where a shape or a scale is.
+_FOLDED = frozenset(
+    {"Add", "AddV2", "Cast", "ConcatV2", "Identity", "Mul", "Neg", "Pack", "RealDiv", "Reshape",
+     "StridedSlice", "Sub"}
+)  # fmt: skip
+#: Between factors that are the same in float32.
+_SAME_FACTOR = 2e-7
+_COMPLEX = ("complex64", "complex128")
+
+
+class ReplacingError(Exception):
+    """An operator could be replaced, and the replacement would be unreasonably large.
+
+    Attributes:
+        node: The node's name.
+        operator: TensorFlow's name of the operator.
+        reason: What is wrong, in words that follow the layer's name.
+    """
+
+    def __init__(self, node: str, operator: str, reason: str) -> None:
+        self.node = node
+        self.operator = operator
+        self.reason = reason
+        super().__init__(f"{node} {reason}")
+
+
+def replace_operators(graph: Any, outlined: Callable[[Any], Any], outputs: Collection[str]) -> None:
+    """Replace in ``graph`` what TFLite has no operator for, where there is a way to.
+
+    Names of nodes that compute real numbers stay; what is new is called after the node that it
+    replaces.
+
+    Args:
+        graph: A ``GraphDef`` whose shapes are static; it is changed.
+        outlined: Returns a ``GraphDef`` without its weights.
+        outputs: The nodes that are the model's outputs.
+
+    Raises:
+        ReplacingError: What would take a node's place is too large.
+    """
+    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+
+    if not any(_may_be_replaced(node) for node in graph.node):
+        return
+    with tf.Graph().as_default() as inferred:
+        tf.graph_util.import_graph_def(outlined(graph), name="")
+    nodes = inferred.get_operations()  # each after those that it reads
+    constants: dict[bytes, str] = {}
+    replaced: set[str] = set()
+    added: list[Any] = []
+    for group in _groups(nodes, set(outputs)):
+        change = _Change(constants=constants)
+        try:
+            for node in group:
+                change.replace(node)
+        except NotReplaceableError:
+            continue
+        constants |= change.new_constants
+        replaced |= {node.name for node in group}
+        added += change.nodes
+    if replaced:
+        _exchange(graph, replaced, added)
+
+
+def _may_be_replaced(node: Any) -> bool:
+    names = {name for name, _ in FORMULAS}
+    return node.op in names or node.op in COMPLEX_ENDS
+
+
+def _groups(nodes: Sequence[Any], outputs: Collection[str]) -> Iterator[list[Any]]:
+    """Yield the nodes to replace: alone, or with all that the same complex numbers pass."""
+    parts: dict[str, list[Any]] = {}
+    for node in nodes:
+        if not _is_complex(node):
+            key = (node.type, node.inputs[0].dtype.name if len(node.inputs) else "")
+            if key in FORMULAS and _has_shapes(node) and not _is_in_gelu(node):
+                yield [node]
+            continue
+        joined = [node]
+        sources = {x.op.name for x in node.inputs if x.dtype.name in _COMPLEX}
+        for part in {id(parts[name]): parts[name] for name in sources}.values():
+            joined = part + joined
+        for member in joined:
+            parts[member.name] = joined
+    places = {node.name: place for place, node in enumerate(nodes)}
+    for part in {id(part): part for part in parts.values()}.values():
+        part.sort(key=lambda node: places[node.name])
+        if all(
+            node.type in COMPLEX_RULES
+            and _has_shapes(node)
+            and not any(x.dtype.name == "complex128" for x in (*node.inputs, *node.outputs))
+            and not (node.name in outputs and node.outputs[0].dtype.name in _COMPLEX)
+            for node in part
+        ) and not all(_runs_as_it_is(node) for node in part):
+            yield part
+
+
+def _is_complex(node: Any) -> bool:
+    return any(x.dtype.name in _COMPLEX for x in (*node.inputs, *node.outputs))
+
+
+def _has_shapes(node: Any) -> bool:
+    return all(x.shape.is_fully_defined() for x in (*node.inputs, *node.outputs))
+
+
+def _runs_as_it_is(node: Any) -> bool:
+    """Return whether TFLite's own transform is one: of real numbers, a power of two of them."""
+    import tensorflow as tf  # noqa: PLC0415
+
+    if node.type != "RFFT":
+        return node.type in _OWN_READERS
+    length = tf.get_static_value(node.inputs[1])
+    return length is not None and int(length[0]).bit_count() == 1
+
+
+def _is_in_gelu(node: Any) -> bool:
+    """Return whether the converter makes TFLite's ``GELU`` of the node and what is around it.
+
+    It does so for ``0.5 x (1 + erf(x / sqrt(2)))`` and ``0.5 x erfc(-x / sqrt(2))``, the factor
+    ``0.5 x`` on the left (TensorFlow 2.21).
+    """
+    if node.type not in ("Erf", "Erfc"):
+        return False
+    x, factor = _unscaled(node.inputs[0])
+    if abs(factor - 0.5**0.5) > _SAME_FACTOR:
+        return False
+    share = node.outputs[0]
+    if node.type == "Erfc":
+        if x.op.type != "Neg":
+            return False
+        x = x.op.inputs[0]
+    else:
+        sums = [reader for reader in share.consumers() if reader.type in ("AddV2", "Add")]
+        if len(sums) != 1 or not any(_number(y) == 1 for y in sums[0].inputs):
+            return False
+        share = sums[0].outputs[0]
+    products = share.consumers()
+    if len(products) != 1 or products[0].type != "Mul" or products[0].inputs[1].name != share.name:
+        return False
+    found, factor = _unscaled(products[0].inputs[0])
+    return bool(found.name == x.name and factor == 0.5)  # noqa: PLR2004
+
+
+def _unscaled(y: Any) -> tuple[Any, float]:
+    """Return ``x`` and ``factor`` where ``y`` is ``x * factor``."""
+    if y.op.type in ("Mul", "RealDiv"):
+        left, right = y.op.inputs
+        if (number := _number(right)) is not None and number != 0:
+            return left, number if y.op.type == "Mul" else 1 / number
+        if y.op.type == "Mul" and (number := _number(left)) is not None:
+            return right, number
+    return y, 1.0
+
+
+def _number(x: Any) -> float | None:
+    """Return the value of a constant of one number."""
+    value = _constant_value(x) if x.shape.num_elements() == 1 else None
+    return None if value is None else float(value.item())
+
+
+def _constant_value(x: Any, depth: int = 8) -> Any:
+    """Return a small tensor's value, or None if it depends on the model's input.
+
+    Args:
+        x: A tensor.
+        depth: How many operators may stand between constants and ``x``.
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    node = x.op
+    if node.type == "ZerosLike":
+        return np.zeros(x.shape, x.dtype.as_numpy_dtype)
+    # A constant of one value all over is small, however large the tensor.
+    is_small = node.type == "Const" and node.node_def.ByteSize() <= _SMALL_BYTES
+    if not is_small and x.shape.num_elements() * x.dtype.size > _SMALL_BYTES:
+        return None
+    value = tf.get_static_value(x)
+    if value is not None:
+        return np.asarray(value)
+    if node.type not in _FOLDED or depth == 0:
+        return None
+    values = [_constant_value(y, depth - 1) for y in node.inputs]
+    if any(value is None for value in values):
+        return None
+    with tf.Graph().as_default() as small:
+        results = apply_node(node, [tf.constant(value) for value in values])
+        with tf.compat.v1.Session(graph=small) as session:
+            return np.asarray(session.run(results[x.value_index]))
+
+
+@dataclass
+class _Change:
+    """What takes the place of some nodes.
+
+    Attributes:
+        constants: The names of large constants that other nodes were replaced with, by content.
+        new_constants: Those of these nodes.
+        nodes: The ``NodeDef`` of each new node.
+        pairs: For each complex tensor the names and shapes of its real and imaginary parts.
+    """
+
+    constants: dict[bytes, str]
+    new_constants: dict[bytes, str] = field(default_factory=dict)
+    nodes: list[Any] = field(default_factory=list)
+    pairs: dict[str, tuple[tuple[str, Any], tuple[str, Any] | None]] = field(default_factory=dict)
+
+    def replace(self, node: Any) -> None:
+        """Add what takes the place of ``node``."""
+        import tensorflow as tf  # noqa: PLC0415
+
+        is_complex = _is_complex(node)
+        rule = (
+            COMPLEX_RULES[node.type]
+            if is_complex
+            else FORMULAS[node.type, node.inputs[0].dtype.name]
+        )
+        sources: dict[str, str] = {}
+        with tf.Graph().as_default() as small:
+            inputs = [self._input(x, sources) for x in node.inputs]
+            try:
+                results = rule(node, *inputs)
+            except TransformTooLargeError as error:
+                raise ReplacingError(node.name, node.type, str(error)) from error
+            results = results if isinstance(results, list) else [results]
+            if not isinstance(results[0], Pair):
+                results = [tf.identity(results[0], "result")]
+        ends = [
+            part.op.name
+            for found in results
+            for part in ((found.re, found.im) if isinstance(found, Pair) else (found,))
+            if part is not None
+        ]
+        graph = tf.compat.v1.graph_util.extract_sub_graph(small.as_graph_def(), ends)
+        names = self._add(node, graph, sources)
+        for found, expected in zip(results, node.outputs, strict=True):
+            if isinstance(found, Pair):
+                self.pairs[expected.name] = tuple(  # type: ignore[assignment]
+                    None if part is None else (names(part.name), part.shape)
+                    for part in (found.re, found.im)
+                )
+            elif found.shape != expected.shape or found.dtype != expected.dtype:
+                raise NotReplaceableError
+        if not isinstance(results[0], Pair):
+            self.nodes[-1].name = node.name
+
+    def _input(self, x: Any, sources: dict[str, str]) -> Any:
+        import tensorflow as tf  # noqa: PLC0415
+
+        def placeholder(name: str, shape: Any, dtype: Any) -> Any:
+            found = tf.compat.v1.placeholder(dtype, shape)
+            sources[found.op.name] = name
+            return found
+
+        if x.name in self.pairs:
+            parts = self.pairs[x.name]
+            return Pair(
+                *(None if part is None else placeholder(*part, tf.float32) for part in parts)
+            )
+        value = _constant_value(x)
+        if value is not None:
+            return tf.constant(value, x.dtype, x.shape)
+        return placeholder(x.name.removesuffix(":0"), x.shape, x.dtype)
+
+    def _add(self, node: Any, graph: Any, sources: dict[str, str]) -> Callable[[str], str]:
+        """Add the nodes of ``graph``; return how its tensors are called from now on."""
+        called = dict(sources)
+        fresh = []
+        for part in graph.node:
+            if part.name in sources:
+                continue
+            name = f"{node.name}_{part.name.replace('/', '_')}"
+            content = part.attr["value"].tensor.SerializeToString() if part.op == "Const" else b""
+            if len(content) > _SMALL_BYTES:
+                name = self.constants.get(content) or self.new_constants.setdefault(content, name)
+            if name not in called.values():
+                fresh.append((name, part))
+            called[part.name] = name
+
+        def full_name(tensor: str) -> str:
+            own, _, port = tensor.partition(":")
+            return called[own] if port in ("", "0") else f"{called[own]}:{port}"
+
+        known = {part.name for part in self.nodes} | set(self.constants.values())
+        for name, part in fresh:
+            if name in known:
+                continue
+            part.input[:] = [full_name(x) for x in part.input]
+            part.name = name
+            self.nodes.append(part)
+        return full_name
+
+
+def _exchange(graph: Any, replaced: Collection[str], added: Sequence[Any]) -> None:
+    """Take nodes out of ``graph`` and put others in, some of them under the old names."""
+    for place in reversed(range(len(graph.node))):
+        if graph.node[place].name in replaced:
+            del graph.node[place]
+    graph.node.extend(added)
+    gone = {f"^{name}" for name in set(replaced) - {node.name for node in added}}
+    for node in graph.node:
+        if not gone.isdisjoint(node.input):
+            node.input[:] = [x for x in node.input if x not in gone]

@@ -20,9 +20,9 @@ from device_agent.command_inbox import CommandInbox
 from device_agent.jobs import Jobs
 from device_agent.publish_forgotten import publish_forgotten
 from device_agent.subscriptions import Subscriptions
-from device_agent.telemetry.board.board import measure_matmul_gmac_s, read_software
-from device_agent.telemetry.board.report import Report
-from device_agent.telemetry.board.stats import Stats
+from device_agent.telemetry.board import measure_matmul_gmac_s, read_software
+from device_agent.telemetry.report import Report
+from device_agent.telemetry.stats import Stats
 from device_agent.timing.time_messages import MessageTimer
 from device_agent.worker import Worker
 from edge_core.contract.messages import RECEIVE_MAXIMUM, ErrorCode, decode_json

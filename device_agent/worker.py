@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from device_agent.deployments import Route
     from device_agent.load_stage import LoadedStage
-    from device_agent.telemetry.board.stats import Stats
+    from device_agent.telemetry.stats import Stats
     from edge_core.contract.topics import Topics
     from edge_core.mqtt.connection import Connection, Message
 

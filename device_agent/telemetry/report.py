@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from device_agent.telemetry.board.board import LoadReader, read_free, read_hardware
-from device_agent.telemetry.board.link import LinkReader
+from device_agent.telemetry.board import LoadReader, read_free, read_hardware
+from device_agent.telemetry.link import LinkReader
 from edge_core.contract.messages import encode_json
 
 if TYPE_CHECKING:

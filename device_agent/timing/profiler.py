@@ -25,7 +25,7 @@ import numpy as np
 
 from device_agent.artifact_store import Artifact
 from device_agent.assignment import read_manifest
-from device_agent.telemetry.board.board import read_clock_mhz, read_temperature_c
+from device_agent.telemetry.board import read_clock_mhz, read_temperature_c
 from edge_core.contract.messages import MAX_DISPLACED_BYTES, MAX_PROFILE_S, CommandError, ErrorCode
 from edge_core.contract.tensors import payload_bytes, wire_dtype
 from edge_core.errors import EdgePartitionError

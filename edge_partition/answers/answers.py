@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from edge_core.plain_text import plain_text
-from edge_partition.answers.answers.boxes import (
+from edge_partition.answers.boxes import (
     MIN_SCORE,
     Box,
     UnknownDetectionsError,
@@ -22,14 +22,14 @@ from edge_partition.answers.answers.boxes import (
     read_ssd,
     ssd_labels,
 )
-from edge_partition.answers.answers.yolo_boxes import read_yolo
+from edge_partition.answers.yolo_boxes import read_yolo
 from edge_partition.inputs.pixels import picture_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from edge_core.contract.manifest import Manifest, TensorSpec
-    from edge_partition.answers.answers.boxes import RawBoxes
+    from edge_partition.answers.boxes import RawBoxes
 
 #: Outputs of no more values are listed whole in ``--json``.
 _MAX_LISTED = 1000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from edge_partition.answers.answers.boxes import Box
+    from edge_partition.answers.boxes import Box
 
 #: A line's width and a letter's height, in parts of the picture's shorter side; at least.
 _LINE, _LEAST_LINE = 1 / 200, 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_partition.answers.answers.boxes import MIN_SCORE, RawBoxes, UnknownDetectionsError
+from edge_partition.answers.boxes import MIN_SCORE, RawBoxes, UnknownDetectionsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

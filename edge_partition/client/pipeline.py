@@ -35,14 +35,14 @@ from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topics
 from edge_core.errors import EdgePartitionError, ManifestError, PayloadError
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
-from edge_partition.answers.answers.answers import Values, describe_answer
+from edge_partition.answers.answers import Values, describe_answer
 from edge_partition.inputs.take_inputs import TakenInputs, take_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from edge_core.mqtt.connection import Message
-    from edge_partition.answers.answers.answers import Answer
+    from edge_partition.answers.answers import Answer
     from edge_partition.inputs.take_inputs import Inputs
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"

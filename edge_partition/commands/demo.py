@@ -12,7 +12,7 @@ import click
 
 from edge_core.contract.tensors import decode_tensors, encode_tensors
 from edge_core.errors import EdgePartitionError
-from edge_partition.answers.answers.answers import describe_answer
+from edge_partition.answers.answers import describe_answer
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.bundle import deployment_name
 from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter

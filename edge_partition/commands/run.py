@@ -16,9 +16,9 @@ import numpy as np
 from edge_core.errors import EdgePartitionError
 from edge_core.plain_text import plain_text
 from edge_core.write_file import write_file
-from edge_partition.answers.answers.answers import describe_answer
-from edge_partition.answers.answers.boxes import MIN_SCORE
-from edge_partition.answers.answers.draw_boxes import draw_file
+from edge_partition.answers.answers import describe_answer
+from edge_partition.answers.boxes import MIN_SCORE
+from edge_partition.answers.draw_boxes import draw_file
 from edge_partition.client.pipeline import Pipeline, Result
 from edge_partition.client.stream_report import StreamTimes
 from edge_partition.commands import _show
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from edge_core.contract.manifest import Manifest
-    from edge_partition.answers.answers.answers import Answer
+    from edge_partition.answers.answers import Answer
     from edge_partition.client.stream_report import StreamReport
     from edge_partition.inputs.named_requests import NamedRequest, SampleName
 

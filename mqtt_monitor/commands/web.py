@@ -14,8 +14,8 @@ import click
 from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.feeds.live import LiveFeed
 from mqtt_monitor.feeds.recording import ReplayFeed, playing
-from mqtt_monitor.web.server.access import TOKEN_VARIABLE, Access, ListenAddress, find_access
-from mqtt_monitor.web.server.server import serve_page
+from mqtt_monitor.web.access import TOKEN_VARIABLE, Access, ListenAddress, find_access
+from mqtt_monitor.web.server import serve_page
 
 if TYPE_CHECKING:
     from mqtt_monitor.feeds.feed import Feed

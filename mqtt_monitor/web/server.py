@@ -31,7 +31,7 @@ from mqtt_monitor.fleet.alerts import find_alerts
 from mqtt_monitor.fleet.describe_fleet import describe_fleet
 from mqtt_monitor.fleet.fleet_changes import describe_changes
 from mqtt_monitor.listen_error import ListenError
-from mqtt_monitor.web.server.access import SESSION_S
+from mqtt_monitor.web.access import SESSION_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from mqtt_monitor.feeds.feed import Feed
     from mqtt_monitor.fleet.snapshot import Fleet
-    from mqtt_monitor.web.server.access import Access, ListenAddress
+    from mqtt_monitor.web.access import Access, ListenAddress
 
 #: A reader's picture is renewed so often.
 _TICK_S = 1.0
@@ -198,7 +198,7 @@ def _guard(access: Access, guesses: _Guesses) -> Middleware:
 
 
 def _read_static(name: str) -> bytes:
-    return resources.files("mqtt_monitor.web.server").joinpath("static", name).read_bytes()
+    return resources.files("mqtt_monitor.web").joinpath("static", name).read_bytes()
 
 
 def _static(name: str, content_type: str) -> Handler:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edge_core.contract.manifest import Manifest, ModelInfo, Pixels, Predicted, Stage, TensorSpec
 
 if TYPE_CHECKING:
-    from edge_partition.answers.answers.answers import Answer
+    from edge_partition.answers.answers import Answer
 
 ABC = ("ant", "bee", "cat")
 PICTURE = TensorSpec("image", "float32", (1, 100, 200, 3), pixels=Pixels("rgb", (0.0,), (1.0,)))

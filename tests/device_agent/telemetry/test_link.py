@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from agent_host import wait_for
-from device_agent.telemetry.board.link import LinkReader
+
+from device_agent.telemetry.link import LinkReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

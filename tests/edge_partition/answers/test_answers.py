@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from answer_manifests import ABC, PICTURE, SSD, manifest_of, sides
-from edge_partition.answers.answers.answers import Answer, Classes, Value, describe_answer
 
 from edge_core.contract.manifest import Quantized, TensorSpec
+from edge_partition.answers.answers import Answer, Classes, Value, describe_answer
 
 
 def describe(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from edge_partition.answers.answers.boxes import Box, in_picture
-from edge_partition.answers.answers.draw_boxes import draw_boxes, draw_file
 from PIL import Image
 
 from edge_core.contract.manifest import Pixels, TensorSpec
+from edge_partition.answers.boxes import Box, in_picture
+from edge_partition.answers.draw_boxes import draw_boxes, draw_file
 from edge_partition.inputs.picture_size import file_picture_size, open_picture
 from edge_partition.inputs.resize_picture import resize_picture
 

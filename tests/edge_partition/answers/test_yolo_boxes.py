@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from answer_manifests import ABC, manifest_of, sides
-from edge_partition.answers.answers.answers import describe_answer
-from edge_partition.answers.answers.boxes import UnknownDetectionsError
-from edge_partition.answers.answers.yolo_boxes import read_yolo
 
 from edge_core.contract.manifest import Pixels, Quantized, TensorSpec
+from edge_partition.answers.answers import describe_answer
+from edge_partition.answers.boxes import UnknownDetectionsError
+from edge_partition.answers.yolo_boxes import read_yolo
 
 #: The model's input: 200 wide, 100 high. Center x, center y, width, height in parts of it, then
 #: the scores of ant, bee and cat.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from mqtt_monitor.web.server.access import (
+
+from mqtt_monitor.web.access import (
     SESSION_S,
     TOKEN_VARIABLE,
     Access,

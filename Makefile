@@ -28,22 +28,22 @@ digits: $(VENV)/dev.stamp  ## train the model in examples/digits again
 	$(BIN)/python examples/digits/train.py
 
 operations: $(VENV)/dev.stamp  ## try every Keras operation and write docs/operations.md
-	$(BIN)/python docs/generate_operations.py
+	$(BIN)/python generators/generate_operations.py
 
 models: $(VENV)/dev.stamp  ## convert and split every Keras application and write docs/models.md
-	$(BIN)/python docs/generate_models.py
+	$(BIN)/python generators/generate_models.py
 
 people-models: $(VENV)/dev.stamp  ## put other people's models through every command, into docs/models.md
-	$(BIN)/python docs/generate_people_models.py
+	$(BIN)/python generators/generate_people_models.py
 
 pixels: $(VENV)/dev.stamp  ## run pictures through every Keras application and write docs/pixels.md
-	$(BIN)/python docs/generate_pixels.py
+	$(BIN)/python generators/generate_pixels.py
 
 quantization: $(VENV)/dev.stamp  ## measure what each quantization costs and write docs/quantization.md
-	$(BIN)/python docs/generate_quantization.py
+	$(BIN)/python generators/generate_quantization.py
 
 planning: $(VENV)/dev.stamp  ## time plans of every Keras application and write docs/planning.md
-	$(BIN)/python docs/generate_planning.py
+	$(BIN)/python generators/generate_planning.py
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -16,7 +16,7 @@ from edge_partition.model.wrap_operations import keras
 if TYPE_CHECKING:
     from types import ModuleType
 
-DOCS = CHECKOUT / "docs"
+GENERATORS = CHECKOUT / "generators"
 ROW = re.compile(r"\| (\w+) \| ([^|]*) \| (yes|no) \| (yes|no) \| (yes|no) \| ([^|]*) \|")
 
 #: One of each kind: elementwise, several tensors, lists, slices, several outputs, truth values,
@@ -32,7 +32,9 @@ SAMPLE = (
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("operations", DOCS / "generate_operations.py")
+    spec = importlib.util.spec_from_file_location(
+        "operations", GENERATORS / "generate_operations.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,14 +45,14 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, tuple[str, ...]]:
-    text = (DOCS / "operations.md").read_text()
+    text = (CHECKOUT / "docs" / "operations.md").read_text()
     return {match[1]: match.groups() for match in map(ROW.match, text.splitlines()) if match}
 
 
 def test_the_document_lists_every_operation_of_this_keras(
     script: ModuleType, rows: dict[str, tuple[str, ...]]
 ) -> None:
-    version = re.search(r"Keras ([\d.]+) has", (DOCS / "operations.md").read_text())
+    version = re.search(r"Keras ([\d.]+) has", (CHECKOUT / "docs" / "operations.md").read_text())
     assert version is not None
     if version[1] != keras.__version__:
         pytest.skip(f"the document is of Keras {version[1]}, this is {keras.__version__}")

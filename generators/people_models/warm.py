@@ -31,7 +31,7 @@ def serve() -> None:
         child = os.fork()
         if not child:
             os._exit(_run(request["words"], Path(request["folder"])))
-        print(json.dumps(_wait(child, request["seconds"])), flush=True)  # noqa: T201
+        print(json.dumps(_wait(child, request["seconds"])), flush=True)
 
 
 def _run(words: list[str], folder: Path) -> int:

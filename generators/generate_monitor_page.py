@@ -1,13 +1,11 @@
 """Take docs/monitoring/web-*.png: the page of ``mqtt-monitor web`` over boards at work.
 
-    sudo python docs/generate_monitor_page.py --minutes 20
+    sudo python generators/generate_monitor_page.py --minutes 20
 
 Five emulated boards (root: each within a share of a processor and a memory limit) measure and run
 MobileNetV3Large and the digits model, and at the end the page is taken at 1280 and 390 pixels,
 light and dark. Nothing else should run meanwhile.
 """
-
-# ruff: noqa: INP001 -- a script, no package, that runs our own commands
 
 from __future__ import annotations
 

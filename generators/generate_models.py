@@ -1,15 +1,15 @@
 """Write docs/models.md: every Keras application wrapped, converted, split and compared.
 
-    python docs/generate_models.py                        # all that are not in the cache
-    python docs/generate_models.py --only MobileNetV3Large --again
-    python docs/generate_models.py --table                # from the cache alone
+    python generators/generate_models.py                        # all that are not in the cache
+    python generators/generate_models.py --only MobileNetV3Large --again
+    python generators/generate_models.py --table                # from the cache alone
 
 Each application's figures are kept as JSON in docs/.cache, so that the script may be stopped and
 started again. Every step has a process of its own, and the models come one after another: the
 largest takes some 13 GB of memory until it is done, and as much disk as its ``.tflite``.
 """
 
-# ruff: noqa: INP001, ISC004, T201 -- a script that writes paragraphs
+# ruff: noqa: ISC004 -- a script that writes paragraphs
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.graph import Graph, Tensor
     from edge_partition.tflite.read_tflite import TfliteModel
 
-_DOCS = Path(__file__).parent
+_DOCS = Path(__file__).parents[1] / "docs"
 _CACHE = _DOCS / ".cache" / "models"
 _SLICE_BENCHMARK = _DOCS.parent / "benchmarks" / "slice_models.py"
 _PARTS = (2, 4, 8)
@@ -319,7 +319,7 @@ def _introduction(names: list[str], done: list[dict[str, Any]]) -> list[str]:
     return [
         "# Every Keras application, split",
         "",
-        "Written by `python docs/generate_models.py`; do not edit.",
+        "Written by `python generators/generate_models.py`; do not edit.",
         "",
         f"`keras.applications` has {len(names)} models. {len(done)} of them were wrapped, "
         "converted to float32 TFLite once, and sliced. The chained parts gave "

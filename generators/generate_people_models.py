@@ -5,7 +5,7 @@
     python generators/generate_people_models.py --kind "Keras 2"
     python generators/generate_people_models.py --failed            # again what failed
     python generators/generate_people_models.py --table             # from the cache alone
-    python generators/generate_people_models.py --sentences         # what each command said, to read
+    python generators/generate_people_models.py --sentences         # what each command said
 
 Each model is built, or fetched from the package that ships it, and put through the commands as a
 person would, each a process of its own; what came of it is kept as JSON in docs/.cache/people, so

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_partition import api
 from edge_partition.commands import _show
 from edge_partition.commands._options import picture_options
-from edge_partition.facts.find_facts import Said, input_pixels
 from edge_partition.facts.read_labels import read_labels_file
-from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
-from edge_partition.model.load_model import LoadedTflite, load_model
-from edge_partition.model.saved_model import is_saved_model
 from edge_partition.planning.fleet import Fleet, equal_fleet, load_fleet
 from edge_partition.planning.plan_document import plan_source
-from edge_partition.planning.plan_split import Objective, Plan, plan_split
 from edge_partition.profiling.apply_profiles import apply_profiles
 from edge_partition.profiling.profile_store import ProfileStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from edge_partition.facts.model_facts import PictureOptions
+    from edge_partition.model.load_model import LoadedTflite
+    from edge_partition.planning.plan_split import Objective, Plan
 
 
 def load(
@@ -47,43 +43,17 @@ def load(
         # Conversion takes a minute; a file that can't be read is told before.
         read_labels_file(picture.labels)
     with _show.step_progress() as step:
-        return load_model(
+        return api.load_model(
             model,
             weights=weights,
             input_shapes=input_shapes,
             quantization=quantization,
-            calibration=None if calibration is None else _samples(calibration, model, picture),
+            calibration=calibration,
             picture=picture,
             on_step=step,
+            on_note=_show.warn,
             **options,
         )
-
-
-def _samples(
-    path: Path, source: str, picture: PictureOptions
-) -> Callable[[Any], Iterable[list[Any]]]:
-    """Return what reads ``path`` as inputs of a Keras model, in its order.
-
-    Pictures become what they will when the model runs.
-    """
-
-    def read(model: Any) -> Iterator[list[Any]]:
-        from edge_partition.model.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
-
-        specs = input_specs(model)
-        # A SavedModel's name is its folder's.
-        application = "" if is_saved_model(source) else str(model.name)
-        pixels = input_pixels(specs, Said(application=application), picture)
-        specs = tuple(replace(spec, pixels=pixels.get(spec.name)) for spec in specs)
-        samples = (
-            sample
-            for file in expand_inputs([path])
-            for sample in load_samples(file, specs, on_note=_show.warn)
-        )
-        for arrays, _ in batches(samples, specs):
-            yield [arrays[spec.name] for spec in specs]
-
-    return read
 
 
 def choose_boards(fleet: Path | None, stages: int | None, cuts: tuple[str, ...]) -> Fleet:
@@ -121,13 +91,18 @@ def make_plan(
     a fleet, not for made-up ones that happen to have the same name. ``limits`` are those of
     :func:`~edge_partition.planning.plan_split.plan_split`.
     """
-    graph = model.tflite.graph
-    if use_profiles:
-        boards = measured(model, boards)
-    positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
     with _show.step_progress() as step:
         step("Planning")
-        return plan_split(graph, boards, objective, stages=stages, cuts=positions, **limits)
+        return api.plan_model(
+            model,
+            boards,
+            objective=objective,
+            stages=stages,
+            cuts=cuts,
+            use_profiles=use_profiles,
+            on_unusable=lambda error: _show.warn(str(error)),
+            **limits,
+        )
 
 
 def measured(model: LoadedTflite, boards: Fleet) -> Fleet:

@@ -12,11 +12,10 @@ import click
 
 from edge_core.contract.tensors import decode_tensors, encode_tensors
 from edge_core.errors import EdgePartitionError
+from edge_partition import api
 from edge_partition.answers.answers import describe_answer
 from edge_partition.boards.deploy_bundle import Deployer
-from edge_partition.bundles.bundle import deployment_name
 from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter
-from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.stream_report import StreamReport
 from edge_partition.commands import _planning, _show
@@ -189,18 +188,7 @@ def _show_comparison(
 
 def _write(loaded: LoadedTflite, plan: Plan, path: Path) -> Bundle:
     with _show.count_progress("Slicing") as on_stage:
-        return write_bundle(
-            path,
-            loaded.tflite,
-            plan,
-            name=loaded.name,
-            deployment=deployment_name(loaded.name),
-            quantization=loaded.quantization,
-            weights=loaded.weights,
-            facts=loaded.facts,
-            wrapped=loaded.wrapped,
-            on_stage=on_stage,
-        )
+        return api.split_model(loaded, plan, path, on_stage=on_stage)
 
 
 def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:

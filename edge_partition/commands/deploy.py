@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edge_partition.boards.deploy_bundle import Deployer, LoadedStage
-from edge_partition.bundles.bundle import read_bundle
+from edge_partition import api
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
+
+if TYPE_CHECKING:
+    from edge_partition.boards.deploy_bundle import LoadedStage
 
 
 @click.command("deploy")
@@ -23,10 +26,10 @@ def command(build: Path, broker: str, prefix: str, as_json: bool) -> None:
     Every board takes, checks, loads and tries its part first; only then does the deployment go
     live. If one refuses, nothing changes.
     """
-    bundle = read_bundle(build)
+    bundle = api.read_bundle(build)
     manifest = bundle.manifest
-    with Deployer(broker, prefix=prefix) as deployer, _show.board_progress() as on_progress:
-        loaded = deployer.deploy(bundle, on_progress=on_progress)
+    with _show.board_progress() as on_progress:
+        loaded = api.deploy_bundle(bundle, broker, prefix=prefix, on_progress=on_progress)
     if as_json:
         _show.print_json(
             {

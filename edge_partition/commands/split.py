@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_core.contract.tensors import encode_tensors
-from edge_partition.bundles.bundle import PLAN_PICTURE, deployment_name
-from edge_partition.bundles.write_bundle import write_bundle
+from edge_partition import api
+from edge_partition.bundles.bundle import PLAN_PICTURE
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
 from edge_partition.facts.describe_ends import ends_document
-from edge_partition.facts.model_facts import input_specs
-from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
 from edge_partition.model.load_model import AS_GIVEN
 from edge_partition.planning.plan_document import plan_document
 from edge_partition.tflite.find_state import say_state
@@ -87,7 +84,7 @@ def command(
     if loaded.quantization == AS_GIVEN:
         # Somebody else's file: what the runtime refuses should not be found out on a board.
         probe_model(loaded.name, loaded.tflite.data)
-    example = None if sample is None else _read_sample(sample, loaded)
+    example = None if sample is None else api.read_sample(loaded, sample)
     together = find_kept_together(loaded.tflite)
     plan = _planning.make_plan(
         loaded,
@@ -99,19 +96,8 @@ def command(
         **limits,
     )
     with _show.count_progress("Slicing") as on_stage:
-        bundle = write_bundle(
-            output,
-            loaded.tflite,
-            plan,
-            name=loaded.name,
-            deployment=name or deployment_name(loaded.name),
-            quantization=loaded.quantization,
-            weights=loaded.weights,
-            facts=loaded.facts,
-            wrapped=loaded.wrapped,
-            state=state,
-            sample=example,
-            on_stage=on_stage,
+        bundle = api.split_model(
+            loaded, plan, output, deployment=name, state=state, sample=example, on_stage=on_stage
         )
     manifest = bundle.manifest
     if as_json:
@@ -175,10 +161,3 @@ def _show_operators(
         )
     if loaded.weights == "seeded":
         console.print("The weights are seeded, not trained: labels and scores mean nothing.")
-
-
-def _read_sample(path: Path, loaded: LoadedTflite) -> bytes:
-    """Return a file's first input as it travels."""
-    specs = input_specs(loaded.tflite.graph, loaded.facts)
-    first, _ = next(batches(load_samples(expand_inputs([path])[0], specs), specs))
-    return encode_tensors(specs, first)

@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from edge_core.plain_text import plain_text
-from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition import api
 from edge_partition.client.pipeline import UnknownDeploymentError
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
@@ -28,8 +28,7 @@ _ENDS_SHOWN = 8
 @json_option
 def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> None:
     """Show the boards at the broker and what is live on them, or DEPLOYMENT alone."""
-    with Deployer(broker, prefix=prefix) as deployer:
-        status = deployer.status()
+    status = api.read_status(broker, prefix=prefix)
     live = [manifest.deployment for manifest in status.manifests]
     if deployment is not None and deployment not in live:
         raise UnknownDeploymentError(deployment, live)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition import api
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
 
@@ -18,8 +18,7 @@ from edge_partition.commands._options import broker_options, json_option
 @json_option
 def command(deployment: str, force: bool, broker: str, prefix: str, as_json: bool) -> None:
     """End DEPLOYMENT and delete it from its boards."""
-    with Deployer(broker, prefix=prefix) as deployer:
-        deployer.undeploy(deployment, force=force)
+    api.undeploy(deployment, broker, prefix=prefix, force=force)
     if as_json:
         _show.print_json({"undeployed": deployment})
     else:

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_core.contract.narrow_floats import FLOAT16_MAX
-from edge_core.contract.tensors import encode_tensors
 from edge_core.errors import EdgePartitionError
-from edge_partition.bundles.bundle import read_bundle
-from edge_partition.bundles.run_bundle import verify_bundle
+from edge_partition import api
 from edge_partition.commands import _show
 from edge_partition.commands._options import json_option
-from edge_partition.facts.read_labels import find_class
-from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,24 +42,16 @@ def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) ->
     bit for bit, and as it travels, which shows what the wire costs. Of inputs whose label stands in
     their file's or folder's name (digit-7.png, cat/01.jpg) the accuracy is shown too.
     """
-    bundle = read_bundle(build)
-    manifest = bundle.manifest
-    payloads, classes = [], []
-    for file in expand_inputs(inputs):
-        for sample in load_samples(file, manifest.inputs, on_note=_show.warn):
-            # One sample a request, repeated where the model takes more at once.
-            request, _ = next(batches([sample], manifest.inputs))
-            payloads.append(encode_tensors(manifest.inputs, request))
-            classes.append(find_class(file, manifest.model.labels))
+    bundle = api.read_bundle(build)
     with _show.count_progress("Running every part") as on_input:
-        verification = verify_bundle(
-            bundle, payloads or None, count=count, classes=classes, on_input=on_input
+        verification = api.verify_bundle(
+            bundle, inputs, count=count, on_input=on_input, on_note=_show.warn
         )
     if as_json:
         _show.print_json({**asdict(verification), "exact": verification.exact})
     else:
         _show.console().print(*_lines(bundle, verification), sep="\n")
-        if not payloads and bundle.sample() is not None:
+        if not inputs and bundle.sample() is not None:
             _show.console().print("The first of them is the sample that was given at the split.")
     if not verification.exact:
         largest = verification.max_difference

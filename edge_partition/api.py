@@ -1,0 +1,306 @@
+"""From a model to answers in Python: the steps that the commands are made of.
+
+>>> import edge_partition as ep
+>>> model = ep.load_model("model.tflite")  # doctest: +SKIP
+>>> plan = ep.plan_model(model, ep.load_fleet("fleet.toml"))  # doctest: +SKIP
+>>> bundle = ep.split_model(model, plan, "build")  # doctest: +SKIP
+>>> assert ep.verify_bundle(bundle).exact  # doctest: +SKIP
+>>> ep.deploy_bundle(bundle, "mqtt://127.0.0.1:1883")  # doctest: +SKIP
+>>> with ep.Pipeline(bundle.manifest.deployment) as pipeline:  # doctest: +SKIP
+...     print(pipeline.answer(pipeline.infer("photo.jpg")))
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_core.contract.tensors import encode_tensors
+from edge_core.contract.topics import DEFAULT_PREFIX
+from edge_partition.boards.deploy_bundle import Deployer
+from edge_partition.bundles import bundle as bundles
+from edge_partition.bundles import run_bundle, write_bundle
+from edge_partition.client.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
+from edge_partition.facts.model_facts import PictureOptions, input_specs
+from edge_partition.facts.read_labels import find_class
+from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
+from edge_partition.model import load_model as models
+from edge_partition.model.read_calibration import read_calibration
+from edge_partition.planning import fleet as fleets
+from edge_partition.planning.plan_split import plan_split
+from edge_partition.profiling.apply_profiles import apply_profiles
+from edge_partition.profiling.profile_store import ProfileStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from edge_core.mqtt.broker_address import BrokerAddress
+    from edge_partition.boards.deploy_bundle import FleetStatus, LoadedStage
+    from edge_partition.bundles.bundle import Bundle
+    from edge_partition.bundles.run_bundle import Verification
+    from edge_partition.model.load_model import LoadedTflite
+    from edge_partition.planning.fleet import Fleet
+    from edge_partition.planning.plan import Plan
+    from edge_partition.planning.plan_split import Objective
+
+    AnyPath = str | os.PathLike[str]
+
+
+def load_model(
+    source: str,
+    *,
+    weights: str | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    quantization: str = "none",
+    calibration: AnyPath | None = None,
+    signature: str | None = None,
+    picture: PictureOptions | None = None,
+    on_step: Callable[[str], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> LoadedTflite:
+    """Load a model and convert it to TFLite; a ``.tflite`` file is read as it is.
+
+    Args:
+        source: A Keras application's name, a ``.keras``, ``.h5`` or ``.tflite`` file, a
+            SavedModel's folder, or ``package.module:function``.
+        weights: ``seeded`` or a weights file, for Keras models.
+        input_shapes: Shapes without the batch, by the input's name; ``""`` for every input that
+            the model leaves open.
+        quantization: ``none``, ``dynamic``, ``float16`` or ``int8``.
+        calibration: For ``int8``: a file of sample inputs, or a folder of them.
+        signature: The signature to take of a model that has several.
+        picture: What a person says of the model's pictures and classes.
+        on_step: Called with the name of each step.
+        on_note: Called with what a person should know of a calibration file.
+
+    Returns:
+        The ``.tflite`` file, its graph, and what is known of its inputs and outputs.
+
+    Raises:
+        EdgePartitionError: Its leaves say what was wrong with the model or the arguments.
+    """
+    samples = None
+    if calibration is not None:
+        picture = picture or PictureOptions()
+        samples = read_calibration(Path(calibration), source, picture, on_note)
+    return models.load_model(
+        source,
+        weights=weights,
+        input_shapes=input_shapes,
+        quantization=quantization,
+        calibration=samples,
+        signature=signature,
+        picture=picture,
+        on_step=on_step,
+    )
+
+
+def load_fleet(path: AnyPath) -> Fleet:
+    """Read the boards of a ``fleet.toml``.
+
+    Raises:
+        FleetError: The file can't be read, or a board's entry is wrong.
+    """
+    return fleets.load_fleet(Path(path))
+
+
+def plan_model(
+    model: LoadedTflite,
+    fleet: Fleet,
+    *,
+    objective: Objective = "throughput",
+    stages: int | None = None,
+    cuts: Sequence[str] = (),
+    use_profiles: bool = True,
+    on_unusable: Callable[[Exception], None] | None = None,
+    **limits: Any,
+) -> Plan:
+    """Choose the board of each operator: the best plan of all.
+
+    Args:
+        model: What :func:`load_model` returned.
+        fleet: The boards: :func:`load_fleet`, or ``equal_fleet(4)``.
+        objective: ``throughput`` (results a second) or ``latency`` (milliseconds a request).
+        stages: Exactly this many stages, each on one board.
+        cuts: The layers to cut after, by name.
+        use_profiles: Plan with the times that ``edge-partition profile`` measured on boards of
+            these names, where there are any.
+        on_unusable: Called with the error of a profile that can't be used.
+        limits: ``wire``, ``max_replicas``, ``max_latency_ms`` and ``min_throughput_per_s``, as
+            :func:`~edge_partition.planning.plan_split.plan_split` takes them.
+
+    Raises:
+        EdgePartitionError: No plan fits the boards and limits, or a name is no layer to cut after.
+    """
+    graph = model.tflite.graph
+    if use_profiles:
+        fleet = apply_profiles(
+            fleet,
+            graph,
+            model.tflite.sha256,
+            ProfileStore(),
+            on_unusable=on_unusable or (lambda _error: None),
+        )
+    positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
+    return plan_split(graph, fleet, objective, stages=stages, cuts=positions, **limits)
+
+
+def split_model(
+    model: LoadedTflite,
+    plan: Plan,
+    path: AnyPath,
+    *,
+    deployment: str | None = None,
+    state: str = "reset",
+    sample: bytes | None = None,
+    on_stage: Callable[[int, int], None] | None = None,
+) -> Bundle:
+    """Cut the model as the plan says and write the bundle.
+
+    Args:
+        model: What :func:`load_model` returned.
+        plan: What :func:`plan_model` returned for ``model``.
+        path: The bundle's folder; a bundle there is replaced.
+        deployment: The deployment's name; by default made from the model's.
+        state: ``reset`` or ``keep``, for a model that keeps state between requests.
+        sample: An input that the boards try their parts on: :func:`read_sample` of a file.
+        on_stage: Called with (stages written, stages in all).
+
+    Raises:
+        BundleError: The folder holds something else, or can't be written.
+    """
+    return write_bundle.write_bundle(
+        Path(path),
+        model.tflite,
+        plan,
+        name=model.name,
+        deployment=deployment or bundles.deployment_name(model.name),
+        quantization=model.quantization,
+        weights=model.weights,
+        facts=model.facts,
+        wrapped=model.wrapped,
+        state=state,
+        sample=sample,
+        on_stage=on_stage,
+    )
+
+
+def read_sample(model: LoadedTflite, path: AnyPath) -> bytes:
+    """Return a file's first input as the bytes that travel on the wire.
+
+    Raises:
+        InputFileError: The file can't be read, or is no input of the model.
+    """
+    specs = input_specs(model.tflite.graph, model.facts)
+    first, _ = next(batches(load_samples(expand_inputs([Path(path)])[0], specs), specs))
+    return encode_tensors(specs, first)
+
+
+def read_bundle(path: AnyPath) -> Bundle:
+    """Read a bundle and check every file against its manifest.
+
+    Raises:
+        BundleError: No bundle there, or a file is missing or damaged.
+        ManifestError: ``manifest.json`` can't be used.
+    """
+    return bundles.read_bundle(Path(path))
+
+
+def verify_bundle(
+    bundle: Bundle,
+    files: Iterable[AnyPath] = (),
+    *,
+    count: int = 8,
+    on_input: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Verification:
+    """Run the whole model and the chain of its parts on the same inputs; compare every bit.
+
+    Args:
+        bundle: What :func:`split_model` or :func:`read_bundle` returned.
+        files: Inputs; without any, the bundle's sample and made-up inputs. Where a label stands in
+            a file's or folder's name (``digit-7.png``, ``cat/01.jpg``), accuracy is counted.
+        count: How many made-up inputs.
+        on_input: Called with (inputs done, inputs in all).
+        on_note: Called with what a person should know of a file.
+
+    Raises:
+        ComparisonError: The comparison could not fail, so it shows nothing.
+        InputFileError: A file can't be read, or is no input of the model.
+    """
+    manifest = bundle.manifest
+    payloads, classes = [], []
+    for file in expand_inputs(map(Path, files)):
+        for sample in load_samples(file, manifest.inputs, on_note=on_note):
+            # One sample a request, repeated where the model takes more at once.
+            request, _ = next(batches([sample], manifest.inputs))
+            payloads.append(encode_tensors(manifest.inputs, request))
+            classes.append(find_class(file, manifest.model.labels))
+    return run_bundle.verify_bundle(
+        bundle, payloads or None, count=count, classes=classes, on_input=on_input
+    )
+
+
+def deploy_bundle(
+    bundle: Bundle,
+    broker: str | BrokerAddress | None = None,
+    *,
+    prefix: str = DEFAULT_PREFIX,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[LoadedStage, ...]:
+    """Make a bundle live on its boards: all of them take and try their parts first.
+
+    Args:
+        bundle: What :func:`split_model` or :func:`read_bundle` returned.
+        broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
+        prefix: The topics' prefix.
+        on_progress: Called with (board, bytes it has, bytes it needs); from several threads.
+
+    Raises:
+        UnknownBoardError: A board of the bundle is not online; nothing changed.
+        DeploymentRefusedError: A board refused; nothing changed.
+        BrokerUnreachableError: There is no broker.
+    """
+    with Deployer(_broker(broker), prefix=prefix) as deployer:
+        return deployer.deploy(bundle, on_progress=on_progress)
+
+
+def undeploy(
+    deployment: str,
+    broker: str | BrokerAddress | None = None,
+    *,
+    prefix: str = DEFAULT_PREFIX,
+    force: bool = False,
+) -> None:
+    """End a deployment and have its boards delete their parts.
+
+    Args:
+        deployment: The deployment's name.
+        broker: As for :func:`deploy_bundle`.
+        prefix: The topics' prefix.
+        force: Also while a board of the deployment is offline and can't be told.
+
+    Raises:
+        UnknownDeploymentError: Nothing is live under this name.
+        EdgePartitionError: A board is offline.
+    """
+    with Deployer(_broker(broker), prefix=prefix) as deployer:
+        deployer.undeploy(deployment, force=force)
+
+
+def read_status(
+    broker: str | BrokerAddress | None = None, *, prefix: str = DEFAULT_PREFIX
+) -> FleetStatus:
+    """Return the boards at a broker, online or not, and the manifests that are live.
+
+    Args:
+        broker: As for :func:`deploy_bundle`.
+        prefix: The topics' prefix.
+    """
+    with Deployer(_broker(broker), prefix=prefix) as deployer:
+        return deployer.status()
+
+
+def _broker(broker: str | BrokerAddress | None) -> str | BrokerAddress:
+    return broker or os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER)

@@ -1,0 +1,52 @@
+"""Files as the sample inputs by which int8 conversion sets its scales."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edge_partition.facts.find_facts import Said, input_pixels
+from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
+from edge_partition.model.saved_model import is_saved_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from edge_partition.facts.model_facts import PictureOptions
+
+
+def read_calibration(
+    path: Path,
+    source: str,
+    picture: PictureOptions,
+    on_note: Callable[[str], None] | None = None,
+) -> Callable[[Any], Iterable[list[Any]]]:
+    """Return a function that reads ``path`` as inputs of a Keras model, in the model's order.
+
+    Pictures become what they become when the model runs.
+
+    Args:
+        path: A folder of pictures, ``.npy``, ``.npz``, ``.wav`` or ``.csv`` files, or one file.
+        source: The MODEL argument.
+        picture: What a person says of the model's pictures.
+        on_note: Called with what a person should know of a file.
+    """
+
+    def read(model: Any) -> Iterator[list[Any]]:
+        from edge_partition.model.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
+
+        specs = input_specs(model)
+        # A SavedModel's name is its folder's.
+        application = "" if is_saved_model(source) else str(model.name)
+        pixels = input_pixels(specs, Said(application=application), picture)
+        specs = tuple(replace(spec, pixels=pixels.get(spec.name)) for spec in specs)
+        samples = (
+            sample
+            for file in expand_inputs([path])
+            for sample in load_samples(file, specs, on_note=on_note)
+        )
+        for arrays, _ in batches(samples, specs):
+            yield [arrays[spec.name] for spec in specs]
+
+    return read

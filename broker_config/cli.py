@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, get_args
 from broker_config.serve.broker_process import is_loopback
 from broker_config.serve.embedded import EmbeddedBroker
 from broker_config.serve.start_broker import BrokerKind, start_broker
-from edge_core.errors import EdgePartitionError
+from edge_core.program.exit_status import ExitStatus
+from edge_core.program.run_program import run_program
 from edge_core.program.stop_request import StopRequest
+from edge_core.program.strict_parser import StrictParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from broker_config.serve.broker_process import BrokerProcess
 
-_DONE, _FAILED = 0, 1
 _LAST_PORT = 65535
 _POLL_S = 0.5
 
@@ -31,19 +32,14 @@ _EMBEDDED_NOTE = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status (argparse itself exits with 2 on usage)."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _serve(options)
-    except EdgePartitionError as error:
-        if options.debug:
-            raise
-        print(f"broker-config: {error}", file=sys.stderr)
-        return _FAILED
+    """Run the command line and return its exit status."""
+    return run_program(
+        "broker-config", lambda words: _serve(_parser().parse_words(words)), arguments
+    )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> StrictParser:
+    parser = StrictParser(
         prog="broker-config", description="Set up and run the broker that boards meet at."
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True)
@@ -104,7 +100,7 @@ def _serve(options: argparse.Namespace) -> int:
             print(note, file=sys.stderr)
         while not ended.is_set():
             broker.wait(_POLL_S)
-    return _DONE
+    return ExitStatus.DONE
 
 
 def _announce(broker: BrokerProcess, *, as_json: bool) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
-from typing import NoReturn
 
 from device_agent import heap
 from device_agent.config import (
@@ -17,20 +16,13 @@ from device_agent.config import (
     ConfigError,
     make_config,
 )
-from edge_core.errors import EdgePartitionError
+from edge_core.program.run_program import run_program
 from edge_core.program.stop_request import StopRequest
-
-_FAILED = 1
-_WRONG_USAGE = 2
+from edge_core.program.strict_parser import StrictParser
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(_WRONG_USAGE, f"device-agent: {message}; see device-agent -h.\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> StrictParser:
+    parser = StrictParser(
         prog="device-agent",
         description="Run this board's part of a model that is split over several boards.",
         epilog="Every option may stand in the --config file, with _ for -: state_dir = '...'. "
@@ -73,28 +65,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the agent until SIGTERM or SIGINT; return the exit status."""
-    options = vars(_parser().parse_args(arguments))
+    return run_program("device-agent", _run, arguments, usage_errors=(ConfigError,))
+
+
+def _run(words: list[str]) -> None:
+    options = vars(_parser().parse_words(words))
     file = options.pop("config")
-    try:
-        config = make_config(options, file)
-    except ConfigError as error:
-        print(f"device-agent: {error}", file=sys.stderr)  # noqa: T201
-        return _WRONG_USAGE
+    config = make_config(options, file)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     # numpy computes nothing here but the profile's measurement; its thread pool would take memory,
     # and made that measurement swing twentyfold on a busy board.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     heap.prepare()
-    try:
-        from device_agent.agent import Agent  # noqa: PLC0415 - `-h` answers at once
+    from device_agent.agent import Agent  # noqa: PLC0415 - `-h` answers at once
 
+    try:
         Agent(config, StopRequest.on_signals()).run()
-    except EdgePartitionError as error:
-        if config.debug:
-            raise
-        print(f"device-agent: {error}", file=sys.stderr)  # noqa: T201
-        return _FAILED
-    return 0
+    except Exception:
+        if config.debug:  # by the configuration file; run_program sees the command line alone
+            traceback.print_exc()
+        raise
 
 
 if __name__ == "__main__":

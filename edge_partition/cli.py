@@ -5,7 +5,7 @@ Exit status: 0 done, 1 the thing failed, 2 wrong usage. An error is one line on 
 
 from __future__ import annotations
 
-import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,18 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"edge_partition.commands.{name}").command
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            if not close:
+                raise
+            message = f"{error.message.rstrip('.')}; did you mean {close[0]}?"
+            raise click.UsageError(message, context) from None
+
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -64,14 +76,12 @@ def app(debug: bool) -> None:
     del debug  # Read by main(), which stands around everything.
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its status."""
-    sys.exit(
-        run_program(
-            "edge-partition",
-            lambda words: app.main(words, prog_name="edge-partition", standalone_mode=False),
-            arguments,
-            usage_error=click.ClickException,
-            abort=click.Abort,
-        )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    return run_program(
+        "edge-partition",
+        lambda words: app.main(words, prog_name="edge-partition", standalone_mode=False),
+        arguments,
+        usage_errors=(click.ClickException,),
+        aborts=(click.Abort,),
     )

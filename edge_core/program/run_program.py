@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from edge_core.errors import EdgePartitionError
+from edge_core.program.exit_status import ExitStatus
+from edge_core.program.missing_extra import explain_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-_FAILED, _INTERRUPTED = 1, 130
 
 
 def run_program(
@@ -18,47 +18,84 @@ def run_program(
     run: Callable[[list[str]], Any],
     arguments: Sequence[str] | None,
     *,
-    usage_error: type[Exception],
-    abort: type[Exception],
+    usage_errors: tuple[type[Exception], ...] = (),
+    aborts: tuple[type[Exception], ...] = (),
 ) -> int:
     """Run a command line and return its exit status.
 
-    The command line's library is the caller's: boards have none, and this package is theirs too.
+    The caller brings the command line's library: boards have none, and this package is theirs too.
 
     Args:
-        name: The program's.
+        name: The program's name.
         run: Does what the words ask; a whole number that it returns is the status.
-        arguments: The words; those of this process by default. ``--debug`` among them shows
-            tracebacks, wherever it stands.
-        usage_error: What the library raises for wrong usage, with ``show()`` and ``exit_code``.
-        abort: What it raises for an interrupted prompt.
+        arguments: The words; by default those of this process. ``--debug`` anywhere among them
+            shows tracebacks.
+        usage_errors: The exceptions for wrong usage. One with a method ``show()`` prints itself.
+        aborts: The exceptions for an interrupted prompt.
+
+    Returns:
+        An :class:`~edge_core.program.exit_status.ExitStatus`, or what ``run`` returned.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt, *aborts)
     try:
         result = run([word for word in words if word != "--debug"])
-    except usage_error as error:
+    except usage_errors as error:
         shown: Any = error
-        shown.show()
-        return int(shown.exit_code)
-    except (KeyboardInterrupt, abort):
+        if hasattr(shown, "show"):
+            shown.show()
+            return int(shown.exit_code)
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)  # noqa: T201
+        return ExitStatus.USAGE
+    except interruptions:
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
-        return _INTERRUPTED
+        return ExitStatus.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing is wrong, nothing to say.
         sys.stderr.close()
-        return 0
+        return ExitStatus.DONE
     except Exception as error:
         if debug:
             raise
         print(f"{name}: {_describe(error)}", file=sys.stderr)  # noqa: T201
-        return _FAILED
-    return result if isinstance(result, int) else 0
+        return ExitStatus.FAILED
+    return result if isinstance(result, int) else ExitStatus.DONE
+
+
+def import_command_line(name: str, extra: str, load: Callable[[], Callable[[], int]]) -> int:
+    """Import a program whose libraries an extra brings, and run it.
+
+    Args:
+        name: The program's name.
+        extra: The extra that brings the program's libraries.
+        load: Imports the program and returns its ``main``.
+
+    Returns:
+        The program's exit status; ``FAILED`` where the extra is not installed.
+    """
+    try:
+        main = load()
+    except ModuleNotFoundError as error:
+        line = explain_missing(error, extra)
+        if line is None:
+            raise
+        print(f"{name}: {line}", file=sys.stderr)  # noqa: T201
+        return ExitStatus.FAILED
+    return main()
 
 
 def _describe(error: Exception) -> str:
-    """Return one line for an error: ours as it is, others as the defects they are."""
-    text = " ".join(str(error).split())
+    """Return one line for an error: our own errors as they are, others as the defects they are."""
+    if isinstance(error, ModuleNotFoundError):
+        line = explain_missing(error)
+        if line is not None:
+            return line
+    text = _one_line(error)
     if isinstance(error, EdgePartitionError):
         return text
     return f"internal error: {type(error).__name__}: {text} (run again with --debug and report it)"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_core.contract.topics import Topics
-from edge_core.errors import EdgePartitionError
 from edge_core.program.stop_request import StopRequest
 from mqtt_monitor.commands._options import broker_options, tell_broker
 from mqtt_monitor.feeds.live import LiveFeed
@@ -18,16 +17,6 @@ if TYPE_CHECKING:
 
 #: 200 requests are kept in between.
 _POLL_S = 0.25
-
-
-class MissingExtraError(EdgePartitionError):
-    """OpenTelemetry is not installed."""
-
-    def __init__(self, module: str | None) -> None:
-        super().__init__(
-            f"Traces need OpenTelemetry ({module} is missing): install it by "
-            "`pip install 'edge-partition[monitor,monitor-otel]'`."
-        )
 
 
 @click.command("traces")
@@ -52,10 +41,9 @@ def command(*, endpoint: str | None, service: str, broker: str, prefix: str) -> 
     Each request that its client tells of, one a second and client at most, becomes a trace: what
     the wire, each stage's queue and each inference took, with board and deployment.
     """
-    try:
-        from mqtt_monitor.exports.traces import TraceExport, find_endpoint  # noqa: PLC0415 - optional
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name) from None
+    # The extra monitor-otel, of which run_program says that it is missing.
+    from mqtt_monitor.exports.traces import TraceExport, find_endpoint  # noqa: PLC0415
+
     ended = StopRequest.on_signals()
     url, topics = find_endpoint(endpoint, os.environ), Topics(prefix)
 

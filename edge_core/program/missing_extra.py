@@ -1,0 +1,55 @@
+"""A package that is not installed, and the extra that installs the package."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, requires
+
+_DISTRIBUTION = "edge-partition"
+#: Modules whose package has another name.
+_PACKAGES = {
+    "PIL": "pillow",
+    "tensorflow": "tensorflow-cpu",
+    "tf_keras": "tf-keras",
+    "prometheus_client": "prometheus-client",
+    "opentelemetry": "opentelemetry-sdk",
+}
+
+
+def find_extra(module: str, prefer: str | None = None) -> str | None:
+    """Return the extra that brings ``module``; None: no extra does.
+
+    Args:
+        module: The name of a module that could not be imported.
+        prefer: The extra to name where several bring the module.
+    """
+    top = module.partition(".")[0]
+    package = _PACKAGES.get(top, top)
+    try:
+        requirements = requires(_DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return None
+    found: list[str] = []
+    for requirement in requirements:
+        name, _, marker = requirement.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
+        if extra and re.match(r"[\w.-]+", name.strip())[0].lower() == package.lower():  # type: ignore[index]
+            found.append(extra[1])
+    return prefer if prefer in found else next(iter(found), None)
+
+
+def explain_missing(error: ModuleNotFoundError, prefer: str | None = None) -> str | None:
+    """Return a line that says what to install; None: no extra has the module.
+
+    Args:
+        error: What importing raised.
+        prefer: The extra to name where several bring the module.
+    """
+    extra = find_extra(error.name or "", prefer)
+    if extra is None:
+        return None
+    package = (error.name or "").partition(".")[0]
+    return (
+        f"the package {package} is not installed; the extra {extra} brings it: "
+        f"pip install '{_DISTRIBUTION}[{extra}]'"
+    )

@@ -1,0 +1,26 @@
+"""``edge-partition``: started before it is known whether the extra ``host`` is installed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from edge_core.program.run_program import import_command_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    return import_command_line("edge-partition", "host", _load)
+
+
+def _load() -> Callable[[], int]:
+    from edge_partition.cli import main  # noqa: PLC0415 -- it needs the extra
+
+    return main
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,17 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint digits operations models people-models pixels quantization planning clean
+# What only computes and starts nothing else; the rest of the tests is `make test`'s.
+PURE := not (tensorflow or broker or browser or slow or alone)
+
+.PHONY: demo check test lint digits operations models people-models pixels quantization planning clean
 
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
 
+check: $(VENV)/dev.stamp lint  ## style, types, import contract and the pure tests, in a minute and a half
+	$(BIN)/pytest --quiet --numprocesses 2 -m "$(PURE)"
+
 # What only computes shares the cores; what has a broker, boards or a browser has them alone.
 test: $(VENV)/dev.stamp lint  ## everything CI runs
-	tests/install_mosquitto.sh
-	tests/install_chromium.sh
-	tests/install_prometheus.sh
-	tests/install_tmux.sh
+	tests/install_tools.sh
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/edge_partition
 	$(BIN)/pytest --ignore tests/edge_partition
 

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # pytest's importlib mode leaves this folder off the path: for `from tflite_models import ...`.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _converter() -> Iterator[None]:
+    """One child converts the models of all tests of this process, and starts with the first."""
+    from edge_partition.converter_process import kept_converter  # noqa: PLC0415 -- numpy
+
+    with kept_converter():
+        yield
 
 
 @pytest.fixture(scope="session")

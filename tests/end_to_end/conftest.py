@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from edge_partition.load_model import LoadedTflite
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _converter() -> Iterator[None]:
+    """One child converts the models of all tests of this process, and starts with the first."""
+    from edge_partition.converter_process import kept_converter  # noqa: PLC0415 -- numpy
+
+    with kept_converter():
+        yield
+
+
 @pytest.fixture(params=["mosquitto"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     """A broker of the asked-for kind (mosquitto by default), no agent yet."""

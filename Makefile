@@ -9,14 +9,16 @@ BIN := $(VENV)/bin
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
 
-# What only computes shares the cores; what has a broker, boards or a browser has them alone.
+# What only computes shares the cores, and so does what mostly waits: brokers, boards, browsers. What
+# measures, or limits the processors, has them alone.
 test: $(VENV)/dev.stamp lint  ## everything CI runs
 	tests/install_mosquitto.sh
 	tests/install_chromium.sh
 	tests/install_prometheus.sh
 	tests/install_tmux.sh
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/edge_partition
-	$(BIN)/pytest --ignore tests/edge_partition
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone" --ignore tests/edge_partition
+	$(BIN)/pytest -m alone --ignore tests/edge_partition
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -120,19 +120,27 @@ def test_a_slice_is_one_stage_for_this_board(host: Host, shared_agent: str) -> N
     assert refused.code == "bad-command"
 
 
+@pytest.mark.alone
 def test_messages_are_timed_one_at_a_time_and_several_together(
     host: Host, shared_agent: str
 ) -> None:
-    small, large = (
-        host.command(shared_agent, "time-messages", size_bytes=size_bytes)
-        for size_bytes in (0, 800_000)
-    )
-    for answer in (small, large):
-        assert 0 < answer["cpu_ms"] < answer["lone_ms"]
-        assert answer["apart_cpu_ms"] > 0
-        assert answer["window_ms"] > 0
-        assert answer["cores"] > 0
-    assert large["lone_ms"] > small["lone_ms"]
+    # Another program may take the processors from one measurement, but not from each of five.
+    for _ in range(5):
+        small, large = (
+            host.command(shared_agent, "time-messages", size_bytes=size_bytes)
+            for size_bytes in (0, 800_000)
+        )
+        for answer in (small, large):
+            assert answer["cpu_ms"] > 0
+            assert answer["lone_ms"] > 0
+            assert answer["apart_cpu_ms"] > 0
+            assert answer["window_ms"] > 0
+            assert answer["cores"] > 0
+        is_alone = all(answer["cpu_ms"] < answer["lone_ms"] for answer in (small, large))
+        if is_alone and all(small[key] < large[key] for key in ("cpu_ms", "lone_ms")):
+            break
+    else:
+        pytest.fail(f"the last of five measurements: {small} without payload, {large} with one")
     for size in (-1, MAX_TIMED_MESSAGE_BYTES + 1, 1.0, "1", None):
         refused = refusal(lambda s=size: host.command(shared_agent, "time-messages", size_bytes=s))
         assert refused.code == "bad-command"

@@ -61,8 +61,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def three_boards(desk: Desk) -> Desk:
-    for name in BOARDS:
-        desk.start_agent(name)
+    desk.start_agents(*BOARDS)
     return desk
 
 

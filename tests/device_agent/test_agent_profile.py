@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from agent_host import Host, start_agent
 from dense_models import make_pipeline, sha256
 
 from broker_config.messages import MAX_TIMED_MESSAGE_BYTES, CommandError
+from broker_config.topics import ONLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from agent_host import AgentProcess, Host
+    from agent_host import AgentProcess
     from dense_models import Pipeline
+
+    from broker_config.mosquitto import MosquittoBroker
 
     Start = Callable[..., AgentProcess]
 
@@ -156,7 +161,17 @@ def test_a_board_that_serves_times_no_messages_unless_forced(
     assert host.command(name, "time-messages", size_bytes=10, force=True)["lone_ms"] > 0
 
 
-@pytest.fixture
-def shared_agent(name: str, start: Start) -> str:
-    start(name)
-    return name
+@pytest.fixture(scope="module")
+def shared_agent(
+    broker: MosquittoBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """One for all that is refused, which leaves nothing."""
+    name = f"pi-{uuid.uuid4().hex[:6]}"
+    host = Host(broker.url)
+    agent = start_agent(broker.url, name, tmp_path_factory.mktemp("shared") / name)
+    try:
+        host.wait_for_availability(name, ONLINE)
+        yield name
+    finally:
+        host.close()
+        assert agent.stop() == 0

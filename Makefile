@@ -15,11 +15,13 @@ demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boa
 check: $(VENV)/dev.stamp lint  ## style, types, import contract and the pure tests, in a minute and a half
 	$(BIN)/pytest --quiet --numprocesses 2 -m "$(PURE)"
 
-# What only computes shares the cores; what has a broker, boards or a browser has them alone.
+# What only computes shares the cores, and so does what mostly waits: brokers, boards, browsers. What
+# measures, or limits the processors, has them alone.
 test: $(VENV)/dev.stamp lint  ## everything CI runs
 	tests/install_tools.sh
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/edge_partition
-	$(BIN)/pytest --ignore tests/edge_partition
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone" --ignore tests/edge_partition
+	$(BIN)/pytest -m alone --ignore tests/edge_partition
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import numpy as np
 from edge_core.contract.tensors import encode_tensors, payload_bytes
 from edge_partition.bundles.run_bundle import verify_bundle
 from edge_partition.bundles.write_bundle import write_bundle
+from edge_partition.model.converter_process import kept_converter
 from edge_partition.model.load_model import load_model
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split
@@ -180,5 +181,5 @@ smaller seldom changes it. `verify` counts such values: {clamped:,} here.
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, kept_converter():
         DOCUMENT.write_text(render(list(measure(Path(scratch)))), encoding="utf-8")

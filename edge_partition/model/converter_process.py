@@ -1,8 +1,10 @@
 """TFLite's converter in a process of its own, so that its crash ends in a sentence.
 
-The child is :func:`main` with a folder: it loads TensorFlow, waits for a line on its standard
-input, converts what stands in the folder, and leaves the ``.tflite`` file or the reason of its
-failure there. It ends when its standard input does.
+The child is :func:`main`. It loads TensorFlow and reads requests from its standard input, a line of
+JSON each. It converts the model in the request's folder, leaves the ``.tflite`` file there, and
+answers with a line on its standard output. When its standard input ends, it ends at once.
+
+A child converts one model, unless :func:`kept_converter` keeps it for the next.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -36,30 +39,53 @@ from edge_partition.model.explain_conversion import explain_crash
 from edge_partition.model.freeze_model import GRAPH_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from edge_partition.tflite.read_tflite import Bytes
 
-_EXAMPLES, _REQUEST, _RESULT, _FAILURE = "examples.npz", "request.json", "model.tflite", "why.json"
+_EXAMPLES, _RESULT, _LOG = "examples.npz", "model.tflite", "convert.log"
 #: This package may lie where only this process looks for it.
 _CHILD = (
-    "import sys; sys.path.append(sys.argv[2]); "
+    "import sys; sys.path.append(sys.argv[1]); "
     "from edge_partition.model.converter_process import main; sys.exit(main())"
 )
-_GO = b"\n"
-_LOG, _CHILD_LOG = "convert.log", "child.log"
+
+
+@contextlib.contextmanager
+def kept_converter() -> Iterator[None]:
+    """Let one child convert all models of the calling thread, one after another.
+
+    Each child takes seconds to load TensorFlow: a program that converts many models pays for that
+    once within this block. The child holds TensorFlow's memory until the block ends. A child that
+    crashed, or that has not finished a conversion, is ended, and the next model gets a new one.
+
+    Other threads start children of their own: the kernel ends a child with the thread that started
+    it, so a child must not serve a thread that may live longer.
+    """
+    if _current_keeper() is not None:
+        yield
+        return
+    keeper = _here.keeper = _Keeper()
+    try:
+        yield
+    finally:
+        _here.keeper = None
+        keeper.end()
 
 
 class ConverterProcess:
     """Converts one model in a child process, which starts at once to load TensorFlow.
 
-    The child ends with the ``with`` block, and when this process ends, however that ends.
+    The child ends with the conversion, at the latest with the ``with`` block, and when this process
+    or the calling thread ends, however that ends. Within :func:`kept_converter`, a child that has
+    nothing left to do stays for the next model.
     """
 
     def __init__(self) -> None:
         self._resources = contextlib.ExitStack()
         self._folder = Path()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: _Child | None = None
+        self._keeper: _Keeper | None = None
         self._model: _Outline | None = None
 
     def __enter__(self) -> Self:
@@ -68,8 +94,9 @@ class ConverterProcess:
                 prefix="edge-partition-convert-", ignore_cleanup_errors=True
             )
             self._folder = Path(stack.enter_context(folder))
-            self._process = _start(self._folder)
-            stack.callback(_end, self._process)
+            self._keeper = _current_keeper()
+            self._child = (self._keeper and self._keeper.take()) or _Child()
+            stack.callback(self._let_go)
             self._resources = stack.pop_all()
         return self
 
@@ -79,7 +106,7 @@ class ConverterProcess:
     @property
     def pid(self) -> int:
         """The child's process id; 0 outside the ``with`` block."""
-        return self._process.pid if self._process else 0
+        return self._child.process.pid if self._child else 0
 
     def write_examples(self, examples: Iterable[Sequence[np.ndarray]]) -> None:
         """Take the examples to calibrate with, one at a time.
@@ -110,7 +137,7 @@ class ConverterProcess:
         self._model = _Outline(frozen)
 
     def convert(self, *, quantization: str = "none") -> Bytes:
-        """Convert the model that was written.
+        """Convert the model that was written, once.
 
         Args:
             quantization: As for :func:`~edge_partition.model.convert_tflite.convert_tflite`.
@@ -123,34 +150,31 @@ class ConverterProcess:
             child
                 crashed. The log that the error names stays.
         """
-        process, model = self._process, self._model
-        if process is None or process.stdin is None or model is None:
+        child, model = self._child, self._model
+        if child is None or model is None:
             raise RuntimeError("write_model() comes first, in the with block")
         check_options(model.name, quantization, calibrated=(self._folder / _EXAMPLES).exists())
+        self._model = None
         give_back_memory()  # the child wants it
-        (self._folder / _REQUEST).write_text(json.dumps({"quantization": quantization}))
-        # A child that died says so by its status.
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(_GO)
-            process.stdin.flush()
-        status = process.wait()
-        result = self._folder / _RESULT
-        if status == 0 and result.exists():
-            # Imported here: the child needs none of it.
-            from edge_partition.tflite.read_tflite import map_file  # noqa: PLC0415
+        answer = child.ask({"folder": str(self._folder), "quantization": quantization})
+        if answer is None or answer["failure"] is not None:
+            raise self._failure(model, child, answer, quantization)
+        # Imported here: the child needs none of it.
+        from edge_partition.tflite.read_tflite import map_file  # noqa: PLC0415
 
-            return map_file(result)
-        raise self._failure(model, status, quantization)
+        content = map_file(self._folder / _RESULT)
+        if self._keeper is None:
+            child.end()  # what reads the file may want the memory
+        return content
 
-    def _failure(self, model: _Outline, status: int, quantization: str) -> ConversionError:
+    def _failure(
+        self, model: _Outline, child: _Child, answer: Mapping[str, Any] | None, quantization: str
+    ) -> ConversionError:
         log = make_log()
-        with log.open("wb") as stream:
-            for name in (_LOG, _CHILD_LOG):
-                if (self._folder / name).exists():
-                    stream.write((self._folder / name).read_bytes())
-        why = self._folder / _FAILURE
-        if why.exists():
-            found = json.loads(why.read_text())
+        printed = self._folder / _LOG
+        log.write_bytes((printed.read_bytes() if printed.exists() else b"") + child.said())
+        if answer is not None:
+            found = answer["failure"]
             return ConversionError(
                 model.name,
                 found["reason"],
@@ -159,8 +183,19 @@ class ConverterProcess:
                 log_path=log,
             )
         spoken = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        found = explain_crash(status, quantization, model.loops, spoken[-1] if spoken else "")
-        return ConversionError(model.name, found.reason, layers=found.layers, log_path=log)
+        status = child.process.wait()
+        crash = explain_crash(status, quantization, model.loops, spoken[-1] if spoken else "")
+        return ConversionError(model.name, crash.reason, layers=crash.layers, log_path=log)
+
+    def _let_go(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        # The block may end in another thread than it began, or after the keeper's own.
+        if self._keeper is not None and self._keeper is _current_keeper():
+            self._keeper.give_back(child)
+        else:
+            child.end()
 
 
 class _Outline:
@@ -171,28 +206,103 @@ class _Outline:
         self.loops = frozen.loops()
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the child; its life is bound to the calling thread's."""
-    package = str(Path(__file__).resolve().parents[1])
-    command = [sys.executable, "-P", "-c", _CHILD, str(folder), package]
-    with (folder / _CHILD_LOG).open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C reaches this process alone, and its `with` block ends the child.
-            start_new_session=True,
-        )
+class _Child:
+    """The process; its life is bound to that of the thread that makes it."""
+
+    def __init__(self) -> None:
+        package = str(Path(__file__).resolve().parents[1])
+        command = [sys.executable, "-P", "-c", _CHILD, package]
+        with contextlib.ExitStack() as stack:
+            self._log = stack.enter_context(tempfile.TemporaryFile())
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                # Ctrl-C reaches this process alone, and its `with` block ends the child.
+                start_new_session=True,
+            )
+            self._resources = stack.pop_all()
+        self._is_at_work = False
+        self._served = 0
+        #: Where in the log the current model's part begins; the first one's has the start too.
+        self._log_offset = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the process lives and has answered what it was asked."""
+        return not self._is_at_work and self.process.poll() is None
+
+    def ask(self, request: Mapping[str, str]) -> dict[str, Any] | None:
+        """Send a request; return the answer, or ``None`` if the process has ended instead."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the child was started without pipes")
+        if self._served:
+            self._log_offset = os.fstat(self._log.fileno()).st_size
+        self._is_at_work = True
+        # A child that died says so by its status.
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+        line = stdout.readline()
+        if not line.endswith(b"\n"):
+            return None
+        self._is_at_work = False
+        self._served += 1
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def said(self) -> bytes:
+        """Return what it printed outside the converter's log, for the current model."""
+        descriptor = self._log.fileno()
+        # The process writes where the file's own position is, which reading must not move.
+        return os.pread(descriptor, os.fstat(descriptor).st_size, self._log_offset)
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                # What was not written yet has no reader any more.
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._resources.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    if process.stdin is not None:
-        # What was not written yet has no reader any more.
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+class _Keeper:
+    """Holds the child that has nothing to do."""
+
+    def __init__(self) -> None:
+        self._spare: _Child | None = None
+
+    def take(self) -> _Child | None:
+        child, self._spare = self._spare, None
+        if child is not None and not child.is_idle:
+            child.end()
+            return None
+        return child
+
+    def give_back(self, child: _Child) -> None:
+        if self._spare is None and child.is_idle:
+            self._spare = child
+        else:
+            child.end()
+
+    def end(self) -> None:
+        child, self._spare = self._spare, None
+        if child is not None:
+            child.end()
+
+
+_here = threading.local()
+
+
+def _current_keeper() -> _Keeper | None:
+    """Return the calling thread's keeper."""
+    keeper: _Keeper | None = getattr(_here, "keeper", None)
+    return keeper
 
 
 @contextlib.contextmanager
@@ -226,35 +336,50 @@ class _Examples:
 def main() -> int:
     """Be the child."""
     faulthandler.enable()
-    folder = Path(sys.argv[1])
+    # Whatever prints to standard output writes to the log, and no answer.
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    requests: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     from tensorflow import lite  # noqa: PLC0415 -- while the parent reads the model
 
     lite.TFLiteConverter  # noqa: B018 -- loaded when first named
-    if not os.read(0, len(_GO)):
-        return 0
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    request = json.loads((folder / _REQUEST).read_text())
+    while True:
+        request = requests.get()
+        failure = _convert_folder(Path(request["folder"]), request["quantization"])
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.write(answers, json.dumps({"failure": failure}).encode() + b"\n")
+        give_back_memory()
+
+
+def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:
+    """Convert the folder's model; return what was wrong with it, if anything."""
     examples = folder / _EXAMPLES
     try:
         frozen = FrozenModel.load(folder)
         (folder / GRAPH_FILE).unlink()  # nobody needs it twice, and some folders are memory
         content = convert_tflite(
             frozen,
-            quantization=request["quantization"],
+            quantization=quantization,
             calibration=_Examples(examples) if examples.exists() else None,
             log_path=folder / _LOG,
         )
     except ConversionError as error:
-        facts = {"reason": error.reason, "operators": error.operators, "layers": error.layers}
-        (folder / _FAILURE).write_text(json.dumps(facts))
-        return 1
+        return {"reason": error.reason, "operators": error.operators, "layers": error.layers}
     (folder / _RESULT).write_bytes(content)
-    return 0
+    return None
 
 
-def _end_with_stdin() -> None:
-    """End this process when the parent's end of the pipe closes: the parent is gone."""
+def _read_requests(requests: queue.SimpleQueue[dict[str, str]]) -> None:
+    """Queue the requests, and end this process when the parent's end of the pipe closes.
+
+    That may happen during a conversion: the parent is gone, and nobody wants its result.
+    """
     # Not through sys.stdin, whose lock a waiting thread would hold when this process ends.
-    while os.read(0, 1):
-        pass
+    unread = b""
+    while found := os.read(0, 1 << 16):
+        *lines, unread = (unread + found).split(b"\n")
+        for line in lines:
+            requests.put(json.loads(line))
     os.kill(os.getpid(), signal.SIGKILL)

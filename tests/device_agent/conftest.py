@@ -51,4 +51,6 @@ def start(
 
     yield start_one
     for agent in agents:
+        agent.process.terminate()
+    for agent in agents:
         agent.stop()

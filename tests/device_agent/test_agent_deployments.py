@@ -192,9 +192,9 @@ def test_the_old_generation_drains_while_the_new_one_serves(
     _assert_serves(host, old)
     assert host.states(name) == {"g1": "live", "g2": "draining"}
     wait_for(lambda: host.states(name) == {"g1": "live"})
-    kept = {path.name for path in (tmp_path / name / "artifacts").iterdir()}
-    assert sha256(old.files[0]) in kept
-    assert sha256(new.files[0]) not in kept
+    artifacts = tmp_path / name / "artifacts"
+    wait_for(lambda: not (artifacts / sha256(new.files[0])).exists())
+    assert (artifacts / sha256(old.files[0])).exists()
     _assert_serves(host, old)
     message = host.ask(name, old.tensors(1)[0].tobytes(), user={"generation": "g2"})
     assert message.user["error"] == "unknown-generation"
@@ -215,6 +215,8 @@ def test_a_stage_that_moves_is_answered_once_by_the_board_that_has_it(
     # A request that names no generation is answered by what is live where it comes to.
     wait_for(lambda: host.states(second) == {"g2": "live"})
     wait_for(lambda: host.states(first).get("g1") != "live")
+    for board in (first, second):
+        host.wait_for_subscriptions(board)
     _assert_serves(host, new)
     _assert_serves(host, old, user={"generation": "g1"})
     _assert_serves(host, new, user={"generation": "g2"})
@@ -278,8 +280,7 @@ def test_what_the_state_on_disk_names_stays_there_while_a_new_state_cannot_be_wr
     (tmp_path / name / "deployments" / f"{name}.json.new").rmdir()
     host.deploy(make_pipeline(name, [[name]], generation="g3", seed=3))
     wait_for(lambda: host.states(name) == {"g3": "live"})
-    kept = {path.name for path in (tmp_path / name / "artifacts").iterdir()}
-    assert sha256(old.files[0]) not in kept
+    wait_for(lambda: not (tmp_path / name / "artifacts" / sha256(old.files[0])).exists())
 
 
 def test_a_damaged_file_is_not_served_after_a_restart(

@@ -65,6 +65,7 @@ def test_the_profile_names_hardware_runtime_and_speed(host: Host, name: str, sta
     assert profile["total_memory_bytes"] > profile["free_memory_bytes"] > 0
 
 
+@pytest.mark.alone
 def test_an_idle_agent_is_small_and_has_no_tensorflow(host: Host, name: str, start: Start) -> None:
     agent = start(name)
     wait_for(lambda: b"matmul_gmac_s" in (host.retained(host.topics.profile(name)) or b""))

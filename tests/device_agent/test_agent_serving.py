@@ -85,6 +85,7 @@ def slow(host: Host, name: str, start: Start) -> tuple[str, bytes, AgentProcess]
     return name, pipeline.tensors(1)[0].tobytes(), agent
 
 
+@pytest.mark.alone
 def test_a_request_that_expired_while_queued_is_answered_so(
     host: Host, name: str, start: Start
 ) -> None:

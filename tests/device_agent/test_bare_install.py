@@ -30,15 +30,31 @@ _RUNTIMES = {
     "tflite-runtime": ["tflite-runtime==2.14.0", "numpy>=1.26,<2"],
 }
 _COMMON = ["paho-mqtt>=2.1", "psutil>=5.9"]
+_PIP = [sys.executable, "-m", "pip"]
+_QUIETLY = ["--quiet", "--disable-pip-version-check"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is shipped, built once for all runtimes."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = _copy_source(folder / "source")
+    subprocess.run(
+        [*_PIP, "wheel", *_QUIETLY, "--no-deps", "--wheel-dir", str(folder), str(source)],
+        check=True,
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
 @pytest.fixture(params=sorted(_RUNTIMES))
-def bare_python(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+def bare_python(request: pytest.FixtureRequest, wheel: Path) -> tuple[str, str]:
     """The runtime and an interpreter that has it and the agent's other dependencies alone.
 
-    Kept in the checkout until pyproject.toml changes; the package itself is installed each time.
+    Not even pip: this interpreter's installs there. Kept in the checkout until pyproject.toml
+    changes; the package itself is installed each time.
     """
     runtime = request.param
     if runtime == "tflite-runtime" and sys.version_info >= (3, 12):
@@ -49,15 +65,14 @@ def bare_python(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, st
     folder = _CHECKOUT / f".venv-bare-{runtime}-{key}"
     python = str(folder / "bin" / "python")
     ready = folder / "ready"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = [*_PIP, "--python", python, "install", *_QUIETLY]
     if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([*pip, *_RUNTIMES[runtime], *_COMMON, "setuptools>=77", "wheel"], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)], check=True
+        )
+        subprocess.run([*install, *_RUNTIMES[runtime], *_COMMON], check=True)
         ready.touch()
-    source = _copy_source(tmp_path / "source")
-    subprocess.run(
-        [*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", str(source)], check=True
-    )
+    subprocess.run([*install, "--no-deps", "--force-reinstall", str(wheel)], check=True)
     return runtime, python
 
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _converter() -> Iterator[None]:
+    """One child converts the models of all tests of this process, and starts with the first."""
+    from edge_partition.model.converter_process import kept_converter  # noqa: PLC0415 -- numpy
+
+    with kept_converter():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from edge_partition.model.load_model import LoadedTflite
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _converter() -> Iterator[None]:
+    """One child converts the models of all tests of this process, and starts with the first."""
+    from edge_partition.model.converter_process import kept_converter  # noqa: PLC0415 -- numpy
+
+    with kept_converter():
+        yield
+
+
 @pytest.fixture(params=["mosquitto"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     """A broker of the asked-for kind (mosquitto by default), no agent yet."""
@@ -53,8 +62,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def three_boards(desk: Desk) -> Desk:
-    for name in BOARDS:
-        desk.start_agent(name)
+    desk.start_agents(*BOARDS)
     return desk
 
 

@@ -125,8 +125,7 @@ def test_the_readmes_walk_from_boards_to_answers(
     photos = sorted(map(str, Path("photos").iterdir()))
     (fleet,) = (text for text in blocks(README, "toml") if text.startswith("# fleet.toml\n"))
     Path("fleet.toml").write_text(fleet)
-    for board in load_fleet(Path("fleet.toml")).devices:
-        desk.start_agent(board.name)
+    desk.start_agents(*(board.name for board in load_fleet(Path("fleet.toml")).devices))
 
     (walk,) = (text for text in blocks(README, "sh") if "edge-partition profile" in text)
     printed = {}

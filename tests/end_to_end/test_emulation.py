@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
+pytestmark = pytest.mark.alone
+
 
 @contextmanager
 def limiter() -> Iterator[BoardLimiter]:

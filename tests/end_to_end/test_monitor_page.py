@@ -12,7 +12,6 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import keras
 import pytest
 from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
 from test_inspect_page import LAPTOP, PHONE, browser  # noqa: F401 - a fixture
@@ -198,6 +197,7 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
         said(page, 'tr[data-board="board-1"]', "online")
 
 
+@pytest.mark.alone
 def test_a_board_whose_cable_is_cut_is_offline_within_its_keep_alive(
     browser: Any,  # noqa: F811
     desk: Desk,
@@ -417,6 +417,8 @@ def test_a_stage_shows_its_layers_and_wrapped_constants(
     desk: Desk,
     tmp_path: Path,
 ) -> None:
+    import keras  # noqa: PLC0415 -- seconds, which other tests need not take
+
     image = keras.Input((8, 8, 3))
     before = keras.layers.Conv2D(4, 3, name="conv")(image)
     gate = keras.layers.ReLU(6.0, name="gate")(before + 3.0) * (1.0 / 6.0)
@@ -481,6 +483,7 @@ def test_layers_with_markup_are_text(browser: Any, tmp_path: Path) -> None:  # n
         assert page.locator("img").count() == 0
 
 
+@pytest.mark.alone
 def test_five_hundred_boards_leave_the_page_quick_to_use(browser: Any, tmp_path: Path) -> None:  # noqa: F811
     file = recording(tmp_path / "fleet.jsonl", boards=500, deployments=50)
     with played(file) as server, opened(browser, server) as page:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from edge_partition.bundles.bundle import Bundle
     from edge_partition.model.load_model import LoadedTflite
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

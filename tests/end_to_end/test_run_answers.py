@@ -350,7 +350,10 @@ def test_lines_come_as_answers_do_and_stay_when_interrupted(
     assert first[0].startswith(f"{IMAGES[0]}: ")
     lines = [line for line in rest.splitlines() if line.startswith(str(IMAGES[0]))]
     with np.load(outputs) as archive:
-        assert len(next(iter(archive.values()))) == 3 + len(lines) < 20_000
+        kept = len(next(iter(archive.values())))
+    # One more where the interrupt came between keeping an output and printing its line.
+    assert kept - 3 - len(lines) in {0, 1}
+    assert kept < 20_000
 
 
 @pytest.fixture

@@ -174,6 +174,15 @@ class Host:
         self.publish_manifest(pipeline)
         for device in devices:
             wait_for(lambda d=device: self.states(d).get(manifest.generation) == "live")
+            self.wait_for_subscriptions(device)
+
+    def wait_for_subscriptions(self, device: str) -> None:
+        """Wait until a device has subscribed as the states that it told of need it.
+
+        Its network thread takes a manifest, subscribes, and answers pings; the states are told by
+        another thread, maybe in between.
+        """
+        self.command(device, "ping")
 
     # Requests
 

@@ -53,10 +53,23 @@ class Desk:
         return self.broker.url
 
     def start_agent(self, name: str, *options: str) -> None:
+        self._begin_agent(name, *options)
+        self._wait_for_agent(name)
+
+    def start_agents(self, *names: str) -> None:
+        """Start several, which load side by side."""
+        for name in names:
+            self._begin_agent(name)
+        for name in names:
+            self._wait_for_agent(name)
+
+    def _begin_agent(self, name: str, *options: str) -> None:
         words = [sys.executable, "-m", "device_agent", "--broker", self.url, "--name", name]
         words += ["--state-dir", str(self.folder / name), "--threads", "1", *options]
         with self.log(name).open("ab") as log:
             self.agents[name] = subprocess.Popen(words, stdout=log, stderr=log)
+
+    def _wait_for_agent(self, name: str) -> None:
         wait_until(lambda: self.is_online(name), f"{name} online; {self.log(name).read_text()}")
 
     def log(self, name: str) -> Path:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from agent_host import Host, start_agent
 from dense_models import make_pipeline, sha256
 
 from edge_core.contract.messages import MAX_TIMED_MESSAGE_BYTES, CommandError
+from edge_core.contract.topics import ONLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from agent_host import AgentProcess, Host
+    from agent_host import AgentProcess
     from dense_models import Pipeline
+
+    from broker_config.serve.mosquitto import MosquittoBroker
 
     Start = Callable[..., AgentProcess]
 
@@ -120,19 +125,27 @@ def test_a_slice_is_one_stage_for_this_board(host: Host, shared_agent: str) -> N
     assert refused.code == "bad-command"
 
 
+@pytest.mark.alone
 def test_messages_are_timed_one_at_a_time_and_several_together(
     host: Host, shared_agent: str
 ) -> None:
-    small, large = (
-        host.command(shared_agent, "time-messages", size_bytes=size_bytes)
-        for size_bytes in (0, 800_000)
-    )
-    for answer in (small, large):
-        assert 0 < answer["cpu_ms"] < answer["lone_ms"]
-        assert answer["apart_cpu_ms"] > 0
-        assert answer["window_ms"] > 0
-        assert answer["cores"] > 0
-    assert large["lone_ms"] > small["lone_ms"]
+    # Another program may take the processors from one measurement, but not from each of five.
+    for _ in range(5):
+        small, large = (
+            host.command(shared_agent, "time-messages", size_bytes=size_bytes)
+            for size_bytes in (0, 800_000)
+        )
+        for answer in (small, large):
+            assert answer["cpu_ms"] > 0
+            assert answer["lone_ms"] > 0
+            assert answer["apart_cpu_ms"] > 0
+            assert answer["window_ms"] > 0
+            assert answer["cores"] > 0
+        is_alone = all(answer["cpu_ms"] < answer["lone_ms"] for answer in (small, large))
+        if is_alone and all(small[key] < large[key] for key in ("cpu_ms", "lone_ms")):
+            break
+    else:
+        pytest.fail(f"the last of five measurements: {small} without payload, {large} with one")
     for size in (-1, MAX_TIMED_MESSAGE_BYTES + 1, 1.0, "1", None):
         refused = refusal(lambda s=size: host.command(shared_agent, "time-messages", size_bytes=s))
         assert refused.code == "bad-command"
@@ -148,7 +161,17 @@ def test_a_board_that_serves_times_no_messages_unless_forced(
     assert host.command(name, "time-messages", size_bytes=10, force=True)["lone_ms"] > 0
 
 
-@pytest.fixture
-def shared_agent(name: str, start: Start) -> str:
-    start(name)
-    return name
+@pytest.fixture(scope="module")
+def shared_agent(
+    broker: MosquittoBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """One for all that is refused, which leaves nothing."""
+    name = f"pi-{uuid.uuid4().hex[:6]}"
+    host = Host(broker.url)
+    agent = start_agent(broker.url, name, tmp_path_factory.mktemp("shared") / name)
+    try:
+        host.wait_for_availability(name, ONLINE)
+        yield name
+    finally:
+        host.close()
+        assert agent.stop() == 0

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -15,13 +16,33 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_partition.model import converter_process
 from edge_partition.model.conversion_log import ConversionError
 from edge_partition.model.convert_tflite import convert_tflite, freeze_model
-from edge_partition.model.converter_process import ConverterProcess, _Examples
+from edge_partition.model.converter_process import ConverterProcess, _Examples, kept_converter
 from edge_partition.model.explain_conversion import explain_crash
 from edge_partition.model.seeded_weights import keras, seed_weights
 
 layers = keras.layers
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No keeper: each model has a child of its own, as in a command."""
+    monkeypatch.setattr(converter_process, "_here", threading.local())
+
+
+@pytest.fixture
+def kept() -> None:
+    """The child of this whole test run, whatever models it converted before."""
+    assert converter_process._current_keeper() is not None
+
+
+@pytest.fixture(params=["alone", "kept"])
+def either(request: pytest.FixtureRequest) -> str:
+    """A child that ends with its model, and one that is kept."""
+    request.getfixturevalue(request.param)
+    return str(request.param)
 
 
 def small() -> keras.Model:
@@ -57,29 +78,162 @@ def wait_until_gone(pid: int) -> bool:
     return not is_alive(pid)
 
 
-def test_the_child_converts_to_the_same_file_and_ends(tmp_path: Path) -> None:
+def convert(model: keras.Model, **options: Any) -> tuple[int, bytes]:
+    """Convert in a child; return its process id and the file."""
+    with ConverterProcess() as converter:
+        converter.write_model(freeze_model(model))
+        return converter.pid, bytes(converter.convert(**options))
+
+
+class Odd(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return keras.ops.i0(x)
+
+
+def odd() -> keras.Model:
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, Odd(name="größte Zahl")(x), name="m")
+
+
+def test_the_child_converts_to_the_same_file_and_ends(either: str) -> None:
     model = small()
     with ConverterProcess() as converter:
         pid, folder = converter.pid, converter._folder
         converter.write_examples(iter(examples(4)))
         converter.write_model(freeze_model(model))
         content = converter.convert(quantization="int8")
+        # Alone, it ends with the conversion and not only with the block.
+        assert is_alive(pid) == (either == "kept")
     assert bytes(content) == convert_tflite(model, quantization="int8", calibration=examples(4))
     assert bytes(content) != convert_tflite(model)
-    assert not is_alive(pid)
+    assert is_alive(pid) == (either == "kept")
     assert not folder.exists()
 
 
-def test_a_crash_of_the_converter_is_a_sentence() -> None:
+def test_a_kept_child_converts_model_after_model_to_the_bytes_of_children_alone(
+    monkeypatch: pytest.MonkeyPatch, kept: None
+) -> None:
+    models = small(), recurrent(), small()
+    pids, files = zip(*map(convert, models), strict=True)
+    assert len(set(pids)) == 1
+    assert files[0] == files[2] != files[1]
+    monkeypatch.setattr(converter_process, "_here", threading.local())
+    alone_pids, alone_files = zip(*map(convert, models[:2]), strict=True)
+    assert len({*alone_pids, *pids}) == 3
+    assert not any(map(is_alive, alone_pids))
+    assert alone_files == files[:2]
+
+
+def test_a_kept_child_ends_with_the_block_that_keeps_it(alone: None) -> None:
+    with kept_converter():
+        pid, _ = convert(small())
+        with kept_converter():
+            assert convert(small())[0] == pid
+        assert is_alive(pid)
+        assert convert(small())[0] == pid
+    assert not is_alive(pid)
+    with ConverterProcess() as converter:
+        assert converter.pid != pid
+        pid = converter.pid
+    assert not is_alive(pid)
+
+
+def test_a_child_that_was_given_no_model_serves_the_next(kept: None) -> None:
+    with ConverterProcess() as converter:
+        pid = converter.pid
+    assert convert(small()) == (pid, convert_tflite(small()))
+
+
+def test_a_kept_child_is_of_one_thread_and_one_model_at_a_time(kept: None) -> None:
+    with ConverterProcess() as first, ConverterProcess() as second:
+        assert first.pid != second.pid
+        others: list[int] = []
+
+        def convert_elsewhere() -> None:
+            with ConverterProcess() as third:
+                others.append(third.pid)
+
+        thread = threading.Thread(target=convert_elsewhere)
+        thread.start()
+        thread.join()
+        pids = {first.pid, second.pid, *others}
+    assert len(pids) == 3
+    assert not is_alive(others[0])
+    assert sum(map(is_alive, pids)) == 1
+    with ConverterProcess() as converter:
+        assert converter.pid in pids
+
+
+def test_a_kept_child_that_has_not_finished_is_replaced(kept: None) -> None:
+    with ConverterProcess() as converter:
+        stopped, child = converter.pid, converter._child
+        converter.write_model(freeze_model(small()))
+        os.kill(stopped, signal.SIGSTOP)
+
+        def interrupt(*_: object) -> None:
+            if child is not None and child._is_at_work:
+                raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+            with pytest.raises(KeyboardInterrupt):
+                converter.convert()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert not is_alive(stopped)
+    with ConverterProcess() as converter:
+        assert converter.pid != stopped
+        assert is_alive(converter.pid)
+
+
+def test_a_kept_child_that_was_killed_is_replaced(kept: None) -> None:
+    with ConverterProcess() as converter:
+        killed = converter.pid
+    os.kill(killed, signal.SIGKILL)
+    assert wait_until_gone(killed)
+    pid, content = convert(small())
+    assert pid != killed
+    assert content == convert_tflite(small())
+
+
+def test_a_kept_child_gives_its_memory_back(kept: None) -> None:
+    def wide() -> keras.Model:
+        x = keras.Input((2000,), name="x")
+        return keras.Model(x, layers.Dense(8000, name="wide")(x), name="m")
+
+    def resident_bytes(pid: int) -> int:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    weights_bytes = 2000 * 8000 * 4
+    pid, _ = convert(small())
+    before = resident_bytes(pid)
+    for _ in range(2):
+        assert convert(wide())[0] == pid
+    with ConverterProcess() as converter:
+        assert converter.pid == pid
+        deadline = time.monotonic() + 30
+        while resident_bytes(pid) > before + weights_bytes and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert resident_bytes(pid) < before + weights_bytes
+
+
+def test_a_crash_of_the_converter_is_a_sentence(either: str) -> None:
     model = recurrent()
+    served = convert(small())[0] if either == "kept" else 0
     with ConverterProcess() as converter:
         pid, folder = converter.pid, converter._folder
         converter.write_examples(examples(6, 3))
         converter.write_model(freeze_model(model))  # its loop not written out
         with pytest.raises(ConversionError) as raised:
             converter.convert(quantization="int8")
-        assert converter._process is not None
-        assert converter._process.returncode == -signal.SIGSEGV, "TFLite has mended it: unroll less"
+        assert served in {0, pid}
+        assert converter._child is not None
+        assert converter._child.process.returncode == -signal.SIGSEGV, (
+            "TFLite has mended it: unroll less"
+        )
     error = raised.value
     assert error.layers == ("m/memory",)
     assert (
@@ -92,6 +246,10 @@ def test_a_crash_of_the_converter_is_a_sentence() -> None:
     error.log_path.unlink()
     assert not is_alive(pid)
     assert not folder.exists()
+    if either == "kept":
+        again, content = convert(small())
+        assert again != pid
+        assert content == convert_tflite(small())
 
 
 def test_recurrent_layers_are_written_out_for_int8() -> None:
@@ -123,15 +281,10 @@ def test_a_long_loop_is_not_written_out() -> None:
     assert freeze_model(model, unroll=True).loops() == ("m/memory",)
 
 
-def test_an_error_of_the_converter_comes_through_with_its_log() -> None:
-    class Odd(layers.Layer):
-        def call(self, x: Any) -> Any:
-            return keras.ops.i0(x)
-
-    x = keras.Input((4,), name="x")
-    model = keras.Model(x, Odd(name="größte Zahl")(x), name="m")
+def test_an_error_of_the_converter_comes_through_with_its_log(either: str) -> None:
     with ConverterProcess() as converter:
-        converter.write_model(freeze_model(model))
+        pid = converter.pid
+        converter.write_model(freeze_model(odd()))
         with pytest.raises(
             ConversionError, match=r"BesselI0 in layer m/größte Zahl\. Compute windows"
         ) as raised:
@@ -142,19 +295,61 @@ def test_an_error_of_the_converter_comes_through_with_its_log() -> None:
     assert "BesselI0" in error.log_path.read_text()
     assert str(error).endswith(f"The converter's log: {error.log_path}")
     error.log_path.unlink()
+    if either == "kept":
+        assert convert(small()) == (pid, convert_tflite(small()))
 
 
+def test_a_log_holds_what_the_child_said_of_its_own_model(kept: None, tmp_path: Path) -> None:
+    """The child of an error prints more, outside the converter's log, before the next crash."""
+    with ConverterProcess() as converter:
+        pid = converter.pid
+        converter.write_model(freeze_model(odd()))
+        with pytest.raises(ConversionError) as first:
+            converter.convert()
+        assert converter._child is not None
+        log = converter._child._log
+        os.write(log.fileno(), b"of the first model\n")
+        assert b"of the first model" in converter._child.said()
+    with ConverterProcess() as converter:
+        assert converter.pid == pid
+        converter.write_model(freeze_model(small()))
+        # What the child prints is a traceback: its model is not there.
+        (converter._folder / "model.json").unlink()
+        with pytest.raises(ConversionError, match=r"status 1 .FileNotFoundError") as second:
+            converter.convert()
+    logs = []
+    for error in (first.value, second.value):
+        assert error.log_path is not None
+        logs.append(error.log_path.read_text())
+        error.log_path.unlink()
+    assert "BesselI0" in logs[0]
+    assert "Traceback" not in logs[0]
+    assert "BesselI0" not in logs[1]
+    assert "of the first model" not in logs[1]
+    assert logs[1].startswith("Traceback")
+
+
+@pytest.mark.parametrize("keeping", ["alone", "kept"])
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, None])
-def test_the_child_ends_with_its_parent(end: signal.Signals | None) -> None:
-    script = """
-        import time
-        from edge_partition.model.converter_process import ConverterProcess
-        with ConverterProcess() as converter:
-            print(converter.pid, converter._folder, flush=True)
-            input()
-    """
+def test_the_child_ends_with_its_parent(end: signal.Signals | None, keeping: str) -> None:
+    scripts = {
+        "alone": """
+            from edge_partition.model.converter_process import ConverterProcess
+            with ConverterProcess() as converter:
+                print(converter.pid, converter._folder, flush=True)
+                input()
+        """,
+        "kept": """
+            from edge_partition.model.converter_process import ConverterProcess, kept_converter
+            with kept_converter():
+                with ConverterProcess() as converter:
+                    facts = converter.pid, converter._folder
+                print(*facts, flush=True)
+                input()
+        """,
+    }
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
+        [sys.executable, "-c", textwrap.dedent(scripts[keeping])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -172,7 +367,7 @@ def test_the_child_ends_with_its_parent(end: signal.Signals | None) -> None:
                 os.kill(parent.pid, end)
             parent.wait(30)
             assert wait_until_gone(int(pid))
-            assert Path(folder).exists() == (end == signal.SIGKILL)
+            assert Path(folder).exists() == (end == signal.SIGKILL and keeping == "alone")
         finally:
             if Path(folder).exists():
                 subprocess.run(["rm", "-r", folder], check=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 #: Fixtures that several folders use.
-pytest_plugins = ["broker_fixtures"]
+pytest_plugins = ["broker_fixtures", "browsers"]
 
 # Timings are no part of any test. In CI the examples are the same every time, so that a red run
 # speaks of the change and not of the draw; on a desk new ones are drawn with every run.

@@ -3,61 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from commands import BIN, failed, failed_here, run
 from desk import EXAMPLES
 
-from edge_partition.cli import COMMANDS, main
+from edge_partition.cli import COMMANDS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from desk import Desk
 
     from edge_partition.bundles.bundle import Bundle
 
-BIN = Path(sys.executable).parent
 IMAGES = sorted((EXAMPLES / "digits" / "images").iterdir())
-
-
-def run(command: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / command, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def failed(*words: object) -> str:
-    """Run ``edge-partition``, which must fail with status 1 and one line; return the line."""
-    result = run("edge-partition", *words)
-    _assert_one_line(result.returncode, result.stdout, result.stderr)
-    return result.stderr
-
-
-def failed_here(capfd: pytest.CaptureFixture[str], *words: object) -> str:
-    """As ``failed``, in this process: TensorFlow need not be loaded for every command."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main([*map(str, words)])
-    printed = capfd.readouterr()
-    _assert_one_line(ended.value.code, printed.out, printed.err)
-    return printed.err
-
-
-def _assert_one_line(status: object, output: str, error: str) -> None:
-    assert (status, output) == (1, ""), error
-    assert error.startswith("edge-partition: ")
-    assert error.count("\n") == 1, error
-    assert "internal error" not in error
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 from checkout import CHECKOUT
+from commands import run
 from desk import EXAMPLES
-from test_cli import run
 
 from broker_config import cli as broker_config
 from device_agent import __main__ as device_agent

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from desk import BOARDS, PATIENCE_S, wait_until
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from test_monitor import MONITOR, monitor, stream
+from monitors import MONITOR, monitor, stream
 
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection

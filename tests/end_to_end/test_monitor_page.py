@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from browsers import LAPTOP, PHONE
 from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
-from test_inspect_page import LAPTOP, PHONE, browser  # noqa: F401 - a fixture
-from test_monitor import MONITOR, shown, stream
+from monitors import MONITOR, shown, stream
 
 from edge_core.contract.topics import ONLINE, Topics
 from edge_core.mqtt.broker_address import BrokerAddress
@@ -70,7 +70,7 @@ def serving(*words: object) -> Iterator[Server]:
 
 @contextmanager
 def opened(
-    browser: Any,  # noqa: F811
+    browser: Any,
     server: Server,
     size: tuple[int, int] = LAPTOP,
     **options: Any,
@@ -128,7 +128,7 @@ def report(url: str, generation: str, result: Any) -> str:
 
 
 def test_a_fleet_at_work_a_death_and_a_lost_connection(
-    browser: Any,  # noqa: F811
+    browser: Any,
     three_boards: Desk,
     digits_bundle: Bundle,
     images: list[dict[str, np.ndarray]],
@@ -199,7 +199,7 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
 
 @pytest.mark.alone
 def test_a_board_whose_cable_is_cut_is_offline_within_its_keep_alive(
-    browser: Any,  # noqa: F811
+    browser: Any,
     desk: Desk,
 ) -> None:
     keepalive_s = 3
@@ -317,7 +317,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [LAPTOP, PHONE])
 def test_axe_finds_nothing(
-    browser: Any,  # noqa: F811
+    browser: Any,
     small: Server,
     size: tuple[int, int],
     scheme: str,
@@ -340,14 +340,14 @@ def test_axe_finds_nothing(
         assert violations(), "axe finds what is wrong"
 
 
-def test_a_phone_needs_no_sideways_scrolling(browser: Any, small: Server) -> None:  # noqa: F811
+def test_a_phone_needs_no_sideways_scrolling(browser: Any, small: Server) -> None:
     with opened(browser, small, PHONE, has_touch=True, is_mobile=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
         page.get_by_role("button", name="Stage 3", exact=True).tap()
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
 
 
-def test_plan_and_reality_differ_by_sign_and_colour(browser: Any, small: Server) -> None:  # noqa: F811
+def test_plan_and_reality_differ_by_sign_and_colour(browser: Any, small: Server) -> None:
     with opened(browser, small) as page:
         rows = page.locator("#plan tbody tr")
         assert "−13 %" in rows.nth(0).inner_text()  # noqa: RUF001
@@ -357,7 +357,7 @@ def test_plan_and_reality_differ_by_sign_and_colour(browser: Any, small: Server)
         assert slow.get_attribute("class") == "bad"
 
 
-def test_a_boards_link_is_shown_with_all_that_uses_it(browser: Any, small: Server) -> None:  # noqa: F811
+def test_a_boards_link_is_shown_with_all_that_uses_it(browser: Any, small: Server) -> None:
     with opened(browser, small) as page:
         # 20 requests/s of 6,144 bytes each, in and out.
         said(page, 'tr[data-board="pi-0"]', "120 KiB/s in, 120 KiB/s out, 72 Mbit/s, -61 dBm")
@@ -373,7 +373,7 @@ def test_a_boards_link_is_shown_with_all_that_uses_it(browser: Any, small: Serve
         ]
 
 
-def test_deployments_are_chosen_and_read_by_keys_alone(browser: Any, small: Server) -> None:  # noqa: F811
+def test_deployments_are_chosen_and_read_by_keys_alone(browser: Any, small: Server) -> None:
     with opened(browser, small) as page:
         choice = page.get_by_label("Deployment")
         choice.focus()
@@ -389,7 +389,7 @@ def test_deployments_are_chosen_and_read_by_keys_alone(browser: Any, small: Serv
         assert page.evaluate("document.activeElement.textContent") == "Stage 2"
 
 
-def test_reduced_motion_stands_still(browser: Any, small: Server) -> None:  # noqa: F811
+def test_reduced_motion_stands_still(browser: Any, small: Server) -> None:
     def motion(**options: str) -> str:
         with opened(browser, small, **options) as page:
             page.locator(".flowing").first.wait_for(state="attached")
@@ -402,7 +402,7 @@ def test_reduced_motion_stands_still(browser: Any, small: Server) -> None:  # no
     assert motion(reduced_motion="reduce") == "none"
 
 
-def test_markup_is_shown_and_never_run(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_markup_is_shown_and_never_run(browser: Any, tmp_path: Path) -> None:
     file = recording(tmp_path / "fleet.jsonl", boards=2, deployments=1, model=HOSTILE)
     with played(file) as server, opened(browser, server) as page:
         assert "a recording" in page.get_by_role("status").first.inner_text()
@@ -413,7 +413,7 @@ def test_markup_is_shown_and_never_run(browser: Any, tmp_path: Path) -> None:  #
 
 
 def test_a_stage_shows_its_layers_and_wrapped_constants(
-    browser: Any,  # noqa: F811
+    browser: Any,
     desk: Desk,
     tmp_path: Path,
 ) -> None:
@@ -450,7 +450,7 @@ def test_a_stage_shows_its_layers_and_wrapped_constants(
 
 
 def test_a_part_that_a_board_refuses_is_shown(
-    browser: Any,  # noqa: F811
+    browser: Any,
     desk: Desk,
     digits_bundle: Bundle,
 ) -> None:
@@ -472,7 +472,7 @@ def test_a_part_that_a_board_refuses_is_shown(
     assert boards["board-0"]["refusals"] == []
 
 
-def test_layers_with_markup_are_text(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_layers_with_markup_are_text(browser: Any, tmp_path: Path) -> None:
     wrapped = {"name": HOSTILE, "operation": f"keras.{HOSTILE}", "constants": [f"x2={HOSTILE}"]}
     of_stages = {"layers": ["conv", HOSTILE], "more_layers": 1234, "wrapped": [wrapped]}
     file = recording(tmp_path / "fleet.jsonl", boards=2, deployments=1, **of_stages)
@@ -484,7 +484,7 @@ def test_layers_with_markup_are_text(browser: Any, tmp_path: Path) -> None:  # n
 
 
 @pytest.mark.alone
-def test_five_hundred_boards_leave_the_page_quick_to_use(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_five_hundred_boards_leave_the_page_quick_to_use(browser: Any, tmp_path: Path) -> None:
     file = recording(tmp_path / "fleet.jsonl", boards=500, deployments=50)
     with played(file) as server, opened(browser, server) as page:
         said(page, "#boards-page", "of 500")
@@ -501,7 +501,7 @@ def test_five_hundred_boards_leave_the_page_quick_to_use(browser: Any, tmp_path:
         said(page, "#pipeline", "pi-499")
 
 
-def test_a_password_is_asked_for_and_remembered(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_password_is_asked_for_and_remembered(browser: Any, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("correct horse battery\n")
     file = recording(tmp_path / "fleet.jsonl", boards=2, deployments=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from test_cli import failed, run
+from commands import failed, run
 
 from edge_core.runtime.stage_interpreter import StageInterpreter
 from edge_partition.boards.deploy_bundle import Deployer

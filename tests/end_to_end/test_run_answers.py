@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import state_models
 from ai_edge_litert import schema_py_generated as schema
+from commands import BIN, failed, run
 from desk import EXAMPLES, make_bundle
 from PIL import Image
-from test_cli import BIN, failed, run
 from tflite_models import FlatModel
 
 from edge_core.contract.manifest import Pixels

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from desk import BOARDS, PATIENCE_S, wait_until
+from monitors import MONITOR, monitor, stream
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status as ProtoStatus
-from test_monitor import MONITOR, monitor, stream
 
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection

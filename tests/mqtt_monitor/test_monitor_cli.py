@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fleet_messages import PREFIX
-from test_recording import MESSAGES, record
+from recordings import MESSAGES, record
 
 from mqtt_monitor.cli import COMMANDS
 

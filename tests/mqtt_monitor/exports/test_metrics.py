@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from brokers import PATIENCE_S, free_port, mosquitto_with_accounts, wait_until
 from checkout import CHECKOUT
+from fleet_clients import agent, publish
 from fleet_messages import START_S, ToldFeed, Watched, availability, manifest, profile, stage, stats
-from test_subscribe import agent, publish
 
 from mqtt_monitor.exports.metrics import render
 

@@ -10,29 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from brokers import free_port, mosquitto_with_accounts, wait_until
+from fleet_clients import agent, publish
 from fleet_messages import availability, manifest, profile, stage, stats
 
 from edge_core.errors import BrokerUnreachableError
-from edge_core.mqtt.broker_address import BrokerAddress
-from edge_core.mqtt.connection import Connection
 from mqtt_monitor.feeds.live import LiveFeed
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mqtt_monitor.fleet.arrival import Arrival
-
-
-def agent(url: str) -> Connection:
-    """A client that may publish."""
-    return Connection(BrokerAddress.parse(url, username="agent", environ={}), "test-agent")
-
-
-def publish(connection: Connection, *arrivals: Arrival) -> None:
-    for item in arrivals:
-        retained = not item.topic.endswith("/stats")
-        info = connection.publish(item.topic, item.payload, retain=retained)
-        info.wait_for_publish(10)
 
 
 def test_a_reader_sees_what_is_retained_and_what_comes(tmp_path: Path) -> None:

@@ -5,38 +5,16 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from fleet_messages import PREFIX, START_S, Watched, availability, manifest, stage, stats
+from fleet_messages import PREFIX, START_S, Watched
 from hypothesis import given
 from hypothesis import strategies as st
+from recordings import MESSAGES, record
 
-from mqtt_monitor.feeds.recording import Recorder, RecordingError, ReplayFeed, playing
+from mqtt_monitor.feeds.recording import RecordingError, ReplayFeed, playing
 from mqtt_monitor.fleet.arrival import Arrival
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MESSAGES = [
-    manifest(0, ["pi-1"]),
-    availability(0, "pi-1", b"online", retained=True),
-    stats(5, "pi-1", 1, stage(0, 10)),
-    stats(10, "pi-1", 2, stage(0, 60)),
-    Arrival(START_S + 11, f"{PREFIX}/device/pi-1/stats", b"\xff\x00"),
-    Arrival(
-        START_S + 12,
-        f"{PREFIX}/client/me/result",
-        b"",
-        correlation_data=b"\0\7",
-        user={"trace": '[{"stage":0,"device":"pi-1","queue_ms":1,"invoke_ms":2}]'},
-    ),
-]
-
-
-def record(path: Path, *messages: Arrival, max_bytes: int = 1 << 20) -> Recorder:
-    recorder = Recorder(path, prefix=PREFIX, broker_url="mqtt://hub:1883", max_bytes=max_bytes)
-    with recorder:
-        for message in messages:
-            recorder.write(message)
-    return recorder
 
 
 def test_a_replayed_recording_shows_what_was_to_be_seen(tmp_path: Path) -> None:

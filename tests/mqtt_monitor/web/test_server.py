@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from fleet_messages import PREFIX
-from test_recording import MESSAGES, record
+from recordings import MESSAGES, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

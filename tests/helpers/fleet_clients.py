@@ -1,0 +1,23 @@
+"""A client that says what a fleet would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.connection import Connection
+
+if TYPE_CHECKING:
+    from mqtt_monitor.fleet.arrival import Arrival
+
+
+def agent(url: str) -> Connection:
+    """A client that may publish."""
+    return Connection(BrokerAddress.parse(url, username="agent", environ={}), "test-agent")
+
+
+def publish(connection: Connection, *arrivals: Arrival) -> None:
+    for item in arrivals:
+        retained = not item.topic.endswith("/stats")
+        info = connection.publish(item.topic, item.payload, retain=retained)
+        info.wait_for_publish(10)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from edge_core.program.run_program import import_command_line
 
@@ -11,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def main() -> int:
-    """Run the command line and return its exit status."""
-    return import_command_line("edge-partition", "host", _load)
+def main() -> NoReturn:
+    """Run the command line and exit with its status."""
+    import_command_line("edge-partition", "host", _load)
 
 
-def _load() -> Callable[[], int]:
+def _load() -> Callable[[], NoReturn]:
     from edge_partition.cli import main  # noqa: PLC0415 -- it needs the extra
 
     return main
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,9 +5,10 @@ Exit status: 0 done, 1 the thing failed, 2 wrong usage. An error is one line on 
 
 from __future__ import annotations
 
+import sys
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -76,12 +77,13 @@ def app(debug: bool) -> None:
     del debug  # Read by main(), which stands around everything.
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
-    return run_program(
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    status = run_program(
         "edge-partition",
         lambda words: app.main(words, prog_name="edge-partition", standalone_mode=False),
         arguments,
         usage_errors=(click.ClickException,),
         aborts=(click.Abort,),
     )
+    sys.exit(status)

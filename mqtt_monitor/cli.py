@@ -5,9 +5,10 @@ Exit status: 0 done, 1 the thing failed, 2 wrong usage. An error is one line on 
 
 from __future__ import annotations
 
+import sys
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -116,12 +117,13 @@ def app(
     return _live.show_broker(broker, prefix)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
-    return run_program(
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    status = run_program(
         "mqtt-monitor",
         lambda words: app.main(words, prog_name="mqtt-monitor", standalone_mode=False),
         arguments,
         usage_errors=(click.ClickException,),
         aborts=(click.Abort,),
     )
+    sys.exit(status)

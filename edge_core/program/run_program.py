@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge_core.errors import EdgePartitionError
 from edge_core.program.exit_status import ExitStatus
@@ -63,16 +63,15 @@ def run_program(
     return result if isinstance(result, int) else ExitStatus.DONE
 
 
-def import_command_line(name: str, extra: str, load: Callable[[], Callable[[], int]]) -> int:
-    """Import a program whose libraries an extra brings, and run it.
+def import_command_line(
+    name: str, extra: str, load: Callable[[], Callable[[], NoReturn]]
+) -> NoReturn:
+    """Import a program whose libraries an extra brings, run it, and exit with its status.
 
     Args:
         name: The program's name.
         extra: The extra that brings the program's libraries.
         load: Imports the program and returns its ``main``.
-
-    Returns:
-        The program's exit status; ``FAILED`` where the extra is not installed.
     """
     try:
         main = load()
@@ -81,8 +80,8 @@ def import_command_line(name: str, extra: str, load: Callable[[], Callable[[], i
         if line is None:
             raise
         print(f"{name}: {line}", file=sys.stderr)  # noqa: T201
-        return ExitStatus.FAILED
-    return main()
+        sys.exit(ExitStatus.FAILED)
+    main()
 
 
 def _describe(error: Exception) -> str:

@@ -198,7 +198,7 @@ def _guard(access: Access, guesses: _Guesses) -> Middleware:
 
 
 def _read_static(name: str) -> bytes:
-    return resources.files("mqtt_monitor.web.server").joinpath("static", name).read_bytes()
+    return resources.files(__package__).joinpath("static", name).read_bytes()
 
 
 def _static(name: str, content_type: str) -> Handler:

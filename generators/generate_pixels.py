@@ -143,11 +143,6 @@ def write_document(names: list[str]) -> None:
         "255, or scaled to -1..1 where the application takes 0 to 255: what the comparison would "
         "have shown.",
         "",
-        "Where `run` is further off, seeded weights amplify rounding; pixels are not the reason. "
-        "On the same values of flower.jpg EfficientNetB2 differs from Keras by 0.22, and TFLite "
-        "with XNNPACK from TFLite without it by 0.78. ResNet152 differs from itself by 0.0012 in "
-        "Keras when each value goes up by its last bit. Others were not looked into.",
-        "",
         f"Keras {version('keras')}, TensorFlow {version('tensorflow-cpu')}, LiteRT "
         f"{version('ai-edge-litert')}, Pillow {version('pillow')}.",
         "",

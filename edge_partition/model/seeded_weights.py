@@ -40,12 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _HALF_RANGE = 1 << 15
-#: Neighbouring pixels of photographs are alike: of this many in each direction.
-_ALIKE_PIXELS = 8
 _IMAGE_RANK = 4
-#: So many values of each input, or one sample of a larger input, tell a layer's variance.
+#: So many values of each input, or two samples of a larger input, tell a layer's variance.
 _MEASURED_VALUES = 1 << 17
 _MAX_MEASURED_SAMPLES = 256
+#: Batch norms give half of unit deviation: swish and gates then stay near their linear part. Nearer
+#: to 1, an input somewhat larger than those measured grows from block to block.
+_HEADROOM = 1
 #: Of integers drawn evenly from [-_HALF_RANGE, _HALF_RANGE).
 _DRAW_DEVIATION = math.sqrt((4 * _HALF_RANGE**2 - 1) / 12)
 
@@ -143,21 +144,34 @@ class _Seeder:
         return [layer for layer in found if isinstance(layer, layers.BatchNormalization)]
 
     def _make_input(self, tensor: keras.KerasTensor, moments: _Moments) -> np.ndarray:
-        """Return float32 samples for ``tensor``, evenly spread with ``moments``."""
+        """Return float32 samples for ``tensor`` with ``moments``.
+
+        Images vary as much from one half to the other as from one pixel to the next, as
+        photographs do (Field, "Relations between the statistics of natural images", 1987).
+        """
         samples = tensor.shape[0] or max(
-            1, min(_MAX_MEASURED_SAMPLES, _MEASURED_VALUES // math.prod(tensor.shape[1:]))
+            2, min(_MAX_MEASURED_SAMPLES, _MEASURED_VALUES // math.prod(tensor.shape[1:]))
         )
-        shape = drawn_shape = (samples, *tensor.shape[1:])
-        if len(shape) == _IMAGE_RANK:
-            rows, columns = (-(-size // _ALIKE_PIXELS) for size in shape[1:3])
-            drawn_shape = (samples, rows, columns, shape[3])
+        shape = (samples, *tensor.shape[1:])
         generator = np.random.Generator(np.random.PCG64(self._seed))
-        drawn = generator.integers(-_HALF_RANGE, _HALF_RANGE, size=drawn_shape, dtype=np.int32)
+
+        def draw(size: tuple[int, ...]) -> np.ndarray:
+            return generator.integers(-_HALF_RANGE, _HALF_RANGE, size=size, dtype=np.int32)
+
+        cells = [0]
         if len(shape) == _IMAGE_RANK:
-            drawn = drawn.repeat(_ALIKE_PIXELS, axis=1).repeat(_ALIKE_PIXELS, axis=2)
-            drawn = drawn[:, : shape[1], : shape[2]]
-        scale = math.sqrt(moments.variance) / _DRAW_DEVIATION
-        return (moments.mean + drawn * scale).astype(np.float32)
+            cells = [max(shape[1:3]) >> octave for octave in range(max(shape[1:3]).bit_length())]
+        values = np.zeros(shape, np.int32)
+        for cell in cells:
+            if cell == 0:
+                values += draw(shape)
+                continue
+            rows, columns = (-(-size // cell) for size in shape[1:3])
+            drawn = draw((samples, rows, columns, shape[3]))
+            drawn = drawn.repeat(cell, axis=1).repeat(cell, axis=2)
+            values += drawn[:, : shape[1], : shape[2]]
+        scale = math.sqrt(moments.variance / len(cells)) / _DRAW_DEVIATION
+        return (moments.mean + values * scale).astype(np.float32)
 
     def _run_and_fit(self, model: keras.Model, inputs: list[Any]) -> Any:
         """Run ``model``, and scale each batch norm's variance to what arrives there."""
@@ -180,7 +194,8 @@ class _Seeder:
         mean, variance = (np.asarray(x) for x in (layer.moving_mean, layer.moving_variance))
         ratio = float(np.mean((channels - mean) ** 2 / variance, dtype=np.float64))
         if math.isfinite(ratio) and ratio > 0:
-            layer.moving_variance.assign(variance * np.float32(4.0 ** round(math.log(ratio, 4))))
+            factor = 4.0 ** (round(math.log(ratio, 4)) + _HEADROOM)
+            layer.moving_variance.assign(variance * np.float32(factor))
 
     def _follow(self, model: keras.Model, inputs: list[_Moments]) -> Any:
         """Seed ``model``'s layers in order and return its outputs' moments."""

@@ -743,7 +743,7 @@ Times are whole nanoseconds, and the search is exact: shortest paths with limite
 bounds prove the optimum. Where it would take too long it stops and says so: the plan prints by how
 much a better one could be better at most (`bound_ms` in `--json`, `Plan.gap` in Python).
 
-`tests/edge_partition/test_plan_split.py` compares the planner with exhaustive search on 1,000 random
+`tests/edge_partition/planning/test_plan_split.py` compares the planner with exhaustive search on 1,000 random
 models and fleets, with branches, unequal boards, memory limits, replicas and limits on the other
 objective, for both objectives: the same optimum every time, or nothing fits by both. You can try
 your own plan against it:

@@ -103,9 +103,13 @@ def test_every_file_in_the_documents_is_read(path: Path, tmp_path: Path) -> None
 
 
 def test_the_readmes_walk_from_boards_to_answers(
-    desk: Desk, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The commands and the program as they stand, with a small model for the large one."""
+    """The commands and the programs as they stand, with a small model for the large one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = {
@@ -155,6 +159,13 @@ def test_the_readmes_walk_from_boards_to_answers(
         program, {"image": arrays[0], "images": arrays, "answers": answers}
     )
     assert [answer.tobytes() for answer in answers] == expected
+
+    (whole_way,) = (text for text in blocks(README, "python") if "split_model" in text)
+    found: dict[str, Any] = {}
+    exec(ours(whole_way), found)  # noqa: S102 -- our own document
+    assert found["bundle"].manifest == bundle.manifest
+    assert found["model"].tflite.sha256 == bundle.manifest.model.sha256
+    assert "exact: True" in capsys.readouterr().out
 
 
 def test_the_planners_example_says_that_the_best_plan_is_no_worse(

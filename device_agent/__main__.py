@@ -8,7 +8,6 @@ import sys
 import traceback
 from pathlib import Path
 
-from device_agent import heap
 from device_agent.config import (
     DEFAULT_CONNECT_TIMEOUT_S,
     DEFAULT_KEEPALIVE_S,
@@ -16,6 +15,7 @@ from device_agent.config import (
     ConfigError,
     make_config,
 )
+from edge_core.program import heap
 from edge_core.program.run_program import run_program
 from edge_core.program.stop_request import StopRequest
 from edge_core.program.strict_parser import StrictParser

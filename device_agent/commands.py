@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from device_agent import heap
 from device_agent.assignment import read_assignment, read_name
 from device_agent.deployments import Generation
 from device_agent.load_stage import load_stage
 from device_agent.timing.profiler import read_piece, time_piece
 from edge_core.contract.manifest import NAME_PATTERN
 from edge_core.contract.messages import CommandError, ErrorCode
+from edge_core.program import heap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

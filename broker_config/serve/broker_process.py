@@ -9,12 +9,10 @@ import atexit
 import contextlib
 import errno
 import ipaddress
-import os
 import queue
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_core.errors import EdgePartitionError
-from edge_core.program import die_with_parent
+from edge_core.program.die_with_parent import bound_to_caller
 
 #: The largest MQTT packet a broker of ours takes, in bytes. The largest boundary among the Keras
 #: applications at their default size is VGG16's first block (224 x 224 x 64 float32, 12.8 MB), so
@@ -348,7 +346,7 @@ def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
     long as the child does the forking.
     """
     started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
-    arguments = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]
+    arguments = bound_to_caller(command)
 
     def keep() -> None:
         try:

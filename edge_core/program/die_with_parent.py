@@ -14,8 +14,21 @@ import ctypes
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
+
+
+def bound_to_caller(command: Sequence[str]) -> list[str]:
+    """Return a command line that runs ``command`` and ends with the calling thread's process.
+
+    The kernel takes "parent" to mean the thread that starts the child (prctl(2)): start the child
+    from a thread that lives as long as the child should.
+    """
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:

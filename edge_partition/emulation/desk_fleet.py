@@ -17,7 +17,7 @@ from edge_core.contract.topics import ONLINE, Topics
 from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
-from edge_core.program import die_with_parent
+from edge_core.program.die_with_parent import bound_to_caller
 from edge_partition.emulation.limit_board import BoardLimiter
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class DeskFleet:
                 words = limiter.command(device.name, self._limits[device.name], words)
             with log.open("wb") as stream:
                 self._agents[device.name] = subprocess.Popen(
-                    _ending_with_us(words),
+                    bound_to_caller(words),
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,
@@ -135,7 +135,7 @@ class DeskFleet:
         words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
         words += ["--to", self.url.removeprefix("mqtt://")]
         words += ["--mbit-s", str(device.link_mbit_s), "--delay-ms", str(device.link_ms)]
-        link = subprocess.Popen(_ending_with_us(words), stdout=subprocess.PIPE)
+        link = subprocess.Popen(bound_to_caller(words), stdout=subprocess.PIPE)
         self._links.append(link)
         if link.stdout is None or not (line := link.stdout.readline().strip()):
             raise AgentStartError(device.name, "its link could not be started")
@@ -160,11 +160,6 @@ class DeskFleet:
             link.wait()
             if link.stdout is not None:
                 link.stdout.close()
-
-
-def _ending_with_us(words: list[str]) -> list[str]:
-    """Return a command that ends when this process does, even if that is killed."""
-    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *words]
 
 
 def _environment() -> dict[str, str]:

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_core.errors import EdgePartitionError
-from edge_core.program import die_with_parent
-from edge_partition.emulation import enter_cgroups as enter_groups
-from edge_partition.emulation import pace_processor as pace_boards
+from edge_core.program.die_with_parent import bound_to_caller
+from edge_partition.emulation import enter_cgroups, pace_processor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,9 +193,9 @@ class BoardLimiter:
 
     def _help(self, *words: object) -> bool:
         """Start a helper; return whether the kernel lets it do its work."""
-        helper = [sys.executable, "-I", "-S", pace_boards.__file__, *map(str, words)]
+        helper = [sys.executable, "-I", "-S", pace_processor.__file__, *map(str, words)]
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *helper],
+            bound_to_caller(helper),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -248,8 +247,8 @@ def _period_us(cpu_share: float, *, paced: bool) -> int:
 
 
 def _enter(cpu: int | None, members: Sequence[Path], words: Sequence[str]) -> list[str]:
-    place = enter_groups.ANY_CPU if cpu is None else str(cpu)
-    start = [sys.executable, "-I", "-S", enter_groups.__file__, place, *map(str, members)]
+    place = enter_cgroups.ANY_CPU if cpu is None else str(cpu)
+    start = [sys.executable, "-I", "-S", enter_cgroups.__file__, place, *map(str, members)]
     return [*start, "--", *words]
 
 

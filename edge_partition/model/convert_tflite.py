@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_core.program import heap
 from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
 from edge_partition.model.assigned_variables import name_ports, save_function
 from edge_partition.model.conversion_log import ConversionError, explained
@@ -104,9 +103,9 @@ def _convert(
         if calibration is not None:
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.representative_dataset = lambda: _check_examples(frozen, calibration)
-        give_back_memory()
+        heap.give_back()
         content = bytes(converter.convert())
-    give_back_memory()
+    heap.give_back()
     if frozen.variables:
         inputs, outputs = ([spec.name for spec in ends] for ends in (frozen.inputs, frozen.outputs))
         content = name_ports(content, inputs, outputs)
@@ -168,10 +167,3 @@ def _function_converter(frozen: FrozenModel, folder: Path) -> Any:
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     converter.experimental_enable_resource_variables = True
     return converter
-
-
-def give_back_memory() -> None:
-    """Return what was freed to the system: TensorFlow leaves more holes than it has in use."""
-    gc.collect()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
-        trim(0)

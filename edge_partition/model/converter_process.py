@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from edge_core.program import die_with_parent
+from edge_core.program import heap
+from edge_core.program.die_with_parent import bound_to_caller
 from edge_partition.model import keras_setup  # noqa: F401 -- the child gets these settings too
 from edge_partition.model.conversion_log import ConversionError, make_log
 from edge_partition.model.convert_tflite import (
     FrozenModel,
     check_options,
     convert_tflite,
-    give_back_memory,
 )
 from edge_partition.model.explain_conversion import explain_crash
 from edge_partition.model.freeze_model import GRAPH_FILE
@@ -155,7 +155,7 @@ class ConverterProcess:
             raise RuntimeError("write_model() comes first, in the with block")
         check_options(model.name, quantization, calibrated=(self._folder / _EXAMPLES).exists())
         self._model = None
-        give_back_memory()  # the child wants it
+        heap.give_back()  # the child wants it
         answer = child.ask({"folder": str(self._folder), "quantization": quantization})
         if answer is None or answer["failure"] is not None:
             raise self._failure(model, child, answer, quantization)
@@ -210,12 +210,12 @@ class _Child:
     """The process; its life is bound to that of the thread that makes it."""
 
     def __init__(self) -> None:
-        package = str(Path(__file__).resolve().parents[1])
-        command = [sys.executable, "-P", "-c", _CHILD, package]
+        checkout = str(Path(__file__).resolve().parents[2])
+        command = [sys.executable, "-P", "-c", _CHILD, checkout]
         with contextlib.ExitStack() as stack:
             self._log = stack.enter_context(tempfile.TemporaryFile())
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command],
+                bound_to_caller(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -350,7 +350,7 @@ def main() -> int:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os.write(answers, json.dumps({"failure": failure}).encode() + b"\n")
-        give_back_memory()
+        heap.give_back()
 
 
 def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:

@@ -62,6 +62,7 @@ def convert_tflite(
     check_options(model.name, quantization, calibrated=calibration is not None)
     if not isinstance(model, FrozenModel):
         model = freeze_model(model, unroll=quantization == "int8", log_path=log_path)
+    model.check_quantization(quantization)
     if isinstance(calibration, Iterator):
         calibration = list(calibration)
     with explained(model.name, model.layers, log_path):

@@ -35,7 +35,11 @@ _WARP = (
     "Keep such augmentation out of the model that is deployed; a warp that is learnt can gather "
     "its pixels with keras.ops.take and weigh them"
 )
-_ELEMENTWISE = "Take it out of the tf.cond, tf.map_fn or loop that it stands in, where it converts"
+_ELEMENTWISE = (
+    "It converts where shapes are fixed, outside of tf.cond, tf.map_fn and loops: fix the shapes, "
+    "or take that step out"
+)
+_BITS = re.compile(r"Bitwise|Invert|Shift")
 _COMPLEX = (
     "Give real and imaginary parts as two outputs, and compute on them: complex64 alone is taken "
     "apart, and not by every operator"
@@ -141,7 +145,8 @@ def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
         operand = re.search(rf"\btf\.{name}\(tensor<(?:[\d?]+x|\*x)*(\w+)>", text)
         if operand and operand[1] in _RARE_DTYPES:
             spelled.append(f"{name} of {_dtype(operand[1])}")
-            advice = "Compute that in float32, or replace the layer by operations that TFLite has."
+            dtype = "int32" if _BITS.search(name) else "float32"
+            advice = f"Compute that in {dtype}, or replace the layer by operations that TFLite has."
         else:
             spelled.append(name)
     return f"TFLite has no operator for {', '.join(spelled)}{where}. {advice}"

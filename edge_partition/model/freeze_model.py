@@ -42,6 +42,8 @@ GRAPH_FILE = "graph.pb"
 _SHAPE_BYTES = 1024
 #: What the name of a node within a function that was inlined begins with.
 _CALLS = re.compile(r"^((Stateful)?PartitionedCall(_\d+)?/)+(?=.)")
+#: Logarithms and quotients of squares: in int8 off by 0.14 to 0.35 of the largest value (measured).
+_COARSE_IN_INT8 = frozenset({"Acosh", "Asinh", "Atanh", "Erfc"})
 _CASES = ("Case", "StatelessCase")
 _LOOPS = ("While", "StatelessWhile")
 #: Of a GraphDef, as of any protocol buffer.
@@ -62,6 +64,7 @@ class FrozenModel:
         outputs: Of each output.
         content: A serialized ``GraphDef`` whose nodes are named by layers.
         outline: That ``GraphDef`` without its weights.
+        coarse: Operators that several others compute, too coarsely for int8, each with its layer.
         variables: What the graph assigns, if it assigns anything that an output depends on. All
             other variables are constants.
     """
@@ -73,6 +76,25 @@ class FrozenModel:
     content: bytes = field(repr=False)
     outline: Any = field(repr=False)
     variables: tuple[AssignedVariable, ...] = ()
+    coarse: tuple[tuple[str, str], ...] = ()
+
+    def check_quantization(self, quantization: str) -> None:
+        """Refuse int8 where it would give other answers.
+
+        Raises:
+            ConversionError: An operator was replaced by several whose integers are too coarse.
+        """
+        if quantization != "int8" or not self.coarse:
+            return
+        operators, layers = (tuple(sorted(set(names))) for names in zip(*self.coarse, strict=True))
+        raise ConversionError(
+            self.name,
+            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}; it "
+            "is computed by several, whose int8 values would be off by a tenth of the largest or "
+            "more. Choose --quantize dynamic or float16.",
+            operators=operators,
+            layers=layers,
+        )
 
     def save(self, folder: Path) -> None:
         """Write the model into ``folder``: protocol buffers, JSON and ``.npy`` files, no code.
@@ -90,6 +112,7 @@ class FrozenModel:
             "inputs": [_spell_spec(spec) for spec in self.inputs],
             "outputs": [_spell_spec(spec) for spec in self.outputs],
             "variables": [variable.node for variable in self.variables],
+            "coarse": self.coarse,
         }
         (folder / "model.json").write_text(json.dumps(facts))
 
@@ -119,6 +142,7 @@ class FrozenModel:
                 )
                 for index, node in enumerate(facts["variables"])
             ),
+            coarse=tuple(map(tuple, facts["coarse"])),
         )
 
 
@@ -296,7 +320,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
             {variable.node for variable in variables},
         )
         variables = tuple(variable for variable in variables if variable.node in kept)
-    _replace_operators(traced, graph, output_nodes)
+    replaced = _replace_operators(traced, graph, output_nodes)
     outline = _leave_out_weights(graph)
     with tf.Graph().as_default() as inferred:
         tf.graph_util.import_graph_def(outline, name="")
@@ -326,6 +350,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
             for tensor, name in zip(outputs, output_names, strict=True)
         ),
         content=_serialize(traced.name, graph),
+        coarse=replaced,
         outline=_leave_out_weights(graph),
         variables=tuple(replace(x, node=names[x.node]) for x in variables),
     )
@@ -352,10 +377,13 @@ def _replace_variables(function: Any, kept: Collection[str]) -> Any:
     return graph
 
 
-def _replace_operators(traced: _Traced, graph: Any, outputs: Sequence[str]) -> None:
+def _replace_operators(
+    traced: _Traced, graph: Any, outputs: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """Replace what TFLite lacks; return operators and layers that int8 would make too coarse."""
     try:
         names = {name.partition(":")[0] for name in outputs}
-        replace_operators(graph, _leave_out_weights, names)
+        replaced = replace_operators(graph, _leave_out_weights, names)
     except ReplacingError as error:
         layer = restore_names(holding_layer(_CALLS.sub("", error.node), traced.layers))
         raise ConversionError(
@@ -364,6 +392,11 @@ def _replace_operators(traced: _Traced, graph: Any, outputs: Sequence[str]) -> N
             operators=(error.operator,),
             layers=(layer,) if layer else (),
         ) from error
+    return tuple(
+        (operator, restore_names(holding_layer(_CALLS.sub("", node), traced.layers)) or node)
+        for node, operator in replaced.items()
+        if operator in _COARSE_IN_INT8
+    )
 
 
 def _serialize(model: str, graph: Any) -> bytes:

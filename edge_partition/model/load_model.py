@@ -209,9 +209,11 @@ def _load_keras(
     if calibration is not None:
         converter.write_examples(calibration(wrapped))
     say("Converting")
-    converter.write_model(_freeze(wrapped, quantization))
+    frozen = _freeze(wrapped, quantization)
+    frozen.check_quantization(quantization)
+    converter.write_model(frozen)
     # What converting takes comes on top of what is still held, Keras's weights among it.
-    del loaded, wrapped, calibration
+    del loaded, wrapped, calibration, frozen
     data = converter.convert(quantization=quantization)
     # A loop's result may have a shape that only running tells.
     tflite = read_tflite(fix_shapes(data, name=name), name=name)

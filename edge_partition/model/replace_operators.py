@@ -56,7 +56,9 @@ class ReplacingError(Exception):
         super().__init__(f"{node} {reason}")
 
 
-def replace_operators(graph: Any, outlined: Callable[[Any], Any], outputs: Collection[str]) -> None:
+def replace_operators(
+    graph: Any, outlined: Callable[[Any], Any], outputs: Collection[str]
+) -> dict[str, str]:
     """Replace in ``graph`` what TFLite has no operator for, where there is a way to.
 
     Names of nodes that compute real numbers stay; what is new is called after the node that it
@@ -67,18 +69,21 @@ def replace_operators(graph: Any, outlined: Callable[[Any], Any], outputs: Colle
         outlined: Returns a ``GraphDef`` without its weights.
         outputs: The nodes that are the model's outputs.
 
+    Returns:
+        The operators that were replaced, by their nodes' names.
+
     Raises:
         ReplacingError: What would take a node's place is too large.
     """
     import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
 
     if not any(_may_be_replaced(node) for node in graph.node):
-        return
+        return {}
     with tf.Graph().as_default() as inferred:
         tf.graph_util.import_graph_def(outlined(graph), name="")
     nodes = inferred.get_operations()  # each after those that it reads
     constants: dict[bytes, str] = {}
-    replaced: set[str] = set()
+    replaced: dict[str, str] = {}
     added: list[Any] = []
     for group in _groups(nodes, set(outputs)):
         change = _Change(constants=constants)
@@ -88,10 +93,11 @@ def replace_operators(graph: Any, outlined: Callable[[Any], Any], outputs: Colle
         except NotReplaceableError:
             continue
         constants |= change.new_constants
-        replaced |= {node.name for node in group}
+        replaced |= {node.name: node.type for node in group}
         added += change.nodes
     if replaced:
-        _exchange(graph, replaced, added)
+        _exchange(graph, replaced.keys(), added)
+    return replaced
 
 
 def _may_be_replaced(node: Any) -> bool:
@@ -142,7 +148,7 @@ def _runs_as_it_is(node: Any) -> bool:
     if node.type != "RFFT":
         return node.type in _OWN_READERS
     length = tf.get_static_value(node.inputs[1])
-    return length is not None and int(length[0]).bit_count() == 1
+    return length is not None and int(length[0]) > 1 and int(length[0]).bit_count() == 1
 
 
 def _is_in_gelu(node: Any) -> bool:

@@ -44,9 +44,10 @@ _IMAGE_RANK = 4
 #: So many values of each input, or two samples of a larger input, tell a layer's variance.
 _MEASURED_VALUES = 1 << 17
 _MAX_MEASURED_SAMPLES = 256
-#: Batch norms give half of unit deviation: swish and gates then stay near their linear part. Nearer
-#: to 1, an input somewhat larger than those measured grows from block to block.
-_HEADROOM = 1
+#: Networks of more batch norms are deep: there a batch norm gives half of unit deviation, so that
+#: swish and gates stay near their linear part. Nearer to 1, an input somewhat larger than those
+#: measured grows from block to block.
+_DEEP_BATCH_NORMS = 24
 #: Of integers drawn evenly from [-_HALF_RANGE, _HALF_RANGE).
 _DRAW_DEVIATION = math.sqrt((4 * _HALF_RANGE**2 - 1) / 12)
 
@@ -121,6 +122,7 @@ class _Seeder:
         self._places = {id(weight): place for place, weight in enumerate(model.weights)}
         self._done: set[int] = set()
         self._fitted: set[int] = set()
+        self._headroom = 0
         self._last = [layer for layer in model._flatten_layers() if hasattr(layer, "kernel")][-1:]
 
     def run(self) -> None:
@@ -136,22 +138,20 @@ class _Seeder:
         self._follow(self._model, [replace(start) for _ in self._model.inputs])
         for layer in self._model._flatten_layers(include_self=False):
             self._seed_plain(layer.weights)
-        if self._batch_norms() and all(_is_plain(tensor) for tensor in self._model.inputs):
-            self._run_and_fit(self._model, [self._make_input(x, start) for x in self._model.inputs])
-
-    def _batch_norms(self) -> list[layers.BatchNormalization]:
         found = self._model._flatten_layers()
-        return [layer for layer in found if isinstance(layer, layers.BatchNormalization)]
+        batch_norms = sum(isinstance(layer, layers.BatchNormalization) for layer in found)
+        if batch_norms and all(_is_plain(tensor) for tensor in self._model.inputs):
+            self._headroom = int(batch_norms > _DEEP_BATCH_NORMS)
+            samples = min(map(_sample_count, self._model.inputs))
+            inputs = [self._make_input(tensor, start, samples) for tensor in self._model.inputs]
+            self._run_and_fit(self._model, inputs)
 
-    def _make_input(self, tensor: keras.KerasTensor, moments: _Moments) -> np.ndarray:
+    def _make_input(self, tensor: keras.KerasTensor, moments: _Moments, samples: int) -> np.ndarray:
         """Return float32 samples for ``tensor`` with ``moments``.
 
         Images vary as much from one half to the other as from one pixel to the next, as
         photographs do (Field, "Relations between the statistics of natural images", 1987).
         """
-        samples = tensor.shape[0] or max(
-            2, min(_MAX_MEASURED_SAMPLES, _MEASURED_VALUES // math.prod(tensor.shape[1:]))
-        )
         shape = (samples, *tensor.shape[1:])
         generator = np.random.Generator(np.random.PCG64(self._seed))
 
@@ -192,9 +192,10 @@ class _Seeder:
         self._fitted.add(id(layer))
         channels = np.moveaxis(values, layer.axis, -1)
         mean, variance = (np.asarray(x) for x in (layer.moving_mean, layer.moving_variance))
-        ratio = float(np.mean((channels - mean) ** 2 / variance, dtype=np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):  # such a layer stays as it is
+            ratio = float(np.mean((channels - mean) ** 2 / variance, dtype=np.float64))
         if math.isfinite(ratio) and ratio > 0:
-            factor = 4.0 ** (round(math.log(ratio, 4)) + _HEADROOM)
+            factor = 4.0 ** (round(math.log(ratio, 4)) + self._headroom)
             layer.moving_variance.assign(variance * np.float32(factor))
 
     def _follow(self, model: keras.Model, inputs: list[_Moments]) -> Any:
@@ -233,7 +234,7 @@ class _Seeder:
                 )
             case layers.Dense() | layers.Conv1D() | layers.Conv2D() | layers.Conv3D():
                 target = _LOGIT_VARIANCE if operation in self._last else 1.0
-                fan_in = math.prod(operation.kernel.shape[:-1])
+                fan_in = max(1, math.prod(operation.kernel.shape[:-1]))
                 scale = math.sqrt(target / first.variance / fan_in)
                 self._seed_kernel(operation.kernel, scale, centre=True)
                 return self._finish_kernel_layer(operation, _Moments(0.0, target))
@@ -353,8 +354,14 @@ class _Seeder:
             weight.assign(values.astype(np.float32))
 
 
+def _sample_count(tensor: keras.KerasTensor) -> int:
+    """Return how many samples of an input the measurement takes."""
+    size = max(1, math.prod(tensor.shape[1:]))
+    return int(tensor.shape[0] or max(2, min(_MAX_MEASURED_SAMPLES, _MEASURED_VALUES // size)))
+
+
 def _is_plain(tensor: keras.KerasTensor) -> bool:
-    return "float" in str(tensor.dtype) and None not in tensor.shape[1:]
+    return "float" in str(tensor.dtype) and None not in tensor.shape[1:] and 0 not in tensor.shape
 
 
 def _activate(name: str, x: _Moments) -> _Moments:

@@ -105,6 +105,7 @@ def fourier(x: Any) -> list[Any]:
         *ops.ifft2((rows, -rows)),
         *ops.rfft(rows),
         *ops.rfft(rows, 14),
+        ops.rfft(rows, 1)[0],  # its imaginary part is 0
         ops.irfft((rows, rows)),
         ops.irfft((rows, rows), 15),
         *spectrum,
@@ -286,3 +287,16 @@ def test_equal_matrices_are_kept_once() -> None:
     matrix_bytes = 64 * 64 * 4
     model = check(mix, noise(1, 4096), 1e-5)
     assert len(model.data) < 4 * matrix_bytes
+
+
+def test_what_int8_would_make_too_coarse_is_refused_with_its_layer() -> None:
+    x = keras.Input((4,), name="x")
+    y = keras.layers.Dense(4, name="before")(x)
+    model = keras.Model(x, keras.layers.Lambda(ops.arcsinh, name="curve")(y), name="m")
+    samples = [[np.ones((1, 4), np.float32)]]
+    with pytest.raises(
+        ConversionError, match=r"Asinh in layer m/curve; .* Choose --quantize dynamic or float16"
+    ) as raised:
+        convert_tflite(model, quantization="int8", calibration=samples)
+    assert (raised.value.operators, raised.value.layers) == (("Asinh",), ("m/curve",))
+    assert convert_tflite(model, quantization="dynamic")

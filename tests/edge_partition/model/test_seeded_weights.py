@@ -71,3 +71,14 @@ def test_seeded_weights_are_the_same_each_time() -> None:
     seed_weights(second)
     for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+def test_inputs_of_different_sizes_are_measured_together() -> None:
+    picture, numbers = keras.Input((16, 16, 3)), keras.Input((3,))
+    x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(layers.Conv2D(4, 3)(picture)))
+    y = layers.BatchNormalization()(layers.Dense(4)(numbers))
+    model = keras.Model([picture, numbers], layers.Dense(2)(layers.Concatenate()([x, y])))
+    seed_weights(model)
+    for batch_norm in (model.layers[3], model.layers[4]):
+        if isinstance(batch_norm, layers.BatchNormalization):
+            assert 0.01 < np.mean(batch_norm.moving_variance) < 100

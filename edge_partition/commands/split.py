@@ -104,22 +104,7 @@ def command(
         _show.print_json(
             {
                 "bundle": str(output),
-                "deployment": manifest.deployment,
-                "generation": manifest.generation,
-                "model": manifest.model.name,
-                "weights": manifest.model.weights,
-                "quantization": manifest.model.quantization,
-                "wrapped_operations": len(loaded.wrapped),
-                "custom_operators": sorted(loaded.tflite.custom_operators),
-                "kept_together": [asdict(item) for item in together],
-                **ends_document(
-                    manifest.inputs,
-                    manifest.outputs,
-                    len(manifest.model.labels),
-                    manifest.model.detections,
-                ),
-                "notes": list(loaded.facts.notes),
-                "state": manifest.model.state,
+                **_document(loaded, manifest, together),
                 "plan": plan_document(plan),
             }
         )
@@ -132,6 +117,26 @@ def command(
         f"{output / PLAN_PICTURE}). Next: `edge-partition verify {output}`, then `edge-partition "
         f"deploy {output}`."
     )
+
+
+def _document(
+    loaded: LoadedTflite, manifest: Manifest, together: Sequence[KeptTogether]
+) -> dict[str, Any]:
+    """Return what ``--json`` has of the model and its manifest."""
+    model = manifest.model
+    return {
+        "deployment": manifest.deployment,
+        "generation": manifest.generation,
+        "model": model.name,
+        "weights": model.weights,
+        "quantization": model.quantization,
+        "wrapped_operations": len(loaded.wrapped),
+        "custom_operators": sorted(loaded.tflite.custom_operators),
+        "kept_together": [asdict(item) for item in together],
+        **ends_document(manifest.inputs, manifest.outputs, len(model.labels), model.detections),
+        "notes": list(loaded.facts.notes),
+        "state": model.state,
+    }
 
 
 def _show_operators(

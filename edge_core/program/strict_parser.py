@@ -37,7 +37,7 @@ class StrictParser(argparse.ArgumentParser):
 
     def _suggestion(self, option: str) -> str:
         known = [word for action in self._all_actions() for word in action.option_strings]
-        close = difflib.get_close_matches(option, known, n=1)
+        close = difflib.get_close_matches(option, known, n=1, cutoff=0.7)
         return f"; did you mean {close[0]}?" if close else ""
 
     def _all_actions(self) -> list[argparse.Action]:

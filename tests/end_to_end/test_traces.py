@@ -229,4 +229,4 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-    assert "pip install 'edge-partition[monitor,monitor-otel]'" in result.stderr
+    assert "pip install 'edge-partition[monitor-otel]'" in result.stderr

@@ -153,9 +153,9 @@ def test_loading_prints_nothing_of_the_runtimes_but_keeps_other_words(tmp_path: 
     code = (
         "import os, sys\n"
         "from ai_edge_litert.interpreter import Interpreter\n"
-        "from broker_config import interpreter\n"
+        "from edge_core.runtime import stage_interpreter\n"
         "from edge_core.contract.manifest import TensorSpec as T\n"
-        "with interpreter._without_chatter():\n"
+        "with stage_interpreter._without_chatter():\n"
         "    Interpreter(model_path=sys.argv[1]).allocate_tensors()\n"
         "    os.write(2, b'a warning of another thread\\n')\n"
     )

@@ -197,6 +197,8 @@ class Pipeline:
         self._manifest: Manifest | None = None
         self._is_open = False
         self._offline: set[str] = set()
+        #: Code and reason of the error that every request gets: nothing is deployed any more.
+        self._ended: tuple[str, str] | None = None
         self._changed = threading.Condition()
         self._requests: dict[bytes, _Request] = {}
         self._numbers = itertools.count(1)
@@ -416,6 +418,9 @@ class Pipeline:
         with self._changed:
             if not self._is_open:
                 raise NotOpenError
+            if self._ended is not None:
+                request.answer = RequestError(*self._ended, is_final=True)
+                return request
             self._requests[request.id] = request
             if self._has_lost_a_replica():
                 # The broker gives requests in turn to boards that are away, too.
@@ -558,20 +563,21 @@ class Pipeline:
     def _handle_manifest(self, message: Message) -> None:
         with self._changed:
             if not message.payload:
-                self._fail_all("undeployed", f"Deployment {self._deployment!r} was undeployed.")
+                self._end("undeployed", f"Deployment {self._deployment!r} was undeployed.")
                 return
             try:
                 manifest = Manifest.from_json(bytes(message.payload))
             except ManifestError:
                 return
             if manifest.inputs != self.manifest.inputs or manifest.outputs != self.manifest.outputs:
-                self._fail_all(
+                self._end(
                     "replaced",
                     f"Deployment {self._deployment!r} was replaced by a model with other inputs or "
                     "outputs; open a new pipeline.",
                 )
                 return
             self._manifest = manifest
+            self._ended = None
 
     def _handle_availability(self, message: Message) -> None:
         device = self._topics.name_in(message.topic)
@@ -600,6 +606,11 @@ class Pipeline:
     def _mark_unsettled(self, request: _Request, now: float) -> None:
         request.resend_after_s = RESEND_FIRST_S
         request.resend_at = now + RESEND_FIRST_S
+
+    def _end(self, code: str, reason: str) -> None:
+        """Fail the requests in flight, and those to come until the deployment is back."""
+        self._ended = code, reason
+        self._fail_all(code, reason)
 
     def _fail_all(self, code: str, reason: str) -> None:
         for request in self._requests.values():

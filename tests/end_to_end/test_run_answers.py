@@ -14,7 +14,7 @@ import pytest
 import state_models
 from ai_edge_litert import schema_py_generated as schema
 from commands import BIN, failed, run
-from desk import EXAMPLES, make_bundle
+from desk import EXAMPLES, make_bundle, wait_until
 from PIL import Image
 from tflite_models import FlatModel
 
@@ -414,6 +414,10 @@ def test_errors_come_in_their_inputs_places_and_the_stream_goes_on(
         with pytest.raises(RequestError, match="undeployed") as caught:
             told(pipeline.stream([mute] * 3, on_error="yield"))
         assert caught.value.is_final
+        # So does a request that comes after the word of it.
+        wait_until(lambda: pipeline._ended is not None, "the pipeline knows")
+        with pytest.raises(RequestError, match="undeployed"):
+            pipeline.infer(mute)
     # A state that may have missed a request is none to go on with.
     with Pipeline("kept", desk.url, timeout_s=0.5) as pipeline:
         with pytest.raises(RequestError, match="out of luck"):

@@ -25,12 +25,7 @@ from edge_partition.client.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
 from edge_partition.facts.model_facts import PictureOptions, input_specs
 from edge_partition.facts.read_labels import find_class
 from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
-from edge_partition.model import load_model as models
-from edge_partition.model.read_calibration import read_calibration
 from edge_partition.planning import fleet as fleets
-from edge_partition.planning.plan_split import plan_split
-from edge_partition.profiling.apply_profiles import apply_profiles
-from edge_partition.profiling.profile_store import ProfileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,6 +75,10 @@ def load_model(
     Raises:
         EdgePartitionError: Its leaves say what was wrong with the model or the arguments.
     """
+    # Neither what reads models nor the planner is loaded for commands that only ask boards.
+    from edge_partition.model import load_model as models  # noqa: PLC0415
+    from edge_partition.model.read_calibration import read_calibration  # noqa: PLC0415
+
     samples = None
     if calibration is not None:
         picture = picture or PictureOptions()
@@ -133,17 +132,38 @@ def plan_model(
     Raises:
         EdgePartitionError: No plan fits the boards and limits, or a name is no layer to cut after.
     """
+    from edge_partition.planning.plan_split import plan_split  # noqa: PLC0415
+
     graph = model.tflite.graph
     if use_profiles:
-        fleet = apply_profiles(
-            fleet,
-            graph,
-            model.tflite.sha256,
-            ProfileStore(),
-            on_unusable=on_unusable or (lambda _error: None),
-        )
+        fleet = use_measured_times(model, fleet, on_unusable=on_unusable)
     positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
     return plan_split(graph, fleet, objective, stages=stages, cuts=positions, **limits)
+
+
+def use_measured_times(
+    model: LoadedTflite,
+    fleet: Fleet,
+    *,
+    on_unusable: Callable[[Exception], None] | None = None,
+) -> Fleet:
+    """Return the boards with the times that they measured of the model, as far as they did.
+
+    Args:
+        model: What :func:`load_model` returned.
+        fleet: The boards.
+        on_unusable: Called with the error of a profile that can't be used.
+    """
+    from edge_partition.profiling.apply_profiles import apply_profiles  # noqa: PLC0415
+    from edge_partition.profiling.profile_store import ProfileStore  # noqa: PLC0415
+
+    return apply_profiles(
+        fleet,
+        model.tflite.graph,
+        model.tflite.sha256,
+        ProfileStore(),
+        on_unusable=on_unusable or (lambda _error: None),
+    )
 
 
 def split_model(

@@ -13,8 +13,6 @@ from edge_partition.commands._options import picture_options
 from edge_partition.facts.read_labels import read_labels_file
 from edge_partition.planning.fleet import Fleet, equal_fleet, load_fleet
 from edge_partition.planning.plan_document import plan_source
-from edge_partition.profiling.apply_profiles import apply_profiles
-from edge_partition.profiling.profile_store import ProfileStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,13 +105,7 @@ def make_plan(
 
 def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
     """Return the boards with what they measured of the model, as far as they did."""
-    return apply_profiles(
-        boards,
-        model.tflite.graph,
-        model.tflite.sha256,
-        ProfileStore(),
-        on_unusable=lambda error: _show.warn(str(error)),
-    )
+    return api.use_measured_times(model, boards, on_unusable=lambda error: _show.warn(str(error)))
 
 
 def show_plan(plan: Plan, sizes: list[int] | None = None) -> None:

@@ -14,7 +14,6 @@ from edge_core.contract.tensors import decode_tensors, encode_tensors
 from edge_core.errors import EdgePartitionError
 from edge_partition import api
 from edge_partition.answers.answers import describe_answer
-from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter
 from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.stream_report import StreamReport
@@ -122,8 +121,8 @@ def command(
         others = [] if len(payloads) > 1 else _run_whole(bundle, made_up_payloads(bundle, 2))
         answers_alike = len({*expected, *others}) == 1
         with DeskFleet(boards, limits=limits, shape_links=emulate is not None) as desk:
-            with Deployer(desk.url) as deployer, _show.board_progress() as on_progress:
-                stages = deployer.deploy(bundle, on_progress=on_progress)
+            with _show.board_progress() as on_progress:
+                stages = api.deploy_bundle(bundle, desk.url, on_progress=on_progress)
             if not as_json:
                 _show.console().print(f"\nBroker: {desk.broker_description} at {desk.url}")
                 show_loaded(stages)

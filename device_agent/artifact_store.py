@@ -19,8 +19,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_core.contract.manifest import NAME_PATTERN
 from edge_core.contract.messages import CommandError, ErrorCode
+from edge_core.contract.names import NAME_PATTERN
 from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:

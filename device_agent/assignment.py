@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_agent.artifact_store import Artifact
-from edge_core.contract.manifest import NAME_PATTERN, NEEDS_STATE, Manifest
+from edge_core.contract.json_fields import Field, FieldError
+from edge_core.contract.manifest import NEEDS_STATE, Manifest
 from edge_core.contract.messages import CommandError, ErrorCode
 from edge_core.contract.tensors import payload_bytes
 from edge_core.errors import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from edge_core.contract.manifest import Stage
 
 #: The entries of a manifest's ``needs`` that this agent supports.
 KNOWN_NEEDS = frozenset({NEEDS_STATE})
 _MAX_NEEDS_CHARACTERS = 80
-_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Assignment:
         }
 
 
-def read_assignment(device: str, document: Mapping[str, Any]) -> Assignment:
+def read_assignment(device: str, document: Any) -> Assignment:
     """Read ``manifest`` and ``references`` of a ``prepare`` command.
 
     Args:
@@ -83,12 +83,9 @@ def read_assignment(device: str, document: Mapping[str, Any]) -> Assignment:
             f"The manifest has no stage for board {device}; "
             f"it names {', '.join(sorted({name for s in manifest.stages for name in s.devices}))}.",
         )
-    items = document.get("references")
-    references = {
-        reference.stage: reference
-        for item in (items if isinstance(items, list) else [])
-        for reference in [_read_reference(item)]
-    }
+    with reading_fields():
+        items = Field(document, root="command").get("references", [])
+        references = {item.stage: item for item in map(_read_reference, items.items())}
     for stage in stages:
         if stage.index not in references:
             raise CommandError(
@@ -98,30 +95,41 @@ def read_assignment(device: str, document: Mapping[str, Any]) -> Assignment:
     return Assignment(manifest, stages, tuple(references[stage.index] for stage in stages))
 
 
-def read_manifest(command: Mapping[str, Any]) -> Manifest:
+@contextmanager
+def reading_fields() -> Iterator[None]:
+    """Turn a wrong field of a command into a refusal of the command.
+
+    Raises:
+        CommandError: With ``bad-command``.
+    """
+    try:
+        yield
+    except FieldError as error:
+        raise CommandError(ErrorCode.BAD_COMMAND, f"The command is wrong: {error}") from None
+
+
+def read_manifest(command: Any) -> Manifest:
     """Read the field ``manifest`` of a command.
 
     Raises:
         CommandError: With ``bad-command``: the field is no manifest.
     """
+    with reading_fields():
+        document = Field(command, root="command").get("manifest").value
     try:
-        return Manifest.from_json(json.dumps(command.get("manifest")))
+        return Manifest.from_json(json.dumps(document))
     except ManifestError as error:
         raise CommandError(ErrorCode.BAD_COMMAND, str(error)) from None
 
 
-def read_name(command: Mapping[str, Any], key: str) -> str:
-    """Read a field that holds a deployment's or a generation's name.
+def read_name(command: Any, key: str) -> str:
+    """Read a field that holds a deployment's or a generation's name. Names become file names.
 
     Raises:
-        CommandError: With ``bad-command``: the field is no name. Names become file names.
+        CommandError: With ``bad-command``: the field is no name.
     """
-    value = command.get(key)
-    if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
-        raise CommandError(
-            ErrorCode.BAD_COMMAND, f"The command has {key} = {value!r}; expected a name."
-        )
-    return value
+    with reading_fields():
+        return Field(command, root="command")[key].name()
 
 
 def check_needs(manifest: Manifest) -> None:
@@ -153,18 +161,11 @@ def _check_reference_sizes(manifest: Manifest, stage: Stage, reference: Referenc
             )
 
 
-def _read_reference(item: Any) -> Reference:
-    try:
-        files = []
-        for key in ("input", "output"):
-            sha256, size_bytes = item[key]["sha256"], item[key]["size_bytes"]
-            if not _SHA256_PATTERN.fullmatch(sha256) or type(size_bytes) is not int:
-                raise ValueError
-            files.append(Artifact(sha256, size_bytes))
-        return Reference(int(item["stage"]), *files)
-    except (TypeError, KeyError, ValueError):
-        raise CommandError(
-            ErrorCode.BAD_COMMAND,
-            "A reference needs `stage`, `input` and `output`, the two with `sha256` and "
-            "`size_bytes`.",
-        ) from None
+def _read_reference(fields: Field) -> Reference:
+    return Reference(
+        fields["stage"].whole(), _read_artifact(fields["input"]), _read_artifact(fields["output"])
+    )
+
+
+def _read_artifact(fields: Field) -> Artifact:
+    return Artifact(fields["sha256"].sha256(), fields["size_bytes"].whole())

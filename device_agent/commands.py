@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from device_agent.assignment import read_assignment, read_name
+from device_agent.assignment import read_assignment, read_name, reading_fields
 from device_agent.deployments import Generation
 from device_agent.load_stage import load_stage
 from device_agent.timing.profiler import read_piece, time_piece
-from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.json_fields import Field
 from edge_core.contract.messages import CommandError, ErrorCode
+from edge_core.contract.names import NAME_PATTERN
 from edge_core.program import heap
 
 if TYPE_CHECKING:
@@ -183,11 +184,9 @@ class Commands:
                 f"No file {str(command.get('sha256'))[:12]} of {command.get('size_bytes')} bytes "
                 "was announced; send `prepare` or `profile` first.",
             )
-        offset, data = command.get("offset"), command.get("data")
-        if isinstance(offset, bool) or not isinstance(offset, int) or not isinstance(data, str):
-            raise CommandError(
-                ErrorCode.BAD_COMMAND, "A chunk needs a whole `offset` and base64 `data`."
-            )
+        with reading_fields():
+            fields = Field(command, root="command")
+            offset, data = fields["offset"].whole(), fields["data"].text()
         try:
             chunk = b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:

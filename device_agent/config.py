@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.json_fields import Field, FieldError
+from edge_core.contract.names import NAME_PATTERN
 from edge_core.contract.topics import DEFAULT_PREFIX
 from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_KEEPALIVE_S = 10
 DEFAULT_CONNECT_TIMEOUT_S = 5.0
@@ -94,33 +95,25 @@ def make_config(
     return Config(**values)
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "threads": (int,),
-    "ram_mib": (int,),
-    "keepalive": (int,),
-    "connect_timeout": (int, float),
-    "debug": (bool,),
+#: Option -> the check of its value in the file. Every other option is a string.
+_CHECKS: dict[str, Callable[[Field], Any]] = {
+    "threads": lambda field: field.whole(1),
+    "ram_mib": lambda field: field.whole(1),
+    "keepalive": lambda field: field.whole(1),
+    "connect_timeout": lambda field: field.number(above=True),
+    "debug": Field.truth,
 }
 
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text())
+        document = Field(tomllib.loads(file.read_text()), root="the file")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration {file} can't be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"The configuration {file} is not TOML: {error}.") from None
-    known = {field.name for field in fields(Config)}
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise ConfigError(
-            f"The configuration {file} has the unknown key {unknown[0]!r}; "
-            f"expected {', '.join(sorted(known))}."
-        )
-    for key, value in values.items():
-        types = _TYPES.get(key, (str,))
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise ConfigError(
-                f"The configuration {file} has {key} = {value!r}; expected {types[-1].__name__}."
-            )
-    return values
+    try:
+        document.refuse_unknown([field.name for field in fields(Config)])
+        return {key: _CHECKS.get(key, Field.text)(document[key]) for key in document.object()}
+    except FieldError as error:
+        raise ConfigError(f"The configuration {file} is wrong: {error}") from None

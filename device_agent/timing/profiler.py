@@ -19,13 +19,14 @@ import math
 import statistics
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from device_agent.artifact_store import Artifact
-from device_agent.assignment import read_manifest
+from device_agent.assignment import read_manifest, reading_fields
 from device_agent.telemetry.board import read_clock_mhz, read_temperature_c
+from edge_core.contract.json_fields import Field
 from edge_core.contract.messages import MAX_DISPLACED_BYTES, MAX_PROFILE_S, CommandError, ErrorCode
 from edge_core.contract.tensors import payload_bytes, wire_dtype
 from edge_core.errors import EdgePartitionError
@@ -100,21 +101,18 @@ def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
         CommandError: With ``bad-command``: they are not what they should be.
     """
     manifest = read_manifest(command)
-    displaced_bytes, max_s = command.get("displaced_bytes"), command.get("max_s")
-    if (
-        len(manifest.stages) != 1
-        or manifest.stages[0].devices != (device,)
-        or not _is_whole(displaced_bytes, MAX_DISPLACED_BYTES)
-        or not isinstance(max_s, int | float)
-        or isinstance(max_s, bool)
-        or not 0 < max_s <= MAX_PROFILE_S
-    ):
+    if len(manifest.stages) != 1 or manifest.stages[0].devices != (device,):
         raise CommandError(
-            ErrorCode.BAD_COMMAND,
-            f"A profile needs a `manifest` of one stage for {device}, `displaced_bytes` up to "
-            f"{MAX_DISPLACED_BYTES:,} and `max_s` up to {MAX_PROFILE_S:g}.",
+            ErrorCode.BAD_COMMAND, f"A profile needs a `manifest` of one stage for {device}."
         )
-    return Piece(manifest.stages[0], displaced_bytes, max_s, command.get("force") is True)
+    with reading_fields():
+        fields = Field(command, root="command")
+        return Piece(
+            manifest.stages[0],
+            fields["displaced_bytes"].whole(0, MAX_DISPLACED_BYTES),
+            fields["max_s"].number(0, MAX_PROFILE_S, above=True),
+            fields.get("force").value is True,
+        )
 
 
 def time_piece(piece: Piece, path: Path, *, threads: int, displaced_bytes: int) -> dict[str, Any]:
@@ -188,7 +186,3 @@ def _payload(specs: tuple[TensorSpec, ...]) -> bytes:
         )
         parts.append(values.astype(wire_dtype(spec.dtype)).tobytes())
     return b"".join(parts)
-
-
-def _is_whole(value: Any, most: int) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= most

@@ -23,6 +23,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from device_agent.assignment import reading_fields
+from edge_core.contract.json_fields import Field
 from edge_core.contract.messages import (
     GENERATION,
     MAX_TIMED_MESSAGE_BYTES,
@@ -84,13 +86,9 @@ class MessageTimer:
                 ``too-large``: the broker takes no such message; with ``not-found``: it brings none
                 back.
         """
-        size_bytes = command.get("size_bytes")
-        if type(size_bytes) is not int or not 0 <= size_bytes <= MAX_TIMED_MESSAGE_BYTES:
-            raise CommandError(
-                ErrorCode.BAD_COMMAND,
-                "Timing messages needs `size_bytes`, a whole number up to "
-                f"{MAX_TIMED_MESSAGE_BYTES:,}.",
-            )
+        with reading_fields():
+            fields = Field(command, root="command")
+            size_bytes = fields["size_bytes"].whole(0, MAX_TIMED_MESSAGE_BYTES)
         payload = bytes(size_bytes)
         self._connection.subscribe(self._topic, self._arrived.put)
         try:

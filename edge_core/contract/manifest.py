@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import reprlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from edge_core.contract.json_fields import FieldError, parse_json, shorten
 from edge_core.errors import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from edge_core.contract.json_fields import Field
 
 _T = TypeVar("_T")
 
@@ -30,13 +31,6 @@ ITEM_SIZE_BYTES = {
     "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
-#: A name that is one MQTT topic level and one file name: no ``/``, ``+``, ``#``, no leading dot.
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
-#: Shows a wrong value in an error's one line, however long or deep it is.
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxlong = 80
 #: The largest tensor a manifest may name: the MQTT packet limit (MQTT 5.0, section 2.1.4).
 _MAX_TENSOR_BYTES = 268_435_455
 
@@ -271,10 +265,9 @@ class Manifest:
                 stages do not form a pipeline.
         """
         try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ManifestError(f"The manifest is not JSON: {error}") from None
-        manifest = _read_manifest(document)
+            manifest = _read_manifest(parse_json(text, "manifest"))
+        except FieldError as error:
+            raise ManifestError(f"The manifest can't be used: {error}") from None
         _check_pipeline(manifest)
         return manifest
 
@@ -308,174 +301,143 @@ def _leave_out(fields: dict[str, Any], keys: tuple[str, ...]) -> None:
             del fields[key]
 
 
-def _read_manifest(document: Any) -> Manifest:
-    fields = _object(document, "manifest")
-    schema = fields.get("schema")
+def _read_manifest(fields: Field) -> Manifest:
+    schema = fields.get("schema").value
     if schema != SCHEMA or not isinstance(schema, int) or isinstance(schema, bool):
         raise ManifestError(
-            f"The manifest has schema {_REPR.repr(schema)}; this version reads {SCHEMA}. "
+            f"The manifest has schema {shorten(schema)}; this version reads {SCHEMA}. "
             "Split the model again, or install the version that wrote it."
         )
-    model = _object(_get(fields, "model", "manifest"), "model")
+    model = fields["model"]
     return Manifest(
-        deployment=_name(_get(fields, "deployment", "manifest"), "deployment"),
-        generation=_name(_get(fields, "generation", "manifest"), "generation"),
+        deployment=fields["deployment"].name(),
+        generation=fields["generation"].name(),
         model=ModelInfo(
-            name=_text(_get(model, "name", "model"), "model.name"),
-            sha256=_sha256(_get(model, "sha256", "model"), "model.sha256"),
-            quantization=_text(_get(model, "quantization", "model"), "model.quantization"),
-            weights=_text(model.get("weights", "trained"), "model.weights"),
-            labels=_items(model.get("labels", []), "model.labels", _text),
-            wire=_text(model.get("wire", "float32"), "model.wire"),
-            state=_one_of(model.get("state", ""), "model.state", STATES),
-            detections=_one_of(model.get("detections", ""), "model.detections", DETECTIONS),
+            name=model["name"].text(),
+            sha256=model["sha256"].sha256(),
+            quantization=model["quantization"].text(),
+            weights=model.get("weights", "trained").text(),
+            labels=tuple(label.text() for label in model.get("labels", []).items()),
+            wire=model.get("wire", "float32").text(),
+            state=model.get("state", "").one_of(STATES),
+            detections=model.get("detections", "").one_of(DETECTIONS),
         ),
-        inputs=_tensors(_get(fields, "inputs", "manifest"), "inputs"),
-        outputs=_tensors(_get(fields, "outputs", "manifest"), "outputs"),
-        stages=_items(_get(fields, "stages", "manifest"), "stages", _stage),
-        needs=_items(fields.get("needs", []), "needs", _text),
+        inputs=_tensors(fields["inputs"]),
+        outputs=_tensors(fields["outputs"]),
+        stages=tuple(_stage(stage) for stage in fields["stages"].items()),
+        needs=tuple(need.text() for need in fields.get("needs", []).items()),
     )
 
 
-def _stage(value: Any, where: str) -> Stage:
-    fields = _object(value, where)
-    predicted = _object(_get(fields, "predicted", where), f"{where}.predicted")
-    index = _whole(_get(fields, "index", where), f"{where}.index")
-    file = _text(_get(fields, "file", where), f"{where}.file")
-    if file != f"stages/{index}.tflite":
-        raise ManifestError(
-            f"{where}.file is {_REPR.repr(file)}; expected 'stages/INDEX.tflite' with the stage's "
-            f"index {_REPR.repr(index)}."
-        )
-    devices = _items(_get(fields, "devices", where), f"{where}.devices", _name)
+def _stage(fields: Field) -> Stage:
+    predicted = fields["predicted"]
+    index = fields["index"].whole()
+    file = fields["file"]
+    if file.text() != f"stages/{index}.tflite":
+        raise file.wrong(f"'stages/INDEX.tflite' with the stage's index {shorten(index)}")
+    devices = tuple(device.name() for device in fields["devices"].items())
     if not devices or len(set(devices)) != len(devices):
-        raise ManifestError(
-            f"{where}.devices is {_REPR.repr(list(devices))}; expected distinct names."
-        )
-    layers, more_layers = _some(fields, "layers", where, _layer, MAX_LAYERS)
-    wrapped, more_wrapped = _some(fields, "wrapped", where, _wrapped, MAX_WRAPPED)
+        raise fields["devices"].wrong("distinct names")
+    layers, more_layers = _some(fields, "layers", _layer, MAX_LAYERS)
+    wrapped, more_wrapped = _some(fields, "wrapped", _wrapped, MAX_WRAPPED)
     return Stage(
         index=index,
         devices=devices,
-        file=file,
-        sha256=_sha256(_get(fields, "sha256", where), f"{where}.sha256"),
-        size_bytes=_whole(_get(fields, "size_bytes", where), f"{where}.size_bytes"),
-        inputs=_tensors(_get(fields, "inputs", where), f"{where}.inputs"),
-        outputs=_tensors(_get(fields, "outputs", where), f"{where}.outputs"),
+        file=file.text(),
+        sha256=fields["sha256"].sha256(),
+        size_bytes=fields["size_bytes"].whole(),
+        inputs=_tensors(fields["inputs"]),
+        outputs=_tensors(fields["outputs"]),
         predicted=Predicted(
-            invoke_ms=_number(
-                _get(predicted, "invoke_ms", f"{where}.predicted"), f"{where}.predicted.invoke_ms"
-            ),
-            ram_bytes=_whole(
-                _get(predicted, "ram_bytes", f"{where}.predicted"), f"{where}.predicted.ram_bytes"
-            ),
+            invoke_ms=predicted["invoke_ms"].number(), ram_bytes=predicted["ram_bytes"].whole()
         ),
         layers=layers,
         more_layers=more_layers,
         wrapped=wrapped,
         more_wrapped=more_wrapped,
-        state=_truth(fields.get("state", False), f"{where}.state"),
+        state=fields.get("state", False).truth(),
     )
 
 
 def _some(
-    fields: dict[str, Any], key: str, where: str, read: Callable[[Any, str], _T], limit: int
+    fields: Field, key: str, read: Callable[[Field], _T], limit: int
 ) -> tuple[tuple[_T, ...], int]:
-    """Read the first items of an optional list; return how many more there are, too."""
-    items = fields.get(key, [])
-    more = _whole(fields.get(f"more_{key}", 0), f"{where}.more_{key}")
-    if not isinstance(items, list):
-        return _items(items, f"{where}.{key}", read), more
-    return _items(items[:limit], f"{where}.{key}", read), more + max(0, len(items) - limit)
+    """Read the first elements of an optional list, and count the rest."""
+    field = fields.get(key, [])
+    more = fields.get(f"more_{key}", 0).whole()
+    items = tuple(read(item) for item in field.first(limit).items())
+    return items, more + len(field.value) - len(items)
 
 
-def _layer(value: Any, where: str) -> str:
-    return _text(value, where)[:MAX_LAYER_CHARACTERS]
+def _layer(field: Field) -> str:
+    return field.text()[:MAX_LAYER_CHARACTERS]
 
 
-def _wrapped(value: Any, where: str) -> WrappedLayer:
-    fields = _object(value, where)
-    constants = _get(fields, "constants", where)
+def _wrapped(fields: Field) -> WrappedLayer:
     return WrappedLayer(
-        name=_layer(_get(fields, "name", where), f"{where}.name"),
-        operation=_layer(_get(fields, "operation", where), f"{where}.operation"),
-        constants=_items(
-            constants[:MAX_CONSTANTS] if isinstance(constants, list) else constants,
-            f"{where}.constants",
-            lambda item, at: _text(item, at)[:MAX_CONSTANT_CHARACTERS],
+        name=_layer(fields["name"]),
+        operation=_layer(fields["operation"]),
+        constants=tuple(
+            constant.text()[:MAX_CONSTANT_CHARACTERS]
+            for constant in fields["constants"].first(MAX_CONSTANTS).items()
         ),
     )
 
 
-def _tensors(value: Any, where: str) -> tuple[TensorSpec, ...]:
-    specs = _items(value, where, _tensor)
+def _tensors(field: Field) -> tuple[TensorSpec, ...]:
+    specs = tuple(_tensor(item) for item in field.items())
     names = {spec.name for spec in specs}
-    # Tensors are told apart by name, on boards and in clients.
+    # Boards and clients tell tensors apart by name.
     if len(names) != len(specs):
-        raise ManifestError(f"{where} has {len(specs)} tensors of {len(names)} names.")
+        raise field.error(f"has {len(specs)} tensors of {len(names)} names")
     return specs
 
 
-def _tensor(value: Any, where: str) -> TensorSpec:
-    fields = _object(value, where)
-    dtype = _text(_get(fields, "dtype", where), f"{where}.dtype")
-    if dtype not in ITEM_SIZE_BYTES:
-        raise ManifestError(
-            f"{where}.dtype is {_REPR.repr(dtype)}; expected one of {', '.join(ITEM_SIZE_BYTES)}."
-        )
+def _tensor(fields: Field) -> TensorSpec:
+    pixels, quantized = fields.optional("pixels"), fields.optional("quantized")
     spec = TensorSpec(
-        name=_text(_get(fields, "name", where), f"{where}.name"),
-        dtype=dtype,
-        shape=_items(_get(fields, "shape", where), f"{where}.shape", _whole),
-        pixels=_optional(fields, "pixels", where, _pixels),
-        quantized=_optional(fields, "quantized", where, _quantized),
-        scores=_one_of(fields.get("scores", ""), f"{where}.scores", SCORES),
-        rate_hz=_whole(fields.get("rate_hz", 0), f"{where}.rate_hz"),
+        name=fields["name"].text(),
+        dtype=fields["dtype"].one_of(ITEM_SIZE_BYTES),
+        shape=tuple(size.whole() for size in fields["shape"].items()),
+        pixels=None if pixels is None else _pixels(pixels),
+        quantized=None if quantized is None else _quantized(quantized),
+        scores=fields.get("scores", "").one_of(SCORES),
+        rate_hz=fields.get("rate_hz", 0).whole(),
     )
     if spec.size_bytes > _MAX_TENSOR_BYTES:
-        raise ManifestError(
-            f"{where}.shape is {_REPR.repr(list(spec.shape))}; one MQTT message carries at most "
-            f"{_MAX_TENSOR_BYTES:,} bytes."
+        raise fields["shape"].error(
+            f"is {shorten(list(spec.shape))}; one MQTT message carries at most "
+            f"{_MAX_TENSOR_BYTES:,} bytes"
         )
     return spec
 
 
-def _pixels(value: Any, where: str) -> Pixels:
-    fields = _object(value, where)
-    order = _one_of(_get(fields, "order", where), f"{where}.order", PIXEL_ORDERS)
+def _pixels(fields: Field) -> Pixels:
+    order = fields["order"].one_of(PIXEL_ORDERS)
     channels = 1 if order == "gray" else 3
-    mean, std = (
-        _items(_get(fields, key, where), f"{where}.{key}", _signed) for key in ("mean", "std")
-    )
-    unit = _signed(fields.get("unit", 1.0), f"{where}.unit")
+    mean = tuple(item.number(-math.inf) for item in fields["mean"].items())
+    std = tuple(item.number(above=True) for item in fields["std"].items())
     for key, numbers in (("mean", mean), ("std", std)):
         if len(numbers) not in {1, channels}:
-            raise ManifestError(
-                f"{where}.{key} has {len(numbers)} numbers; expected 1 or {channels} for {order}."
+            raise fields[key].error(
+                f"has {len(numbers)} numbers; expected 1 or {channels} for {order}"
             )
-    if min(*std, unit) <= 0:
-        raise ManifestError(f"{where}.std and {where}.unit must be above 0.")
     return Pixels(
         order=order,
         mean=mean,
         std=std,
-        unit=unit,
-        resize=_one_of(fields.get("resize", "bilinear"), f"{where}.resize", RESIZE_FILTERS),
-        fit=_one_of(fields.get("fit", "stretch"), f"{where}.fit", PIXEL_FITS),
-        said_by=_one_of(fields.get("said_by", "guess"), f"{where}.said_by", PIXEL_SOURCES),
+        unit=fields.get("unit", 1.0).number(above=True),
+        resize=fields.get("resize", "bilinear").one_of(RESIZE_FILTERS),
+        fit=fields.get("fit", "stretch").one_of(PIXEL_FITS),
+        said_by=fields.get("said_by", "guess").one_of(PIXEL_SOURCES),
     )
 
 
-def _quantized(value: Any, where: str) -> Quantized:
-    fields = _object(value, where)
-    scale = _number(_get(fields, "scale", where), f"{where}.scale")
-    zero_point = _signed(_get(fields, "zero_point", where), f"{where}.zero_point")
-    if not scale or not zero_point.is_integer():
-        raise ManifestError(
-            f"{where} has scale {scale} and zero point {zero_point}; expected a scale above 0 and "
-            "a whole number."
-        )
-    return Quantized(scale, int(zero_point))
+def _quantized(fields: Field) -> Quantized:
+    zero_point = fields["zero_point"].number(-math.inf)
+    if not zero_point.is_integer():
+        raise fields["zero_point"].wrong("a whole number")
+    return Quantized(fields["scale"].number(above=True), int(zero_point))
 
 
 def _check_pipeline(manifest: Manifest) -> None:
@@ -487,11 +449,11 @@ def _check_pipeline(manifest: Manifest) -> None:
     for position, stage in enumerate(manifest.stages):
         where = f"stages[{position}]"
         if stage.index != position:
-            raise ManifestError(f"{where}.index is {_REPR.repr(stage.index)}; expected {position}.")
+            raise ManifestError(f"{where}.index is {shorten(stage.index)}; expected {position}.")
         for spec in stage.inputs:
             if available.get(spec.name) != spec:
                 raise ManifestError(
-                    f"{where}.inputs names {_REPR.repr(spec.name)}, which neither the stage before "
+                    f"{where}.inputs names {shorten(spec.name)}, which neither the stage before "
                     "it nor the model's inputs provide with that dtype and shape."
                 )
         if stage.state and len(stage.devices) > 1:
@@ -506,88 +468,3 @@ def _check_pipeline(manifest: Manifest) -> None:
             f"stages[{len(manifest.stages) - 1}].outputs, the last stage's, are not the model's "
             "outputs."
         )
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ManifestError(f"{where} is {type(value).__name__}; expected an object.")
-    return value
-
-
-def _get(fields: dict[str, Any], key: str, where: str) -> Any:
-    if key not in fields:
-        raise ManifestError(f"{where} has no field {key!r}.")
-    return fields[key]
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a string.")
-    return value
-
-
-def _name(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
-        raise ManifestError(
-            f"{where} is {_REPR.repr(value)}; expected letters, digits, '.', '_' and '-', "
-            "128 at most."
-        )
-    return value
-
-
-def _sha256(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not _SHA256_PATTERN.fullmatch(value):
-        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected 64 hexadecimal digits.")
-    return value
-
-
-def _whole(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a whole number, 0 or more.")
-    return value
-
-
-def _truth(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ManifestError(f"{where} is {_REPR.repr(value)}; expected true or false.")
-    return value
-
-
-def _one_of(value: Any, where: str, choices: tuple[str, ...]) -> str:
-    text = _text(value, where)
-    if text not in choices:
-        raise ManifestError(
-            f"{where} is {_REPR.repr(text)}; expected one of "
-            f"{', '.join(choice for choice in choices if choice)}."
-        )
-    return text
-
-
-def _optional(
-    fields: dict[str, Any], key: str, where: str, read: Callable[[Any, str], _T]
-) -> _T | None:
-    return None if fields.get(key) is None else read(fields[key], f"{where}.{key}")
-
-
-def _signed(value: Any, where: str) -> float:
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # A whole number beyond the largest float.
-        pass
-    raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a finite number.")
-
-
-def _number(value: Any, where: str) -> float:
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
-            return float(value)
-    except OverflowError:  # A whole number beyond the largest float.
-        pass
-    raise ManifestError(f"{where} is {_REPR.repr(value)}; expected a finite number, 0 or more.")
-
-
-def _items(value: Any, where: str, read: Callable[[Any, str], _T]) -> tuple[_T, ...]:
-    if not isinstance(value, list):
-        raise ManifestError(f"{where} is {type(value).__name__}; expected a list.")
-    return tuple(read(item, f"{where}[{position}]") for position, item in enumerate(value))

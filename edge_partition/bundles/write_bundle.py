@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from edge_core.contract.manifest import (
     MAX_LAYERS,
     MAX_WRAPPED,
-    NAME_PATTERN,
     NEEDS_STATE,
     Manifest,
     ModelInfo,
@@ -24,6 +23,7 @@ from edge_core.contract.manifest import (
     Stage,
     TensorSpec,
 )
+from edge_core.contract.names import NAME_PATTERN
 from edge_partition.bundles.bundle import (
     MANIFEST_FILE,
     PLAN_PICTURE,

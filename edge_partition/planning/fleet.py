@@ -6,16 +6,16 @@ leaves out comes from the ``board`` preset; what no preset fills is not limited.
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
-from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.json_fields import Field, FieldError
 from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edge_partition.planning.link_times import HandlingTimes
@@ -141,17 +141,17 @@ PRESETS: dict[str, Device] = {
     ),
 }
 
-#: The least and the most of each number; the bounds of the last four keep a plan's times finite.
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "ram_mib": (0, 1 << 30),
-    "storage_mib": (0, 1 << 30),
-    "speed_gmac_s": (0.001, 1e6),
-    "threads": (1, 1024),
-    "cores": (0.01, 1024),
-    "link_mbit_s": (0.001, 1e6),
-    "link_ms": (0, 1e5),
+#: Number -> its check. The upper limits of speed and link keep a plan's times finite.
+_NUMBERS: dict[str, Callable[[Field], Any]] = {
+    "ram_mib": lambda field: field.number(0, 1 << 30, above=True),
+    "storage_mib": lambda field: field.number(0, 1 << 30, above=True),
+    "speed_gmac_s": lambda field: field.number(0.001, 1e6),
+    "threads": lambda field: field.whole(1, 1024),
+    "cores": lambda field: field.number(0.01, 1024),
+    "link_mbit_s": lambda field: field.number(0.001, 1e6),
+    "link_ms": lambda field: field.number(0, 1e5),
 }
-_FIELDS = ("name", "board", "role", *_BOUNDS)
+_FIELDS = ("name", "board", "role", *_NUMBERS)
 
 
 def equal_fleet(count: int) -> Fleet:
@@ -190,18 +190,21 @@ def load_fleet(path: Path) -> Fleet:
         raise FleetError(path, "is not UTF-8 text. Save it as a UTF-8 TOML file.") from None
     except tomllib.TOMLDecodeError as error:
         raise FleetError(path, f"is not TOML: {error}.") from None
-    for key in document:
-        if key != "device":
-            raise FleetError(
-                path, f"unknown key{_suggestion(key, ('device',))} Each board is a [[device]].",
-                field=key,
-            )  # fmt: skip
-    tables = document.get("device")
+    return _read_fleet(path, Field(document, root="fleet"))
+
+
+def _read_fleet(path: Path, document: Field) -> Fleet:
+    try:
+        document.refuse_unknown(("device",))
+    except FieldError as error:
+        problem = f"{error.problem} Each board is a [[device]]."
+        raise FleetError(path, problem, field=error.where) from None
+    tables = document.value.get("device")
     if not isinstance(tables, list) or not tables:
         raise FleetError(path, "names no board. Write one [[device]] table a board.")
     devices: dict[str, Device] = {}
     for position, table in enumerate(tables):
-        device = _read_device(path, position, table)
+        device = _read_device(path, f"device[{position}]", table)
         if device.name in devices:
             raise FleetError(
                 path, "is the name of two devices. Give each agent its own.",
@@ -211,58 +214,23 @@ def load_fleet(path: Path) -> Fleet:
     return Fleet(tuple(devices.values()))
 
 
-def _read_device(path: Path, position: int, table: Any) -> Device:
-    where = f"device[{position}]"
+def _read_device(path: Path, where: str, table: Any) -> Device:
     if not isinstance(table, dict):
         raise FleetError(path, "is not a table. Write [[device]] above its fields.", device=where)
     if "name" not in table:
         raise FleetError(path, "is missing. Give the agent's --name.", device=where, field="name")
-    name = table["name"]
-    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-        raise FleetError(
-            path,
-            f"is {name!r}; expected letters, digits, '.', '_' and '-', 128 at most, the first a "
-            "letter or digit.",
-            device=where,
-            field="name",
+    fields = Field(table, root=where)
+    try:
+        where = fields["name"].name()
+        fields.refuse_unknown(_FIELDS)
+        board = fields.optional("board")
+        preset = Device(name="") if board is None else PRESETS[board.one_of(PRESETS)]
+        return replace(
+            preset,
+            name=where,
+            board=None if board is None else board.text(),
+            role=cast("Role", fields.get("role", "any").one_of(get_args(Role))),
+            **{key: read(fields[key]) for key, read in _NUMBERS.items() if key in fields},
         )
-    for key in table:
-        if key not in _FIELDS:
-            raise FleetError(
-                path, f"unknown field{_suggestion(key, _FIELDS)}", device=name, field=key
-            )
-    board = table.get("board")
-    if board is not None and (not isinstance(board, str) or board not in PRESETS):
-        raise FleetError(
-            path,
-            f"{board!r} is no preset{_suggestion(str(board), tuple(PRESETS))} Leave it out to "
-            "give every figure yourself.",
-            device=name,
-            field="board",
-        )
-    role = table.get("role", "any")
-    if role not in get_args(Role):
-        raise FleetError(
-            path, f"is {role!r}; expected {', '.join(get_args(Role))}.", device=name, field="role"
-        )
-    figures = {key: _read_number(path, name, key, table[key]) for key in _BOUNDS if key in table}
-    preset = Device(name="") if board is None else PRESETS[board]
-    return replace(preset, name=name, board=board, role=role, **figures)  # type: ignore[arg-type]
-
-
-def _read_number(path: Path, device: str, key: str, value: Any) -> float:
-    kinds = int if key == "threads" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        expected = "a whole number" if key == "threads" else "a number"
-        raise FleetError(path, f"is {value!r}; expected {expected}.", device=device, field=key)
-    least, most = _BOUNDS[key]
-    may_be_zero = key == "link_ms"
-    if not least <= value <= most or (value == 0 and not may_be_zero):
-        expected = f"{least:g} to {most:g}" if least or may_be_zero else f"over 0 up to {most:g}"
-        raise FleetError(path, f"is {value!r}; expected {expected}.", device=device, field=key)
-    return value
-
-
-def _suggestion(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}."
+    except FieldError as error:
+        raise FleetError(path, error.problem, device=where, field=error.where) from None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edge_core.contract.json_fields import Field, FieldError
 from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _HALF = 0.5
-_HINT = "`edge-partition plan MODEL --fleet fleet.toml --json` writes one"
+_HINT = "`edge-partition plan MODEL --fleet fleet.toml --json` writes a plan"
 
 
 class PlanDocumentError(EdgePartitionError):
@@ -24,7 +24,7 @@ class PlanDocumentError(EdgePartitionError):
 
     def __init__(self, where: str, problem: str) -> None:
         self.where = where
-        super().__init__(f"The plan's {where} {problem}; {_HINT}.")
+        super().__init__(f"The plan's {where} {problem} {_HINT}.")
 
 
 @dataclass(frozen=True)
@@ -128,52 +128,47 @@ def read_plan(document: Any) -> PipelineTimes:
     Raises:
         PlanDocumentError: A field is missing or not what it should be.
     """
-    if not isinstance(document, dict) or "stages" not in document:
-        raise PlanDocumentError("stages", "are missing")
-    stages = document["stages"]
-    if not isinstance(stages, list) or not stages:
-        raise PlanDocumentError("stages", "should be a list of one or more")
+    try:
+        return _read_plan(Field(document, root="document"))
+    except FieldError as error:
+        raise PlanDocumentError(error.where, error.problem) from None
+
+
+def _read_plan(fields: Field) -> PipelineTimes:
+    stages = tuple(_read_stage(stage) for stage in fields["stages"].items())
+    if not stages:
+        raise fields["stages"].error("is empty; expected one stage or more")
     return PipelineTimes(
-        model=str(document.get("model", "the model")),
-        source=str(document.get("source", "estimated")),
-        stages=tuple(_read_stage(stage, f"stages[{index}]") for index, stage in enumerate(stages)),
+        model=str(fields.get("model", "the model").value),
+        source=str(fields.get("source", "estimated").value),
+        stages=stages,
     )
 
 
-def _read_stage(stage: Any, where: str) -> tuple[ReplicaTimes, ...]:
-    where = f"{where}.replicas"
-    replicas = stage.get("replicas") if isinstance(stage, dict) else None
-    if not isinstance(replicas, list) or not replicas:
-        raise PlanDocumentError(where, "should be a list of one or more boards")
-    return tuple(_read_replica(item, f"{where}[{number}]") for number, item in enumerate(replicas))
+def _read_stage(stage: Field) -> tuple[ReplicaTimes, ...]:
+    replicas = tuple(_read_replica(replica) for replica in stage["replicas"].items())
+    if not replicas:
+        raise stage["replicas"].error("is empty; expected one board or more")
+    return replicas
 
 
-def _read_replica(replica: Any, where: str) -> ReplicaTimes:
-    if not isinstance(replica, dict) or not isinstance(replica.get("device"), str):
-        raise PlanDocumentError(f"{where}.device", "should be a board's name")
+def _read_replica(replica: Field) -> ReplicaTimes:
+    def optional(key: str, default: float) -> float:
+        return replica.get(key, default).number()
 
-    def number(field: str) -> float:
-        value = replica.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise PlanDocumentError(f"{where}.{field}", f"should be a number, not {value!r}")
-        if not 0 <= value < math.inf:
-            raise PlanDocumentError(f"{where}.{field}", f"should be 0 or more, not {value!r}")
-        return float(value)
-
-    invoke_ms, handling_ms = number("invoke_ms"), number("handling_ms")
-    receive_ms, send_ms = number("receive_ms"), number("send_ms")
-    # Messages cost the network thread as their sizes do the link.
+    invoke_ms, handling_ms = replica["invoke_ms"].number(), replica["handling_ms"].number()
+    receive_ms, send_ms = replica["receive_ms"].number(), replica["send_ms"].number()
+    # Messages cost the network thread in proportion to their time on the link.
     received = receive_ms / (receive_ms + send_ms) if receive_ms + send_ms else _HALF
-    link_delay_ms = number("link_delay_ms") if "link_delay_ms" in replica else 0.0
-    busy_ms = number("busy_ms") if "busy_ms" in replica else invoke_ms + handling_ms
+    busy_ms = optional("busy_ms", invoke_ms + handling_ms)
     return ReplicaTimes(
-        device=replica["device"],
+        device=replica["device"].text(),
         receive_ms=receive_ms,
         receive_handling_ms=handling_ms * received,
         invoke_ms=invoke_ms,
         send_handling_ms=handling_ms * (1 - received),
         send_ms=send_ms,
-        link_delay_ms=min(link_delay_ms, receive_ms, send_ms),
+        link_delay_ms=min(optional("link_delay_ms", 0.0), receive_ms, send_ms),
         busy_ms=min(max(busy_ms, invoke_ms, handling_ms), invoke_ms + handling_ms),
-        invoke_spread=number("invoke_spread") if "invoke_spread" in replica else None,
+        invoke_spread=replica["invoke_spread"].number() if "invoke_spread" in replica else None,
     )

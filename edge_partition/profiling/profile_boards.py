@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from edge_core.contract.json_fields import Field, FieldError
 from edge_core.contract.manifest import Manifest, ModelInfo, Predicted, Stage, TensorSpec
 from edge_core.contract.messages import (
     MAX_TIMED_MESSAGE_BYTES,
@@ -280,8 +281,8 @@ class Profiler(BoardClient):
             command = {"command": "time-messages", "size_bytes": size_bytes, "force": force}
             with _as_refusals(board):
                 answer = self._ask(board, command, _MESSAGE_TIMEOUT_S)
-                times_ms = [_over_zero(answer[field.name]) for field in fields(TimedMessage)[1:]]
-                cores.append(_over_zero(answer["cores"]))
+                times_ms = [_number(answer, field.name) for field in fields(TimedMessage)[1:]]
+                cores.append(_number(answer, "cores"))
             timed.append(TimedMessage(size_bytes, *times_ms))
         return MessageTimes(tuple(timed), statistics.median(cores))
 
@@ -335,7 +336,7 @@ class Profiler(BoardClient):
             try:
                 with _as_refusals(board.name):
                     answer = self._time_slice(board.name, slices, start, stop, force)
-                    timed.append(TimedSlice(start, stop, _over_zero(answer["invoke_ms"])))
+                    timed.append(TimedSlice(start, stop, _number(answer, "invoke_ms")))
                     unsettled += answer["settled"] is not True
                     temperatures += _numbers(answer.get("temperature_c"))
                     clocks += _numbers(answer.get("clock_mhz"))
@@ -435,7 +436,7 @@ def _as_refusals(board: str) -> Iterator[None]:
         raise ProfileRefusedError(board, error.code, error.reason) from None
     except NoAnswerError as error:
         raise ProfileRefusedError(board, "no-answer", str(error)) from None
-    except (KeyError, TypeError, ValueError):
+    except (FieldError, KeyError, TypeError, ValueError):
         raise ProfileRefusedError(
             board,
             "bad-answer",
@@ -443,10 +444,8 @@ def _as_refusals(board: str) -> Iterator[None]:
         ) from None
 
 
-def _over_zero(value: Any) -> float:
-    if isinstance(value, bool) or not 0 < float(value) < math.inf:
-        raise ValueError(value)
-    return float(value)
+def _number(answer: Mapping[str, Any], key: str) -> float:
+    return Field(answer, root="answer")[key].number(above=True)
 
 
 def _numbers(value: Any) -> list[float]:

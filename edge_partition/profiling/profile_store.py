@@ -16,20 +16,19 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.json_fields import FieldError, parse_json
 from edge_core.errors import EdgePartitionError
 from edge_core.write_file import WriteError, write_file
 from edge_partition.planning.link_times import TimedMessage
 from edge_partition.planning.stage_times import TimedSlice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from edge_core.contract.json_fields import Field
 
 #: 2: messages that the board timed, instead of echoes that the host did. 3: also some apart.
 SCHEMA = 3
-_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 1 << 20
 
 
@@ -43,8 +42,8 @@ class ProfileError(EdgePartitionError):
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
         super().__init__(
-            f"The profile {path} can't be used: {reason}. Delete it, or measure anew with "
-            "`edge-partition profile`."
+            f"The profile {path} can't be used: {reason.rstrip('.')}. Delete the file, or measure "
+            "again with `edge-partition profile`."
         )
 
 
@@ -139,8 +138,8 @@ class ProfileStore:
         if len(text) > _MOST_BYTES:
             raise ProfileError(path, f"it has more than {_MOST_BYTES:,} bytes")
         try:
-            profile = _from_json(json.loads(text))
-        except (ValueError, RecursionError) as error:
+            profile = _read_profile(parse_json(text, "the document"))
+        except FieldError as error:
             raise ProfileError(path, str(error)) from None
         if self.path(profile.model_sha256, profile.board, profile.runtime) != path:
             raise ProfileError(
@@ -156,106 +155,50 @@ def _cache_folder() -> Path:
     return cache / "edge-partition" / "profiles"
 
 
-def _from_json(document: Any) -> BoardProfile:
-    """Read a profile.
-
-    Raises:
-        ValueError: It is not one; the text says why.
-    """
-    fields = _object(document, "profile")
-    if fields.get("schema") != SCHEMA:
-        raise ValueError(f"it has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
+def _read_profile(fields: Field) -> BoardProfile:
+    schema = fields.get("schema")
+    if schema.value != SCHEMA:
+        raise schema.wrong(f"{SCHEMA}, which this version reads")
     slices = tuple(
         TimedSlice(
-            _whole(item, "start"), _whole(item, "stop"), _number(item, "invoke_ms", above=True)
+            item["start"].whole(), item["stop"].whole(), item["invoke_ms"].number(above=True)
         )
-        for item in _objects(fields, "slices")
+        for item in fields["slices"].items()
     )
     messages = tuple(
         TimedMessage(
-            _whole(item, "size_bytes"),
-            _number(item, "lone_ms", above=True),
-            _number(item, "window_ms", above=True),
-            _number(item, "cpu_ms", above=True),
-            _number(item, "apart_cpu_ms", above=True),
+            item["size_bytes"].whole(),
+            *(
+                item[key].number(above=True)
+                for key in ("lone_ms", "window_ms", "cpu_ms", "apart_cpu_ms")
+            ),
         )
-        for item in _objects(fields, "messages")
+        for item in fields["messages"].items()
     )
     if not slices or any(item.start >= item.stop for item in slices):
-        raise ValueError("its slices are not ranges of operators")
+        raise fields["slices"].error("are not ranges of operators")
     if not messages:
-        raise ValueError("it has no messages")
-    profile = BoardProfile(
-        model_sha256=_text(fields, "model_sha256"),
-        model_name=_text(fields, "model_name"),
-        board=_text(fields, "board"),
-        runtime=_text(fields, "runtime"),
-        threads=_whole(fields, "threads"),
-        measured_at=_text(fields, "measured_at"),
+        raise fields["messages"].error("are empty; expected one message or more")
+    return BoardProfile(
+        model_sha256=fields["model_sha256"].sha256(),
+        model_name=fields["model_name"].text(),
+        board=fields["board"].name(),
+        runtime=fields["runtime"].text(),
+        threads=fields["threads"].whole(),
+        measured_at=fields["measured_at"].text(),
         slices=slices,
         messages=messages,
-        cores=_number(fields, "cores", above=True),
-        temperature_c=_range(fields, "temperature_c"),
-        clock_mhz=_range(fields, "clock_mhz"),
-        unsettled=_whole(fields, "unsettled"),
+        cores=fields["cores"].number(above=True),
+        temperature_c=_read_range(fields.optional("temperature_c")),
+        clock_mhz=_read_range(fields.optional("clock_mhz")),
+        unsettled=fields["unsettled"].whole(),
     )
-    if not _SHA256_PATTERN.fullmatch(profile.model_sha256):
-        raise ValueError(f"model_sha256 is {profile.model_sha256[:80]!r}")
-    if not NAME_PATTERN.fullmatch(profile.board):
-        raise ValueError(f"board is {profile.board[:80]!r}")
-    return profile
 
 
-def _object(value: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} is a JSON {type(value).__name__}; expected an object")  # noqa: TRY004
-    return value
-
-
-def _objects(fields: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = fields.get(key)
-    if not isinstance(value, list):
-        raise ValueError(f"{key} is no list")  # noqa: TRY004
-    return [_object(item, key) for item in value]
-
-
-def _text(fields: Mapping[str, Any], key: str) -> str:
-    value = fields.get(key)
-    if not isinstance(value, str):
-        raise ValueError(f"{key} is no text")  # noqa: TRY004
-    return value
-
-
-def _whole(fields: Mapping[str, Any], key: str) -> int:
-    value = fields.get(key)
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{key} is {str(value)[:40]}; expected a whole number")
-    return value
-
-
-def _number(fields: Mapping[str, Any], key: str, *, above: bool = False) -> float:
-    value = fields.get(key)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value < 0
-        or (above and value == 0)
-    ):
-        raise ValueError(
-            f"{key} is {str(value)[:40]}; expected a number {'over' if above else 'from'} 0"
-        )
-    return float(value)
-
-
-def _range(fields: Mapping[str, Any], key: str) -> tuple[float, float] | None:
-    value = fields.get(key)
-    if value is None:
+def _read_range(field: Field | None) -> tuple[float, float] | None:
+    if field is None:
         return None
-    if (
-        not isinstance(value, list)
-        or len(value) != 2  # noqa: PLR2004
-        or not all(isinstance(end, int | float) and math.isfinite(end) for end in value)
-    ):
-        raise ValueError(f"{key} is {str(value)[:40]}; expected the lowest and the highest")
-    return float(value[0]), float(value[1])
+    ends = tuple(end.number(-math.inf) for end in field.items())
+    if len(ends) != 2:  # noqa: PLR2004
+        raise field.wrong("the lowest and the highest value")
+    return ends[0], ends[1]

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.names import NAME_PATTERN
 
 #: Longer texts are cut: they are names and versions, shown in tables.
 MAX_TEXT = 200

@@ -460,15 +460,18 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], words:
         simulate_plan(THREE, Stream(**{"requests": 10, **options}))
 
 
+TIMES = {"invoke_ms": 1, "handling_ms": 1, "receive_ms": 1, "send_ms": 1}
+
+
 @pytest.mark.parametrize(
     ("damaged", "where"),
     [
-        ([], "stages"),
+        ([], "document"),
         ({}, "stages"),
         ({"stages": []}, "stages"),
         ({"stages": [{}]}, "stages[0].replicas"),
         ({"stages": [{"replicas": []}]}, "stages[0].replicas"),
-        ({"stages": [{"replicas": [{"invoke_ms": 1}]}]}, "stages[0].replicas[0].device"),
+        ({"stages": [{"replicas": [{"device": 1, **TIMES}]}]}, "stages[0].replicas[0].device"),
         ({"stages": [{"replicas": [{"device": "a"}]}]}, "stages[0].replicas[0].invoke_ms"),
         (document([replica("a", -1)]), "stages[0].replicas[0].invoke_ms"),
         (document([replica("a", float("nan"))]), "stages[0].replicas[0].invoke_ms"),
@@ -543,7 +546,7 @@ def test_the_commands_document_is_the_forecast(
         (("{folder}/none.json",), 1, "none.json: can't be read: No such file"),
         (("{folder}",), 1, "can't be read: No such file"),
         (("{folder}/text.json",), 1, "is not JSON"),
-        (("{folder}/list.json",), 1, "stages are missing"),
+        (("{folder}/list.json",), 1, "document is a list; expected an object"),
         (("{plan}", "--fail", "pi-9@1+1"), 1, "no board 'pi-9'"),
         (("{plan}", "--fail", "pi-1"), 2, "expected such as pi-2@10+5"),
         (("{plan}", "--rate", "0"), 2, "--rate"),

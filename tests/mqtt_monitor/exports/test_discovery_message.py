@@ -7,7 +7,7 @@ from fleet_messages import Watched, availability, profile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_core.contract.manifest import NAME_PATTERN
+from edge_core.contract.names import NAME_PATTERN
 from edge_core.contract.topics import Topics
 from mqtt_monitor.exports.discovery_message import config_topic, describe_board, is_ours, object_id
 

@@ -15,7 +15,6 @@ import ctypes
 import importlib
 import os
 import tempfile
-import threading
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +31,7 @@ from edge_core.errors import (
     PayloadError,
     RuntimeUnavailableError,
 )
+from edge_core.program.redirect_output import STDERR, redirect_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,8 +42,6 @@ _RUNTIMES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
     ("tflite_runtime.interpreter", "tflite-runtime"),
 )
-#: The runtime prints to file descriptor 2, which the whole process shares.
-_QUIET_LOCK = threading.Lock()
 #: madvise(2), on Linux.
 _MADV_DONTNEED = 4
 #: The inputs of the fused recurrent operators that are their state, as the kernels of TensorFlow
@@ -388,20 +386,13 @@ def _without_chatter() -> Iterator[None]:
     It writes them to file descriptor 2 from C++ and offers Python no switch. What is written
     meanwhile goes to a temporary file, and from there, but for those lines, where it was meant to.
     """
-    with _QUIET_LOCK, tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as held:
         try:
-            terminal = os.dup(2)
-        except OSError:  # a service without standard error
-            yield
-            return
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
+            with redirect_output(held, STDERR):
+                yield
         finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
             held.seek(0)
             kept = b"".join(line for line in held if not line.startswith(b"INFO: "))
             if kept:
                 with contextlib.suppress(OSError):
-                    os.write(2, kept)
+                    os.write(STDERR, kept)

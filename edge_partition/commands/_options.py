@@ -12,7 +12,7 @@ from edge_core.contract.topics import DEFAULT_PREFIX
 from edge_partition.client.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
 from edge_partition.facts.model_facts import PictureOptions
 from edge_partition.inputs.pixels import PIXELS_METAVAR, PixelsError, parse_pixels
-from edge_partition.model.load_model import QUANTIZATIONS
+from edge_partition.model.quantizations import QUANTIZATIONS
 from edge_partition.planning.plan_split import WireChoice
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_core.errors import EdgePartitionError
+from edge_core.program.redirect_output import STDERR, STDOUT, redirect_output
 from edge_partition.model.explain_conversion import explain_conversion
 
 if TYPE_CHECKING:
@@ -100,11 +101,7 @@ def _output_to(path: Path) -> Iterator[None]:
     with path.open("w") as log, contextlib.ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        for descriptor in (1, 2):
-            kept = os.dup(descriptor)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, descriptor)
-            os.dup2(log.fileno(), descriptor)
+        stack.enter_context(redirect_output(log, STDOUT, STDERR))
         # Its first warning makes Python's logging write to where standard error is now.
         root = logging.getLogger()
         stack.callback(setattr, root, "handlers", root.handlers[:])

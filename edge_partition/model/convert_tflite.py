@@ -16,18 +16,15 @@ from edge_partition.model.assigned_variables import name_ports, save_function
 from edge_partition.model.conversion_log import ConversionError, explained
 from edge_partition.model.escape_names import restore_tensor_names
 from edge_partition.model.freeze_model import FrozenModel, freeze_function, freeze_model
+from edge_partition.model.quantizations import QUANTIZATIONS
 
 __all__ = [
-    "QUANTIZATIONS",
     "ConversionError",
     "FrozenModel",
     "convert_tflite",
     "freeze_function",
     "freeze_model",
 ]
-
-#: What :func:`convert_tflite` can make of the weights and activations.
-QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
 
 def convert_tflite(

@@ -13,6 +13,7 @@ from edge_core.errors import EdgePartitionError
 from edge_partition.facts.find_facts import Said, find_facts, input_pixels
 from edge_partition.facts.model_facts import ModelFacts, PictureOptions
 from edge_partition.facts.read_labels import read_labels
+from edge_partition.model.quantizations import QUANTIZATIONS
 from edge_partition.model.saved_model import is_saved_model
 from edge_partition.tflite.fix_shapes import fix_shapes
 from edge_partition.tflite.read_tflite import InvalidModelError, TfliteModel, map_file, read_tflite
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from edge_partition.model.wrap_operations import WrappedOperation
     from edge_partition.tflite.read_tflite import Bytes
 
-QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 AS_GIVEN = "as-given"
 
 

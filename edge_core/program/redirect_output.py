@@ -1,0 +1,39 @@
+"""What C++ libraries print: redirects a process's file descriptors, not Python's streams alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STDOUT = 1
+STDERR = 2
+
+#: File descriptors belong to the process: two threads that redirect at once would swap files.
+_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def redirect_output(file: IO[Any], *descriptors: int) -> Iterator[None]:
+    """Send everything that this process writes to ``descriptors`` to ``file`` instead.
+
+    A descriptor that is closed, such as the standard error of some services, stays closed.
+
+    Args:
+        file: An open file with a descriptor of its own.
+        descriptors: Of :data:`STDOUT` and :data:`STDERR`.
+    """
+    with _LOCK, contextlib.ExitStack() as stack:
+        for descriptor in descriptors:
+            try:
+                kept = os.dup(descriptor)
+            except OSError:
+                continue
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, descriptor)
+            os.dup2(file.fileno(), descriptor)
+        yield

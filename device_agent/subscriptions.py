@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from device_agent.locked_deployments import LockedDeployments
-    from edge_core.contract.topics import Topics
+    from edge_core.contract.topics import Topic, Topics
     from edge_core.mqtt.connection import Connection, Message
 
 
@@ -30,9 +30,9 @@ class Subscriptions:
         self._topics = topics
         self._on_message = on_message
         self._lock = threading.Lock()
-        self._filters: set[str] = set()
+        self._filters: set[Topic] = set()
         #: Filters of stages that several boards share, by deployment and stage index.
-        self._shared: dict[tuple[str, int], str] = {}
+        self._shared: dict[tuple[str, int], Topic] = {}
 
     def update(self, deployments: LockedDeployments) -> None:
         """Listen to what ``deployments`` need, and to nothing else."""

@@ -1,21 +1,15 @@
-"""Every topic, who sends it, and how it is delivered (DESIGN, "Topics").
+"""Every topic of a fleet: who sends on it, who reads it, and how the broker delivers it.
 
-| topic                              | sent by            | QoS | retained | payload              |
-|------------------------------------|--------------------|-----|----------|----------------------|
-| device/{device}/availability       | agent, and its will| 1   | yes      | ``online``/``offline``|
-| device/{device}/profile            | agent              | 1   | yes      | JSON                 |
-| device/{device}/stats              | agent              | 0   | no       | JSON                 |
-| device/{device}/command            | host               | 1   | no       | JSON, answered       |
-| deployment/{deployment}/manifest   | host               | 1   | yes      | the live manifest    |
-| deployment/{deployment}/stage/{i}  | client, agent      | 1   | no       | tensors              |
-| client/{client}/result             | last stage, agent  | 1   | no       | tensors, or an error |
-| client/{client}/trace              | client             | 0   | no       | JSON                 |
+The kinds below are the whole list (DESIGN, "Topics"). Code that publishes or subscribes takes
+quality of service and retention from here, and access lists follow ``sent_by`` and ``read_by``.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
 
 from edge_core.errors import EdgePartitionError
 
@@ -25,6 +19,86 @@ ONLINE = b"online"
 OFFLINE = b"offline"
 
 _PREFIX_PATTERN = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+
+
+class Role(StrEnum):
+    """A kind of program that connects to the broker."""
+
+    AGENT = "agent"
+    HOST = "host"
+    CLIENT = "client"
+    MONITOR = "monitor"
+
+
+class Payload(StrEnum):
+    """The format of a message's payload."""
+
+    STATE = "'online' or 'offline'"
+    JSON = "a JSON object"
+    MANIFEST = "a manifest in JSON, or nothing once the deployment has ended"
+    TENSORS = "tensors as little-endian bytes, or a sentence with the user property 'error'"
+
+
+@dataclass(frozen=True)
+class TopicKind:
+    """A kind of topic.
+
+    Attributes:
+        pattern: The levels after the prefix; ``{...}`` stands for a name.
+        sent_by: The programs that publish.
+        read_by: The programs that subscribe.
+        payload: The format of a message.
+        qos: The quality of service of a message, 0 or 1.
+        retained: Whether the broker keeps the last message for later subscribers.
+    """
+
+    pattern: str
+    sent_by: tuple[Role, ...]
+    read_by: tuple[Role, ...]
+    payload: Payload
+    qos: int = 1
+    retained: bool = False
+
+
+_A, _H, _C, _M = Role.AGENT, Role.HOST, Role.CLIENT, Role.MONITOR
+_ALL = (_A, _H, _C, _M)
+
+# Pattern, sent by, read by, payload, delivery.
+AVAILABILITY = TopicKind("device/{device}/availability", (_A,), _ALL, Payload.STATE, retained=True)
+PROFILE = TopicKind("device/{device}/profile", (_A,), (_H, _M), Payload.JSON, retained=True)
+STATS = TopicKind("device/{device}/stats", (_A,), (_M,), Payload.JSON, qos=0)
+COMMAND = TopicKind("device/{device}/command", (_H, _A), (_A,), Payload.JSON)
+MANIFEST = TopicKind(
+    "deployment/{deployment}/manifest", (_H, _A), _ALL, Payload.MANIFEST, retained=True
+)  # fmt: skip
+STAGE = TopicKind("deployment/{deployment}/stage/{index}", (_C, _A), (_A,), Payload.TENSORS)
+RESULT = TopicKind("client/{client}/result", (_A,), (_C, _M), Payload.TENSORS)
+ANSWER = TopicKind("client/{client}/result", (_A,), (_H, _A), Payload.JSON)
+TRACE = TopicKind("client/{client}/trace", (_C,), (_M,), Payload.JSON, qos=0)
+
+TOPIC_KINDS = (AVAILABILITY, PROFILE, STATS, COMMAND, MANIFEST, STAGE, RESULT, ANSWER, TRACE)
+
+
+class Topic(str):
+    """A topic, or a topic filter, that knows its kind.
+
+    Attributes:
+        kind: The kind, which sets the delivery of messages.
+    """
+
+    __slots__ = ("kind",)
+
+    kind: TopicKind
+
+    def __new__(cls, text: str, kind: TopicKind) -> Self:
+        """Return ``text`` as a topic of ``kind``."""
+        topic = super().__new__(cls, text)
+        topic.kind = kind
+        return topic
+
+    def below(self, level: str) -> Topic:
+        """Return the topic of the same kind one level below."""
+        return Topic(f"{self}/{level}", self.kind)
 
 
 class TopicPrefixError(EdgePartitionError):
@@ -43,7 +117,9 @@ class Topics:
     """The topics under one prefix.
 
     Attributes:
-        prefix: Leading levels, without a slash at either end.
+        prefix: The leading levels, without a slash at either end.
+
+    A name may be ``+``: the topic is then a filter for every board, deployment or client.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -52,46 +128,54 @@ class Topics:
         if not _PREFIX_PATTERN.fullmatch(self.prefix):
             raise TopicPrefixError(self.prefix)
 
-    def availability(self, device: str) -> str:
-        """``online`` or ``offline``, retained; ``+`` for every device."""
-        return f"{self.prefix}/device/{device}/availability"
+    def availability(self, device: str) -> Topic:
+        """Whether a board's agent is online."""
+        return self._topic(AVAILABILITY, device=device)
 
-    def profile(self, device: str) -> str:
-        """Hardware, runtime, measured speed, free memory; retained."""
-        return f"{self.prefix}/device/{device}/profile"
+    def profile(self, device: str) -> Topic:
+        """A board's hardware, runtime, measured speed and free memory."""
+        return self._topic(PROFILE, device=device)
 
-    def stats(self, device: str) -> str:
-        """Counts, times and load, every few seconds."""
-        return f"{self.prefix}/device/{device}/stats"
+    def stats(self, device: str) -> Topic:
+        """A board's counts, times and load, every few seconds."""
+        return self._topic(STATS, device=device)
 
-    def command(self, device: str) -> str:
-        """What the host asks of an agent."""
-        return f"{self.prefix}/device/{device}/command"
+    def command(self, device: str) -> Topic:
+        """Commands to a board's agent."""
+        return self._topic(COMMAND, device=device)
 
-    def manifest(self, deployment: str) -> str:
-        """The manifest that is live, retained; empty when the deployment is gone."""
-        return f"{self.prefix}/deployment/{deployment}/manifest"
+    def manifest(self, deployment: str) -> Topic:
+        """A deployment's live manifest."""
+        return self._topic(MANIFEST, deployment=deployment)
 
-    def stage(self, deployment: str, index: int) -> str:
+    def stage(self, deployment: str, index: int) -> Topic:
         """A stage's inputs."""
-        return f"{self.prefix}/deployment/{deployment}/stage/{index}"
+        return self._topic(STAGE, deployment=deployment, index=index)
 
-    def stage_subscription(self, deployment: str, index: int, replicas: int) -> str:
-        """Return the filter an agent subscribes to: shared where a stage has replicas.
+    def stage_subscription(self, deployment: str, index: int, replicas: int) -> Topic:
+        """Return the filter that an agent subscribes to: a shared one for a stage with replicas.
 
-        MQTT 5.0, section 4.8.2: each message of a shared subscription goes to one subscriber.
+        MQTT 5.0, section 4.8.2: the broker sends each message of a shared subscription to one
+        subscriber.
         """
         topic = self.stage(deployment, index)
-        return f"$share/{deployment}-{index}/{topic}" if replicas > 1 else topic
+        return Topic(f"$share/{deployment}-{index}/{topic}", STAGE) if replicas > 1 else topic
 
-    def result(self, client: str) -> str:
-        """Where a client gets its results and its answers to commands."""
-        return f"{self.prefix}/client/{client}/result"
+    def result(self, client: str) -> Topic:
+        """A client's results."""
+        return self._topic(RESULT, client=client)
 
-    def trace(self, client: str) -> str:
-        """What one of a client's recent requests took, in its own measure."""
-        return f"{self.prefix}/client/{client}/trace"
+    def answer(self, client: str) -> Topic:
+        """The answers to commands that ``client``, a host or an agent, sent."""
+        return self._topic(ANSWER, client=client)
+
+    def trace(self, client: str) -> Topic:
+        """The times of some of a client's requests, as the client measured them."""
+        return self._topic(TRACE, client=client)
 
     def name_in(self, topic: str) -> str:
         """Return the device, deployment or client that ``topic`` (under this prefix) names."""
         return topic[len(self.prefix) :].split("/")[2]
+
+    def _topic(self, kind: TopicKind, **names: object) -> Topic:
+        return Topic(f"{self.prefix}/{kind.pattern.format_map(names)}", kind)

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 from paho.mqtt.client import topic_matches_sub
 
-from edge_core.contract.topics import OFFLINE, ONLINE, TopicPrefixError, Topics
+from edge_core.contract.topics import (
+    OFFLINE,
+    ONLINE,
+    RESULT,
+    TOPIC_KINDS,
+    Role,
+    Topic,
+    TopicPrefixError,
+    Topics,
+)
 
 
 def test_topics_are_the_contracts() -> None:
@@ -61,3 +70,38 @@ def test_a_prefix_that_mqtt_or_our_patterns_can_not_carry_is_refused(prefix: str
         Topics(prefix)
     assert caught.value.prefix == prefix
     assert "\n" not in str(caught.value)
+
+
+def test_delivery_is_the_contracts() -> None:
+    topics = Topics()
+    delivery = [
+        (topic.kind.qos, topic.kind.retained)
+        for topic in (
+            topics.availability("pi-1"),
+            topics.profile("pi-1"),
+            topics.stats("pi-1"),
+            topics.command("pi-1"),
+            topics.manifest("tiny"),
+            topics.stage("tiny", 0),
+            topics.stage_subscription("tiny", 0, 2),
+            topics.result("me"),
+            topics.answer("me"),
+            topics.trace("me"),
+        )
+    ]
+    assert delivery == [
+        (1, True), (1, True), (0, False), (1, False), (1, True),
+        (1, False), (1, False), (1, False), (1, False), (0, False),
+    ]  # fmt: skip
+
+
+def test_tensors_and_answers_are_never_retained_and_the_monitor_never_sends() -> None:
+    for kind in TOPIC_KINDS:
+        assert not kind.retained or kind.pattern.endswith(("availability", "profile", "manifest"))
+        assert Role.MONITOR not in kind.sent_by
+
+
+def test_a_topic_is_a_string_that_keeps_its_kind_one_level_below() -> None:
+    topic = Topic("a/b", RESULT).below("c")
+    assert topic == "a/b/c"
+    assert topic.kind is RESULT

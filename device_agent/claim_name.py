@@ -10,6 +10,7 @@ from edge_core.contract.topics import ONLINE, Topics
 from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.agent_requests import AgentRequests, RequestTimeoutError
 from edge_core.mqtt.connection import Connection
+from edge_core.mqtt.read_retained import read_retained
 
 if TYPE_CHECKING:
     from device_agent.config import Config
@@ -51,7 +52,7 @@ def check_name_is_free(config: Config, address: BrokerAddress) -> None:
     probe = Connection(address, client, keepalive_s=config.keepalive)
     probe.open(timeout_s)
     try:
-        retained = probe.retained(availability, own_topic, timeout_s=timeout_s)
+        retained = read_retained(probe, availability, own_topic, timeout_s=timeout_s)
         if retained.get(availability) == ONLINE:
             AgentRequests(probe, own_topic).request(
                 topics.command(name), {"command": "ping"}, device=name, timeout_s=_PING_WAIT_S

@@ -1,11 +1,11 @@
-"""PUBLISH packets without paho's own coding of properties, which costs more than the rest.
+"""Encoding and decoding of PUBLISH packets, faster than paho's own.
 
 Measured on x86-64 with the properties of a stage's request: paho takes 127 µs to build and pack
-them and 166 µs to read them, and copies the payload twice for each property; this module takes 5
-and 15 µs, and copies the payload once. A board handles both for every request.
+the properties and 166 µs to read them, and copies the payload twice for each property. This module
+takes 5 and 15 µs, and copies the payload once. A board does both for every request.
 
-What is read here is what these packets use: quality of service 0 or 1, and the properties below.
-Everything else, malformed packets included, is left to paho.
+This module reads packets with quality of service 0 or 1 and with the properties below. paho reads
+all others, and reports malformed packets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 
 if TYPE_CHECKING:
@@ -30,10 +29,12 @@ _USER_PROPERTY = 0x26
 _QOS_1 = 1
 _MORE = 0x80
 _MOST_LENGTH = 0xFFFF
+#: Upper bound of a PUBLISH packet's fixed header, packet id and topic length, in bytes.
+_HEADER_BYTES = 16
 
 
 class PackedProperties(Properties):
-    """A PUBLISH packet's properties, ready to be sent; in place of paho's."""
+    """The encoded properties of a PUBLISH packet, which paho sends in place of its own class."""
 
     def __init__(
         self,
@@ -43,10 +44,16 @@ class PackedProperties(Properties):
         expiry_s: int | None = None,
         user: Mapping[str, str] | None = None,
     ) -> None:
-        """Code the properties; those that are empty are left out.
+        """Encode the properties; empty properties are left out.
+
+        Args:
+            response_topic: Topic for the answer.
+            correlation_data: Request id that the answer repeats.
+            expiry_s: Time to live at the broker, in seconds, from 0 to 2**32 - 1.
+            user: User properties.
 
         Raises:
-            ValueError: One is longer than MQTT carries.
+            ValueError: A property is longer than 65,535 bytes.
         """
         parts: list[bytes] = []
         if expiry_s is not None:
@@ -58,11 +65,11 @@ class PackedProperties(Properties):
         for key, value in (user or {}).items():
             parts += (bytes((_USER_PROPERTY,)), _counted(key.encode()), _counted(value.encode()))
         packed = b"".join(parts)
-        # paho's class checks what is set against the properties' names.
+        # Properties.__setattr__ accepts names of MQTT properties only.
         self.__dict__["_packed"] = _variable(len(packed)) + packed
 
     def pack(self) -> bytes:
-        """Return the properties as they stand in a packet, their length before them."""
+        """Return the properties' length and the properties, as a packet has them."""
         packed: bytes = self.__dict__["_packed"]
         return packed
 
@@ -72,7 +79,7 @@ class PackedProperties(Properties):
 
 @dataclass(slots=True)
 class _Found:
-    """The properties read; an attribute is named as in paho's class."""
+    """The properties of a received packet, under the names of paho's class."""
 
     MessageExpiryInterval: int | None = None
     ResponseTopic: str | None = None
@@ -80,28 +87,20 @@ class _Found:
     UserProperty: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Client(paho.Client):
-    """paho's client, with PUBLISH packets read by this module where it can."""
-
-    def _handle_publish(self) -> MQTTErrorCode:
-        message = read_publish(self._in_packet["command"], self._in_packet["packet"])
-        if message is None:
-            return super()._handle_publish()
-        self._handle_on_message(message)
-        if message.qos == _QOS_1 and not self._manual_ack:
-            return self._send_puback(message.mid)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+def largest_packet_bytes(topic: str, payload: bytes, properties: PackedProperties) -> int:
+    """Return an upper bound of a PUBLISH packet's size, in bytes."""
+    return _HEADER_BYTES + len(topic.encode()) + len(properties.pack()) + len(payload)
 
 
 def read_publish(header: int, packet: bytes | bytearray) -> paho.MQTTMessage | None:
     """Read a PUBLISH packet (MQTT 5.0, section 3.3).
 
     Args:
-        header: Its first byte.
-        packet: What follows its remaining length.
+        header: First byte of the packet.
+        packet: The bytes after the field Remaining Length.
 
     Returns:
-        The message, or None where paho is to read it.
+        The message; None if paho must read the packet.
     """
     qos = header >> 1 & 3
     if qos > _QOS_1:
@@ -158,7 +157,7 @@ def _take_counted(packet: bytes | bytearray, place: int) -> tuple[bytes, int]:
 
 
 def _variable(value: int) -> bytes:
-    """Return a variable byte integer (section 1.5.5)."""
+    """Return a variable byte integer (MQTT 5.0, section 1.5.5)."""
     coded = bytearray()
     while value >= _MORE:
         coded.append(value % _MORE | _MORE)

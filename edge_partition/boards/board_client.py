@@ -11,6 +11,7 @@ from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.agent_requests import AgentRequests
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
+from edge_core.mqtt.read_retained import read_retained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,7 +70,7 @@ class BoardClient:
         self._connection.close()
 
     def _retained(self, topic_filter: str) -> dict[str, bytes]:
-        return self._connection.retained(topic_filter, self._reply_topic)
+        return read_retained(self._connection, topic_filter, self._reply_topic)
 
     def _online(self) -> list[str]:
         found = self._retained(self._topics.availability("+"))

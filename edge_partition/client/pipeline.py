@@ -35,6 +35,7 @@ from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topics
 from edge_core.errors import EdgePartitionError, ManifestError, PayloadError
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
+from edge_core.mqtt.read_retained import read_retained
 from edge_partition.answers.answers import Values, describe_answer
 from edge_partition.inputs.take_inputs import TakenInputs, take_inputs
 
@@ -225,7 +226,7 @@ class Pipeline:
         self._connection.open()
         try:
             self._connection.subscribe(self._result_topic, self._handle_result, timeout_s=10)
-            found = self._connection.retained(self._topics.manifest("+"), self._result_topic)
+            found = read_retained(self._connection, self._topics.manifest("+"), self._result_topic)
             mine = self._topics.manifest(self._deployment)
             if mine not in found:
                 raise UnknownDeploymentError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from edge_core.contract.topics import ONLINE, Topics
 from edge_core.errors import BrokerRefusedError, BrokerUnreachableError, EdgePartitionError
 from edge_core.mqtt.connection import Connection
+from edge_core.mqtt.read_retained import read_retained
 from mqtt_monitor.exports.discovery_message import config_topic, describe_board, is_ours
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class HomeAssistant:
         return len(gone)
 
     def _read(self) -> None:
-        found = self._connection.retained(
+        found = read_retained(
+            self._connection,
             config_topic(self._discovery, self._topics, "+"),
             # Not below .../config, where Home Assistant would look at it.
             f"{self._discovery.prefix}/edge-partition/{self._connection.client_id}",

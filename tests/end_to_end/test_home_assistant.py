@@ -14,6 +14,7 @@ from monitors import MONITOR, monitor, stream
 
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
+from edge_core.mqtt.read_retained import read_retained
 from edge_partition.boards.deploy_bundle import Deployer
 
 if TYPE_CHECKING:
@@ -142,13 +143,15 @@ def test_boards_appear_with_their_figures_and_go_when_asked(
             b'{"dev":{"name":"z"},"cmps":{},"o":{"name":"z2m"},"availability":[]}',
             retain=True,
         )
-        assert len(connection.retained("homeassistant/device/+/config", "test/own")) == 4
+        assert len(read_retained(connection, "homeassistant/device/+/config", "test/own")) == 4
         removed = monitor(desk.url, "home-assistant", "--remove")
         assert (removed.returncode, removed.stdout) == (
             0,
             "3 boards removed below homeassistant/\n",
         )
-        assert set(connection.retained("homeassistant/device/+/config", "test/own")) == {other}
+        assert set(read_retained(connection, "homeassistant/device/+/config", "test/own")) == {
+            other
+        }
 
 
 def test_a_broker_that_forgot_everything_is_told_again(desk: Desk) -> None:
@@ -171,7 +174,7 @@ def test_an_account_that_may_write_there_alone_is_enough(tmp_path: Path) -> None
         agent.publish_and_wait("edge/v1/device/pi-1/availability", b"online", retain=True)
         with telling(url, user="discovery"):
             pass
-        (topic,) = home.retained("homeassistant/device/+/config", "homeassistant/test/own")
+        (topic,) = read_retained(home, "homeassistant/device/+/config", "homeassistant/test/own")
         assert topic == "homeassistant/device/edge_2fv1_2fpi-1/config"
 
 

@@ -19,6 +19,7 @@ from edge_core.contract.topics import Topics
 from edge_core.mqtt.agent_requests import AgentRequests
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection, Message
+from edge_core.mqtt.read_retained import read_retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,7 @@ class Host:
         wait_for(lambda: self.availability.get(name) == state)
 
     def retained(self, topic: str) -> bytes | None:
-        return self.connection.retained(topic, self.topics.result(self.client)).get(topic)
+        return read_retained(self.connection, topic, self.topics.result(self.client)).get(topic)
 
     def command(self, device: str, command: str, **arguments: Any) -> dict[str, Any]:
         return self.requests.request(

@@ -25,6 +25,7 @@ from edge_core.errors import BrokerRefusedError, BrokerUnreachableError, Message
 from edge_core.mqtt.agent_requests import AgentLostError, AgentRequests, RequestTimeoutError
 from edge_core.mqtt.broker_address import BrokerAddress, BrokerAddressError
 from edge_core.mqtt.connection import Connection, Message, Will
+from edge_core.mqtt.read_retained import read_retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -397,8 +398,8 @@ def test_retained_finds_every_retained_message_and_nothing_else(
         publisher.publish(f"{root}/device/d0/profile", b"of another filter", retain=True)
         publisher.publish_and_wait(f"{root}/device/passing/availability", b"not retained")
         for _ in range(2):
-            assert reader.retained(f"{root}/device/+/availability", name("own")) == wanted
-        assert reader.retained(f"{root}/nothing/#", name("own")) == {}
+            assert read_retained(reader, f"{root}/device/+/availability", name("own")) == wanted
+        assert read_retained(reader, f"{root}/nothing/#", name("own")) == {}
 
 
 def test_a_message_over_the_brokers_limit_is_refused_before_it_is_sent(
@@ -450,7 +451,7 @@ def test_a_will_is_left_behind_retained_only_by_who_is_lost(mosquitto: Mosquitto
         with Connection(address_of(mosquitto), client):  # Its id taken, the first is lost.
             assert messages.get(timeout=PATIENCE_S).payload == b"offline"
             lost.close()
-        assert watcher.retained(topic, name("own")) == {topic: b"offline"}
+        assert read_retained(watcher, topic, name("own")) == {topic: b"offline"}
 
 
 # Requests

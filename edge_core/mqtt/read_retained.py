@@ -1,0 +1,58 @@
+"""A snapshot of the retained messages that match a topic filter."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from edge_core.errors import BrokerUnreachableError
+
+if TYPE_CHECKING:
+    from edge_core.mqtt.connection import Connection
+    from edge_core.mqtt.message import Message
+
+
+def read_retained(
+    connection: Connection, topic_filter: str, own_topic: str, *, timeout_s: float = 10.0
+) -> dict[str, bytes]:
+    """Return the payloads of the retained messages that match a filter, by topic.
+
+    A broker sends a subscriber the retained messages before any later message. The message that
+    this function publishes below ``own_topic`` therefore marks the end of the retained messages.
+
+    Args:
+        connection: An open connection.
+        topic_filter: MQTT filter. Messages with an empty payload are left out.
+        own_topic: A topic that no other client uses.
+        timeout_s: Longest wait for each answer of the broker, in seconds.
+
+    Raises:
+        BrokerRefusedError: The access list forbids a subscription.
+        BrokerUnreachableError: The marker did not come back within ``timeout_s``.
+    """
+    found: dict[str, bytes] = {}
+    marker, end = uuid.uuid4().bytes, threading.Event()
+
+    def keep(message: Message) -> None:
+        if message.retained and message.payload:
+            found[message.topic] = bytes(message.payload)
+
+    def finish(message: Message) -> None:
+        if message.correlation_data == marker:
+            end.set()
+
+    marker_topic = f"{own_topic}/{marker.hex()}"
+    try:
+        # QoS 0: mosquitto queues at most 1,000 QoS 1 messages and rumqttd sends at most 100. Both
+        # drop the rest without an error.
+        connection.subscribe(marker_topic, finish, qos=0, timeout_s=timeout_s)
+        connection.subscribe(topic_filter, keep, qos=0, timeout_s=timeout_s)
+        connection.publish(marker_topic, b"", correlation_data=marker)
+        arrived = end.wait(timeout_s)
+    finally:
+        connection.unsubscribe(topic_filter)
+        connection.unsubscribe(marker_topic)
+    if not arrived:
+        raise BrokerUnreachableError(connection.address.url, f"no answer within {timeout_s:g} s")
+    return found

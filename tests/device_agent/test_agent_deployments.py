@@ -132,7 +132,7 @@ def test_what_is_no_model_is_refused(host: Host, name: str, start: Start) -> Non
     stage = replace(pipeline.manifest.stages[0], sha256=sha256(junk), size_bytes=len(junk))
     manifest = replace(pipeline.manifest, stages=(stage,))
     broken = replace(pipeline, manifest=manifest, files=(junk,))
-    _assert_refused("cannot-load", "does not take", lambda: host.load(name, broken))
+    _assert_refused("cannot-load", "cannot load", lambda: host.load(name, broken))
     assert host.states(name) == {}
 
 

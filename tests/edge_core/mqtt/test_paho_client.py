@@ -13,12 +13,8 @@ from edge_core.mqtt.subscriptions import topic_pattern
 
 
 def client(*, will: Will | None = None) -> PahoClient:
-    return make_client(
-        BrokerAddress("127.0.0.1", 1, username="me", password="hush"),
-        "client",
-        will=will,
-        manual_ack=True,
-    )
+    address = BrokerAddress("127.0.0.1", 1, username="me")
+    return make_client(address, "client", will=will, manual_ack=True)
 
 
 def test_the_installed_paho_has_the_private_parts_that_the_client_uses() -> None:
@@ -33,7 +29,7 @@ def test_a_client_has_the_username_and_the_will_of_its_arguments() -> None:
     made = client(will=Will("gone", b"offline"))
     assert made.username == "me"
     assert (made.will_topic, made.will_payload) == ("gone", b"offline")
-    assert client().will_topic is None
+    assert client().will_topic == ""
 
 
 def test_a_client_without_a_connection_has_no_local_address() -> None:

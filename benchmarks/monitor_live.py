@@ -65,13 +65,11 @@ def publish(url: str) -> None:
     with Connection(BrokerAddress.parse(url, environ={}), "simulated-fleet") as connection:
         for number in range(BOARDS):
             name = board_name(number)
-            connection.publish(topics.availability(name), b"online", retain=True)
-            connection.publish(topics.profile(name), profile(number), retain=True)
+            connection.publish(topics.availability(name), b"online")
+            connection.publish(topics.profile(name), profile(number))
         for number in range(DEPLOYMENTS):
             name = f"net-{number}"
-            connection.publish_and_wait(
-                topics.manifest(name), manifest(name, stage_boards(number)), retain=True
-            )
+            connection.publish_and_wait(topics.manifest(name), manifest(name, stage_boards(number)))
         print("published", flush=True)
         start_s, step_s = time.time(), PERIOD_S / _STEPS
         for step in range(1 << 30):
@@ -79,10 +77,10 @@ def publish(url: str) -> None:
             sequence = step // _STEPS + 1
             for number in range(step % _STEPS, BOARDS, _STEPS):
                 payload = stats(number, sequence, start_s)
-                connection.publish(topics.stats(board_name(number)), payload, qos=0)
+                connection.publish(topics.stats(board_name(number)), payload)
             for number in range(step % 10, DEPLOYMENTS, 10):
                 payload = trace(number, step)
-                connection.publish(topics.trace(f"client-{number}"), payload, qos=0)
+                connection.publish(topics.trace(f"client-{number}"), payload)
 
 
 def use(page: Page, turn: int) -> None:

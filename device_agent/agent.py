@@ -105,13 +105,13 @@ class Agent:
             on_unexpected=self._sort,
         )
         self._requests = AgentRequests(
-            self._connection, self._topics.result(f"edge-agent-{config.name}")
+            self._connection, self._topics.answer(f"edge-agent-{config.name}")
         )
         self._subscriptions = Subscriptions(self._connection, self._topics, self._sort)
         self._report = Report(self._connection, self._topics, config, self._instance)
         timer = MessageTimer(
             self._connection,
-            f"{self._topics.result(f'edge-agent-{config.name}')}/time-messages",
+            self._topics.answer(f"edge-agent-{config.name}").below("time-messages"),
             config.threads,
         )
         self._inbox = CommandInbox(
@@ -223,14 +223,14 @@ class Agent:
         if self._connections == 0:
             for topic in (self._topics.command(name), self._topics.profile(name)):
                 self._connection.subscribe(topic, self._sort)
-            self._connection.publish(availability, ONLINE, retain=True)
+            self._connection.publish(availability, ONLINE)
             self._report.publish_profile(self._store.free_bytes)
             _LOG.info("online at %s as %s", self._address.url, name)
         else:
             # The profile that the broker holds tells whether the name is still ours: it is
             # published again only where there is none (see `_profile_arrived`).
             self._report.profile_due_s = time.monotonic() + RETAINED_WAIT_S
-            self._connection.publish(availability, ONLINE, retain=True)
+            self._connection.publish(availability, ONLINE)
             _LOG.info("online again at %s", self._address.url)
         self._connections += 1
         if self._deployments is not None:
@@ -320,7 +320,7 @@ class Agent:
         self._jobs.finish(FINISH_S)
         try:
             self._connection.publish_and_wait(
-                self._topics.availability(self._config.name), OFFLINE, retain=True, timeout_s=2.0
+                self._topics.availability(self._config.name), OFFLINE, timeout_s=2.0
             )
         except EdgePartitionError:
             _LOG.warning("the broker is away; its will says offline")

@@ -46,7 +46,7 @@ def check_name_is_free(config: Config, address: BrokerAddress) -> None:
     """
     name, topics = config.name, Topics(config.prefix)
     client = f"edge-agent-{name}-{uuid.uuid4().hex[:8]}"
-    own_topic = topics.result(client)
+    own_topic = topics.answer(client)
     availability = topics.availability(name)
     timeout_s = config.connect_timeout
     probe = Connection(address, client, keepalive_s=config.keepalive)

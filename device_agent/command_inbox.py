@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edge_core.contract.messages import CommandError, ErrorCode, decode_json, encode_json
+from edge_core.contract.topics import ANSWER, Topic
 from edge_core.errors import MessageTooLargeError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class CommandInbox:
             return
         try:
             self._connection.publish(
-                message.response_topic,
+                Topic(message.response_topic, ANSWER),
                 encode_json(answer),
                 correlation_data=message.correlation_data,
             )

@@ -40,9 +40,7 @@ def publish_forgotten(
         stranger = _board_without(manifest, requests, topics, device)
         if stranger is None:
             _LOG.info("%s: the broker forgot the manifest; published again", manifest.deployment)
-            connection.publish(
-                topics.manifest(manifest.deployment), manifest.to_json().encode(), retain=True
-            )
+            connection.publish(topics.manifest(manifest.deployment), manifest.to_json().encode())
             continue
         _LOG.warning(
             "%s: the broker has no manifest and board %s holds nothing of it: it was undeployed "

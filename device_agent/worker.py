@@ -23,6 +23,7 @@ from edge_core.contract.messages import (
     StageTrace,
     append_trace,
 )
+from edge_core.contract.topics import RESULT, Topic
 from edge_core.errors import EdgePartitionError, MessageTooLargeError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Worker:
                 user[key] = message.user[key]
         try:
             self._connection.publish(
-                message.response_topic,
+                Topic(message.response_topic, RESULT),
                 reason.encode(),
                 correlation_data=message.correlation_data,
                 user=user,
@@ -168,7 +169,10 @@ class Worker:
         try:
             if loaded.is_last:
                 self._connection.publish(
-                    response_topic, result, correlation_data=message.correlation_data, user=user
+                    Topic(response_topic, RESULT),
+                    result,
+                    correlation_data=message.correlation_data,
+                    user=user,
                 )
             else:
                 self._connection.publish(

@@ -59,9 +59,7 @@ class Report:
         if not self._connection.is_connected or self.profile_due_s is not None:
             return
         document = {**self.profile, **read_free(free_bytes())}
-        self._connection.publish(
-            self._topics.profile(self._device), encode_json(document), retain=True
-        )
+        self._connection.publish(self._topics.profile(self._device), encode_json(document))
 
     def publish_due_profile(self, free_bytes: Callable[[], int]) -> None:
         """Publish the profile if :attr:`profile_due_s` has passed."""
@@ -103,4 +101,4 @@ class Report:
             "stages": stages(),
             "refusals": refusals(),
         }
-        self._connection.publish(self._topics.stats(self._device), encode_json(document), qos=0)
+        self._connection.publish(self._topics.stats(self._device), encode_json(document))

@@ -39,6 +39,7 @@ from edge_core.errors import MessageTooLargeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edge_core.contract.topics import Topic
     from edge_core.mqtt.connection import Connection, Message
 
 _WINDOW = 4
@@ -65,7 +66,7 @@ class _Rounds:
 class MessageTimer:
     """Times messages; see the module's text."""
 
-    def __init__(self, connection: Connection, topic: str, threads: int) -> None:
+    def __init__(self, connection: Connection, topic: Topic, threads: int) -> None:
         """Prepare.
 
         Args:

@@ -12,6 +12,7 @@ from edge_core.contract.topics import OFFLINE
 from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:
+    from edge_core.contract.topics import Topic
     from edge_core.mqtt.connection import Connection, Message
 
 
@@ -62,7 +63,7 @@ class AgentLostError(NoAnswerError):
 class AgentRequests:
     """Sends commands and waits for their answers. Methods may be called from any thread."""
 
-    def __init__(self, connection: Connection, reply_topic: str) -> None:
+    def __init__(self, connection: Connection, reply_topic: Topic) -> None:
         """Subscribe to nothing yet.
 
         Args:
@@ -80,11 +81,11 @@ class AgentRequests:
 
     def request(
         self,
-        topic: str,
+        topic: Topic,
         command: dict[str, Any],
         *,
         device: str,
-        availability_topic: str | None = None,
+        availability_topic: Topic | None = None,
         timeout_s: float = 10.0,
     ) -> dict[str, Any]:
         """Send a command and return its answer.
@@ -146,7 +147,7 @@ class AgentRequests:
         if reply is not None:
             reply.set_result(message.payload)
 
-    def _watch(self, availability_topic: str, device: str, timeout_s: float) -> None:
+    def _watch(self, availability_topic: Topic, device: str, timeout_s: float) -> None:
         """From now on, end the wait for an agent's answer when the broker says it is gone."""
 
         def learn(message: Message) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from edge_core.contract.topics import Topic
     from edge_core.mqtt.broker_address import BrokerAddress
 
 __all__ = ["DEFAULT_KEEPALIVE_S", "Connection", "Message", "Will"]
@@ -173,11 +174,9 @@ class Connection:
 
     def publish(
         self,
-        topic: str,
+        topic: Topic,
         payload: bytes,
         *,
-        qos: int = 1,
-        retain: bool = False,
         response_topic: str | None = None,
         correlation_data: bytes = b"",
         expiry_s: int | None = None,
@@ -185,8 +184,8 @@ class Connection:
     ) -> paho.MQTTMessageInfo:
         """Send a message; while disconnected, QoS 1 messages wait and QoS 0 messages are lost.
 
-        The broker stores the message for later subscribers if ``retain``. ``expiry_s`` counts as at
-        least 1; :class:`PackedProperties` describes the other properties.
+        The topic's kind sets quality of service and retention. ``expiry_s`` counts as at least 1;
+        :class:`PackedProperties` describes the other properties.
 
         Raises:
             MessageTooLargeError: The packet exceeds the broker's limit.
@@ -200,17 +199,15 @@ class Connection:
         size_bytes = largest_packet_bytes(topic, payload, properties)
         if size_bytes > self.maximum_packet_size:
             raise MessageTooLargeError(topic, size_bytes, self.maximum_packet_size)
-        return self._client.publish(topic, payload, qos, retain, properties)
+        return self._client.publish(topic, payload, topic.kind.qos, topic.kind.retained, properties)
 
-    def publish_and_wait(
-        self, topic: str, payload: bytes, *, retain: bool = False, timeout_s: float = 10.0
-    ) -> None:
-        """Send with QoS 1 and wait for the broker's acknowledgement.
+    def publish_and_wait(self, topic: Topic, payload: bytes, *, timeout_s: float = 10.0) -> None:
+        """Send a message and wait for the broker's acknowledgement.
 
         Raises:
             BrokerUnreachableError: The broker did not acknowledge within ``timeout_s``.
         """
-        info = self.publish(topic, payload, qos=1, retain=retain)
+        info = self.publish(topic, payload)
         try:
             info.wait_for_publish(timeout_s)
         except (RuntimeError, ValueError) as error:
@@ -224,10 +221,10 @@ class Connection:
 
     def subscribe(
         self,
-        topic_filter: str,
+        topic_filter: Topic,
         handler: Callable[[Message], None],
         *,
-        qos: int = 1,
+        qos: int | None = None,
         timeout_s: float | None = None,
     ) -> None:
         """Call ``handler`` with each message that matches, also after a reconnect.
@@ -235,7 +232,7 @@ class Connection:
         Args:
             topic_filter: MQTT filter; ``$share/GROUP/`` in front makes the subscription shared.
             handler: Callback, in the network thread.
-            qos: Highest quality of service, 0 or 1.
+            qos: Highest quality of service, 0 or 1; None: that of the topic's kind.
             timeout_s: Longest wait for the broker's answer, in seconds; None: do not wait.
 
         Raises:
@@ -245,7 +242,7 @@ class Connection:
         self._subscriptions.add(
             topic_filter,
             lambda message: handler(read_message(message, self._connection_number)),
-            qos=qos,
+            qos=topic_filter.kind.qos if qos is None else qos,
             timeout_s=timeout_s,
         )
 

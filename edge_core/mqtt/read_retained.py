@@ -6,6 +6,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING
 
+from edge_core.contract.topics import Topic
 from edge_core.errors import BrokerUnreachableError
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def read_retained(
-    connection: Connection, topic_filter: str, own_topic: str, *, timeout_s: float = 10.0
-) -> dict[str, bytes]:
+    connection: Connection, topic_filter: Topic, own_topic: Topic, *, timeout_s: float = 10.0
+) -> dict[Topic, bytes]:
     """Return the payloads of the retained messages that match a filter, by topic.
 
     A broker sends a subscriber the retained messages before any later message. The message that
@@ -31,18 +32,18 @@ def read_retained(
         BrokerRefusedError: The access list forbids a subscription.
         BrokerUnreachableError: The marker did not come back within ``timeout_s``.
     """
-    found: dict[str, bytes] = {}
+    found: dict[Topic, bytes] = {}
     marker, end = uuid.uuid4().bytes, threading.Event()
 
     def keep(message: Message) -> None:
         if message.retained and message.payload:
-            found[message.topic] = bytes(message.payload)
+            found[Topic(message.topic, topic_filter.kind)] = bytes(message.payload)
 
     def finish(message: Message) -> None:
         if message.correlation_data == marker:
             end.set()
 
-    marker_topic = f"{own_topic}/{marker.hex()}"
+    marker_topic = own_topic.below(marker.hex())
     try:
         # QoS 0: mosquitto queues at most 1,000 QoS 1 messages and rumqttd sends at most 100. Both
         # drop the rest without an error.

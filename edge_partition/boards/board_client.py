@@ -6,7 +6,7 @@ import base64
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topics
+from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topic, Topics
 from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.agent_requests import AgentRequests
 from edge_core.mqtt.broker_address import BrokerAddress
@@ -58,7 +58,7 @@ class BoardClient:
         address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
         client_id = f"edge-host-{uuid.uuid4().hex[:12]}"
         self._topics = Topics(prefix)
-        self._reply_topic = self._topics.result(client_id)
+        self._reply_topic = self._topics.answer(client_id)
         self._connection = Connection(address, client_id)
         self._requests = AgentRequests(self._connection, self._reply_topic)
 
@@ -69,7 +69,7 @@ class BoardClient:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def _retained(self, topic_filter: str) -> dict[str, bytes]:
+    def _retained(self, topic_filter: Topic) -> dict[Topic, bytes]:
         return read_retained(self._connection, topic_filter, self._reply_topic)
 
     def _online(self) -> list[str]:

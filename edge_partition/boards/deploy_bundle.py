@@ -25,6 +25,7 @@ from edge_partition.client.pipeline import UnknownDeploymentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from edge_core.contract.topics import Topic
     from edge_partition.bundles.bundle import Bundle
 
 #: Loading and trying a large model on a slow board.
@@ -154,7 +155,7 @@ class Deployer(BoardClient):
         if missing and not force:
             raise UnknownBoardError(missing, online)
         self._connection.publish_and_wait(
-            self._topics.manifest(deployment), b"", retain=True, timeout_s=COMMAND_TIMEOUT_S
+            self._topics.manifest(deployment), b"", timeout_s=COMMAND_TIMEOUT_S
         )
         for device in sorted(devices & set(online)):
             # An agent that saw the manifest go has removed its part; one that did not is told.
@@ -260,11 +261,11 @@ class Deployer(BoardClient):
     # Phase two
 
     def _publish_manifest(
-        self, manifest: Manifest, devices: Sequence[str], before: dict[str, bytes]
+        self, manifest: Manifest, devices: Sequence[str], before: dict[Topic, bytes]
     ) -> None:
         topic = self._topics.manifest(manifest.deployment)
         self._connection.publish_and_wait(
-            topic, manifest.to_json().encode(), retain=True, timeout_s=COMMAND_TIMEOUT_S
+            topic, manifest.to_json().encode(), timeout_s=COMMAND_TIMEOUT_S
         )
         deadline = time.monotonic() + _GO_LIVE_TIMEOUT_S
         waiting = list(devices)
@@ -282,7 +283,7 @@ class Deployer(BoardClient):
                 if waiting:
                     time.sleep(0.05)
         except BaseException:
-            self._connection.publish_and_wait(topic, before.get(topic, b""), retain=True)
+            self._connection.publish_and_wait(topic, before.get(topic, b""))
             raise
 
     def _serves(self, device: str, manifest: Manifest) -> bool:

@@ -559,7 +559,7 @@ class Pipeline:
             "error": message.user.get(ERROR),
             "trace": [vars(stage) for stage in trace],
         }
-        self._connection.publish(self._trace_topic, encode_json(report), qos=0)
+        self._connection.publish(self._trace_topic, encode_json(report))
 
     def _handle_manifest(self, message: Message) -> None:
         with self._changed:

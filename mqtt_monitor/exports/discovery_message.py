@@ -11,7 +11,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from edge_core.contract.topics import OFFLINE, ONLINE
+from edge_core.contract.topics import OFFLINE, ONLINE, Payload, Role, Topic, TopicKind
 from mqtt_monitor.fleet.limits import MAX_DEVICES
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ ORIGIN = "edge-partition"
 #: Agents tell how they fare every 5 s.
 _EXPIRE_AFTER_S = 30
 _MIB = 1024 * 1024
+#: Below Home Assistant's own prefix: the description of one board, and Home Assistant's start.
+DISCOVERY = TopicKind("device/{id}/config", (Role.MONITOR,), (), Payload.JSON, retained=True)
+BIRTH = TopicKind("status", (), (Role.MONITOR,), Payload.STATE)
 #: Requests answered in the newest period; a stage at rest tells no times.
 _ANSWERED = (
     "value_json.stages | default([]) | map(attribute='invoke_ms') | select"
@@ -38,10 +41,10 @@ def object_id(topics: Topics, device: str) -> str:
     return _escape(f"{topics.prefix}/{device}")
 
 
-def config_topic(discovery: Topics, topics: Topics, device: str) -> str:
+def config_topic(discovery: Topics, topics: Topics, device: str) -> Topic:
     """Return where Home Assistant looks for a board; ``+`` for every board of every fleet."""
     level = device if device == "+" else object_id(topics, device)
-    return f"{discovery.prefix}/device/{level}/config"
+    return Topic(f"{discovery.prefix}/device/{level}/config", DISCOVERY)
 
 
 def is_ours(topics: Topics, topic: str, payload: bytes) -> bool:

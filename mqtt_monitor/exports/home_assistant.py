@@ -10,11 +10,11 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Self
 
-from edge_core.contract.topics import ONLINE, Topics
+from edge_core.contract.topics import ONLINE, Topic, Topics
 from edge_core.errors import BrokerRefusedError, BrokerUnreachableError, EdgePartitionError
 from edge_core.mqtt.connection import Connection
 from edge_core.mqtt.read_retained import read_retained
-from mqtt_monitor.exports.discovery_message import config_topic, describe_board, is_ours
+from mqtt_monitor.exports.discovery_message import BIRTH, config_topic, describe_board, is_ours
 
 if TYPE_CHECKING:
     from edge_core.mqtt.broker_address import BrokerAddress
@@ -56,7 +56,7 @@ class HomeAssistant:
         #: Home Assistant was started, or the broker may have forgotten what it retained.
         self._anew = threading.Event()
         self._reread = threading.Event()
-        self._held: dict[str, bytes] = {}
+        self._held: dict[Topic, bytes] = {}
         self._connection = Connection(
             address, f"edge-discovery-{uuid.uuid4().hex[:12]}", on_connected=self._reread.set
         )
@@ -72,7 +72,7 @@ class HomeAssistant:
         self._connection.open()
         try:
             self._connection.subscribe(
-                f"{self._discovery.prefix}/status", self._status, timeout_s=_ANSWER_S
+                Topic(f"{self._discovery.prefix}/status", BIRTH), self._status, timeout_s=_ANSWER_S
             )
             self._reread.clear()
             self._read()
@@ -142,7 +142,7 @@ class HomeAssistant:
             self._connection,
             config_topic(self._discovery, self._topics, "+"),
             # Not below .../config, where Home Assistant would look at it.
-            f"{self._discovery.prefix}/edge-partition/{self._connection.client_id}",
+            Topic(f"{self._discovery.prefix}/edge-partition/{self._connection.client_id}", BIRTH),
             timeout_s=_ANSWER_S,
         )
         self._held = {
@@ -151,10 +151,10 @@ class HomeAssistant:
             if is_ours(self._topics, topic, payload)
         }
 
-    def _publish(self, messages: dict[str, bytes]) -> None:
+    def _publish(self, messages: dict[Topic, bytes]) -> None:
         for topic, payload in messages.items():
             # Waited for one by one: no queue grows, and what is held is what the broker took.
-            self._connection.publish_and_wait(topic, payload, retain=True, timeout_s=_ANSWER_S)
+            self._connection.publish_and_wait(topic, payload, timeout_s=_ANSWER_S)
             if payload:
                 self._held[topic] = payload
             else:

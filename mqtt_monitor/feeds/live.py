@@ -98,7 +98,7 @@ class LiveFeed(Feed):
             ):
                 self._connection.subscribe(topic_filter, self._arrive, qos=0, timeout_s=_ANSWER_S)
             # Not waited for: an account that may not read it still sees everything else.
-            self._connection.subscribe(topics.trace("+"), self._arrive, qos=0)
+            self._connection.subscribe(topics.trace("+"), self._arrive)
         except BaseException:
             self.close()
             raise

@@ -246,7 +246,7 @@ def test_an_undeployed_deployment_leaves_nothing(
     start(name)
     pipeline = make_pipeline(name, [[name]])
     host.deploy(pipeline)
-    host.connection.publish_and_wait(host.topics.manifest(name), b"", retain=True)
+    host.connection.publish_and_wait(host.topics.manifest(name), b"")
     wait_for(lambda: not list((tmp_path / name / "artifacts").iterdir()))
     assert host.states(name) == {}
     assert not list((tmp_path / name / "deployments").iterdir())
@@ -358,9 +358,7 @@ def test_statistics_tell_of_a_manifest_that_the_board_cannot_read(
     held = make_pipeline(name, [[name]])
     host.deploy(held)
     deployment = held.manifest.deployment
-    host.connection.publish_and_wait(
-        host.topics.manifest(deployment), b'{"schema": 99}', retain=True
-    )
+    host.connection.publish_and_wait(host.topics.manifest(deployment), b'{"schema": 99}')
     told = _newest_stats(host, name)
     assert [item["generation"] for item in told["stages"]] == ["g1"]
     (refusal,) = told["refusals"]

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from any_topic import any_topic
 from desk import BOARDS, PATIENCE_S, wait_until
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from monitors import MONITOR, monitor, stream
@@ -41,7 +42,9 @@ class Assistant:
         self.last: dict[str, bytes] = {}
         #: Home Assistant's templates are Jinja's, in its sandbox.
         self._jinja = ImmutableSandboxedEnvironment()
-        connection.subscribe(f"{prefix}/+/+/config", self._discover, qos=0, timeout_s=PATIENCE_S)
+        connection.subscribe(
+            any_topic(f"{prefix}/+/+/config"), self._discover, qos=0, timeout_s=PATIENCE_S
+        )
 
     def _discover(self, message: Message) -> None:
         self.received.append(message.topic)
@@ -53,7 +56,7 @@ class Assistant:
         config = self.configs[object_id] = json.loads(bytes(message.payload))
         topics = {entity["state_topic"] for entity in config["cmps"].values()}
         for topic in topics | {item["topic"] for item in config["availability"]}:
-            self._connection.subscribe(topic, self._state, qos=0)
+            self._connection.subscribe(any_topic(topic), self._state, qos=0)
 
     def _state(self, message: Message) -> None:
         self.last[message.topic] = bytes(message.payload)
@@ -128,30 +131,40 @@ def test_boards_appear_with_their_figures_and_go_when_asked(
 
             # Started anew, Home Assistant says so, and is told again.
             told = len(home.received)
-            connection.publish_and_wait("homeassistant/status", b"online")
+            connection.publish_and_wait(any_topic("homeassistant/status"), b"online")
             wait_until(lambda: len(home.received) == told + 4, "all boards again")
             desk.kill_agent("board-1")
             wait_until(lambda: home.entity("board-1", "connectivity") == "offline", "its end")
             # A board that is to be forgotten goes from Home Assistant too.
-            connection.publish_and_wait("edge/v1/device/board-1/availability", b"", retain=True)
+            connection.publish_and_wait(
+                any_topic("edge/v1/device/board-1/availability", retained=True), b""
+            )
             wait_until(lambda: len(home.configs) == 3, "its removal")
             assert teller.poll() is None
         # What was told stays when the monitor ends, and others' boards are others'.
         other = "homeassistant/device/zigbee/config"
         connection.publish_and_wait(
-            other,
+            any_topic(other, retained=True),
             b'{"dev":{"name":"z"},"cmps":{},"o":{"name":"z2m"},"availability":[]}',
-            retain=True,
         )
-        assert len(read_retained(connection, "homeassistant/device/+/config", "test/own")) == 4
+        assert (
+            len(
+                read_retained(
+                    connection, any_topic("homeassistant/device/+/config"), any_topic("test/own")
+                )
+            )
+            == 4
+        )
         removed = monitor(desk.url, "home-assistant", "--remove")
         assert (removed.returncode, removed.stdout) == (
             0,
             "3 boards removed below homeassistant/\n",
         )
-        assert set(read_retained(connection, "homeassistant/device/+/config", "test/own")) == {
-            other
-        }
+        assert set(
+            read_retained(
+                connection, any_topic("homeassistant/device/+/config"), any_topic("test/own")
+            )
+        ) == {other}
 
 
 def test_a_broker_that_forgot_everything_is_told_again(desk: Desk) -> None:
@@ -171,10 +184,14 @@ def test_an_account_that_may_write_there_alone_is_enough(tmp_path: Path) -> None
         Connection(BrokerAddress.parse(url, username="agent", environ={}), "agent") as agent,
         Connection(BrokerAddress.parse(url, username="discovery", environ={}), "home") as home,
     ):
-        agent.publish_and_wait("edge/v1/device/pi-1/availability", b"online", retain=True)
+        agent.publish_and_wait(
+            any_topic("edge/v1/device/pi-1/availability", retained=True), b"online"
+        )
         with telling(url, user="discovery"):
             pass
-        (topic,) = read_retained(home, "homeassistant/device/+/config", "homeassistant/test/own")
+        (topic,) = read_retained(
+            home, any_topic("homeassistant/device/+/config"), any_topic("homeassistant/test/own")
+        )
         assert topic == "homeassistant/device/edge_2fv1_2fpi-1/config"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from any_topic import any_topic
 from browsers import LAPTOP, PHONE
 from desk import BOARDS, PATIENCE_S, make_bundle, wait_until
 from monitors import MONITOR, shown, stream
@@ -123,7 +124,7 @@ def report(url: str, generation: str, result: Any) -> str:
     }
     with Connection(BrokerAddress.parse(url, environ={}), "test-client") as connection:
         topic = Topics().trace("test-client")
-        connection.publish_and_wait(topic, json.dumps(document).encode())
+        connection.publish_and_wait(any_topic(topic), json.dumps(document).encode())
     return name
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import state_models
 from ai_edge_litert import schema_py_generated as schema
+from any_topic import any_topic
 from commands import BIN, failed, run
 from desk import EXAMPLES, make_bundle, wait_until
 from PIL import Image
@@ -228,7 +229,7 @@ def test_more_than_one_request_in_flight_is_refused_where_state_is_kept(
     topic = Topics().manifest("digits")
     image = np.zeros(manifest.inputs[0].shape, np.float32)
     with Connection(BrokerAddress.parse(desk.url, environ={}), "test-publisher") as publisher:
-        publisher.publish(topic, kept.to_json().encode(), retain=True)
+        publisher.publish(any_topic(topic, retained=True), kept.to_json().encode())
         with (
             Pipeline("digits", desk.url, window=2) as pipeline,
             pytest.raises(EdgePartitionError, match=r"window is 2.*keeps state.*expected 1"),
@@ -368,7 +369,7 @@ def strange_board(desk: Desk, digits_bundle: Bundle) -> Iterator[Connection]:
                 return
             scores = np.full((1, 10), kind, np.float32).tobytes()
             other.publish(
-                message.response_topic,
+                any_topic(message.response_topic),
                 b"stage 0 failed: out of luck" if kind == 1 else scores,
                 correlation_data=message.correlation_data,
                 user={ERROR: ErrorCode.STAGE_FAILED} if kind == 1 else None,
@@ -378,7 +379,7 @@ def strange_board(desk: Desk, digits_bundle: Bundle) -> Iterator[Connection]:
             manifest = replace(digits_bundle.manifest, deployment=name)
             if name == "kept":
                 manifest = replace(manifest, model=replace(manifest.model, state="keep"))
-            other.publish(topics.manifest(name), manifest.to_json().encode(), retain=True)
+            other.publish(topics.manifest(name), manifest.to_json().encode())
             other.subscribe(topics.stage(name, 0), serve, timeout_s=10)
         yield other
 
@@ -410,7 +411,7 @@ def test_errors_come_in_their_inputs_places_and_the_stream_goes_on(
         # A whole window without an answer is enough.
         with pytest.raises(RequestError, match="`edge-partition status digits` asks each"):
             told(pipeline.stream([good] + [mute] * 1000, on_error="yield"))
-        strange_board.publish(Topics().manifest("digits"), b"", retain=True)
+        strange_board.publish(Topics().manifest("digits"), b"")
         with pytest.raises(RequestError, match="undeployed") as caught:
             told(pipeline.stream([mute] * 3, on_error="yield"))
         assert caught.value.is_final

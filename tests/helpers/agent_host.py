@@ -13,9 +13,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from any_topic import any_topic
 from dense_models import Pipeline, sha256
 
-from edge_core.contract.topics import Topics
+from edge_core.contract.topics import Topic, Topics
 from edge_core.mqtt.agent_requests import AgentRequests
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection, Message
@@ -80,7 +81,7 @@ class Host:
         self.client = f"test-{uuid.uuid4().hex[:8]}"
         self.connection = Connection(BrokerAddress.parse(self.url, environ={}), self.client)
         self.connection.open()
-        self.requests = AgentRequests(self.connection, self.topics.result(f"{self.client}-c"))
+        self.requests = AgentRequests(self.connection, self.topics.answer(f"{self.client}-c"))
         self.availability: dict[str, bytes] = {}
         self.stats: list[dict[str, Any]] = []
         self.results: queue.Queue[Message] = queue.Queue()
@@ -88,7 +89,7 @@ class Host:
         subscribe = self.connection.subscribe
         subscribe(self.topics.availability("+"), self._note_availability, timeout_s=PATIENCE_S)
         subscribe(self.topics.stats("+"), self._note_stats, timeout_s=PATIENCE_S)
-        subscribe(self.result_topic, self.results.put, timeout_s=PATIENCE_S)
+        subscribe(any_topic(self.result_topic), self.results.put, timeout_s=PATIENCE_S)
 
     def _note_availability(self, message: Message) -> None:
         self.availability[self.topics.name_in(message.topic)] = bytes(message.payload)
@@ -102,7 +103,7 @@ class Host:
     def wait_for_availability(self, name: str, state: bytes) -> None:
         wait_for(lambda: self.availability.get(name) == state)
 
-    def retained(self, topic: str) -> bytes | None:
+    def retained(self, topic: Topic) -> bytes | None:
         return read_retained(self.connection, topic, self.topics.result(self.client)).get(topic)
 
     def command(self, device: str, command: str, **arguments: Any) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class Host:
     def publish_manifest(self, pipeline: Pipeline) -> None:
         manifest = pipeline.manifest
         self.connection.publish_and_wait(
-            self.topics.manifest(manifest.deployment), manifest.to_json().encode(), retain=True
+            self.topics.manifest(manifest.deployment), manifest.to_json().encode()
         )
 
     def states(self, device: str) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from any_topic import any_topic
+
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
 
@@ -19,5 +21,5 @@ def agent(url: str) -> Connection:
 def publish(connection: Connection, *arrivals: Arrival) -> None:
     for item in arrivals:
         retained = not item.topic.endswith("/stats")
-        info = connection.publish(item.topic, item.payload, retain=retained)
+        info = connection.publish(any_topic(item.topic, retained=retained), item.payload)
         info.wait_for_publish(10)

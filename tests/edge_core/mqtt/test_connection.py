@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import pytest
+from any_topic import any_topic
 
 from broker_config.serve.mosquitto import MosquittoBroker, find_mosquitto
 from edge_core.contract.messages import CommandError, ErrorCode, decode_json, encode_json
@@ -50,7 +51,7 @@ def name(word: str = "test") -> str:
 
 def listen(connection: Connection, topic: str) -> Messages:
     messages: Messages = queue.Queue()
-    connection.subscribe(topic, messages.put, timeout_s=PATIENCE_S)
+    connection.subscribe(any_topic(topic), messages.put, timeout_s=PATIENCE_S)
     return messages
 
 
@@ -297,7 +298,7 @@ def test_tls_to_a_broker_whose_ca_is_trusted_carries_messages(
     address = tls_address("127.0.0.1", tls_port, certificates / "ca.pem")
     with Connection(address, name()) as connection:
         messages = listen(connection, "x")
-        connection.publish("x", bytes(100_000))
+        connection.publish(any_topic("x"), bytes(100_000))
         assert messages.get(timeout=PATIENCE_S).payload == bytes(100_000)
         assert isinstance(connection._client.socket(), ssl.SSLSocket)
 
@@ -355,7 +356,7 @@ def test_a_message_arrives_with_all_that_was_set(any_broker: BrokerProcess) -> N
     with Connection(address_of(any_broker), name()) as connection:
         messages = listen(connection, topic)
         connection.publish(
-            topic,
+            any_topic(topic),
             b"\x00tensor",
             response_topic="answers",
             correlation_data=b"\x00\x01id",
@@ -376,7 +377,7 @@ def test_a_bare_message_has_no_properties(any_broker: BrokerProcess) -> None:
     topic = name()
     with Connection(address_of(any_broker), name()) as connection:
         messages = listen(connection, topic)
-        connection.publish(topic, b"")
+        connection.publish(any_topic(topic), b"")
         message = messages.get(timeout=PATIENCE_S)
     assert (message.response_topic, message.correlation_data) == (None, b"")
     assert (message.expiry_s, message.user) == (None, {})
@@ -392,14 +393,19 @@ def test_retained_finds_every_retained_message_and_nothing_else(
         Connection(address_of(any_broker), name()) as reader,
     ):
         for topic, payload in wanted.items():
-            publisher.publish(topic, payload, retain=True)
-        publisher.publish(f"{root}/device/cleared/availability", b"x", retain=True)
-        publisher.publish(f"{root}/device/cleared/availability", b"", retain=True)
-        publisher.publish(f"{root}/device/d0/profile", b"of another filter", retain=True)
-        publisher.publish_and_wait(f"{root}/device/passing/availability", b"not retained")
+            publisher.publish(any_topic(topic, retained=True), payload)
+        publisher.publish(any_topic(f"{root}/device/cleared/availability", retained=True), b"x")
+        publisher.publish(any_topic(f"{root}/device/cleared/availability", retained=True), b"")
+        publisher.publish(
+            any_topic(f"{root}/device/d0/profile", retained=True), b"of another filter"
+        )
+        publisher.publish_and_wait(
+            any_topic(f"{root}/device/passing/availability"), b"not retained"
+        )
+        every, own = any_topic(f"{root}/device/+/availability"), any_topic(name("own"))
         for _ in range(2):
-            assert read_retained(reader, f"{root}/device/+/availability", name("own")) == wanted
-        assert read_retained(reader, f"{root}/nothing/#", name("own")) == {}
+            assert read_retained(reader, every, own) == wanted
+        assert read_retained(reader, any_topic(f"{root}/nothing/#"), own) == {}
 
 
 def test_a_message_over_the_brokers_limit_is_refused_before_it_is_sent(
@@ -417,13 +423,13 @@ def test_a_message_over_the_brokers_limit_is_refused_before_it_is_sent(
         messages = listen(connection, "x")
         assert connection.maximum_packet_size == limit_bytes
         with pytest.raises(MessageTooLargeError) as caught:
-            connection.publish("x", bytes(limit_bytes))
+            connection.publish(any_topic("x"), bytes(limit_bytes))
         assert caught.value.limit_bytes == limit_bytes
         assert caught.value.size_bytes > limit_bytes
         with pytest.raises(MessageTooLargeError):
-            connection.publish("x", bytes(9_000), user={"trace": "t" * 1_000})
+            connection.publish(any_topic("x"), bytes(9_000), user={"trace": "t" * 1_000})
         # The largest that passes does so, by our count and by the broker's.
-        connection.publish("x", bytes(limit_bytes - 65))
+        connection.publish(any_topic("x"), bytes(limit_bytes - 65))
         assert len(messages.get(timeout=PATIENCE_S).payload) == limit_bytes - 65
         assert lost == []
 
@@ -432,10 +438,10 @@ def test_unsubscribed_means_silent(mosquitto: MosquittoBroker) -> None:
     topic = name()
     with Connection(address_of(mosquitto), name()) as connection:
         messages = listen(connection, topic)
-        connection.publish_and_wait(topic, b"heard")
+        connection.publish_and_wait(any_topic(topic), b"heard")
         assert messages.get(timeout=PATIENCE_S).payload == b"heard"
         connection.unsubscribe(topic)
-        connection.publish_and_wait(topic, b"unheard")
+        connection.publish_and_wait(any_topic(topic), b"unheard")
         expect_silence(messages)
 
 
@@ -451,7 +457,9 @@ def test_a_will_is_left_behind_retained_only_by_who_is_lost(mosquitto: Mosquitto
         with Connection(address_of(mosquitto), client):  # Its id taken, the first is lost.
             assert messages.get(timeout=PATIENCE_S).payload == b"offline"
             lost.close()
-        assert read_retained(watcher, topic, name("own")) == {topic: b"offline"}
+        assert read_retained(watcher, any_topic(topic), any_topic(name("own"))) == {
+            topic: b"offline"
+        }
 
 
 # Requests
@@ -468,21 +476,21 @@ def agent(broker: BrokerProcess, answer: Callable[[dict[str, Any]], Any]) -> Ite
             if said is not None:
                 assert message.response_topic is not None
                 connection.publish(
-                    message.response_topic,
+                    any_topic(message.response_topic),
                     said if isinstance(said, bytes) else encode_json(said),
                     correlation_data=message.correlation_data,
                 )
 
-        connection.subscribe(topic, handle, timeout_s=PATIENCE_S)
+        connection.subscribe(any_topic(topic), handle, timeout_s=PATIENCE_S)
         yield topic
 
 
 def ask(connection: Connection, topic: str, **options: Any) -> dict[str, Any]:
     if connection not in _REQUESTS:
         reply_topic = f"client/{connection.client_id}/result"
-        _REQUESTS[connection] = AgentRequests(connection, reply_topic)
+        _REQUESTS[connection] = AgentRequests(connection, any_topic(reply_topic))
     command = {"command": "ping", "n": options.pop("n", 0)}
-    return _REQUESTS[connection].request(topic, command, device="pi-1", **options)
+    return _REQUESTS[connection].request(any_topic(topic), command, device="pi-1", **options)
 
 
 _REQUESTS: WeakKeyDictionary[Connection, AgentRequests] = WeakKeyDictionary()
@@ -518,8 +526,8 @@ def test_one_that_acknowledges_by_itself_hears_more_answers_than_it_may_hold(
         Connection(address_of(mosquitto), name()) as board,
     ):
         for number in range(5):
-            board.publish_and_wait(availability, ONLINE, retain=True)
-            wait = {"availability_topic": availability, "timeout_s": PATIENCE_S}
+            board.publish_and_wait(any_topic(availability, retained=True), ONLINE)
+            wait = {"availability_topic": any_topic(availability), "timeout_s": PATIENCE_S}
             assert ask(asking, topic, n=number, **wait)["n"] == number
 
 
@@ -542,7 +550,7 @@ def test_an_agent_that_goes_ends_the_wait_for_its_answer(any_broker: BrokerProce
     def answer(command: dict[str, Any]) -> dict[str, Any] | None:
         asked.append(command["n"])
         if command["n"] == 1:
-            said.publish(availability, OFFLINE, retain=True)
+            said.publish(any_topic(availability, retained=True), OFFLINE)
             return None
         return {"ok": True, "n": command["n"]}
 
@@ -551,8 +559,8 @@ def test_an_agent_that_goes_ends_the_wait_for_its_answer(any_broker: BrokerProce
         agent(any_broker, answer) as topic,
         Connection(address_of(any_broker), name("host")) as host,
     ):
-        said.publish_and_wait(availability, ONLINE, retain=True)
-        wait = {"availability_topic": availability, "timeout_s": PATIENCE_S}
+        said.publish_and_wait(any_topic(availability, retained=True), ONLINE)
+        wait = {"availability_topic": any_topic(availability), "timeout_s": PATIENCE_S}
         assert ask(host, topic, n=0, **wait)["n"] == 0
         for n in (1, 2):
             with pytest.raises(AgentLostError, match="pi-1 went offline before it answered 'ping'"):
@@ -560,12 +568,12 @@ def test_an_agent_that_goes_ends_the_wait_for_its_answer(any_broker: BrokerProce
         # While it is away it isn't even asked, and once it is back it is.
         assert asked == [0, 1]
         heard = listen(host, marker := name())
-        said.publish_and_wait(availability, ONLINE, retain=True)
-        said.publish(marker, b"")
+        said.publish_and_wait(any_topic(availability, retained=True), ONLINE)
+        said.publish(any_topic(marker), b"")
         heard.get(timeout=PATIENCE_S)
         assert ask(host, topic, n=3, **wait)["n"] == 3
         # Who comes when it is away already learns it from what the broker retains.
-        said.publish_and_wait(availability, OFFLINE, retain=True)
+        said.publish_and_wait(any_topic(availability, retained=True), OFFLINE)
         with (
             Connection(address_of(any_broker), name("host")) as late,
             pytest.raises(AgentLostError),
@@ -632,8 +640,8 @@ def test_subscriptions_are_made_again_after_the_broker_forgot_them(
         assert eventually(lambda: len(connects) == 2 and connection.is_connected)
         assert len(losses) >= 1
         with Connection(address_of(broker), name()) as publisher:
-            publisher.publish_and_wait("dropped", b"x")
-            publisher.publish_and_wait("kept", b"x")
+            publisher.publish_and_wait(any_topic("dropped"), b"x")
+            publisher.publish_and_wait(any_topic("kept"), b"x")
         assert kept.get(timeout=PATIENCE_S).payload == b"x"
         expect_silence(kept)
         expect_silence(dropped)
@@ -643,9 +651,9 @@ def test_a_subscription_made_before_opening_holds(mosquitto: MosquittoBroker) ->
     topic = name()
     messages: Messages = queue.Queue()
     connection = Connection(address_of(mosquitto), name())
-    connection.subscribe(topic, messages.put)
+    connection.subscribe(any_topic(topic), messages.put)
     with connection:
-        connection.publish(topic, b"x")
+        connection.publish(any_topic(topic), b"x")
         assert messages.get(timeout=PATIENCE_S).payload == b"x"
 
 
@@ -661,15 +669,15 @@ def test_an_acknowledgement_of_an_old_connections_message_does_not_count_for_a_n
         session_expiry_s=60,
         on_connected=lambda: connects.append(1),
     ) as connection:
-        connection.subscribe("x", messages.put, timeout_s=PATIENCE_S)
+        connection.subscribe(any_topic("x"), messages.put, timeout_s=PATIENCE_S)
         with Connection(address_of(broker), name()) as publisher:
-            publisher.publish_and_wait("x", b"old")
+            publisher.publish_and_wait(any_topic("x"), b"old")
         old = messages.get(timeout=PATIENCE_S)
         broker.restart()  # Without persistence: packet ids start anew.
         assert eventually(lambda: len(connects) == 2)
         with Connection(address_of(broker), name()) as publisher:
-            publisher.publish_and_wait("x", b"new")
-            publisher.publish_and_wait("x", b"after")
+            publisher.publish_and_wait(any_topic("x"), b"new")
+            publisher.publish_and_wait(any_topic("x"), b"after")
         new = messages.get(timeout=PATIENCE_S)
         assert (old.payload, new.payload) == (b"old", b"new")
         assert old._packet_id == new._packet_id
@@ -716,7 +724,7 @@ def test_messages_wait_for_a_session_as_long_as_it_is_kept(
     with Connection(address_of(mosquitto), client, session_expiry_s=session_expiry_s) as first:
         listen(first, topic)
     with Connection(address_of(mosquitto), name()) as publisher:
-        publisher.publish_and_wait(topic, b"while away")
+        publisher.publish_and_wait(any_topic(topic), b"while away")
     unexpected: Messages = queue.Queue()
     with Connection(
         address_of(mosquitto),
@@ -736,6 +744,6 @@ def test_what_was_published_before_closing_is_sent(mosquitto: MosquittoBroker) -
         messages = listen(reader, topic)
         with Connection(address_of(mosquitto), name()) as publisher:
             for _ in range(8):
-                publisher.publish(topic, bytes(500_000), qos=0)
+                publisher.publish(any_topic(topic, qos=0), bytes(500_000))
         sizes = [len(messages.get(timeout=PATIENCE_S).payload) for _ in range(8)]
     assert sizes == [500_000] * 8

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec
 
 _LABELS_SHOWN = 3
-_FITS = {"stretch": "stretched", "crop": "cut to size", "letterbox": "with gray bars"}
-_DETECTIONS = {"ssd": "boxes, as SSD's postprocessing gives them", "yolo": "boxes of a YOLO head"}
+_FITS = {"stretch": "stretched", "crop": "cropped", "letterbox": "padded with gray bars"}
+_DETECTIONS = {"ssd": "boxes from SSD postprocessing", "yolo": "boxes from a YOLO head"}
 
 
 def describe_input(spec: TensorSpec) -> str:
@@ -27,9 +27,9 @@ def describe_input(spec: TensorSpec) -> str:
         words.append(f"pictures as {describe_pixels(spec.pixels)}, {how}")
         layout = picture_layout(spec)
         if layout is not None and layout.batch > 1:
-            words.append(f"{layout.batch} a request")
+            words.append(f"{layout.batch} per request")
     if spec.rate_hz:
-        words.append(f"sound of {spec.rate_hz} Hz")
+        words.append(f"sound at {spec.rate_hz} Hz")
     if spec.quantized is not None:
         words.append(f"scale {spec.quantized.scale:.6g}, zero point {spec.quantized.zero_point}")
     return f"{spec}: {', '.join(words)}" if words else str(spec)

@@ -58,7 +58,7 @@ _OPTIONS = {
     IMAGENET.mean: "imagenet",
     IMAGENET_BGR.mean: "imagenet-bgr",
 }
-_HOW = "If that is wrong, say so: --pixels -1..1, 0..1, imagenet or MEAN/STD."
+_HOW = "If this is wrong, give --pixels -1..1, 0..1, imagenet or MEAN/STD."
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def input_pixels(
         layouts = _picture_inputs(specs, surely=True)
         if not layouts:
             raise PixelsError(
-                "--pixels, --resize and --fit are for models that take pictures; this one takes "
-                f"{', '.join(map(str, specs))}. Leave them out."
+                "--pixels, --resize and --fit are for models that take pictures; this model takes "
+                f"{', '.join(map(str, specs))}. Leave these options out."
             )
     metadata = _input_metadata(specs, said.metadata)
     found = {}
@@ -287,8 +287,8 @@ def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
             scores[tensor.name] = "probabilities"
             if logits:
                 notes.append(
-                    f"--logits: {op.kind} makes probabilities of {tensor.name} already; no other "
-                    "softmax is taken."
+                    f"--logits has no effect on output {tensor.name}: {op.kind} already makes "
+                    "probabilities."
                 )
         elif logits and (tensor.dtype.startswith("float") or tensor.quantized is not None):
             scores[tensor.name] = "logits"
@@ -306,8 +306,8 @@ def _labels(
         return labels, [note] if note else []
     metadata_labels = said.metadata.labels if said.metadata is not None else ()
     for names, where in (
-        (said.labels, said.file.with_suffix(".labels.txt") if said.file else "Its labels"),
-        (metadata_labels, "The labels in its metadata"),
+        (said.labels, said.file.with_suffix(".labels.txt") if said.file else "The model's labels"),
+        (metadata_labels, "The labels in the model's metadata"),
     ):
         if names:
             labels, note = fit_labels(names, shapes, where, is_detector=bool(detections))
@@ -338,7 +338,7 @@ def _output_notes(tflite: TfliteModel) -> list[str]:
     again = dict.fromkeys(index for index in outputs if outputs.count(index) > 1)
     return [
         f"Outputs {', '.join(str(at) for at, other in enumerate(outputs) if other == index)} of "
-        f"the model are one and the same: {graph.tensors[index].name} is given once."
+        f"the model are the same tensor; {graph.tensors[index].name} is returned once."
         for index in again
     ]
 
@@ -357,15 +357,16 @@ def _pixel_notes(
         what = f"Pictures go into {name} as {describe_pixels(taken)}"
         if taken.said_by == "guess":
             seen = _inner_evidence(inner, step) or f"{_evidence(step)} {_HOW}"
-            notes.append(f"{what}: nothing says what the model takes.{seen}")
+            notes.append(f"{what}. This is a guess: the model does not state its pixels.{seen}")
         elif step.rescales and high - low < _WIDE:
             notes.append(
-                f"Warning: {what}, and the model's first operators rescale them once more (by "
-                f"{step.factor:.3g}), so 0..255 is likely right: --pixels 0..255."
+                f"Warning: {what}, but the model's first operators rescale pixels again (by "
+                f"{step.factor:.3g}). The model probably takes 0..255: give --pixels 0..255."
             )
         elif taken.said_by == "application" and said.file is not None:
             notes.append(
-                f"{what}: its name, {said.application}, is that of Keras's application. {_HOW}"
+                f"{what}, because the model has the name of a Keras application, "
+                f"{said.application}. {_HOW}"
             )
         elif taken.said_by == "option" and step.keeps_large and high - low > _WIDE:
             notes.append(f"Warning: {what}.{_evidence(step)}")
@@ -379,26 +380,26 @@ def _inner_evidence(inner: str, step: FirstSteps) -> str:
     if option is None or step.prepares:
         return ""
     return (
-        f" Warning: it is built on Keras's {inner}, which takes others, and none of its operators "
-        f"makes them first: --pixels {option} is likely right."
+        f" Warning: the model is built on Keras's {inner}, which takes other pixels, and no "
+        f"operator before it converts them: --pixels {option} is probably right."
     )
 
 
 def _evidence(step: FirstSteps) -> str:
     if step.rescales:
-        return f" Its first operators rescale them (by {step.factor:.3g}), which fits."
+        return f" The model's first operators rescale pixels (by {step.factor:.3g}), which agrees."
     if step.prepares:
-        return " Its first operators take a mean from them, which fits."
+        return " The model's first operators subtract a mean, which agrees."
     if max(step.factor, step.filter_norm or 0) >= _ENLARGES:
         return (
-            " Warning: the first that it does is multiply them by large numbers, so it was likely "
-            "trained on small values: --pixels 0..1."
+            " Warning: the model's first operators multiply pixels by large numbers, so the model "
+            "was probably trained on small values: --pixels 0..1."
         )
     if step.filter_norm is not None and step.filter_norm < FOLDED_BELOW and not step.prepares:
-        return " Its first filters are as small as those that rescale them, which fits."
+        return " The model's first filters are small enough to rescale pixels, which agrees."
     if step.keeps_large:
         return (
-            " Warning: none of its operators makes values from 0 to 255 small first, so it was "
-            "likely trained on other values."
+            " Warning: no operator rescales values from 0 to 255 first, so the model was probably "
+            "trained on other values."
         )
     return ""

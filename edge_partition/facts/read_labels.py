@@ -49,17 +49,17 @@ def read_labels_file(path: Path) -> tuple[str, ...]:
     Raises:
         LabelsError: It can't be read, or is empty.
     """
-    expected = "expected UTF-8 text, one class name a line. Mend it or move it away."
+    expected = "expected UTF-8 text, one class name per line. Correct or remove the file."
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise LabelsError(path, f"{error.strerror or error}; {expected}") from None
     except UnicodeDecodeError as error:
-        raise LabelsError(path, f"byte {error.start} is no UTF-8; {expected}") from None
+        raise LabelsError(path, f"byte {error.start} is not UTF-8; {expected}") from None
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise LabelsError(path, f"it is empty; {expected}")
+        raise LabelsError(path, f"the file is empty; {expected}")
     numbered = [_NUMBERED.fullmatch(line.strip()) for line in lines]
     if all(match and int(match[1]) == place for place, match in enumerate(numbered)):
         return tuple(match[2] for match in numbered if match)
@@ -103,13 +103,13 @@ def fit_labels(
         return labels, ""
     differs = f"{where}: {len(labels)} names for {classes} classes"
     if len(labels) == _IMAGENET_CLASSES == classes - 1:
-        return (_BACKGROUND, *labels), f"{differs}: the first is taken to be the background."
+        return (_BACKGROUND, *labels), f"{differs}; the first class is taken as the background."
     if len(labels) - 1 == classes and _is_no_class(labels[0], classes):
-        return labels[1:], f"{differs}: the first, {labels[0]!r}, is left out."
+        return labels[1:], f"{differs}; the first name, {labels[0]!r}, is left out."
     found = f"{len(labels)} names, and the model's first output has {classes} classes"
     if strict and not isinstance(where, str):
-        raise LabelsError(where, f"it has {found}; expected a name for each.")
-    return (), f"{where}: {found}; the names are not used. Give others with --labels FILE."
+        raise LabelsError(where, f"the file has {found}; expected one name per class.")
+    return (), f"{where}: {found}; the names are not used. Give other names with --labels FILE."
 
 
 def _is_no_class(name: str, classes: int) -> bool:
@@ -137,7 +137,7 @@ def labels_beside(
         except LabelsError:
             continue
         if len(labels) == classes > 1:
-            return labels, [f"The classes are named as in {path}, which lies beside the model."]
+            return labels, [f"Class names come from {path}, a file beside the model."]
     return (), []
 
 

@@ -206,9 +206,9 @@ def _waves(length: int, bins: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
     size_bytes = 2 * length * bins * np.dtype("float32").itemsize
     if size_bytes > MAX_MATRIX_BYTES:
         raise TransformTooLargeError(
-            f"transforms {length:,} values at once (Fourier), which takes matrices of "
-            f"{size_bytes / 1e6:.0f} MB in TFLite; at most {MAX_MATRIX_BYTES / 1e6:.0f} MB are "
-            "made. Transform shorter frames, or take that step before the model."
+            f"computes a Fourier transform of {length:,} values, which takes matrices of "
+            f"{size_bytes / 1e6:.0f} MB in TFLite; the limit is {MAX_MATRIX_BYTES / 1e6:.0f} MB. "
+            "Transform shorter frames, or do this step before the model."
         )
     # Modulo the length first: large angles would lose digits.
     turns = (np.arange(length)[:, None] * np.arange(bins) % length) / length

@@ -127,12 +127,12 @@ def _check_examples(
                 frozen.name,
                 f"calibration example {count} has {len(example)} arrays of shapes "
                 f"{', '.join(map(str, found))}; the model takes {', '.join(map(str, wanted))}. "
-                "Give examples as its inputs are.",
+                "Give examples with the shapes of the model's inputs.",
             )
         yield arrays
     if not count:
         raise ConversionError(
-            frozen.name, "there is no calibration example. Give some of real inputs."
+            frozen.name, "there are no calibration examples. Give examples of real inputs."
         )
 
 

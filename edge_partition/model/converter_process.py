@@ -152,7 +152,7 @@ class ConverterProcess:
         """
         child, model = self._child, self._model
         if child is None or model is None:
-            raise RuntimeError("write_model() comes first, in the with block")
+            raise RuntimeError("call write_model() first, in the with block")
         check_options(model.name, quantization, calibrated=(self._folder / _EXAMPLES).exists())
         self._model = None
         heap.give_back()  # the child wants it
@@ -313,8 +313,9 @@ def _disk_errors(model: str, folder: Path) -> Iterator[None]:
         free_gb = shutil.disk_usage(folder).free / 1e9
         raise ConversionError(
             model,
-            f"{folder.parent} takes no more ({error.strerror or error}; {free_gb:.1f} GB free). "
-            "Make room there, or set TMPDIR to a folder with room for twice the model.",
+            f"a file in {folder.parent} cannot be written ({error.strerror or error}; "
+            f"{free_gb:.1f} GB free). Free space there, or set TMPDIR to a folder with space for "
+            "twice the model.",
         ) from error
 
 

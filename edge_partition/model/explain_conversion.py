@@ -23,26 +23,26 @@ _WRONG_DTYPE = re.compile(
 #: MLIR's names of what TFLite has few operators for.
 _RARE_DTYPES = ("f64", "f16", "bf16", "i8", "i16", "i32", "i64", "ui8", "ui16", "ui32", "ui64")
 _SOLVE = (
-    "For matrices of up to 3x3 write the determinant or the inverse out by sums and products; of "
-    "larger ones compute it outside the model"
+    "For matrices up to 3x3, write the determinant or the inverse as sums and products; for larger "
+    "matrices, compute it outside the model"
 )
-_DECOMPOSE = "End the model before that layer, and decompose the matrix outside it"
+_DECOMPOSE = "End the model before this layer, and decompose the matrix outside the model"
 _CHOOSE = (
-    "End the model before that layer, and choose from its output outside the model (for CTC: the "
+    "End the model before this layer, and decode its output outside the model (for CTC: take the "
     "largest score of each step, without repetitions and blanks)"
 )
 _WARP = (
-    "Keep such augmentation out of the model that is deployed; a warp that is learnt can gather "
-    "its pixels with keras.ops.take and weigh them"
+    "Leave augmentation layers out of the deployed model; a learnt warp can gather its pixels with "
+    "keras.ops.take and weight them"
 )
 _ELEMENTWISE = (
-    "It converts where shapes are fixed, outside of tf.cond, tf.map_fn and loops: fix the shapes, "
-    "or take that step out"
+    "The operator converts only with fixed shapes, and only outside tf.cond, tf.map_fn and loops: "
+    "fix the shapes, or move this step out of them"
 )
 _BITS = re.compile(r"Bitwise|Invert|Shift")
 _COMPLEX = (
-    "Give real and imaginary parts as two outputs, and compute on them: complex64 alone is taken "
-    "apart, and not by every operator"
+    "Compute with real and imaginary parts as two tensors: only complex64 is split into them "
+    "automatically, and not for every operator"
 )
 #: What to compute instead of an operator, without the full stop.
 _ALTERNATIVES = {
@@ -63,13 +63,13 @@ _ALTERNATIVES = {
     "Bincount": "Sum keras.ops.one_hot over the values",
     "CTCBeamSearchDecoder": _CHOOSE,
     "CTCGreedyDecoder": _CHOOSE,
-    "CropAndResize": "Crop by slices of fixed size, and resize those",
+    "CropAndResize": "Crop with slices of fixed size, and resize the slices",
     "DenseBincount": "Sum keras.ops.one_hot over the values",
     "Dilation2D": "Use a max pooling, which is a dilation by a flat structuring element",
     "ImageProjectiveTransformV3": _WARP,
-    "InTopKV2": "Give keras.ops.top_k's indices, and compare outside the model",
+    "InTopKV2": "Return the indices of keras.ops.top_k, and compare outside the model",
     "MaxPoolWithArgmax": (
-        "Use max_pool alone; unpool by keras.ops.repeat and a comparison with the maximum"
+        "Use max_pool alone; unpool with keras.ops.repeat and a comparison with the maximum"
     ),
     "NextAfter": "Add a small constant",
     "PyFunc": "Compute with keras.ops or TensorFlow's functions instead of Python's",
@@ -77,7 +77,7 @@ _ALTERNATIVES = {
 _ADVICE = (
     (
         r"dimension mismatch|type mismatch|expected.*calibrat",
-        "Give examples as the model's inputs are.",
+        "Give examples with the shapes of the model's inputs.",
     ),
     (r"representative|calibrat", "Give more examples, or choose --quantize dynamic or float16."),
     (r"quantiz", "Choose --quantize dynamic, float16 or none."),
@@ -122,8 +122,8 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
         reason = _explain_operators(operators, text, where)
     elif match := _WRONG_DTYPE.search(text):
         reason = (
-            f"TFLite's operator {match[1]} does not take {_dtype(match[2])}{where}. Compute that "
-            "in float32."
+            f"TFLite's operator {match[1]} does not take {_dtype(match[2])}{where}. Compute this "
+            "step in float32."
         )
     else:
         said = _without_places(complaints[0]) if complaints else find_reason(error)
@@ -137,7 +137,7 @@ def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
         drawn = [name for name in operators if name != "StatelessRandomGetKeyCounter"]
         return (
             f"TFLite cannot draw the random numbers of {', '.join(drawn)}{where}. End the model "
-            "before that layer, or have the layer draw none where training is False."
+            "before this layer, or make the layer draw none when training is False."
         )
     spelled, advice = [], _alternatives(operators)
     for name in operators:
@@ -146,7 +146,7 @@ def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
         if operand and operand[1] in _RARE_DTYPES:
             spelled.append(f"{name} of {_dtype(operand[1])}")
             dtype = "int32" if _BITS.search(name) else "float32"
-            advice = f"Compute that in {dtype}, or replace the layer by operations that TFLite has."
+            advice = f"Compute this in {dtype}, or replace the layer by operations that TFLite has."
         else:
             spelled.append(name)
     return f"TFLite has no operator for {', '.join(spelled)}{where}. {advice}"
@@ -196,8 +196,8 @@ def _advice(said: str, has_layer: bool) -> str:
         if re.search(pattern, said, re.IGNORECASE):
             return advice
     if has_layer:
-        return "Mend what that layer computes, or replace the layer."
-    return "Replace what it names, or send the log to TensorFlow's issue tracker."
+        return "Change or replace this layer."
+    return "Replace the operation that the message names, or report the log to TensorFlow."
 
 
 def explain_crash(
@@ -213,27 +213,29 @@ def explain_crash(
     """
     if status >= 0:
         return Explanation(
-            f"its converter ended with status {status} ({last_words or 'it said nothing'}). Check "
+            f"TFLite's converter ended with status {status} ({last_words or 'no output'}). Check "
             "that TensorFlow starts: python -c 'import tensorflow'."
         )
     name = signal.Signals(-status).name
     if -status == signal.SIGKILL:
         return Explanation(
-            f"its converter was killed ({name}), most likely for want of memory. Close other "
-            "programs, or convert on a machine with more of it."
+            f"TFLite's converter was killed ({name}), most likely because memory ran out. Close "
+            "other programs, or convert on a machine with more memory."
         )
     crash = f"TFLite's converter crashed ({name})"
     if quantization == "int8" and loops:
         return Explanation(
-            f"{crash}: it has no int8 for loops, as of layer {', '.join(loops)}. Build recurrent "
-            "layers with unroll=True, or choose --quantize dynamic or float16.",
+            f"{crash}: its int8 does not support loops, and layer {', '.join(loops)} has one. "
+            "Build recurrent layers with unroll=True, or choose --quantize dynamic or float16.",
             layers=loops,
         )
     if quantization != "none":
-        return Explanation(f"{crash} on --quantize {quantization}. Choose another, or none.")
+        return Explanation(
+            f"{crash} with --quantize {quantization}. Choose another quantization, or none."
+        )
     return Explanation(
-        f"{crash}. Replace the layers that it may have crashed on, the most unusual first, and "
-        "send the log to TensorFlow's issue tracker."
+        f"{crash}. Replace layers one by one, the most unusual first, until the conversion "
+        "succeeds, and report the log to TensorFlow."
     )
 
 

@@ -89,9 +89,9 @@ class FrozenModel:
         operators, layers = (tuple(sorted(set(names))) for names in zip(*self.coarse, strict=True))
         raise ConversionError(
             self.name,
-            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}; it "
-            "is computed by several, whose int8 values would be off by a tenth of the largest or "
-            "more. Choose --quantize dynamic or float16.",
+            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. The "
+            "replacement takes several operators, whose int8 error would be a tenth of the largest "
+            "value or more. Choose --quantize dynamic or float16.",
             operators=operators,
             layers=layers,
         )
@@ -168,8 +168,8 @@ def freeze_model(
         if None in _dimensions(tensor.shape)[1:]:
             raise ConversionError(
                 model.name,
-                f"input {tensor.name!r} has shape {tuple(_dimensions(tensor.shape))}; all but the "
-                "batch must be fixed. Give --input-shape.",
+                f"input {tensor.name!r} has shape {tuple(_dimensions(tensor.shape))}; all "
+                "dimensions but the batch must be fixed. Give --input-shape.",
             )
     with contextlib.ExitStack() as stack:
         name = str(model.name)
@@ -223,7 +223,9 @@ def freeze_function(
     for key, spec in inputs:
         if None in _dimensions(spec.shape):
             raise ConversionError(
-                name, f"input {key!r} has shape {spec.shape}; it must be fixed. Give --input-shape."
+                name,
+                f"input {key!r} has shape {spec.shape}; all dimensions must be fixed. Give "
+                "--input-shape.",
             )
     keys = [key for key, _ in inputs]
 
@@ -404,9 +406,9 @@ def _serialize(model: str, graph: Any) -> bytes:
     if size_bytes > _MAX_GRAPH_BYTES:
         raise ConversionError(
             model,
-            f"it takes {size_bytes / 1e9:.1f} GB, and TensorFlow converts at most "
+            f"the model takes {size_bytes / 1e9:.1f} GB, and TensorFlow converts at most "
             f"{_MAX_GRAPH_BYTES / 1e9:.1f} GB. Use a smaller variant of the model, or convert its "
-            "parts as models of their own.",
+            "parts as separate models.",
         )
     return bytes(graph.SerializeToString())
 
@@ -443,8 +445,8 @@ def _check_dtypes(traced: _Traced, graph: Any, variables: Collection[str]) -> No
         return
     raise ConversionError(
         traced.name,
-        f"layer {', '.join(sorted(found))} works with strings or a lookup table, for which TFLite "
-        "has no builtin operators. Take that step before the model, and give the model numbers.",
+        f"layer {', '.join(sorted(found))} uses strings or a lookup table, for which TFLite has no "
+        "builtin operators. Do this step before the model, and give the model numbers.",
         operators=tuple(sorted(set(found.values()))),
         layers=tuple(sorted(found)),
     )
@@ -477,7 +479,7 @@ def _check_output_shape(name: str, spec: Any, frozen: FrozenModel) -> None:
     raise ConversionError(
         frozen.name,
         f"the shape of output {name!r} depends on the input's values ({node.op} gives "
-        f"{spec.shape}), and a board needs it fixed. End the model before that layer.",
+        f"{spec.shape}), and boards need fixed shapes. End the model before this layer.",
         operators=(node.op,),
         layers=(name,),
     )

@@ -162,7 +162,7 @@ def _load_saved_model(
 ) -> LoadedModel:
     if weights is not None:
         raise WeightsUnavailableError(
-            source, "is a SavedModel, whose weights are part of it. Leave --weights out."
+            source, "is a SavedModel, which contains its weights. Leave --weights out."
         )
     model, notes = load_saved_model(source, input_shapes=input_shapes, signature=signature)
     return LoadedModel(model, model.name, "trained", read_labels(Path(source)), notes)
@@ -224,8 +224,8 @@ def _say_rebuilt(changed: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
         return ()
     note = (
-        f"The model computes in {' and '.join(names)}; it was rebuilt in float32, which boards "
-        "compute in. Answers differ from Keras's by that rounding."
+        f"The model computes in {' and '.join(names)}. It was rebuilt in float32, because boards "
+        "compute in float32; outputs differ from Keras's by rounding."
     )
     return (note,)
 
@@ -268,7 +268,7 @@ def _call_function(source: str) -> Any:
             function = getattr(function, part)
         if not callable(function):
             raise ModelSourceError(
-                source, f"is a {type(function).__name__}; expected a function returning a model."
+                source, f"is a {type(function).__name__}; expected a function that returns a model."
             )
         with contextlib.redirect_stdout(io.StringIO()):
             model = function()
@@ -297,7 +297,7 @@ def _make_application(
             raise WeightsUnavailableError(
                 source,
                 f"Keras's ImageNet weights could not be fetched ({find_reason(error)}). Give a "
-                "weights file with --weights FILE, or --weights seeded for untrained ones.",
+                "weights file with --weights FILE, or --weights seeded for untrained weights.",
             ) from error
         if input_shape is None:
             return trained
@@ -323,11 +323,11 @@ def _find_application(source: str) -> Callable[..., keras.Model]:
         raise ModelSourceError(source, "expected a .keras, .h5 or .tflite file.")
     lower = {name.lower(): name for name in known}
     nearest = [lower[name] for name in difflib.get_close_matches(source.lower(), lower)]
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"it has {', '.join(known)}."
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"Keras has {', '.join(known)}."
     raise ModelSourceError(
         source,
-        f"Keras has no application of this name; {hint} A file ends in .keras, .h5 or .tflite, "
-        "a function is package.module:function.",
+        f"Keras has no application of this name; {hint} A model file ends in .keras, .h5 or "
+        ".tflite; a function is written package.module:function.",
     )
 
 
@@ -363,9 +363,9 @@ def _check_not_quantized(source: str, model: keras.Model) -> None:
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     raise ModelSourceError(
         source,
-        f"was quantized by Keras's model.quantize ({', '.join(modes)}: layer {shown}{more}), which "
-        "TFLite has no operators for. Give the model as it was before quantize, and --quantize "
-        "int8 or dynamic.",
+        f"was quantized by Keras's model.quantize ({', '.join(modes)}: layer {shown}{more}), and "
+        "TFLite has no operators for such layers. Give the model as it was before quantize, with "
+        "--quantize int8 or dynamic.",
     )
 
 
@@ -378,11 +378,11 @@ def _documented_size_px(model_name: str) -> int | None:
 def _load_weights(source: str, model: keras.Model, weights: str) -> None:
     if not Path(weights).is_file():
         raise WeightsUnavailableError(
-            source, f"no weights file {weights}. Give a file that is there, or --weights seeded."
+            source, f"no weights file {weights}. Give an existing file, or --weights seeded."
         )
     if not weights.lower().endswith(MODEL_FILES):
         raise WeightsUnavailableError(
-            source, f"weights file {weights} has another ending than .weights.h5, .h5 or .keras."
+            source, f"weights file {weights} must end in .weights.h5, .h5 or .keras."
         )
     try:
         model.load_weights(weights)

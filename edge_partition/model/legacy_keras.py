@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 #: The two ways out for a person whose file needs Keras 2.
 WAYS_OUT = (
-    "Install the package that reads it, `pip install tf-keras` (beside tensorflow-cpu: `pip "
-    "install --no-deps tf-keras`), or load it where it was made and save it as a SavedModel with "
-    "model.export(FOLDER), which needs no Keras."
+    "Install Keras 2 with `pip install tf-keras` (with tensorflow-cpu: `pip install --no-deps "
+    "tf-keras`), or load the model where it was made and save it with model.export(FOLDER) as a "
+    "SavedModel, which needs no Keras."
 )
 
 _OTHER_FLOATS = frozenset({"float16", "bfloat16", "float64"})
@@ -230,21 +230,21 @@ def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | 
         raise ModelSourceError(
             source,
             f"is a subclassed model of Keras 2 ({type(model).__name__}), which has no graph to "
-            "split. Save it as a SavedModel with model.export(FOLDER), and name the folder.",
+            "split. Save the model as a SavedModel with model.export(FOLDER), and give the folder.",
         )
     given = next(iter((input_shapes or {}).values()), None)
     if not given:
         raise InputShapeError(
             source,
-            "is a Sequential model that says nothing of its input. Give the input's shape without "
-            "the batch, such as --input-shape 28,28,1.",
+            "is a Sequential model without an input shape. Give the shape without the batch, such "
+            "as --input-shape 28,28,1.",
         )
     try:
         model.build((None, *given))
     except Exception as error:  # Each layer has its own way to refuse a shape.
         raise InputShapeError(
             source,
-            f"cannot be built on input {spell_shape(given)}: {find_reason(error)}. Give another "
+            f"cannot be built for input {spell_shape(given)}: {find_reason(error)}. Give another "
             "--input-shape.",
         ) from error
     return model
@@ -270,8 +270,8 @@ def _make_float32(source: str, model: Any) -> tuple[Any, tuple[str, ...]]:
     except Exception as error:  # A layer of one's own may do anything.
         raise ModelSourceError(
             source,
-            f"computes in {', '.join(sorted(changed))} and cannot be rebuilt in float32, which "
-            f"boards compute in ({find_reason(error)}). Build it with the policy float32.",
+            f"computes in {', '.join(sorted(changed))} and cannot be rebuilt in float32, the "
+            f"dtype of boards ({find_reason(error)}). Build the model with the policy float32.",
         ) from error
     return rebuilt, tuple(sorted(changed))
 

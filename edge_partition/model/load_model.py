@@ -88,8 +88,8 @@ def load_model(
     if source.endswith(".tflite"):
         if weights is not None or quantization != "none" or calibration is not None:
             raise ModelArgumentError(
-                f"{source} is converted already: --weights, --quantize and --calibration go with "
-                "Keras models only. Leave them out."
+                f"{source} is already a .tflite file: --weights, --quantize and --calibration "
+                "apply to Keras models only. Leave these options out."
             )
         say("Reading")
         return _load_tflite(Path(source), input_shapes, signature, picture)
@@ -99,8 +99,8 @@ def load_model(
         )
     if (quantization == "int8") != (calibration is not None):
         raise ModelArgumentError(
-            "int8 needs sample inputs to set its scales by, and only int8 does: "
-            "--quantize int8 --calibration IMAGES."
+            "Quantization int8 needs calibration inputs, and no other quantization takes any. "
+            "Give both: --quantize int8 --calibration IMAGES."
         )
     # The settings that it makes for Keras are no business of a .tflite file.
     from edge_partition.model.converter_process import ConverterProcess  # noqa: PLC0415
@@ -158,8 +158,8 @@ def _read_file(
     flex = sorted(kind for kind in tflite.custom_operators if kind.startswith("Flex"))
     if flex:
         raise InvalidModelError(
-            f"{name} has operators that only TensorFlow runs, which no board has: "
-            f"{', '.join(flex)}. Convert it with TFLite's builtin operators alone."
+            f"{name} has operators that only TensorFlow runs, and boards have no TensorFlow: "
+            f"{', '.join(flex)}. Convert the model with TFLite's builtin operators only."
         )
     return tflite
 

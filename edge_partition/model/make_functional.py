@@ -90,9 +90,9 @@ def _check_batch(source: str, model: keras.Model, inputs: Sequence[keras.KerasTe
     if sizes and stateful:
         raise InputShapeError(
             source,
-            f"was built for batches of {sizes.pop()}, each with a state of its own in layer "
-            f"{', '.join(stateful)}, and requests go one at a time. Build the model with "
-            "batch_shape=(1, ...) and give it these weights.",
+            f"was built for batches of {sizes.pop()}, with a state for each sequence in layer "
+            f"{', '.join(stateful)}, and a request has a batch of 1. Build the model with "
+            "batch_shape=(1, ...), and load the same weights.",
         )
 
 
@@ -107,16 +107,16 @@ def _chain(
 ) -> keras.Model:
     """Make a Functional model of a Sequential that does not know its input."""
     if not model.layers:
-        raise InputShapeError(source, "is a Sequential model without layers; add some.")
+        raise InputShapeError(source, "is a Sequential model without layers. Add layers.")
     first, *_ = model._layers
     told = _told_shape(first)
     if told is None:
         if not input_shapes:
             raise InputShapeError(
                 source,
-                f"is a Sequential model that says nothing of its input: it has no keras.Input, and "
-                f"its first layer, {first.name!r}, was not built. Give the input's shape without "
-                "the batch, such as --input-shape 28,28,1.",
+                f"is a Sequential model without an input shape: it has no keras.Input, and its "
+                f"first layer, {first.name!r}, was not built. Give the shape without the batch, "
+                "such as --input-shape 28,28,1.",
             )
         ((name, given),) = list(input_shapes.items())[:1]
         name, shape = name or "input", tuple(given)
@@ -172,9 +172,9 @@ def _built_for(
     if required:
         raise InputShapeError(
             source,
-            f"{what} whose call takes {', '.join([first.name, *required])}, and of all but the "
-            "first no shape is known. Build it with keras.Model(inputs, outputs), or name the "
-            "folder that model.export(FOLDER) writes.",
+            f"{what} whose call takes {', '.join([first.name, *required])}, and Keras records the "
+            "shape of the first alone. Build the model with keras.Model(inputs, outputs), or give "
+            "the folder that model.export(FOLDER) writes.",
         )
     built_for = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if built_for:
@@ -183,9 +183,8 @@ def _built_for(
         return (None,) * (1 + len(next(iter(input_shapes.values()))))
     raise InputShapeError(
         source,
-        f"{what} that was never built, and says nothing of its input. Give the input's shape "
-        "without the batch, such as --input-shape 28,28,1; or call the model once where it is "
-        "made.",
+        f"{what} that was never built, so its input shape is unknown. Give the shape without the "
+        "batch, such as --input-shape 28,28,1; or call the model once where it is made.",
     )
 
 
@@ -223,6 +222,6 @@ def _explained(source: str, shapes: Mapping[str, Sequence[int]], run: Callable[[
         )
         raise InputShapeError(
             source,
-            f"cannot be built on input {spelled}: {find_reason(error)}. Give another "
+            f"cannot be built for input {spelled}: {find_reason(error)}. Give another "
             "--input-shape.",
         ) from error

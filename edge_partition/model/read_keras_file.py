@@ -43,7 +43,7 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
         raise ModelSourceError(source, "no such file; expected a .keras, .h5 or .tflite file.")
     if source.lower().endswith(".weights.h5"):
         raise ModelSourceError(
-            source, "holds weights and no model. Name the model, and give this as --weights."
+            source, "holds weights but no model. Give the model, and this file as --weights."
         )
     version = legacy_keras.keras_version(source)
     is_keras2 = legacy_keras.is_keras2_version(version)
@@ -72,12 +72,12 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
     if changed := legacy_keras.changed_function(source):
         raise ModelSourceError(
             source,
-            f"was written by Keras 2 ({version}), and Keras 3 computes its {changed} otherwise. "
+            f"was written by Keras 2 ({version}), and Keras 3 computes {changed} differently. "
             f"{legacy_keras.WAYS_OUT}",
         )
     note = (
         f"{Path(source).name} was written by Keras 2 ({version}) and read by Keras 3, which may "
-        "differ in details; `pip install tf-keras` has it read by Keras 2."
+        "differ in details. To read the file with Keras 2, `pip install tf-keras`."
     )
     return model, (note,)
 
@@ -110,8 +110,8 @@ def _ending_as_content(source: str) -> Iterator[str]:
         says = "a zip archive" if source.lower().endswith(".keras") else "an HDF5 file"
         raise ModelSourceError(
             source,
-            f"is not {says}, as a file of its ending is: it is damaged, cut short or something "
-            "else. Copy it once more, or save the model again.",
+            f"is not {says}, although its name ends in {Path(source).suffix}; the file may be "
+            "damaged or cut short. Copy the file again, or save the model again.",
         )
     ending = ".keras" if is_zip else ".h5"
     if source.endswith(ending) or (is_hdf5 and source.endswith(".hdf5")):
@@ -127,15 +127,15 @@ def _explain_unreadable(error: Exception) -> str:
     text = str(error)
     if "safe_mode" in text or "unsafe" in text.lower():
         return (
-            "holds Python code (a Lambda layer), which is not run from a file. Build the model "
-            "with keras.ops or a registered layer instead, or name the function that builds it "
-            "as package.module:function."
+            "holds Python code (a Lambda layer), and code from a file is not run. Build the model "
+            "with keras.ops or a registered layer instead, or give the function that builds the "
+            "model as package.module:function."
         )
     if (match := re.search(r"Unknown layer: '?(\w+)", text)) and _is_operation(match[1]):
         return (
-            f"has operations that are no layers, such as {match[1]}, which an .h5 file cannot "
-            "hold. Save the model as .keras where it was built, or name the function that builds "
-            "it as package.module:function."
+            f"has operations that are not layers, such as {match[1]}, which an .h5 file cannot "
+            "hold. Save the model as .keras where it was built, or give the function that builds "
+            "the model as package.module:function."
         )
     if match := re.search(
         r"(?:Could not locate (?:class|function)|Unknown (?:layer|object|\w+ function):?) "
@@ -143,8 +143,8 @@ def _explain_unreadable(error: Exception) -> str:
         text,
     ):
         return (
-            f"needs {match[1]}, which Keras does not know. Name a function that imports it and "
-            "loads the file, as package.module:function."
+            f"needs {match[1]}, which Keras does not know. Give a function that imports "
+            f"{match[1]} and loads the file, as package.module:function."
         )
     # Which of the two depends on the operation's own arguments.
     if any(
@@ -155,14 +155,14 @@ def _explain_unreadable(error: Exception) -> str:
         )
     ):
         return (
-            "has operations that are no layers, whose constants an .h5 file cannot hold. Save the "
-            "model as .keras where it was built, or name the function that builds it as "
+            "has operations that are not layers, whose constants an .h5 file cannot hold. Save the "
+            "model as .keras where it was built, or give the function that builds the model as "
             "package.module:function."
         )
     if "No model config found" in text or "No model found in config" in text:
-        return "holds weights and no model. Name the model, and give this as --weights."
+        return "holds weights but no model. Give the model, and this file as --weights."
     return (
-        f"cannot be read as a Keras model ({find_reason(error)}). Copy it once more, or save "
+        f"cannot be read as a Keras model ({find_reason(error)}). Copy the file again, or save "
         "the model as .keras where it was built."
     )
 

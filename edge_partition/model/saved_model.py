@@ -61,7 +61,7 @@ def load_saved_model(
         loaded = tf.saved_model.load(source)
     except Exception as error:  # TensorFlow documents no type.
         raise ModelSourceError(
-            source, f"cannot be read as a SavedModel ({find_reason(error)}). Save it again."
+            source, f"cannot be read as a SavedModel ({find_reason(error)}). Save the model again."
         ) from error
     name, notes = _choose_signature(source, list(loaded.signatures), signature)
     function = loaded.signatures[name]
@@ -95,23 +95,25 @@ def _choose_signature(
     if not names:
         raise ModelSourceError(
             source,
-            "is a SavedModel without signatures. Save it with "
+            "is a SavedModel without signatures. Save the model with "
             "tf.saved_model.save(..., signatures=...) or Keras's model.export.",
         )
     if wanted is not None:
         if wanted not in names:
-            raise ModelSourceError(source, f"has no signature {wanted!r}; it has {known}.")
+            raise ModelSourceError(
+                source, f"has no signature {wanted!r}; its signatures are {known}."
+            )
         return wanted, ()
     # Keras's model.export gives its only function two names.
     if len(names) == 1 or set(names) == {_DEFAULT_SIGNATURE, "serve"}:
         return _DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in names else names[0], ()
     if _DEFAULT_SIGNATURE not in names:
         raise ModelSourceError(
-            source, f"has the signatures {known}: choose one with --signature NAME."
+            source, f"has several signatures: {known}. Choose one with --signature NAME."
         )
     note = (
-        f"It has the signatures {known}: {_DEFAULT_SIGNATURE} is taken; --signature NAME takes "
-        "another."
+        f"The model has several signatures ({known}); {_DEFAULT_SIGNATURE} is used. Choose another "
+        "with --signature NAME."
     )
     return _DEFAULT_SIGNATURE, (note,)
 
@@ -128,8 +130,8 @@ def _fix_specs(
             if whole is None:
                 raise ModelSourceError(
                     source,
-                    f"input {name!r} takes any shape, and a board needs one. Give it without the "
-                    f"batch, such as --input-shape '{name}=224,224,3'.",
+                    f"input {name!r} takes any shape, and boards need fixed shapes. Give the shape "
+                    f"without the batch, such as --input-shape '{name}=224,224,3'.",
                 )
             fixed[name] = (1, *whole)
         elif spec.shape.rank == 1 and whole is not None:

@@ -85,10 +85,10 @@ def _fill(
     if len(given) == 1 and len(shape) > 1 and None in shape:
         return tuple(given[0] if size is None else size for size in shape)
     if len(given) != len(shape):
-        which = "input" if count == 1 else f"input {name!r} with shape"
+        which = "its input" if count == 1 else f"input {name!r}"
         raise InputShapeError(
             source,
-            f"has {which} {spell_shape(shape)} without the batch; --input-shape "
+            f"{which} has shape {spell_shape(shape)} without the batch; --input-shape "
             f"{spell_shape(given)} has {len(given)} dimension{'s' * (len(given) != 1)}.",
         )
     return tuple(given)
@@ -102,18 +102,18 @@ def _check_settled(source: str, shapes: Mapping[str, OpenShape]) -> None:
         ((name, shape),) = still_open.items()
         raise InputShapeError(
             source,
-            f"input {name!r} leaves a dimension open ({spell_shape(shape)} without the batch), and "
-            f"a board needs all of them. Give --input-shape, such as {_example(shape)}.",
+            f"input {name!r} has an open dimension ({spell_shape(shape)} without the batch), and "
+            f"boards need fixed shapes. Give --input-shape, such as {_example(shape)}.",
         )
     name, shape = next(iter(still_open.items()))
     for_all = ""
     if len(still_open) > 1 and len({tuple(shape) for shape in still_open.values()}) == 1:
-        for_all = f", or --input-shape {_example(shape)} for all of them"
+        for_all = f", or --input-shape {_example(shape)} for all inputs"
     raise InputShapeError(
         source,
-        f"leaves dimensions open, and a board needs all of them: {_list_inputs(still_open)}, "
-        f"without the batch. Give each a shape, such as --input-shape '{name}={_example(shape)}'"
-        f"{for_all}.",
+        f"has inputs with open dimensions: {_list_inputs(still_open)}, without the batch. Boards "
+        f"need fixed shapes. Give a shape for each input, such as --input-shape "
+        f"'{name}={_example(shape)}'{for_all}.",
     )
 
 

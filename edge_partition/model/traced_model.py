@@ -66,6 +66,6 @@ def check_traceable(source: str, model: TracedModel) -> None:
         spelled = ", ".join(f"{x.name!r} {spell_shape(x.shape) or '()'}" for x in model.inputs)
         raise InputShapeError(
             source,
-            f"cannot be built on input {spelled}, batch included: {find_reason(error)}. Give "
+            f"cannot be built for input {spelled}, batch included: {find_reason(error)}. Give "
             "another --input-shape.",
         ) from error

@@ -179,7 +179,7 @@ def wrap_operations(model: keras.Model) -> keras.Model:
     if not is_graph(model):
         raise WrapError(
             f"Model {model.name!r} is a subclassed model ({type(model).__name__}); expected "
-            "a Functional or Sequential model. Build it with "
+            "a Functional or Sequential model. Build the model with "
             "keras.Model(inputs, outputs)."
         )
     return _wrap_model(model, {})
@@ -428,8 +428,8 @@ def _find_class(module: str, class_name: str, registered_name: str) -> type[kera
     if not (isinstance(kind, type) and _is_bare_operation_class(kind)):
         raise WrapError(
             f"The model has an operation {module}.{class_name}, which Keras "
-            f"{keras.__version__} does not know. Import its module first, and register it there "
-            "with keras.saving.register_keras_serializable."
+            f"{keras.__version__} does not know. Register the operation in its module with "
+            "keras.saving.register_keras_serializable, and import this module first."
         )
     return kind
 
@@ -485,8 +485,9 @@ def _encode_function(function: Callable[..., Any]) -> dict[str, Any]:
         and registered == function.__name__
     ):
         raise WrapError(
-            f"An operation takes the function {module}.{name}, which could not be found again when "
-            "the model is loaded. Register it with keras.saving.register_keras_serializable."
+            f"An operation takes the function {module}.{name}, which Keras cannot find when it "
+            "loads the model. Register the function with "
+            "keras.saving.register_keras_serializable."
         )
     return {"kind": "keras", "value": value}
 
@@ -499,7 +500,7 @@ def _find_function(module: str, name: str) -> Callable[..., Any]:
     if not inspect.isfunction(function):
         raise WrapError(
             f"An operation of the model takes the function {module}.{name}, which Keras "
-            f"{keras.__version__} does not have. Save the model again with this version."
+            f"{keras.__version__} does not have. Save the model again with this version of Keras."
         )
     return function
 

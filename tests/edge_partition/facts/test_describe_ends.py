@@ -17,13 +17,13 @@ def test_an_input_says_what_it_takes() -> None:
     said = replace(parse_pixels("-1..1,bgr"), resize="area", fit="letterbox", said_by="metadata")
     assert describe_input(replace(IMAGE, pixels=said)) == (
         "image float32[1, 8, 8, 3]: pictures as -1..1 BGR (as the file's metadata says), resized "
-        "(area) and with gray bars"
+        "(area) and padded with gray bars"
     )
     batch = replace(IMAGE, shape=(8, 8, 8, 3), pixels=parse_pixels("0..1"))
-    assert describe_input(batch).endswith("stretched, 8 a request")
+    assert describe_input(batch).endswith("stretched, 8 per request")
     sound = TensorSpec("sound", "int16", (1, 400), rate_hz=16_000, quantized=Quantized(0.5, -3))
     assert describe_input(sound) == (
-        "sound int16[1, 400]: sound of 16000 Hz, scale 0.5, zero point -3"
+        "sound int16[1, 400]: sound at 16000 Hz, scale 0.5, zero point -3"
     )
 
 

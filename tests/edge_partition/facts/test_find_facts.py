@@ -79,7 +79,7 @@ def test_a_guess_is_told_with_how_to_change_it() -> None:
     (note,) = found.notes
     assert "image as 0..255 RGB (a guess)" in note
     assert "--pixels -1..1" in note
-    assert "likely trained on other values" in note
+    assert "probably trained on other values" in note
 
 
 def test_a_guess_that_the_first_operators_bear_out_is_told_without_a_warning() -> None:
@@ -88,18 +88,19 @@ def test_a_guess_that_the_first_operators_bear_out_is_told_without_a_warning() -
         assert "a guess" in note
         assert "--pixels" in note
         assert "Warning" not in note
-    assert "rescale them (by 0.00392), which fits" in facts(rescale=1 / 255).notes[0]
+    assert "rescale pixels (by 0.00392), which agrees" in facts(rescale=1 / 255).notes[0]
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"), [(0.5 / 255, "fits"), (0.5 * 255, "--pixels 0..1"), (0.5, "none of its")]
+    ("weights", "said"),
+    [(0.5 / 255, "agrees"), (0.5 * 255, "--pixels 0..1"), (0.5, "no operator rescales")],
 )
 def test_a_rescaling_that_is_folded_into_the_first_filters_is_told(
     weights: float, said: str
 ) -> None:
     (note,) = find_facts(classifier(weights=weights), Said()).notes
     assert said in note
-    assert ("Warning" in note) == (said != "fits")
+    assert ("Warning" in note) == (said != "agrees")
 
 
 def test_pixels_that_are_rescaled_twice_are_warned_of() -> None:
@@ -165,7 +166,7 @@ def test_a_model_that_is_built_on_an_application_is_told_what_that_takes(
     (note,) = found.notes
     assert (option in note) if option else ("is built on" not in note)
     (prepared,) = facts(scope=scope, rescale=1 / 127.5).notes
-    assert "which fits" in prepared
+    assert "which agrees" in prepared
     assert "is built on" not in prepared
 
 
@@ -224,7 +225,7 @@ def test_a_matrix_is_a_picture_where_the_person_says_so() -> None:
     [PictureOptions(pixels="0..1"), PictureOptions(fit="crop"), PictureOptions(resize="area")],
 )
 def test_options_for_pictures_are_refused_where_none_go_in(options: PictureOptions) -> None:
-    with pytest.raises(PixelsError, match=r"this one takes image float32\[1, 12\]"):
+    with pytest.raises(PixelsError, match=r"this model takes image float32\[1, 12\]"):
         facts(shape=(1, 12), picture=options)
 
 
@@ -260,7 +261,8 @@ def test_scores_are_logits_only_where_the_person_says_so() -> None:
     assert facts(picture=logits).scores == {"scores": "logits"}
     found = facts(picture=logits, last=("SOFTMAX",))
     assert list(found.scores.values()) == ["probabilities"]
-    assert any(note.startswith("--logits: SOFTMAX") for note in found.notes)
+    assert any(note.startswith("--logits has no effect") for note in found.notes)
+    assert any("SOFTMAX" in note for note in found.notes)
 
 
 def write(path: Path, names: str) -> Path:
@@ -282,7 +284,7 @@ def test_labels_are_the_persons_before_the_models_before_the_metadatas(tmp_path:
 
 def test_labels_that_do_not_fit_are_refused_where_they_were_asked_for(tmp_path: Path) -> None:
     file = write(tmp_path / "labels.txt", "a b")
-    with pytest.raises(LabelsError, match="it has 2 names, and the model's first output has 4"):
+    with pytest.raises(LabelsError, match="file has 2 names, and the model's first output has 4"):
         facts(picture=PictureOptions(labels=file))
     found = facts(Said(labels=("a", "b"), file=tmp_path / "m.tflite"))
     assert found.labels == ()

@@ -100,7 +100,7 @@ def test_too_few_names_shift_nothing(tmp_path: Path, count: int, classes: int) -
     labels, note = fit_labels(NAMES[:count], [(1, classes)], "x")
     assert labels == ()
     assert f"x: {count} names, and the model's first output has {classes} classes" in note
-    with pytest.raises(LabelsError, match=f"{count} names.*{classes} classes; expected a name"):
+    with pytest.raises(LabelsError, match=f"{count} names.*{classes} classes; expected one name"):
         fit_labels(NAMES[:count], [(1, classes)], tmp_path / "l.txt", strict=True)
 
 

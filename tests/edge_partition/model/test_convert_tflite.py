@@ -477,7 +477,7 @@ def numbers_looked_up() -> keras.Model:
 def test_strings_and_tables_are_named_with_their_layer(
     build: Callable[[], keras.Model], layer: str
 ) -> None:
-    with pytest.raises(ConversionError, match=f"layer {layer} works with strings") as raised:
+    with pytest.raises(ConversionError, match=f"layer {layer} uses strings") as raised:
         convert_tflite(build())
     assert raised.value.layers == (layer,)
 
@@ -526,7 +526,7 @@ def test_one_tensor_as_two_outputs_is_given_once_and_said() -> None:
     graph = tflite.graph
     assert [graph.tensors[index].shape for index in graph.outputs] == [(1, 2), (1, 3)]
     (note,) = find_facts(tflite, Said()).notes
-    assert note.startswith("Outputs 0, 2 of the model are one and the same")
+    assert note.startswith("Outputs 0, 2 of the model are the same tensor")
 
 
 def test_outputs_of_a_dictionary_are_called_by_its_keys() -> None:

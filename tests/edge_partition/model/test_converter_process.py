@@ -237,9 +237,9 @@ def test_a_crash_of_the_converter_is_a_sentence(either: str) -> None:
     error = raised.value
     assert error.layers == ("m/memory",)
     assert (
-        "m cannot be converted to TFLite: TFLite's converter crashed (SIGSEGV): it has no int8 for "
-        "loops, as of layer m/memory. Build recurrent layers with unroll=True, or choose "
-        "--quantize dynamic or float16." in str(error)
+        "m cannot be converted to TFLite: TFLite's converter crashed (SIGSEGV): its int8 does not "
+        "support loops, and layer m/memory has one. Build recurrent layers with unroll=True, or "
+        "choose --quantize dynamic or float16." in str(error)
     )
     assert error.log_path is not None
     assert "Segmentation fault" in error.log_path.read_text()
@@ -393,19 +393,19 @@ def test_examples_are_read_one_at_a_time() -> None:
 
 def test_a_child_that_is_killed_says_what_for() -> None:
     said = explain_crash(-signal.SIGKILL, "none", ()).reason
-    assert "was killed (SIGKILL), most likely for want of memory" in said
+    assert "was killed (SIGKILL), most likely because memory ran out" in said
     said = explain_crash(1, "none", (), "ModuleNotFoundError: No module named 'x'").reason
     assert "status 1 (ModuleNotFoundError: No module named 'x'). Check that TensorFlow" in said
     said = explain_crash(-signal.SIGSEGV, "float16", ("m/memory",)).reason
     assert (
-        said
-        == "TFLite's converter crashed (SIGSEGV) on --quantize float16. Choose another, or none."
+        said == "TFLite's converter crashed (SIGSEGV) with --quantize float16. Choose another "
+        "quantization, or none."
     )
 
 
 def test_no_examples_and_examples_of_another_shape_are_refused() -> None:
     model = small()
-    for bad, said in (([], "no calibration example"), (examples(5), r"\(1, 5\); .* \(1, 4\)")):
+    for bad, said in (([], "no calibration examples"), (examples(5), r"\(1, 5\); .* \(1, 4\)")):
         with pytest.raises(ConversionError, match=said) as raised:
             convert_tflite(model, quantization="int8", calibration=bad)
         if raised.value.log_path:

@@ -281,7 +281,7 @@ def test_inputs_of_a_dictionary_keep_names_that_no_graph_takes(load: Load) -> No
 
 def test_a_shape_that_a_layer_refuses_is_told_in_its_words(load: Load) -> None:
     model = Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 7), layers.Flatten()])
-    with pytest.raises(InputShapeError, match=r"built on input 4,4,3: Computed output size"):
+    with pytest.raises(InputShapeError, match=r"built for input 4,4,3: Computed output size"):
         load(model, input_shapes={"": (4, 4, 3)})
 
 

@@ -78,9 +78,11 @@ def test_a_sound_of_open_length_and_any_shape_take_what_is_given(folder: str) ->
 
 
 def test_signatures_are_named_where_one_must_be_chosen(folder: str) -> None:
-    with pytest.raises(ModelSourceError, match=r"encode, hear, scale: choose.*--signature NAME"):
+    with pytest.raises(ModelSourceError, match=r"encode, hear, scale\. Choose.*--signature NAME"):
         load_saved_model(folder)
-    with pytest.raises(ModelSourceError, match=r"no signature 'see'; it has encode, hear, scale"):
+    with pytest.raises(
+        ModelSourceError, match=r"no signature 'see'; its signatures are encode, hear, scale"
+    ):
         load_saved_model(folder, signature="see")
     with pytest.raises(WeightsUnavailableError, match="Leave --weights out"):
         load_keras_model(folder, weights="seeded")
@@ -92,7 +94,7 @@ def test_the_default_signature_is_taken_and_said(tmp_path: Path) -> None:
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=signatures)
     loaded = load_keras_model(str(tmp_path / "m"))
     assert loaded.model.inputs[0].name == "x"
-    assert "hear, serving_default: serving_default is taken" in loaded.notes[0]
+    assert "hear, serving_default); serving_default is used" in loaded.notes[0]
     tf.saved_model.save(module, str(tmp_path / "none"))
     with pytest.raises(ModelSourceError, match="without signatures"):
         load_saved_model(str(tmp_path / "none"))

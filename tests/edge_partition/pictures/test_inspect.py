@@ -188,9 +188,9 @@ def test_what_inputs_take_and_outputs_mean_is_shown(tmp_path: Path) -> None:
     assert "Input image float32[1, 8, 8, 3]: pictures as 0..255 RGB (a guess)" in text
     assert "Output last float32[1, 192]: probabilities." in text
     assert "Answers: 192 classes: class 0, class 1, class 2 and 189 more." in text
-    assert "nothing says what the model takes" in text
+    assert "the model does not state its pixels" in text
     asked = run(file, "--pixels", "-1..1,bgr", "--resize", "area", "--fit", "letterbox")
-    assert "-1..1 BGR (as given with --pixels), resized (area) and with gray bars" in asked
+    assert "-1..1 BGR (as given with --pixels), resized (area) and padded with gray bars" in asked
     assert "a guess" not in asked
 
 

@@ -1,1 +1,1 @@
-"""What host, agent and monitor share: topics, messages, manifest, tensors, connection, broker."""
+"""Brokers: configuring them, and running one on this machine."""

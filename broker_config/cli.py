@@ -1,6 +1,6 @@
-"""``broker-config``: set up and run the broker that boards and clients meet at."""
+"""``broker-config``: run the broker to which boards and clients connect."""
 
-# ruff: noqa: T201 - printing is what a command line does
+# ruff: noqa: T201 - a command line prints
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LAST_PORT = 65535
 _POLL_S = 0.5
 
 _EMBEDDED_NOTE = (
-    "embedded broker (rumqttd): good for trying things on one desk; install mosquitto for a fleet"
+    "the embedded broker (rumqttd) serves this machine only; install mosquitto for real boards"
 )
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> StrictParser:
     parser = StrictParser(
-        prog="broker-config", description="Set up and run the broker that boards meet at."
+        prog="broker-config", description="Run the broker to which boards connect."
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True)
     serve = commands.add_parser(
@@ -51,26 +51,26 @@ def _parser() -> StrictParser:
     serve.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; any but this machine's own opens the broker to everyone on "
-        "that network (default: %(default)s)",
+        help="address to listen on; every address except 127.0.0.1 and ::1 opens the broker to "
+        "everyone on the network (default: %(default)s)",
     )
     serve.add_argument(
         "--port",
         type=_port,
         default=1883,
-        help="TCP port; 0 takes a free one (default: %(default)s)",
+        help="TCP port; 0: any free port (default: %(default)s)",
     )
     serve.add_argument(
         "--broker-kind",
         choices=get_args(BrokerKind),
         default="auto",
-        help="auto is mosquitto where it is installed, else the embedded one (default: auto)",
+        help="auto: mosquitto if installed, else the embedded broker (default: auto)",
     )
     serve.add_argument(
         "--state-dir",
         type=Path,
         metavar="DIR",
-        help="keep retained messages and sessions here across restarts (mosquitto only)",
+        help="folder that keeps retained messages and sessions across restarts (mosquitto only)",
     )
     serve.add_argument(
         "--json",
@@ -84,12 +84,12 @@ def _parser() -> StrictParser:
 def _port(text: str) -> int:
     port = int(text) if text.isdecimal() else -1
     if not 0 <= port <= _LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; expected 0 to {_LAST_PORT}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected 0 to {_LAST_PORT}")
     return port
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Set before the broker starts, so that a signal that comes meanwhile ends it as well.
+    # Before the broker starts, so that a signal during the start ends the broker too.
     ended = StopRequest.on_signals()
 
     with start_broker(
@@ -112,12 +112,12 @@ def _announce(broker: BrokerProcess, *, as_json: bool) -> str:
 
 
 def _notes(kind: str, host: str) -> list[str]:
-    """Return what a person should know before relying on a broker of this kind on this host."""
+    """Return the limits of a broker of this kind on this host, for a person."""
     notes = []
     if not is_loopback(kind, host):
         notes.append(
-            f"warning: anyone who reaches {host} over the network may use this broker until "
-            "access lists are set up"
+            f"warning: the broker has no passwords and no access list: everyone who reaches {host} "
+            "may use it"
         )
     if kind == EmbeddedBroker.kind:
         notes.append(_EMBEDDED_NOTE)

@@ -1,15 +1,15 @@
-"""The errors of all four packages.
+"""Base classes of the errors of all packages.
 
-Every error a user may meet derives from :class:`EdgePartitionError`, and its text is one line that
-says what was wrong, what was expected and what to do. Leaves carry their facts as attributes.
-Packages add their own leaves beside the code that raises them.
+Every error that a user may see derives from :class:`EdgePartitionError`. Its text is one line that
+says what was wrong, what was expected and what to do. Subclasses have their facts as attributes.
+Packages define further subclasses beside the code that raises them.
 """
 
 from __future__ import annotations
 
 
 class EdgePartitionError(Exception):
-    """Base of every error this project raises on purpose; ``str(error)`` is one line."""
+    """Base of all errors that this project raises on purpose; ``str(error)`` is one line."""
 
 
 class BrokerUnreachableError(EdgePartitionError):
@@ -17,7 +17,7 @@ class BrokerUnreachableError(EdgePartitionError):
 
     Attributes:
         url: The broker's address, without secrets.
-        reason: What the socket or the TLS layer said.
+        reason: Error of the socket or the TLS layer.
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -25,7 +25,7 @@ class BrokerUnreachableError(EdgePartitionError):
         self.reason = reason
         super().__init__(
             f"No broker at {url}: {reason}. Start one with `broker-config serve`, "
-            "or name another with --broker."
+            "or name another broker with --broker."
         )
 
 
@@ -50,9 +50,9 @@ class MessageTooLargeError(EdgePartitionError):
     """A message is larger than the broker accepts.
 
     Attributes:
-        topic: Where it was to go.
-        size_bytes: The whole packet's size.
-        limit_bytes: The broker's Maximum Packet Size.
+        topic: Topic of the message.
+        size_bytes: Size of the whole packet, in bytes.
+        limit_bytes: The broker's Maximum Packet Size, in bytes.
     """
 
     def __init__(self, topic: str, size_bytes: int, limit_bytes: int) -> None:
@@ -61,17 +61,17 @@ class MessageTooLargeError(EdgePartitionError):
         self.limit_bytes = limit_bytes
         super().__init__(
             f"A message of {size_bytes:,} bytes for {topic} is over the broker's limit of "
-            f"{limit_bytes:,} bytes. Raise max_packet_size in the broker, or cut where fewer "
-            "bytes cross."
+            f"{limit_bytes:,} bytes. Raise max_packet_size in the broker, or cut the model where "
+            "fewer bytes cross."
         )
 
 
 class ManifestError(EdgePartitionError):
-    """A manifest is not what the schema says; the text names the field."""
+    """A manifest does not match the schema; the text names the field."""
 
 
 class PayloadError(EdgePartitionError):
-    """Tensors on the wire do not match the manifest."""
+    """A payload does not match the manifest."""
 
 
 class RuntimeUnavailableError(EdgePartitionError):
@@ -79,4 +79,4 @@ class RuntimeUnavailableError(EdgePartitionError):
 
 
 class ModelLoadError(EdgePartitionError):
-    """The TFLite runtime does not take a model file."""
+    """The TFLite runtime cannot load a model file."""

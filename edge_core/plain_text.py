@@ -1,13 +1,13 @@
-"""Text from a network or a file, made fit for a terminal."""
+"""Text from a network or a file, made safe for a terminal."""
 
 from __future__ import annotations
 
 
 def plain_text(text: str) -> str:
-    r"""Return ``text`` with what a terminal would obey, or can't show, written out: ``\x1b``.
+    r"""Return ``text`` with each character that is not printable as an escape such as ``\x1b``.
 
-    Labels and names come from whoever wrote the model: control characters and marks that turn the
-    direction of writing must not drive a person's terminal. Umlauts and other scripts stay.
+    Labels and names come from the author of a model. Control characters and marks that reverse the
+    direction of writing must not control a person's terminal. Umlauts and other scripts stay.
     """
     if text.isprintable():
         return text

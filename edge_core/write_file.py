@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class WriteError(EdgePartitionError):
-    """A file can't be written.
+    """A file cannot be written.
 
     Attributes:
-        path: The file.
+        path: Path of the file.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -26,17 +26,17 @@ class WriteError(EdgePartitionError):
 
 
 def write_file(path: Path, data: bytes | mmap) -> None:
-    """Write ``data`` beside its place and rename it into it.
+    """Write ``data`` to a temporary file in the same folder, and rename that file to ``path``.
 
     Raises:
-        WriteError: The disk or its permissions say no; what was there is still there.
+        WriteError: The disk is full, or permissions are missing; an old file at ``path`` is intact.
     """
     scratch = None
     try:
         handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
-        # mkstemp is for its owner alone; this is an ordinary file.
+        # mkstemp lets only the owner read the file.
         os.chmod(scratch, 0o644)  # noqa: PTH101
         os.replace(scratch, path)  # noqa: PTH105
     except OSError as error:

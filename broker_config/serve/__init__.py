@@ -1,1 +1,1 @@
-"""Brokers that a program starts for itself."""
+"""Brokers that run as child processes of this program."""

@@ -1,6 +1,6 @@
-"""A broker as a child process: start it, wait until it answers MQTT, stop it, never orphan it.
+"""A broker as a child process: started, awaited, stopped, and ended with its parent.
 
-What kind of broker it is, `mosquitto.py` and `embedded.py` say.
+The kinds of brokers are in `mosquitto.py` and `embedded.py`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from typing import Any, Self
 from edge_core.errors import EdgePartitionError
 from edge_core.program.die_with_parent import bound_to_caller
 
-#: The largest MQTT packet a broker of ours takes, in bytes. The largest boundary among the Keras
-#: applications at their default size is VGG16's first block (224 x 224 x 64 float32, 12.8 MB), so
-#: this passes it twice over, and four such messages in flight still fit a board with 512 MB.
+#: The largest MQTT packet that the brokers accept, in bytes. The largest boundary of the Keras
+#: applications at their default size is 12.8 MB (VGG16's first block, 224 x 224 x 64 float32). The
+#: limit is more than twice that size, and four such messages in flight fit a board with 512 MB.
 MAX_PACKET_SIZE_BYTES = 32 * 1024 * 1024
 
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
-#: Between finding a free port and the broker's taking it, somebody else may be quicker.
+#: Another program may take a free port before the broker does.
 _FREE_PORT_ATTEMPTS = 5
 
-# MQTT 5.0, section 3.1: a clean start, keep-alive 10 s, no properties, a client identifier the
-# broker chooses. Section 3.2: the answer's first byte, and where its reason code stands.
+# CONNECT (MQTT 5.0, section 3.1): a clean start, keep-alive 10 s, no properties, and an empty
+# client id, for which the broker chooses one. CONNACK (section 3.2): the first byte, and the
+# offset of the reason code.
 _CONNECT_PACKET = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x00"
 _DISCONNECT_PACKET = b"\xe0\x00"
 _CONNACK_TYPE = 0x20
@@ -47,7 +48,7 @@ class BrokerStartError(EdgePartitionError):
 
     Attributes:
         kind: ``mosquitto`` or ``embedded``.
-        reason: What was wrong, often the broker's own last words.
+        reason: Cause, often the last line of the broker's log.
     """
 
     def __init__(self, kind: str, reason: str, advice: str) -> None:
@@ -57,11 +58,11 @@ class BrokerStartError(EdgePartitionError):
 
 
 class PortInUseError(BrokerStartError):
-    """Something else listens on the port.
+    """Another program listens on the port.
 
     Attributes:
-        host: The address asked for.
-        port: The TCP port asked for.
+        host: Requested address.
+        port: Requested TCP port.
     """
 
     def __init__(self, kind: str, host: str, port: int) -> None:
@@ -70,37 +71,37 @@ class PortInUseError(BrokerStartError):
         super().__init__(
             kind,
             f"port {port} on {host} is in use",
-            f"Stop what listens there, use it as it is with --broker mqtt://{host}:{port}, "
-            "or choose another with --port.",
+            f"Stop the program that listens there, use it with --broker mqtt://{host}:{port} if it "
+            "is a broker, or choose another port with --port.",
         )
 
 
 class BrokerStoppedError(EdgePartitionError):
-    """A broker that ran ended by itself.
+    """A running broker ended by itself.
 
     Attributes:
         kind: ``mosquitto`` or ``embedded``.
-        reason: The broker's last words.
+        reason: Last line of the broker's log.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
         self.kind = kind
         self.reason = reason
-        super().__init__(f"The {kind} broker ended by itself: {reason}. Start it again.")
+        super().__init__(f"The {kind} broker ended by itself: {reason}. Start the broker again.")
 
 
 class BrokerProcess(ABC):
-    """A broker that runs as a child of this process, and ends with it.
+    """A broker that runs as a child of this process.
 
-    It ends with :meth:`stop`, with the ``with`` block, with the interpreter, and (on Linux) when
-    this process is killed. A signal sent to the terminal's foreground group, such as Ctrl-C, does
-    not reach it: whoever started it decides.
+    The broker ends with :meth:`stop`, at the end of a ``with`` block, when the interpreter exits,
+    and on Linux when this process is killed. Ctrl-C in the terminal does not reach the broker: this
+    process decides when the broker ends.
 
     Args:
-        host: The address to listen on, a name or an IP address.
-        port: The TCP port; 0 takes a free one.
-        state_dir: Folder for the configuration, the log and, if the broker persists, its database.
-            None: a private one that goes with the broker.
+        host: Address to listen on, a name or an IP address.
+        port: TCP port; 0: any free port.
+        state_dir: Folder for the configuration, the log and the database of a broker that has one.
+            None: a temporary folder, which :meth:`stop` deletes.
     """
 
     #: ``mosquitto`` or ``embedded``.
@@ -117,18 +118,18 @@ class BrokerProcess(ABC):
     @property
     @abstractmethod
     def version(self) -> str:
-        """The broker's own version, such as ``2.0.11``."""
+        """Version of the broker, such as ``2.0.11``."""
 
     @abstractmethod
     def _command(self, folder: Path) -> list[str]:
-        """Write what the broker needs into ``folder``; return the command that runs it.
+        """Write the configuration into ``folder``; return the command that runs the broker.
 
-        The first item is an absolute path.
+        The first item of the command is an absolute path.
         """
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the broker: ``mqtt://HOST:PORT``."""
+        """Address for clients on this machine: ``mqtt://HOST:PORT``."""
         host = self._reachable_host
         return f"mqtt://[{host}]:{self.port}" if ":" in host else f"mqtt://{host}:{self.port}"
 
@@ -138,10 +139,10 @@ class BrokerProcess(ABC):
 
     @property
     def pid(self) -> int:
-        """The broker's process id.
+        """Process id of the broker.
 
         Raises:
-            BrokerStoppedError: It does not run.
+            BrokerStoppedError: The broker does not run.
         """
         if self._process is None:
             raise BrokerStoppedError(self.kind, "it does not run")
@@ -151,7 +152,7 @@ class BrokerProcess(ABC):
         """Start the broker and return once it accepts an MQTT 5 client; no-op if it runs.
 
         Raises:
-            PortInUseError: Something else has the port.
+            PortInUseError: Another program listens on the port.
             BrokerStartError: The broker failed or did not answer within 15 s.
         """
         if self._process is not None:
@@ -170,7 +171,7 @@ class BrokerProcess(ABC):
         return self
 
     def stop(self) -> None:
-        """End the broker and wait until it is gone; no-op if it does not run."""
+        """End the broker and wait for its end; no-op if the broker does not run."""
         self._end_process()
         if self.state_dir is None and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -180,7 +181,7 @@ class BrokerProcess(ABC):
         """Stop the broker and start it again on the same port.
 
         Raises:
-            BrokerStartError: As :meth:`start`.
+            BrokerStartError: The broker failed, as in :meth:`start`.
         """
         self.stop()
         self.start()
@@ -189,14 +190,14 @@ class BrokerProcess(ABC):
         """Return after ``timeout_s`` seconds.
 
         Raises:
-            BrokerStoppedError: The broker ended meanwhile.
+            BrokerStoppedError: The broker does not run, or ended during the wait.
         """
         if self._process is None:
             raise BrokerStoppedError(self.kind, "it does not run")
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
         if self._process.poll() is not None:
-            raise BrokerStoppedError(self.kind, self._last_words())
+            raise BrokerStoppedError(self.kind, self._last_log_line())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -222,7 +223,7 @@ class BrokerProcess(ABC):
             raise BrokerStartError(
                 self.kind,
                 str(error),
-                "Check its permissions, or name a folder of your own with --state-dir.",
+                "Check the permissions, or name another folder with --state-dir.",
             ) from error
         except BaseException:
             self.stop()
@@ -246,20 +247,20 @@ class BrokerProcess(ABC):
                 raise BrokerStartError(
                     self.kind,
                     f"no MQTT answer on {self.host}:{self.port} within {_START_TIMEOUT_S:.0f} s",
-                    f"Its last words: {self._last_words()}.",
+                    f"The last line of its log: {self._last_log_line()}.",
                 )
             time.sleep(_POLL_S)
 
     def _raise_failed_start(self) -> None:
-        reason = self._last_words()
+        reason = self._last_log_line()
         if "address already in use" in reason.lower():
             raise PortInUseError(self.kind, self.host, self.port)
-        raise BrokerStartError(self.kind, reason, "Mend that and start it again.")
+        raise BrokerStartError(self.kind, reason, "Correct this and start the broker again.")
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         lines = self._log_path.read_text(errors="replace").split("\n")
-        spoken = [line.strip() for line in lines if line.strip()]
-        return spoken[-1].rstrip(".") if spoken else "it said nothing"
+        filled = [line.strip() for line in lines if line.strip()]
+        return filled[-1].rstrip(".") if filled else "its log is empty"
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -275,7 +276,7 @@ class BrokerProcess(ABC):
 
 
 def is_loopback(kind: str, host: str) -> bool:
-    """Tell whether ``host`` names addresses of this machine alone.
+    """Return whether all addresses of ``host`` are loopback addresses.
 
     Raises:
         BrokerStartError: The host has no address.
@@ -290,20 +291,20 @@ def first_address(kind: str, host: str) -> str:
     """Return the first IP address of ``host``.
 
     Raises:
-        BrokerStartError: The host has none.
+        BrokerStartError: The host has no address.
     """
     return str(_resolve(kind, host, 0)[0][1][0])
 
 
 def _resolve(kind: str, host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
-    advice = "Name one of this machine's with --host."
-    # To getaddrinfo the empty name means this machine, to mosquitto every address.
+    advice = "Name an address of this machine with --host."
+    # An empty name is this machine to getaddrinfo, and every address to mosquitto.
     if not host:
-        raise BrokerStartError(kind, "'' is no address", advice)
+        raise BrokerStartError(kind, "'' is not an address", advice)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise BrokerStartError(kind, f"{host!r} is no address: {error}", advice) from error
+        raise BrokerStartError(kind, f"{host!r} has no address: {error}", advice) from error
     return [(family, tuple(address)) for family, *_, address in found]
 
 
@@ -315,10 +316,10 @@ def _free_port(kind: str, host: str) -> int:
 
 
 def _check_port_is_free(kind: str, host: str, port: int) -> None:
-    """Raise if anything listens there: its answer would otherwise be taken for our broker's."""
+    """Raise if a program listens there: its answers would pass for those of the new broker."""
     for family, address in _resolve(kind, host, port):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # A connection of an earlier broker that is still closing must not count.
+            # Connections of an earlier broker may still be closing; they do not hold the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -335,15 +336,15 @@ def _bind(kind: str, probe: socket.socket, address: tuple[Any, ...]) -> None:
         raise BrokerStartError(
             kind,
             f"it cannot listen on {host}:{port}: {error.strerror}",
-            "Name an address of this machine with --host and a port you may use with --port.",
+            "Name an address of this machine with --host, and a port with --port.",
         ) from error
 
 
 def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
-    """Start ``command`` bound to this process's life, its output in ``log_path``.
+    """Start ``command`` so that it ends with this process; write its output to ``log_path``.
 
-    The kernel takes "parent" to mean the thread that forked (prctl(2)), so a thread that lives as
-    long as the child does the forking.
+    To the kernel the "parent" is the thread that forked (prctl(2)), so a thread that waits for the
+    child's end starts the child.
     """
     started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
     arguments = bound_to_caller(command)
@@ -372,7 +373,7 @@ def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
 
 
 def _answers_mqtt(host: str, port: int) -> bool:
-    """Tell whether an MQTT 5 broker on ``host:port`` accepts a client without a name."""
+    """Return whether an MQTT 5 broker on ``host:port`` accepts an anonymous client."""
     try:
         with socket.create_connection((host, port), timeout=1.0) as link:
             link.sendall(_CONNECT_PACKET)

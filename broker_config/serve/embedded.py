@@ -1,6 +1,6 @@
-"""A broker for one desk from a wheel, where mosquitto is not installed: rumqttd in `iotcore`.
+"""A broker from a wheel, for machines without mosquitto: rumqttd in the package `iotcore`.
 
-Run as a program, ``python -m broker_config.serve.embedded CONFIGURATION``, it is that broker.
+``python -m broker_config.serve.embedded CONFIGURATION`` runs the broker.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from broker_config.serve.broker_process import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The wheel's own defaults listen on every address, speak MQTT 3.1.1 only and refuse payloads over
-# 20 kB; its router keeps the last segments of every topic's log, which grew to gigabytes. Of a
-# filter's retained messages it sends max_outgoing_packet_count and forgets the rest.
+# By default the wheel listens on every address, speaks MQTT 3.1.1 only and refuses payloads over
+# 20 kB. The router keeps the last segments of every topic's log: gigabytes with its defaults. It
+# sends max_outgoing_packet_count of a filter's retained messages and drops the rest.
 _CONFIGURATION = """\
 id = 0
 
@@ -51,32 +51,33 @@ _SEGMENT_COUNT = 4
 
 
 class EmbeddedBroker(BrokerProcess):
-    """rumqttd as a child process: good for trying things on one desk, not for a fleet.
+    """rumqttd as a child process, for experiments on one machine.
 
-    What it does not do, against mosquitto:
+    Limits that mosquitto does not have:
 
-    - no TCP_NODELAY: a QoS 1 round trip of 50 kB takes 44 ms, of which all but 1 ms is waiting for
-      a delayed acknowledgement, unless the readers set TCP_QUICKACK;
-    - beyond 100 messages in flight to a reader, it keeps the last 8 MB of each topic (4 segments
-      of 2 MB, or 4 larger messages): of 400 messages of 800 kB to a reader that stood still 110
-      arrived, though all were acknowledged. So a client must bound its requests in flight;
-    - it ignores the client's Receive Maximum and Maximum Packet Size, and announces no Maximum
-      Packet Size of its own (it takes 32 MiB);
-    - it keeps nothing on disk, and knows neither passwords nor access lists, so it listens on this
-      machine only.
+    - No TCP_NODELAY: a QoS 1 round trip of 50 kB takes 44 ms, 43 ms of which is the wait for a
+      delayed acknowledgement, unless the subscribers set TCP_QUICKACK.
+    - Beyond 100 messages in flight to a subscriber, the broker keeps the last 8 MB of each topic (4
+      segments of 2 MB, or 4 larger messages). A subscriber that read nothing for a while received
+      110 of 400 messages of 800 kB, although the broker had acknowledged all of them. Clients must
+      therefore bound their requests in flight.
+    - The broker ignores a client's Receive Maximum and Maximum Packet Size. It accepts packets of
+      up to 32 MiB, but does not announce this Maximum Packet Size.
+    - The broker stores nothing on disk, and has neither passwords nor access lists. It therefore
+      listens on loopback addresses only.
 
     Args:
-        host: A loopback address or name.
-        port: The TCP port; 0 takes a free one.
+        host: A loopback address or its name.
+        port: TCP port; 0: any free port.
 
     Raises:
-        BrokerStartError: `iotcore` is not installed, or the host is not this machine alone.
+        BrokerStartError: `iotcore` is not installed, or the host is not a loopback address.
     """
 
     kind = "embedded"
 
     def __init__(self, host: str = "127.0.0.1", port: int = 1883) -> None:
-        # rumqttd takes addresses, no names.
+        # rumqttd accepts IP addresses, no names.
         super().__init__(first_address(self.kind, host), port, None)
         if not has_embedded():
             raise BrokerStartError(
@@ -89,12 +90,12 @@ class EmbeddedBroker(BrokerProcess):
             raise BrokerStartError(
                 self.kind,
                 f"it listens on this machine only, not on {host}",
-                "Install mosquitto (`apt install mosquitto`) for a network, or leave --host out.",
+                "Install mosquitto (`apt install mosquitto`), or leave out --host.",
             )
 
     @property
     def version(self) -> str:
-        """The version of the `iotcore` wheel."""
+        """Version of the `iotcore` package."""
         return importlib.metadata.version("iotcore")
 
     def _command(self, folder: Path) -> list[str]:
@@ -107,19 +108,19 @@ class EmbeddedBroker(BrokerProcess):
                 max_packet_size_bytes=MAX_PACKET_SIZE_BYTES,
             )
         )
-        # -P keeps the working directory, and what it may shadow, out of the import path.
+        # -P keeps the working directory out of the import path, where it may hide modules.
         return [sys.executable, "-P", "-m", "broker_config.serve.embedded", str(configuration)]
 
 
 def has_embedded() -> bool:
-    """Tell whether `iotcore` is installed."""
+    """Return whether `iotcore` is installed."""
     return importlib.util.find_spec("iotcore") is not None
 
 
 def _serve(configuration: str) -> None:
-    from iotcore import IotCoreBroker  # noqa: PLC0415 - only the child needs its 14 MB
+    from iotcore import IotCoreBroker  # noqa: PLC0415 - only the child needs these 14 MB
 
-    # rumqttd opens an error span for every packet: its log would grow with the traffic.
+    # rumqttd logs an error span for every packet, so its log would grow with the traffic.
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
     logging.getLogger("tracing").setLevel(logging.CRITICAL)
     broker = IotCoreBroker(config_path=configuration)

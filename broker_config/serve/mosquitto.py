@@ -1,4 +1,4 @@
-"""mosquitto on this machine, configured for boards that pass activations to each other."""
+"""mosquitto on this machine, configured for boards that send activations to each other."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from broker_config.serve.broker_process import (
     BrokerStartError,
 )
 
-#: Debian puts it where an ordinary user's PATH does not look.
+#: Debian installs mosquitto outside the PATH of an ordinary user.
 _BINARY_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 
 _CONFIGURATION = """\
-# Written by broker-config at every start: changes here are lost.
+# broker-config writes this file at every start: changes are lost.
 listener {port} {host}
 allow_anonymous true
-# Without it a QoS 1 round trip of 50 kB waits 44 ms for a delayed acknowledgement.
+# Without this a QoS 1 round trip of 50 kB waits 44 ms for a delayed acknowledgement.
 set_tcp_nodelay true
-# Announced to clients, who check it before they publish. Not message_size_limit, which drops
-# in silence.
+# mosquitto announces this limit, and clients check it before they publish. With
+# message_size_limit mosquitto would drop larger messages without an error.
 max_packet_size {max_packet_size_bytes}
-# Twice the largest useful window of requests, so that acknowledgements under way never stall it.
+# Twice the largest useful window of requests, so that the window never waits for acknowledgements.
 max_inflight_messages 32
-# For one client, beyond what is in flight; what comes after is dropped. Clients keep a window of
-# requests, so only a client that left its session behind gets here.
+# Limits for one client, beyond the messages in flight; mosquitto drops further messages. Clients
+# bound their requests in flight, so only an absent client with a session reaches these limits.
 max_queued_messages 1000
 max_queued_bytes {max_queued_bytes}
-# Sessions that nobody came back for.
+# Delete the session of a client that has been absent for a day.
 persistent_client_expiration 1d
 log_dest stderr
 log_type error
@@ -45,30 +45,31 @@ log_type information
 _PERSISTENCE = """\
 persistence true
 persistence_location {folder}/
-# A power cut loses at most this many seconds of retained manifests; the default is 30 minutes.
+# A power cut loses the retained messages of the last 60 s; the default is 30 minutes.
 autosave_interval 60
 """
 
-#: A broker started by root would become the user `mosquitto`, who may not read a private folder;
-#: and a change of user cancels its end with its parent (prctl(2), PR_SET_PDEATHSIG).
+#: mosquitto started by root would switch to the user `mosquitto`, who may not read a private
+#: folder. The switch would also cancel the end with the parent (prctl(2), PR_SET_PDEATHSIG).
 _KEEP_USER = "user root\n"
 
-#: Bytes the broker keeps for one client that does not read. A full window of 8 requests with the
-#: largest boundary of 12.8 MB passes; what a careless publisher piles up does not eat a board.
+#: Bytes that the broker queues for one client that does not read. A full window of 8 requests with
+#: the largest boundary of 12.8 MB fits, and a fast publisher cannot fill a board's memory.
 _MAX_QUEUED_BYTES = 128 * 1024 * 1024
 
 _PRIVILEGED = 0
 
 
 class MosquittoBroker(BrokerProcess):
-    """mosquitto as a child process: everything this project uses of MQTT 5, at full speed.
+    """mosquitto as a child process.
 
-    Anyone who reaches the address may use it: there are no passwords and no access lists.
+    The broker has no passwords and no access list: everyone who reaches the address may use it.
 
     Args:
-        host: The address to listen on.
-        port: The TCP port; 0 takes a free one.
-        state_dir: Where retained messages and sessions outlive a restart. None: they do not.
+        host: Address to listen on.
+        port: TCP port; 0: any free port.
+        state_dir: Folder that keeps retained messages and sessions across restarts; None: a restart
+            loses them.
 
     Raises:
         BrokerStartError: mosquitto is not installed.
@@ -85,13 +86,13 @@ class MosquittoBroker(BrokerProcess):
             raise BrokerStartError(
                 self.kind,
                 "mosquitto is not installed",
-                "Install it (`apt install mosquitto`) and start it again.",
+                "Install mosquitto (`apt install mosquitto`) and start the broker again.",
             )
         self._binary = binary
 
     @property
     def version(self) -> str:
-        """The version the binary reports, or ``unknown``."""
+        """Version that the binary reports, or ``unknown``."""
         return _read_version(self._binary)
 
     def _command(self, folder: Path) -> list[str]:
@@ -111,7 +112,7 @@ class MosquittoBroker(BrokerProcess):
 
 
 def find_mosquitto() -> Path | None:
-    """Return the absolute path of mosquitto's binary, or None where it is not installed."""
+    """Return the absolute path of mosquitto's binary; None: not installed."""
     found = shutil.which("mosquitto") or shutil.which(
         "mosquitto", path=os.pathsep.join(_BINARY_FOLDERS)
     )

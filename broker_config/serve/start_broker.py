@@ -1,4 +1,4 @@
-"""Start the best broker this machine has."""
+"""Start mosquitto if installed, else the embedded broker."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ def start_broker(
     *,
     state_dir: Path | None = None,
 ) -> MosquittoBroker | EmbeddedBroker:
-    """Start a broker and return it once it answers; the caller stops it, or leaves its ``with``.
+    """Start a broker and return it once it answers.
+
+    The caller stops the broker, or uses it in a ``with`` statement.
 
     Args:
-        host: The address to listen on.
-        port: The TCP port; 0 takes a free one.
-        kind: ``auto`` is mosquitto where it is installed, else the embedded broker.
-        state_dir: Where retained messages and sessions outlive a restart (mosquitto only).
+        host: Address to listen on.
+        port: TCP port; 0: any free port.
+        kind: ``auto``: mosquitto if installed, else the embedded broker.
+        state_dir: Folder that keeps retained messages and sessions across restarts (mosquitto
+            only).
 
     Raises:
-        BrokerStartError: No such broker is installed, it failed, or the port is in use
-            (:class:`broker_config.serve.broker_process.PortInUseError`).
+        BrokerStartError: No such broker is installed, or the broker failed.
+        PortInUseError: Another program listens on the port.
     """
     if kind == "auto":
         if find_mosquitto() is not None:
@@ -49,7 +52,7 @@ def start_broker(
     if state_dir is not None:
         raise BrokerStartError(
             kind,
-            "it keeps nothing on disk",
-            "Leave --state-dir out, or install mosquitto (`apt install mosquitto`).",
+            "it stores nothing on disk",
+            "Leave out --state-dir, or install mosquitto (`apt install mosquitto`).",
         )
     return EmbeddedBroker(host, port).start()

@@ -1,4 +1,4 @@
-"""Commands to agents, and their answers."""
+"""Commands to agents, and the agents' answers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class NoAnswerError(EdgePartitionError):
     """An agent did not answer a command.
 
     Attributes:
-        device: The agent.
-        command: What it was asked.
+        device: Name of the board.
+        command: Name of the command.
     """
 
     def __init__(self, device: str, command: str, text: str) -> None:
@@ -34,7 +34,7 @@ class RequestTimeoutError(NoAnswerError):
     """An agent did not answer a command in time.
 
     Attributes:
-        timeout_s: How long the answer was awaited.
+        timeout_s: Time that the host waited, in seconds.
     """
 
     def __init__(self, device: str, command: str, timeout_s: float) -> None:
@@ -43,41 +43,41 @@ class RequestTimeoutError(NoAnswerError):
             device,
             command,
             f"Board {device} did not answer '{command}' within {timeout_s:g} s. "
-            f"Check that its agent runs: `device-agent --name {device} ...`.",
+            f"Check that the board's agent runs: `device-agent --name {device} ...`.",
         )
 
 
 class AgentLostError(NoAnswerError):
-    """The broker said that an agent is gone while its answer was awaited."""
+    """An agent went offline before it answered a command."""
 
     def __init__(self, device: str, command: str) -> None:
         super().__init__(
             device,
             command,
             f"Board {device} went offline before it answered '{command}': its agent ended or lost "
-            "the broker. Its log says which, or the kernel's, if it ran out of memory: "
-            "`dmesg | grep -i oom`.",
+            "the broker. Read the agent's log on the board; if the board ran out of memory, "
+            "`dmesg | grep -i oom` there shows it.",
         )
 
 
 class AgentRequests:
-    """Sends commands and waits for their answers. Methods may be called from any thread."""
+    """Sends commands and waits for the answers. Methods may be called from any thread."""
 
     def __init__(self, connection: Connection, reply_topic: Topic) -> None:
-        """Subscribe to nothing yet.
+        """Prepare; the first request subscribes to ``reply_topic``.
 
         Args:
-            connection: An open connection, when the first command is sent.
-            reply_topic: The topic of the answers, which nobody else uses.
+            connection: A connection that is open when the first command is sent.
+            reply_topic: Topic of the answers, which no other client uses.
         """
         self._connection = connection
         self._reply_topic = reply_topic
-        self._is_listening = False
+        self._is_subscribed = False
         self._lock = threading.Lock()
-        #: By request id: the agent asked, and its answer's payload; None: the agent is gone.
+        #: By request id: the agent, and the payload of its answer; None: the agent is offline.
         self._replies: dict[bytes, tuple[str, Future[bytes | bytearray | None]]] = {}
-        #: Agents whose availability is listened to, and whether the broker says they are gone.
-        self._gone: dict[str, bool] = {}
+        #: Agents whose availability topic is subscribed; true: the agent is offline.
+        self._offline: dict[str, bool] = {}
 
     def request(
         self,
@@ -91,22 +91,22 @@ class AgentRequests:
         """Send a command and return its answer.
 
         Args:
-            topic: The agent's command topic.
-            command: The command's fields.
-            device: The agent's name.
-            availability_topic: The topic on which the broker says ``offline`` for an agent that is
-                gone, which ends the wait; None: do not listen there.
-            timeout_s: How long to wait.
+            topic: Command topic of the agent.
+            command: Fields of the command.
+            device: Name of the agent.
+            availability_topic: Availability topic of the agent. The message ``offline`` ends the
+                wait. None: do not subscribe.
+            timeout_s: Longest wait, in seconds.
 
         Raises:
             CommandError: The agent refused, or the answer is not JSON.
             RequestTimeoutError: No answer within ``timeout_s``.
             AgentLostError: The agent is offline.
-            MessageTooLargeError: The command doesn't fit into one packet.
+            MessageTooLargeError: The command does not fit into one packet.
         """
-        if not self._is_listening:
+        if not self._is_subscribed:
             self._connection.subscribe(self._reply_topic, self._take_reply, timeout_s=timeout_s)
-            self._is_listening = True
+            self._is_subscribed = True
         name = str(command.get("command"))
         request_id = uuid.uuid4().bytes
         reply: Future[bytes | bytearray | None] = Future()
@@ -114,8 +114,8 @@ class AgentRequests:
             self._replies[request_id] = (device, reply)
         try:
             if availability_topic is not None:
-                self._watch(availability_topic, device, timeout_s)
-            if self._gone.get(device):
+                self._watch_availability(availability_topic, device, timeout_s)
+            if self._offline.get(device):
                 raise AgentLostError(device, name)
             self._connection.publish(
                 topic,
@@ -140,28 +140,28 @@ class AgentRequests:
         return answer
 
     def _take_reply(self, message: Message) -> None:
-        # Otherwise each reply would hold a place of the receive maximum for good.
+        # Without the acknowledgement each reply would count towards the receive maximum for ever.
         self._connection.acknowledge(message)
         with self._lock:
             _, reply = self._replies.pop(message.correlation_data, (None, None))
         if reply is not None:
             reply.set_result(message.payload)
 
-    def _watch(self, availability_topic: Topic, device: str, timeout_s: float) -> None:
-        """From now on, end the wait for an agent's answer when the broker says it is gone."""
+    def _watch_availability(self, availability_topic: Topic, device: str, timeout_s: float) -> None:
+        """Subscribe to an agent's availability; ``offline`` ends the wait for its answers."""
 
-        def learn(message: Message) -> None:
+        def note_availability(message: Message) -> None:
             self._connection.acknowledge(message)
-            is_gone = message.payload == OFFLINE
+            is_offline = message.payload == OFFLINE
             with self._lock:
-                self._gone[device] = is_gone
+                self._offline[device] = is_offline
                 asked = [key for key, (name, _) in self._replies.items() if name == device]
-                lost = [self._replies.pop(key)[1] for key in asked] if is_gone else []
+                lost = [self._replies.pop(key)[1] for key in asked] if is_offline else []
             for reply in lost:
                 reply.set_result(None)
 
         with self._lock:
-            if device in self._gone:
+            if device in self._offline:
                 return
-            self._gone[device] = False
-        self._connection.subscribe(availability_topic, learn, timeout_s=timeout_s)
+            self._offline[device] = False
+        self._connection.subscribe(availability_topic, note_availability, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""The address of a broker, and the files and names with which a client proves its identity."""
+"""The address of a broker, and a client's credentials."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ DEFAULT_TLS_PORT = 8883
 
 
 class BrokerAddressError(EdgePartitionError):
-    """A broker's URL or the files that go with it can't be used."""
+    """A broker's URL, password file or certificate file cannot be used."""
 
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """Where the broker is and how to prove who we are.
+    """The address of a broker, and the client's credentials.
 
     Attributes:
-        host: Name or address.
+        host: Name or IP address.
         port: TCP port.
-        tls: ``mqtts``: TLS with the broker's certificate checked.
-        username: Sent to the broker, where set.
-        password: Sent to the broker, where set; never printed.
-        ca_file: The certificates to trust instead of the system's.
-        certificate_file: The client's own certificate.
-        key_file: The key of ``certificate_file``.
+        tls: Whether the URL is ``mqtts``: TLS, with a check of the broker's certificate.
+        username: User name, if the broker requires one.
+        password: Password, if the broker requires one; never printed.
+        ca_file: Path of the trusted CA certificates; None: those of the system.
+        certificate_file: Path of the client's certificate.
+        key_file: Path of the key of ``certificate_file``; None: the key is in the same file.
     """
 
     host: str
@@ -59,31 +59,39 @@ class BrokerAddress:
         key_file: str | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> BrokerAddress:
-        """Read ``mqtt[s]://[USER@]HOST[:PORT]``; what is left out comes from the environment.
+        """Read ``mqtt[s]://[USER@]HOST[:PORT]``; the environment supplies the missing credentials.
 
-        ``EDGE_PARTITION_USERNAME``, ``_PASSWORD``, ``_PASSWORD_FILE``, ``_CA_FILE``,
-        ``_CERTIFICATE_FILE`` and ``_KEY_FILE``.
+        Args:
+            url: Address of the broker.
+            username: User name, unless the URL has one; default: ``EDGE_PARTITION_USERNAME``.
+            password_file: Path of a file with the password; default:
+                ``EDGE_PARTITION_PASSWORD_FILE``, else the password is ``EDGE_PARTITION_PASSWORD``.
+            ca_file: Path of the trusted CA certificates; default: ``EDGE_PARTITION_CA_FILE``.
+            certificate_file: Path of the client's certificate; default:
+                ``EDGE_PARTITION_CERTIFICATE_FILE``.
+            key_file: Path of the client's key; default: ``EDGE_PARTITION_KEY_FILE``.
+            environ: Environment variables.
 
         Raises:
-            BrokerAddressError: The URL or a file can't be used.
+            BrokerAddressError: The URL or the password file cannot be used.
         """
         expected = "expected mqtt://HOST:PORT or mqtts://HOST:PORT"
-        shown = re.sub(r"//.*@", "//...@", url)  # A password that came along is not repeated.
+        shown = re.sub(r"//.*@", "//...@", url)  # Without a password.
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
             raise BrokerAddressError(f"The broker's URL {shown!r}: {error}; {expected}.") from None
         if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-            raise BrokerAddressError(f"The broker's URL {shown!r} is not one; {expected}.")
+            raise BrokerAddressError(f"The broker's URL {shown!r} is not valid; {expected}.")
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
             raise BrokerAddressError(
-                f"The broker's URL {shown!r} has more than a port; {expected}."
+                f"The broker's URL {shown!r} has text after the port; {expected}."
             )
         if parts.password is not None:
             raise BrokerAddressError(
-                "A password in the broker's URL shows in process lists; put it into a file named "
-                "by EDGE_PARTITION_PASSWORD_FILE instead."
+                "The broker's URL contains a password, and process lists show URLs; write the "
+                "password to a file and name the file in EDGE_PARTITION_PASSWORD_FILE."
             )
         password = environ.get("EDGE_PARTITION_PASSWORD")
         password_file = password_file or environ.get("EDGE_PARTITION_PASSWORD_FILE")
@@ -106,17 +114,17 @@ class BrokerAddress:
 
     @property
     def url(self) -> str:
-        """The address without secrets."""
+        """URL of the broker, without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return the TLS settings: the broker's certificate is checked, the client's is sent.
+        """Return the TLS settings: check the broker's certificate, send the client's.
 
         Raises:
             BrokerAddressError: A file cannot be used.
         """
-        # Neither call names the file in its error.
+        # The errors of both calls do not name the file.
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:

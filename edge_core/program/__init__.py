@@ -1,1 +1,1 @@
-"""How programs start and end."""
+"""Start and end of programs."""

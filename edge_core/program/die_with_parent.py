@@ -1,11 +1,11 @@
-"""Run a command that ends when the process that started it ends, however that one ended.
+"""Run a command that ends when its parent process ends, also if the parent is killed.
 
-Run as a program, ``python die_with_parent.py PARENT_PID COMMAND ARGUMENT...``: it asks the kernel
-for a SIGTERM on its parent's death and becomes the command. A program of its own, and not a
-``preexec_fn``, since code between fork and exec may deadlock in a process that has threads.
+``python die_with_parent.py PARENT_PID COMMAND ARGUMENT...`` asks the kernel for a SIGTERM at the
+parent's death, then becomes the command. This is a program and not a ``preexec_fn``, because code
+between fork and exec may deadlock in a process with threads.
 
-The request outlives ``exec``, but not a change of user (prctl(2), PR_SET_PDEATHSIG): a command
-that drops privileges by itself loses it.
+The kernel keeps the request across ``exec``, but not across a change of user (prctl(2),
+PR_SET_PDEATHSIG): a command that drops privileges loses the request.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _PR_SET_PDEATHSIG = 1
 def bound_to_caller(command: Sequence[str]) -> list[str]:
     """Return a command line that runs ``command`` and ends with the calling thread's process.
 
-    The kernel takes "parent" to mean the thread that starts the child (prctl(2)): start the child
-    from a thread that lives as long as the child should.
+    To the kernel the "parent" is the thread that starts the child (prctl(2)): start the child from
+    a thread that lives as long as the child must live.
     """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:
-    """Bind to the parent's life, then become the command."""
+    """Ask for the signal, then become the command."""
     parent_pid = int(sys.argv[1])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # The parent may have died before the request was made.
+    # The parent may have died before the request.
     if os.getppid() != parent_pid:
         sys.exit(1)
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606

@@ -1,4 +1,4 @@
-"""The exit statuses of all programs, on one page."""
+"""The exit statuses of all programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """An exit status; :attr:`meaning` says when a program ends with it."""
+    """An exit status."""
 
     DONE = 0
     FAILED = 1
@@ -15,10 +15,10 @@ class ExitStatus(IntEnum):
 
     @property
     def meaning(self) -> str:
-        """When a program ends with this status."""
+        """Description of the exit status, for help texts and documents."""
         return {
-            ExitStatus.DONE: "the program did what it was asked, or was stopped on request",
-            ExitStatus.FAILED: "the program failed; standard error has the reason in one line",
+            ExitStatus.DONE: "the program succeeded, or was stopped on request",
+            ExitStatus.FAILED: "the program failed; one line on standard error gives the reason",
             ExitStatus.USAGE: "the command line or a configuration file is wrong",
             ExitStatus.INTERRUPTED: "Ctrl-C ended the program before it was done",
         }[self]

@@ -17,7 +17,7 @@ _PACKAGES = {
 
 
 def find_extra(module: str, prefer: str | None = None) -> str | None:
-    """Return the extra that brings ``module``; None: no extra does.
+    """Return the extra that installs ``module``; None: no extra does.
 
     Args:
         module: The name of a module that could not be imported.
@@ -39,10 +39,10 @@ def find_extra(module: str, prefer: str | None = None) -> str | None:
 
 
 def explain_missing(error: ModuleNotFoundError, prefer: str | None = None) -> str | None:
-    """Return a line that says what to install; None: no extra has the module.
+    """Return a line that names the extra to install; None: no extra has the module.
 
     Args:
-        error: What importing raised.
+        error: Error of the import.
         prefer: The extra to name where several bring the module.
     """
     extra = find_extra(error.name or "", prefer)
@@ -50,6 +50,6 @@ def explain_missing(error: ModuleNotFoundError, prefer: str | None = None) -> st
         return None
     package = (error.name or "").partition(".")[0]
     return (
-        f"the package {package} is not installed; the extra {extra} brings it: "
+        f"the package {package} is not installed; install the extra {extra}: "
         f"pip install '{_DISTRIBUTION}[{extra}]'"
     )

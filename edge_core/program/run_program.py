@@ -1,4 +1,4 @@
-"""A program's end: its exit status, and one line on standard error for whatever went wrong."""
+"""The end of a program: an exit status, and one line on standard error for an error."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ def run_program(
 ) -> int:
     """Run a command line and return its exit status.
 
-    The caller brings the command line's library: boards have none, and this package is theirs too.
+    The caller parses the command line, because boards have no library for command lines and use
+    this function too.
 
     Args:
-        name: The program's name.
-        run: Does what the words ask; a whole number that it returns is the status.
-        arguments: The words; by default those of this process. ``--debug`` anywhere among them
-            shows tracebacks.
-        usage_errors: The exceptions for wrong usage. One with a method ``show()`` prints itself.
-        aborts: The exceptions for an interrupted prompt.
+        name: Name of the program.
+        run: Function of the arguments, which runs the program. If it returns a whole number, the
+            number is the exit status.
+        arguments: Command-line arguments; None: those of this process. ``--debug`` anywhere among
+            them shows tracebacks.
+        usage_errors: Exceptions for wrong usage. An exception with a method ``show()`` prints
+            itself.
+        aborts: Exceptions for an interrupted prompt.
 
     Returns:
-        An :class:`~edge_core.program.exit_status.ExitStatus`, or what ``run`` returned.
+        An :class:`~edge_core.program.exit_status.ExitStatus`, or the result of ``run``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -52,7 +55,7 @@ def run_program(
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, nothing to say.
+        # The reader of the output has ended (`| head`), which is no error.
         sys.stderr.close()
         return ExitStatus.DONE
     except Exception as error:
@@ -66,12 +69,12 @@ def run_program(
 def import_command_line(
     name: str, extra: str, load: Callable[[], Callable[[], NoReturn]]
 ) -> NoReturn:
-    """Import a program whose libraries an extra brings, run it, and exit with its status.
+    """Import a program whose libraries an extra installs, run it, and exit with its status.
 
     Args:
-        name: The program's name.
-        extra: The extra that brings the program's libraries.
-        load: Imports the program and returns its ``main``.
+        name: Name of the program.
+        extra: The extra that installs the program's libraries.
+        load: Function that imports the program and returns its ``main``.
     """
     try:
         main = load()
@@ -85,7 +88,7 @@ def import_command_line(
 
 
 def _describe(error: Exception) -> str:
-    """Return one line for an error: our own errors as they are, others as the defects they are."""
+    """Return one line for an error; an error of another class counts as a defect."""
     if isinstance(error, ModuleNotFoundError):
         line = explain_missing(error)
         if line is not None:

@@ -1,4 +1,4 @@
-"""What signal handlers, or other threads, may ask of a program's loop: to end."""
+"""A request to end a program's loop, from a signal handler or another thread."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from queue import Empty, SimpleQueue
 class StopRequest:
     """A :class:`threading.Event` that a signal handler may set.
 
-    An Event's lock is its own thread's as well: the main thread that is just then within
-    ``set`` or ``wait``, or in the handler of a signal before, would wait for itself for ever. A
-    :class:`queue.SimpleQueue` promises that ``put`` may interrupt any call of its own.
+    A signal handler runs in the main thread. If the main thread holds an Event's lock at that
+    moment, in ``set`` or ``wait`` or in an earlier handler, the handler waits for the lock for
+    ever. ``put`` of a :class:`queue.SimpleQueue` is reentrant: it may interrupt any call of the
+    queue.
     """
 
     def __init__(self) -> None:
@@ -20,27 +21,27 @@ class StopRequest:
 
     @classmethod
     def on_signals(cls) -> StopRequest:
-        """Return what Ctrl-C and SIGTERM set from now on. Call it in the main thread."""
+        """Return a request that Ctrl-C and SIGTERM set. Call this method in the main thread."""
         request = cls()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: request.set())
         return request
 
     def set(self) -> None:
-        """Ask for the end; once or more makes no difference."""
+        """Request the end; further calls change nothing."""
         self._is_set = True
         self._asked.put(None)
 
     def is_set(self) -> bool:
-        """Return whether it was asked for."""
+        """Return whether the end was requested."""
         return self._is_set
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until it is asked for, so long at most; return whether it was."""
+        """Wait for the request, for at most ``timeout_s``; return whether the end was requested."""
         try:
             self._asked.get(timeout=timeout_s)
         except Empty:
             return False
-        # For whoever asks next.
+        # For the next call of wait().
         self._asked.put(None)
         return True

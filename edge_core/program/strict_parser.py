@@ -1,4 +1,4 @@
-"""A parser of command lines from the standard library, for programs that boards have too."""
+"""A command-line parser of the standard library, for programs that also run on boards."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class StrictParser(argparse.ArgumentParser):
-    """Takes no abbreviated options, and never prints the value of an option that it does not know.
+    """A parser without abbreviated options, which never prints the value of an unknown option.
 
-    ``--password secret`` is not taken for ``--password-file secret``.
+    ``--password secret`` does not count as ``--password-file secret``.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -26,9 +26,9 @@ class StrictParser(argparse.ArgumentParser):
         options, rest = self.parse_known_args(words)
         unknown = [word.partition("=")[0] for word in rest if word.startswith("-")]
         if unknown:
-            self.error(f"no option is called {unknown[0]}{self._suggestion(unknown[0])}")
+            self.error(f"unknown option {unknown[0]}{self._suggestion(unknown[0])}")
         if rest:
-            self.error("there are words that belong to no option")
+            self.error("unexpected arguments")
         return options
 
     def error(self, message: str) -> NoReturn:

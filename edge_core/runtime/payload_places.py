@@ -26,14 +26,14 @@ class InputTensor(NamedTuple):
     """An input of the file.
 
     Attributes:
-        index: The runtime's index of the tensor.
+        tensor_index: The runtime's index of the tensor.
         place: Bytes of the payload.
         dtype: dtype in the payload.
         shape: Shape, the same in the file and in the payload.
         is_narrowed: Whether the payload has float16 and the file has float32.
     """
 
-    index: int
+    tensor_index: int
     place: slice
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -49,14 +49,14 @@ class OutputTensor(NamedTuple):
     """An output of the file.
 
     Attributes:
-        index: The runtime's index of the tensor.
+        tensor_index: The runtime's index of the tensor.
         is_narrowed: Whether the payload has float16 and the file has float32.
     """
 
-    index: int
+    tensor_index: int
     is_narrowed: bool
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
+    def encode(self, values: np.ndarray) -> Any:
         """Return the file's values in the dtype of the payload."""
         return to_float16(values) if self.is_narrowed else values
 

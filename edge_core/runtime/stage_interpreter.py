@@ -183,11 +183,11 @@ class StageInterpreter:
         interpreter, self._is_used = self._interpreter, True
         try:
             for source in self._inputs:
-                interpreter.set_tensor(source.index, source.read(view))
+                interpreter.set_tensor(source.tensor_index, source.read(view))
             interpreter.invoke()
             # tensor() gives views of the runtime's memory: join makes the only copy.
             result = b"".join(
-                output.encode(interpreter.tensor(output.index)())
+                output.encode(interpreter.tensor(output.tensor_index)())
                 if isinstance(output, OutputTensor)
                 else output.encode(view)
                 for output in self._outputs

@@ -87,8 +87,8 @@ def test_the_embedded_broker_is_named_for_what_it_is_good_for() -> None:
         process.terminate()
         _, errors = process.communicate(timeout=30)
     assert errors == (
-        "embedded broker (rumqttd): good for trying things on one desk; "
-        "install mosquitto for a fleet\n"
+        "the embedded broker (rumqttd) serves this machine only; "
+        "install mosquitto for real boards\n"
     )
 
 
@@ -96,7 +96,7 @@ def test_the_embedded_broker_is_named_for_what_it_is_good_for() -> None:
 def test_a_host_beyond_this_machine_is_warned_about(host: str) -> None:
     # Asked of the function: a test may not open a broker to the network.
     [warning] = _notes("mosquitto", host)
-    assert f"anyone who reaches {host} over the network may use this broker" in warning
+    assert f"everyone who reaches {host} may use it" in warning
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "::1", "localhost"])
@@ -131,7 +131,7 @@ def test_debug_shows_the_traceback() -> None:
 def test_a_state_dir_is_refused_by_a_broker_that_keeps_nothing(tmp_path: Path) -> None:
     done = run("serve", "--broker-kind", "embedded", "--state-dir", str(tmp_path), "--port", "0")
     assert done.returncode == 1
-    assert "keeps nothing on disk" in done.stderr
+    assert "stores nothing on disk" in done.stderr
 
 
 def test_a_state_dir_keeps_mosquittos_state_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from edge_core.program.run_program import run_program
 from edge_core.program.strict_parser import StrictParser
 
 MISSING = (
-    "{}: the package {} is not installed; the extra {} brings it: pip install 'edge-partition[{}]'"
+    "{}: the package {} is not installed; install the extra {}: pip install 'edge-partition[{}]'"
 )
 
 

@@ -28,7 +28,7 @@ def detail(spec: TensorSpec, index: int, **changed: Any) -> dict[str, Any]:
 
 def test_inputs_have_the_payloads_order_and_the_files_indices() -> None:
     found = find_inputs("m", [detail(C, 7), detail(A, 9)], [A, B, C], by_position=False)
-    assert [(tensor.index, tensor.place) for tensor in found] == [
+    assert [(tensor.tensor_index, tensor.place) for tensor in found] == [
         (9, slice(0, 8)),
         (7, slice(11, 19)),
     ]
@@ -59,7 +59,7 @@ def test_an_output_that_the_file_lacks_is_the_input_of_its_name() -> None:
 def test_by_position_the_files_names_do_not_count() -> None:
     details = [detail(A, 4, name=""), detail(B, 5, name="")]
     found = find_inputs("m", details, [A, B], by_position=True)
-    assert [tensor.index for tensor in found] == [4, 5]
+    assert [tensor.tensor_index for tensor in found] == [4, 5]
     # The file lists one tensor twice.
     outputs = find_outputs("m", [details[0], details[0], details[1]], [], [A, B], by_position=True)
     assert outputs == [OutputTensor(4, is_narrowed=False), OutputTensor(5, is_narrowed=False)]

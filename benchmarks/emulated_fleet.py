@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from edge_partition.boards.deploy_bundle import LoadedStage
-    from edge_partition.client.pipeline import Result
+    from edge_partition.client.result import Result
     from edge_partition.profiling.profile_boards import Board
     from edge_partition.tflite.read_tflite import TfliteModel
 

@@ -43,7 +43,7 @@ from edge_partition.simulation.simulate_plan import Stream, arrival_times_s, sim
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from edge_partition.client.pipeline import Result
+    from edge_partition.client.result import Result
     from edge_partition.planning.plan import Plan
     from edge_partition.planning.read_plan import PipelineTimes
     from edge_partition.simulation.simulate_plan import Forecast

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
         undeploy,
         verify_bundle,
     )
-    from edge_partition.client.pipeline import Pipeline, RequestError, Result
+    from edge_partition.client.errors import RequestError
+    from edge_partition.client.pipeline import Pipeline
+    from edge_partition.client.result import Result
     from edge_partition.facts.model_facts import PictureOptions
     from edge_partition.pictures.describe_model import describe_model
     from edge_partition.planning.fleet import Device, Fleet, equal_fleet
@@ -57,8 +59,8 @@ _MODULES = {
     "Fleet": "edge_partition.planning.fleet",
     "PictureOptions": "edge_partition.facts.model_facts",
     "Pipeline": "edge_partition.client.pipeline",
-    "RequestError": "edge_partition.client.pipeline",
-    "Result": "edge_partition.client.pipeline",
+    "RequestError": "edge_partition.client.errors",
+    "Result": "edge_partition.client.result",
     "describe_model": "edge_partition.pictures.describe_model",
     "equal_fleet": "edge_partition.planning.fleet",
 }

@@ -20,7 +20,7 @@ from edge_core.errors import EdgePartitionError, ManifestError
 from edge_core.mqtt.agent_requests import AgentLostError, NoAnswerError
 from edge_partition.boards.board_client import COMMAND_TIMEOUT_S, BoardClient, UnknownBoardError
 from edge_partition.bundles.run_bundle import reference_payloads
-from edge_partition.client.pipeline import UnknownDeploymentError
+from edge_partition.client.errors import UnknownDeploymentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from edge_partition.client.pipeline import Result
+    from edge_partition.client.result import Result
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from edge_partition.planning.plan_document import plan_document
 if TYPE_CHECKING:
     from edge_core.contract.manifest import Manifest
     from edge_partition.bundles.bundle import Bundle
-    from edge_partition.client.pipeline import Result
+    from edge_partition.client.result import Result
     from edge_partition.emulation.measure_emulated import EmulatedBoards
     from edge_partition.inputs.named_requests import NamedRequest
     from edge_partition.model.load_model import LoadedTflite

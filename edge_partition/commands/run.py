@@ -19,7 +19,8 @@ from edge_core.write_file import write_file
 from edge_partition.answers.answers import describe_answer
 from edge_partition.answers.boxes import MIN_SCORE
 from edge_partition.answers.draw_boxes import draw_file
-from edge_partition.client.pipeline import Pipeline, Result
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.client.result import Result
 from edge_partition.client.stream_report import StreamTimes
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edge_core.plain_text import plain_text
 from edge_partition import api
-from edge_partition.client.pipeline import UnknownDeploymentError
+from edge_partition.client.errors import UnknownDeploymentError
 from edge_partition.commands import _show
 from edge_partition.commands._options import broker_options, json_option
 from edge_partition.facts.describe_ends import ends_document

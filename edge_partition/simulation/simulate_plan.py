@@ -27,12 +27,9 @@ import simpy
 
 from edge_core.contract.messages import RECEIVE_MAXIMUM
 from edge_core.errors import EdgePartitionError
-from edge_partition.client.pipeline import (
-    EXPIRY_SLACK_S,
-    RESEND_FIRST_S,
-    RESEND_MAX_S,
-    default_window,
-)
+from edge_partition.client.deployment_connection import EXPIRY_SLACK_S
+from edge_partition.client.request_window import default_window
+from edge_partition.client.requests_in_flight import RESEND_FIRST_S, RESEND_MAX_S
 from edge_partition.simulation.simulated_board import RESENT, SOURCE, SPENT, Copy, SimulatedBoard
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from desk import BOARDS, make_bundle, wait_until
 from edge_core.contract.tensors import encode_tensors
 from edge_partition.boards.board_client import UnknownBoardError
 from edge_partition.boards.deploy_bundle import Deployer, DeploymentRefusedError
-from edge_partition.client.pipeline import Pipeline, UnknownDeploymentError
+from edge_partition.client.errors import UnknownDeploymentError
+from edge_partition.client.pipeline import Pipeline
 from edge_partition.model.load_model import load_model
 
 if TYPE_CHECKING:

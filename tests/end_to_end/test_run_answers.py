@@ -27,13 +27,9 @@ from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.write_bundle import write_bundle
-from edge_partition.client.pipeline import (
-    NotOpenError,
-    OutputsError,
-    Pipeline,
-    RequestError,
-    Result,
-)
+from edge_partition.client.errors import NotOpenError, OutputsError, RequestError
+from edge_partition.client.pipeline import Pipeline
+from edge_partition.client.result import Result
 from edge_partition.facts.model_facts import ModelFacts
 from edge_partition.inputs.load_inputs import load_input
 from edge_partition.inputs.pixels import PixelsError
@@ -416,7 +412,7 @@ def test_errors_come_in_their_inputs_places_and_the_stream_goes_on(
             told(pipeline.stream([mute] * 3, on_error="yield"))
         assert caught.value.is_final
         # So does a request that comes after the word of it.
-        wait_until(lambda: pipeline._ended is not None, "the pipeline knows")
+        wait_until(lambda: pipeline._requests.state.ended is not None, "the pipeline knows")
         with pytest.raises(RequestError, match="undeployed"):
             pipeline.infer(mute)
     # A state that may have missed a request is none to go on with.

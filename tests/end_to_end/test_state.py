@@ -12,7 +12,8 @@ from desk import BOARDS
 
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.write_bundle import write_bundle
-from edge_partition.client.pipeline import Pipeline, RequestError
+from edge_partition.client.errors import RequestError
+from edge_partition.client.pipeline import Pipeline
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split
 from edge_partition.tflite.read_tflite import read_tflite

@@ -15,7 +15,8 @@ from edge_core.contract.tensors import encode_tensors
 from edge_core.errors import BrokerUnreachableError, PayloadError
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.run_bundle import whole_interpreter
-from edge_partition.client.pipeline import Pipeline, RequestError, UnknownDeploymentError
+from edge_partition.client.errors import RequestError, UnknownDeploymentError
+from edge_partition.client.pipeline import Pipeline
 from edge_partition.model.load_model import load_model
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_core.contract.messages import StageTrace
-from edge_partition.client.pipeline import Result
+from edge_partition.client.result import Result
 from edge_partition.client.stream_report import StageReport, StreamReport
 
 

@@ -1,0 +1,240 @@
+"""The MQTT side of the client: what it subscribes to and publishes, and how it reads a result.
+
+Handlers run in the network thread.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Protocol
+
+from edge_core.contract.manifest import Manifest
+from edge_core.contract.messages import (
+    ERROR,
+    GENERATION,
+    TRACE,
+    ErrorCode,
+    decode_trace,
+    encode_json,
+)
+from edge_core.contract.tensors import decode_tensors, encode_tensors
+from edge_core.contract.topics import ONLINE, Topics
+from edge_core.errors import PayloadError
+from edge_core.mqtt.connection import Connection
+from edge_core.mqtt.read_retained import read_retained
+from edge_partition.client.errors import RequestError, UnknownDeploymentError
+from edge_partition.client.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+
+    from edge_core.mqtt.broker_address import BrokerAddress
+    from edge_core.mqtt.connection import Message
+
+#: Seconds that the broker keeps a message, or this client's session, beyond a request's timeout.
+EXPIRY_SLACK_S = 1
+#: Pause between two reports to monitors, in seconds: short enough to watch a stream, and long
+#: enough to cost nothing beside its results.
+_REPORT_EVERY_S = 1.0
+_SUBSCRIBE_TIMEOUT_S = 10.0
+_STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
+#: A deployment is being replaced, or a board restarts: the next attempt finds the generation that
+#: is live by then.
+_PASSING_CODES = frozenset({ErrorCode.UNKNOWN_GENERATION, ErrorCode.STOPPING})
+
+
+class DeploymentHandlers(Protocol):
+    """What a :class:`DeploymentConnection` calls, in the network thread."""
+
+    def handle_connected(self) -> None:
+        """The client is connected, for the first time or again."""
+
+    def handle_result(self, message: Message) -> None:
+        """An answer to a request arrived."""
+
+    def handle_manifest(self, payload: bytes) -> None:
+        """The deployment's manifest was published, or cleared (empty payload)."""
+
+    def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
+        """A board is online or offline; ``is_new``: as of now, and not as the broker kept it."""
+
+
+class DeploymentConnection:
+    """A client's connection to one deployment.
+
+    Attributes:
+        deployment: The deployment's name.
+    """
+
+    def __init__(
+        self,
+        deployment: str,
+        broker: BrokerAddress,
+        handlers: DeploymentHandlers,
+        *,
+        prefix: str,
+        timeout_s: float,
+    ) -> None:
+        """Prepare a connection; :meth:`open` connects.
+
+        Args:
+            deployment: The deployment's name.
+            broker: The broker's address.
+            handlers: Receives what arrives.
+            prefix: The topics' prefix.
+            timeout_s: Longest time that a request may take, in seconds. The broker keeps results
+                for as long when this client's connection breaks.
+        """
+        self.deployment = deployment
+        self._handlers = handlers
+        self._topics = Topics(prefix)
+        client_id = f"edge-client-{uuid.uuid4().hex[:12]}"
+        self._result_topic = self._topics.result(client_id)
+        self._trace_topic = self._topics.trace(client_id)
+        self._next_report = 0.0
+        self._connection = Connection(
+            broker,
+            client_id,
+            session_expiry_s=int(timeout_s) + EXPIRY_SLACK_S,
+            on_connected=handlers.handle_connected,
+        )
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is connected, as far as is known."""
+        return self._connection.is_connected
+
+    @property
+    def url(self) -> str:
+        """The broker's address, without secrets."""
+        return self._connection.address.url
+
+    def open(self) -> None:
+        """Connect and subscribe to results.
+
+        Raises:
+            BrokerUnreachableError: No broker answers.
+            BrokerRefusedError: The broker refuses the connection or a subscription.
+        """
+        self._connection.open()
+        try:
+            self._subscribe(self._result_topic, self._handlers.handle_result)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+
+    def find_manifest(self) -> Manifest:
+        """Return the manifest that is live.
+
+        Raises:
+            UnknownDeploymentError: No deployment of this name is live.
+            ManifestError: The manifest can't be read.
+        """
+        found = read_retained(self._connection, self._topics.manifest("+"), self._result_topic)
+        mine = self._topics.manifest(self.deployment)
+        if mine not in found:
+            live = sorted(self._topics.name_in(topic) for topic in found)
+            raise UnknownDeploymentError(self.deployment, live)
+        return Manifest.from_json(found[mine])
+
+    def follow(self, manifest: Manifest) -> None:
+        """Subscribe to the deployment's manifest, and to the availability of its boards."""
+        self._subscribe(self._topics.manifest(self.deployment), self._handle_manifest)
+        for device in {name for stage in manifest.stages for name in stage.devices}:
+            self._subscribe(self._topics.availability(device), self._handle_availability)
+
+    def _subscribe(self, topic: str, handler: Callable[[Message], None]) -> None:
+        self._connection.subscribe(topic, handler, timeout_s=_SUBSCRIBE_TIMEOUT_S)
+
+    def send(
+        self,
+        manifest: Manifest,
+        request_id: bytes,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        expiry_s: float,
+    ) -> None:
+        """Publish a request to the first stage.
+
+        Args:
+            manifest: The manifest that is live.
+            request_id: Returned with every answer.
+            arrays: The model's inputs by name.
+            expiry_s: Time that the request has left, in seconds.
+
+        Raises:
+            PayloadError: An array is missing, or has another shape or dtype.
+            MessageTooLargeError: The broker doesn't take messages of this size.
+        """
+        self._connection.publish(
+            self._topics.stage(self.deployment, 0),
+            encode_tensors(manifest.stages[0].inputs, arrays),
+            response_topic=self._result_topic,
+            correlation_data=request_id,
+            expiry_s=int(expiry_s) + EXPIRY_SLACK_S,
+            user={GENERATION: manifest.generation},
+        )
+
+    def report(self, message: Message, latency_ms: float, now: float) -> None:
+        """Publish an answered request's latency and trace for monitors, at most once a second.
+
+        Only the client knows the whole latency, and monitors need no copy of the results.
+
+        Args:
+            message: The answer.
+            latency_ms: Time from submitting the request to its answer, in milliseconds.
+            now: ``time.monotonic()``.
+        """
+        if now < self._next_report:
+            return
+        self._next_report = now + _REPORT_EVERY_S
+        report = {
+            "request": message.correlation_data.hex(),
+            "generation": message.user.get(GENERATION),
+            "latency_ms": round(latency_ms, 3),
+            "error": message.user.get(ERROR),
+            "trace": [vars(stage) for stage in decode_trace(message.user.get(TRACE))],
+        }
+        self._connection.publish(self._trace_topic, encode_json(report), qos=0)
+
+    def _handle_manifest(self, message: Message) -> None:
+        self._handlers.handle_manifest(bytes(message.payload))
+
+    def _handle_availability(self, message: Message) -> None:
+        self._handlers.handle_availability(
+            self._topics.name_in(message.topic),
+            is_online=message.payload == ONLINE,
+            is_new=not message.retained,
+        )
+
+
+def read_answer(
+    manifest: Manifest, message: Message, latency_ms: float
+) -> Result | RequestError | None:
+    """Return the result or the error that a message holds; None where a repeat may succeed.
+
+    Args:
+        manifest: The manifest that is live.
+        message: The answer to a request.
+        latency_ms: Time from submitting the request to its answer, in milliseconds.
+    """
+    trace = decode_trace(message.user.get(TRACE))
+    code = message.user.get(ERROR)
+    if code is None:
+        try:
+            outputs = decode_tensors(manifest.outputs, bytes(message.payload))
+        except PayloadError as error:
+            return RequestError(ErrorCode.BAD_PAYLOAD, str(error), trace)
+        return Result(outputs, latency_ms, trace)
+    if code in _PASSING_CODES:
+        return None
+    reason = bytes(message.payload).decode("utf-8", "replace")
+    # A kept state that may lack a request's effect can't be used any more.
+    is_final = code in _STATE_CODES or manifest.model.state == "keep"
+    return RequestError(code, reason, trace, is_final=is_final)

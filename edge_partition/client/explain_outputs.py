@@ -1,0 +1,96 @@
+"""Outputs that a person gives back to a pipeline -> an answer, or labels and their scores.
+
+Pure: a manifest and arrays in, frozen dataclasses out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_partition.answers.answers import Values, describe_answer
+from edge_partition.client.errors import OutputsError
+from edge_partition.client.result import Result
+
+if TYPE_CHECKING:
+    from edge_core.contract.manifest import Manifest
+    from edge_partition.answers.answers import Answer
+    from edge_partition.client.result import Outputs
+
+
+def explain_outputs(manifest: Manifest, outputs: Result | Outputs, *, top: int) -> Answer:
+    """Return the meaning of outputs; see :meth:`Pipeline.answer`.
+
+    Raises:
+        OutputsError: The outputs are not the deployment's.
+    """
+    size = None
+    if isinstance(outputs, Result):
+        size, outputs = outputs.picture_size, outputs.outputs
+    named = _name_outputs(manifest, outputs)
+    return describe_answer(manifest, named, top=top, picture_size=size)
+
+
+def best_labels(
+    manifest: Manifest, outputs: Result | Outputs, *, top: int
+) -> list[tuple[str, float]]:
+    """Return labels and scores, best first; see :meth:`Pipeline.labels`.
+
+    Raises:
+        OutputsError: The outputs are not the deployment's, or are those of several inputs.
+    """
+    answer = explain_outputs(manifest, outputs, top=top)
+    if not answer.labels:
+        _check_one_input(manifest, answer)
+    return [(best.label, best.score) for best in answer.labels]
+
+
+def _name_outputs(manifest: Manifest, outputs: Any) -> dict[str, np.ndarray]:
+    """Return outputs by name, as in a result.
+
+    Raises:
+        OutputsError: The outputs are not the deployment's.
+    """
+    names = [spec.name for spec in manifest.outputs]
+    if not isinstance(outputs, dict):
+        if len(names) == 1:
+            return {names[0]: _as_output(names[0], outputs)}
+        given = "One array" if isinstance(outputs, np.ndarray) else type(outputs).__name__
+        raise OutputsError(f"{given} given; expected a dict with an array for each of {names}.")
+    missing = [name for name in names if name not in outputs]
+    if missing:
+        raise OutputsError(f"The outputs lack {missing}; expected an array for each of {names}.")
+    return {name: _as_output(name, outputs[name]) for name in names}
+
+
+def _as_output(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # Lists of unequal lengths.
+        array = np.asarray(None)
+    if array.dtype.kind in "OSU":
+        raise OutputsError(
+            f"{type(value).__name__} given for output {name!r}; expected the return value of "
+            "infer, map or stream: an array, a dict of arrays by output name, or a Result."
+        )
+    return array
+
+
+def _check_one_input(manifest: Manifest, answer: Answer) -> None:
+    """Refuse outputs that have a row of scores for each of several inputs.
+
+    Raises:
+        OutputsError: An output has such rows.
+    """
+    for spec, output in zip(manifest.outputs, answer.outputs, strict=True):
+        rows = output.held.shape[0] if output.held.shape else 0
+        are_rows = rows > 1 and output.held.values.size == rows * output.held.shape[-1]
+        are_scores = bool(spec.scores) or output.held.shape[-1:] == (len(manifest.model.labels),)
+        is_stack = spec.shape != output.held.shape and spec.shape[1:] == output.held.shape[1:]
+        is_stack |= all(taken.shape[:1] == (rows,) for taken in manifest.inputs)
+        if isinstance(output, Values) and are_rows and (are_scores or is_stack):
+            raise OutputsError(
+                f"Output {spec.name!r} has {rows} rows, one for each of several inputs; labels "
+                "need the outputs of one input: give a row at a time, `labels(row)`."
+            )

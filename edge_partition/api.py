@@ -20,7 +20,8 @@ from edge_core.contract.tensors import encode_tensors
 from edge_core.contract.topics import DEFAULT_PREFIX
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles import bundle as bundles
-from edge_partition.bundles import run_bundle, write_bundle
+from edge_partition.bundles import verify_bundle as verify
+from edge_partition.bundles import write_bundle
 from edge_partition.client.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
 from edge_partition.facts.model_facts import PictureOptions, input_specs
 from edge_partition.facts.read_labels import find_class
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from edge_core.mqtt.broker_address import BrokerAddress
     from edge_partition.boards.deploy_bundle import FleetStatus, LoadedStage
     from edge_partition.bundles.bundle import Bundle
-    from edge_partition.bundles.run_bundle import Verification
+    from edge_partition.bundles.verify_bundle import Verification
     from edge_partition.model.load_model import LoadedTflite
     from edge_partition.planning.fleet import Fleet
     from edge_partition.planning.plan import Plan
@@ -257,7 +258,7 @@ def verify_bundle(
             request, _ = next(batches([sample], manifest.inputs))
             payloads.append(encode_tensors(manifest.inputs, request))
             classes.append(find_class(file, manifest.model.labels))
-    return run_bundle.verify_bundle(
+    return verify.verify_bundle(
         bundle, payloads or None, count=count, classes=classes, on_input=on_input
     )
 

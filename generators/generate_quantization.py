@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_core.contract.tensors import encode_tensors, payload_bytes
-from edge_partition.bundles.run_bundle import verify_bundle
+from edge_partition.bundles.verify_bundle import verify_bundle
 from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.model.converter_process import kept_converter
 from edge_partition.model.load_model import load_model
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_partition.bundles.bundle import Bundle
-    from edge_partition.bundles.run_bundle import Verification
+    from edge_partition.bundles.verify_bundle import Verification
     from edge_partition.tflite.graph import Wire
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "quantization.md"

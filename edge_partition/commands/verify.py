@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_partition.bundles.bundle import Bundle
-    from edge_partition.bundles.run_bundle import Verification
+    from edge_partition.bundles.verify_bundle import Verification
 
 
 class DifferenceError(EdgePartitionError):

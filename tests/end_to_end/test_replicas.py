@@ -10,7 +10,7 @@ from desk import BOARDS, bundle_of, wait_until
 
 from edge_core.contract.tensors import encode_tensors
 from edge_partition.boards.deploy_bundle import Deployer
-from edge_partition.bundles.run_bundle import verify_bundle
+from edge_partition.bundles.verify_bundle import verify_bundle
 from edge_partition.client.pipeline import Pipeline
 from edge_partition.planning.fleet import Device
 from edge_partition.planning.plan import Plan

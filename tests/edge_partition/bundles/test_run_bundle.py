@@ -11,15 +11,14 @@ from tflite_models import FlatModel, chain_of_adds
 
 from edge_core.contract.tensors import decode_tensors, encode_tensors
 from edge_partition.bundles.bundle import Bundle, BundleError, read_bundle
+from edge_partition.bundles.compare_outputs import find_difference
 from edge_partition.bundles.run_bundle import (
-    ComparisonError,
-    _difference,
     chain_stages,
     made_up_payloads,
     reference_payloads,
-    verify_bundle,
     whole_interpreter,
 )
+from edge_partition.bundles.verify_bundle import ComparisonError, verify_bundle
 from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.facts.model_facts import ModelFacts
 from edge_partition.planning.fleet import equal_fleet
@@ -205,8 +204,8 @@ def test_values_that_are_no_numbers_count_as_equal_where_both_are_the_same(tmp_p
         warnings.simplefilter("error")
         assert verify_bundle(bundle, payloads[:1]).exact
         first, near, far = (whole_interpreter(bundle).invoke(payload) for payload in payloads)
-        assert _difference(bundle.manifest, first, near) == pytest.approx(1)
-        assert _difference(bundle.manifest, first, far) == np.inf
+        assert find_difference(bundle.manifest, first, near) == pytest.approx(1)
+        assert find_difference(bundle.manifest, first, far) == np.inf
 
 
 def test_a_saturated_answer_over_a_float16_wire_is_compared_with_nothing_rounded(

@@ -11,7 +11,8 @@ from tflite_models import FlatModel, chain_of_adds
 
 from edge_core.contract.manifest import Pixels, Quantized, TensorSpec
 from edge_core.runtime.stage_interpreter import InvokeError, StageInterpreter
-from edge_partition.bundles.run_bundle import reference_payloads, verify_bundle
+from edge_partition.bundles.run_bundle import reference_payloads
+from edge_partition.bundles.verify_bundle import verify_bundle
 from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.facts.model_facts import ModelFacts, input_specs
 from edge_partition.inputs.bound_inputs import Bounds, bound_inputs

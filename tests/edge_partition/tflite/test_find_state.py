@@ -16,12 +16,8 @@ from tflite_models import FlatModel, chain_of_adds
 from edge_core.contract.manifest import NEEDS_STATE, Manifest
 from edge_partition.boards.deploy_bundle import DeploymentRefusedError, _check_needs
 from edge_partition.bundles.bundle import BundleError, read_bundle
-from edge_partition.bundles.run_bundle import (
-    ComparisonError,
-    chain_stages,
-    reference_payloads,
-    verify_bundle,
-)
+from edge_partition.bundles.run_bundle import chain_stages, reference_payloads
+from edge_partition.bundles.verify_bundle import ComparisonError, verify_bundle
 from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.cli import app
 from edge_partition.planning.fleet import equal_fleet
@@ -253,7 +249,7 @@ def test_a_model_whose_state_is_not_known_is_no_comparison(tmp_path: Path) -> No
             bundle.manifest, stages=stages, model=replace(bundle.manifest.model, state="")
         ),
     )
-    with pytest.raises(ComparisonError, match=r"older version made is to be split again"):
+    with pytest.raises(ComparisonError, match=r"split a bundle of an older version again"):
         verify_bundle(old)
     unseeded = bundle_of(state_models.random_numbers(0), tmp_path / "unseeded")
     with pytest.raises(ComparisonError, match="draws random numbers without a seed"):

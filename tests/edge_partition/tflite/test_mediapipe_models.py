@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from checkout import CHECKOUT
 
-from edge_partition.bundles.run_bundle import verify_bundle
+from edge_partition.bundles.verify_bundle import verify_bundle
 from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.model.load_model import load_model
 from edge_partition.planning.fleet import equal_fleet

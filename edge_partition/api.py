@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from edge_core.mqtt.broker_address import BrokerAddress
-    from edge_partition.boards.deploy_bundle import FleetStatus, LoadedStage
+    from edge_partition.boards.deploy_bundle import LoadedStage
+    from edge_partition.boards.fleet_status import FleetStatus
     from edge_partition.bundles.bundle import Bundle
     from edge_partition.bundles.verify_bundle import Verification
     from edge_partition.model.load_model import LoadedTflite

@@ -1,1 +1,1 @@
-"""Requests to boards: files, commands, deployments."""
+"""Requests to boards: files, commands, deployments, status."""

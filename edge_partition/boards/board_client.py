@@ -1,4 +1,4 @@
-"""The host's line to the boards: who is online, what is asked of them, files sent to them."""
+"""The host's connection to the boards: who is online, commands, files sent in chunks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edge_core.mqtt.read_retained import read_retained
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Base64 and JSON around a chunk; the rest of a packet is the chunk itself.
+#: Bytes of a packet that are not the chunk: topic, properties and JSON.
 CHUNK_OVERHEAD_BYTES = 2048
-#: Larger chunks gain nothing and hold up what else travels on the board's link.
+#: Larger chunks are no faster, and delay other messages on the board's link.
 _MAX_CHUNK_BYTES = 256 * 1024
 _MIN_CHUNK_BYTES = 1024
 COMMAND_TIMEOUT_S = 20.0
@@ -28,8 +28,8 @@ class UnknownBoardError(EdgePartitionError):
     """A bundle names boards that are not online.
 
     Attributes:
-        missing: The boards asked for.
-        online: The boards that are there.
+        missing: The bundle's boards that are not online.
+        online: The boards that are online.
     """
 
     def __init__(self, missing: Sequence[str], online: Sequence[str]) -> None:
@@ -38,21 +38,21 @@ class UnknownBoardError(EdgePartitionError):
         there = f"online are: {', '.join(online)}" if online else "no board is online"
         super().__init__(
             f"Not online: {', '.join(missing)}; {there}. Start `device-agent --name {missing[0]}` "
-            "there, or split for the boards that are online."
+            "on that board, or split for the boards that are online."
         )
 
 
 class BoardClient:
-    """A connection that asks boards; the base of those who deploy and profile.
+    """A connection that sends commands to boards; base of the classes that deploy and profile.
 
     A context manager: entering connects.
     """
 
     def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
-        """Prepare; entering connects.
+        """Prepare a connection; entering connects.
 
         Args:
-            broker: The broker's address.
+            broker: The broker's address or URL.
             prefix: The topics' prefix.
         """
         address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
@@ -90,7 +90,7 @@ class BoardClient:
         )
 
     def _store(self, device: str, sha256: str, data: bytes, have_bytes: int) -> Iterator[int]:
-        """Send what a board lacks of a file it announced; yield each chunk's size, in bytes."""
+        """Send the rest of a file from ``have_bytes`` on; yield each chunk's size in bytes."""
         room = (self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES) * 3 // 4
         chunk_bytes = max(_MIN_CHUNK_BYTES, min(_MAX_CHUNK_BYTES, room))
         for offset in range(have_bytes, len(data), chunk_bytes):

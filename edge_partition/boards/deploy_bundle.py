@@ -1,46 +1,47 @@
-"""Bundle -> live on the boards, in two phases, or nothing changed.
+"""Bundle -> live on the boards, in two phases, or nothing changes.
 
-Phase one: every board takes its files, checks, loads and tries them. Phase two: the manifest is
-published, retained, and that is what makes the deployment live. A refusal in phase one undoes
-phase one; a deployment that was live goes on untouched.
+Phase one: every board takes its files, and checks, loads and tries them. Phase two: the manifest is
+published, retained, which makes the deployment live. If a board refuses in phase one, phase one is
+undone; a deployment that was live stays live.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_core.contract.manifest import Manifest
-from edge_core.contract.messages import CommandError, decode_json
-from edge_core.contract.topics import ONLINE
-from edge_core.errors import EdgePartitionError, ManifestError
+from edge_core.contract.messages import CommandError
+from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.agent_requests import AgentLostError, NoAnswerError
-from edge_partition.boards.board_client import COMMAND_TIMEOUT_S, BoardClient, UnknownBoardError
-from edge_partition.bundles.run_bundle import reference_payloads
+from edge_partition.boards.board_client import COMMAND_TIMEOUT_S, UnknownBoardError
+from edge_partition.boards.deployment_files import DeploymentFiles
+from edge_partition.boards.fleet_status import STATUS_TIMEOUT_S, FleetReader
 from edge_partition.client.errors import UnknownDeploymentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from edge_core.contract.topics import Topic
+    from edge_core.contract.manifest import Manifest
     from edge_partition.bundles.bundle import Bundle
 
-#: Loading and trying a large model on a slow board.
+    _OnProgress = Callable[[str, int, int], None]
+
+#: Time for a slow board to load and try a large model, in seconds.
 _LOAD_TIMEOUT_S = 300.0
-_STATUS_TIMEOUT_S = 3.0
 _GO_LIVE_TIMEOUT_S = 30.0
+_POLL_S = 0.05
 
 
 class DeploymentRefusedError(EdgePartitionError):
-    """A board did not take its part; nothing changed.
+    """A board refused its stages; nothing changed.
 
     Attributes:
         device: The board.
-        code: The agent's error code.
-        reason: The agent's sentence.
+        code: The agent's error code, or ``no-answer``, ``bad-answer`` or ``not-live``.
+        reason: The agent's sentence, without a full stop.
     """
 
     def __init__(self, deployment: str, device: str, code: str, reason: str) -> None:
@@ -48,21 +49,21 @@ class DeploymentRefusedError(EdgePartitionError):
         self.code = code
         self.reason = reason
         super().__init__(
-            f"{deployment} is not deployed, board {device} refused: {reason} ({code}). "
+            f"Board {device} refused deployment {deployment}: {reason} ({code}). "
             "Nothing was changed."
         )
 
 
 @dataclass(frozen=True)
 class LoadedStage:
-    """What a board said of a stage it loaded.
+    """A board's report on a stage that it loaded.
 
     Attributes:
         device: The board.
         stage: The stage's index.
-        load_ms: Reading and preparing the file.
-        invoke_ms: One inference of the reference input.
-        max_difference: From the host's outputs for that input; 0: the same bits.
+        load_ms: Time to read and prepare the file, in milliseconds.
+        invoke_ms: Time of one inference on the reference input, in milliseconds.
+        max_difference: Largest difference from the host's outputs for that input; 0: equal bits.
         ram_bytes: The agent's resident memory with the stage loaded.
     """
 
@@ -74,26 +75,8 @@ class LoadedStage:
     ram_bytes: int
 
 
-@dataclass(frozen=True)
-class BoardStatus:
-    """A board as the broker and its agent know it."""
-
-    device: str
-    online: bool
-    profile: dict[str, Any] = field(default_factory=dict)
-    deployments: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class FleetStatus:
-    """Boards by name, and the manifests that are live."""
-
-    boards: tuple[BoardStatus, ...]
-    manifests: tuple[Manifest, ...]
-
-
-class Deployer(BoardClient):
-    """The host's hand on the fleet: deploy, undeploy, status. A context manager."""
+class Deployer(FleetReader):
+    """A connection that deploys and undeploys bundles, and reads the status. A context manager."""
 
     def deploy(
         self, bundle: Bundle, *, on_progress: Callable[[str, int, int], None] | None = None
@@ -101,262 +84,197 @@ class Deployer(BoardClient):
         """Make a bundle live on its boards.
 
         Args:
-            bundle: What to deploy.
+            bundle: The bundle.
             on_progress: Called with (board, bytes it has, bytes it needs); from several threads.
+
+        Returns:
+            The boards' reports, by stage and board.
 
         Raises:
             UnknownBoardError: A board of the bundle is not online; nothing changed.
             DeploymentRefusedError: A board refused; nothing changed.
         """
         manifest = bundle.manifest
-        devices = sorted({name for stage in manifest.stages for name in stage.devices})
-        online = self._online()
-        missing = [device for device in devices if device not in online]
-        if missing:
-            raise UnknownBoardError(missing, online)
+        devices = _boards_of(manifest)
+        self._check_online(devices)
         before = self._retained(self._topics.manifest(manifest.deployment))
-        files = _DeploymentFiles(bundle)
+        files = DeploymentFiles(bundle)
         try:
-            with ThreadPoolExecutor(max_workers=min(16, len(devices))) as pool:
-                # Boards may be many and their links one: the files go out side by side, and the
-                # first refusal, in the boards' order, is the one reported.
-                tries = [
-                    pool.submit(self._prepare, device, files, on_progress) for device in devices
-                ]
-                loaded = [stage for attempt in tries for stage in attempt.result()]
-            self._publish_manifest(manifest, devices, before)
+            loaded = self._prepare_all(devices, files, on_progress)
+            self._go_live(manifest, devices, before)
         except BaseException:
             self._abort(manifest, devices)
             raise
         return tuple(sorted(loaded, key=lambda stage: (stage.stage, stage.device)))
 
     def undeploy(self, deployment: str, *, force: bool = False) -> None:
-        """End a deployment: clear what is retained, have its boards delete it.
+        """End a deployment: clear the retained manifest, have its boards delete their files.
 
         Args:
-            deployment: Its name.
-            force: Also when a board of it is offline, which would then serve it again when it
-                comes back.
+            deployment: The deployment's name.
+            force: Undeploy although a board of it is offline. That board serves the deployment
+                again when it comes back.
 
         Raises:
-            UnknownDeploymentError: Nothing live under this name.
+            UnknownDeploymentError: No deployment of this name is live.
             UnknownBoardError: A board of it is offline, and not ``force``.
         """
         manifests = self._manifests()
         online = self._online()
         if deployment in manifests:
-            devices = {name for stage in manifests[deployment].stages for name in stage.devices}
+            devices = set(_boards_of(manifests[deployment]))
         else:
-            # A board that was away at an earlier undeploy may still hold its part.
+            # A board that was offline at an earlier undeploy may still have its files.
             devices = {device for device in online if self._holds(device, deployment)}
             if not devices:
                 raise UnknownDeploymentError(deployment, sorted(manifests))
         missing = sorted(devices - set(online))
         if missing and not force:
             raise UnknownBoardError(missing, online)
-        self._connection.publish_and_wait(
-            self._topics.manifest(deployment), b"", timeout_s=COMMAND_TIMEOUT_S
-        )
+        self._publish_manifest(deployment, b"", timeout_s=COMMAND_TIMEOUT_S)
         for device in sorted(devices & set(online)):
-            # An agent that saw the manifest go has removed its part; one that did not is told.
+            # An agent deletes its files when the manifest is cleared; an agent that missed the
+            # message gets a command.
             if self._holds(device, deployment):
                 self._ask(device, {"command": "remove", "deployment": deployment})
 
-    def status(self) -> FleetStatus:
-        """Return what is online and what is live."""
-        availability = self._retained(self._topics.availability("+"))
-        profiles = self._retained(self._topics.profile("+"))
-        boards = []
-        for topic in sorted(availability):
-            device = self._topics.name_in(topic)
-            deployments: tuple[dict[str, Any], ...] = ()
-            online = availability[topic] == ONLINE
-            if online:
-                try:
-                    answer = self._ask(device, {"command": "status"}, _STATUS_TIMEOUT_S)
-                    deployments = tuple(answer.get("deployments", ()))
-                except (CommandError, NoAnswerError):
-                    online = False
-            profile = _profile(profiles.get(self._topics.profile(device), b"{}"))
-            boards.append(BoardStatus(device, online, profile, deployments))
-        return FleetStatus(tuple(boards), tuple(self._manifests().values()))
+    def _check_online(self, devices: Sequence[str]) -> None:
+        online = self._online()
+        missing = [device for device in devices if device not in online]
+        if missing:
+            raise UnknownBoardError(missing, online)
 
     # Phase one
 
-    def _prepare(
-        self,
-        device: str,
-        files: _DeploymentFiles,
-        on_progress: Callable[[str, int, int], None] | None,
+    def _prepare_all(
+        self, devices: Sequence[str], files: DeploymentFiles, on_progress: _OnProgress | None
     ) -> list[LoadedStage]:
+        """Prepare all boards at the same time, since each may be behind a slow link of its own.
+
+        Of several refusals, that of the first board in ``devices`` is raised.
+        """
+        with ThreadPoolExecutor(max_workers=min(16, len(devices))) as pool:
+            attempts = [
+                pool.submit(self._prepare, device, files, on_progress) for device in devices
+            ]
+            return [stage for attempt in attempts for stage in attempt.result()]
+
+    def _prepare(
+        self, device: str, files: DeploymentFiles, on_progress: _OnProgress | None
+    ) -> list[LoadedStage]:
+        """Send a board what it lacks, and have it load and try its stages."""
         manifest = files.bundle.manifest
-        try:
-            answer = self._ask(
-                device,
-                {
-                    "command": "prepare",
-                    "manifest": files.document,
-                    "references": files.references(device),
-                },
-            )
+        with _refusals(manifest, device):
+            command = {
+                "command": "prepare",
+                "manifest": files.document,
+                "references": files.references(device),
+            }
+            answer = self._ask(device, command)
             _check_needs(manifest, device, answer)
             wanted = {str(item["sha256"]): int(item["have_bytes"]) for item in answer["artifacts"]}
-            total = sum(files.size_bytes(sha256) for sha256 in wanted)
-            have = sum(wanted.values())
-            for sha256, have_bytes in wanted.items():
-                for sent in self._store(device, sha256, files.data(sha256), have_bytes):
-                    have += sent
-                    if on_progress is not None:
-                        on_progress(device, have, total)
-            answer = self._ask(
-                device,
-                {
-                    "command": "load",
-                    "deployment": manifest.deployment,
-                    "generation": manifest.generation,
-                },
-                _LOAD_TIMEOUT_S,
-            )
-            return [
-                LoadedStage(
-                    device=device,
-                    stage=int(stage["stage"]),
-                    load_ms=float(stage["load_ms"]),
-                    invoke_ms=float(stage["invoke_ms"]),
-                    max_difference=float(stage["max_difference"]),
-                    ram_bytes=int(stage["ram_bytes"]),
-                )
-                for stage in answer["stages"]
-            ]
-        except CommandError as error:
-            raise DeploymentRefusedError(
-                manifest.deployment, device, error.code, error.reason.rstrip(".")
-            ) from None
-        except NoAnswerError as error:
-            raise _silent(manifest, error) from None
-        except (KeyError, TypeError, ValueError):
-            raise DeploymentRefusedError(
-                manifest.deployment,
-                device,
-                "bad-answer",
-                "its agent answers in a way this version doesn't know; install the same version",
-            ) from None
+            self._send_files(device, files, wanted, on_progress)
+            answer = self._ask(device, _command("load", manifest), _LOAD_TIMEOUT_S)
+            return [_read_loaded(device, stage) for stage in answer["stages"]]
+
+    def _send_files(
+        self,
+        device: str,
+        files: DeploymentFiles,
+        wanted: dict[str, int],
+        on_progress: _OnProgress | None,
+    ) -> None:
+        """Send a board the rest of each file in ``wanted``: the bytes it has, by SHA-256."""
+        total = sum(files.size_bytes(sha256) for sha256 in wanted)
+        have = sum(wanted.values())
+        for sha256, have_bytes in wanted.items():
+            for sent in self._store(device, sha256, files.data(sha256), have_bytes):
+                have += sent
+                if on_progress is not None:
+                    on_progress(device, have, total)
 
     def _abort(self, manifest: Manifest, devices: Iterable[str]) -> None:
         for device in devices:
-            try:
-                self._ask(
-                    device,
-                    {
-                        "command": "abort",
-                        "deployment": manifest.deployment,
-                        "generation": manifest.generation,
-                    },
-                    _STATUS_TIMEOUT_S,
-                )
-            except EdgePartitionError:
-                # A board that can't be told drops what was never made live when it can.
-                continue
+            # A board that doesn't get the command forgets what never went live by itself.
+            with contextlib.suppress(EdgePartitionError):
+                self._ask(device, _command("abort", manifest), STATUS_TIMEOUT_S)
 
     # Phase two
 
-    def _publish_manifest(
-        self, manifest: Manifest, devices: Sequence[str], before: dict[Topic, bytes]
+    def _go_live(
+        self, manifest: Manifest, devices: Sequence[str], before: dict[str, bytes]
     ) -> None:
-        topic = self._topics.manifest(manifest.deployment)
-        self._connection.publish_and_wait(
-            topic, manifest.to_json().encode(), timeout_s=COMMAND_TIMEOUT_S
-        )
+        """Publish the manifest and wait until every board serves it; else restore ``before``."""
+        payload = manifest.to_json().encode()
+        self._publish_manifest(manifest.deployment, payload, timeout_s=COMMAND_TIMEOUT_S)
+        try:
+            self._wait_until_live(manifest, devices)
+        except BaseException:
+            topic = self._topics.manifest(manifest.deployment)
+            self._publish_manifest(manifest.deployment, before.get(topic, b""))
+            raise
+
+    def _wait_until_live(self, manifest: Manifest, devices: Sequence[str]) -> None:
         deadline = time.monotonic() + _GO_LIVE_TIMEOUT_S
         waiting = list(devices)
-        try:
-            while waiting:
-                waiting = [device for device in waiting if not self._serves(device, manifest)]
-                if waiting and time.monotonic() > deadline:
-                    raise DeploymentRefusedError(
-                        manifest.deployment,
-                        waiting[0],
-                        "not-live",
-                        f"it loaded its part and did not start serving it within "
-                        f"{_GO_LIVE_TIMEOUT_S:g} s",
-                    )
-                if waiting:
-                    time.sleep(0.05)
-        except BaseException:
-            self._connection.publish_and_wait(topic, before.get(topic, b""))
-            raise
+        while waiting := [device for device in waiting if not self._serves(device, manifest)]:
+            if time.monotonic() > deadline:
+                reason = (
+                    "it loaded its stages and did not start serving them within "
+                    f"{_GO_LIVE_TIMEOUT_S:g} s"
+                )
+                raise DeploymentRefusedError(manifest.deployment, waiting[0], "not-live", reason)
+            time.sleep(_POLL_S)
 
     def _serves(self, device: str, manifest: Manifest) -> bool:
         try:
-            answer = self._ask(device, {"command": "status"}, _STATUS_TIMEOUT_S)
+            deployments = self._deployments_on(device, STATUS_TIMEOUT_S)
         except AgentLostError as error:
-            raise _silent(manifest, error) from None
+            raise _no_answer(manifest, error) from None
         except (CommandError, NoAnswerError):
             return False
         return any(
             item.get("deployment") == manifest.deployment
             and item.get("generation") == manifest.generation
             and item.get("state") == "live"
-            for item in answer.get("deployments", ())
+            for item in deployments
         )
 
-    # Asking
-
-    def _holds(self, device: str, deployment: str) -> bool:
-        held = self._ask(device, {"command": "status"}).get("deployments", ())
-        return any(item.get("deployment") == deployment for item in held)
-
-    def _manifests(self) -> dict[str, Manifest]:
-        manifests = {}
-        found = self._retained(self._topics.manifest("+"))
-        for topic in sorted(found):
-            try:
-                manifests[self._topics.name_in(topic)] = Manifest.from_json(found[topic])
-            except ManifestError:
-                continue
-        return manifests
+    def _publish_manifest(
+        self, deployment: str, payload: bytes, *, timeout_s: float = 10.0
+    ) -> None:
+        """Publish a retained manifest, or clear it by an empty payload."""
+        self._connection.publish_and_wait(
+            self._topics.manifest(deployment), payload, retain=True, timeout_s=timeout_s
+        )
 
 
-class _DeploymentFiles:
-    """A bundle's files and reference tensors by SHA-256, read when a board wants them."""
+def _boards_of(manifest: Manifest) -> list[str]:
+    return sorted({name for stage in manifest.stages for name in stage.devices})
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self._payloads = reference_payloads(bundle)
-        self._payload_ids = [hashlib.sha256(payload).hexdigest() for payload in self._payloads]
-        self._by_id = dict(zip(self._payload_ids, self._payloads, strict=True))
-        self._stages = {stage.sha256: stage for stage in bundle.manifest.stages}
-        self.document = decode_json(bundle.manifest.to_json().encode())
 
-    def references(self, device: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "stage": stage.index,
-                "input": self._reference(stage.index),
-                "output": self._reference(stage.index + 1),
-            }
-            for stage in self.bundle.manifest.stages_of(device)
-        ]
+def _command(name: str, manifest: Manifest) -> dict[str, Any]:
+    """Return a command on one generation of a deployment."""
+    return {
+        "command": name,
+        "deployment": manifest.deployment,
+        "generation": manifest.generation,
+    }
 
-    def _reference(self, boundary: int) -> dict[str, Any]:
-        return {
-            "sha256": self._payload_ids[boundary],
-            "size_bytes": len(self._payloads[boundary]),
-        }
 
-    def size_bytes(self, sha256: str) -> int:
-        if sha256 in self._by_id:
-            return len(self._by_id[sha256])
-        return self._stages[sha256].size_bytes
-
-    def data(self, sha256: str) -> bytes:
-        if sha256 in self._by_id:
-            return self._by_id[sha256]
-        return self.bundle.stage_file(self._stages[sha256]).read_bytes()
+def _read_loaded(device: str, stage: dict[str, Any]) -> LoadedStage:
+    return LoadedStage(
+        device=device,
+        stage=int(stage["stage"]),
+        load_ms=float(stage["load_ms"]),
+        invoke_ms=float(stage["invoke_ms"]),
+        max_difference=float(stage["max_difference"]),
+        ram_bytes=int(stage["ram_bytes"]),
+    )
 
 
 def _check_needs(manifest: Manifest, device: str, answer: dict[str, Any]) -> None:
-    """Refuse an agent from before ``needs``: it would serve the manifest and answer wrongly."""
+    """Refuse an agent that doesn't know the field ``needs``: its results would be wrong."""
     unheard = set(manifest.needs).difference(answer.get("needs", ()))
     if unheard:
         raise DeploymentRefusedError(
@@ -368,14 +286,31 @@ def _check_needs(manifest: Manifest, device: str, answer: dict[str, Any]) -> Non
         )
 
 
-def _silent(manifest: Manifest, error: NoAnswerError) -> DeploymentRefusedError:
+@contextlib.contextmanager
+def _refusals(manifest: Manifest, device: str) -> Iterator[None]:
+    """Turn a board's refusals, its silence and unreadable answers into one kind of error.
+
+    Raises:
+        DeploymentRefusedError: The block raised such an error.
+    """
+    try:
+        yield
+    except CommandError as error:
+        raise DeploymentRefusedError(
+            manifest.deployment, device, error.code, error.reason.rstrip(".")
+        ) from None
+    except NoAnswerError as error:
+        raise _no_answer(manifest, error) from None
+    except (KeyError, TypeError, ValueError):
+        raise DeploymentRefusedError(
+            manifest.deployment,
+            device,
+            "bad-answer",
+            "its agent's answer can't be read; install this version of edge-partition on it",
+        ) from None
+
+
+def _no_answer(manifest: Manifest, error: NoAnswerError) -> DeploymentRefusedError:
     return DeploymentRefusedError(
         manifest.deployment, error.device, "no-answer", str(error).rstrip(".")
     )
-
-
-def _profile(payload: bytes) -> dict[str, Any]:
-    try:
-        return decode_json(payload)
-    except CommandError:
-        return {}

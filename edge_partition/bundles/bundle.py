@@ -1,4 +1,4 @@
-"""The folder that ``split`` writes and ``deploy`` reads: its files, checked on reading."""
+"""The folder that ``split`` writes and ``deploy`` reads; its files are checked on reading."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 MANIFEST_FILE = "manifest.json"
 WHOLE_FILE = "whole.tflite"
 PLAN_PICTURE = "plan.svg"
-#: An input that a person gave, as it travels: the model's inputs one after another.
+#: The person's sample: the model's inputs encoded as on the wire, one after another.
 SAMPLE_FILE = "sample.bin"
 
-#: Where words meet in the names of ``keras.applications``: MobileNet|V3|Large, EfficientNet|V2|B0.
+#: Boundaries of words in the names of ``keras.applications``: MobileNet|V3|Large,
+#: EfficientNet|V2|B0.
 _WORD_BREAK = re.compile(
     r"(?<=[a-z])(?=V\d)|(?<=\d)(?=[A-Z])|(?<=[a-zA-Z0-9])(?=(?:Tiny|Small|Base|Large|XLarge|Mobile)$)"
 )
 
-
-#: As much of a file's name as still reads well in a topic and a table.
+#: Longest default name, in characters, to stay readable in a topic and a table.
 _NAME_LENGTH = 64
 
 
@@ -48,11 +48,11 @@ class BundleError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files are what its manifest says.
+    """A bundle on disk whose files match its manifest.
 
     Attributes:
         path: The folder.
-        manifest: What ``manifest.json`` says.
+        manifest: Content of ``manifest.json``.
     """
 
     path: Path
@@ -60,11 +60,11 @@ class Bundle:
 
     @property
     def whole_file(self) -> Path:
-        """The whole model."""
+        """The whole model's file."""
         return self.path / WHOLE_FILE
 
     def sample(self) -> bytes | None:
-        """Return the input that a person gave at the split, as it travels; None: none was.
+        """Return the person's sample, encoded as on the wire; None for a bundle without one.
 
         Raises:
             BundleError: The file can't be read, or has another size than the model's inputs.
@@ -88,14 +88,15 @@ class Bundle:
         return sample
 
     def stage_file(self, stage: Stage) -> Path:
-        """The file of one stage."""
+        """Return the file of one stage."""
         return self.path / stage.file
 
 
 def deployment_name(model_name: str) -> str:
     """Return the default deployment name: ``MobileNetV3Large`` -> ``mobilenet-v3-large``.
 
-    Accents go. Of a name in another script a checksum tells it from others: ``model-1f0c3a``.
+    Accents are removed. A name in another script becomes ``model-`` and a checksum, such as
+    ``model-1f0c3a``.
     """
     words = unicodedata.normalize("NFKD", _WORD_BREAK.sub("-", model_name))
     plain = "".join(letter for letter in words if not unicodedata.combining(letter))
@@ -108,14 +109,15 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle and check every file against its manifest.
 
     Raises:
-        BundleError: No bundle there, a file is missing, or has other bytes than recorded.
+        BundleError: The folder is no bundle, or a file is missing or has another checksum than
+            recorded.
         ManifestError: ``manifest.json`` can't be used.
     """
     try:
         text = (path / MANIFEST_FILE).read_bytes()
     except OSError:
         raise BundleError(
-            path, f"no {MANIFEST_FILE} there, so it is no bundle; make one with `split -o {path}`."
+            path, f"no {MANIFEST_FILE}, so this is no bundle; make one with `split -o {path}`."
         ) from None
     bundle = Bundle(path, Manifest.from_json(text))
     recorded = [(bundle.whole_file, bundle.manifest.model.sha256)]
@@ -131,7 +133,7 @@ def read_bundle(path: Path) -> Bundle:
         if found != sha256:
             raise BundleError(
                 path,
-                f"{file.relative_to(path)} has SHA-256 {found[:12]}..., the manifest says "
+                f"{file.relative_to(path)} has SHA-256 {found[:12]}...; the manifest says "
                 f"{sha256[:12]}...: the file is damaged; split again.",
             )
     return bundle

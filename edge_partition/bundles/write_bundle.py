@@ -1,6 +1,6 @@
 """Write a bundle: slice the model as the plan says, and describe the slices in a manifest.
 
-The folder appears whole or not at all: it is written beside its place and renamed into it.
+The folder appears complete or not at all: a temporary folder beside it is filled, then renamed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edge_core.contract.manifest import (
     Predicted,
     Stage,
     TensorSpec,
+    WrappedLayer,
 )
 from edge_core.contract.names import NAME_PATTERN
 from edge_partition.bundles.bundle import (
@@ -62,51 +63,58 @@ def write_bundle(
     sample: bytes | None = None,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """Slice ``model`` as ``plan`` says and write the bundle, replacing one that is there.
+    """Slice ``model`` as ``plan`` says and write the bundle; replace a bundle that is there.
 
     Args:
         path: The folder to write.
         model: The whole model.
-        plan: Which board runs which operators.
+        plan: The stages and their boards.
         name: The model's name, for people.
         deployment: The deployment's name, one MQTT topic level.
-        quantization: As in :class:`~edge_core.contract.manifest.ModelInfo`.
-        weights: As in :class:`~edge_core.contract.manifest.ModelInfo`.
-        facts: What the model's inputs take and its outputs mean.
-        wrapped: The model's operations that were no layers, told in the manifest.
-        state: ``reset`` or ``keep``, of a model that keeps state.
-        sample: An input, as it travels, that boards and ``verify`` are to try.
+        quantization: Value of :class:`~edge_core.contract.manifest.ModelInfo`.
+        weights: Value of :class:`~edge_core.contract.manifest.ModelInfo`.
+        facts: Facts about the model's inputs and outputs.
+        wrapped: The model's operations that were no layers, for the manifest.
+        state: ``reset`` or ``keep``, for a model that keeps state.
+        sample: An encoded input for the boards and ``verify`` to try.
         on_stage: Called with (stages written, stages in all).
 
     Raises:
-        BundleError: The folder holds something else, or can't be written; or the plan has replicas
-            of a stage that keeps state.
+        BundleError: The folder has other files, or can't be written; or the plan has replicas of a
+            stage that keeps state.
     """
     facts = facts or ModelFacts()
+    info = ModelInfo(
+        name=name,
+        sha256=model.sha256,
+        quantization=quantization,
+        weights=weights,
+        labels=facts.labels,
+        detections=facts.detections,
+        wire="float16" if "float16" in plan.wires else "float32",
+        state=state if model.graph.stateful else "",
+    )
     _check_name(path, deployment)
     _check_replicas(path, plan)
     _check_replaceable(path)
     with _new_folder(path) as folder:
         (folder / WHOLE_FILE).write_bytes(model.data)
         stages = _write_stages(folder, model, plan, facts=facts, wrapped=wrapped, on_stage=on_stage)
-        keeps_state = bool(model.graph.stateful)
-        info = ModelInfo(
-            name=name,
-            sha256=model.sha256,
-            quantization=quantization,
-            weights=weights,
-            labels=facts.labels,
-            detections=facts.detections,
-            wire="float16" if "float16" in plan.wires else "float32",
-            state=state if keeps_state else "",
-        )
         manifest = _make_manifest(deployment, info, stages)
         (folder / MANIFEST_FILE).write_text(manifest.to_json())
-        if sample is not None:
-            (folder / SAMPLE_FILE).write_bytes(sample)
-        (folder / PLAN_FILE).write_text(json.dumps(plan_document(plan), indent=1))
-        (folder / PLAN_PICTURE).write_text(draw_plan(plan))
+        _write_sample(folder, sample)
+        _write_plan(folder, plan)
     return Bundle(path, manifest)
+
+
+def _write_sample(folder: Path, sample: bytes | None) -> None:
+    if sample is not None:
+        (folder / SAMPLE_FILE).write_bytes(sample)
+
+
+def _write_plan(folder: Path, plan: Plan) -> None:
+    (folder / PLAN_FILE).write_text(json.dumps(plan_document(plan), indent=1))
+    (folder / PLAN_PICTURE).write_text(draw_plan(plan))
 
 
 def _write_stages(
@@ -118,41 +126,53 @@ def _write_stages(
     wrapped: tuple[WrappedOperation, ...],
     on_stage: Callable[[int, int], None] | None,
 ) -> list[Stage]:
-    """Write each stage's file and return the stages as the manifest describes them."""
+    """Write each stage's file; return the stages for the manifest."""
     (folder / "stages").mkdir()
-    wires: tuple[Wire, ...] = ("float32", *plan.wires, "float32")
     computed_by = operators_of_layers(model.graph) if wrapped else {}
     stages = []
     for index, planned in enumerate(plan.stages):
-        start, stop = planned.start, planned.stop
-        data = slice_model(model, start, stop)
-        file = f"stages/{index}.tflite"
-        (folder / file).write_bytes(data)
-        layers = layer_names(model.graph, start, stop)
-        bare = wrapped_layers(computed_by, start, stop, wrapped)
-        stages.append(
-            Stage(
-                index=index,
-                devices=tuple(device.name for device in planned.devices),
-                file=file,
-                sha256=hashlib.sha256(data).hexdigest(),
-                size_bytes=len(data),
-                inputs=_specs(model.graph, start, wires[index], facts),
-                outputs=_specs(model.graph, stop, wires[index + 1], facts),
-                predicted=Predicted(
-                    invoke_ms=round(planned.cost.invoke_ms, 3),
-                    ram_bytes=max(cost.ram_bytes for cost in planned.costs),
-                ),
-                layers=layers[:MAX_LAYERS],
-                more_layers=max(0, len(layers) - MAX_LAYERS),
-                wrapped=bare[:MAX_WRAPPED],
-                more_wrapped=max(0, len(bare) - MAX_WRAPPED),
-                state=model.graph.keeps_state(start, stop),
-            )
-        )
+        data = slice_model(model, planned.start, planned.stop)
+        bare = wrapped_layers(computed_by, planned.start, planned.stop, wrapped)
+        stage = _describe_stage(model.graph, plan, index, data, facts=facts, wrapped=bare)
+        (folder / stage.file).write_bytes(data)
+        stages.append(stage)
         if on_stage is not None:
             on_stage(index + 1, len(plan.stages))
     return stages
+
+
+def _describe_stage(
+    graph: Graph,
+    plan: Plan,
+    index: int,
+    data: bytes,
+    *,
+    facts: ModelFacts,
+    wrapped: tuple[WrappedLayer, ...],
+) -> Stage:
+    """Return a stage for the manifest; ``data`` is its file."""
+    planned = plan.stages[index]
+    start, stop = planned.start, planned.stop
+    wires: tuple[Wire, ...] = ("float32", *plan.wires, "float32")
+    layers = layer_names(graph, start, stop)
+    return Stage(
+        index=index,
+        devices=tuple(device.name for device in planned.devices),
+        file=f"stages/{index}.tflite",
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        inputs=_specs(graph, start, wires[index], facts),
+        outputs=_specs(graph, stop, wires[index + 1], facts),
+        predicted=Predicted(
+            invoke_ms=round(planned.cost.invoke_ms, 3),
+            ram_bytes=max(cost.ram_bytes for cost in planned.costs),
+        ),
+        layers=layers[:MAX_LAYERS],
+        more_layers=max(0, len(layers) - MAX_LAYERS),
+        wrapped=wrapped[:MAX_WRAPPED],
+        more_wrapped=max(0, len(wrapped) - MAX_WRAPPED),
+        state=graph.keeps_state(start, stop),
+    )
 
 
 def _make_manifest(deployment: str, model: ModelInfo, stages: list[Stage]) -> Manifest:
@@ -175,13 +195,13 @@ def _check_name(path: Path, deployment: str) -> None:
         raise BundleError(
             path,
             f"the deployment's name {deployment!r} is not one topic level; expected letters, "
-            "digits, '.', '_' and '-'. Name it with --name.",
+            "digits, '.', '_' and '-'. Give another name with --name.",
         )
 
 
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``path`` when the block ends well.
+    """Yield an empty folder that replaces ``path`` when the block ends without an error.
 
     Raises:
         BundleError: The folder can't be written.
@@ -190,7 +210,7 @@ def _new_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
-            # mkdtemp is for its owner alone; a bundle is an ordinary folder.
+            # Only the owner may read a folder of mkdtemp; others may read a bundle.
             folder.chmod(0o755)
             yield folder
             _replace_folder(folder, path)
@@ -201,7 +221,7 @@ def _new_folder(path: Path) -> Iterator[Path]:
 
 
 def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return what crosses a boundary; of the model's own inputs and outputs with their facts."""
+    """Return the tensors that cross a boundary; the model's inputs and outputs with their facts."""
     if position == 0:
         return input_specs(graph, facts)
     if position == len(graph.operators):
@@ -213,7 +233,7 @@ def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[
 
 
 def _generation(stages: list[Stage], told: object) -> str:
-    """Return an id of what is deployed where: the same split has the same id."""
+    """Return an id of the stages and their boards: equal splits have equal ids."""
     return hashlib.sha256(repr((stages, told)).encode()).hexdigest()[:12]
 
 
@@ -223,7 +243,7 @@ def _check_replicas(path: Path, plan: Plan) -> None:
             raise BundleError(
                 path,
                 f"the plan has {len(stage.devices)} replicas of stage {index}, which keeps state "
-                "from one request to the next; plan again, with one board for it.",
+                "from one request to the next; plan again with one board for this stage.",
             )
 
 
@@ -234,12 +254,12 @@ def _check_replaceable(path: Path) -> None:
         raise BundleError(path, "is a file; name a folder with -o.")
     if any(path.iterdir()) and not (path / MANIFEST_FILE).exists():
         raise BundleError(
-            path, "is a folder with other files in it, not a bundle; name another one with -o."
+            path, "is a folder with other files, not a bundle; name another folder with -o."
         )
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Put ``new`` in the place of ``path``; what was there stays until ``new`` is complete."""
+    """Rename ``new`` to ``path``; if that fails, the folder that was there comes back."""
     if not path.exists():
         new.rename(path)
         return

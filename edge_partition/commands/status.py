@@ -17,7 +17,7 @@ from edge_partition.facts.describe_ends import ends_document
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_partition.boards.deploy_bundle import FleetStatus
+    from edge_partition.boards.fleet_status import FleetStatus
 
 _ENDS_SHOWN = 8
 

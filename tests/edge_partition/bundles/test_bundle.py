@@ -146,7 +146,9 @@ def test_a_folder_with_other_files_and_a_file_are_left_alone(tmp_path: Path) -> 
     folder.mkdir()
     (folder / "holiday.jpg").write_bytes(b"x")
     file.write_bytes(b"y")
-    with pytest.raises(BundleError, match=r"other files in it.*name another one with -o") as caught:
+    with pytest.raises(
+        BundleError, match=r"with other files, not a bundle; name another folder with -o"
+    ) as caught:
         write(folder)
     assert caught.value.path == folder
     with pytest.raises(BundleError, match="is a file; name a folder"):
@@ -158,7 +160,7 @@ def test_a_folder_with_other_files_and_a_file_are_left_alone(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["", "a/b", "#", ".hidden", "x" * 129])
 def test_a_deployment_name_that_is_no_topic_level_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BundleError, match="Name it with --name"):
+    with pytest.raises(BundleError, match="Give another name with --name"):
         write(tmp_path / "build", deployment=name)
     assert list(tmp_path.iterdir()) == []
 

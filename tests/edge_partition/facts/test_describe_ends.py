@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_core.contract.manifest import Manifest, ModelInfo, Predicted, Quantized, Stage, TensorSpec
-from edge_partition.boards.deploy_bundle import FleetStatus
+from edge_partition.boards.fleet_status import FleetStatus
 from edge_partition.commands import status
 from edge_partition.facts.describe_ends import describe_classes, describe_input, describe_output
 from edge_partition.inputs.pixels import parse_pixels

@@ -1,0 +1,69 @@
+"""The files and reference tensors of a bundle, by SHA-256, as boards ask for them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from edge_core.contract.messages import decode_json
+from edge_partition.bundles.run_bundle import reference_payloads
+
+if TYPE_CHECKING:
+    from edge_partition.bundles.bundle import Bundle
+
+
+class DeploymentFiles:
+    """What boards may ask for when they prepare a bundle's stages.
+
+    A stage's file is read when a board asks for it; reference tensors are kept in memory.
+
+    Attributes:
+        bundle: The bundle.
+        document: The manifest as JSON values.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Run the bundle's stages once on this machine, for the reference tensors."""
+        self.bundle = bundle
+        self.document = decode_json(bundle.manifest.to_json().encode())
+        self._payloads = reference_payloads(bundle)
+        self._payload_ids = [hashlib.sha256(payload).hexdigest() for payload in self._payloads]
+        self._by_id = dict(zip(self._payload_ids, self._payloads, strict=True))
+        self._stages = {stage.sha256: stage for stage in bundle.manifest.stages}
+
+    def references(self, device: str) -> list[dict[str, Any]]:
+        """Return the field ``references`` of the command ``prepare`` for a board."""
+        return [
+            {
+                "stage": stage.index,
+                "input": self._reference(stage.index),
+                "output": self._reference(stage.index + 1),
+            }
+            for stage in self.bundle.manifest.stages_of(device)
+        ]
+
+    def size_bytes(self, sha256: str) -> int:
+        """Return the size of a file or a reference tensor.
+
+        Raises:
+            KeyError: The bundle has nothing with this checksum.
+        """
+        if sha256 in self._by_id:
+            return len(self._by_id[sha256])
+        return self._stages[sha256].size_bytes
+
+    def data(self, sha256: str) -> bytes:
+        """Return the bytes of a file or a reference tensor.
+
+        Raises:
+            KeyError: The bundle has nothing with this checksum.
+        """
+        if sha256 in self._by_id:
+            return self._by_id[sha256]
+        return self.bundle.stage_file(self._stages[sha256]).read_bytes()
+
+    def _reference(self, boundary: int) -> dict[str, Any]:
+        return {
+            "sha256": self._payload_ids[boundary],
+            "size_bytes": len(self._payloads[boundary]),
+        }

@@ -1,0 +1,104 @@
+"""The fleet as the broker and the agents know it: boards, profiles, live manifests.
+
+Asks, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_core.contract.manifest import Manifest
+from edge_core.contract.messages import CommandError, decode_json
+from edge_core.contract.topics import ONLINE
+from edge_core.errors import ManifestError
+from edge_core.mqtt.agent_requests import NoAnswerError
+from edge_partition.boards.board_client import COMMAND_TIMEOUT_S, BoardClient
+
+STATUS_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True)
+class BoardStatus:
+    """One board.
+
+    Attributes:
+        device: The board's name.
+        online: Whether the broker says so and the agent answers.
+        profile: The agent's profile message; empty where none can be read.
+        deployments: The agent's deployments: ``deployment``, ``generation``, ``state``, ``stages``.
+    """
+
+    device: str
+    online: bool
+    profile: dict[str, Any] = field(default_factory=dict)
+    deployments: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """The whole fleet.
+
+    Attributes:
+        boards: All boards that were ever online, by name.
+        manifests: The manifests that are live, by deployment.
+    """
+
+    boards: tuple[BoardStatus, ...]
+    manifests: tuple[Manifest, ...]
+
+
+class FleetReader(BoardClient):
+    """A connection that asks the broker and the boards for their state. A context manager."""
+
+    def status(self) -> FleetStatus:
+        """Return the boards and the manifests that are live."""
+        availability = self._retained(self._topics.availability("+"))
+        profiles = self._retained(self._topics.profile("+"))
+        boards = []
+        for topic in sorted(availability):
+            device = self._topics.name_in(topic)
+            deployments: tuple[dict[str, Any], ...] = ()
+            online = availability[topic] == ONLINE
+            if online:
+                try:
+                    deployments = self._deployments_on(device, STATUS_TIMEOUT_S)
+                except (CommandError, NoAnswerError):
+                    online = False
+            profile = _read_profile(profiles.get(self._topics.profile(device), b"{}"))
+            boards.append(BoardStatus(device, online, profile, deployments))
+        return FleetStatus(tuple(boards), tuple(self._manifests().values()))
+
+    def _deployments_on(
+        self, device: str, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> tuple[dict[str, Any], ...]:
+        """Ask a board for its deployments.
+
+        Raises:
+            CommandError: The board refuses to answer.
+            NoAnswerError: The board is offline, or doesn't answer in time.
+        """
+        answer = self._ask(device, {"command": "status"}, timeout_s)
+        return tuple(answer.get("deployments", ()))
+
+    def _holds(self, device: str, deployment: str) -> bool:
+        """Ask a board whether it has a part of a deployment."""
+        return any(item.get("deployment") == deployment for item in self._deployments_on(device))
+
+    def _manifests(self) -> dict[str, Manifest]:
+        """Return the manifests that are live by deployment, without those that can't be read."""
+        manifests = {}
+        found = self._retained(self._topics.manifest("+"))
+        for topic in sorted(found):
+            try:
+                manifests[self._topics.name_in(topic)] = Manifest.from_json(found[topic])
+            except ManifestError:
+                continue
+        return manifests
+
+
+def _read_profile(payload: bytes) -> dict[str, Any]:
+    try:
+        return decode_json(payload)
+    except CommandError:
+        return {}

@@ -1,4 +1,4 @@
-"""A loaded model -> the document that ``inspect`` prints, as JSON values."""
+"""A loaded model -> the document of ``edge-partition inspect``, as JSON values."""
 
 from __future__ import annotations
 
@@ -21,65 +21,52 @@ if TYPE_CHECKING:
     from edge_partition.model.wrap_operations import WrappedOperation
     from edge_partition.tflite.graph import Graph, Operator, Tensor
 
-#: Operations that people write as a sign between two values.
+#: Signs of the operations that are written between two values.
 _SIGNS = {
     "Add": "+", "Subtract": "−", "Multiply": "×", "Divide": "÷", "TrueDivide": "÷",  # noqa: RUF001
     "FloorDivide": "//", "Mod": "%", "Power": "**", "Maximum": "max", "Minimum": "min",
 }  # fmt: skip
 _LARGEST_DENOMINATOR = 64
-#: Above, a float is told by its exponent.
+#: A whole number above this keeps its exponent.
 _MOST_SPELLED = 1e15
 
 
 def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Return everything that is known of a model before it is planned, as JSON values.
+    """Return all facts about a model before it is planned, as JSON values.
 
     Keys, beside the totals:
 
-    - ``tensors``: activations and stored constants that operators name; elsewhere a tensor is
-      meant by its ``index``.
-    - ``operators``: in execution order. ``parameters`` are the elements, ``weight_bytes`` the bytes
-      in the file of the constants that it reads, small ones such as axes among them; constants
-      that several operators read count once in the totals. ``cut_...`` speak of the cut after it.
-    - ``positions``: one a position ``0 .. n``, before operator ``position``: the tensors that a
-      later stage or the caller still needs and their bytes, ``live_bytes``. ``cut_name`` is what
-      ``edge-partition split --cut`` takes to cut there; null where that is not possible.
-    - ``kept_together``: operators ``[start, stop)`` that no cut can part, and why.
-    - ``state``: a sentence on the state that the model keeps between requests; empty: none.
-    - ``inputs``, ``outputs``: also what they take and mean, as far as that is known; ``words`` says
-      it for people. ``labels`` counts the classes that have names; ``detections`` as in a manifest.
-    - ``notes``: sentences for people: what was guessed, chosen or rebuilt.
-    - ``warnings``: sentences for people, as given.
-    - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are those that
-      compute them, none where the converter kept no trace of the name.
+    - ``tensors``: activations and stored constants of the operators; other keys refer to a tensor
+      by its ``index``.
+    - ``operators``: in execution order. ``parameters`` is the number of elements of the constants
+      that the operator reads, small ones such as axes included, and ``weight_bytes`` their size in
+      the file; the totals count a constant of several operators once. ``cut_...`` describe the cut
+      after the operator.
+    - ``positions``: one for each position ``0 .. n``, before operator ``position``: the tensors
+      that a later stage or the caller still needs, and their size, ``live_bytes``. ``cut_name`` is
+      the value of ``edge-partition split --cut`` for a cut there; null where no cut is possible.
+    - ``kept_together``: operators ``[start, stop)`` that no cut can separate, and the reason.
+    - ``state``: a sentence on the state that the model keeps between requests; empty for a model
+      without state.
+    - ``inputs``, ``outputs``: also their meaning, as far as it is known; ``words`` says it for
+      people. ``labels`` is the number of classes with names; ``detections`` as in a manifest.
+    - ``notes``: sentences for people on values that were guessed, chosen or rebuilt.
+    - ``warnings``: the argument ``warnings``.
+    - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are the operators
+      that compute them, empty where the converter dropped the name.
+
+    Args:
+        loaded: The model.
+        warnings: Sentences for people.
     """
     graph = loaded.tflite.graph
-    count = len(graph.operators)
-    cut_names = _cut_names(graph)
-    allowed = set(graph.cuts)
-    positions: list[dict[str, Any]] = [
-        {
-            "position": position,
-            "live_bytes": graph.boundary_bytes(position),
-            "tensors": [tensor.index for tensor in graph.boundary(position)],
-            "cut_allowed": position in allowed,
-            "cut_name": cut_names[position - 1] if position in allowed else None,
-        }
-        for position in range(count + 1)
-    ]
-    computed_by = operators_of_layers(graph)
+    positions = _positions(graph)
     return {
         "name": loaded.name,
         "quantization": loaded.quantization,
         "weights": loaded.weights,
         **_ends(loaded),
-        "macs": graph.macs(0, count),
-        "weight_bytes": graph.weight_bytes(0, count),
-        "parameters": sum(
-            math.prod(graph.tensors[index].shape)
-            for index in {index for op in graph.operators for index in op.constants}
-        ),
-        "peak_activation_bytes": graph.peak_activation_bytes(0, count),
+        **_totals(graph),
         "cuts": len(graph.cuts),
         "cuts_with_several_tensors": sum(len(positions[cut]["tensors"]) > 1 for cut in graph.cuts),
         "kept_together": [asdict(kept) for kept in find_kept_together(loaded.tflite)],
@@ -92,20 +79,52 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
         ],
         "positions": positions,
         "tensors": [_tensor(graph.tensors[index]) for index in _named_tensors(graph)],
-        "wrapped_operations": [
-            {
-                "layer": operation.layer_name,
-                "operation": operation.operation,
-                "constants": list(operation.constants),
-                "expression": expression(operation),
-                "operators": sorted(computed_by.get(operation.layer_name, ())),
-            }
-            for operation in loaded.wrapped
-        ],
+        "wrapped_operations": _wrapped_operations(loaded),
     }
 
 
+def _positions(graph: Graph) -> list[dict[str, Any]]:
+    cut_names = _cut_names(graph)
+    allowed = set(graph.cuts)
+    return [
+        {
+            "position": position,
+            "live_bytes": graph.boundary_bytes(position),
+            "tensors": [tensor.index for tensor in graph.boundary(position)],
+            "cut_allowed": position in allowed,
+            "cut_name": cut_names[position - 1] if position in allowed else None,
+        }
+        for position in range(len(graph.operators) + 1)
+    ]
+
+
+def _totals(graph: Graph) -> dict[str, int]:
+    count = len(graph.operators)
+    constants = {index for op in graph.operators for index in op.constants}
+    return {
+        "macs": graph.macs(0, count),
+        "weight_bytes": graph.weight_bytes(0, count),
+        "parameters": sum(math.prod(graph.tensors[index].shape) for index in constants),
+        "peak_activation_bytes": graph.peak_activation_bytes(0, count),
+    }
+
+
+def _wrapped_operations(loaded: LoadedTflite) -> list[dict[str, Any]]:
+    computed_by = operators_of_layers(loaded.tflite.graph)
+    return [
+        {
+            "layer": operation.layer_name,
+            "operation": operation.operation,
+            "constants": list(operation.constants),
+            "expression": expression(operation),
+            "operators": sorted(computed_by.get(operation.layer_name, ())),
+        }
+        for operation in loaded.wrapped
+    ]
+
+
 def _ends(loaded: LoadedTflite) -> dict[str, Any]:
+    """Return ``inputs`` and ``outputs``, with their meaning."""
     graph, facts = loaded.tflite.graph, loaded.facts
     told = ends_document(
         input_specs(graph, facts), output_specs(graph, facts), len(facts.labels), facts.detections
@@ -119,9 +138,9 @@ def _ends(loaded: LoadedTflite) -> dict[str, Any]:
 
 
 def expression(operation: WrappedOperation) -> str:
-    """Return a wrapped operation as a person would write it: ``x + 3``, ``x × 1/6``.
+    """Return a wrapped operation as an expression: ``x + 3``, ``x × 1/6``.
 
-    Other operations than arithmetic with one constant are written as a call:
+    An operation other than arithmetic with one constant becomes a call:
     ``Clip(x_min=0, x_max=6)``.
     """  # noqa: RUF002 -- the sign that the result has
     kind = operation.operation.rpartition(".")[2]
@@ -134,7 +153,7 @@ def expression(operation: WrappedOperation) -> str:
 
 
 def _number(text: str) -> str:
-    """Return a number without needless digits, as a fraction where it is exactly one."""
+    """Return a number with few digits; a fraction where the number equals one exactly."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -185,7 +204,7 @@ def _named_tensors(graph: Graph) -> list[int]:
 
 
 def _cut_names(graph: Graph) -> list[str | None]:
-    """Return for each operator a name that ``Graph.position_after`` takes for the cut after it."""
+    """Return a name for the cut after each operator, which ``Graph.position_after`` takes."""
     return [
         graph.layer_names.name_of(op, (graph.tensors[index].name for index in op.outputs))
         for op in graph.operators

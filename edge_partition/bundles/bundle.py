@@ -117,7 +117,8 @@ def read_bundle(path: Path) -> Bundle:
         text = (path / MANIFEST_FILE).read_bytes()
     except OSError:
         raise BundleError(
-            path, f"no {MANIFEST_FILE}, so this is no bundle; make one with `split -o {path}`."
+            path,
+            f"no {MANIFEST_FILE} there, so this is no bundle; make one with `split -o {path}`.",
         ) from None
     bundle = Bundle(path, Manifest.from_json(text))
     recorded = [(bundle.whole_file, bundle.manifest.model.sha256)]

@@ -1,1 +1,1 @@
-"""Slower boards on this machine."""
+"""Slow boards, emulated on this machine."""

@@ -1,4 +1,4 @@
-"""A whole fleet on one machine: a broker and agents as processes of their own, on loopback."""
+"""A fleet on one machine: a broker and one agent process per board, on loopback."""
 
 from __future__ import annotations
 
@@ -35,18 +35,23 @@ class AgentStartError(EdgePartitionError):
     """An agent did not come online.
 
     Attributes:
-        device: Its name.
+        device: The agent's name.
     """
 
-    def __init__(self, device: str, last_words: str) -> None:
+    def __init__(self, device: str, last_line: str) -> None:
         self.device = device
         super().__init__(
-            f"The agent {device} did not come online: {last_words or 'it said nothing'}"
+            f"The agent {device} did not come online: {last_line or 'its log is empty'}"
         )
 
 
 class DeskFleet:
-    """A broker and one agent a device; leaving the ``with`` ends them all."""
+    """A broker and one agent per board. A context manager: leaving ends all processes.
+
+    Attributes:
+        url: The broker's URL; empty before entering.
+        broker_description: The broker's kind and version; empty before entering.
+    """
 
     def __init__(
         self,
@@ -55,12 +60,12 @@ class DeskFleet:
         limits: Mapping[str, Limits] | None = None,
         shape_links: bool = False,
     ) -> None:
-        """Prepare; entering starts everything.
+        """Prepare a fleet; entering starts its processes.
 
         Args:
             fleet: The boards.
-            limits: Hold each board's agent to these, by name; None: as fast as the machine is.
-            shape_links: Put each board behind a link of its ``link_mbit_s`` and ``link_ms``.
+            limits: Limits of each board's agent, by board; None: no limits.
+            shape_links: Whether each board is behind a link of its ``link_mbit_s`` and ``link_ms``.
         """
         self._fleet = fleet
         self._limits = limits
@@ -127,11 +132,11 @@ class DeskFleet:
             while waiting:
                 for device_name in sorted(waiting):
                     if self._agents[device_name].poll() is not None or time.monotonic() > deadline:
-                        raise AgentStartError(device_name, self._last_words(device_name))
+                        raise AgentStartError(device_name, self._last_line(device_name))
                 time.sleep(0.02)
 
     def _start_link(self, device: Device) -> str:
-        """Start a link of the device's speed and delay; return the broker's URL behind it."""
+        """Start a link of the board's speed and delay; return the broker's URL through it."""
         words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
         words += ["--to", self.url.removeprefix("mqtt://")]
         words += ["--mbit-s", str(device.link_mbit_s), "--delay-ms", str(device.link_ms)]
@@ -141,7 +146,7 @@ class DeskFleet:
             raise AgentStartError(device.name, "its link could not be started")
         return f"mqtt://127.0.0.1:{int(line)}"
 
-    def _last_words(self, device: str) -> str:
+    def _last_line(self, device: str) -> str:
         lines = self._logs[device].read_text(errors="replace").splitlines()
         return lines[-1] if lines else ""
 
@@ -163,5 +168,5 @@ class DeskFleet:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without what would point the agents at another broker or account."""
+    """Return the environment without variables that name another broker or account."""
     return {key: value for key, value in os.environ.items() if not key.startswith("EDGE_PARTITION")}

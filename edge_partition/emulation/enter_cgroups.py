@@ -1,7 +1,7 @@
-"""Enter control groups, then become a command: ``enter_groups.py CPU FILE... -- COMMAND...``.
+"""Enter control groups, then run a command: ``enter_cgroups.py CPU FILE... -- COMMAND...``.
 
-A program of its own, and not a ``preexec_fn``: code between fork and exec may deadlock in a
-process that has threads.
+This is a program and not a ``preexec_fn``, since code between fork and exec may deadlock in a
+process with threads.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import os
 import sys
 from pathlib import Path
 
-#: In place of a processor: any.
+#: Stands for any processor.
 ANY_CPU = "any"
 
 
 def main() -> None:
-    """Bind this process to a processor and every ``cgroup.procs`` named, then exec the command."""
+    """Bind this process to a processor, enter each ``cgroup.procs``, then exec the command."""
     end = sys.argv.index("--")
     cpu, *groups = sys.argv[1:end]
     if cpu != ANY_CPU:

@@ -1,12 +1,12 @@
 """Boards emulated on one machine: a real CPU share and a real memory limit for each agent.
 
-The kernel holds the limits: cgroup version 1 or 2 where this process may write there, else
-``systemd-run`` with the user's own manager. An agent over its memory limit is killed, as it is on
+The kernel enforces the limits: cgroup version 1 or 2 where this process may write there, else
+``systemd-run`` with the user's own manager. The kernel kills an agent over its memory limit, as on
 a board without swap.
 
-A board of one processor or less is bound to one of this machine's, and helped by
-:mod:`edge_partition.emulation.pace_processor` to be as slow in each millisecond as it is in a
-second. Without root that helper is missing: inferences of some milliseconds then come out uneven.
+A board of one processor or less is bound to one of this machine's processors.
+:mod:`edge_partition.emulation.pace_processor` makes it equally slow in every millisecond. That
+needs root: without it, the times of inferences of a few milliseconds vary.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ if TYPE_CHECKING:
 
 _ROOT = Path("/sys/fs/cgroup")
 _LABEL = "edge-partition-"
-#: Without ticks a quota is kept over some of the kernel's own, 4 ms apart.
+#: Period of a quota without ``tick``: a few of the kernel's own ticks, which are 4 ms apart.
 _UNPACED_PERIOD_US = 10_000
 #: The kernel refuses shorter quotas.
 _QUOTA_US = 1_000
-#: A millisecond in every fifty: a board of a smaller share would rather stall than be slow.
+#: One millisecond in fifty: with a smaller share, a board stalls between its turns.
 _LEAST_SHARE = 0.02
-#: A board comes before whatever else wants its processor, up to its share: where boards are real,
-#: broker and client run on other machines. Between equals, inferences of 11 ms took 14 while
-#: requests came in.
+#: Priority of a board over other processes on its processor, up to its share: real boards share no
+#: processor with the broker and the client. At equal priority, inferences of 11 ms took 14 ms while
+#: requests arrived.
 _CPU_SHARES = 262_144
 _CPU_WEIGHT = 10_000
-#: What is left of a processor is for the broker, the client and the kernel.
+#: Share of each processor for boards; the rest is for the broker, the client and the kernel.
 _USABLE_SHARE = 0.85
 _REMOVE_TIMEOUT_S = 5.0
 
 
 class EmulationError(EdgePartitionError):
-    """This machine can't hold processes to a share of its processors or memory."""
+    """This machine can't limit a process's share of its processors or memory."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an emulated board gets.
+    """Limits of one emulated board.
 
     Attributes:
-        cpu_share: Of one processor of this machine; 2.0 is two processors.
-        ram_bytes: The agent's memory, page cache included; None: unlimited.
-        cpu: The processor that the agent is bound to; None: any. Boards of more than one processor
-            are not bound.
+        cpu_share: Share of one processor of this machine; 2.0 is two processors.
+        ram_bytes: Limit of the agent's memory, page cache included; None: unlimited.
+        cpu: The processor that the agent is bound to; None: not bound. Boards of more than one
+            processor are not bound.
     """
 
     cpu_share: float
@@ -69,15 +69,19 @@ class Limits:
 
 
 def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], float]:
-    """Return each board's limits by name, and how much slower than asked for all are.
+    """Return each board's limits by name, and the factor by which all shares were scaled.
 
     Args:
         fleet: The boards, with their speeds.
-        host_gmac_s: One processor of this machine, measured in the same unit as the boards'.
+        host_gmac_s: Speed of one processor of this machine, in 10^9 multiply-accumulates per
+            second.
 
     Returns:
-        The limits; and a factor of 1 or less by which every share was scaled, the same for all,
-        where the boards together are faster than this machine.
+        The limits; and a factor of 1 or less, below 1 where the boards together are faster than
+        this machine.
+
+    Raises:
+        EmulationError: A board's share is too small.
     """
     shares = {device.name: device.speed_gmac_s / host_gmac_s for device in fleet.devices}
     cpus = sorted(os.sched_getaffinity(0))
@@ -95,14 +99,14 @@ def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], f
     smallest = min(limits, key=lambda name: limits[name].cpu_share)
     if limits[smallest].cpu_share < _LEAST_SHARE:
         raise EmulationError(
-            f"{smallest} would get {limits[smallest].cpu_share:.1%} of a processor; less than "
-            f"{_LEAST_SHARE:.0%} can't be given out evenly. Emulate fewer boards."
+            f"{smallest} would get {limits[smallest].cpu_share:.1%} of a processor; expected "
+            f"{_LEAST_SHARE:.0%} or more. Emulate fewer boards."
         )
     return limits, scale
 
 
 def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | None], float]:
-    """Return each board's processor, large shares first, and the load of the fullest."""
+    """Return each board's processor, assigned in order of share, and the largest load of any."""
     load = dict.fromkeys(cpus, sum(share for share in shares.values() if share > 1) / len(cpus))
     places: dict[str, int | None] = {}
     for name in sorted(shares, key=lambda name: -shares[name]):
@@ -116,13 +120,13 @@ def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | N
 
 
 class BoardLimiter:
-    """Puts commands under limits; :meth:`close` removes what that took."""
+    """Makes commands that run under limits; :meth:`close` removes their groups and helpers."""
 
     def __init__(self) -> None:
-        """Find out what this machine offers.
+        """Find out how this machine can limit processes.
 
         Raises:
-            EmulationError: Nothing.
+            EmulationError: The machine can't.
         """
         self._folders: list[Path] = []
         self._helpers: list[subprocess.Popen[bytes]] = []
@@ -131,9 +135,9 @@ class BoardLimiter:
         _remove_left_behind()
         if self._version is None and not _user_manager_limits():
             raise EmulationError(
-                "This machine lets nobody limit a process's share of processor and memory: "
-                "cgroups can't be written, and systemd-run is missing or its manager has no say "
-                "over processors. Run as root, or leave --emulate out."
+                "This machine can't limit a process's share of processor and memory: cgroups can't "
+                "be written, and systemd-run is missing or may not limit processors. Run as root, "
+                "or leave --emulate out."
             )
 
     def command(self, name: str, limits: Limits, words: Sequence[str]) -> list[str]:
@@ -159,7 +163,8 @@ class BoardLimiter:
             ) from None
         if limits.cpu is not None and self._pace(limits.cpu):
             self._help("idle", limits.cpu, members[0])
-        # The process enters its groups before it becomes the agent, so nothing runs unlimited.
+        # The process enters its groups before it becomes the agent, so the agent has its limits
+        # from the start.
         return _enter(limits.cpu, members, words)
 
     def _make_groups(self, name: str, limits: Limits) -> list[Path]:
@@ -186,13 +191,13 @@ class BoardLimiter:
         return [cpu / "cgroup.procs", memory / "cgroup.procs"]
 
     def _pace(self, cpu: int) -> bool:
-        """Keep a processor awake and its quotas to a quarter millisecond, if the kernel lets us."""
+        """Start the helpers of a processor once; return whether the kernel lets them work."""
         if cpu not in self._is_paced:
             self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
         return self._is_paced[cpu]
 
     def _help(self, *words: object) -> bool:
-        """Start a helper; return whether the kernel lets it do its work."""
+        """Start a helper; return whether the kernel lets it work."""
         helper = [sys.executable, "-I", "-S", pace_processor.__file__, *map(str, words)]
         process = subprocess.Popen(
             bound_to_caller(helper),
@@ -209,7 +214,7 @@ class BoardLimiter:
         return folder
 
     def close(self) -> None:
-        """End the helpers and remove the groups; the boards' own processes must have ended."""
+        """End the helpers and remove the groups; call it after the boards' processes ended."""
         for helper in self._helpers:
             helper.kill()
             helper.wait()
@@ -223,7 +228,7 @@ class BoardLimiter:
                 try:
                     folder.rmdir()
                 except OSError:
-                    # The kernel frees a dead process's group a moment after its parent is told.
+                    # The kernel frees a dead process's group a moment after it tells the parent.
                     if time.monotonic() > deadline:
                         break
                     time.sleep(0.02)
@@ -231,7 +236,7 @@ class BoardLimiter:
 
 
 def _remove_left_behind() -> None:
-    """Remove empty groups of processes that were ended before they could."""
+    """Remove empty groups of processes that were killed before they could remove them."""
     for parent in (_ROOT, _ROOT / "cpu", _ROOT / "memory"):
         for folder in parent.glob(f"{_LABEL}*"):
             owner = folder.name.removeprefix(_LABEL).partition("-")[0]
@@ -241,7 +246,7 @@ def _remove_left_behind() -> None:
 
 
 def _period_us(cpu_share: float, *, paced: bool) -> int:
-    """Return the period that a share's quota is for: the shortest that is kept."""
+    """Return the shortest period of a quota that the kernel can enforce for a share."""
     shortest_us = round(_QUOTA_US / min(1.0, cpu_share))
     return shortest_us if paced else max(shortest_us, _UNPACED_PERIOD_US)
 
@@ -255,7 +260,7 @@ def _enter(cpu: int | None, members: Sequence[Path], words: Sequence[str]) -> li
 def _user_manager_limits() -> bool:
     """Whether the user's own systemd may limit processors and memory.
 
-    It takes limits that it has no controller for, and leaves them without effect
+    Without the controllers, the manager accepts limits and ignores them
     (systemd.resource-control(5), "Delegation"; before version 252 users had no ``cpu``).
     """
     if shutil.which("systemd-run") is None:

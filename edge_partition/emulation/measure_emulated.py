@@ -1,9 +1,10 @@
-"""A model measured on this machine -> what it takes on boards emulated here.
+"""Times of a model on this machine -> its times on boards emulated here.
 
-An agent within a fifth of one of this machine's processors times the model's parts, and one behind
-each kind of link its messages, as ``profile`` has boards do. A board with another share of a
-processor takes as many times longer as its share is smaller: to time each within its own would take
-minutes. Stops by the kernel cost smaller shares a little more.
+One agent, limited to a fifth of one of this machine's processors, times the slices of the model;
+one agent behind each kind of link times messages, as ``profile`` does on boards. The times of a
+board with another share of a processor are scaled by the ratio of the shares, since timing each
+board within its own share takes minutes. Smaller shares are a little slower than that, because the
+kernel stops their processes more often.
 """
 
 from __future__ import annotations
@@ -33,21 +34,23 @@ if TYPE_CHECKING:
     from edge_partition.tflite.read_tflite import TfliteModel
 
 _NAME = "this-machine"
-#: MobileNetV3Large's plan for three boards of 0.07 to 0.16 promised 17 to 37 % more than they did
-#: when measured within half a processor, 11 and 16 % within a fifth, and just that within a tenth,
-#: which takes twice as long as half.
+#: Share of a processor in which an agent times the model. A plan of MobileNetV3Large for three
+#: boards with shares of 0.07 to 0.16 predicted 17 to 37 % more than the boards reached with times
+#: from half a processor, 11 and 16 % more with times from a fifth, and as much with times from a
+#: tenth, where timing takes twice as long as within half a processor.
 _SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class EmulatedBoards:
-    """Boards as this machine will emulate them.
+    """Boards as this machine emulates them.
 
     Attributes:
-        fleet: With the times of one model.
-        limits: By board.
-        host_gmac_s: One processor of this machine, in 10^9 multiply-accumulates a second.
-        scale: 1 or less: by which every board's speed was scaled to fit this machine.
+        fleet: The boards, with the times of one model.
+        limits: Limits of the agents, by board.
+        host_gmac_s: Speed of one processor of this machine, in 10^9 multiply-accumulates per
+            second.
+        scale: Factor by which every board's speed was scaled to fit this machine, 1 or less.
     """
 
     fleet: Fleet
@@ -59,16 +62,16 @@ class EmulatedBoards:
 def measure_emulated(
     fleet: Fleet, model: TfliteModel, *, on_progress: Callable[[str, int, int], None] | None = None
 ) -> EmulatedBoards:
-    """Return the boards with what ``model`` takes on each, and the limits that make it so.
+    """Return the boards with the times of ``model`` on each, and the limits of their agents.
 
     Args:
         fleet: The boards, with their speeds.
         model: The model.
-        on_progress: Called with ("this-machine", parts timed, parts in all).
+        on_progress: Called with ("this-machine", slices timed, slices in all).
 
     Raises:
-        EmulationError: This machine can't hold processes to such limits.
-        ProfileRefusedError: The model could not be measured here.
+        EmulationError: This machine can't enforce such limits.
+        ProfileRefusedError: The model could not be timed here.
     """
     graph = model.graph
     measured = _measure_here(fleet, model, on_progress)
@@ -86,11 +89,12 @@ def measure_emulated(
 
 @dataclass(frozen=True)
 class _Measured:
-    """What agents on this machine measured.
+    """Measurements of agents on this machine.
 
     Attributes:
-        profile: Of the model, by an agent within ``_SHARE``.
-        messages: By link: its 10^6 bits a second and its milliseconds.
+        profile: Times of the model's slices within ``_SHARE``.
+        messages: Times of messages by link: its bandwidth in 10^6 bits per second, and its delay in
+            milliseconds.
     """
 
     profile: BoardProfile
@@ -100,14 +104,14 @@ class _Measured:
 def _measure_here(
     fleet: Fleet, model: TfliteModel, on_progress: Callable[[str, int, int], None] | None
 ) -> _Measured:
-    """Have agents time messages behind each link, for a slow one's cost more, and the model."""
+    """Have agents time the model, and messages behind each link: a slow link makes them dearer."""
     messages = {}
     for mbit_s, delay_ms in dict.fromkeys(map(_link, fleet.devices)):
         behind = Device(_NAME, link_mbit_s=mbit_s, link_ms=delay_ms)
         with _agent(behind, shape_link=True) as profiler:
             messages[mbit_s, delay_ms] = profiler.time_messages(_NAME)
     profiles: list[BoardProfile] = []
-    # A slow link would only hold the parts up on their way to the agent.
+    # Without a link, since a slow one would only delay the transfer of the slices.
     with _agent(Device(_NAME), shape_link=False) as profiler:
         profiler.measure(
             profiler.boards([_NAME]), model, on_progress=on_progress, on_profile=profiles.append
@@ -117,7 +121,7 @@ def _measure_here(
 
 @contextmanager
 def _agent(device: Device, *, shape_link: bool) -> Iterator[Profiler]:
-    """Start an agent within ``_SHARE``, alone: others would take its turns."""
+    """Start one agent within ``_SHARE``; other agents would compete for its processor."""
     limits = {device.name: Limits(_SHARE, None, cpu=min(os.sched_getaffinity(0)))}
     with (
         DeskFleet(Fleet((device,)), limits=limits, shape_links=shape_link) as desk,
@@ -146,9 +150,9 @@ def _with_times(device: Device, cpu_share: float, measured: _Measured, graph: Gr
 
 
 def _on_share(profile: BoardProfile, graph: Graph, cpu_share: float) -> StageTimes:
-    """Return the model's times on a board of this share of a processor."""
+    """Return the model's times on a board with ``cpu_share`` of a processor."""
     slices = tuple(
         replace(item, invoke_ms=item.invoke_ms * _SHARE / cpu_share) for item in profile.slices
     )
-    # Nothing is kept in the store: it names the profile's file in errors.
+    # The store only names the profile's file in errors; nothing is saved.
     return profiled_stage_times(graph, replace(profile, slices=slices), ProfileStore())

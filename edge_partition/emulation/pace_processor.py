@@ -1,20 +1,23 @@
-"""Makes a share of a processor an even one: ``pace_boards.py tick CPU`` or ``idle CPU [FILE]``.
+"""Spreads a board's share of a processor evenly over time.
 
-Linux looks at a group's quota when it schedules: when a process wakes, and at its clock's tick,
-4 ms apart at 250 Hz. A board with one millisecond in five would run four at full speed, then stand
-still for sixteen. ``tick`` wakes often and does nothing.
+``pace_processor.py tick CPU`` or ``pace_processor.py idle CPU [FILE]``.
 
-A group may also use later what it left unused, some 2 ms of it: after a short pause a board would
-be as fast as this machine. ``idle`` enters the board's group, given by its ``cgroup.procs``, uses
-what the agent leaves, and gives way to it at once.
+Linux checks a group's quota when it schedules: when a process wakes, and at a clock tick, every
+4 ms at 250 Hz. A board with one millisecond in five would run for four at full speed, then stop for
+sixteen. ``tick`` wakes often and does nothing, so that the kernel checks often.
 
-And a processor that rests between a board's turns is slower in them: its clock falls, and a virtual
-one is lent to others meanwhile, caches and all. ``idle`` without a group keeps it awake. On a
-virtual machine with boards at 0.4 and 0.24 of a processor the same work took 8.7 ms of processor
-time without it, 7.9 ms with it (medians of eight), and 7.0 ms on a processor of its own.
+A group may also save up about 2 ms of unused quota, so that a board would be as fast as this
+machine after a short pause. ``idle`` enters the board's group, given by its ``cgroup.procs``, uses
+the time that the agent leaves unused, and yields to the agent at once.
 
-On a processor of 50 GMAC/s, at a share of 0.3: 2 ms of work took 2.0 ms with quotas alone, 3.3 ms
-with ticks, 7.1 ms with both, and should take 6.7 ms.
+A processor that rests between a board's turns is slower in them: its clock frequency falls, and a
+hypervisor gives a virtual processor, with its caches, to other machines. ``idle`` without a group
+keeps the processor awake. On a virtual machine with boards at 0.4 and 0.24 of a processor, the same
+work took 8.7 ms of processor time without ``idle``, 7.9 ms with it (medians of eight), and 7.0 ms
+on a processor of its own.
+
+On a processor of 50 GMAC/s, at a share of 0.3, 2 ms of work should take 6.7 ms. It took 2.0 ms with
+quotas alone, 3.3 ms with ``tick``, and 7.1 ms with ``tick`` and ``idle``.
 """
 
 from __future__ import annotations
@@ -24,17 +27,17 @@ import sys
 import time
 from pathlib import Path
 
-#: Some 7 % of an x86-64 processor.
+#: Waking this often uses about 7 % of an x86-64 processor.
 _TICK_S = 0.000_25
 _PRIORITY = 50
 
 
 def main() -> None:
-    """Run until ended; one line says that the kernel lets us."""
+    """Run until killed; print an empty line when the kernel has granted the priority and groups."""
     os.sched_setaffinity(0, {int(sys.argv[2])})
     if sys.argv[1] == "tick":
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
-        print(flush=True)  # noqa: T201 - read by who started this
+        print(flush=True)  # noqa: T201 - BoardLimiter reads it
         while True:
             time.sleep(_TICK_S)
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -1,7 +1,7 @@
-"""A link of given speed and delay, as a proxy before the broker: ``python -m ... --to HOST:PORT``.
+"""A proxy before the broker with a given speed and delay: ``python -m ... --to HOST:PORT``.
 
-Both directions share the link, as on Wi-Fi and as the cost model counts. Little is buffered: a
-sender faster than the link is held up by TCP, as it would be by a slow network.
+Both directions share the bandwidth, as on Wi-Fi and in the cost model. Buffers are small, so TCP
+slows down a sender that is faster than the link, as in a slow network.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import contextlib
 import selectors
 import socket
 
-#: What a chunk takes on the link at most: little enough that messages share it, and enough that
-#: this program keeps up with the link.
+#: Longest time of one chunk on the link: short enough for messages to share the link, long enough
+#: for this program to keep up with it.
 _CHUNK_S = 0.000_5
 _LEAST_CHUNK_BYTES = 1024
 _MOST_CHUNK_BYTES = 65_536
-#: Chunks on their way at once in a direction; the delay of a link holds no more than this.
+#: Largest number of chunks that the delay holds in one direction.
 _CHUNKS_IN_FLIGHT = 64
-#: A sleep lasts a little longer than asked for; up to so much of it is made up for.
+#: A sleep lasts longer than requested; a longer time than this is not made up for.
 _LATE_S = 0.000_5
 
 
 class ShapedLink:
-    """Time on the link, given out in order.
+    """A link whose transmission time is allocated in the order of the requests.
 
     Args:
-        mbit_s: Megabits a second, both directions together.
-        delay_ms: One way, in milliseconds.
+        mbit_s: Bandwidth of both directions together, in 10^6 bits per second.
+        delay_ms: One-way delay, in milliseconds.
     """
 
     def __init__(self, mbit_s: float, delay_ms: float) -> None:
@@ -39,7 +39,7 @@ class ShapedLink:
         self._chunk_bytes = min(_MOST_CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, chunk_bytes))
 
     def send(self, size_bytes: int, now: float) -> tuple[float, float]:
-        """Return when ``size_bytes`` given at ``now`` have left, and when they have arrived."""
+        """Return the times at which ``size_bytes`` sent at ``now`` have left and have arrived."""
         self._free_at = max(self._free_at, now) + size_bytes * self._seconds_per_byte
         return self._free_at, self._free_at + self._delay_s
 
@@ -76,7 +76,7 @@ class ShapedLink:
 
 
 async def serve(link: ShapedLink, host: str, port: int) -> None:
-    """Listen on a free loopback port, print it, and carry connections to the broker."""
+    """Listen on a free loopback port, print the port, and carry connections to the broker."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -91,7 +91,7 @@ async def serve(link: ShapedLink, host: str, port: int) -> None:
                         ways.create_task(link.carry(reader, far_writer))
                         ways.create_task(link.carry(far_reader, writer))
         except* OSError:
-            pass  # One end is gone; both are closed.
+            pass  # One end closed the connection; both ends are closed now.
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
@@ -110,7 +110,7 @@ def main() -> None:
     link = ShapedLink(options.mbit_s, options.delay_ms)
 
     def make_loop() -> asyncio.AbstractEventLoop:
-        # asyncio rounds what epoll waits for up to whole milliseconds; select takes microseconds.
+        # With epoll, asyncio rounds waits up to whole milliseconds; select takes microseconds.
         return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=make_loop) as runner:

@@ -1,4 +1,4 @@
-"""Plans to choose from -> a picture: latency against throughput over the number of boards."""
+"""Candidate plans -> a picture: latency against throughput for each number of boards."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from edge_partition.planning.compare_plans import Choice
     from edge_partition.planning.plan import Plan
 
-# Narrow, with large type: on a phone it is shown at half its size.
+# Narrow, with large type: a phone shows the picture at half its size.
 _WIDTH, _MARGIN = 800, 28
 _LEFT, _RIGHT, _TOP, _BASE = 92, _WIDTH - 40, 128, 560
 _LABEL, _SMALL, _ROW = 17, 16, 50
 _LIST_TOP = _BASE + 104
 _ONE_BOARD, _FRONT = svg.COLOURS[1], svg.COLOURS[0]
-#: An axis whose largest figure is so many times its smallest has a log scale.
+#: Ratio of the largest to the smallest value from which an axis has a log scale.
 _LOG_FROM = 12
 
 
@@ -41,7 +41,7 @@ class _Box(NamedTuple):
 
 
 class _Axis:
-    """Where a figure lies between two pixels, and which round figures are marked."""
+    """A scale from values to pixels, with round values as ticks."""
 
     def __init__(self, figures: Sequence[float], first: float, last: float) -> None:
         self._first, self._last = first, last
@@ -53,7 +53,7 @@ class _Axis:
         self.ticks = [tick for tick in self._round_figures() if self._low <= tick <= self._high]
 
     def at(self, figure: float) -> float:
-        """Return the pixel of a figure."""
+        """Return the pixel of a value."""
         low, high = self._low, self._high
         if self.is_log:
             low, high, figure = math.log(low), math.log(high), math.log(figure)
@@ -72,12 +72,13 @@ class _Axis:
 def draw_pareto(choices: Sequence[Choice]) -> str:
     """Return an SVG document of plans by throughput and latency.
 
-    Plans that no other beats are joined, lettered, and listed below with their boards. The others
-    of the most throughput for their number of boards are small; those of the lowest latency, which
-    boards they need not use make higher, are left out. Plans on one board are diamonds.
+    Plans that no other plan dominates are joined by a line, lettered, and listed below with their
+    boards. Small points are the dominated plans with the highest throughput for their number of
+    boards. Dominated plans with the lowest latency for their number of boards are not shown: they
+    use more boards than they need, which only adds latency. Plans on one board are diamonds.
 
     Args:
-        choices: At least one.
+        choices: One plan or more.
     """
     front = _front(choices)
     others = [
@@ -92,20 +93,20 @@ def draw_pareto(choices: Sequence[Choice]) -> str:
     height = _LIST_TOP + _ROW * len(front) + 58
     name = front[0].graph_name
     parts = [*_heading(name, shown), *_axes(x, y), *_points(others, front, x, y), *_list(front)]
-    notes = "Right is more throughput, low is less latency. Predicted by edge-partition."
+    notes = "Further right: more throughput. Lower: less latency. Predicted by edge-partition."
     parts.append(svg.text(_MARGIN, height - 20, notes, _SMALL, colour=svg.MUTED))
-    title = f"{name}: latency against throughput over the number of boards"
+    title = f"{name}: latency against throughput for each number of boards"
     return svg.document(_WIDTH, height, title, _describe(front), parts)
 
 
 def letter(index: int) -> str:
-    """Return ``A``, ``B``, ... ``Z``, ``A1``, ... for a plan on the front."""
+    """Return the name of a plan on the front: ``A``, ``B``, ... ``Z``, ``A1``, ..."""
     round_, place = divmod(index, 26)
     return chr(ord("A") + place) + (str(round_) if round_ else "")
 
 
 def _front(choices: Sequence[Choice]) -> list[Plan]:
-    """Return the plans that no other beats, the quickest first."""
+    """Return the plans that no other plan dominates, lowest latency first."""
     return sorted(
         (choice.plan for choice in choices if choice.is_on_front), key=lambda plan: plan.latency_ms
     )
@@ -116,7 +117,7 @@ def _describe(front: Sequence[Plan]) -> str:
         f"{letter(index)}: {_figures(plan)} on {_boards(plan)} ({_names(plan)})"
         for index, plan in enumerate(front)
     )
-    return f"Plans that no other beats, the quickest first: {plans}."
+    return f"Plans that no other plan dominates, lowest latency first: {plans}."
 
 
 def _figures(plan: Plan) -> str:
@@ -154,9 +155,9 @@ def _axes(x: _Axis, y: _Axis) -> Iterator[str]:
         yield svg.text(_LEFT - 10, y.at(tick) + 6, f"{tick:,g}", _SMALL, colour=svg.MUTED,
                        anchor="end")  # fmt: skip
     scale = ", log scale"
-    yield svg.text(_RIGHT, _BASE + 52, f"results a second{scale * x.is_log}", _LABEL, weight=600,
+    yield svg.text(_RIGHT, _BASE + 52, f"results per second{scale * x.is_log}", _LABEL, weight=600,
                    anchor="end")  # fmt: skip
-    yield svg.text(_MARGIN, _TOP - 18, f"ms a request{scale * y.is_log}", _LABEL, weight=600)
+    yield svg.text(_MARGIN, _TOP - 18, f"latency in ms{scale * y.is_log}", _LABEL, weight=600)
 
 
 def _points(others: Sequence[Plan], front: Sequence[Plan], x: _Axis, y: _Axis) -> Iterator[str]:
@@ -211,7 +212,7 @@ def _along(line: Sequence[tuple[float, float]]) -> Iterator[_Box]:
 
 
 def _mark(plan: Plan, x: float, y: float, radius: int) -> str:
-    """Return a point that tells its boards when pointed at."""
+    """Return a point with a tooltip that names its boards."""
     hint = f"<title>{escape(f'{_boards(plan)}: {_names(plan)}; {_figures(plan)}')}</title>"
     colour = _ONE_BOARD if plan.boards == 1 else _FRONT
     style = f'fill="{colour}" stroke="#ffffff" stroke-width="1.5"'
@@ -227,7 +228,7 @@ def _mark(plan: Plan, x: float, y: float, radius: int) -> str:
 def _free_spot(
     x: float, y: float, words: str, font_size: int, taken: Sequence[_Box]
 ) -> _Box | None:
-    """Return where a label covers no other and no point; ``None`` where there is no room."""
+    """Return a place for a label that covers no other label and no point; None without room."""
     width, height = svg.text_width(words, font_size) + 4, font_size + 4
     for distance in (11, 24, 40):
         for left, middle in (
@@ -244,7 +245,7 @@ def _free_spot(
 
 
 def _list(front: Sequence[Plan]) -> Iterator[str]:
-    heading = "Plans that no other beats, the quickest first"
+    heading = "Plans that no other plan dominates, lowest latency first"
     yield svg.text(_MARGIN, _LIST_TOP - 8, heading, _LABEL, weight=700)
     for index, plan in enumerate(front):
         y = _LIST_TOP + 22 + _ROW * index

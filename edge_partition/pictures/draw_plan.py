@@ -1,4 +1,4 @@
-"""Plan x Graph -> a picture: the model cut over the boards, as SVG."""
+"""A plan -> an SVG picture of the model, cut over the boards."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _MOST_CARDS_IN_A_ROW = 4
 def draw_plan(plan: Plan) -> str:
     """Return an SVG document of the model cut over the boards.
 
-    The upper half is the model: a bar an operator in execution order, its height the operator's
-    share of time on its board, its colour the board's; at each cut the bytes that cross. The lower
-    half has a card a board: times, and memory against the limit. The stage that sets the pace is
-    marked.
+    The upper half is the model: one bar for each operator in execution order. A bar's height is the
+    operator's time on its board, and its colour is that of the stage. At each cut stand the bytes
+    that cross. The lower half has one card for each stage: times, and memory against the limit. The
+    card of the slowest stage, which sets the pace, is marked.
 
     Args:
-        plan: What to draw.
+        plan: The plan.
     """
     boundaries, cards_top = _boundaries(plan)
     rows = -(-len(plan.stages) // _MOST_CARDS_IN_A_ROW)
     height = cards_top + rows * (_CARDS_HEIGHT + _CARD_GAP) + (68 if plan.unused else 44)
     title = (
         f"{plan.graph_name} on {plan.boards} board{'s' * (plan.boards > 1)}: "
-        f"{svg.number(plan.throughput_per_s)} results a second"
+        f"{svg.number(plan.throughput_per_s)} results per second"
     )
     parts = [*_heading(plan), *_operators(plan), *boundaries]
     for index in range(len(plan.stages)):
@@ -75,7 +75,7 @@ def _heading(plan: Plan) -> Iterator[str]:
         colour=svg.MUTED,
     )
     facts = [
-        (svg.number(plan.throughput_per_s), "results a second"),
+        (svg.number(plan.throughput_per_s), "results per second"),
         (f"{svg.number(plan.latency_ms)} ms", "latency of one request"),
     ]
     for position, (figure, caption) in enumerate(facts):
@@ -114,14 +114,14 @@ def _operators(plan: Plan) -> Iterator[str]:
         f'<line x1="{_MARGIN}" x2="{_WIDTH - _MARGIN}" y1="{_BARS_BASE}" y2="{_BARS_BASE}" '
         f'stroke="{svg.INK}"/>'
     )
-    yield svg.text(_MARGIN, _BARS_TOP - 12, f"ms an operator, up to {tallest_ms:.1f}", 13,
+    yield svg.text(_MARGIN, _BARS_TOP - 12, f"time per operator, up to {tallest_ms:.1f} ms", 13,
                 colour=svg.MUTED)  # fmt: skip
 
 
 def _boundaries(plan: Plan) -> tuple[list[str], float]:
-    """Return marks where the model is cut, what crosses, and where the next may be drawn.
+    """Return lines at the cuts, labels with the bytes that cross, and the y below both.
 
-    Labels keep clear of each other, in as many rows as that takes.
+    Labels stand in as many rows as they need to stay apart.
     """
     unit = (_WIDTH - 2 * _MARGIN) / plan.stages[-1].stop
     crossings = [(0, f"in {svg.size(plan.stages[0].cost.in_bytes)}")]
@@ -152,7 +152,7 @@ def _boundaries(plan: Plan) -> tuple[list[str], float]:
 
 
 def _spread(centres: list[float], widths: list[float]) -> list[float]:
-    """Move labels apart, from the left and then back from the right edge; order is kept."""
+    """Return centres moved apart, first from the left edge, then from the right; in order."""
     placed = list(centres)
     edge = _MARGIN - 8.0
     for index, width in enumerate(widths):
@@ -233,7 +233,7 @@ def _gauge(
 
 
 def _ram(stage: PlannedStage, width: float) -> tuple[str, float, str]:
-    """Return the memory gauge of the board that is fullest, by name where there are several."""
+    """Return the memory gauge of the stage's fullest board, which a replica set names."""
     device, cost = max(
         zip(stage.devices, stage.costs, strict=True),
         key=lambda board: board[1].ram_bytes / MIB / board[0].ram_mib,
@@ -253,7 +253,7 @@ def _notes(plan: Plan, height: float) -> Iterator[str]:
         names = (device.name for device in plan.unused)
         words = "Not used: " + svg.fit_names(names, _WIDTH - 2 * _MARGIN - 90, 15)
         yield svg.text(_MARGIN, height - 46, words, 15, weight=600)
-    notes = "A bar is an operator, its height the time on its board; a dashed line is a cut."
+    notes = "Each bar is an operator, its height the time on its board. Dashed lines are cuts."
     yield svg.text(_MARGIN, height - 20, notes, 13, colour=svg.MUTED)
     yield svg.text(_WIDTH - _MARGIN, height - 20, "predicted by edge-partition", 13,
                    colour=svg.MUTED, anchor="end")  # fmt: skip

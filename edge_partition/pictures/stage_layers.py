@@ -1,4 +1,4 @@
-"""Which of a model's layers are in a stage, as people know them. Pure."""
+"""The names of the layers in a stage. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def layer_names(graph: Graph, start: int, stop: int) -> tuple[str, ...]:
-    """Return the layers that operators ``[start, stop)`` compute, each once, in running order.
+    """Return the layers that operators ``[start, stop)`` compute, each once, in execution order.
 
-    The converter fuses operations: a convolution's operator computes the normalisation and the
-    activation after it too, and its output's name tells them all, the last one first. An operator
-    without such a name is told by its output's.
+    The converter fuses operations: a convolution's operator also computes the normalization and
+    the activation after it, and its output's name lists all of them, the last one first. An
+    operator without a layer's name is listed by the name of its output.
     """
     names: dict[str, None] = {}
     for op in graph.operators[start:stop]:
@@ -42,15 +42,15 @@ def layer_names(graph: Graph, start: int, stop: int) -> tuple[str, ...]:
 def wrapped_layers(
     computed_by: Mapping[str, set[int]], start: int, stop: int, wrapped: Iterable[WrappedOperation]
 ) -> tuple[WrappedLayer, ...]:
-    """Return those of the wrapped operations that operators ``[start, stop)`` compute.
+    """Return the wrapped operations that operators ``[start, stop)`` compute.
 
-    One whose name the converter kept nowhere is in no stage's.
+    A wrapped operation whose name the converter dropped is in no stage.
 
     Args:
-        computed_by: From :func:`operators_of_layers`.
+        computed_by: Return value of :func:`operators_of_layers`.
         start: The first operator.
-        stop: The position after the last.
-        wrapped: The whole model's.
+        stop: The position after the last operator.
+        wrapped: The wrapped operations of the whole model.
     """
     stage = range(start, stop)
     return tuple(
@@ -68,7 +68,7 @@ def wrapped_layers(
 
 
 def operators_of_layers(graph: Graph) -> dict[str, set[int]]:
-    """Return the operators that compute a layer, by each name that :func:`scopes` gives it."""
+    """Return the operators that compute each layer, by every name from :func:`scopes`."""
     found: dict[str, set[int]] = {}
     for op in graph.operators:
         for index in op.outputs:
@@ -78,7 +78,7 @@ def operators_of_layers(graph: Graph) -> dict[str, set[int]]:
 
 
 def scopes(tensor_name: str) -> Iterator[str]:
-    """Yield every name by which ``Graph.position_after`` knows the layers of a tensor."""
+    """Yield every name of a tensor's layers that ``Graph.position_after`` takes."""
     for path in layer_paths(tensor_name):
         parts = path[:-1]
         for start in range(len(parts)):
@@ -87,7 +87,7 @@ def scopes(tensor_name: str) -> Iterator[str]:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return a text's beginning and end, where names of one model differ."""
+    """Shorten a text in the middle: names of one model differ at their ends."""
     if len(text) <= limit:
         return text
     half = (limit - 1) // 2

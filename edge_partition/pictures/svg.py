@@ -1,4 +1,4 @@
-"""What the pictures share: colours, text that fits, figures in few digits, the document around."""
+"""Shared parts of the pictures: colours, text, numbers, the SVG document."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Okabe & Ito's colours, told apart by colour-blind readers too, and dark enough to bear white.
+#: Colours after Okabe & Ito, which colour-blind readers can tell apart, dark enough for white text.
 COLOURS = (
     "#0072b2", "#d55e00", "#007a5a", "#a8447f", "#3b4a9c", "#8a6100", "#5b2a86", "#2f6f73",
 )  # fmt: skip
 INK, MUTED, RULE, ALARM = "#1b1f24", "#59636e", "#d1d9e0", "#b3261e"
-#: The mean width of a character of a sans-serif font, as a share of its size.
+#: Mean width of a character of a sans-serif font, as a fraction of the font size.
 _CHARACTER_WIDTH = 0.56
 
 
 def document(
     width: float, height: float, title: str, description: str, parts: Iterable[str]
 ) -> str:
-    """Return an SVG document; ``title`` and ``description`` are for those who can't see it."""
+    """Return an SVG document; ``title`` and ``description`` are for screen readers."""
     attributes = {
         "xmlns": "http://www.w3.org/2000/svg",
         "viewBox": f"0 0 {width:g} {height:g}",
@@ -59,23 +59,23 @@ def text(
 
 
 def colour(index: int) -> str:
-    """Return the colour of the thing with this number."""
+    """Return the colour of the stage with this index."""
     return COLOURS[index % len(COLOURS)]
 
 
 def text_width(words: str, size: int) -> float:
-    """Return about how many pixels wide a text is."""
+    """Return an estimate of a text's width in pixels."""
     return len(words) * size * _CHARACTER_WIDTH
 
 
 def fit(words: str, width: float, size: int) -> str:
-    """Shorten ``words`` to what ``width`` pixels hold."""
+    """Shorten ``words`` to fit into ``width`` pixels."""
     most = int(width / (size * _CHARACTER_WIDTH * 1.06))
     return words if len(words) <= most else words[: most - 1] + "\u2026"
 
 
 def fit_names(names: Iterable[str], width: float, size: int) -> str:
-    """Join as many names as ``width`` pixels hold, at least one, and count the others."""
+    """Join the names that fit into ``width`` pixels, one at least, and count the others."""
     listed = list(names)
     rest = ""
     for shown in range(len(listed), 0, -1):
@@ -90,12 +90,12 @@ def fit_names(names: Iterable[str], width: float, size: int) -> str:
 
 
 def number(value: float) -> str:
-    """Return a figure with three digits."""
+    """Return a number with three significant digits, or all digits before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
 
 
 def size(size_bytes: int) -> str:
-    """Return bytes in decimal units."""
+    """Return a size in B, kB or MB (decimal)."""
     for unit, scale in (("MB", 1_000_000), ("kB", 1000)):
         if size_bytes >= scale:
             return f"{number(size_bytes / scale)} {unit}"

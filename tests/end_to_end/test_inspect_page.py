@@ -271,6 +271,6 @@ def test_page_of_one_operator_opens(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "one.html"
     path.write_text(inspect_page(describe_model(loaded), SPLIT))
     opened = Opened(browser, path, PHONE, color_scheme="dark")
-    assert "no place where it can be cut" in opened.page.locator("#reading").inner_text()
+    assert "no possible cut" in opened.page.locator("#reading").inner_text()
     assert opened.page.get_by_role("button", name="Operator 0,").count() == 1
     opened.close()

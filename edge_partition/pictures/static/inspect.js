@@ -15,7 +15,7 @@
   const macsBefore = [0];
   for (const op of ops) macsBefore.push(macsBefore[macsBefore.length - 1] + op.macs);
 
-  // An activation's life: it crosses position p exactly when producer < p <= lastUse.
+  // An activation crosses position p if and only if producer < p <= lastUse.
   const producerOf = new Map(model.inputs.map((tensor) => [tensor.index, -1]));
   const usesOf = new Map();
   for (const op of ops) {
@@ -34,7 +34,7 @@
     return [...distinct].reduce((sum, index) => sum + tensors.get(index).size_bytes, 0);
   }
 
-  // As Graph.peak_activation_bytes counts it.
+  // The rule of Graph.peak_activation_bytes.
   function peakActivationBytes(start, stop) {
     const change = new Array(stop - start + 1).fill(0);
     for (const { size, producer, uses, lastUse } of spans) {
@@ -53,8 +53,8 @@
     return peak;
   }
 
-  // The cuts into `count` parts that send the fewest bytes, each part with at least half an equal
-  // share of the work; null where there are none.
+  // Returns the cuts into `count` parts that send the fewest bytes, where each part has at least
+  // half of an equal share of the work; null where there are no such cuts.
   function suggest(count) {
     const work = model.macs > 0 ? (a, b) => macsBefore[b] - macsBefore[a] : (a, b) => b - a;
     const least = work(0, n) / count / 2;
@@ -90,7 +90,7 @@
   function draw(tag, attributes = {}, ...children) {
     return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
   }
-  // Names are anyone's: they become text and attribute values, never markup.
+  // Names come from untrusted models: they become text and attribute values, never markup.
   function fill(element, attributes, children) {
     for (const [key, value] of Object.entries(attributes)) {
       if (key === "onclick") element.addEventListener("click", value);
@@ -118,7 +118,7 @@
   const describe = (tensor) => `${shapeOf(tensor)} ${tensor.dtype}, ${bytes(tensor.size_bytes)}`;
   const several = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
   const countClass = (count) => (count <= 1 ? "n1" : count === 2 ? "n2" : "n3");
-  // The converter joins the names of what it fused with ";" and so makes very long ones.
+  // The converter joins the names of fused operations with ";", which makes very long names.
   const firstName = (tensor) =>
     tensor.name.split(";")[0] + (tensor.name.includes(";") ? " …" : "");
   const layerOf = (op) => op.layer || op.kind;
@@ -129,7 +129,7 @@
     return `${text.slice(0, length - 1 - tail)}…${text.slice(text.length - tail)}`;
   }
 
-  // As `middle`, to a width in pixels of the graph's own font.
+  // Shortens like `middle`, to a width in pixels in the graph's font.
   const ruler = document.createElement("canvas").getContext("2d");
   const family = getComputedStyle(document.body).fontFamily;
   function widthOf(text, font) {
@@ -142,7 +142,7 @@
     return middle(text, length);
   }
 
-  // "x + 3" -> "+ 3": what the operation does to what flows through it.
+  // "x + 3" -> "+ 3": the operation without its input.
   const badge = (operation) => middle(operation.expression.replace(/^x /, ""), 22);
 
   const KINDS = [
@@ -177,7 +177,7 @@
     setCuts(cuts.includes(position) ? cuts.filter((cut) => cut !== position) : [...cuts, position]);
   }
 
-  // From outside the graph: it shows the cut that was made.
+  // For controls outside the graph: the graph moves to the new cut.
   function toggleCutAndLook(position) {
     toggleCut(position);
     if (cuts.includes(position)) lookAt(position);
@@ -284,7 +284,7 @@
 
   function showReading() {
     if (reading === null) {
-      byId("reading").textContent = "This model has no place where it can be cut.";
+      byId("reading").textContent = "This model has no possible cut.";
       for (const id of ["previous-cut", "next-cut", "toggle-cut"]) byId(id).disabled = true;
       return;
     }
@@ -319,7 +319,7 @@
     if (!possible.length) return;
     const at = nearestCut(event);
     read(at);
-    // A finger reads first: bars are narrower than it is. It cuts with the button.
+    // A touch only selects a position, since bars are narrower than a finger; the button cuts.
     if (event.pointerType !== "touch") toggleCutAndLook(at);
   });
   chart.addEventListener("keydown", (event) => {
@@ -399,7 +399,7 @@
     if (!kept.length) return;
     const now = cuts.length && !kept.some((other) => String(other) === String(cuts)) ? [cuts] : [];
     table(byId("kept"),
-      [["Cut after", "left name"], ["Parts", ""], ["Bytes sent in all", ""], ["Largest share of MACs", ""],
+      [["Cut after", "left name"], ["Parts", ""], ["Bytes sent in total", ""], ["Largest share of MACs", ""],
         ["Most weights", ""], ["Most activations ≥", ""], ["", "left"]],
       [...kept, ...now].map((chosen) => {
         const parts = partsOf(chosen);
@@ -425,7 +425,7 @@
   const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
   function splitCommand() {
     const names = cuts.map((cut) => model.positions[cut].cut_name);
-    if (names.includes(null)) return "# one of these operators has no name to cut after";
+    if (names.includes(null)) return "# no command: an operator before a cut has no name";
     return [...model.split_command, ...names.flatMap((name) => ["--cut", name])].map(quote).join(" ");
   }
 
@@ -464,9 +464,9 @@
   });
 
   // ---------------------------------------------------------------- the graph's layout
-  // A row an operator, in the order in which they run, so that a cut is a straight line and crosses
-  // just the tensors that it sends. A branch takes a lane; a tensor that passes operators by runs
-  // in a track between lanes.
+  // One row for each operator, in execution order, so that a cut is a straight line across the
+  // tensors that it sends. A branch has a lane; a tensor that passes other operators has a track
+  // between lanes.
   const BOLD = "600 12.5px", SMALL = "11px", BADGE = "700 12px";
   const ROW = 70, BOX_W = 268, BOX_H = 44, TRACK = 9, GUTTER = 22, MARGIN = 128;
 
@@ -514,7 +514,7 @@
     const detours = new Map();
     for (const edge of edges) {
       const a = nodes[edge.from].lane, b = nodes[edge.to].lane;
-      // A fork leaves its lane at once, a join stays in its own up to the end: so tensors that
+      // A fork changes lanes at the start of its line, a join at the end, so that tensors that
       // cross a cut together lie side by side.
       const clear = { there: isClear(b, edge.from, edge.to), here: isClear(a, edge.from, edge.to) };
       const ways = b < a ? ["here", "there"] : ["there", "here"];
@@ -531,7 +531,7 @@
       }
     }
     const tracks = rowsInLane.map(() => []);
-    // Short runs first: they stay next to their lane, long ones pass outside.
+    // Short runs first: they get the tracks next to their lane, and long runs the outer tracks.
     for (const run of [...detours.values()].sort((a, b) => a.stop - a.start - (b.stop - b.start))) {
       const taken = tracks[run.gutter];
       let at = taken.findIndex((runs) => runs.every((other) => other.stop <= run.start || other.start >= run.stop));
@@ -557,8 +557,8 @@
     const from = layout.nodes[edge.from], to = layout.nodes[edge.to];
     const x0 = laneMiddle(from.lane), x1 = laneMiddle(to.lane);
     const y0 = top(edge.from) + BOX_H, y1 = top(edge.to);
-    // Both lie below the line where a cut would go: a tensor forks after the cut behind its maker,
-    // and tensors join after the cut before their reader.
+    // Both turns lie below a cut's line: a tensor forks below the cut after its producer, and
+    // tensors join below the cut before their consumer.
     const leave = y0 + 17, enter = y1 - 5;
     let turns;
     if (edge.way === "track") {
@@ -661,7 +661,7 @@
     ]));
     lineLayer.replaceChildren(...cuts.map((cut, index) => {
       const at = model.positions[cut];
-      // The bytes stand on the left already; right of the first lane's line is room for this.
+      // The bytes stand on the left; right of the first lane's line is room for this text.
       const text = `cut ${index + 1}: ${several(at.tensors.length, "tensor")}`;
       const x = laneMiddle(0) + 10;
       return draw("g", { "pointer-events": "none" },
@@ -677,7 +677,7 @@
 
   function setView(next) {
     view = { ...next, k: Math.min(Math.max(next.k, LEAST_ZOOM), MOST_ZOOM) };
-    // Some of the graph always stays in sight.
+    // A part of the graph always stays visible.
     const { width, height } = panel.getBoundingClientRect();
     view.x = Math.min(Math.max(view.x, 60 - layout.width * view.k), width - 60 + MARGIN * view.k);
     view.y = Math.min(Math.max(view.y, 60 - layout.height * view.k), height - 60);
@@ -712,10 +712,10 @@
     const x = laneMiddle(node.lane), y = top(node.row) + BOX_H / 2;
     const half = (BOX_W / 2) * k, at = { x: view.x + x * k, y: view.y + y * k };
     const hidden = at.x - half < 0 || at.x + half > area.width || at.y < 40 || at.y > area.height - 40;
-    // The details lie over the right side, on a phone over the lower part.
+    // The details cover the right side; on a phone they cover the lower part.
     const phone = area.width < 640;
     if (!centre && !hidden) return;
-    // The bytes on the left stay in sight where the operator's lane leaves room for them.
+    // The bytes on the left stay visible where the operator's lane leaves room for them.
     const margin = (MARGIN + 10) * k;
     const fits = margin + (x + BOX_W / 2) * k <= area.width * (phone ? 1 : 0.66);
     setView({ k, x: fits ? margin : area.width * (phone ? 0.5 : 0.35) - x * k, y: area.height * (phone ? 0.22 : 0.4) - y * k });
@@ -797,7 +797,7 @@
     for (const other of graph.querySelectorAll('[tabindex="0"]')) other.setAttribute("tabindex", "-1");
     element.setAttribute("tabindex", "0");
     element.focus({ preventScroll: true });
-    // Focus may scroll even what does not overflow.
+    // Setting the focus may scroll the panel although its content does not overflow.
     panel.scrollTo(0, 0);
     bringIntoView(index, false);
   }
@@ -830,7 +830,7 @@
 
   function whyNot(position) {
     const kept = model.kept_together.find(({ start, stop }) => start < position && position < stop);
-    return `The model cannot be cut after it${kept ? `: ${kept.reason}` : ""}.`;
+    return `No cut is possible after this operator${kept ? `: ${kept.reason}` : ""}.`;
   }
 
   function showDetails(index) {
@@ -867,7 +867,7 @@
         ? make("button", {
           type: "button", "aria-pressed": String(cuts.includes(index + 1)),
           onclick: () => { read(index + 1); toggleCut(index + 1); },
-        }, `${cuts.includes(index + 1) ? "Remove the cut" : "Cut"} after it: ${bytes(after.live_bytes)}, ${several(after.tensors.length, "tensor")}`)
+        }, `${cuts.includes(index + 1) ? "Remove the cut" : "Cut"} after this operator: ${bytes(after.live_bytes)}, ${several(after.tensors.length, "tensor")}`)
         : make("small", {}, index === n - 1 ? "The last operator." : whyNot(index + 1)),
     );
     box.hidden = false;
@@ -880,7 +880,7 @@
     ...[...op.inputs, ...op.outputs].map((tensor) => tensors.get(tensor).name),
     ...(wrappedBy.get(op.index) || []).flatMap((one) => ["wrapped", one.layer, one.operation, one.expression, ...one.constants]),
   ].join(" ").toLowerCase());
-  // An operator's own layer and kind come before names that its tensors happen to bear.
+  // Matches of an operator's own layer and kind come before matches of its tensors' names.
   const ownTexts = ops.map((op) => [op.kind, op.layer, ...(wrappedBy.get(op.index) || []).map((one) => one.layer)].join(" ").toLowerCase());
 
   function search() {
@@ -935,7 +935,7 @@
       operation.operators.length
         ? make("span", {}, make("button", { type: "button", class: "link", onclick: () => focusOperator(operation.operators[0]) }, operation.layer),
           make("small", {}, `in operator ${operation.operators.join(", ")} ${ops[operation.operators[0]].kind}`))
-        : make("span", {}, operation.layer, make("small", {}, "joined into another operator by the converter")))));
+        : make("span", {}, operation.layer, make("small", {}, "fused into another operator by the converter")))));
   }
 
   byId("table-card").addEventListener("toggle", () => {
@@ -960,7 +960,7 @@
       ...(wrappedBy.size ? [key("--wrapped", "wrapped, with its constant")] : []));
   }
 
-  // Several lanes need the page's whole width; one stands beside the cuts.
+  // Several lanes need the page's whole width; a single lane fits beside the cuts.
   document.querySelector("main").classList.toggle("wide", layout.laneX.length > 1);
   showHeader();
   showLegends();
@@ -972,7 +972,7 @@
   new ResizeObserver(drawChart).observe(chart);
   let lastWidth = 0;
   new ResizeObserver(([entry]) => {
-    // A phone's bars coming and going change the height alone: no reason to move the graph.
+    // Browser bars that appear or hide on a phone change the height only: the graph stays.
     if (Math.abs(entry.contentRect.width - lastWidth) > 1) fitWidth();
     lastWidth = entry.contentRect.width;
   }).observe(panel);

@@ -1,9 +1,9 @@
-"""Where a model's answers don't vary, the tensors inside it do: whole against parts, bit for bit.
+"""The whole model against its stages, bit for bit, on tensors inside the model.
 
-A trained classifier may be as sure of any noise as of a picture, and then comparing its answers
-proves nothing. What crosses between the parts still varies with the input, and so does what
-crosses the other possible cuts. The whole model is run with those tensors as additional outputs,
-and the files of the parts likewise for what lies within one.
+A trained classifier may give one answer to every noise input, and then a comparison of its answers
+proves nothing. The tensors that cross between the stages still vary with the input, and so do the
+tensors that cross other possible cuts. The whole model runs with such tensors as additional
+outputs, and so do the stages for cuts within a stage.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
     _Named = dict[str, np.ndarray]
 
-#: Within a part, so many cuts are looked at.
+#: Cuts within each stage whose tensors are compared.
 _CUTS_INSIDE = 4
 
 
 @dataclass(frozen=True)
 class InsideComparison:
-    """Whole model against parts, on tensors inside them.
+    """Result of comparing the whole model with its stages on tensors inside the model.
 
     Attributes:
-        tensors: How many tensors vary with the input; only these are compared.
-        inputs: How many inputs were tried.
-        identical: For how many every byte of all those tensors was the same.
+        tensors: Number of tensors that vary with the input; only these are compared.
+        inputs: Number of inputs.
+        identical: Number of inputs for which every byte of all these tensors was equal.
     """
 
     tensors: int
@@ -50,16 +50,16 @@ class InsideComparison:
 def compare_inside(
     bundle: Bundle, payloads: Sequence[bytes], others: Sequence[bytes], sent: Sequence[list[bytes]]
 ) -> InsideComparison | None:
-    """Compare what crosses between the parts; where that doesn't vary, what lies within them.
+    """Compare the tensors between the stages; where none varies, tensors within the stages.
 
     Args:
-        bundle: With every tensor sent as it is.
-        payloads: Inputs, in the order in which the parts had them.
-        others: More inputs, to see what varies.
-        sent: For each stage what it sent for each of ``payloads``.
+        bundle: The bundle, with every tensor sent in the model's own dtype.
+        payloads: Encoded inputs, in the order in which the stages ran on them.
+        others: More encoded inputs, to find out which tensors vary.
+        sent: The payloads that each stage sent, one for each of ``payloads``.
 
     Returns:
-        None where nothing inside varies either, so that no comparison could fail.
+        The result; None where no tensor inside varies, so that no comparison could fail.
 
     Raises:
         ModelLoadError: The runtime refuses a file.
@@ -117,7 +117,7 @@ def _tapped_whole(
     if not names:
         return
     manifest = bundle.manifest
-    # As in the graph: the file itself may have several tensors of one name.
+    # Names as in the graph: the file itself may have several tensors of one name.
     inputs = tuple(
         TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in model.graph.boundary(0)
     )
@@ -133,7 +133,7 @@ def _tapped_whole(
 
 
 def _tapped_stage(bundle: Bundle, stage: Stage, payloads: Sequence[bytes]) -> Iterator[_Named]:
-    """Yield what crosses some of the cuts within a stage, for each of its payloads."""
+    """Yield the tensors that cross some cuts within a stage, for each of its payloads."""
     model = read_tflite(bundle.stage_file(stage))
     cuts = model.graph.cuts
     chosen = (

@@ -1,4 +1,4 @@
-"""What a stream of requests took: throughput, latency, each stage's share."""
+"""Times of a stream of requests: throughput, latency, and each stage's medians."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage on one board: medians over the requests it served, in milliseconds."""
+    """Times of one stage on one board.
+
+    Attributes:
+        stage: The stage's index.
+        device: The board.
+        requests: Number of requests that the board served.
+        queue_ms: Median time from a request's arrival to its inference, in milliseconds.
+        invoke_ms: Median time of an inference, in milliseconds.
+    """
 
     stage: int
     device: str
@@ -27,14 +35,14 @@ class StageReport:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """A whole stream.
+    """Times of a whole stream.
 
     Attributes:
-        requests: Results received.
-        seconds: From the first request to the last result.
-        latency_median_ms: Half of the requests took less.
-        latency_p99_ms: 99 of 100 took less.
-        stages: Each stage's medians.
+        requests: Number of results.
+        seconds: Time from the first request to the last result.
+        latency_median_ms: Median latency, in milliseconds.
+        latency_p99_ms: 99th percentile of the latency, in milliseconds.
+        stages: Times of each stage on each of its boards.
     """
 
     requests: int
@@ -45,32 +53,32 @@ class StreamReport:
 
     @property
     def throughput_per_s(self) -> float:
-        """Requests a second."""
+        """Results per second."""
         return self.requests / self.seconds if self.seconds else 0.0
 
     @classmethod
     def of(cls, results: Iterable[Result], seconds: float) -> StreamReport:
-        """Sum up ``results`` that took ``seconds`` together."""
+        """Return the report on ``results``, which took ``seconds`` together."""
         times = StreamTimes()
         for result in results:
             times.add(result)
         return times.report(seconds)
 
     def document(self) -> dict[str, Any]:
-        """Return what ``--json`` says."""
+        """Return the report as JSON values, for ``--json``."""
         return {**asdict(self), "throughput_per_s": self.throughput_per_s}
 
 
 class StreamTimes:
-    """The times of a stream's results as they come: 8 bytes each, without the results."""
+    """The times of a stream's results as they arrive; 8 bytes each, and no results are kept."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start without results."""
         self._latencies_ms = array("d")
         self._stages: dict[tuple[int, str], tuple[array[float], array[float]]] = {}
 
     def add(self, result: Result) -> None:
-        """Take a result's times."""
+        """Add a result's times."""
         self._latencies_ms.append(result.latency_ms)
         for stage in result.trace:
             key = (stage.stage, stage.device)
@@ -81,7 +89,7 @@ class StreamTimes:
             invoke_ms.append(stage.invoke_ms)
 
     def report(self, seconds: float) -> StreamReport:
-        """Sum up what came in ``seconds``."""
+        """Return the report on the results so far, which took ``seconds`` together."""
         latencies_ms = self._latencies_ms or [0.0]
         return StreamReport(
             requests=len(self._latencies_ms),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from edge_core.contract.manifest import Manifest
+    from edge_core.contract.topics import Topic
     from edge_partition.bundles.bundle import Bundle
 
     _OnProgress = Callable[[str, int, int], None]
@@ -202,7 +203,7 @@ class Deployer(FleetReader):
     # Phase two
 
     def _go_live(
-        self, manifest: Manifest, devices: Sequence[str], before: dict[str, bytes]
+        self, manifest: Manifest, devices: Sequence[str], before: dict[Topic, bytes]
     ) -> None:
         """Publish the manifest and wait until every board serves it; else restore ``before``."""
         payload = manifest.to_json().encode()
@@ -245,7 +246,7 @@ class Deployer(FleetReader):
     ) -> None:
         """Publish a retained manifest, or clear it by an empty payload."""
         self._connection.publish_and_wait(
-            self._topics.manifest(deployment), payload, retain=True, timeout_s=timeout_s
+            self._topics.manifest(deployment), payload, timeout_s=timeout_s
         )
 
 

@@ -18,7 +18,7 @@ from edge_core.contract.messages import (
     encode_json,
 )
 from edge_core.contract.tensors import decode_tensors, encode_tensors
-from edge_core.contract.topics import ONLINE, Topics
+from edge_core.contract.topics import ONLINE, Topic, Topics
 from edge_core.errors import PayloadError
 from edge_core.mqtt.connection import Connection
 from edge_core.mqtt.read_retained import read_retained
@@ -149,7 +149,7 @@ class DeploymentConnection:
         for device in {name for stage in manifest.stages for name in stage.devices}:
             self._subscribe(self._topics.availability(device), self._handle_availability)
 
-    def _subscribe(self, topic: str, handler: Callable[[Message], None]) -> None:
+    def _subscribe(self, topic: Topic, handler: Callable[[Message], None]) -> None:
         self._connection.subscribe(topic, handler, timeout_s=_SUBSCRIBE_TIMEOUT_S)
 
     def send(
@@ -201,7 +201,7 @@ class DeploymentConnection:
             "error": message.user.get(ERROR),
             "trace": [vars(stage) for stage in decode_trace(message.user.get(TRACE))],
         }
-        self._connection.publish(self._trace_topic, encode_json(report), qos=0)
+        self._connection.publish(self._trace_topic, encode_json(report))
 
     def _handle_manifest(self, message: Message) -> None:
         self._handlers.handle_manifest(bytes(message.payload))

@@ -1,4 +1,4 @@
-"""MODEL argument -> the one ``.tflite`` that everything after works on."""
+"""A MODEL argument becomes the one ``.tflite`` file that planning and slicing work on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from edge_partition.model.converter_process import ConverterProcess
-    from edge_partition.model.freeze_model import FrozenModel
+    from edge_partition.model.frozen_model import FrozenModel
     from edge_partition.model.wrap_operations import WrappedOperation
     from edge_partition.tflite.read_tflite import Bytes
 
@@ -32,20 +32,21 @@ AS_GIVEN = "as-given"
 
 
 class ModelArgumentError(EdgePartitionError):
-    """The MODEL argument, or options that don't go with it, can't be used."""
+    """The MODEL argument cannot be used, or an option does not apply to it."""
 
 
 @dataclass(frozen=True)
 class LoadedTflite:
-    """A model ready to be planned and sliced.
+    """A model that is ready for planning and slicing.
 
     Attributes:
         tflite: The flatbuffer and its graph.
-        name: For people.
-        quantization: How it was converted; ``as-given`` for a ``.tflite`` argument.
+        name: The model's name in messages and in the manifest.
+        quantization: One of :data:`~edge_partition.model.quantizations.QUANTIZATIONS`;
+            ``as-given`` for a ``.tflite`` argument.
         weights: ``trained``, ``imagenet`` or ``seeded``.
-        facts: What its inputs take and its outputs mean, and what people should be told of it.
-        wrapped: The Keras operations that were no layers and now are.
+        facts: The meaning of inputs and outputs, and notes for the person.
+        wrapped: Keras operations that became layers.
     """
 
     tflite: TfliteModel
@@ -54,6 +55,19 @@ class LoadedTflite:
     weights: str
     facts: ModelFacts = field(default_factory=ModelFacts)
     wrapped: tuple[WrappedOperation, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of :func:`load_model`, which documents them."""
+
+    source: str
+    weights: str | None
+    input_shapes: Mapping[str, Sequence[int]] | None
+    quantization: str
+    calibration: Callable[[Any], Iterable[list[Any]]] | None
+    signature: str | None
+    picture: PictureOptions | None
 
 
 def load_model(
@@ -67,70 +81,70 @@ def load_model(
     picture: PictureOptions | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> LoadedTflite:
-    """Load, wrap and convert a model; a ``.tflite`` is read as it is.
+    """Load, wrap and convert a model; a ``.tflite`` file is read without conversion.
 
     Args:
-        source: Keras application, ``.keras``, ``.h5`` or ``.tflite`` file, a SavedModel's folder,
-            or ``package.module:function``.
-        weights: ``seeded`` or a weights file, for Keras models.
-        input_shapes: Shapes without the batch, by the input's name; ``""`` for every input that
-            the model leaves open.
-        quantization: One of :data:`QUANTIZATIONS`.
-        calibration: For ``int8``: given the Keras model, yields its inputs.
-        signature: The one to take of a model that has several.
-        picture: What a person says of the model's pictures and classes.
-        on_step: Called with what is being done.
+        source: Name of a Keras application, a ``.keras``, ``.h5`` or ``.tflite`` file, the folder
+            of a SavedModel, or ``package.module:function``.
+        weights: ``seeded`` or a weights file; for Keras models only.
+        input_shapes: Shapes without the batch, by input name; ``""`` stands for every input with
+            open dimensions.
+        quantization: One of :data:`~edge_partition.model.quantizations.QUANTIZATIONS`.
+        calibration: Function from the Keras model to its calibration inputs; for ``int8`` only.
+        signature: Signature to use of a model with several.
+        picture: Options for the model's pictures and classes.
+        on_step: Function that is called with the name of each step.
 
     Raises:
-        EdgePartitionError: Its leaves say what was wrong with the model or the options.
+        EdgePartitionError: The model or an option cannot be used; a subclass names the cause.
     """
     say = on_step or (lambda _step: None)
+    request = _Request(source, weights, input_shapes, quantization, calibration, signature, picture)
     if source.endswith(".tflite"):
-        if weights is not None or quantization != "none" or calibration is not None:
-            raise ModelArgumentError(
-                f"{source} is already a .tflite file: --weights, --quantize and --calibration "
-                "apply to Keras models only. Leave these options out."
-            )
+        _check_tflite_options(request)
         say("Reading")
-        return _load_tflite(Path(source), input_shapes, signature, picture)
-    if quantization not in QUANTIZATIONS:
+        return _load_tflite(request)
+    _check_quantization(request)
+    # The import changes settings of Keras, which a .tflite file does not need.
+    from edge_partition.model.converter_process import ConverterProcess  # noqa: PLC0415
+
+    # The child loads TensorFlow while this process reads the model.
+    with _quiet_keras(), ConverterProcess() as converter:
+        return _load_keras(request, converter, say)
+
+
+def _check_tflite_options(request: _Request) -> None:
+    if (
+        request.weights is not None
+        or request.quantization != "none"
+        or request.calibration is not None
+    ):
         raise ModelArgumentError(
-            f"Quantization {quantization!r} is not known; expected {', '.join(QUANTIZATIONS)}."
+            f"{request.source} is already a .tflite file: --weights, --quantize and --calibration "
+            "apply to Keras models only. Leave these options out."
         )
-    if (quantization == "int8") != (calibration is not None):
+
+
+def _check_quantization(request: _Request) -> None:
+    if request.quantization not in QUANTIZATIONS:
+        raise ModelArgumentError(
+            f"Quantization {request.quantization!r} is not known; expected "
+            f"{', '.join(QUANTIZATIONS)}."
+        )
+    if (request.quantization == "int8") != (request.calibration is not None):
         raise ModelArgumentError(
             "Quantization int8 needs calibration inputs, and no other quantization takes any. "
             "Give both: --quantize int8 --calibration IMAGES."
         )
-    # The settings that it makes for Keras are no business of a .tflite file.
-    from edge_partition.model.converter_process import ConverterProcess  # noqa: PLC0415
-
-    # It loads TensorFlow for itself while this process reads the model.
-    with _quiet_keras(), ConverterProcess() as converter:
-        return _load_keras(
-            source,
-            converter,
-            weights=weights,
-            input_shapes=input_shapes,
-            quantization=quantization,
-            calibration=calibration,
-            signature=signature,
-            picture=picture,
-            say=say,
-        )
 
 
-def _load_tflite(
-    path: Path,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-    signature: str | None,
-    picture: PictureOptions | None,
-) -> LoadedTflite:
+def _load_tflite(request: _Request) -> LoadedTflite:
+    path = Path(request.source)
     try:
-        # Mapped, not read: bytes would stay in memory.
+        # A mapped file does not occupy memory, as bytes would.
         file = map_file(path)
-        chosen = choose_signature(file, signature, model_name=path.stem)
-        tflite = _read_file(chosen.data, path.stem, input_shapes)
+        chosen = choose_signature(file, request.signature, model_name=path.stem)
+        tflite = _read_file(chosen.data, path.stem, request.input_shapes)
         metadata = read_metadata(file, chosen.subgraph)
     except OSError as error:
         raise ModelArgumentError(
@@ -138,16 +152,13 @@ def _load_tflite(
         ) from None
     except InvalidModelError as error:
         raise ModelArgumentError(f"{path}: {error}") from None
+    said = Said(labels=read_labels(path), metadata=metadata, file=path, notes=chosen.notes)
     return LoadedTflite(
         tflite=tflite,
         name=path.stem,
         quantization=AS_GIVEN,
         weights="trained",
-        facts=find_facts(
-            tflite,
-            Said(labels=read_labels(path), metadata=metadata, file=path, notes=chosen.notes),
-            picture,
-        ),
+        facts=find_facts(tflite, said, request.picture),
     )
 
 
@@ -164,20 +175,49 @@ def _read_file(
     return tflite
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A Keras model whose frozen graph is with the converter.
+
+    Attributes:
+        name: The model's name.
+        weights: As in :class:`LoadedTflite`.
+        said: Statements about the model's inputs and outputs.
+        wrapped: Keras operations that became layers.
+    """
+
+    name: str
+    weights: str
+    said: Said
+    wrapped: tuple[WrappedOperation, ...]
+
+
 def _load_keras(
-    source: str,
-    converter: ConverterProcess,
-    *,
-    weights: str | None,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-    quantization: str,
-    calibration: Callable[[Any], Iterable[list[Any]]] | None,
-    signature: str | None,
-    picture: PictureOptions | None,
-    say: Callable[[str], None],
+    request: _Request, converter: ConverterProcess, say: Callable[[str], None]
 ) -> LoadedTflite:
+    prepared = _prepare(request, converter, say)
+    data = converter.convert(quantization=request.quantization)
+    # The result of a loop may have a shape that is known only after a run.
+    tflite = read_tflite(fix_shapes(data, name=prepared.name), name=prepared.name)
+    return LoadedTflite(
+        tflite=tflite,
+        name=prepared.name,
+        quantization=request.quantization,
+        weights=prepared.weights,
+        facts=find_facts(tflite, prepared.said, request.picture),
+        wrapped=prepared.wrapped,
+    )
+
+
+def _prepare(
+    request: _Request, converter: ConverterProcess, say: Callable[[str], None]
+) -> _Prepared:
+    """Load and wrap the model, and write its frozen graph for the converter.
+
+    The Keras model lives in this function only: its weights' memory is free during the conversion.
+    """
     say("Starting TensorFlow")
-    # It takes seconds to import, and planning or running needs none of it.
+    # TensorFlow takes seconds to import, and planning and running do not need it.
     from edge_partition.model.keras_model import input_specs, load_keras_model  # noqa: PLC0415
     from edge_partition.model.traced_model import TracedModel  # noqa: PLC0415
     from edge_partition.model.wrap_operations import (  # noqa: PLC0415
@@ -185,46 +225,37 @@ def _load_keras(
         wrapped_operations,
     )
 
+    source = request.source
     say("Loading")
     loaded = load_keras_model(
-        source, weights=weights, input_shapes=input_shapes, signature=signature
+        source,
+        weights=request.weights,
+        input_shapes=request.input_shapes,
+        signature=request.signature,
     )
     if isinstance(loaded.model, TracedModel):
-        wrapped, operations = loaded.model, loaded.operations
+        model, wrapped = loaded.model, loaded.operations
     else:
         say("Wrapping operations")
-        wrapped = wrap_operations(loaded.model)
-        operations = wrapped_operations(wrapped)
-    name, trained = loaded.name, loaded.weights
+        model = wrap_operations(loaded.model)
+        wrapped = wrapped_operations(model)
     said = Said(
-        # A SavedModel's name is its folder's.
-        application="" if is_saved_model(source) else str(wrapped.name),
+        # The name of a SavedModel is the name of its folder.
+        application="" if is_saved_model(source) else str(model.name),
         labels=loaded.labels,
         file=Path(source) if Path(source).is_file() else None,
         notes=loaded.notes,
         is_converted_here=True,
     )
-    # What the person says of pixels may be of no such model; conversion takes a minute.
-    input_pixels(input_specs(wrapped), said, picture or PictureOptions())
-    if calibration is not None:
-        converter.write_examples(calibration(wrapped))
+    # Options for pictures are checked before the conversion, which takes a minute.
+    input_pixels(input_specs(model), said, request.picture or PictureOptions())
+    if request.calibration is not None:
+        converter.write_examples(request.calibration(model))
     say("Converting")
-    frozen = _freeze(wrapped, quantization)
-    frozen.check_quantization(quantization)
+    frozen = _freeze(model, request.quantization)
+    frozen.check_quantization(request.quantization)
     converter.write_model(frozen)
-    # What converting takes comes on top of what is still held, Keras's weights among it.
-    del loaded, wrapped, calibration, frozen
-    data = converter.convert(quantization=quantization)
-    # A loop's result may have a shape that only running tells.
-    tflite = read_tflite(fix_shapes(data, name=name), name=name)
-    return LoadedTflite(
-        tflite=tflite,
-        name=name,
-        quantization=quantization,
-        weights=trained,
-        facts=find_facts(tflite, said, picture),
-        wrapped=operations,
-    )
+    return _Prepared(loaded.name, loaded.weights, said, wrapped)
 
 
 def _freeze(model: Any, quantization: str) -> FrozenModel:
@@ -244,9 +275,9 @@ def _freeze(model: Any, quantization: str) -> FrozenModel:
 
 @contextlib.contextmanager
 def _quiet_keras() -> Iterator[None]:
-    """Leave the command its own words.
+    """Suppress Keras's output: downloads of weights, and warnings of open shapes.
 
-    Keras prints a download of weights, and warns of shapes left open, which loading fixes.
+    Loading fixes open shapes.
     """
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

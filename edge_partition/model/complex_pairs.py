@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from edge_partition.model.builtin_formulas import constant, multiply_axis
+from edge_partition.model.formula import constant, multiply_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

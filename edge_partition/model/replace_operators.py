@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_partition.model.builtin_formulas import FORMULAS, NotReplaceableError
+from edge_partition.model.builtin_formulas import FORMULAS
 from edge_partition.model.complex_pairs import (
     COMPLEX_ENDS,
     COMPLEX_RULES,
@@ -22,6 +22,7 @@ from edge_partition.model.complex_pairs import (
     TransformTooLargeError,
     apply_node,
 )
+from edge_partition.model.formula import NotReplaceableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

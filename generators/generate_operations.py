@@ -48,7 +48,8 @@ from edge_core.contract.manifest import TensorSpec
 from edge_core.errors import EdgePartitionError
 from edge_core.runtime.stage_interpreter import StageInterpreter
 from edge_partition.model.convert_tflite import ConversionError, convert_tflite
-from edge_partition.model.wrap_operations import OperationLayer, wrap_operations
+from edge_partition.model.operation_layer import OperationLayer
+from edge_partition.model.wrap_operations import wrap_operations
 from edge_partition.tflite.find_layers import AmbiguousLayerError, UnknownLayerError
 from edge_partition.tflite.read_tflite import InvalidModelError, read_tflite
 from edge_partition.tflite.slice_model import slice_model

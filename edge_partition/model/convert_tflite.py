@@ -15,7 +15,8 @@ from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
 from edge_partition.model.assigned_variables import name_ports, save_function
 from edge_partition.model.conversion_log import ConversionError, explained
 from edge_partition.model.escape_names import restore_tensor_names
-from edge_partition.model.freeze_model import FrozenModel, freeze_function, freeze_model
+from edge_partition.model.freeze_model import freeze_function, freeze_model
+from edge_partition.model.frozen_model import FrozenModel
 from edge_partition.model.quantizations import QUANTIZATIONS
 
 __all__ = [

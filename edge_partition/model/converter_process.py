@@ -30,13 +30,9 @@ from edge_core.program import heap
 from edge_core.program.die_with_parent import bound_to_caller
 from edge_partition.model import keras_setup  # noqa: F401 -- the child gets these settings too
 from edge_partition.model.conversion_log import ConversionError, make_log
-from edge_partition.model.convert_tflite import (
-    FrozenModel,
-    check_options,
-    convert_tflite,
-)
+from edge_partition.model.convert_tflite import check_options, convert_tflite
 from edge_partition.model.explain_conversion import explain_crash
-from edge_partition.model.freeze_model import GRAPH_FILE
+from edge_partition.model.frozen_model import GRAPH_FILE, FrozenModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

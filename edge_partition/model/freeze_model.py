@@ -1,149 +1,47 @@
 """A Keras model or a TensorFlow function becomes a graph without variables, nodes named by layers.
 
-What :mod:`~edge_partition.model.convert_tflite` converts; the model itself is not needed any more
-then.
+:mod:`~edge_partition.model.convert_tflite` converts the graph; the model itself is not needed any
+more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
 from edge_partition.model.assigned_variables import (
-    AssignedVariable,
     find_assigned_variables,
     keep_needed_nodes,
+)
+from edge_partition.model.check_convertible import (
+    check_branches,
+    check_dtypes,
+    check_output_shape,
 )
 from edge_partition.model.conversion_log import ConversionError, explained
 from edge_partition.model.escape_names import (
     escape_layer_name,
     escape_name,
     escaped_layers,
-    restore_names,
 )
-from edge_partition.model.explain_conversion import holding_layer, strip_numbers
+from edge_partition.model.frozen_model import FrozenModel
 from edge_partition.model.plain_operations import plain_operations
+from edge_partition.model.rename_nodes import layer_of_node, make_unique, rename_nodes
 from edge_partition.model.replace_operators import ReplacingError, replace_operators
 from edge_partition.model.unroll_layers import unrolled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-#: Where :meth:`FrozenModel.save` writes what is as large as the model.
-GRAPH_FILE = "graph.pb"
 #: Constants of more bytes are weights; of fewer, what shapes may follow from.
 _SHAPE_BYTES = 1024
-#: What the name of a node within a function that was inlined begins with.
-_CALLS = re.compile(r"^((Stateful)?PartitionedCall(_\d+)?/)+(?=.)")
 #: Logarithms and quotients of squares: in int8 off by 0.14 to 0.35 of the largest value (measured).
 _COARSE_IN_INT8 = frozenset({"Acosh", "Asinh", "Atanh", "Erfc"})
-_CASES = ("Case", "StatelessCase")
-_LOOPS = ("While", "StatelessWhile")
 #: Of a GraphDef, as of any protocol buffer.
 _MAX_GRAPH_BYTES = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class FrozenModel:
-    """A model to convert that needs its Keras model no more.
-
-    Names of nodes, layers, inputs and outputs are escaped
-    (:mod:`~edge_partition.model.escape_names`).
-
-    Attributes:
-        name: The model's, as it is.
-        layers: The names of its layers, those of nested models too.
-        inputs: TensorFlow's ``TensorSpec`` of each input, in the model's order.
-        outputs: Of each output.
-        content: A serialized ``GraphDef`` whose nodes are named by layers.
-        outline: That ``GraphDef`` without its weights.
-        coarse: Operators that several others compute, too coarsely for int8, each with its layer.
-        variables: What the graph assigns, if it assigns anything that an output depends on. All
-            other variables are constants.
-    """
-
-    name: str
-    layers: frozenset[str]
-    inputs: tuple[Any, ...] = field(repr=False)
-    outputs: tuple[Any, ...] = field(repr=False)
-    content: bytes = field(repr=False)
-    outline: Any = field(repr=False)
-    variables: tuple[AssignedVariable, ...] = ()
-    coarse: tuple[tuple[str, str], ...] = ()
-
-    def check_quantization(self, quantization: str) -> None:
-        """Refuse int8 where it would give other answers.
-
-        Raises:
-            ConversionError: An operator was replaced by several whose integers are too coarse.
-        """
-        if quantization != "int8" or not self.coarse:
-            return
-        operators, layers = (tuple(sorted(set(names))) for names in zip(*self.coarse, strict=True))
-        raise ConversionError(
-            self.name,
-            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. The "
-            "replacement takes several operators, whose int8 error would be a tenth of the largest "
-            "value or more. Choose --quantize dynamic or float16.",
-            operators=operators,
-            layers=layers,
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write the model into ``folder``: protocol buffers, JSON and ``.npy`` files, no code.
-
-        Raises:
-            OSError: The disk is full, or does not let us.
-        """
-        (folder / GRAPH_FILE).write_bytes(self.content)
-        (folder / "outline.pb").write_bytes(self.outline.SerializeToString())
-        for index, variable in enumerate(self.variables):
-            np.save(folder / f"variable-{index}.npy", variable.value, allow_pickle=False)
-        facts = {
-            "name": self.name,
-            "layers": sorted(self.layers),
-            "inputs": [_spell_spec(spec) for spec in self.inputs],
-            "outputs": [_spell_spec(spec) for spec in self.outputs],
-            "variables": [variable.node for variable in self.variables],
-            "coarse": self.coarse,
-        }
-        (folder / "model.json").write_text(json.dumps(facts))
-
-    def loops(self) -> tuple[str, ...]:
-        """Return the layers that loop, after the models they are nested in."""
-        nodes = (node.name for node in self.outline.node if node.op in _LOOPS)
-        found = {restore_names(holding_layer(name, self.layers)) for name in nodes}
-        return tuple(sorted(found - {""}))
-
-    @staticmethod
-    def load(folder: Path) -> FrozenModel:
-        """Read what :meth:`save` wrote."""
-        import tensorflow as tf  # noqa: PLC0415
-
-        facts = json.loads((folder / "model.json").read_text())
-        outline = (folder / "outline.pb").read_bytes()
-        return FrozenModel(
-            name=facts["name"],
-            layers=frozenset(facts["layers"]),
-            inputs=tuple(tf.TensorSpec(*spec) for spec in facts["inputs"]),
-            outputs=tuple(tf.TensorSpec(*spec) for spec in facts["outputs"]),
-            content=(folder / GRAPH_FILE).read_bytes(),
-            outline=tf.compat.v1.GraphDef.FromString(outline),
-            variables=tuple(
-                AssignedVariable(
-                    node, np.load(folder / f"variable-{index}.npy", allow_pickle=False)
-                )
-                for index, node in enumerate(facts["variables"])
-            ),
-            coarse=tuple(map(tuple, facts["coarse"])),
-        )
 
 
 def freeze_model(
@@ -190,7 +88,7 @@ def freeze_model(
         )
         for spec, tensor, output in zip(model.outputs, frozen.outputs, output_names, strict=True):
             if None in _dimensions(spec.shape):
-                _check_output_shape(output, tensor, frozen)
+                check_output_shape(output, tensor, frozen)
         return frozen
 
 
@@ -241,7 +139,7 @@ def freeze_function(
         traced = tf.function(call, autograph=False).get_concrete_function(*specs)
         frozen = _freeze(_Traced(name, traced, escaped, keys, list(output_names)))
         for output, tensor in zip(output_names, frozen.outputs, strict=True):
-            _check_output_shape(output, tensor, frozen)
+            check_output_shape(output, tensor, frozen)
         return frozen
 
 
@@ -309,7 +207,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
     import tensorflow as tf  # noqa: PLC0415
 
     function = traced.function
-    _check_branches(traced)
+    check_branches(traced.name, function.graph.as_graph_def(), traced.layers)
     variables = find_assigned_variables(function)
     graph = _replace_variables(function, {variable.node for variable in variables})
     input_nodes = [x.op.name for x in function.inputs[: len(traced.input_names)]]
@@ -330,10 +228,11 @@ def _freeze(traced: _Traced) -> FrozenModel:
     for tensor, seen in zip(outputs, function.outputs, strict=True):
         # What is read of a variable has a shape only where the variable is known.
         tensor.set_shape(seen.shape)
-    _check_dtypes(traced, inferred, {variable.node for variable in variables})
-    input_names = [escape_name(x) for x in _make_unique(traced.input_names)]
-    output_names = _make_unique(map(escape_name, traced.output_names), taken=input_names)
-    names = _rename_nodes(
+    assigned = {variable.node for variable in variables}
+    check_dtypes(traced.name, inferred, traced.layers, assigned)
+    input_names = [escape_name(x) for x in make_unique(traced.input_names)]
+    output_names = make_unique(map(escape_name, traced.output_names), taken=input_names)
+    names = rename_nodes(
         graph,
         # What the function captures comes after its inputs.
         dict(zip(input_nodes, input_names, strict=True))
@@ -387,7 +286,7 @@ def _replace_operators(
         names = {name.partition(":")[0] for name in outputs}
         replaced = replace_operators(graph, _leave_out_weights, names)
     except ReplacingError as error:
-        layer = restore_names(holding_layer(_CALLS.sub("", error.node), traced.layers))
+        layer = layer_of_node(error.node, traced.layers)
         raise ConversionError(
             traced.name,
             f"layer {layer or error.node} {error.reason}",
@@ -395,7 +294,7 @@ def _replace_operators(
             layers=(layer,) if layer else (),
         ) from error
     return tuple(
-        (operator, restore_names(holding_layer(_CALLS.sub("", node), traced.layers)) or node)
+        (operator, layer_of_node(node, traced.layers) or node)
         for node, operator in replaced.items()
         if operator in _COARSE_IN_INT8
     )
@@ -427,106 +326,3 @@ def _leave_out_weights(graph: Any) -> Any:
             weight.attr["dtype"].CopyFrom(node.attr["dtype"])
             weight.attr["shape"].shape.CopyFrom(value.tensor_shape)
     return outline
-
-
-def _check_dtypes(traced: _Traced, graph: Any, variables: Collection[str]) -> None:
-    """Refuse strings and tables, which boards' runtimes have no operators for."""
-    found: dict[str, str] = {}
-    for node in graph.get_operations():
-        if node.type == "Const" or node.name in variables:
-            continue
-        if not {x.dtype.name for x in node.outputs} & {"string", "resource"}:
-            continue
-        readers = [reader for output in node.outputs for reader in output.consumers()]
-        for holder in readers if node.type == "Placeholder" else [node]:
-            if layer := holding_layer(holder.name, traced.layers):
-                found[restore_names(layer)] = holder.type
-    if not found:
-        return
-    raise ConversionError(
-        traced.name,
-        f"layer {', '.join(sorted(found))} uses strings or a lookup table, for which TFLite has no "
-        "builtin operators. Do this step before the model, and give the model numbers.",
-        operators=tuple(sorted(set(found.values()))),
-        layers=tuple(sorted(found)),
-    )
-
-
-def _check_branches(traced: _Traced) -> None:
-    """Refuse a choice among many branches: TFLite has ``IF`` alone, and freezing stumbles on it."""
-    graph = traced.function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
-    found = [node for node in nodes if node.op in _CASES]
-    if found:
-        layers = {restore_names(holding_layer(node.name, traced.layers)) for node in found}
-        raise ConversionError(
-            traced.name,
-            f"TFLite has no operator for Case (tf.switch_case) in layer "
-            f"{', '.join(sorted(layers - {''})) or found[0].name}. Use tf.cond or tf.where.",
-            operators=("Case",),
-            layers=tuple(sorted(layers - {""})),
-        )
-
-
-def _check_output_shape(name: str, spec: Any, frozen: FrozenModel) -> None:
-    """Refuse an output that is larger or smaller from one input to the next."""
-    if spec.shape.is_fully_defined():
-        return
-    nodes = {node.name: node for node in frozen.outline.node}
-    node = nodes[spec.name]
-    while node.op == "Identity":
-        node = nodes[node.input[0].partition(":")[0]]
-    raise ConversionError(
-        frozen.name,
-        f"the shape of output {name!r} depends on the input's values ({node.op} gives "
-        f"{spec.shape}), and boards need fixed shapes. End the model before this layer.",
-        operators=(node.op,),
-        layers=(name,),
-    )
-
-
-def _rename_nodes(
-    graph: Any, renamed: Mapping[str, str], layers: Collection[str]
-) -> dict[str, str]:
-    """Rename the nodes of a ``GraphDef``: some as told, the others to their layers' exact names.
-
-    Returns:
-        The new names by the old ones.
-    """
-    names: dict[str, str] = {}
-    taken = set(renamed.values())
-    for node in graph.node:
-        if node.name not in renamed:
-            own = _CALLS.sub("", node.name)
-            (name,) = _make_unique([strip_numbers(own, layers)], taken=taken)
-            taken.add(name)
-            names[node.name] = name
-    names |= renamed
-    for node in graph.node:
-        node.name = names[node.name]
-        node.attr.pop("_class", None)
-        node.ClearField("experimental_debug_info")  # names within functions that were inlined
-        for position, source in enumerate(node.input):
-            control, name, port = re.fullmatch(r"(\^?)([^:]+)(:\d+)?", source).groups("")  # type: ignore[union-attr]
-            node.input[position] = f"{control}{names[name]}{port}"
-    return names
-
-
-def _make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str]:
-    """Number the names that repeat, or that are in ``taken``."""
-    used = set(taken)
-    unique = []
-    for name in names:
-        candidate, number = name, 0
-        while candidate in used:
-            number += 1
-            candidate = f"{name}_{number}"
-        used.add(candidate)
-        unique.append(candidate)
-    return unique
-
-
-def _spell_spec(spec: Any) -> list[Any]:
-    """Return a ``TensorSpec``'s arguments as JSON values."""
-    shape = None if spec.shape.rank is None else spec.shape.as_list()
-    return [shape, spec.dtype.name, spec.name]

@@ -86,7 +86,7 @@ def _read_keras3(path: str) -> Any:
     import keras  # noqa: PLC0415 -- seconds, which an error need not take
 
     # Registers the layer that a wrapped model is saved with.
-    from edge_partition.model import wrap_operations  # noqa: F401, PLC0415
+    from edge_partition.model import operation_layer  # noqa: F401, PLC0415
 
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 

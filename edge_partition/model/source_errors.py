@@ -23,3 +23,7 @@ class WeightsUnavailableError(ModelSourceError):
 
 class InputShapeError(ModelSourceError):
     """The model's inputs have no fixed shape, or cannot take the one that was given."""
+
+
+class WrapError(EdgePartitionError):
+    """An operation cannot become a layer, or a wrapped operation cannot be saved or loaded."""

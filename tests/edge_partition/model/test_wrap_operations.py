@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from edge_partition.model.operation_layer import OperationLayer
 from edge_partition.model.seeded_weights import seed_weights
-from edge_partition.model.wrap_operations import (
-    OperationLayer,
-    WrapError,
-    keras,
-    wrap_operations,
-    wrapped_operations,
-)
+from edge_partition.model.source_errors import WrapError
+from edge_partition.model.wrap_operations import keras, wrap_operations, wrapped_operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,124 @@
+"""A model to convert: a graph without variables, whose nodes are named after layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_partition.model.assigned_variables import AssignedVariable
+from edge_partition.model.conversion_log import ConversionError
+from edge_partition.model.escape_names import restore_names
+from edge_partition.model.explain_conversion import holding_layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: File of :meth:`FrozenModel.save` that is as large as the model.
+GRAPH_FILE = "graph.pb"
+_LOOPS = ("While", "StatelessWhile")
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model that can be converted without its Keras model.
+
+    Names of nodes, layers, inputs and outputs are escaped
+    (:mod:`~edge_partition.model.escape_names`).
+
+    Attributes:
+        name: The model's name, not escaped.
+        layers: Names of the layers, with the layers of nested models.
+        inputs: TensorFlow's ``TensorSpec`` of each input, in the model's order.
+        outputs: ``TensorSpec`` of each output, in the model's order.
+        content: A serialized ``GraphDef`` whose nodes are named after layers.
+        outline: The same ``GraphDef`` without the weights.
+        variables: Variables that the graph assigns and that an output depends on. All other
+            variables are constants.
+        coarse: Pairs of operator and layer: operators that were replaced by several others, whose
+            int8 values would be too coarse.
+    """
+
+    name: str
+    layers: frozenset[str]
+    inputs: tuple[Any, ...] = field(repr=False)
+    outputs: tuple[Any, ...] = field(repr=False)
+    content: bytes = field(repr=False)
+    outline: Any = field(repr=False)
+    variables: tuple[AssignedVariable, ...] = ()
+    coarse: tuple[tuple[str, str], ...] = ()
+
+    def check_quantization(self, quantization: str) -> None:
+        """Refuse int8 where its rounding would change the outputs.
+
+        Raises:
+            ConversionError: The model has operators in ``coarse``.
+        """
+        if quantization != "int8" or not self.coarse:
+            return
+        operators, layers = (tuple(sorted(set(names))) for names in zip(*self.coarse, strict=True))
+        raise ConversionError(
+            self.name,
+            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. The "
+            "replacement takes several operators, whose int8 error would be a tenth of the largest "
+            "value or more. Choose --quantize dynamic or float16.",
+            operators=operators,
+            layers=layers,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the model into ``folder``: protocol buffers, JSON and ``.npy`` files, no code.
+
+        Raises:
+            OSError: The disk is full or not writable.
+        """
+        (folder / GRAPH_FILE).write_bytes(self.content)
+        (folder / "outline.pb").write_bytes(self.outline.SerializeToString())
+        for index, variable in enumerate(self.variables):
+            np.save(folder / f"variable-{index}.npy", variable.value, allow_pickle=False)
+        facts = {
+            "name": self.name,
+            "layers": sorted(self.layers),
+            "inputs": [_spell_spec(spec) for spec in self.inputs],
+            "outputs": [_spell_spec(spec) for spec in self.outputs],
+            "variables": [variable.node for variable in self.variables],
+            "coarse": self.coarse,
+        }
+        (folder / "model.json").write_text(json.dumps(facts))
+
+    def loops(self) -> tuple[str, ...]:
+        """Return the layers with loops, each preceded by the models that it is nested in."""
+        nodes = (node.name for node in self.outline.node if node.op in _LOOPS)
+        found = {restore_names(holding_layer(name, self.layers)) for name in nodes}
+        return tuple(sorted(found - {""}))
+
+    @staticmethod
+    def load(folder: Path) -> FrozenModel:
+        """Read the files that :meth:`save` wrote."""
+        import tensorflow as tf  # noqa: PLC0415
+
+        facts = json.loads((folder / "model.json").read_text())
+        outline = (folder / "outline.pb").read_bytes()
+        return FrozenModel(
+            name=facts["name"],
+            layers=frozenset(facts["layers"]),
+            inputs=tuple(tf.TensorSpec(*spec) for spec in facts["inputs"]),
+            outputs=tuple(tf.TensorSpec(*spec) for spec in facts["outputs"]),
+            content=(folder / GRAPH_FILE).read_bytes(),
+            outline=tf.compat.v1.GraphDef.FromString(outline),
+            variables=tuple(
+                AssignedVariable(
+                    node, np.load(folder / f"variable-{index}.npy", allow_pickle=False)
+                )
+                for index, node in enumerate(facts["variables"])
+            ),
+            coarse=tuple(map(tuple, facts["coarse"])),
+        )
+
+
+def _spell_spec(spec: Any) -> list[Any]:
+    """Return a ``TensorSpec``'s arguments as JSON values."""
+    shape = None if spec.shape.rank is None else spec.shape.as_list()
+    return [shape, spec.dtype.name, spec.name]

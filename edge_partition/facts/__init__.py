@@ -1,1 +1,1 @@
-"""What is known of a model's inputs and outputs."""
+"""Facts about a model's inputs and outputs beyond dtype and shape."""

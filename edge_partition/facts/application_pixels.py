@@ -1,4 +1,4 @@
-"""What pictures become for Keras's applications: by name, without Keras."""
+"""Pixel formats of Keras's applications, by name and without Keras."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edge_partition.inputs.pixels import FULL_RANGE, IMAGENET, IMAGENET_BGR, MIN
 if TYPE_CHECKING:
     from edge_core.contract.manifest import Pixels
 
-#: By the names of the applications and of the models that they make, in small letters and without
-#: hyphens and underscores: what each family's ``preprocess_input`` does (a test compares all 40),
-#: and the filter that the family's authors resize with, which Keras does not say:
+#: Pattern of the names of a family's applications and models, in lower case and without hyphens and
+#: underscores; the pixels that its ``preprocess_input`` makes (a test compares all 40); and the
+#: resize filter of the family's authors, which Keras does not document. Sources of the filters:
 #: EfficientNet: google/automl, efficientnetv2/preprocess_legacy.py (``tf.image.resize``, bicubic);
-#: EfficientNetV2: there, preprocessing.py (``tf.image.resize``, whose default is bilinear);
+#: EfficientNetV2: google/automl, efficientnetv2/preprocessing.py (``tf.image.resize``, bilinear);
 #: ConvNeXt: facebookresearch/ConvNeXt, datasets.py (bicubic);
 #: Inception, MobileNet, NASNet, ResNet and VGG: tensorflow/models, research/slim/preprocessing
 #: (``resize_bilinear`` in inception_preprocessing.py and vgg_preprocessing.py).
-#: Of DenseNet and Xception as Keras has them nothing is known: bilinear.
+#: DenseNet and Xception of Keras: unknown, so bilinear.
 _FAMILIES: tuple[tuple[str, Pixels, str], ...] = (
     (r"mobilenetv3(small|large)", FULL_RANGE, "bilinear"),
     (r"mobilenet(v2)?([\d.]+)?", MINUS_ONE_TO_ONE, "bilinear"),
@@ -34,10 +34,10 @@ _FAMILIES: tuple[tuple[str, Pixels, str], ...] = (
 
 
 def application_pixels(name: str) -> Pixels | None:
-    """Return what pictures become for an application; None where ``name`` is of none.
+    """Return the pixels that an application takes; None where ``name`` is not an application's.
 
     Args:
-        name: Of the application (``MobileNetV2``) or of its model (``mobilenetv2_1.00_224``).
+        name: Name of the application (``MobileNetV2``) or of its model (``mobilenetv2_1.00_224``).
     """
     key = re.sub(r"[-_]", "", name.lower())
     for pattern, pixels, resize in _FAMILIES:

@@ -1,4 +1,4 @@
-"""A model's inputs and outputs in words, for people: what they take and what they mean."""
+"""Descriptions of a model's inputs and outputs for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DETECTIONS = {"ssd": "boxes from SSD postprocessing", "yolo": "boxes from a YOL
 def describe_input(spec: TensorSpec) -> str:
     """Return an input in words, such as ``image float32[1, 224, 224, 3]: pictures as -1..1 RGB``.
 
-    With who says so and how pictures are resized.
+    The text of a picture input also names the source of its pixels and the resize filter.
     """
     words = []
     if spec.pixels is not None:
@@ -44,7 +44,7 @@ def describe_output(spec: TensorSpec) -> str:
 
 
 def describe_classes(labels: Sequence[str], detections: str) -> str:
-    """Return what the outputs are and how the classes are called; empty where that is not known."""
+    """Return the kind of the outputs and the first class names; empty where both are unknown."""
     words = [_DETECTIONS[detections]] if detections else []
     if labels:
         more = len(labels) - _LABELS_SHOWN
@@ -58,7 +58,7 @@ def describe_classes(labels: Sequence[str], detections: str) -> str:
 def ends_document(
     inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], labels: int, detections: str
 ) -> dict[str, Any]:
-    """Return inputs and outputs as JSON values, each with its words."""
+    """Return inputs and outputs as JSON values, each with its description in ``words``."""
     return {
         "inputs": [_document(spec, describe_input(spec)) for spec in inputs],
         "outputs": [_document(spec, describe_output(spec)) for spec in outputs],

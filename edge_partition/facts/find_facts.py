@@ -1,7 +1,8 @@
-"""What is known of a model's inputs and outputs, from all who say something, and what to tell.
+"""Facts about a model's inputs and outputs from all sources, and notes for the person.
 
-Who is believed first: the person, then Keras's application, then the file's metadata, then scale
-and zero point. Where nobody says what pixels a model takes, a guess is made and told.
+The sources in the order of their priority: the person's options, Keras's application, the file's
+metadata, scale and zero point. Where no source gives the pixels of a model, a guess is made, and a
+note says so.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 _SSD = "TFLite_Detection_PostProcess"
 _SCORING = frozenset({"SOFTMAX", "LOGISTIC"})
 _KEEP_SCORES = frozenset({"RESHAPE", "DEQUANTIZE", "QUANTIZE", "SQUEEZE", "CAST"})
-#: A range this wide is of values from 0 to 255, whatever their mean.
+#: A wider range stands for values from 0 to 255 less some mean.
 _WIDE = 64
-#: Of a range that metadata gives, as often as wide as what the input's scale can stand for.
+#: Width of the range in the metadata, relative to the range of the input's scale, above which the
+#: metadata belongs to another model.
 _SATURATES = 1.5
-#: How a person asks for an application's pixels, where they are not from 0 to 255.
-#: Multiplied by more, by an operator or by the filters that it was folded into, values of a picture
-#: were likely small before.
+#: Factor of the first operators or filters above which the model was trained on small values.
 _ENLARGES = 16.0
+#: Values of ``--pixels`` for the applications whose pixels are not from 0 to 255, by mean.
 _OPTIONS = {
     MINUS_ONE_TO_ONE.mean: "-1..1",
     IMAGENET.mean: "imagenet",
@@ -63,15 +64,16 @@ _HOW = "If this is wrong, give --pixels -1..1, 0..1, imagenet or MEAN/STD."
 
 @dataclass(frozen=True)
 class Said:
-    """What the source of a model says of it.
+    """Statements of a model's source about the model.
 
     Attributes:
-        application: The name of Keras's application, or of the model that one makes.
+        application: Name of the Keras application, or of the application's model.
         labels: Class names that belong to the model.
-        metadata: Of a ``.tflite`` file.
-        file: The model's file, beside which labels may lie.
-        notes: What people should be told already.
-        is_converted_here: Whether its scales come from a calibration that was made here.
+        metadata: Metadata of a ``.tflite`` file.
+        file: The model's file; labels may be beside it.
+        notes: Notes for the person from loading the model.
+        is_converted_here: Whether this program converted the model, so that its scales come from
+            the person's calibration inputs.
     """
 
     application: str = ""
@@ -85,11 +87,11 @@ class Said:
 def find_facts(
     tflite: TfliteModel, said: Said, picture: PictureOptions | None = None
 ) -> ModelFacts:
-    """Return what is known of a model, with sentences for people.
+    """Return the facts about a model, with notes for the person.
 
     Raises:
-        PixelsError: What the person says of pixels can't be of this model.
-        LabelsError: The labels file that the person names can't be read or does not fit.
+        PixelsError: The person's options for pictures do not fit the model.
+        LabelsError: The person's labels file can't be read or does not fit the model.
     """
     picture = picture or PictureOptions()
     graph = tflite.graph
@@ -124,16 +126,16 @@ def input_pixels(
     *,
     steps: Mapping[str, FirstSteps] | None = None,
 ) -> dict[str, Pixels]:
-    """Return by name what pictures become for those inputs that take pictures.
+    """Return the pixels of each input that takes pictures, by the input's name.
 
     Args:
-        specs: The model's inputs, of Keras or of the graph.
-        said: What its source says.
-        picture: What the person says.
-        steps: What the graph does first with each; empty where there is no graph yet.
+        specs: The inputs of the Keras model or of the graph.
+        said: Statements of the model's source.
+        picture: The person's options.
+        steps: First operators of the graph for each input, by name; empty before the conversion.
 
     Raises:
-        PixelsError: The person speaks of pixels and no input takes pictures, or not such.
+        PixelsError: The person gives options for pictures, and no input takes such pictures.
     """
     layouts = _picture_inputs(specs)
     if not layouts and any((picture.pixels, picture.resize, picture.fit)):
@@ -170,10 +172,14 @@ def _spec(graph: Graph, index: int) -> TensorSpec:
 def _picture_inputs(
     specs: Sequence[TensorSpec], *, surely: bool = False
 ) -> dict[str, PictureLayout]:
-    """Return how pictures lie in those inputs that take some.
+    """Return the layout of each input that takes pictures, by the input's name.
 
-    Of several inputs only those with a dimension for three channels or more, or gray ones in last
-    place: of others a square matrix is rather a mask.
+    In a model with several inputs, an input without channels, or with one channel in front, is
+    taken for a mask rather than a picture.
+
+    Args:
+        specs: The inputs.
+        surely: Also accept inputs whose shape alone does not show a picture.
     """
     found = {}
     for spec in specs:
@@ -194,7 +200,7 @@ def _source_pixels(
     metadata: TensorMetadata | None,
     step: FirstSteps | None,
 ) -> Pixels:
-    """Return what pictures become, the person apart."""
+    """Return an input's pixels from all sources but the person."""
     gray = layout.channels in {0, 1}
     application = application_pixels(said.application)
     if application is not None and layout.channels == 3:  # noqa: PLR2004
@@ -223,14 +229,14 @@ def _source_pixels(
             order = "gray" if gray else known.order
             return replace(known, order=order, said_by="guess" if guessed else "quantization")
         if spec.quantized is not None:
-            # Each integer is a shade.
+            # The integers themselves are the pixels, over the whole range.
             whole = parse_pixels(f"{low:.9g}..{high:.9g}", channels=layout.channels)
             return replace(whole, said_by="quantization")
     return default_pixels(layout)
 
 
 def _of_channels(numbers: tuple[float, ...], layout: PictureLayout) -> tuple[float, ...]:
-    """Return a number a channel, or one for all where they are equal or of other channels."""
+    """Return one number per channel, or a single number where the channels are equal or differ."""
     fits = len(numbers) == 3 == layout.channels and len(set(numbers)) > 1  # noqa: PLR2004
     return numbers if fits else numbers[:1]
 
@@ -242,7 +248,10 @@ def _spanned(spec: TensorSpec, step: FirstSteps | None) -> tuple[float, float] |
 
 
 def _saturates(pixels: Pixels, spec: TensorSpec) -> bool:
-    """Whether an input's scale can't stand for what metadata says: it speaks of another model."""
+    """Return whether the range in the metadata exceeds the range of the input's scale by far.
+
+    Such metadata belongs to another model.
+    """
     if spec.quantized is None:
         return False
     (low, high), (least, most) = value_range(pixels), calibrated_range(spec.quantized, spec.dtype)
@@ -275,7 +284,7 @@ def _detections(graph: Graph, metadata: TfliteMetadata | None) -> str:
 
 
 def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
-    """Return what each output's scores are, and a sentence where the person says otherwise."""
+    """Return the kind of scores of each output, and notes where ``--logits`` does not apply."""
     makers = {index: op for op in graph.operators for index in op.outputs}
     scores, notes = {}, []
     for output in graph.outputs:
@@ -298,7 +307,7 @@ def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
 def _labels(
     graph: Graph, said: Said, file: Path | None, *, detections: str
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the class names, and a sentence where some were changed or left aside."""
+    """Return the class names, and a note where names were changed or left out."""
     shapes = [graph.tensors[index].shape for index in graph.outputs]
     if file is not None:
         given = read_labels_file(file)
@@ -318,7 +327,7 @@ def _labels(
 
 
 def _inner_application(graph: Graph) -> str:
-    """Return the name of Keras's application that layers are of, by their scopes; else empty."""
+    """Return the Keras application whose name is a scope of layers; empty where there is none."""
     scopes = dict.fromkeys(
         scope
         for op in graph.operators
@@ -326,13 +335,13 @@ def _inner_application(graph: Graph) -> str:
         for path in layer_paths(graph.tensors[index].name)
         for scope in path[:-1]
     )
-    # Names without a number, such as "mobilenet", are also those that people give.
+    # People use names without a number, such as "mobilenet", for models of their own.
     named = (scope for scope in scopes if any(map(str.isdigit, scope)))
     return next((scope for scope in named if application_pixels(scope) is not None), "")
 
 
 def _output_notes(tflite: TfliteModel) -> list[str]:
-    """Return a sentence where a model gives one tensor as several of its outputs."""
+    """Return a note for each tensor that is several of the model's outputs."""
     main, graph = tflite.schema.Subgraphs(0), tflite.graph
     outputs = [main.Outputs(place) for place in range(main.OutputsLength())]
     again = dict.fromkeys(index for index in outputs if outputs.count(index) > 1)
@@ -346,9 +355,13 @@ def _output_notes(tflite: TfliteModel) -> list[str]:
 def _pixel_notes(
     pixels: Mapping[str, Pixels], steps: Mapping[str, FirstSteps], said: Said, inner: str
 ) -> list[str]:
-    """Return a sentence for each input whose pixels were guessed, or are likely others.
+    """Return a note for each input whose pixels are a guess or probably wrong.
 
-    ``inner`` is the name of an application that the model is built on.
+    Args:
+        pixels: Pixels by input name.
+        steps: First operators by input name.
+        said: Statements of the model's source.
+        inner: Name of an application that the model is built on; may be empty.
     """
     notes = []
     for name, taken in pixels.items():
@@ -374,7 +387,7 @@ def _pixel_notes(
 
 
 def _inner_evidence(inner: str, step: FirstSteps) -> str:
-    """Return what an application inside tells; empty where it agrees with 0..255."""
+    """Return a warning from the application inside; empty where its pixels are 0..255."""
     pixels = application_pixels(inner)
     option = _OPTIONS.get(pixels.mean) if pixels is not None else None
     if option is None or step.prepares:

@@ -1,8 +1,7 @@
-"""What a model's own graph tells of the pixels that it takes.
+"""Evidence in a model's graph about the pixels that the model takes.
 
-Integer inputs and ``QUANTIZE`` have a scale and a zero point, which span the values that the model
-was calibrated on. Operators at the beginning that multiply by a constant show whether the model
-rescales pictures by itself.
+Integer inputs and ``QUANTIZE`` have a scale and a zero point, which span the range of the
+calibration. First operators that multiply by a constant show that the model rescales pictures.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.graph import Operator, Tensor
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Operators that move values or keep them, on the way from a picture to the first that computes.
+#: Operators that may stand between a picture and the first operator that changes its values.
 _KEEP_VALUES = frozenset(
     {
         "RESHAPE", "TRANSPOSE", "PAD", "PADV2", "MIRROR_PAD", "CAST", "RESIZE_BILINEAR",
@@ -40,16 +39,16 @@ _KEEP_VALUES = frozenset(
 _SCALING = frozenset({"MUL", "DIV"})
 _SHIFTING = frozenset({"ADD", "SUB"})
 _FILTERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
-#: Further from the input nothing rescales pictures.
+#: Operators from the input within which models rescale pictures.
 _MOST_STEPS = 16
-#: Rescaling from 0..255 divides by 58 (ImageNet's deviation) to 255.
+#: Largest factor that is a rescaling of 0..255: models divide by 58 (ImageNet's deviation) to 255.
 _RESCALES_BELOW = 1 / 16
-#: A mean of values from 0 to 255 is above.
+#: Smallest constant that is the mean of values from 0 to 255.
 _LEAST_MEAN = 16.0
-#: The converter may fold a division by 58 to 255 into the first filters. Trained filters that take
-#: values near 1 have a norm near 1, folded ones of 1/58 at most.
+#: Filter norm below which the converter folded a rescaling into the filters: trained filters for
+#: values near 1 have a norm near 1; with a division by 58 or more the norm is 1/58 at most.
 FOLDED_BELOW = 0.1
-#: As far as a calibrated range may be from the one that it stands for, of its width.
+#: Largest difference between a calibrated range and a known range, relative to the known width.
 _TOLERANCE = 0.04
 _KNOWN = (
     MINUS_ONE_TO_ONE,
@@ -62,13 +61,14 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class FirstSteps:
-    """What a model does first with the values of an input.
+    """Effect of a model's first operators on the values of an input.
 
     Attributes:
-        factor: What they are multiplied by, in the mean over channels; 1 where nothing does.
-        shift: The largest constant that is added to them or taken from them, without its sign.
-        calibrated: The least and the greatest value that ``QUANTIZE`` lets through; None without.
-        filter_norm: Of the first filters, in the mean over them; None where they are not known.
+        factor: Product of the constants that multiply the values, as the mean over channels; 1
+            without such operators.
+        shift: Largest absolute constant that is added or subtracted; 0 without such operators.
+        calibrated: Smallest and largest value that ``QUANTIZE`` represents; None without it.
+        filter_norm: Mean norm of the first filters; None where the filters are not known.
     """
 
     factor: float = 1.0
@@ -78,23 +78,23 @@ class FirstSteps:
 
     @property
     def rescales(self) -> bool:
-        """Whether operators make values from 0 to 255 small."""
+        """Whether operators rescale values from 0 to 255."""
         return self.factor <= _RESCALES_BELOW
 
     @property
     def prepares(self) -> bool:
-        """Whether operators rescale values from 0 to 255 or take a mean from them."""
+        """Whether operators rescale values from 0 to 255 or subtract a mean."""
         return self.rescales or self.shift >= _LEAST_MEAN
 
     @property
     def keeps_large(self) -> bool:
-        """Whether values from 0 to 255 meet filters that were trained on small ones."""
+        """Whether values from 0 to 255 reach filters that were trained on small values."""
         norm = self.filter_norm
         return not self.prepares and norm is not None and norm >= FOLDED_BELOW
 
 
 def calibrated_range(quantized: Quantized, dtype: str) -> tuple[float, float]:
-    """Return the least and the greatest real value that integers of ``dtype`` stand for."""
+    """Return the smallest and the largest real value that integers of ``dtype`` represent."""
     limits = np.iinfo(dtype)
     return (
         (int(limits.min) - quantized.zero_point) * quantized.scale,
@@ -103,7 +103,7 @@ def calibrated_range(quantized: Quantized, dtype: str) -> tuple[float, float]:
 
 
 def pixels_of_range(low: float, high: float) -> Pixels | None:
-    """Return the usual pixels that span ``low`` to ``high``; None where none do."""
+    """Return the known pixel format that spans ``low`` to ``high``; None where there is none."""
     for pixels in _KNOWN:
         expected = value_range(pixels)
         allowed = _TOLERANCE * (expected[1] - expected[0])
@@ -113,7 +113,7 @@ def pixels_of_range(low: float, high: float) -> Pixels | None:
 
 
 def first_steps(tflite: TfliteModel, index: int) -> FirstSteps:
-    """Return what the graph does first with input ``index`` of ``tflite.graph.tensors``."""
+    """Return the effect of the first operators on input ``index`` of ``tflite.graph.tensors``."""
     graph = tflite.graph
     found, tensor, position = FirstSteps(), index, 0
     for _ in range(_MOST_STEPS):
@@ -141,7 +141,7 @@ def first_steps(tflite: TfliteModel, index: int) -> FirstSteps:
 
 
 def _factor(tflite: TfliteModel, op: Operator) -> float | None:
-    """Return what a MUL or DIV by a constant multiplies by; None where it is by no constant."""
+    """Return the factor of a MUL or DIV by a constant; None where no operand is constant."""
     values = _operand(tflite, op)
     if values is None or (op.kind == "DIV" and _file_inputs(tflite, op)[0] not in op.inputs):
         return None
@@ -153,13 +153,13 @@ def _factor(tflite: TfliteModel, op: Operator) -> float | None:
 
 
 def _shift(tflite: TfliteModel, op: Operator) -> float:
-    """Return the largest constant that an ADD or SUB shifts by; 0 where it is not known."""
+    """Return the largest absolute constant of an ADD or SUB; 0 where no operand is constant."""
     values = _operand(tflite, op)
     return 0.0 if values is None else float(np.abs(values).max())
 
 
 def _operand(tflite: TfliteModel, op: Operator) -> np.ndarray[Any, Any] | None:
-    """Return the constant of an operator on one activation and one constant; None for others."""
+    """Return the constant operand of an operator whose other operand is an activation, or None."""
     inputs = _file_inputs(tflite, op)
     constant = next((tensor for tensor in inputs if tensor not in op.inputs), None)
     if len(op.inputs) != 1 or len(inputs) != 2 or constant is None:  # noqa: PLR2004
@@ -174,7 +174,7 @@ def _filter_norm(tflite: TfliteModel, op: Operator) -> float | None:
     values = None if weights is None or not weights.is_constant else _constant(tflite, weights)
     if values is None or values.ndim < 2:  # noqa: PLR2004
         return None
-    # Depthwise filters lie as [1, height, width, out], the others as [out, ...].
+    # Depthwise filters have the shape [1, height, width, out], others [out, ...].
     rows = values.reshape(-1, values.shape[-1]).T if op.kind == "DEPTHWISE_CONV_2D" else values
     return float(np.linalg.norm(rows.reshape(len(rows), -1), axis=1).mean())
 
@@ -186,12 +186,12 @@ def _file_inputs(tflite: TfliteModel, op: Operator) -> tuple[int, ...]:
 
 
 def _constant(tflite: TfliteModel, tensor: Tensor) -> np.ndarray[Any, Any] | None:
-    """Return a constant's real values; None where they can't be had without running anything."""
+    """Return the real values of a constant; None where only a run of operators would give them."""
     maker = tflite.constant_makers.get(tensor.index)
     if maker is not None:
         table = tflite.schema.Subgraphs(0).Operators(maker)
         stored = tflite.graph.tensors[int(table.Inputs(0))]
-        # float16 or int8 weights through DEQUANTIZE have the shape of what it makes.
+        # DEQUANTIZE of float16 or int8 weights keeps the shape; other operators may not.
         same = stored.shape == tensor.shape and stored.index not in tflite.constant_makers
         return _constant(tflite, stored) if same else None
     table = tflite.schema.Subgraphs(0).Tensors(tensor.index)
@@ -206,7 +206,7 @@ def _constant(tflite: TfliteModel, tensor: Tensor) -> np.ndarray[Any, Any] | Non
 
 
 def _dequantized(values: np.ndarray[Any, Any], table: Any) -> np.ndarray[Any, Any] | None:
-    """Return integers as real values, by one scale or by one a channel."""
+    """Return the real values of integers with one scale, or with one scale per channel."""
     parameters = table.Quantization()
     if parameters is None or not parameters.ScaleLength():
         return None

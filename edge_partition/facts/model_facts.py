@@ -1,4 +1,4 @@
-"""What is known of a model beyond its operators: what its inputs take and its outputs mean."""
+"""Facts about a model beyond its operators: the meaning of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model's inputs and outputs beyond dtype and shape.
+    """Facts about a model's inputs and outputs beyond dtype and shape.
 
     Attributes:
-        labels: The names of the classes along the last axis of the first output; may be empty.
-        pixels: By input name: what a picture becomes; only of inputs that can take pictures.
-        rate_hz: By input name: samples a second of the sound that it takes.
-        scores: By output name: ``probabilities`` or ``logits``.
-        detections: As in :class:`~edge_core.contract.manifest.ModelInfo`.
-        notes: Sentences for people: what was guessed, rebuilt or chosen, and warnings.
+        labels: Class names along the last axis of the first output; may be empty.
+        pixels: Pixel format of each input that can take pictures, by input name.
+        rate_hz: Sample rate in hertz of each input that takes sound, by input name.
+        scores: ``probabilities`` or ``logits`` for outputs whose scores are known, by output name.
+        detections: Kind of detections, as in :class:`~edge_core.contract.manifest.ModelInfo`.
+        notes: Notes for the person about guesses, changes and choices, and warnings.
     """
 
     labels: tuple[str, ...] = ()
@@ -38,15 +38,15 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """What a person says of a model's pictures and classes; None where nothing is said.
+    """A person's options for a model's pictures and classes; None where an option is not given.
 
     Attributes:
-        pixels: What values become, such as ``-1..1`` or ``127.5/127.5,bgr``;
-            :func:`~edge_partition.inputs.pixels.parse_pixels` reads it.
+        pixels: Pixel format, such as ``-1..1`` or ``127.5/127.5,bgr``, for
+            :func:`~edge_partition.inputs.pixels.parse_pixels`.
         resize: One of :data:`~edge_core.contract.manifest.RESIZE_FILTERS`.
         fit: One of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
-        labels: A file of class names, one a line.
-        logits: Whether the model's scores are logits: a softmax makes probabilities of them.
+        labels: File of class names, one per line.
+        logits: Whether the model's scores are logits, of which a softmax makes probabilities.
     """
 
     pixels: str | None = None
@@ -57,7 +57,7 @@ class PictureOptions:
 
 
 def facts_of_manifest(manifest: Manifest) -> ModelFacts:
-    """Return what a manifest tells of the model that it came from."""
+    """Return the facts in a manifest about its model; the notes are empty."""
     inputs, outputs = manifest.inputs, manifest.outputs
     return ModelFacts(
         labels=manifest.model.labels,
@@ -69,7 +69,7 @@ def facts_of_manifest(manifest: Manifest) -> ModelFacts:
 
 
 def input_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return a model's inputs with what is known of them, in file order."""
+    """Return a model's inputs with their facts, in file order."""
     return tuple(
         TensorSpec(
             tensor.name,
@@ -84,7 +84,7 @@ def input_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
 
 
 def output_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return a model's outputs with what is known of them, in file order."""
+    """Return a model's outputs with their facts, in file order."""
     return tuple(
         TensorSpec(
             tensor.name,

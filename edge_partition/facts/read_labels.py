@@ -1,4 +1,4 @@
-"""Class names: from the files that lie beside a model, and from those that a person names."""
+"""Class names from files: a file beside the model, or a file that a person gives."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-#: What models of 1,001 classes call the first: TensorFlow's ImageNet models.
+#: Name of the first class of TensorFlow's ImageNet models with 1,001 classes.
 _BACKGROUND = "background"
 _IMAGENET_CLASSES = 1000
-#: Of a name without its question marks, as the first of a list for ImageNet's classes.
+#: First names in lists of ImageNet's classes, without question marks, that stand for no class.
 _NO_CLASS = frozenset({"", _BACKGROUND, "unknown", "none"})
-#: What a YOLO head has beside its classes: a box, and in older ones whether there is one.
+#: Numbers of a YOLO head beside its classes: four for a box; older heads have an object score too.
 _BOX_NUMBERS = (4, 5)
 _NUMBERED = re.compile(r"(\d+)[\s:,;]+(\S.*)")
 
@@ -34,20 +34,20 @@ class LabelsError(EdgePartitionError):
 
 
 def read_labels(model_file: Path) -> tuple[str, ...]:
-    """Return the class names in ``model.labels.txt`` beside ``model_file``; none without it.
+    """Return the class names in ``model.labels.txt`` beside ``model_file``; empty without the file.
 
     Raises:
-        LabelsError: The file is there and can't be read.
+        LabelsError: The file exists and can't be read.
     """
     path = model_file.with_suffix(".labels.txt")
     return read_labels_file(path) if path.exists() else ()
 
 
 def read_labels_file(path: Path) -> tuple[str, ...]:
-    """Return the class names of a file, one a line; numbers before them, ``0 cat``, are dropped.
+    """Return the class names of a file, one per line, without line numbers as in ``0 cat``.
 
     Raises:
-        LabelsError: It can't be read, or is empty.
+        LabelsError: The file can't be read, or is empty.
     """
     expected = "expected UTF-8 text, one class name per line. Correct or remove the file."
     try:
@@ -74,21 +74,21 @@ def fit_labels(
     is_detector: bool = False,
     strict: bool = False,
 ) -> tuple[tuple[str, ...], str]:
-    """Return the labels as the model's outputs have classes, and a sentence where they had not.
+    """Return one label per class of the model's outputs, and a note where labels were changed.
 
-    Of ImageNet models with 1,001 classes the first is the background, which a list of 1,000
-    lacks. A first name ``???`` or ``background`` is left out where there is one name too many.
-    Nothing else is shifted: with one name too few, nobody knows which class lacks it.
+    The first class of ImageNet models with 1,001 classes is the background, which a list of 1,000
+    names lacks. With one name too many, a first name ``???`` or ``background`` is left out. Other
+    lists are not shifted: with one name too few, the class without a name is unknown.
 
     Args:
         labels: Class names.
-        shapes: Of the model's outputs.
-        where: The labels' file, for the sentence.
-        is_detector: Whether the outputs are boxes, whose numbers say nothing of classes.
-        strict: Whether labels that don't fit are an error.
+        shapes: Shapes of the model's outputs.
+        where: The labels' file, for the note.
+        is_detector: Whether the outputs are boxes; their shapes do not give a number of classes.
+        strict: Whether labels that do not fit are an error.
 
     Raises:
-        LabelsError: They don't fit.
+        LabelsError: The labels do not fit, and ``strict`` is set.
     """
     classes = shapes[0][-1] if shapes and shapes[0] else 1
     heads = {
@@ -123,10 +123,10 @@ def _is_no_class(name: str, classes: int) -> bool:
 def labels_beside(
     model_file: Path, shapes: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return class names that lie beside a model under a common name, and a sentence about it.
+    """Return class names from ``labels.txt`` or ``model.txt`` beside a model, and a note.
 
-    ``labels.txt`` or ``model.txt`` may belong to something else: it is taken where it has exactly
-    as many names as the first output has classes.
+    Such a file may belong to another model. It is used only if its number of names is the number of
+    classes of the first output.
     """
     classes = shapes[0][-1] if shapes and shapes[0] else 0
     for path in (model_file.with_name("labels.txt"), model_file.with_suffix(".txt")):
@@ -142,10 +142,10 @@ def labels_beside(
 
 
 def find_class(file: Path, labels: Sequence[str]) -> int | None:
-    """Return the position in ``labels`` of the one that an input's path names.
+    """Return the position in ``labels`` of the class in an input's path; None without a class.
 
-    That is its folder's name (``cat/01.jpg``) or else the first part of its own name, between
-    ``-``, ``_`` and spaces, that is a label (``digit-7-0042.png``); None where neither is one.
+    The class is the folder's name (``cat/01.jpg``), or else the first part of the file's name
+    between ``-``, ``_`` and spaces that is a label (``digit-7-0042.png``).
     """
     for word in (file.parent.name, *re.split(r"[-_ ]", file.stem)):
         if word in labels:

@@ -295,7 +295,7 @@ def test_what_int8_would_make_too_coarse_is_refused_with_its_layer() -> None:
     model = keras.Model(x, keras.layers.Lambda(ops.arcsinh, name="curve")(y), name="m")
     samples = [[np.ones((1, 4), np.float32)]]
     with pytest.raises(
-        ConversionError, match=r"Asinh in layer m/curve; .* Choose --quantize dynamic or float16"
+        ConversionError, match=r"Asinh in layer m/curve\. .* Choose --quantize dynamic or float16"
     ) as raised:
         convert_tflite(model, quantization="int8", calibration=samples)
     assert (raised.value.operators, raised.value.layers) == (("Asinh",), ("m/curve",))

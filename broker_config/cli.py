@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,11 +18,11 @@ from edge_core.program.stop_request import StopRequest
 from edge_core.program.strict_parser import StrictParser
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from broker_config.serve.broker_process import BrokerProcess
 
-_LAST_PORT = 65535
 _POLL_S = 0.5
 
 _EMBEDDED_NOTE = (
@@ -42,23 +41,17 @@ def _parser() -> StrictParser:
     parser = StrictParser(
         prog="broker-config", description="Run the broker to which boards connect."
     )
-    commands = parser.add_subparsers(title="commands", dest="command", required=True)
+    parser.add_program_options()
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
         help="run a broker on this machine until Ctrl-C",
         description="Run a broker on this machine, in the foreground, until Ctrl-C or SIGTERM.",
     )
-    serve.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; every address except 127.0.0.1 and ::1 opens the broker to "
-        "everyone on the network (default: %(default)s)",
-    )
-    serve.add_argument(
-        "--port",
-        type=_port,
-        default=1883,
-        help="TCP port; 0: any free port (default: %(default)s)",
+    serve.add_listen_option(
+        "127.0.0.1:1883",
+        "the address to listen on; port 0 takes a free one; any address but this machine's own "
+        "opens the broker to everyone on that network",
     )
     serve.add_argument(
         "--broker-kind",
@@ -77,23 +70,15 @@ def _parser() -> StrictParser:
         action="store_true",
         help="print {kind, version, url, pid} as one JSON document once the broker answers",
     )
-    serve.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def _port(text: str) -> int:
-    port = int(text) if text.isdecimal() else -1
-    if not 0 <= port <= _LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected 0 to {_LAST_PORT}")
-    return port
-
-
 def _serve(options: argparse.Namespace) -> int:
-    # Before the broker starts, so that a signal during the start ends the broker too.
+    # Set before the broker starts, so that a signal during the start ends the broker too.
     ended = StopRequest.on_signals()
 
     with start_broker(
-        options.host, options.port, options.broker_kind, state_dir=options.state_dir
+        options.listen.host, options.listen.port, options.broker_kind, state_dir=options.state_dir
     ) as broker:
         print(_announce(broker, as_json=options.json), flush=True)
         for note in _notes(broker.kind, broker.host):

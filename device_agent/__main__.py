@@ -1,4 +1,7 @@
-"""``device-agent``: options, signals, exit status. 0: stopped on request, 1: failed, 2: usage."""
+"""``device-agent``: options, signals, exit status.
+
+Exit status: 0 stopped on request, 1 failed, 2 wrong usage.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from device_agent.config import (
     make_config,
 )
 from edge_core.program import heap
+from edge_core.program.broker_options import BROKER_OPTIONS, PREFIX_OPTION
 from edge_core.program.run_program import run_program
 from edge_core.program.stop_request import StopRequest
 from edge_core.program.strict_parser import StrictParser
@@ -25,41 +29,51 @@ def _parser() -> StrictParser:
     parser = StrictParser(
         prog="device-agent",
         description="Run this board's part of a model that is split over several boards.",
-        epilog="Every option may stand in the --config file, with _ for -: state_dir = '...'. "
-        "Secrets come by file or environment alone: EDGE_PARTITION_PASSWORD, "
-        "EDGE_PARTITION_PASSWORD_FILE.",
+        epilog="The --config file may hold every option, with _ for -: state_dir = '...'. A "
+        "password never stands on the command line: use --password-file, or the environment "
+        "variable EDGE_PARTITION_PASSWORD.",
     )
     add = parser.add_argument
-    add("--broker", metavar="URL", help="mqtt[s]://HOST:PORT (or EDGE_PARTITION_BROKER)")
-    add("--name", help="this board's name, unique at the broker")
-    add("--state-dir", metavar="DIR", help="where deployments outlive a restart")
-    add("--config", metavar="FILE", type=Path, help="TOML file with any of these options")
-    add("--prefix", help="leading topic levels (edge/v1)")
+    add("--name", metavar="NAME", help="this board's name, unique at the broker (required)")
+    add(
+        "--state-dir",
+        metavar="DIR",
+        help="the folder that keeps deployments across restarts, for this agent alone (required)",
+    )
+    add("--config", metavar="FILE", type=Path, help="a TOML file with any of these options")
+    for option in BROKER_OPTIONS:
+        add(option.flag, metavar=option.metavar, help=f"{option.help} (or {option.variable})")
+    add(
+        PREFIX_OPTION.flag,
+        metavar=PREFIX_OPTION.metavar,
+        help=f"{PREFIX_OPTION.help} (default: {PREFIX_OPTION.default})",
+    )
     add(
         "--threads",
         type=int,
         metavar="N",
-        help=f"threads to compute with (all cores, {MAX_DEFAULT_THREADS} at most)",
+        help=f"threads for inference (default: all cores, {MAX_DEFAULT_THREADS} at most)",
     )
-    add("--ram-mib", type=int, metavar="N", help="what the agent may use (what is free)")
-    add("--username", help="sent to the broker")
-    add("--password-file", metavar="FILE", help="holds the password")
-    add("--ca-file", metavar="FILE", help="certificates to trust instead of the system's")
-    add("--certificate-file", metavar="FILE", help="this board's certificate")
-    add("--key-file", metavar="FILE", help="key of the certificate")
+    add(
+        "--ram-mib",
+        type=int,
+        metavar="MIB",
+        help="memory that the agent may use, in MiB (default: the board's free memory)",
+    )
     add(
         "--keepalive",
         type=int,
         metavar="SECONDS",
-        help=f"offline is said after 1.5 times this ({DEFAULT_KEEPALIVE_S})",
+        help="the broker reports this board as offline after 1.5 times this time without a "
+        f"message (default: {DEFAULT_KEEPALIVE_S})",
     )
     add(
         "--connect-timeout",
         type=float,
         metavar="SECONDS",
-        help=f"wait this long for the broker at start ({DEFAULT_CONNECT_TIMEOUT_S:g})",
+        help=f"the longest wait for the broker at start (default: {DEFAULT_CONNECT_TIMEOUT_S:g})",
     )
-    add("--debug", action="store_true", default=None, help="show tracebacks")
+    parser.add_program_options()
     return parser
 
 
@@ -73,16 +87,17 @@ def _run(words: list[str]) -> None:
     file = options.pop("config")
     config = make_config(options, file)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    # numpy computes nothing here but the profile's measurement; its thread pool would take memory,
-    # and made that measurement swing twentyfold on a busy board.
+    # The agent uses numpy for the measurements of a profile alone. numpy's thread pool would take
+    # memory, and made those measurements vary twentyfold on a busy board.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     heap.prepare()
-    from device_agent.agent import Agent  # noqa: PLC0415 - `-h` answers at once
+    from device_agent.agent import Agent  # noqa: PLC0415 - not needed for -h
 
     try:
         Agent(config, StopRequest.on_signals()).run()
     except Exception:
-        if config.debug:  # by the configuration file; run_program sees the command line alone
+        # run_program reads --debug on the command line; the configuration file may set it too.
+        if config.debug:
             traceback.print_exc()
         raise
 

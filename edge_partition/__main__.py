@@ -1,4 +1,4 @@
-"""``edge-partition``: started before it is known whether the extra ``host`` is installed."""
+"""``edge-partition``: says what to install where the extra ``host`` is missing."""
 
 from __future__ import annotations
 

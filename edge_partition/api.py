@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from edge_core.contract.tensors import encode_tensors
 from edge_core.contract.topics import DEFAULT_PREFIX
+from edge_core.mqtt.broker_address import BROKER_VARIABLE, DEFAULT_BROKER
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles import bundle as bundles
 from edge_partition.bundles import verify_bundle as verify
 from edge_partition.bundles import write_bundle
-from edge_partition.client.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
 from edge_partition.facts.model_facts import PictureOptions, input_specs
 from edge_partition.facts.read_labels import find_class
 from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples

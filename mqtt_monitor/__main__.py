@@ -1,4 +1,4 @@
-"""``mqtt-monitor``: started before it is known whether the extra ``monitor`` is installed."""
+"""``mqtt-monitor``: says what to install where the extra ``monitor`` is missing."""
 
 from __future__ import annotations
 

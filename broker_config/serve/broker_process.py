@@ -72,7 +72,7 @@ class PortInUseError(BrokerStartError):
             kind,
             f"port {port} on {host} is in use",
             f"Stop the program that listens there, use it with --broker mqtt://{host}:{port} if it "
-            "is a broker, or choose another port with --port.",
+            "is a broker, or choose another port with --listen HOST:PORT.",
         )
 
 
@@ -297,7 +297,7 @@ def first_address(kind: str, host: str) -> str:
 
 
 def _resolve(kind: str, host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
-    advice = "Name an address of this machine with --host."
+    advice = "Name an address of this machine with --listen HOST:PORT."
     # An empty name is this machine to getaddrinfo, and every address to mosquitto.
     if not host:
         raise BrokerStartError(kind, "'' is not an address", advice)
@@ -336,7 +336,7 @@ def _bind(kind: str, probe: socket.socket, address: tuple[Any, ...]) -> None:
         raise BrokerStartError(
             kind,
             f"it cannot listen on {host}:{port}: {error.strerror}",
-            "Name an address of this machine with --host, and a port with --port.",
+            "Name an address of this machine and a port with --listen HOST:PORT.",
         ) from error
 
 

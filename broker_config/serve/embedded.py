@@ -90,7 +90,7 @@ class EmbeddedBroker(BrokerProcess):
             raise BrokerStartError(
                 self.kind,
                 f"it listens on this machine only, not on {host}",
-                "Install mosquitto (`apt install mosquitto`), or leave out --host.",
+                "Install mosquitto (`apt install mosquitto`), or leave out --listen.",
             )
 
     @property

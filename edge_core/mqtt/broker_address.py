@@ -15,6 +15,9 @@ from edge_core.errors import EdgePartitionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: The environment variable with the URL of the broker, and the URL where the variable is not set.
+BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
+DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 DEFAULT_PORT = 1883
 DEFAULT_TLS_PORT = 8883
 

@@ -32,8 +32,7 @@ def run_program(
             number is the exit status.
         arguments: Command-line arguments; None: those of this process. ``--debug`` anywhere among
             them shows tracebacks.
-        usage_errors: Exceptions for wrong usage. An exception with a method ``show()`` prints
-            itself.
+        usage_errors: Exceptions for wrong usage.
         aborts: Exceptions for an interrupted prompt.
 
     Returns:
@@ -45,10 +44,6 @@ def run_program(
     try:
         result = run([word for word in words if word != "--debug"])
     except usage_errors as error:
-        shown: Any = error
-        if hasattr(shown, "show"):
-            shown.show()
-            return int(shown.exit_code)
         print(f"{name}: {_one_line(error)}", file=sys.stderr)  # noqa: T201
         return ExitStatus.USAGE
     except interruptions:

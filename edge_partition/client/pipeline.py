@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, overload
 
 from edge_core.contract.topics import DEFAULT_PREFIX
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.broker_address import BROKER_VARIABLE, DEFAULT_BROKER, BrokerAddress
 from edge_partition.client.errors import NotOpenError, is_final
 from edge_partition.client.explain_outputs import best_labels, explain_outputs
 from edge_partition.client.request_window import RequestWindow, default_window
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from edge_partition.answers.answers import Answer
     from edge_partition.client.result import Outcome, Outputs
     from edge_partition.inputs.take_inputs import Inputs
-
-DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
-BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
 
 
 class Pipeline:

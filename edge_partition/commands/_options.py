@@ -8,28 +8,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from edge_core.contract.manifest import PIXEL_FITS, RESIZE_FILTERS
-from edge_core.contract.topics import DEFAULT_PREFIX
-from edge_partition.client.pipeline import BROKER_VARIABLE, DEFAULT_BROKER
+from edge_core.program.click_program import combined
 from edge_partition.facts.model_facts import PictureOptions
 from edge_partition.inputs.pixels import PIXELS_METAVAR, PixelsError, parse_pixels
 from edge_partition.model.quantizations import QUANTIZATIONS
 from edge_partition.planning.plan_split import WireChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def combined(*decorators: Decorator) -> Decorator:
-    """Return one decorator that applies several, the first listed first in the help."""
-
-    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
+    from collections.abc import Mapping, Sequence
 
 
 class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -48,7 +34,9 @@ class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             shape = ()
         if not shape or min(shape) < 1:
             self.fail(
-                f"{value!r} is no shape; expected such as 224,224,3 or token_ids=128", param, ctx
+                f"{value!r} is not a shape; expected a shape such as 224,224,3 or token_ids=128",
+                param,
+                ctx,
             )
         return name, shape
 
@@ -60,13 +48,13 @@ def _as_mapping(
     if len(shapes) < len(value):
         names = [name for name, _ in value]
         twice = next(name for name in names if names.count(name) > 1)
-        what = f"for the input {twice!r}" if twice else "without a name"
-        raise click.BadParameter(f"given twice {what}; give one shape an input", ctx, param)
+        what = f"the input {twice!r}" if twice else "all inputs (no name)"
+        raise click.BadParameter(f"two shapes for {what}; expected one for each input", ctx, param)
     return shapes
 
 
 def input_shape_words(input_shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return the command line's words for what ``--input-shape`` was given."""
+    """Return the ``--input-shape`` options that give these shapes."""
     words = []
     for name, shape in input_shapes.items():
         sizes = ",".join(map(str, shape))
@@ -75,7 +63,7 @@ def input_shape_words(input_shapes: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 def _check_pixels(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse what can be meant of no model, before one is loaded."""
+    """Refuse a wrong value before the model is loaded."""
     if value is not None:
         try:
             parse_pixels(value)
@@ -85,13 +73,13 @@ def _check_pixels(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def picture_options(options: dict[str, Any]) -> PictureOptions:
-    """Take from a command's options what they say of pictures and classes."""
+    """Take the options about pictures and classes out of a command's options."""
     names = ("pixels", "resize", "fit", "labels", "logits")
     return PictureOptions(**{name: options.pop(name) for name in names if name in options})
 
 
 def picture_words(picture: PictureOptions) -> list[str]:
-    """Return the command line's words for what was said of pictures and classes."""
+    """Return the options about pictures and classes as words of a command line."""
     words = []
     for name in ("pixels", "resize", "fit", "labels"):
         value = getattr(picture, name)
@@ -100,13 +88,8 @@ def picture_words(picture: PictureOptions) -> list[str]:
     return [*words, "--logits"] if picture.logits else words
 
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document on standard output."
-)
-
-
 def plan_limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Take from a command's options those that :func:`plan_split` takes by the same name."""
+    """Take the options that :func:`plan_split` has too out of a command's options."""
     names = ("wire", "max_replicas", "max_latency_ms", "min_throughput_per_s")
     return {name: options.pop(name) for name in names}
 
@@ -116,7 +99,8 @@ model_options = combined(
     click.option(
         "--weights",
         metavar="FILE|seeded",
-        help="A weights file, or 'seeded': deterministic weights whose labels mean nothing.",
+        help="A file with the weights, or 'seeded': made-up weights, equal on every machine, whose "
+        "labels mean nothing.",
     ),
     click.option(
         "--input-shape",
@@ -124,13 +108,13 @@ model_options = combined(
         type=_Shape(),
         multiple=True,
         callback=_as_mapping,
-        help="Fix an input's shape, without the batch: 224,224,3, or token_ids=128 by its name; "
-        "repeatable. Without a name: of every input that is open.",
+        help="The shape of an input that the model leaves open, without the batch: 224,224,3, or "
+        "token_ids=128 for one input by name; repeatable.",
     ),
     click.option(
         "--signature",
         metavar="NAME",
-        help="Which of a .tflite file's signatures to take, where it has several.",
+        help="The signature to take, for a .tflite file or SavedModel that has several.",
     ),
     click.option(
         "--quantize",
@@ -138,88 +122,100 @@ model_options = combined(
         type=click.Choice(QUANTIZATIONS),
         default="none",
         show_default=True,
-        help="How weights (and with int8 activations) are stored.",
+        help="The type that weights are stored in; int8 stores activations as int8 too.",
     ),
     click.option(
         "--calibration",
         type=click.Path(path_type=Path),
-        help="Sample inputs for int8: a folder of images, .npy, .npz, .wav or .csv files, or one.",
+        metavar="FILE|DIR",
+        help="Sample inputs for --quantize int8: a picture, .npy, .npz, .wav or .csv file, or a "
+        "folder of such files.",
     ),
     click.option(
         "--pixels",
         metavar=PIXELS_METAVAR,
         callback=_check_pixels,
-        help="What a picture's values become: a range, ImageNet's mean and deviation (for BGR its "
-        "mean alone), or (value - MEAN) / STD. Default: what the model itself says, else 0..255.",
+        help="The pixel values that the model takes: a range, ImageNet's mean and deviation (for "
+        "BGR the mean alone), or (value - MEAN) / STD. Default: read from the model, else 0..255.",
     ),
     click.option(
         "--resize",
         type=click.Choice(RESIZE_FILTERS),
-        help="How pictures are resized. Default: the application's own, else bilinear.",
+        help="The filter that resizes pictures. Default: the application's own, else bilinear.",
     ),
     click.option(
         "--fit",
         type=click.Choice(PIXEL_FITS),
-        help="What becomes of a picture of other proportions: stretched, its middle cut out, or "
-        "whole with gray bars. Default: stretch.",
+        help="For pictures with other proportions than the model's input: stretch them, cut out "
+        "the middle, or pad them with gray bars. Default: stretch.",
     ),
     click.option(
         "--labels",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="The classes' names, one a line. Default: what the model brings, or model.labels.txt "
-        "beside it.",
+        help="The names of the classes, one a line. Default: those in the model, or in "
+        "model.labels.txt beside it.",
     ),
     click.option(
-        "--logits", is_flag=True, help="The model's scores are logits: run takes a softmax."
+        "--logits",
+        is_flag=True,
+        help="The model's scores are logits: `run` turns them into probabilities by a softmax.",
     ),
 )
 
 plan_options = combined(
-    click.option("--fleet", type=click.Path(path_type=Path), help="The boards: a fleet.toml."),
+    click.option(
+        "--fleet",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The boards: a fleet.toml file.",
+    ),
     click.option(
         "--objective",
         type=click.Choice(["throughput", "latency"]),
         default="throughput",
         show_default=True,
-        help="Most requests a second, or the shortest time for one.",
+        help="throughput: the most requests a second; latency: the shortest time for one request.",
     ),
-    click.option("--stages", type=click.IntRange(1), help="Exactly this many boards, one a stage."),
     click.option(
-        "--cut", "cuts", metavar="NAME", multiple=True, help="Cut after this layer; repeatable."
+        "--stages",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Split into exactly N stages, one board each.",
+    ),
+    click.option(
+        "--cut",
+        "cuts",
+        metavar="LAYER",
+        multiple=True,
+        help="Cut after the layer of this name; repeatable.",
     ),
     click.option(
         "--wire",
         type=click.Choice(get_args(WireChoice)),
         default="float32",
         show_default=True,
-        help="How float activations travel between boards: float16 is half the bytes, not exact; "
-        "auto: where that makes the plan better.",
+        help="The type in which float activations travel between boards. float16 halves the bytes "
+        "and is not exact; auto takes float16 where the plan gets better.",
     ),
     click.option(
         "--max-replicas",
         type=click.IntRange(1),
-        help="Most boards that serve one stage in turn; 1 for none. Default: as many as can be "
-        "searched, 2 for 16 different boards, 8 for equal ones.",
+        metavar="N",
+        help="The most boards that serve one stage in turn; 1 for no replicas. Default: as many as "
+        "the search can try, 2 for 16 different boards, 8 for equal ones.",
     ),
     click.option(
-        "--max-latency-ms", type=click.FloatRange(0, min_open=True), help="Of a lone request."
+        "--max-latency-ms",
+        type=click.FloatRange(0, min_open=True),
+        metavar="MS",
+        help="Limit: the latency of a single request, in milliseconds.",
     ),
     click.option(
         "--min-throughput",
         "min_throughput_per_s",
         type=click.FloatRange(0, min_open=True),
-        help="Requests a second.",
+        metavar="N",
+        help="Limit: the throughput, in requests a second.",
     ),
-)
-
-broker_options = combined(
-    click.option(
-        "--broker",
-        envvar=BROKER_VARIABLE,
-        default=DEFAULT_BROKER,
-        show_default=True,
-        help=f"mqtt[s]://HOST:PORT; or {BROKER_VARIABLE}.",
-    ),
-    click.option("--prefix", default=DEFAULT_PREFIX, show_default=True, help="Topic prefix."),
 )

@@ -1,4 +1,4 @@
-"""How commands talk: tables and results on standard output, progress on standard error."""
+"""Output of the commands: tables and results on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,8 +18,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from edge_core.plain_text import plain_text
+from edge_partition.commands._constant_columns import split_constant
 from edge_partition.facts.describe_ends import describe_classes, describe_input
 
 if TYPE_CHECKING:
@@ -27,39 +30,95 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Manifest
     from edge_partition.client.stream_report import StreamReport
 
-#: Progress belongs to people: on standard error, and only where that is a terminal.
+#: Width of standard output where no terminal limits the width, in characters: no cell is cut.
+_WIDE = 140
+
+SEEDED = "The weights are seeded, not trained: labels and scores mean nothing."
+
+#: Progress is for people: it goes to standard error, and only where that is a terminal.
 errors = Console(stderr=True, emoji=False)
 
 
 def console() -> Console:
-    """Return a console on standard output; wide where nobody watches, so that no cell is cut."""
-    # Names and labels are other people's text: ``:smile:`` stays what it is.
+    """Return a console on standard output."""
+    # Names and labels come from other people: ``:smile:`` is not replaced by a picture.
     output = Console(highlight=False, emoji=False)
-    return output if output.is_terminal else Console(highlight=False, emoji=False, width=140)
+    return output if output.is_terminal else Console(highlight=False, emoji=False, width=_WIDE)
+
+
+def say(text: str, *, bold: bool = False) -> None:
+    """Print a sentence as it is: no markup, nothing that controls the terminal."""
+    console().print(Text(plain_text(text), style="bold" if bold else ""))
 
 
 def print_json(document: Any) -> None:
-    """Print the one document that ``--json`` promises."""
+    """Print the one document of ``--json``."""
     click.echo(json.dumps(document, indent=1, default=str))
 
 
 def warn(text: str) -> None:
-    """Print one line on standard error: something is amiss, and the command goes on."""
+    """Print a warning on standard error, in one line."""
     click.echo(f"edge-partition: {' '.join(text.split())}", err=True)
 
 
 def table(title: str, *columns: str) -> Table:
-    """Return an empty table; a column whose name starts with ``>`` is aligned to the right."""
-    result = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    r"""Return an empty table.
+
+    Args:
+        title: The line above the table; empty: no title.
+        columns: The headers. ``>`` in front marks a column of numbers: aligned to the right and
+            never broken. A header of two lines (``\n``) keeps its column narrow.
+    """
+    result = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in columns:
-        right = column.startswith(">")
-        result.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+        is_number = column.startswith(">")
+        result.add_column(
+            column.removeprefix(">"),
+            justify="right" if is_number else "left",
+            vertical="top",
+            overflow="fold",
+            no_wrap=is_number,
+        )
     return result
+
+
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, once: Iterable[str] = ()
+) -> None:
+    """Print a table, with a line between the table and the text around it.
+
+    Args:
+        title: As for :func:`table`.
+        columns: As for :func:`table`.
+        rows: The cells, as plain text.
+        once: Headers of columns that are left out where all rows have the same cell; a line below
+            the table has that cell.
+    """
+    columns, rows, constants = split_constant(columns, rows, once)
+    shown = table(title, *columns)
+    for row in rows:
+        # Text, not str: a name may hold markup of rich.
+        shown.add_row(*(Text(plain_text(cell)) for cell in row))
+    out = console()
+    out.print()
+    out.print(shown)
+    if constants:
+        out.print(Text(plain_text(f"In every row: {'; '.join(constants)}.")))
+    out.print()
 
 
 @contextmanager
 def step_progress() -> Iterator[Callable[[str], None]]:
-    """Show a spinner with the step under way and how long it has taken."""
+    """Show a spinner with the current step and its time so far."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=None)
@@ -77,7 +136,7 @@ def count_progress(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    # Standard output is left alone: rich would send it to the bar's console, standard error.
+    # By default rich would redirect standard output to the bar's console, standard error.
     with Progress(
         *columns,
         console=errors,
@@ -91,7 +150,7 @@ def count_progress(
 
 @contextmanager
 def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar a board; the yielded function takes (board, what is done, what is to do)."""
+    """Show a bar for each board; the yielded function takes (board, done, total)."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -110,49 +169,56 @@ def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, in
 
 
 def name_some(names: Iterable[str], most: int = 8) -> str:
-    """Return names with commas; of those beyond ``most`` how many there are."""
+    """Return the first names with commas, and the number of the others."""
     listed = list(names)
     rest = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def count_of(count: int, noun: str) -> str:
+    """Return ``1 board``, ``2 boards``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def mib(size_bytes: float) -> str:
-    """Return bytes as MiB with one digit."""
+    """Return a size in MiB with one decimal."""
     return f"{size_bytes / 2**20:.1f}"
 
 
 def kib(size_bytes: float) -> str:
-    """Return bytes as KiB with one digit."""
+    """Return a size in KiB with one decimal."""
     return f"{size_bytes / 2**10:,.1f}"
 
 
 def show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
-    """Print what a model's inputs take and its answers mean."""
-    out = console()
+    """Print the inputs that a model takes, the meaning of its answers, and notes."""
     for spec in manifest.inputs:
         if spec.pixels is not None or spec.rate_hz:
-            out.print(f"Input {plain_text(describe_input(spec))}.", markup=False)
+            say(f"Input {describe_input(spec)}.")
     classes = describe_classes(manifest.model.labels, manifest.model.detections)
     if classes:
-        out.print(f"Answers: {plain_text(classes)}.", markup=False)
+        say(f"Answers: {classes}.")
     for note in notes:
-        out.print(note, markup=False)
+        say(note)
 
 
 def show_report(report: StreamReport) -> None:
-    """Print throughput, latency and each stage's time."""
-    stages = table("Each stage, medians", "stage", "board", ">requests", ">queue ms", ">invoke ms")
-    for stage in report.stages:
-        stages.add_row(
+    """Print throughput and latency of a stream, then the times of each stage."""
+    say(
+        f"{report.requests} requests in {report.seconds:.2f} s: "
+        f"{report.throughput_per_s:.1f} requests/s; latency {report.latency_median_ms:.1f} ms "
+        f"(median), {report.latency_p99_ms:.1f} ms or less for 99 of 100.",
+        bold=True,
+    )
+    rows = [
+        (
             str(stage.stage),
             stage.device,
             str(stage.requests),
             f"{stage.queue_ms:.2f}",
             f"{stage.invoke_ms:.2f}",
         )
-    console().print(stages)
-    console().print(
-        f"{report.requests} requests in {report.seconds:.2f} s: "
-        f"{report.throughput_per_s:.1f} requests/s, latency {report.latency_median_ms:.1f} ms "
-        f"median, {report.latency_p99_ms:.1f} ms p99."
-    )
+        for stage in report.stages
+    ]
+    columns = ("stage", "board", ">requests", ">waiting ms", ">computing ms")
+    show_table("Median times of a request in each stage", columns, rows, once=["requests"])

@@ -1,4 +1,4 @@
-"""``edge-partition convert``: Keras model -> one .tflite."""
+"""``edge-partition convert``: a Keras model as one .tflite file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ from typing import Any
 
 import click
 
+from edge_core.program.click_program import json_option
 from edge_core.write_file import write_file
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import json_option, model_options
+from edge_partition.commands._options import model_options
 
 
 @click.command("convert")
 @model_options
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="The .tflite file to write.",
 )
 @json_option
 def command(model: str, output: Path, as_json: bool, **options: Any) -> None:
-    """Convert a Keras MODEL to one .tflite file, its constants wrapped and named."""
+    """Convert a Keras MODEL to one .tflite file.
+
+    Operations that are no Keras layers become named layers that keep their constants.
+    """
     loaded = _planning.load(model, **options)
     write_file(output, loaded.tflite.data)
     document = {
@@ -35,10 +44,11 @@ def command(model: str, output: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         _show.print_json(document)
     else:
-        for note in loaded.facts.notes:
-            _show.console().print(note, markup=False)
-        _show.console().print(
+        _show.say(
             f"Wrote {output}: {document['operators']} operators, "
             f"{_show.mib(len(loaded.tflite.data))} MiB, {loaded.quantization} quantization, "
-            f"{len(loaded.wrapped)} operations wrapped."
+            f"{_show.count_of(len(loaded.wrapped), 'operation')} wrapped.",
+            bold=True,
         )
+        for note in loaded.facts.notes:
+            _show.say(note)

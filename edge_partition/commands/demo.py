@@ -12,13 +12,13 @@ import click
 
 from edge_core.contract.tensors import decode_tensors, encode_tensors
 from edge_core.errors import EdgePartitionError
+from edge_core.program.click_program import json_option
 from edge_partition import api
 from edge_partition.answers.answers import describe_answer
 from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter
 from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.stream_report import StreamReport
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import json_option
 from edge_partition.commands.deploy import show_loaded
 from edge_partition.emulation.desk_fleet import DeskFleet
 from edge_partition.emulation.limit_board import BoardLimiter

@@ -1,31 +1,42 @@
-"""``edge-partition deploy``: bundle -> live."""
+"""``edge-partition deploy``: make a bundle live on its boards."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_core.program.click_program import broker_address, broker_options, json_option
 from edge_partition import api
 from edge_partition.commands import _show
-from edge_partition.commands._options import broker_options, json_option
 
 if TYPE_CHECKING:
     from edge_partition.boards.deploy_bundle import LoadedStage
 
 
+_COLUMNS = (
+    "stage",
+    "board",
+    ">loading\nms",
+    ">inference\nms",
+    ">agent's RAM\nMiB",
+    ">difference",
+)
+
+
 @click.command("deploy")
-@click.argument("build", type=click.Path(path_type=Path), default=Path("build"))
+@click.argument("build", metavar="[BUILD]", type=click.Path(path_type=Path), default=Path("build"))
 @broker_options
 @json_option
-def command(build: Path, broker: str, prefix: str, as_json: bool) -> None:
-    """Make the bundle in BUILD live on its boards.
+def command(build: Path, prefix: str, as_json: bool, **options: Any) -> None:
+    """Make the bundle in the folder BUILD live on its boards. Default: the folder build.
 
-    Every board takes, checks, loads and tries its part first; only then does the deployment go
-    live. If one refuses, nothing changes.
+    Every board first receives, checks, loads and tries its part. Then the deployment goes live. If
+    one board refuses, nothing changes.
     """
+    broker = broker_address(options)
     bundle = api.read_bundle(build)
     manifest = bundle.manifest
     with _show.board_progress() as on_progress:
@@ -39,26 +50,24 @@ def command(build: Path, broker: str, prefix: str, as_json: bool) -> None:
             }
         )
         return
+    _show.say(f"{manifest.deployment} is live (generation {manifest.generation}).", bold=True)
     show_loaded(loaded)
-    _show.console().print(
-        f"{manifest.deployment} is live (generation {manifest.generation}). Next: "
-        f"`edge-partition run {manifest.deployment} INPUTS`."
-    )
+    _show.say(f"Next: `edge-partition run {manifest.deployment} INPUTS`.")
 
 
 def show_loaded(loaded: tuple[LoadedStage, ...]) -> None:
-    """Print what each board said of its part."""
-    table = _show.table(
-        "Loaded and tried on every board",
-        *("stage", "board", ">load ms", ">one inference ms", ">difference", ">agent RSS MiB"),
-    )
-    for stage in loaded:
-        table.add_row(
+    """Print the result of each board's trial of its part."""
+    rows = [
+        (
             str(stage.stage),
             stage.device,
             f"{stage.load_ms:.1f}",
             f"{stage.invoke_ms:.2f}",
-            f"{stage.max_difference:g}",
             _show.mib(stage.ram_bytes),
+            f"{stage.max_difference:g}",
         )
-    _show.console().print(table)
+        for stage in loaded
+    ]
+    title = "Each board loaded its part and ran the reference input"
+    _show.show_table(title, _COLUMNS, rows, once=["difference"])
+    _show.say("Difference: the largest from this machine's outputs; 0 means the same bits.")

@@ -12,12 +12,12 @@ from rich import box
 from rich.text import Text
 
 from edge_core.plain_text import plain_text
+from edge_core.program.click_program import json_option
 from edge_core.write_file import write_file
 from edge_partition.bundles.bundle import read_bundle
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import (
     input_shape_words,
-    json_option,
     model_options,
     picture_options,
     picture_words,

@@ -1,4 +1,4 @@
-"""``edge-partition plan``: the best split, shown and not written."""
+"""``edge-partition plan``: the best split, shown without a bundle."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_core.program.click_program import json_option
 from edge_core.write_file import write_file
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
+from edge_partition.commands._options import model_options, plan_limits, plan_options
 from edge_partition.pictures.draw_pareto import draw_pareto
 from edge_partition.pictures.draw_plan import draw_plan
 from edge_partition.planning.compare_plans import compare_plans
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from edge_partition.model.load_model import LoadedTflite
     from edge_partition.planning.compare_plans import Choice
     from edge_partition.planning.fleet import Fleet
+    from edge_partition.planning.plan import Plan
     from edge_partition.planning.plan_split import Objective
 
-#: Of a plan on many boards these many are named in the table.
-_MOST_NAMED = 4
+#: Boards named in a row of the table. The row counts the rest.
+_NAMED = 4
+_COLUMNS = (">boards", ">stages", ">requests/s", ">latency\nms", "unbeaten", "boards used")
 
 
 @click.command("plan")
@@ -33,9 +36,15 @@ _MOST_NAMED = 4
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Instead of one plan, latency against throughput over the number of boards.",
+    help="Show many plans instead of one: latency against throughput, by the number of boards.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also draw it: a .svg file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write a picture of the plan: a .svg file.",
+)
 @json_option
 def command(
     *,
@@ -49,11 +58,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Show the best split of MODEL without writing it."""
+    """Show the best split of MODEL without writing a bundle."""
     if pareto and (cuts or (fleet is not None and stages is not None)):
         raise click.UsageError(
-            "--pareto tries every number of boards and chooses the cuts itself; leave --cut out, "
-            "and --stages beside --fleet."
+            "--pareto tries every number of boards and chooses the cuts; leave --cut out, and "
+            "--stages if there is a --fleet"
         )
     boards = _planning.choose_boards(fleet, stages, cuts)
     limits = plan_limits(options)
@@ -102,24 +111,34 @@ def _write_and_show_all(choices: Sequence[Choice], output: Path | None, *, as_js
         ]
         _show.print_json({"model": choices[0].plan.graph_name, "plans": plans})
         return
-    table = _show.table(
-        f"{choices[0].plan.graph_name}: latency against throughput",
-        *(">boards", ">stages", ">requests/s", ">ms a request", "unbeaten", "on"),
+    quickest = min(choices, key=lambda choice: choice.plan.latency_ms).plan
+    busiest = max(choices, key=lambda choice: choice.plan.throughput_per_s).plan
+    _show.say(f"Lowest latency: {_achieves(quickest)}.", bold=True)
+    _show.say(f"Highest throughput: {_achieves(busiest)}.", bold=True)
+    title = f"{choices[0].plan.graph_name}: latency against throughput"
+    _show.show_table(title, _COLUMNS, [_row(choice) for choice in choices])
+    _show.say(
+        "Unbeaten: no other plan in the table is at least as good in latency and throughput, and "
+        "better in one. For each number of boards, the best plan with one stage a board is shown "
+        "for either objective; plans with fewer stages than boards have replicas, and are the best "
+        "over the whole fleet."
     )
-    for choice in choices:
-        plan = choice.plan
-        names = (device.name for stage in plan.stages for device in stage.devices)
-        table.add_row(
-            str(plan.boards),
-            str(len(plan.stages)),
-            f"{plan.throughput_per_s:.2f}",
-            f"{plan.latency_ms:.1f}",
-            "yes" if choice.is_on_front else "",
-            _show.name_some(names, _MOST_NAMED),
-        )
-    _show.console().print(table)
-    _show.console().print(
-        "Unbeaten: no other plan here is as quick and serves as many. Each number of boards was "
-        "tried with one stage a board, for either objective; plans with fewer stages than boards "
-        "have replicas, and come from a search over the whole fleet."
+
+
+def _achieves(plan: Plan) -> str:
+    return (
+        f"{plan.latency_ms:.1f} ms for one request, {plan.throughput_per_s:.1f} requests/s on "
+        f"{_show.count_of(plan.boards, 'board')}"
     )
+
+
+def _row(choice: Choice) -> list[str]:
+    plan = choice.plan
+    return [
+        str(plan.boards),
+        str(len(plan.stages)),
+        f"{plan.throughput_per_s:.2f}",
+        f"{plan.latency_ms:.1f}",
+        "yes" if choice.is_on_front else "",
+        _show.name_some((device.name for stage in plan.stages for device in stage.devices), _NAMED),
+    ]

@@ -1,4 +1,4 @@
-"""``edge-partition profile``: boards measure a model and their links, for plans to rest on."""
+"""``edge-partition profile``: boards measure a model and their links, for better plans."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_core.errors import EdgePartitionError
+from edge_core.program.click_program import broker_address, broker_options, json_option
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import broker_options, json_option, model_options
+from edge_partition.commands._options import model_options
 from edge_partition.planning.fleet import Device, Fleet, load_fleet
 from edge_partition.planning.link_times import fit_handling, fit_link
 from edge_partition.planning.stage_times import median_times_ms
@@ -20,33 +21,59 @@ from edge_partition.profiling.profile_store import BoardProfile, ProfileError, P
 from edge_partition.profiling.time_planned_stages import refine_profiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edge_partition.model.load_model import LoadedTflite
     from edge_partition.tflite.graph import Graph
 
 
+_COLUMNS = (
+    "board",
+    ">whole model\nms",
+    ">parts\ntimed",
+    ">message\nms",
+    ">link\nMbit/s",
+    ">link\nms",
+    ">°C",
+    ">MHz",
+    ">threads",
+    ">cores",
+    "runtime",
+    "measured",
+)
+
+
 class NoBoardsError(EdgePartitionError):
-    """No board is online, or none of the fleet's."""
+    """No board is online, or no board of the fleet."""
 
     def __init__(self, broker: str, fleet: Path | None) -> None:
         which = "No board" if fleet is None else f"None of the boards in {fleet}"
         super().__init__(
-            f"{which} is online at {broker}; start `device-agent` on those to be measured."
+            f"{which} is online at {broker}; start `device-agent` on the boards to measure."
         )
 
 
 @click.command("profile")
 @model_options
 @click.option(
-    "--device", "devices", metavar="NAME", multiple=True, help="Only this board; repeatable."
+    "--device",
+    "devices",
+    metavar="NAME",
+    multiple=True,
+    help="Measure the board of this name alone; repeatable.",
 )
 @click.option(
     "--fleet",
     type=click.Path(path_type=Path),
-    help="Only the boards of this fleet.toml, with its limits; else all online, without limits.",
+    metavar="FILE",
+    help="Measure the boards of this fleet.toml alone, and plan with their limits. Default: all "
+    "boards online, without limits.",
 )
-@click.option("--again", is_flag=True, help="Measure also what is known already.")
+@click.option("--again", is_flag=True, help="Measure boards that were measured before too.")
 @click.option(
-    "--force", is_flag=True, help="Also boards that serve a deployment, which slows them down."
+    "--force",
+    is_flag=True,
+    help="Measure boards that serve a deployment too; this slows the deployment down.",
 )
 @broker_options
 @json_option
@@ -57,77 +84,110 @@ def command(
     fleet: Path | None,
     again: bool,
     force: bool,
-    broker: str,
     prefix: str,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Have every board online time MODEL's parts and its link to the broker.
+    """Measure MODEL's parts, and the link to the broker, on every board that is online.
 
-    Then each times the stages that it has in the best plans.
+    Then each board times its stages of the best plans.
 
-    What a board measured is kept on this machine by model, board and runtime version, and `plan`
-    and `split` use it. A board that was measured before is not asked again.
+    The measurements are kept on this machine by model, board and runtime version; `plan` and
+    `split` use them. A board with a measurement is not measured again.
     """
+    broker = broker_address(options)
     limits = None if fleet is None else _read_fleet(fleet, devices)
     loaded = _planning.load(model, **options)
     store = ProfileStore()
-    found: dict[str, _Found] = {}
     with Profiler(broker, prefix=prefix) as profiler:
-        named = None if limits is None else {device.name for device in limits.devices}
-        boards = profiler.boards(devices, among=named)
+        boards = _find_boards(profiler, devices, limits)
         if not boards:
-            raise NoBoardsError(broker, fleet)
-        if named is not None and not devices:
-            _tell_absent(named - {board.name for board in boards})
-        for board in boards:
-            known = None if again else _known(store, loaded, board)
-            if known is not None:
-                found[board.name] = _Found(known, measured_now=False)
+            raise NoBoardsError(broker.url, fleet)
+        known = {} if again else _known_profiles(store, loaded, boards)
+        unknown = [board for board in boards if board.name not in known]
+        measured = _measure(profiler, unknown, loaded, store, force=force)
+        if measured:
+            planned = limits or Fleet(tuple(Device(board.name) for board in boards))
+            measured |= _time_stages(profiler, boards, loaded, store, planned, force=force)
+    results = [
+        _Found((known | measured)[board.name], measured_now=board.name in measured)
+        for board in boards
+    ]
+    if as_json:
+        _show.print_json(_document(loaded, results, store))
+    else:
+        _show_profiles(loaded.name, results, loaded.tflite.graph)
 
-        def note(profile: BoardProfile) -> None:
-            found[profile.board] = _Found(profile, measured_now=True)
 
-        def keep(profile: BoardProfile) -> None:
-            store.save(profile)
-            note(profile)
+def _find_boards(
+    profiler: Profiler, devices: tuple[str, ...], limits: Fleet | None
+) -> tuple[Board, ...]:
+    """Return the boards to measure; warn about boards of the fleet that are offline."""
+    named = None if limits is None else {device.name for device in limits.devices}
+    boards = profiler.boards(devices, among=named)
+    if boards and named is not None and not devices:
+        absent = named - {board.name for board in boards}
+        if absent:
+            _show.warn(f"Offline, so not measured now: {', '.join(sorted(absent))}.")
+    return boards
 
-        with _show.board_progress("Measuring on") as on_progress:
-            profiler.measure(
-                [board for board in boards if board.name not in found],
+
+def _known_profiles(
+    store: ProfileStore, loaded: LoadedTflite, boards: Sequence[Board]
+) -> dict[str, BoardProfile]:
+    """Return the stored profiles of boards, by board."""
+    found = {board.name: _known(store, loaded, board) for board in boards}
+    return {name: profile for name, profile in found.items() if profile is not None}
+
+
+def _measure(
+    profiler: Profiler,
+    boards: Sequence[Board],
+    loaded: LoadedTflite,
+    store: ProfileStore,
+    *,
+    force: bool,
+) -> dict[str, BoardProfile]:
+    """Have boards measure the model's parts; store and return the profiles, by board."""
+    measured: dict[str, BoardProfile] = {}
+
+    def keep(profile: BoardProfile) -> None:
+        store.save(profile)
+        measured[profile.board] = profile
+
+    with _show.board_progress("Measuring on") as on_progress:
+        profiler.measure(
+            boards, loaded.tflite, force=force, on_progress=on_progress, on_profile=keep
+        )
+    return measured
+
+
+def _time_stages(
+    profiler: Profiler,
+    boards: Sequence[Board],
+    loaded: LoadedTflite,
+    store: ProfileStore,
+    fleet: Fleet,
+    *,
+    force: bool,
+) -> dict[str, BoardProfile]:
+    """Have boards time their stages of the best plans; return the new profiles, by board."""
+    timed: dict[str, BoardProfile] = {}
+    try:
+        with _show.board_progress("Timing the stages of plans on") as on_progress:
+            refine_profiles(
+                profiler,
+                boards,
                 loaded.tflite,
+                store,
+                fleet=fleet,
                 force=force,
                 on_progress=on_progress,
-                on_profile=keep,
+                on_profile=lambda profile: timed.update({profile.board: profile}),
             )
-        if any(item.measured_now for item in found.values()):
-            planned = limits or Fleet(tuple(Device(board.name) for board in boards))
-            try:
-                with _show.board_progress("Timing the stages of plans on") as on_progress:
-                    refine_profiles(
-                        profiler,
-                        boards,
-                        loaded.tflite,
-                        store,
-                        fleet=planned,
-                        force=force,
-                        on_progress=on_progress,
-                        on_profile=note,
-                    )
-            except ProfileRefusedError as error:
-                _show.warn(f"{error} Stages of plans are pieced together from smaller parts there.")
-    results = [found[board.name] for board in boards]
-    if as_json:
-        graph = loaded.tflite.graph
-        _show.print_json(
-            {
-                "model": loaded.name,
-                "model_sha256": loaded.tflite.sha256,
-                "boards": [_describe(item, graph, store) for item in results],
-            }
-        )
-        return
-    _show_profiles(loaded.name, results, loaded.tflite.graph)
+    except ProfileRefusedError as error:
+        _show.warn(f"{error} For this board plans add up the times of smaller parts.")
+    return timed
 
 
 def _read_fleet(path: Path, devices: tuple[str, ...]) -> Fleet:
@@ -135,17 +195,14 @@ def _read_fleet(path: Path, devices: tuple[str, ...]) -> Fleet:
     strange = set(devices) - {device.name for device in fleet.devices}
     if strange:
         names = ", ".join(sorted(strange))
-        raise click.UsageError(f"{names} is not in {path}; leave --device or --fleet out.")
+        raise click.UsageError(f"not in {path}: {names}; leave --device or --fleet out")
     return fleet
-
-
-def _tell_absent(names: set[str]) -> None:
-    if names:
-        _show.warn(f"Not online, so not measured now: {', '.join(sorted(names))}.")
 
 
 @dataclass(frozen=True)
 class _Found:
+    """A board's profile, and whether this run measured it."""
+
     profile: BoardProfile
     measured_now: bool
 
@@ -155,12 +212,22 @@ def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProf
         profile = store.find(loaded.tflite.sha256, board.name, board.runtime)
         if profile is None or profile.threads != board.threads:
             return None
-        # One that doesn't fit the model is of as little use as a damaged one.
+        # Raises where the profile doesn't fit the model.
         profiled_stage_times(loaded.tflite.graph, profile, store)
     except ProfileError as error:
-        _show.warn(f"{error} It is measured anew now.")
+        _show.warn(f"{error} The board is measured again now.")
         return None
     return profile
+
+
+def _document(loaded: LoadedTflite, results: list[_Found], store: ProfileStore) -> dict[str, Any]:
+    """Return the ``--json`` document."""
+    graph = loaded.tflite.graph
+    return {
+        "model": loaded.name,
+        "model_sha256": loaded.tflite.sha256,
+        "boards": [_describe(item, graph, store) for item in results],
+    }
 
 
 def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any]:
@@ -183,47 +250,65 @@ def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any
 
 
 def _whole_ms(profile: BoardProfile, graph: Graph) -> float | None:
-    """Return the measured time of the whole model; None: the board doesn't hold it."""
+    """Return the measured time of the whole model; None: the model is too large for the board."""
     return median_times_ms(profile.slices).get((0, len(graph.operators)))
 
 
 def _show_profiles(name: str, results: list[_Found], graph: Graph) -> None:
-    console = _show.console()
-    table = _show.table(
-        f"{name}, measured on {len(results)} board{'s' * (len(results) != 1)}",
-        *("board", "runtime", ">threads", ">cores", ">parts", ">whole ms"),
-        *(">ms a message", ">Mbit/s", ">link ms", ">°C", ">MHz", "measured"),
+    _show.say(_verdict(name, results, graph), bold=True)
+    rows = [_row(found, graph) for found in results]
+    _show.show_table("", _COLUMNS, rows, once=["runtime", "threads", "cores", "measured"])
+    _show.say(
+        "Message: processor time to receive or send one message. Link: rate, and delay of one "
+        "message, to the broker."
     )
     for found in results:
-        profile = found.profile
-        link = fit_link(profile.messages, profile.cores)
-        whole_ms = _whole_ms(profile, graph)
-        table.add_row(
-            profile.board,
-            profile.runtime,
-            str(profile.threads),
-            f"{profile.cores:.2g}",
-            str(len(profile.slices)),
-            "too large" if whole_ms is None else f"{whole_ms:.2f}",
-            f"{fit_handling(profile.messages, profile.cores).fixed_ms:.2f}",
-            f"{link.mbit_s:.0f}",
-            f"{link.fixed_ms:.2f}",
-            _span(profile.temperature_c),
-            _span(profile.clock_mhz),
-            "now" if found.measured_now else profile.measured_at,
-        )
-    console.print(table)
-    for found in results:
         if found.profile.unsettled:
-            console.print(
+            _show.say(
                 f"{found.profile.board}: {found.profile.unsettled} of "
-                f"{len(found.profile.slices)} parts' times had not come to rest when their time "
-                "was up: the board was busy with something else."
+                f"{_show.count_of(len(found.profile.slices), 'part')} had times that still varied "
+                "at the end of the measurement: the board was busy with something else."
             )
     kept = [found.profile.board for found in results if not found.measured_now]
     if kept:
-        console.print(f"Not asked again: {', '.join(kept)}; --again measures anew.")
-    console.print("Next: `edge-partition plan`, which uses these for boards of these names.")
+        _show.say(f"Measured before: {', '.join(kept)}; --again measures these boards again.")
+    _show.say("Next: `edge-partition plan`, which uses these times for boards of these names.")
+
+
+def _verdict(name: str, results: list[_Found], graph: Graph) -> str:
+    """Return the sentence with the whole model's times on the fastest and the slowest board."""
+    boards = f"{name}, measured on {_show.count_of(len(results), 'board')}"
+    times = {found.profile.board: _whole_ms(found.profile, graph) for found in results}
+    whole = sorted((took, board) for board, took in times.items() if took is not None)
+    if not whole:
+        return f"{boards}: the whole model is too large for each of them."
+    (fastest_ms, fastest), (slowest_ms, slowest) = whole[0], whole[-1]
+    if len(whole) == 1:
+        return f"{boards}: the whole model takes {fastest_ms:.2f} ms on {fastest}."
+    return (
+        f"{boards}: the whole model takes {fastest_ms:.2f} ms on {fastest} to {slowest_ms:.2f} ms "
+        f"on {slowest}."
+    )
+
+
+def _row(found: _Found, graph: Graph) -> list[str]:
+    profile = found.profile
+    link = fit_link(profile.messages, profile.cores)
+    whole_ms = _whole_ms(profile, graph)
+    return [
+        profile.board,
+        "too large" if whole_ms is None else f"{whole_ms:.2f}",
+        str(len(profile.slices)),
+        f"{fit_handling(profile.messages, profile.cores).fixed_ms:.2f}",
+        f"{link.mbit_s:.0f}",
+        f"{link.fixed_ms:.2f}",
+        _span(profile.temperature_c),
+        _span(profile.clock_mhz),
+        str(profile.threads),
+        f"{profile.cores:.2g}",
+        profile.runtime,
+        "now" if found.measured_now else profile.measured_at,
+    ]
 
 
 def _span(ends: tuple[float, float] | None) -> str:

@@ -1,4 +1,4 @@
-"""``edge-partition run``: inputs through a live deployment, and what their answers mean."""
+"""``edge-partition run``: inputs through a live deployment, and the answers to them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_core.errors import EdgePartitionError
 from edge_core.plain_text import plain_text
+from edge_core.program.click_program import broker_address, broker_options, json_option
 from edge_core.write_file import write_file
 from edge_partition.answers.answers import describe_answer
 from edge_partition.answers.boxes import MIN_SCORE
@@ -23,7 +24,6 @@ from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.result import Result
 from edge_partition.client.stream_report import StreamTimes
 from edge_partition.commands import _show
-from edge_partition.commands._options import broker_options, json_option
 from edge_partition.inputs.load_inputs import IMAGE_SUFFIXES, InputFileError, expand_inputs
 from edge_partition.inputs.named_requests import named_requests
 from edge_partition.inputs.picture_size import file_picture_size
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 
 class DrawError(EdgePartitionError):
-    """Boxes can't be drawn."""
+    """The option ``--draw`` can't be met."""
 
 
 class UnansweredError(EdgePartitionError):
-    """Some inputs had no answer; each has been named by then.
+    """Some inputs had no answer; a message for each of them was printed before.
 
     Attributes:
-        failed: How many had none.
-        total: How many there were.
+        failed: The number of inputs without an answer.
+        total: The number of all inputs.
     """
 
     def __init__(self, failed: int, total: int) -> None:
@@ -75,35 +75,55 @@ class _Answered:
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @broker_options
 @click.option(
-    "--window", type=click.IntRange(1), help="Requests in flight at once; 1 for a kept state."
+    "--window",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The most requests in flight at once. Default: enough to keep every stage busy; 1 for a "
+    "model with kept state.",
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds."
+    "--timeout",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    default=30.0,
+    show_default=True,
+    help="The longest wait for an answer, in seconds.",
 )
-@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Labels to show.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="The number of best labels to show.",
+)
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
+    metavar="SCORE",
     default=MIN_SCORE,
     show_default=True,
-    help="Boxes with a lower score are left out.",
+    help="Leave out boxes with a lower score.",
 )
 @click.option(
     "--draw",
     "folder",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Write the pictures with the boxes found in them.",
+    metavar="DIR",
+    help="Write the pictures with their boxes into this folder.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Also write all outputs: an .npz file."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write all outputs: an .npz file.",
 )
 @json_option
 def command(
     *,
     deployment: str,
     inputs: tuple[Path, ...],
-    broker: str,
     prefix: str,
     window: int | None,
     timeout: float,
@@ -112,13 +132,15 @@ def command(
     folder: Path | None,
     output: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Stream INPUTS through DEPLOYMENT, and show what it answers to each.
+    """Stream INPUTS through DEPLOYMENT, and show the answer to each input.
 
-    INPUTS are pictures, .npy, .npz, .wav or .csv files, or folders of such. Arrays may stack
-    several inputs: each has its answer. An input without one is named on standard error, and the
-    others go on; the exit status is then 1.
+    INPUTS are pictures, .npy, .npz, .wav or .csv files, or folders of such files. An array may
+    stack several inputs: each of them has its answer. If an input has no answer, a line on standard
+    error names it, the other inputs go on, and the exit status is 1.
     """
+    broker = broker_address(options)
     files = expand_inputs(inputs)
     stopped: EdgePartitionError | KeyboardInterrupt | None = None
     times = StreamTimes()
@@ -129,7 +151,7 @@ def command(
             _check_drawable(folder, files, manifest)
         shown.note(*_guesses(files, manifest))
         answers = _Answers(manifest, top, min_score)
-        # Lines on a terminal are progress enough.
+        # On a terminal the lines of answers show the progress.
         hidden = not as_json and sys.stdout.isatty()
         started = time.monotonic()
         try:
@@ -138,7 +160,7 @@ def command(
                     shown.add(item)
                     on_result(shown.total, max(shown.total, len(files)))
         except (EdgePartitionError, KeyboardInterrupt) as error:
-            # What came stays: it may have taken hours.
+            # The answers so far are kept: they may have taken hours.
             stopped = error
         report = times.report(time.monotonic() - started)
     if output is not None and shown.outputs:
@@ -162,10 +184,10 @@ def _stream(
     *,
     on_note: Callable[[str], None],
 ) -> Iterator[_Answered | _Failed]:
-    """Yield each input's answer or error as it comes, in order, a window of requests in flight.
+    """Yield each input's answer or error as it arrives, in the order of the inputs.
 
     Raises:
-        RequestError: No request can succeed any more.
+        RequestError: No further request can succeed.
     """
     sent: collections.deque[NamedRequest | _Failed] = collections.deque()
 
@@ -194,12 +216,12 @@ def _stream(
 
 @dataclass(frozen=True)
 class _Answers:
-    """How results are told.
+    """Makes answers of results.
 
     Attributes:
-        manifest: The deployment's.
-        top: Labels to show.
-        min_score: Boxes with a lower score are left out.
+        manifest: The deployment's manifest.
+        top: The number of labels in an answer.
+        min_score: The lowest score of a box in an answer.
     """
 
     manifest: Manifest
@@ -218,23 +240,23 @@ class _Answers:
 
 
 class _Shown:
-    """What came so far: printed as it comes, kept only where it is asked for at the end.
+    """The answers so far: printed on arrival, kept only for ``-o`` and ``--json``.
 
     Attributes:
-        total: Inputs so far.
-        failed: Those of them without an answer.
-        outputs: Of each answered input, for ``-o``; else empty.
-        rows: For ``--json``; else empty.
-        notes: Sentences for the end.
-        drawn: Pictures written.
+        total: The number of inputs so far.
+        failed: The number of inputs without an answer.
+        outputs: The outputs of each answered input, for ``-o``; else empty.
+        rows: The rows of the ``--json`` document; else empty.
+        notes: Sentences to print at the end, in the order of the keys.
+        drawn: The number of pictures written.
     """
 
     def __init__(self, folder: Path | None, *, as_json: bool, keeps_outputs: bool) -> None:
-        """Start with nothing.
+        """Start without answers.
 
         Args:
-            folder: Of the pictures with boxes; None where none are drawn.
-            as_json: Whether nothing is printed before the end.
+            folder: The folder for pictures with boxes; None: none are drawn.
+            as_json: Whether rows are kept and nothing is printed before the end.
             keeps_outputs: Whether ``outputs`` are kept.
         """
         self.total = self.failed = self.drawn = 0
@@ -273,9 +295,10 @@ class _Shown:
     def end(
         self, stopped: EdgePartitionError | KeyboardInterrupt | None
     ) -> EdgePartitionError | KeyboardInterrupt | None:
-        """Return what to end with: what stopped the stream, else how many had no answer.
+        """Return the error to end with; None: all inputs were answered.
 
-        Of an only input its error is enough.
+        The error is what stopped the stream, else the number of inputs without an answer. For a
+        single input it is that input's own error.
         """
         if stopped is not None:
             self._tell_first()
@@ -289,7 +312,7 @@ class _Shown:
         if self._as_json:
             self.rows.append({"input": item.name, "error": str(item.error)})
         if self.total == 1:
-            # Should it stay the only one, the command ends with its error.
+            # If no other input follows, the command ends with this error.
             self._first = item
         else:
             _warn(item)
@@ -300,7 +323,7 @@ class _Shown:
             self._first = None
 
     def _draw(self, folder: Path, row: _Answered) -> Path | None:
-        """Write a picture with its boxes; return where."""
+        """Write a picture with its boxes and return the file."""
         if row.answer.boxes is None or row.sample.file.suffix.lower() not in IMAGE_SUFFIXES:
             return None
         path = folder / _free_name(row.sample.file, self._names_taken)
@@ -310,60 +333,60 @@ class _Shown:
 
 
 def _warn(item: _Failed) -> None:
-    # A file's error names it; those of the boards don't.
+    # The error of a file names the file; an error from a board doesn't.
     name = "" if isinstance(item.error, InputFileError) else f"{item.name}: "
     _show.warn(plain_text(f"{name}{item.error}"))
 
 
 def _show_end(manifest: Manifest, report: StreamReport, shown: _Shown, output: Path | None) -> None:
-    """Print what is to be said of all answers together."""
+    """Print the notes and the report after the last answer."""
     if manifest.model.weights == "seeded":
-        shown.note("The weights are seeded, not trained: labels and scores mean nothing.")
+        shown.note(_show.SEEDED)
     if shown.folder is not None:
         shown.note(f"{shown.drawn} pictures with boxes are in {shown.folder}.")
     if output is not None and shown.failed:
-        shown.note(f"{output} has a row for each answer above, and none for the other inputs.")
+        shown.note(f"{output} has a row for each answered input, and none for the others.")
     for note in shown.notes:
         click.echo(plain_text(note))
     _show.show_report(report)
 
 
 def _guesses(files: Sequence[Path], manifest: Manifest) -> Iterator[str]:
-    """Say what nobody said of the pictures that go in."""
+    """Yield a sentence for each input whose pixel values are a guess."""
     if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
         return
     for spec in manifest.inputs:
         if spec.pixels is not None and spec.pixels.said_by == "guess":
             yield (
-                f"Pictures go in as {describe_pixels(spec.pixels)}; if the answers are wrong, say "
-                "what the model was trained on with `edge-partition split --pixels`."
+                f"Pictures go in as {describe_pixels(spec.pixels)}; if the answers are wrong, "
+                "split again with the pixel values of the training: `split --pixels`."
             )
 
 
 def _check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> None:
-    """Refuse what would be found out only when all has run.
+    """Refuse a wrong ``--draw`` before the stream starts.
 
     Raises:
-        DrawError: The model finds no boxes, or the folder is where the inputs are.
+        DrawError: The model finds no boxes, the folder holds the inputs, or can't be made.
     """
     if not manifest.model.detections:
         raise DrawError(
-            f"--draw: deployment {manifest.deployment!r} finds no boxes that are known as such "
-            "(SSD's four outputs, or a YOLO head that says so); leave --draw out."
+            f"--draw: the outputs of deployment {manifest.deployment!r} are not known as boxes "
+            "(SSD's four outputs, or a YOLO head with its metadata); leave --draw out."
         )
     if folder.resolve() in {file.resolve().parent for file in files}:
         raise DrawError(
-            f"--draw {folder}: the inputs are in this folder, and would be overwritten; name "
-            "another."
+            f"--draw {folder}: the inputs are in this folder and would be overwritten; name "
+            "another folder."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DrawError(f"--draw {folder}: no folder can be made: {error.strerror}.") from None
+        raise DrawError(f"--draw {folder}: the folder can't be made: {error.strerror}.") from None
 
 
 def _free_name(file: Path, taken: set[str]) -> str:
-    """Return the file's name, with a number where another picture has it already."""
+    """Return the file's name, with a number where another picture has the name already."""
     suffix = file.suffix if file.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
     name, number = f"{file.stem}{suffix}", 1
     while name.casefold() in taken:

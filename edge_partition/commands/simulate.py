@@ -1,4 +1,4 @@
-"""``edge-partition simulate``: what throughput and latency a plan will have, without its boards."""
+"""``edge-partition simulate``: a plan's throughput and latency, simulated without boards."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 
 from edge_core.contract.messages import RECEIVE_MAXIMUM
 from edge_core.errors import EdgePartitionError
+from edge_core.program.click_program import json_option
 from edge_partition.commands import _show
-from edge_partition.commands._options import json_option
 from edge_partition.planning.plan_document import PLAN_FILE
 from edge_partition.planning.read_plan import read_plan
 from edge_partition.simulation.simulate_plan import (
@@ -25,19 +25,19 @@ from edge_partition.simulation.simulate_plan import (
 
 if TYPE_CHECKING:
     from edge_partition.planning.read_plan import PipelineTimes
-    from edge_partition.simulation.simulate_plan import Forecast
+    from edge_partition.simulation.simulate_plan import BoardForecast, Forecast
 
 _EXPECTED = (
     "expected the output of `edge-partition plan MODEL --fleet fleet.toml --json`, or a bundle's "
     "folder"
 )
-#: As much as boards are slower on another day, or than estimated. Near their limit it is the
-#: difference between a queue and none.
+#: Factor for the second forecast: boards are this much slower on some days, or than estimated. Near
+#: a board's limit this factor decides whether a queue grows.
 _SLOWER = 1.1
 
 
 class PlanFileError(EdgePartitionError):
-    """A plan's file can't be read.
+    """The file of a plan can't be read.
 
     Attributes:
         path: The file.
@@ -59,7 +59,11 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         try:
             return Failure(device, float(start), float(duration))
         except ValueError:
-            self.fail(f"{value!r} is no failure; expected such as pi-2@10+5, in s", param, ctx)
+            self.fail(
+                f"{value!r} is not a failure; expected BOARD@START+DURATION, such as pi-2@10+5",
+                param,
+                ctx,
+            )
 
 
 @click.command("simulate")
@@ -67,44 +71,69 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
-    help="Requests a second. Without it the window is always full, as with `run`.",
+    metavar="N",
+    help="Requests that arrive in a second. Default: the window is always full, as with `run`.",
 )
 @click.option(
-    "--steady", is_flag=True, help="Arrivals at equal intervals instead of at random (Poisson)."
+    "--steady",
+    is_flag=True,
+    help="Let requests of a --rate arrive at equal intervals. Default: at random (Poisson).",
 )
 @click.option(
-    "--requests", type=click.IntRange(1), default=1000, show_default=True, help="How many."
+    "--requests",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1000,
+    show_default=True,
+    help="The number of requests.",
 )
-@click.option("--window", type=click.IntRange(1), help="Requests in flight; default: as `run`.")
+@click.option(
+    "--window",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The most requests in flight at once. Default: as `run`.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
     default=30.0,
     show_default=True,
-    help="Seconds after which a request without an answer has failed.",
+    help="The time after which a request without an answer fails, in seconds.",
 )
 @click.option(
     "--fail",
     "failures",
     type=_Failure(),
     multiple=True,
-    help="A board is away from START for DURATION seconds; repeatable.",
+    help="A failure of a board: offline from the second START, for DURATION seconds; repeatable.",
 )
 @click.option(
     "--spread",
     type=click.FloatRange(0),
+    metavar="RATIO",
     default=DEFAULT_SPREAD,
     show_default=True,
-    help="Standard deviation of an inference's time over its mean, where the plan says none.",
+    help="Standard deviation of an inference's time, divided by the mean, for boards without a "
+    "measured one.",
 )
 @click.option(
     "--receive-maximum",
     type=click.IntRange(1),
+    metavar="N",
     default=RECEIVE_MAXIMUM,
     show_default=True,
-    help="Requests a board is handed before it acknowledges one; the embedded broker heeds none.",
+    help="The most requests that the broker sends a board before the board acknowledges one. The "
+    "embedded broker has no such limit.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of chance.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="The seed of all random numbers.",
+)
 @json_option
 def command(
     *,
@@ -122,11 +151,11 @@ def command(
 ) -> None:
     """Forecast throughput and latency of PLAN under a stream of requests.
 
-    PLAN is what `edge-partition plan --json` printed (a file, or - for standard input), or a
-    bundle's folder. Nothing runs: arrivals, queues, links, boards and failures are simulated.
+    PLAN is a file with the output of `edge-partition plan --json` (- for standard input), or a
+    bundle's folder. Arrivals, queues, links, boards and failures are all simulated.
     """
     if steady and rate is None:
-        raise click.UsageError("--steady spaces the arrivals of a --rate; give one.")
+        raise click.UsageError("--steady needs a rate of arrivals: --rate N")
     times = read_plan(_read_document(plan))
     stream = Stream(
         requests=requests,
@@ -173,58 +202,64 @@ def _read_document(plan: str) -> Any:
 def _show_forecast(
     times: PipelineTimes, stream: Stream, forecast: Forecast, slower: Forecast
 ) -> None:
-    console = _show.console()
-    table = _show.table(
-        f"{times.model} under {_arrivals(stream)}",
-        "stage",
-        "board",
-        ">requests",
-        ">processor %",
-        ">link %",
-        ">queue mean",
-        ">max",
-        ">at broker mean",
-        ">max",
+    latency = forecast.latency_ms
+    _show.say(
+        f"{times.model} under {_arrivals(stream)}: {forecast.throughput_per_s:.1f} requests/s; "
+        f"latency {latency['median']:.1f} ms (median), {latency['p95']:.1f} ms or less for 95 of "
+        f"100, {latency['p99']:.1f} ms or less for 99 of 100, {latency['max']:.1f} ms at most.",
+        bold=True,
     )
-    for board in forecast.boards:
-        table.add_row(
-            ", ".join(map(str, board.stages)),
-            board.device,
-            str(board.served),
-            f"{board.processor:.0%}".rstrip("%"),
-            f"{board.link:.0%}".rstrip("%"),
-            f"{board.queue_mean:.2f}",
-            str(board.queue_max),
-            f"{board.at_broker_mean:.2f}",
-            str(board.at_broker_max),
-        )
-    console.print(table)
+    _show.say(forecast.limit)
+    _show.say(
+        f"With boards slower by {_SLOWER - 1:.0%}: {slower.throughput_per_s:.1f} requests/s; "
+        f"latency {slower.latency_ms['median']:.1f} ms (median), {slower.latency_ms['p99']:.1f} ms "
+        "or less for 99 of 100."
+    )
+    _show.show_table("", _COLUMNS, [_row(board) for board in forecast.boards], once=["requests"])
+    _show.say(
+        "Queue: requests that wait on the board. At broker: requests that wait at the broker for "
+        "the board."
+    )
     spent = ", ".join(
         f"{_SPENT[name]} {spent_ms:.1f} ms"
         for name, spent_ms in forecast.spent_ms.items()
         if spent_ms >= _SHOWN_MS
     )
-    latency = forecast.latency_ms
-    console.print(
-        f"{forecast.throughput_per_s:.1f} requests/s; latency {latency['median']:.1f} ms median, "
-        f"{latency['p95']:.1f} ms p95, {latency['p99']:.1f} ms p99, {latency['max']:.1f} ms at "
-        "most."
-    )
-    console.print(
-        f"With boards slower by {_SLOWER - 1:.0%}: {slower.throughput_per_s:.1f} requests/s; "
-        f"latency {slower.latency_ms['median']:.1f} ms median, {slower.latency_ms['p99']:.1f} ms "
-        "p99."
-    )
-    console.print(f"Of {latency['mean']:.1f} ms in the mean: {spent}.")
+    _show.say(f"The mean latency of {latency['mean']:.1f} ms: {spent}.")
     outcomes = ", ".join(
         f"{count} {_OUTCOMES[name]}" for name, count in forecast.outcomes.items() if count
     )
     again = f"; {forecast.resent} messages sent again" if forecast.resent else ""
-    console.print(f"Of {forecast.requests} requests: {outcomes}{again}.")
-    console.print(f"[bold]{forecast.limit}[/bold]")
-    console.print(f"The plan's times are {times.source}.")
+    _show.say(f"{_show.count_of(forecast.requests, 'request')}: {outcomes}{again}.")
+    _show.say(f"The plan's times are {times.source}.")
 
 
+def _row(board: BoardForecast) -> list[str]:
+    return [
+        ", ".join(map(str, board.stages)),
+        board.device,
+        str(board.served),
+        f"{board.processor:.0%}".rstrip("%"),
+        f"{board.link:.0%}".rstrip("%"),
+        f"{board.queue_mean:.2f}",
+        str(board.queue_max),
+        f"{board.at_broker_mean:.2f}",
+        str(board.at_broker_max),
+    ]
+
+
+_COLUMNS = (
+    "stage",
+    "board",
+    ">requests",
+    ">processor\nbusy %",
+    ">link\nbusy %",
+    ">queue\nmean",
+    ">queue\nmax",
+    ">at broker\nmean",
+    ">at broker\nmax",
+)
+#: Shorter times are left out of the sentence about the mean latency.
 _SHOWN_MS = 0.05
 _OUTCOMES = {"answered": "answered", "timed_out": "timed out", "overloaded": "overloaded"}
 _SPENT = {

@@ -1,4 +1,4 @@
-"""``edge-partition split``: model and fleet -> bundle."""
+"""``edge-partition split``: a model and a fleet make a bundle."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_core.program.click_program import json_option
 from edge_partition import api
 from edge_partition.bundles.bundle import PLAN_PICTURE
 from edge_partition.commands import _planning, _show
-from edge_partition.commands._options import json_option, model_options, plan_limits, plan_options
+from edge_partition.commands._options import model_options, plan_limits, plan_options
 from edge_partition.facts.describe_ends import ends_document
 from edge_partition.model.load_model import AS_GIVEN
 from edge_partition.planning.plan_document import plan_document
@@ -20,10 +21,12 @@ from edge_partition.tflite.kept_together import find_kept_together
 from edge_partition.tflite.probe_model import probe_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from edge_core.contract.manifest import Manifest
+    from edge_partition.bundles.bundle import Bundle
     from edge_partition.model.load_model import LoadedTflite
+    from edge_partition.planning.plan import Plan
     from edge_partition.planning.plan_split import Objective
     from edge_partition.tflite.kept_together import KeptTogether
 
@@ -35,24 +38,30 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
+    metavar="DIR",
     default=Path("build"),
     show_default=True,
-    help="The bundle's folder; a bundle there is replaced.",
+    help="The folder to write the bundle into; a bundle there is replaced.",
 )
-@click.option("--name", help="The deployment's name; by default made from the model's.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="The deployment's name. Default: made from the model's name.",
+)
 @click.option(
     "--state",
     type=click.Choice(["reset", "keep"]),
     default="reset",
     show_default=True,
-    help="What becomes of the state of a model that keeps some: each request starts from the "
-    "initial state, or goes on from the client's request before, one client at a time.",
+    help="For a model that keeps state. reset: each request starts from the initial state; keep: "
+    "each request continues from the client's previous request, for one client at a time.",
 )
 @click.option(
     "--sample",
     type=click.Path(exists=True, path_type=Path),
-    help="A file with an input (picture, .npy, .npz, ...) that the boards try their parts on and "
-    "`verify` takes too, instead of made-up values alone.",
+    metavar="FILE",
+    help="A file with a real input (a picture, .npy, .npz, ...): the boards try their parts on "
+    "it, and `verify` compares on it. Default: made-up values.",
 )
 @json_option
 def command(
@@ -82,10 +91,9 @@ def command(
     limits = plan_limits(options)
     loaded = _planning.load(model, **options)
     if loaded.quantization == AS_GIVEN:
-        # Somebody else's file: what the runtime refuses should not be found out on a board.
+        # A converted model is known to run. A given file may fail, better here than on a board.
         probe_model(loaded.name, loaded.tflite.data)
     example = None if sample is None else api.read_sample(loaded, sample)
-    together = find_kept_together(loaded.tflite)
     plan = _planning.make_plan(
         loaded,
         boards,
@@ -99,30 +107,18 @@ def command(
         bundle = api.split_model(
             loaded, plan, output, deployment=name, state=state, sample=example, on_stage=on_stage
         )
-    manifest = bundle.manifest
+    together = find_kept_together(loaded.tflite)
     if as_json:
-        _show.print_json(
-            {
-                "bundle": str(output),
-                **_document(loaded, manifest, together),
-                "plan": plan_document(plan),
-            }
-        )
-        return
-    _planning.show_plan(plan, [stage.size_bytes for stage in manifest.stages])
-    _show.show_facts(manifest, loaded.facts.notes)
-    _show_operators(loaded, manifest, together, keep=state == "keep")
-    _show.console().print(
-        f"Wrote {output}/, the deployment {manifest.deployment} (picture: "
-        f"{output / PLAN_PICTURE}). Next: `edge-partition verify {output}`, then `edge-partition "
-        f"deploy {output}`."
-    )
+        document = _document(loaded, bundle.manifest, together)
+        _show.print_json({"bundle": str(output), **document, "plan": plan_document(plan)})
+    else:
+        _show_split(loaded, plan, bundle, together, keep=state == "keep")
 
 
 def _document(
     loaded: LoadedTflite, manifest: Manifest, together: Sequence[KeptTogether]
 ) -> dict[str, Any]:
-    """Return what ``--json`` has of the model and its manifest."""
+    """Return the properties of the model and its manifest, for ``--json``."""
     model = manifest.model
     return {
         "deployment": manifest.deployment,
@@ -139,30 +135,43 @@ def _document(
     }
 
 
-def _show_operators(
-    loaded: LoadedTflite, manifest: Manifest, together: Sequence[KeptTogether], *, keep: bool
+def _show_split(
+    loaded: LoadedTflite,
+    plan: Plan,
+    bundle: Bundle,
+    together: Sequence[KeptTogether],
+    *,
+    keep: bool,
 ) -> None:
-    """Print what is peculiar in the model; ``keep`` is whether a person wants state kept."""
-    console = _show.console()
+    """Print the plan, the model's properties and the bundle; ``keep`` is ``--state keep``."""
+    manifest = bundle.manifest
+    _planning.show_plan(plan, [stage.size_bytes for stage in manifest.stages])
+    _show.show_facts(manifest, loaded.facts.notes)
+    for line in _properties(loaded, manifest, together, keep=keep):
+        _show.say(line)
+    _show.say(
+        f"Wrote {bundle.path}/, the deployment {manifest.deployment} (picture: "
+        f"{bundle.path / PLAN_PICTURE}). Next: `edge-partition verify {bundle.path}`, then "
+        f"`edge-partition deploy {bundle.path}`."
+    )
+
+
+def _properties(
+    loaded: LoadedTflite, manifest: Manifest, together: Sequence[KeptTogether], *, keep: bool
+) -> Iterator[str]:
+    """Yield a sentence for each property that most models don't have."""
     if loaded.wrapped:
-        count = len(loaded.wrapped)
-        what = (
-            "operation that is no Keras layer was"
-            if count == 1
-            else ("operations that are no Keras layers were")
+        yield (
+            f"{_show.count_of(len(loaded.wrapped), 'operation')} wrapped, for want of a Keras "
+            "layer; `edge-partition inspect` shows the constants."
         )
-        console.print(f"{count} {what} wrapped; `edge-partition inspect` shows the constants.")
     for item in together:
-        console.print(str(item), markup=False)
+        yield str(item)
     if manifest.model.state:
-        console.print(say_state(loaded.tflite.graph, manifest.model.state), markup=False)
+        yield say_state(loaded.tflite.graph, manifest.model.state)
     elif keep:
-        console.print("The model keeps no state, so --state keep changes nothing.")
+        yield "The model keeps no state, so --state keep changes nothing."
     if loaded.tflite.custom_operators:
-        console.print(
-            f"Custom operators, as the file has them: "
-            f"{', '.join(sorted(loaded.tflite.custom_operators))}.",
-            markup=False,
-        )
+        yield f"Custom operators of the file: {', '.join(sorted(loaded.tflite.custom_operators))}."
     if loaded.weights == "seeded":
-        console.print("The weights are seeded, not trained: labels and scores mean nothing.")
+        yield _show.SEEDED

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from edge_core.plain_text import plain_text
+from edge_core.program.click_program import broker_address, broker_options, json_option
 from edge_partition import api
 from edge_partition.client.errors import UnknownDeploymentError
 from edge_partition.commands import _show
-from edge_partition.commands._options import broker_options, json_option
 from edge_partition.facts.describe_ends import ends_document
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from edge_partition.boards.fleet_status import FleetStatus
 
+#: Inputs, or outputs, that are shown of one deployment.
 _ENDS_SHOWN = 8
 
 
@@ -26,9 +26,9 @@ _ENDS_SHOWN = 8
 @click.argument("deployment", required=False)
 @broker_options
 @json_option
-def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> None:
-    """Show the boards at the broker and what is live on them, or DEPLOYMENT alone."""
-    status = api.read_status(broker, prefix=prefix)
+def command(deployment: str | None, prefix: str, as_json: bool, **options: Any) -> None:
+    """Show all boards and live deployments at the broker, or DEPLOYMENT and its boards alone."""
+    status = api.read_status(broker_address(options), prefix=prefix)
     live = [manifest.deployment for manifest in status.manifests]
     if deployment is not None and deployment not in live:
         raise UnknownDeploymentError(deployment, live)
@@ -36,50 +36,74 @@ def command(deployment: str | None, broker: str, prefix: str, as_json: bool) -> 
     if as_json:
         _show.print_json(document)
         return
-    console = _show.console()
-    boards = _show.table("Boards", "board", "state", "serves", "runtime", ">free MiB")
-    for board in document["devices"]:
+    _show.say(_verdict(document), bold=True)
+    if document["devices"]:
+        _show_boards(document["devices"])
+    else:
+        _show.say("No board has ever been online at this broker; start `device-agent` on one.")
+    if document["deployments"]:
+        _show_deployments(document["deployments"])
+    else:
+        _show.say("Next: `edge-partition deploy BUILD` makes a bundle live.")
+
+
+def _verdict(document: dict[str, Any]) -> str:
+    boards, deployments = document["devices"], document["deployments"]
+    online = sum(board["state"] == "online" for board in boards)
+    live = [item["deployment"] for item in deployments if item["state"] == "live"]
+    broken = [item["deployment"] for item in deployments if item["state"] != "live"]
+    parts = [f"{online} of {_show.count_of(len(boards), 'board')} online"] if boards else []
+    parts += [f"live: {_show.name_some(live)}"] if live else []
+    parts += [f"broken, since a stage has no board: {_show.name_some(broken)}"] if broken else []
+    return "; ".join(parts if deployments else [*parts, "nothing is deployed"]) + "."
+
+
+def _show_boards(boards: list[dict[str, Any]]) -> None:
+    rows = []
+    for board in boards:
         serves = ", ".join(
             f"{item['deployment']}[{','.join(map(str, item['stages']))}]"
             + ("" if item["state"] == "live" else f" ({item['state']})")
             for item in board["deployments"]
         )
         free_bytes = board["profile"].get("free_memory_bytes")
-        boards.add_row(
-            board["name"],
-            board["state"],
-            serves or "-",
-            Text(plain_text(str(board["profile"].get("runtime", "-")))),
-            _show.mib(free_bytes) if isinstance(free_bytes, int | float) else "-",
+        rows.append(
+            (
+                board["name"],
+                board["state"],
+                serves or "-",
+                _show.mib(free_bytes) if isinstance(free_bytes, int | float) else "-",
+                str(board["profile"].get("runtime", "-")),
+            )
         )
-    if document["devices"]:
-        console.print(boards)
-    else:
-        console.print("No board has ever been online at this broker; start `device-agent` on one.")
-    if not document["deployments"]:
-        console.print("Nothing is deployed; `edge-partition deploy BUILD` makes a bundle live.")
-        return
-    deployments = _show.table("Deployments", "deployment", "model", "stages on", "state")
-    for item in document["deployments"]:
-        deployments.add_row(
+    columns = ("board", "state", "serves [stages]", ">free RAM\nMiB", "runtime")
+    _show.show_table("Boards", columns, rows, once=["runtime"])
+
+
+def _show_deployments(deployments: list[dict[str, Any]]) -> None:
+    rows = [
+        (
             item["deployment"],
-            Text(plain_text(item["model"])),
-            " -> ".join("|".join(stage["devices"]) for stage in item["stages"]),
+            item["model"],
             item["state"],
+            " -> ".join("|".join(stage["devices"]) for stage in item["stages"]),
         )
-    console.print(deployments)
-    for item in document["deployments"]:
+        for item in deployments
+    ]
+    columns = ("deployment", "model", "state", "boards of each stage")
+    _show.show_table("Deployments", columns, rows)
+    for item in deployments:
         for verb, ends in (("takes", item["inputs"]), ("gives", item["outputs"])):
             for line in _end_lines(ends):
-                console.print(f"{item['deployment']} {verb} {line}.", markup=False, soft_wrap=True)
+                click.echo(plain_text(f"{item['deployment']} {verb} {line}."))
 
 
 def _end_lines(ends: list[dict[str, Any]]) -> Iterator[str]:
-    """Say a line an input or output; of a model with very many of them the first."""
+    """Yield a line for each of the first inputs or outputs, and the number of the others."""
     for end in ends[:_ENDS_SHOWN]:
-        yield plain_text(end["words"])
+        yield end["words"]
     if len(ends) > _ENDS_SHOWN:
-        yield f"{len(ends) - _ENDS_SHOWN} more; `status --json` has all"
+        yield f"{len(ends) - _ENDS_SHOWN} more (`edge-partition status --json` shows all)"
 
 
 def _describe(status: FleetStatus, deployment: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``edge-partition verify``: parts against the whole, bit for bit."""
+"""``edge-partition verify``: the parts compared with the whole model, bit for bit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 
 from edge_core.contract.narrow_floats import FLOAT16_MAX
 from edge_core.errors import EdgePartitionError
+from edge_core.program.click_program import json_option
 from edge_partition import api
 from edge_partition.commands import _show
-from edge_partition.commands._options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,25 +22,32 @@ if TYPE_CHECKING:
 
 
 class DifferenceError(EdgePartitionError):
-    """The parts give other bits than the whole."""
+    """The parts give other bits than the whole model."""
 
 
 @click.command("verify")
 @click.argument("build", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--count", type=click.IntRange(2), default=8, show_default=True, help="Made-up inputs to try."
+    "--count",
+    type=click.IntRange(2),
+    metavar="N",
+    default=8,
+    show_default=True,
+    help="The number of made-up inputs, where no INPUTS are given.",
 )
 @json_option
 def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) -> None:
     """Run the whole model and the chain of its parts in BUILD on the same INPUTS.
 
-    Without INPUTS (images, .npy, .npz or folders) the sample that was given at the split and seeded
-    made-up ones are used, within what the model takes. Exit status 1 where one bit differs. The
-    parts stay loaded from one input to the next; of a model that keeps state the whole starts as
-    the manifest says. A bundle split with --wire float16 is compared twice: with nothing rounded,
-    bit for bit, and as it travels, which shows what the wire costs. Of inputs whose label stands in
-    their file's or folder's name (digit-7.png, cat/01.jpg) the accuracy is shown too.
+    The exit status is 1 if one bit differs. INPUTS are pictures, .npy, .npz, .wav or .csv files, or
+    folders of such files. Without INPUTS, the sample of `split --sample` and made-up inputs are
+    used.
+
+    If a file's or folder's name holds the label (digit-7.png, cat/01.jpg), the accuracy is shown
+    too. A bundle split with --wire float16 is compared twice: bit for bit without rounding, and
+    with the rounding, which shows its cost. The parts stay loaded from one input to the next; for a
+    model that keeps state, the bundle's manifest decides when the whole model's state is reset.
     """
     bundle = api.read_bundle(build)
     with _show.count_progress("Running every part") as on_input:
@@ -50,60 +57,63 @@ def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) ->
     if as_json:
         _show.print_json({**asdict(verification), "exact": verification.exact})
     else:
-        _show.console().print(*_lines(bundle, verification), sep="\n")
+        verdict, *rest = _lines(bundle, verification)
+        _show.say(verdict, bold=True)
+        for line in rest:
+            _show.say(line)
         if not inputs and bundle.sample() is not None:
-            _show.console().print("The first of them is the sample that was given at the split.")
+            _show.say("The first input is the sample of `split --sample`.")
     if not verification.exact:
         largest = verification.max_difference
-        where = f"by up to {largest:g}" if largest else "inside the model, at the same answers"
+        where = f"by up to {largest:g}" if largest else "inside the model, not in its outputs"
         raise DifferenceError(
-            f"The parts in {build} give other bits than the whole, {where}; expected the same "
-            "bits. Please report this model."
+            f"The parts in {build} give other bits than the whole model, {where}; expected the "
+            "same bits. Report this model."
         )
 
 
 def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
     wire, accuracy, inside = verification.wire, verification.accuracy, verification.inside
     spread = (
-        f"outputs of different inputs differ by up to {verification.output_spread:.3g}"
+        f"the outputs of different inputs differ by up to {verification.output_spread:.3g}"
         if inside is None
-        else "the outputs are the same for all of them"
+        else "the outputs are equal for all inputs"
     )
     yield (
-        f"{verification.identical}/{verification.inputs} identical: whole against "
-        f"{len(bundle.manifest.stages)} parts"
-        f"{' with nothing rounded between them' * (wire is not None)}, largest difference "
+        f"{verification.identical}/{verification.inputs} identical: the whole model and its "
+        f"{_show.count_of(len(bundle.manifest.stages), 'part')}"
+        f"{' without rounding between them' * (wire is not None)}, largest difference "
         f"{verification.max_difference:g} ({spread})."
     )
     if inside is not None:
         yield (
-            f"So {inside.tensors} tensors inside the model that vary with the input were compared "
-            f"too: {inside.identical}/{inside.inputs} identical."
+            f"Since the outputs are equal, {inside.tensors} tensors inside the model that vary "
+            f"with the input were compared too: {inside.identical}/{inside.inputs} identical."
         )
     if verification.state == "reset":
         yield (
-            "The model keeps state: the whole was loaded anew for each input, the parts stayed "
-            "loaded, and nothing of the input before remained."
+            "The model keeps state: the whole model was loaded anew for each input. The parts "
+            "stayed loaded, and kept no state of the input before."
             if verification.exact
-            else "The model keeps state: the whole was loaded anew for each input, the parts "
-            "stayed loaded."
+            else "The model keeps state: the whole model was loaded anew for each input, while the "
+            "parts stayed loaded."
         )
     elif verification.state == "keep":
-        yield "The model's state was kept: whole and parts had the inputs in the same order."
+        yield "The model's state was kept: whole model and parts had the inputs in the same order."
     if wire is not None:
-        same = "" if wire.same_top is None else f", {wire.same_top:.2%} have the same top class"
+        same = "" if wire.same_top is None else f", {wire.same_top:.2%} have the same best class"
         yield (
-            f"Sent as float16, {wire.bytes_between:,} bytes a request between the parts instead of "
+            f"With float16 between the parts, {wire.bytes_between:,} bytes a request instead of "
             f"{wire.float32_bytes_between:,}: largest difference {wire.max_difference:g}{same}."
         )
         if wire.clamped:
             yield (
-                f"{wire.clamped:,} values were beyond float16's range and were sent as its "
-                f"largest, {FLOAT16_MAX:,.0f}. Cut elsewhere, or split without --wire float16."
+                f"{wire.clamped:,} values were outside float16's range and were sent as its "
+                f"largest value, {FLOAT16_MAX:,.0f}. Cut elsewhere, or without --wire float16."
             )
     if accuracy is not None:
         yield (
-            f"Accuracy on {accuracy.inputs} labelled inputs: whole "
+            f"Accuracy on {accuracy.inputs} labelled inputs: whole model "
             f"{accuracy.whole_right / accuracy.inputs:.2%}, parts "
             f"{accuracy.parts_right / accuracy.inputs:.2%} ({accuracy.whole_right} and "
             f"{accuracy.parts_right} right)."

@@ -23,7 +23,7 @@ class Desk:
 
     def __enter__(self) -> Self:
         tools = Path(sys.executable).parent
-        serve = [str(tools / "broker-config"), "serve", "--port", "0", "--json"]
+        serve = [str(tools / "broker-config"), "serve", "--listen", "127.0.0.1:0", "--json"]
         broker = subprocess.Popen(
             serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )

@@ -1,4 +1,4 @@
-"""Plain ``mqtt-monitor`` and ``replay`` where somebody watches: the live terminal."""
+"""The live terminal of ``mqtt-monitor`` and ``mqtt-monitor replay``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from mqtt_monitor.terminal.app import show_live
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_core.mqtt.broker_address import BrokerAddress
     from mqtt_monitor.feeds.recording import ReplayFeed
 
 
-def show_broker(broker: str, prefix: str) -> int:
-    """Show the fleet at a broker until somebody quits; return the exit status."""
+def show_broker(broker: BrokerAddress, prefix: str) -> int:
+    """Show the fleet at a broker until a person quits; return the exit status."""
     with LiveFeed(broker, prefix=prefix) as feed:
         return show_live(feed)
 
 
 def show_recording(feed: ReplayFeed, file: Path) -> int:
-    """Play a recording and show it until somebody quits; return the exit status."""
+    """Play a recording and show it until a person quits; return the exit status."""
     with playing(feed):
         return show_live(feed, source=f"recording {file.name}")

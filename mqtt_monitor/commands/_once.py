@@ -1,4 +1,4 @@
-"""``mqtt-monitor --once``: the fleet as it stands."""
+"""``mqtt-monitor --once``: the fleet at this moment, printed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from mqtt_monitor.fleet.describe_fleet import describe_fleet
 from mqtt_monitor.terminal.show_fleet import show_fleet
 
 if TYPE_CHECKING:
+    from edge_core.mqtt.broker_address import BrokerAddress
     from mqtt_monitor.feeds.feed import Feed
 
-#: Agents tell how they fare every 5 s.
+#: Agents publish their statistics every 5 s.
 _STATS_WITHIN_S = 6.0
 
 
-def print_fleet(broker: str, prefix: str, *, as_json: bool, wait_s: float | None) -> None:
-    """Connect, gather and print."""
+def print_fleet(broker: BrokerAddress, prefix: str, *, as_json: bool, wait_s: float | None) -> None:
+    """Connect, gather messages and print the fleet."""
     with LiveFeed(broker, prefix=prefix) as feed:
         feed.wait_until_known(_STATS_WITHIN_S if wait_s is None else 0)
         time.sleep(wait_s or 0)
@@ -29,7 +30,7 @@ def print_fleet(broker: str, prefix: str, *, as_json: bool, wait_s: float | None
 
 
 def print_feed(feed: Feed, *, as_json: bool) -> None:
-    """Print a feed's fleet as it stands."""
+    """Print a feed's fleet at this moment."""
     fleet = feed.snapshot()
     alerts = find_alerts(fleet)
     if as_json:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import click
 
 from edge_core.contract.topics import Topics
 from edge_core.errors import BrokerUnreachableError
-from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.program.click_program import broker_address, broker_options
 from edge_core.program.stop_request import StopRequest
-from mqtt_monitor.commands._options import broker_options, tell_broker
+from mqtt_monitor.commands._watching import tell_broker
 from mqtt_monitor.exports.home_assistant import DEFAULT_DISCOVERY_PREFIX, HomeAssistant
 from mqtt_monitor.feeds.live import LiveFeed
 
@@ -20,32 +21,33 @@ _POLL_S = 0.5
 @click.command("home-assistant")
 @click.option(
     "--discovery-prefix",
+    metavar="PREFIX",
     default=DEFAULT_DISCOVERY_PREFIX,
     show_default=True,
-    help="What Home Assistant's MQTT integration is set to.",
+    help="The discovery prefix of Home Assistant's MQTT integration.",
 )
-@click.option("--remove", is_flag=True, help="Take this fleet's boards out again and end.")
+@click.option("--remove", is_flag=True, help="Remove this fleet's boards and exit.")
 @broker_options
-def command(*, discovery_prefix: str, remove: bool, broker: str, prefix: str) -> None:
-    """Let boards appear in Home Assistant until Ctrl-C; what was told stays.
+def command(*, discovery_prefix: str, remove: bool, prefix: str, **options: Any) -> None:
+    """Make boards appear in Home Assistant until Ctrl-C; the boards stay there afterwards.
 
     Needs an account that reads the fleet's topics and reads and writes DISCOVERY_PREFIX/#. Home
-    Assistant reads the agents' own topics: no figure is sent twice.
+    Assistant reads the agents' own topics: no number is sent twice.
     """
     ended = StopRequest.on_signals()
-    address, topics = BrokerAddress.parse(broker), Topics(prefix)
+    address, topics = broker_address(options), Topics(prefix)
     with HomeAssistant(address, topics, Topics(discovery_prefix)) as discovery:
         if remove:
             click.echo(f"{discovery.remove()} boards removed below {discovery_prefix}/")
             return
         with LiveFeed(address, prefix=prefix, on_broker=tell_broker) as feed:
             feed.wait_until_known(0)
-            told = False
+            announced = False
             while not ended.is_set():
-                # The feed says that the broker is gone; what is missing is told when it is back.
+                # The feed reports a lost broker; the next turn after its return announces the rest.
                 with contextlib.suppress(BrokerUnreachableError):
                     discovery.follow(feed.snapshot())
-                    if not told:
-                        click.echo(f"boards are told below {discovery_prefix}/device/")
-                        told = True
+                    if not announced:
+                        click.echo(f"boards are announced below {discovery_prefix}/device/")
+                        announced = True
                 ended.wait(_POLL_S)

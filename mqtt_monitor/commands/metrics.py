@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from edge_core.program.click_program import broker_address, broker_options, listen_option
 from edge_core.program.stop_request import StopRequest
-from mqtt_monitor.commands._options import broker_options, tell_broker
+from mqtt_monitor.commands._watching import tell_broker
 from mqtt_monitor.exports.metrics import serve_metrics
 from mqtt_monitor.feeds.live import LiveFeed
 
-_LAST_PORT = 65535
+if TYPE_CHECKING:
+    from edge_core.program.listen_address import ListenAddress
 
 
 @click.command("metrics")
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; any but this machine's own shows the fleet to that network.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, _LAST_PORT),
-    default=9465,
-    show_default=True,
-    help="TCP port; 0 takes a free one.",
+@listen_option(
+    "127.0.0.1:9465",
+    "The address to listen on; port 0 takes a free one. There is no password: any address but "
+    "this machine's own shows the fleet to that network.",
 )
 @broker_options
-def command(host: str, port: int, broker: str, prefix: str) -> None:
-    """Answer Prometheus at http://HOST:PORT/metrics until Ctrl-C.
+def command(*, listen: ListenAddress, prefix: str, **options: Any) -> None:
+    """Serve http://HOST:PORT/metrics for Prometheus until Ctrl-C.
 
     docs/monitoring has alert rules and a Grafana dashboard.
     """
     ended = StopRequest.on_signals()
-    with LiveFeed(broker, prefix=prefix, on_broker=tell_broker) as feed:
-        server = serve_metrics(feed, host, port)
+    with LiveFeed(broker_address(options), prefix=prefix, on_broker=tell_broker) as feed:
+        server = serve_metrics(feed, listen.host, listen.port)
         try:
-            click.echo(f"http://{host}:{server.server_port}/metrics")
+            click.echo(f"http://{listen.with_port(server.server_port)}/metrics")
             ended.wait()
         finally:
             server.shutdown()

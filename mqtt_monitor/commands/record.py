@@ -1,17 +1,18 @@
-"""``mqtt-monitor record``: what the fleet says, in a file."""
+"""``mqtt-monitor record``: the fleet's messages, written into a file."""
 
 from __future__ import annotations
 
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_core.errors import EdgePartitionError
-from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.program.click_program import broker_address, broker_options
 from edge_core.program.stop_request import StopRequest
-from mqtt_monitor.commands._options import broker_options, tell_broker
+from mqtt_monitor.commands._watching import tell_broker
 from mqtt_monitor.feeds.live import LiveFeed
 from mqtt_monitor.feeds.recording import Recorder
 from mqtt_monitor.fleet.figures import MIB
@@ -20,32 +21,40 @@ _POLL_S = 0.2
 
 
 @click.command("record")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "--max-mib",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="MIB",
     default=64.0,
     show_default=True,
-    help="End when the file would grow larger.",
+    help="End when the file would grow larger than this, in MiB.",
 )
 @click.option(
     "--for",
     "for_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="End after so long; by default Ctrl-C ends it.",
+    help="End after this time. Default: record until Ctrl-C.",
 )
 @click.option("--requests", is_flag=True, help="Record the traces of some results too.")
 @broker_options
 def command(
-    *, file: Path, max_mib: float, for_s: float | None, requests: bool, broker: str, prefix: str
+    *,
+    file: Path,
+    max_mib: float,
+    for_s: float | None,
+    requests: bool,
+    prefix: str,
+    **options: Any,
 ) -> None:
     """Write every message that the monitor reads into FILE, as JSON lines.
 
-    What was written stays, however this ends. Outputs of models are not recorded.
+    FILE keeps all lines written so far, however the command ends. Outputs of models are not
+    recorded.
     """
     ended = StopRequest.on_signals()
-    address = BrokerAddress.parse(broker)
+    address = broker_address(options)
     recorder = Recorder(file, prefix=prefix, broker_url=address.url, max_bytes=int(max_mib * MIB))
 
     def note(connected: bool, reason: str | None) -> None:
@@ -67,5 +76,5 @@ def command(
                     raise recorder.failure
                 if recorder.is_full or (deadline is not None and time.monotonic() > deadline):
                     break
-    full = f"; {max_mib:g} MiB are full (--max-mib)" if recorder.is_full else ""
+    full = f"; the file reached {max_mib:g} MiB (--max-mib)" if recorder.is_full else ""
     click.echo(f"{recorder.lines} lines in {file}{full}")

@@ -1,4 +1,4 @@
-"""``mqtt-monitor replay``: a recording's fleet."""
+"""``mqtt-monitor replay``: the fleet of a recording."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from pathlib import Path
 
 import click
 
+from edge_core.program.click_program import json_option
 from mqtt_monitor.commands import _once
-from mqtt_monitor.commands._options import json_option, somebody_watches
+from mqtt_monitor.commands._watching import somebody_watches
 from mqtt_monitor.feeds.recording import ReplayFeed
 
 
 @click.command("replay")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="FACTOR",
     default=math.inf,
-    help="1 is as it was, 10 ten times as fast; by default without waiting.",
+    help="1 plays at the recorded speed, 10 ten times as fast. Default: without waiting.",
 )
-@click.option("--once", is_flag=True, help="Print the fleet as it stood at the end and end.")
+@click.option("--once", is_flag=True, help="Print the fleet at the recording's end, and exit.")
 @json_option
 def command(file: Path, speed: float, once: bool, as_json: bool) -> int:
     """Play FILE, which `mqtt-monitor record` wrote, and show its fleet.
 
-    Live in a terminal, as at its end with --once or where the output is no terminal.
+    In a terminal the fleet is shown live. With --once, --json or without a terminal, the fleet at
+    the recording's end is printed.
     """
     feed = ReplayFeed(file, speed=speed)
     if once or as_json or not somebody_watches():

@@ -1,21 +1,22 @@
-"""``mqtt-monitor traces``: requests for Jaeger, Tempo and whatever else takes OpenTelemetry's."""
+"""``mqtt-monitor traces``: requests as OpenTelemetry traces, for Jaeger, Tempo and others."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_core.contract.topics import Topics
+from edge_core.program.click_program import broker_address, broker_options
 from edge_core.program.stop_request import StopRequest
-from mqtt_monitor.commands._options import broker_options, tell_broker
+from mqtt_monitor.commands._watching import tell_broker
 from mqtt_monitor.feeds.live import LiveFeed
 
 if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Request
 
-#: 200 requests are kept in between.
+#: Short enough that none of the 200 requests in a snapshot is dropped between two looks.
 _POLL_S = 0.25
 
 
@@ -23,36 +24,39 @@ _POLL_S = 0.25
 @click.option(
     "--endpoint",
     metavar="URL",
-    help="Where OTLP over HTTP is taken; without a path, /v1/traces of it. By default "
+    help="The receiver of OTLP over HTTP; a URL without a path gets /v1/traces. Default: "
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, else "
     "http://127.0.0.1:4318.",
 )
 @click.option(
     "--service",
+    metavar="NAME",
     envvar="OTEL_SERVICE_NAME",
+    show_envvar=True,
     default="edge-partition",
     show_default=True,
-    help="The name that the traces stand under.",
+    help="The service name of the traces.",
 )
 @broker_options
-def command(*, endpoint: str | None, service: str, broker: str, prefix: str) -> None:
+def command(*, endpoint: str | None, service: str, prefix: str, **options: Any) -> None:
     """Send requests as OpenTelemetry traces until Ctrl-C.
 
-    Each request that its client tells of, one a second and client at most, becomes a trace: what
-    the wire, each stage's queue and each inference took, with board and deployment.
+    A client reports one request a second at most; each becomes a trace. The trace has the times on
+    the wire, in each stage's queue and of each inference, with board and deployment.
     """
-    # The extra monitor-otel, of which run_program says that it is missing.
+    # Imported here: this module needs the extra monitor-otel. run_program says so if it is missing.
     from mqtt_monitor.exports.traces import TraceExport, find_endpoint  # noqa: PLC0415
 
     ended = StopRequest.on_signals()
     url, topics = find_endpoint(endpoint, os.environ), Topics(prefix)
+    address = broker_address(options)
 
     def tell(text: str) -> None:
         click.echo(f"mqtt-monitor: {text}", err=True)
 
     with (
         TraceExport(url, topics, service, tell) as export,
-        LiveFeed(broker, prefix=prefix, on_broker=tell_broker) as feed,
+        LiveFeed(address, prefix=prefix, on_broker=tell_broker) as feed,
     ):
         click.echo(f"traces go to {url}")
         seen: tuple[Request, ...] = ()

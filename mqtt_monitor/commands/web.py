@@ -7,81 +7,84 @@ import math
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqtt_monitor.commands._options import broker_options, tell_broker
+from edge_core.program.click_program import broker_address, broker_options, listen_option
+from mqtt_monitor.commands._watching import tell_broker
 from mqtt_monitor.feeds.live import LiveFeed
 from mqtt_monitor.feeds.recording import ReplayFeed, playing
-from mqtt_monitor.web.access import TOKEN_VARIABLE, Access, ListenAddress, find_access
+from mqtt_monitor.web.access import TOKEN_VARIABLE, Access, find_access
 from mqtt_monitor.web.server import serve_page
 
 if TYPE_CHECKING:
+    from edge_core.program.listen_address import ListenAddress
     from mqtt_monitor.feeds.feed import Feed
 
 
 @click.command("web")
-@click.option(
-    "--listen",
-    default="127.0.0.1:8465",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Port 0 takes a free one. Any address but this machine's own takes a password.",
+@listen_option(
+    "127.0.0.1:8465",
+    "The address to listen on; port 0 takes a free one. Any address but this machine's own needs "
+    "a password.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help=f"The password is the first line of this file; or {TOKEN_VARIABLE}.",
+    metavar="FILE",
+    help="The file whose first line is the page's password, or set the password in "
+    f"{TOKEN_VARIABLE}.",
 )
 @click.option(
     "--host-name",
     "host_names",
     multiple=True,
     metavar="NAME",
-    help="A further name of this server, such as a reverse proxy's; may be repeated.",
+    help="Another name of this server, such as a reverse proxy's; repeatable.",
 )
 @click.option(
     "--replay",
     type=click.Path(path_type=Path),
-    help="Show a file that `mqtt-monitor record` wrote instead of a broker's fleet.",
+    metavar="FILE",
+    help="Show the fleet of a file that `mqtt-monitor record` wrote, instead of a broker's.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="FACTOR",
     default=math.inf,
-    help="With --replay: 1 is as it was; by default without waiting.",
+    help="For --replay: 1 plays at the recorded speed. Default: without waiting.",
 )
 @broker_options
 def command(
     *,
-    listen: str,
+    listen: ListenAddress,
     token_file: Path | None,
     host_names: tuple[str, ...],
     replay: Path | None,
     speed: float,
-    broker: str,
     prefix: str,
+    **options: Any,
 ) -> None:
     """Show the fleet on a page until Ctrl-C.
 
-    The page is this machine's alone. To show it to a network, give --listen and a password, and
-    put a server that speaks TLS before it where the network isn't yours.
+    By default only this machine can open the page. To show the page to a network, give --listen
+    and a password; in a network that isn't yours, put a server that speaks TLS in front.
     """
-    address = ListenAddress.parse(listen)
-    access = find_access(address, token_file=token_file, host_names=host_names, environ=os.environ)
+    access = find_access(listen, token_file=token_file, host_names=host_names, environ=os.environ)
     if replay is not None:
         recorded = ReplayFeed(replay, speed=speed)
         with playing(recorded):
-            asyncio.run(_serve(recorded, address, access))
+            asyncio.run(_serve(recorded, listen, access))
         return
-    with LiveFeed(broker, prefix=prefix, on_broker=tell_broker) as feed:
-        asyncio.run(_serve(feed, address, access))
+    with LiveFeed(broker_address(options), prefix=prefix, on_broker=tell_broker) as feed:
+        asyncio.run(_serve(feed, listen, access))
 
 
-async def _serve(feed: Feed, address: ListenAddress, access: Access) -> None:
+async def _serve(feed: Feed, listen: ListenAddress, access: Access) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    await serve_page(feed, address, access, ended=ended, on_listening=click.echo)
+    await serve_page(feed, listen, access, ended=ended, on_listening=click.echo)

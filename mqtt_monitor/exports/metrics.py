@@ -68,7 +68,7 @@ def serve_metrics(feed: Feed, host: str, port: int) -> WSGIServer:
     try:
         server, _ = start_http_server(port, host, _registry(feed))
     except (OSError, OverflowError) as error:
-        raise ListenError(host, port, error, "--port") from None
+        raise ListenError(host, port, error, "with --listen") from None
     return server
 
 

@@ -20,58 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from edge_core.program.listen_address import ListenAddress
+
 TOKEN_VARIABLE = "MQTT_MONITOR_TOKEN"  # noqa: S105 - the name of a variable
 #: Shorter ones can be guessed.
 MIN_TOKEN_CHARACTERS = 12
 SESSION_S = 7 * 24 * 3600
-_LAST_PORT = 65535
 
 
 class WebAccessError(EdgePartitionError):
-    """The page can't be offered like that: no secret, one too short, an address that is none."""
-
-
-@dataclass(frozen=True)
-class ListenAddress:
-    """Where the server listens.
-
-    Attributes:
-        host: An IP address, or a name of this machine.
-        port: TCP; 0 takes a free one.
-    """
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> ListenAddress:
-        """Read ``HOST:PORT``, ``[IPV6]:PORT``, ``:PORT`` (every address) or ``PORT`` (loopback).
-
-        Raises:
-            WebAccessError: It is none of these.
-        """
-        host, colon, port = text.rpartition(":")
-        if not colon:
-            host = "127.0.0.1"
-        elif not host:
-            host = "0.0.0.0"  # noqa: S104 - asked for, and refused without a secret
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise WebAccessError(f"--listen {text}: write an IPv6 address as [ADDRESS]:PORT.")
-        if not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
-            raise WebAccessError(f"--listen {text}: expected HOST:PORT, such as 127.0.0.1:8465.")
-        return cls(host, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.host == "localhost" or _is_loopback(self.host)
-
-    def url(self, port: int) -> str:
-        """Return the page's address as a person on this machine would open it."""
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
-        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    """The page can't be offered: a secret is missing, too short or can't be read."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +146,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_loopback(text: str) -> bool:
-    return _is_address(text) and ipaddress.ip_address(text).is_loopback

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler, Middleware
 
+    from edge_core.program.listen_address import ListenAddress
     from mqtt_monitor.feeds.feed import Feed
     from mqtt_monitor.fleet.snapshot import Fleet
-    from mqtt_monitor.web.access import Access, ListenAddress
+    from mqtt_monitor.web.access import Access
 
 #: A reader's picture is renewed so often.
 _TICK_S = 1.0
@@ -104,7 +105,7 @@ async def serve_page(
             await site.start()
         except OSError as error:
             raise ListenError(listen.host, listen.port, error, "with --listen") from None
-        on_listening(listen.url(runner.addresses[0][1]))
+        on_listening(f"http://{listen.with_port(runner.addresses[0][1])}/")
         await ended.wait()
     finally:
         await runner.cleanup()

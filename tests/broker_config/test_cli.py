@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("mosquitto_installed", "embedded_installed"
 @contextmanager
 def serving(*options: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *options],
+        [*COMMAND, "serve", "--listen", "127.0.0.1:0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -68,6 +68,15 @@ def test_serve_runs_until_a_signal_and_takes_its_broker_along(
         assert process.returncode == 0
         assert rest == ""
         assert not broker.is_running()
+
+
+def test_serve_listens_on_an_ipv6_address() -> None:
+    with serving("--listen", "[::1]:0") as process:
+        line = first_line(process)
+        process.terminate()
+        process.communicate(timeout=30)
+    assert " listens on mqtt://[::1]:" in line
+    assert "(this machine only)" in line
 
 
 def test_serve_says_in_one_line_what_listens_where() -> None:
@@ -116,7 +125,7 @@ def test_serve_ends_with_an_error_when_its_broker_dies() -> None:
 @both_kinds
 def test_a_port_in_use_is_one_line_and_status_1(kind: str) -> None:
     with MosquittoBroker(port=0) as other:
-        done = run("serve", "--broker-kind", kind, "--port", str(other.port))
+        done = run("serve", "--broker-kind", kind, "--listen", f"127.0.0.1:{other.port}")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -124,12 +133,12 @@ def test_a_port_in_use_is_one_line_and_status_1(kind: str) -> None:
 
 
 def test_debug_shows_the_traceback() -> None:
-    assert "Traceback" in run("serve", "--host", "192.0.2.1", "--debug").stderr
-    assert "Traceback" not in run("serve", "--host", "192.0.2.1").stderr
+    assert "Traceback" in run("serve", "--listen", "192.0.2.1:1883", "--debug").stderr
+    assert "Traceback" not in run("serve", "--listen", "192.0.2.1:1883").stderr
 
 
 def test_a_state_dir_is_refused_by_a_broker_that_keeps_nothing(tmp_path: Path) -> None:
-    done = run("serve", "--broker-kind", "embedded", "--state-dir", str(tmp_path), "--port", "0")
+    done = run("serve", "--broker-kind", "embedded", "--state-dir", str(tmp_path), "--listen", "0")
     assert done.returncode == 1
     assert "stores nothing on disk" in done.stderr
 
@@ -144,7 +153,14 @@ def test_a_state_dir_keeps_mosquittos_state_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["sing"], ["serve", "--port", "65536"], ["serve", "--port", "x"], ["serve", "--fast"]],
+    [
+        [],
+        ["sing"],
+        ["serve", "--listen", "127.0.0.1:65536"],
+        ["serve", "--listen", "127.0.0.1:x"],
+        ["serve", "--listen", "::1:1883"],
+        ["serve", "--fast"],
+    ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     done = run(*arguments)
@@ -153,6 +169,14 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert done.stderr.startswith("broker-config")
     assert done.stderr.endswith(" -h.\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["serv"], "serve"), (["serve", "--listn", "0"], "--listen"), (["--vers"], "--version")],
+)
+def test_a_wrong_word_gets_the_one_that_was_meant(arguments: list[str], meant: str) -> None:
+    assert f"did you mean {meant}?" in run(*arguments).stderr
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["serve", "-h"]])

@@ -89,7 +89,7 @@ def telling(url: str, *words: str, user: str = "") -> Iterator[subprocess.Popen[
     )
     try:
         assert process.stdout is not None
-        assert "boards are told" in process.stdout.readline()
+        assert "boards are announced" in process.stdout.readline()
         yield process
     finally:
         process.terminate()

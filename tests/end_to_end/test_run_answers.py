@@ -146,7 +146,7 @@ def test_stacked_arrays_have_an_answer_each_and_guesses_are_said(
     assert [f"{stack}[{place}]" for place in range(3)] == [
         line.partition(": ")[0] for line in stacked.stdout.splitlines()[:3]
     ]
-    assert "finds no boxes" in failed(*words, IMAGES[0], "--draw", tmp_path / "drawn")
+    assert "are not known as boxes" in failed(*words, IMAGES[0], "--draw", tmp_path / "drawn")
     assert not (tmp_path / "drawn").exists()
 
 

@@ -44,7 +44,9 @@ def test_wrong_usage_is_status_2() -> None:
     assert "mqtt-monitor record --OPTION" in misplaced.stderr
 
 
-@pytest.mark.parametrize("words", [["--once"], ["record", "FILE"], ["metrics", "--port", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--once"], ["record", "FILE"], ["metrics", "--listen", "127.0.0.1:0"]]
+)
 def test_no_broker_is_one_line_and_status_1(words: list[str], tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     words = [str(file) if word == "FILE" else word for word in words]

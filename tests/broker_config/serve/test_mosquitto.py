@@ -84,7 +84,7 @@ def test_a_state_dir_that_cannot_be_made_is_an_error_that_says_what_to_do(tmp_pa
 
 @pytest.mark.parametrize("host", ["", "no-such-host.invalid", "192.0.2.1"])
 def test_a_host_that_is_not_this_machines_is_an_error_that_says_what_to_do(host: str) -> None:
-    with pytest.raises(BrokerStartError, match="--host"):
+    with pytest.raises(BrokerStartError, match="--listen"):
         MosquittoBroker(host, 0).start()
 
 

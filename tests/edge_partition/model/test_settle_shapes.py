@@ -99,10 +99,10 @@ def test_the_option_takes_names_and_repeats(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--input-shape", "token_ids"], "expected such as 224,224,3 or token_ids=128"),
-        (["--input-shape", "a=0"], "is no shape"),
-        (["--input-shape", "a=3", "--input-shape", "a=4"], "given twice for the input 'a'"),
-        (["--input-shape", "3", "--input-shape", "4"], "given twice without a name"),
+        (["--input-shape", "token_ids"], "expected a shape such as 224,224,3 or token_ids=128"),
+        (["--input-shape", "a=0"], "is not a shape"),
+        (["--input-shape", "a=3", "--input-shape", "a=4"], "two shapes for the input 'a'"),
+        (["--input-shape", "3", "--input-shape", "4"], "two shapes for all inputs (no name)"),
     ],
 )
 def test_the_option_refuses_what_is_no_shape(words: list[str], message: str) -> None:

@@ -135,7 +135,7 @@ def test_a_real_prometheus_scrapes_and_its_rules_fire(promtool: str, tmp_path: P
     rules.write_text(re.sub(r"for: \w+", "for: 1s", RULES.read_text()))
     with mosquitto_with_accounts(tmp_path, free_port()) as url, agent(url) as publisher:
         publish(publisher, manifest(0, ["pi-1"]), availability(0, "pi-1", b"online"))
-        words = [Path(sys.executable).parent / "mqtt-monitor", "metrics", "--port", "0"]
+        words = [Path(sys.executable).parent / "mqtt-monitor", "metrics", "--listen", "127.0.0.1:0"]
         monitor = subprocess.Popen([*words, "--broker", url], stdout=subprocess.PIPE)
         assert monitor.stdout is not None
         metrics_url = monitor.stdout.readline().decode().strip()
@@ -202,7 +202,12 @@ def test_a_real_prometheus_scrapes_and_its_rules_fire(promtool: str, tmp_path: P
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     with mosquitto_with_accounts(tmp_path, port := free_port()) as url:
-        words = [Path(sys.executable).parent / "mqtt-monitor", "metrics", "--port", str(port)]
+        words = [
+            Path(sys.executable).parent / "mqtt-monitor",
+            "metrics",
+            "--listen",
+            f"127.0.0.1:{port}",
+        ]
         result = subprocess.run(
             [*words, "--broker", url], capture_output=True, text=True, check=False, timeout=60
         )

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from edge_core.program.listen_address import ListenAddress
 from mqtt_monitor.web.access import (
     SESSION_S,
     TOKEN_VARIABLE,
     Access,
-    ListenAddress,
     WebAccessError,
     find_access,
 )
@@ -26,31 +26,6 @@ def find(listen: str, file: Path | None = None, **environ: str) -> Access:
     return find_access(
         ListenAddress.parse(listen), token_file=file, host_names=("Hub.Example",), environ=environ
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port", "loopback"),
-    [
-        ("127.0.0.1:8465", "127.0.0.1", 8465, True),
-        ("8465", "127.0.0.1", 8465, True),
-        ("localhost:0", "localhost", 0, True),
-        ("[::1]:80", "::1", 80, True),
-        (":8080", "0.0.0.0", 8080, False),  # noqa: S104
-        ("0.0.0.0:8080", "0.0.0.0", 8080, False),  # noqa: S104
-        ("[::]:8080", "::", 8080, False),
-        ("192.0.2.7:8080", "192.0.2.7", 8080, False),
-        ("hub:8080", "hub", 8080, False),
-    ],
-)
-def test_addresses_are_read_as_written(text: str, host: str, port: int, loopback: bool) -> None:
-    address = ListenAddress.parse(text)
-    assert (address.host, address.port, address.is_loopback) == (host, port, loopback)
-
-
-@pytest.mark.parametrize("text", ["", "hub", "hub:", "hub:http", "::1:80", "hub:65536", "hub:-1"])
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(WebAccessError, match="--listen"):
-        ListenAddress.parse(text)
 
 
 @pytest.mark.parametrize("listen", [":8080", "[::]:8080", "192.0.2.7:8080", "hub:8080"])

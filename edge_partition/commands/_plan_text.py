@@ -1,0 +1,141 @@
+"""The sentences and rows that show a plan. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from edge_partition.commands._show import count_of, kib, mib, name_some
+from edge_partition.planning.plan_document import plan_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from edge_partition.planning.cost_model import StageCost
+    from edge_partition.planning.plan import Plan
+
+PLAN_COLUMNS = (
+    "stage",
+    "board",
+    ">operators",
+    ">file\nMiB",
+    ">RAM\nMiB",
+    ">RAM\nlimit",
+    ">compute\nms",
+    ">messages\nms",
+    ">network\nms",
+    ">sends\nKiB",
+)
+_KINDS = (
+    ("compute", "invoke_source"),
+    ("messages", "handling_source"),
+    ("network", "link_source"),
+)
+_GOALS = {
+    "throughput": ("lowers the throughput", "has the higher throughput"),
+    "latency": ("raises the latency", "has the lower latency"),
+}
+
+
+def plan_verdict(plan: Plan) -> str:
+    """Return the sentence with the predicted throughput and latency."""
+    return (
+        f"{plan.graph_name} over {count_of(plan.boards, 'board')}, best {plan.objective}: "
+        f"{plan.throughput_per_s:.1f} requests/s, {plan.latency_ms:.1f} ms for one request "
+        "(predicted)."
+    )
+
+
+def plan_reasons(plan: Plan) -> Iterator[str]:
+    """Yield the slowest part, the boards left out, and one board alone for comparison."""
+    worse, better = _GOALS[plan.objective]
+    yield f"The slowest part: {_slowest_part(plan)}."
+    if plan.gap:
+        yield (
+            "The search stopped at its budget before it proved this plan the best: no plan is "
+            f"more than {plan.gap:.1%} better."
+        )
+    if plan.unused:
+        yield f"Not used: {name_some(device.name for device in plan.unused)}."
+        if plan.boards == 1:
+            yield f"One board is best here: a split over more boards {worse}."
+    alone = plan.single_board_alternative
+    if alone is not None:
+        board = alone.stages[0].board_names
+        yield (
+            f"For comparison, {board} alone: {alone.throughput_per_s:.1f} requests/s, "
+            f"{alone.latency_ms:.1f} ms for one request."
+        )
+        if alone.score_ms < plan.score_ms:
+            yield f"{board} alone {better}."
+
+
+def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:
+    """Return a row for each board of each stage, for :data:`PLAN_COLUMNS`.
+
+    Args:
+        plan: The plan.
+        sizes: The size of each stage's file in bytes; None: the plan's estimate.
+    """
+    return [
+        [
+            str(index),
+            device.name,
+            f"{stage.start}-{stage.stop - 1}",
+            mib(stage.cost.storage_bytes if sizes is None else sizes[index]),
+            mib(cost.ram_bytes),
+            f"{device.ram_mib:g}" if math.isfinite(device.ram_mib) else "none",
+            f"{cost.invoke_ms:.2f}",
+            f"{cost.handling_ms:.2f}",
+            f"{cost.link_ms:.2f}",
+            kib(cost.out_bytes),
+        ]
+        for index, stage in enumerate(plan.stages)
+        for device, cost in zip(stage.devices, stage.costs, strict=True)
+    ]
+
+
+def plan_sources(plan: Plan) -> Iterator[str]:
+    """Yield what the columns mean, and which of the times are measured."""
+    yield (
+        "Times of one request: compute is inference, messages is receiving and sending on the "
+        "board's processor, network is the link to the broker."
+    )
+    yield _sources(plan)
+    narrow = [index for index, wire in enumerate(plan.wires) if wire == "float16"]
+    if narrow and len(narrow) == len(plan.wires):
+        yield "Activations travel as float16 between all stages."
+    elif narrow:
+        yield f"Activations travel as float16 after stage {', '.join(map(str, narrow))}."
+
+
+def _sources(plan: Plan) -> str:
+    memory = "memory is estimated"
+    if plan_source(plan) == "measured":
+        return f"All times are measured; {memory}."
+    measured = []
+    for kind, field in _KINDS:
+        boards = [
+            device.name
+            for stage in plan.stages
+            for device, cost in zip(stage.devices, stage.costs, strict=True)
+            if getattr(cost, field) == "measured"
+        ]
+        if boards:
+            measured.append(f"{kind} on {name_some(boards)}")
+    estimate = "estimated from each board's speed and link (`edge-partition profile` measures them)"
+    if not measured:
+        return f"All times are {estimate}; {memory} too."
+    return f"Measured: {'; '.join(measured)}. The other times are {estimate}; {memory} too."
+
+
+def _slowest_part(plan: Plan) -> str:
+    stage = plan.stages[plan.slowest_stage]
+    cost: StageCost = stage.cost
+    if cost.transfer_ms > cost.busy_ms:
+        part = f"the link of {stage.board_names}, {cost.transfer_ms:.1f} ms a request"
+    else:
+        part = f"the processor of {stage.board_names}, {cost.busy_ms:.1f} ms a request"
+    if len(stage.devices) > 1:
+        part += f", shared by {len(stage.devices)} boards that take requests in turn"
+    return part

@@ -1,1 +1,1 @@
-"""What boards, host and monitor share."""
+"""Code that boards, host and monitor share."""

@@ -1,1 +1,1 @@
-"""What travels: topics, messages, the manifest, tensors."""
+"""The contract between programs: topics, messages, the manifest, tensors."""

@@ -1,7 +1,7 @@
-"""``manifest.json``: which board runs which part of a model, and what crosses between them.
+"""``manifest.json``: the stages of a deployment, their boards, and the tensors between them.
 
-The manifest is the contract between host, agents and clients (DESIGN, "Bundle"). Everything here
-is pure: bytes in, frozen dataclasses out, and back. Reading checks every field, since manifests
+The manifest is the contract between host, agents and clients (DESIGN, "Bundle"). This module is
+pure: it converts JSON to frozen dataclasses and back. Reading checks every field, because manifests
 arrive from disks and brokers.
 """
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 SCHEMA = 1
 
-#: Bytes of one element, by dtype name as numpy spells it.
+#: Bytes of one element, by numpy's name of the dtype.
 ITEM_SIZE_BYTES = {
     "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2,
     "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
@@ -34,50 +34,51 @@ ITEM_SIZE_BYTES = {
 #: The largest tensor a manifest may name: the MQTT packet limit (MQTT 5.0, section 2.1.4).
 _MAX_TENSOR_BYTES = 268_435_455
 
-#: How much a manifest says of what is in a stage. It is one retained message, read by small boards:
-#: 1,000 operators in 2 stages stay below 200 kB at worst.
+#: Limits of a stage's description. A manifest is one retained message that small boards read: with
+#: these limits 1,000 operators in 2 stages stay below 200 kB.
 MAX_LAYERS = 256
 MAX_LAYER_CHARACTERS = 100
 MAX_WRAPPED = 64
 MAX_CONSTANTS = 8
 MAX_CONSTANT_CHARACTERS = 60
-#: Fields that are left out where there is nothing to tell.
-_TOLD = ("layers", "more_layers", "wrapped", "more_wrapped", "state")
-_TOLD_OF_TENSORS = ("pixels", "quantized", "scores", "rate_hz")
+#: Fields that the JSON text leaves out if they are empty.
+_OPTIONAL = ("layers", "more_layers", "wrapped", "more_wrapped", "state")
+_OPTIONAL_OF_TENSORS = ("pixels", "quantized", "scores", "rate_hz")
 
 PIXEL_ORDERS = ("rgb", "bgr", "gray")
 RESIZE_FILTERS = ("bilinear", "bicubic", "nearest", "area")
 PIXEL_FITS = ("stretch", "crop", "letterbox")
-#: Who says what a picture becomes: Keras's ``preprocess_input`` for an application, a ``.tflite``'s
-#: metadata, the scale and zero point of an integer input, the person, or nobody.
+#: Sources of an input's pixel values: Keras's ``preprocess_input`` of an application, the metadata
+#: of a ``.tflite``, the scale and zero point of an integer input, an option, or a guess.
 PIXEL_SOURCES = ("application", "metadata", "quantization", "option", "guess")
-#: What the scores of an output are; empty where nobody says.
+#: Meanings of an output's scores; empty: unknown.
 SCORES = ("", "probabilities", "logits")
-#: What becomes of a model's state from one request to the next; empty: it keeps none.
+#: Treatments of a model's state between requests; empty: the model keeps no state.
 STATES = ("", "reset", "keep")
-#: What the outputs are, where they are boxes: SSD's four tensors, or a YOLO head.
+#: Layouts of outputs that are boxes: SSD's four tensors, or a YOLO head; empty: no boxes.
 DETECTIONS = ("", "ssd", "yolo")
-#: In ``Manifest.needs``: an agent must understand :attr:`Stage.state`.
+#: Entry of ``Manifest.needs``: agents must support :attr:`Stage.state`.
 NEEDS_STATE = "state"
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a picture's values become before they go into a model.
+    """The conversion of a picture to an input of a model.
 
-    A picture is resized as ``resize`` and ``fit`` say, its channels put in ``order``, and each
+    The picture is resized by ``resize`` and ``fit``, and its channels are put in ``order``. Each
     value ``v`` from 0 to 255 becomes ``(v / unit - mean / unit) / (std / unit)``, computed in
-    float32 from left to right: ``(v - mean) / std``, and ``unit`` settles the last bit.
+    float32 from left to right. This equals ``(v - mean) / std`` but for rounding, which ``unit``
+    makes the same as Keras's.
 
     Attributes:
-        order: One of :data:`PIXEL_ORDERS`.
-        mean: One number a channel, or one for all, in the order of ``order``.
-        std: Likewise; above 0.
-        unit: What Keras's own ``preprocess_input`` divides by first; above 0.
-        resize: One of :data:`RESIZE_FILTERS`.
+        order: Order of the channels, one of :data:`PIXEL_ORDERS`.
+        mean: Mean of each channel in ``order``, or one mean for all channels.
+        std: Standard deviation of each channel in ``order``, or one for all; above 0.
+        unit: Number by which Keras's ``preprocess_input`` divides first; above 0.
+        resize: Filter, one of :data:`RESIZE_FILTERS`.
         fit: One of :data:`PIXEL_FITS`: the whole picture stretched to the model's height and
-            width; its middle cut out; the whole picture with gray bars.
-        said_by: Who says so, one of :data:`PIXEL_SOURCES`.
+            width; the middle of the picture; the whole picture with gray bars.
+        said_by: Source of these values, one of :data:`PIXEL_SOURCES`.
     """
 
     order: str
@@ -91,7 +92,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Quantized:
-    """How integers stand for real values: ``real = (integer - zero_point) * scale``."""
+    """The quantization of a tensor: ``real = (integer - zero_point) * scale``."""
 
     scale: float
     zero_point: int
@@ -101,17 +102,17 @@ class Quantized:
 class TensorSpec:
     """A tensor that crosses a boundary.
 
-    Two are equal when name, dtype and shape are: the other fields tell people and clients what the
-    values of a model's inputs and outputs mean.
+    Two tensors with the same name, dtype and shape are equal. The other fields describe the values
+    of a model's inputs and outputs for people and clients.
 
     Attributes:
-        name: The tensor's name in the ``.tflite`` file.
-        dtype: numpy's name for the element type, such as ``float32``.
-        shape: Fixed dimensions.
-        pixels: Of an input that takes pictures: what becomes of them.
-        quantized: Of an integer tensor that stands for real values.
-        scores: Of an output, ``probabilities`` or ``logits`` where that is known, else empty.
-        rate_hz: Of an input that takes sound: samples a second; 0 where that is not known.
+        name: Name of the tensor in the ``.tflite`` file.
+        dtype: numpy's name of the element type, such as ``float32``.
+        shape: Dimensions, all fixed.
+        pixels: Conversion of pictures, for an input that takes pictures.
+        quantized: Quantization, for an integer tensor that represents real values.
+        scores: Meaning of an output's scores, one of :data:`SCORES`.
+        rate_hz: Sample rate of an input that takes sound, in hertz; 0: unknown.
     """
 
     name: str
@@ -124,7 +125,7 @@ class TensorSpec:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the tensor on the wire and in memory."""
+        """Size of the tensor on the wire and in memory, in bytes."""
         return math.prod(self.shape) * ITEM_SIZE_BYTES[self.dtype]
 
     def __str__(self) -> str:
@@ -133,11 +134,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the planner expects of a stage.
+    """The planner's prediction for a stage.
 
     Attributes:
-        invoke_ms: Milliseconds for one inference.
-        ram_bytes: Resident bytes of an agent that serves this stage alone.
+        invoke_ms: Time of one inference, in milliseconds.
+        ram_bytes: Resident memory of an agent that serves only this stage, in bytes.
     """
 
     invoke_ms: float
@@ -146,12 +147,12 @@ class Predicted:
 
 @dataclass(frozen=True)
 class WrappedLayer:
-    """An operation of the model that was no layer, and the constants it is called with.
+    """A layer made of an operation that was no layer, and the operation's constants.
 
     Attributes:
-        name: The layer that it became.
-        operation: Its class, such as ``keras.src.ops.numpy.Add``.
-        constants: Its arguments that are not tensors, such as ``x2=3.0``.
+        name: Name of the layer.
+        operation: Class of the operation, such as ``keras.src.ops.numpy.Add``.
+        constants: Arguments of the operation that are not tensors, such as ``x2=3.0``.
     """
 
     name: str
@@ -164,25 +165,23 @@ class WrappedLayer:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the model and the boards that run it (more than one: replicas).
+    """One part of the model and the boards that run it (several boards: a replica set).
 
     Attributes:
-        index: Its place in the pipeline.
-        devices: The boards.
-        file: Its ``.tflite``, by its place in the bundle.
-        sha256: Of ``file``.
-        size_bytes: Of ``file``.
-        inputs: What it reads: outputs of the stage before it, or the model's inputs.
-        outputs: What it makes and passes on.
-        predicted: What the planner expects.
-        layers: For people: the names of layers in it, in the order in which they run; at most
-            ``MAX_LAYERS`` of ``MAX_LAYER_CHARACTERS``. Empty: not told.
-        more_layers: How many more there are.
-        wrapped: For people: those of its layers that were bare operations; at most
-            ``MAX_WRAPPED``.
-        more_wrapped: How many more there are.
-        state: Whether it keeps state from one inference to the next, which
-            :attr:`ModelInfo.state` rules.
+        index: Position in the pipeline, from 0.
+        devices: Names of the boards.
+        file: Path of the stage's ``.tflite`` in the bundle.
+        sha256: SHA-256 digest of ``file``, in hexadecimal digits.
+        size_bytes: Size of ``file``, in bytes.
+        inputs: Tensors that the stage reads: outputs of the previous stage, or the model's inputs.
+        outputs: Tensors that the stage computes or passes on.
+        predicted: The planner's prediction.
+        layers: For people: names of the stage's layers in execution order, at most ``MAX_LAYERS``
+            of ``MAX_LAYER_CHARACTERS`` characters. Empty: unknown.
+        more_layers: Number of further layers.
+        wrapped: For people: the layers that were bare operations, at most ``MAX_WRAPPED``.
+        more_wrapped: Number of further wrapped layers.
+        state: Whether the stage keeps state between inferences; :attr:`ModelInfo.state` says how.
     """
 
     index: int
@@ -202,21 +201,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The model a deployment came from.
+    """The model of a deployment.
 
     Attributes:
-        name: For people.
-        sha256: Of ``whole.tflite``.
+        name: Name of the model, for people.
+        sha256: SHA-256 digest of ``whole.tflite``, in hexadecimal digits.
         quantization: ``none``, ``float16``, ``dynamic``, ``int8``, or ``as-given`` for a
-            ``.tflite`` that somebody else converted.
-        weights: Where the weights came from: ``trained``, ``imagenet`` or ``seeded``. With
-            ``seeded`` labels mean nothing.
-        labels: The names of the classes along the last axis of the first output; may be empty.
-        wire: As what float32 activations travel between stages: ``float32``, or ``float16`` in half
-            the bytes. For people: each boundary tensor's own dtype is what counts.
+            ``.tflite`` file that another program converted.
+        weights: Source of the weights: ``trained``, ``imagenet`` or ``seeded``. With ``seeded``,
+            labels have no meaning.
+        labels: Names of the classes along the last axis of the first output; may be empty.
+        wire: dtype of float32 activations between stages: ``float32``, or ``float16`` in half the
+            bytes. For people; boards use the dtype of each boundary tensor.
         state: One of :data:`STATES`. ``reset``: each request starts from the initial state, as on
-            a fresh interpreter. ``keep``: state goes on from one request of a client to its next.
-        detections: One of :data:`DETECTIONS`.
+            a new interpreter. ``keep``: each request of a client continues from the state of the
+            client's previous request.
+        detections: Layout of boxes, one of :data:`DETECTIONS`.
     """
 
     name: str
@@ -231,9 +231,16 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A deployment: its model, its stages, and the tensors between them.
+    """A deployment: the model, the stages, and the tensors between the stages.
 
-    ``needs`` names what an agent must understand to serve it rightly.
+    Attributes:
+        deployment: Name of the deployment.
+        generation: Identifier of this version of the deployment.
+        model: The model.
+        inputs: Inputs of the model.
+        outputs: Outputs of the model.
+        stages: Stages in pipeline order.
+        needs: Features that an agent must support to serve the deployment.
     """
 
     deployment: str
@@ -251,9 +258,9 @@ class Manifest:
         _leave_out(document["model"], ("state", "detections"))
         ends = [document, *document["stages"]]
         for stage in document["stages"]:
-            _leave_out(stage, _TOLD)
+            _leave_out(stage, _OPTIONAL)
         for tensor in (item for end in ends for item in (*end["inputs"], *end["outputs"])):
-            _leave_out(tensor, _TOLD_OF_TENSORS)
+            _leave_out(tensor, _OPTIONAL_OF_TENSORS)
         return json.dumps(document, indent=1)
 
     @classmethod
@@ -273,20 +280,21 @@ class Manifest:
 
     @property
     def boards(self) -> int:
-        """How many boards serve the deployment, replicas counted."""
+        """Number of boards that serve the deployment, including replicas."""
         return sum(len(stage.devices) for stage in self.stages)
 
     def sent_by(self, index: int) -> tuple[TensorSpec, ...]:
-        """Return what stage ``index`` publishes: what the next one reads, or the model's outputs.
+        """Return the tensors that stage ``index`` publishes.
 
-        A stage may make more than the next one reads; only what is read travels.
+        The last stage publishes the outputs of the model. Every other stage publishes the inputs of
+        the next stage, which may be fewer than its own outputs.
         """
         if index + 1 < len(self.stages):
             return self.stages[index + 1].inputs
         return self.outputs
 
     def state_of(self, stage: Stage) -> str:
-        """Return what becomes of a stage's state, one of :data:`STATES`; empty: it keeps none."""
+        """Return the treatment of a stage's state, one of :data:`STATES`; empty: no state."""
         return (self.model.state or "reset") if stage.state else ""
 
     def stages_of(self, device: str) -> tuple[Stage, ...]:
@@ -295,7 +303,7 @@ class Manifest:
 
 
 def _leave_out(fields: dict[str, Any], keys: tuple[str, ...]) -> None:
-    """Delete those of ``keys`` that tell nothing."""
+    """Delete the empty fields among ``keys``."""
     for key in keys:
         if not fields[key]:
             del fields[key]
@@ -441,7 +449,7 @@ def _quantized(fields: Field) -> Quantized:
 
 
 def _check_pipeline(manifest: Manifest) -> None:
-    """Check that each stage's inputs are there when it runs (DESIGN, "Bundle")."""
+    """Check that each stage has its inputs when it runs (DESIGN, "Bundle")."""
     if not manifest.stages:
         raise ManifestError("The manifest has no stages; expected at least one.")
     model_inputs = {spec.name: spec for spec in manifest.inputs}
@@ -453,13 +461,13 @@ def _check_pipeline(manifest: Manifest) -> None:
         for spec in stage.inputs:
             if available.get(spec.name) != spec:
                 raise ManifestError(
-                    f"{where}.inputs names {shorten(spec.name)}, which neither the stage before "
-                    "it nor the model's inputs provide with that dtype and shape."
+                    f"{where}.inputs names {shorten(spec.name)}, which neither the previous stage "
+                    "nor the model's inputs provide with this dtype and shape."
                 )
         if stage.state and len(stage.devices) > 1:
             raise ManifestError(
-                f"{where} keeps state and names {len(stage.devices)} devices; expected one, since "
-                "replicas would each have a state of their own."
+                f"{where} keeps state and names {len(stage.devices)} devices; expected one, "
+                "because each replica would have a state of its own."
             )
         # A later stage may name a model input only if every stage before it passed it on.
         available = {spec.name: spec for spec in stage.outputs}

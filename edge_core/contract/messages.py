@@ -1,38 +1,41 @@
-"""What goes beside the tensors: error codes, the trace, and commands to agents.
+"""Messages beside the tensors: error codes, the trace, and commands to agents.
 
-A command is a JSON object with the field ``command``; its answer, on the response topic with the
-same correlation data, is a JSON object with ``ok``. Where ``ok`` is false, ``code`` and
-``reason`` say why.
+A command is a JSON object with the field ``command``. The agent answers on the response topic with
+the same correlation data. The answer is a JSON object with ``ok``; if ``ok`` is false, ``code`` and
+``reason`` give the cause.
 
-- ``ping``: answers ``device`` and ``instance``, which tells two agents of one name apart.
+- ``ping``: answers ``device`` and ``instance``, which differs between two agents of one name.
 - ``prepare`` with ``manifest`` and ``references`` (for each stage of this device ``{stage, input,
-  output}``, the two as ``{sha256, size_bytes}``): answers ``artifacts``, the files and reference
-  tensors it wants: ``{sha256, size_bytes, have_bytes}``; and ``needs``, those of the manifest's,
-  all of which it understands, or it refuses (``unknown-need``).
+  output}``, with input and output as ``{sha256, size_bytes}``): answers ``artifacts``, the files
+  and reference tensors that the agent lacks, as ``{sha256, size_bytes, have_bytes}``; and
+  ``needs``, the manifest's. An agent that does not support one of the needs refuses
+  (``unknown-need``).
 - ``store`` with ``sha256``, ``size_bytes``, ``offset`` and ``data`` (base64): answers
   ``have_bytes``.
 - ``load`` with ``deployment`` and ``generation``: loads the prepared stages, runs each on its
   reference and answers ``stages``: ``{stage, load_ms, invoke_ms, max_difference, ram_bytes}``.
-- ``abort`` with ``deployment`` and ``generation``: forgets what was prepared.
-- ``remove`` with ``deployment``: stops serving it and deletes its files.
+- ``abort`` with ``deployment`` and ``generation``: deletes the prepared stages.
+- ``remove`` with ``deployment``: stops serving the deployment and deletes its files.
 - ``status``: answers ``deployments``: ``{deployment, generation, state, stages}`` with the state
   ``prepared``, ``live`` or ``draining``.
-- ``profile`` with ``manifest`` (of one stage, for this device: a slice of a model),
-  ``displaced_bytes`` (read before each run, as the rest of a stage would displace the slice from
-  the caches), ``max_s`` and optionally ``force``: while the slice's file is not complete, answers
-  ``have_bytes``, and the rest comes by ``store``; then times the slice, frees it and answers
-  ``{invoke_ms, spread_ms, runs, settled, temperature_c, clock_mhz}``: the median over batches of
-  runs, from the fastest batch to the slowest, and whether the median stood still. A board
-  that serves a deployment refuses (``busy``) without ``force``: timing would slow its serving
-  down, and serving would falsify the times.
+- ``profile`` with ``manifest`` (one stage, a slice of a model, for this device),
+  ``displaced_bytes``, ``max_s`` and optionally ``force``. Before each run the agent reads
+  ``displaced_bytes``, which displace the slice from the caches as the rest of a stage would. While
+  the slice's file is incomplete, the agent answers ``have_bytes``, and the host sends the rest by
+  ``store``. Then the agent times the slice, frees it and answers ``{invoke_ms, spread_ms, runs,
+  settled, temperature_c, clock_mhz}``: the median over batches of runs, the range from the fastest
+  to the slowest batch, the number of runs, and whether the median settled. A board that serves a
+  deployment refuses (``busy``) without ``force``: the timing would slow the deployment down, and
+  the deployment would falsify the times.
 - ``time-messages`` with ``size_bytes`` and optionally ``force``: the board sends itself messages
-  of that size, as a stage's are sent and received, on a topic of its own under its result topic;
-  answers ``{lone_ms, window_ms, cpu_ms, cores}``: what a message in and one out take together, one
-  at a time and four in flight, the agent's processor time of it in the first case, and how many
-  processors the agent gets when its threads and one more are busy. Refuses as ``profile`` does.
+  of this size on a topic below its result topic, as a stage receives and sends messages. It answers
+  ``{lone_ms, window_ms, cpu_ms, cores}``: the time of a message in and a message out, one at a time
+  and with four in flight; the agent's processor time in the first case; and the number of
+  processors that the agent gets when its threads and one more are busy. A board that serves a
+  deployment refuses without ``force``.
 
-A deployment goes live when its manifest is published, retained, on the deployment's manifest
-topic; an agent that loaded that generation then starts serving it.
+A deployment goes live when the host publishes its manifest, retained, on the deployment's manifest
+topic. An agent that has loaded this generation then starts to serve it.
 """
 
 from __future__ import annotations
@@ -49,19 +52,19 @@ GENERATION = "generation"
 TRACE = "trace"
 ERROR = "error"
 
-#: Requests that the broker may send an agent ahead: enough to keep its stage busy, little enough
-#: that a slow board doesn't hold what a replica could do.
+#: Requests in flight to an agent: enough to keep the stage busy, and few enough that a slow board
+#: does not hold requests that another replica could serve.
 RECEIVE_MAXIMUM = 8
-#: The largest message that ``time-messages`` times.
+#: The largest message that ``time-messages`` times, in bytes.
 MAX_TIMED_MESSAGE_BYTES = 1 << 20
-#: The longest that a ``profile`` may time one slice, in seconds.
+#: The longest time that ``profile`` may time one slice, in seconds.
 MAX_PROFILE_S = 10.0
-#: The most bytes that a ``profile`` may have read between a slice's runs.
+#: Upper bound of ``displaced_bytes`` in ``profile``.
 MAX_DISPLACED_BYTES = 64 << 20
 
 
 class ErrorCode(StrEnum):
-    """Why a request or a command failed: the value of the user property ``error``, or ``code``."""
+    """Causes of a failed request (user property ``error``) or of a failed command (``code``)."""
 
     BAD_PAYLOAD = "bad-payload"
     UNKNOWN_GENERATION = "unknown-generation"
@@ -70,10 +73,10 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too-large"
     OVERLOADED = "overloaded"
     STOPPING = "stopping"
-    # Of a stage that keeps state from one request of a client to its next.
+    # Only with state "keep".
     STATE_LOST = "state-lost"
     STATE_TAKEN = "state-taken"
-    # Answers to commands.
+    # Only in answers to commands.
     BAD_COMMAND = "bad-command"
     NO_MEMORY = "no-memory"
     NO_STORAGE = "no-storage"
@@ -87,13 +90,13 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True)
 class StageTrace:
-    """What one stage took for one request.
+    """The times of one stage for one request.
 
     Attributes:
-        stage: The stage's index.
-        device: The agent that ran it.
-        queue_ms: From arrival at the agent to the start of the inference.
-        invoke_ms: The inference, tensors in and out included.
+        stage: Index of the stage.
+        device: Name of the board that ran the stage.
+        queue_ms: Time from arrival at the agent to the start of the inference, in milliseconds.
+        invoke_ms: Time of the inference with the copies of its inputs and outputs, in milliseconds.
     """
 
     stage: int
@@ -103,7 +106,7 @@ class StageTrace:
 
 
 def decode_trace(text: str | None) -> tuple[StageTrace, ...]:
-    """Read a ``trace``; what can't be read is left out, since a trace only informs."""
+    """Read a ``trace``; an unreadable trace is empty, because a trace only informs."""
     try:
         return tuple(
             StageTrace(
@@ -119,7 +122,7 @@ def decode_trace(text: str | None) -> tuple[StageTrace, ...]:
 
 
 def append_trace(text: str | None, stage: StageTrace) -> str:
-    """Return ``text`` with one stage more, without reading what stands there."""
+    """Return ``text`` with one more stage; the stages in ``text`` are not parsed."""
     entry = json.dumps(
         {
             "stage": stage.stage,
@@ -135,11 +138,11 @@ def append_trace(text: str | None, stage: StageTrace) -> str:
 
 
 class CommandError(EdgePartitionError):
-    """An agent can't do what a command asks.
+    """An agent refuses a command.
 
     Attributes:
-        code: One of :class:`ErrorCode`.
-        reason: A sentence for the person at the host.
+        code: Cause, for programs.
+        reason: Cause in a sentence, for people.
     """
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
@@ -149,7 +152,7 @@ class CommandError(EdgePartitionError):
 
 
 def encode_json(document: dict[str, Any]) -> bytes:
-    """Return a command, an answer, a profile or stats as UTF-8 JSON."""
+    """Return a JSON object as UTF-8 text."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 

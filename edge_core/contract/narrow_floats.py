@@ -1,7 +1,7 @@
-"""float32 <-> float16 at a stage's ends: ``--wire float16``.
+"""Conversion of float32 activations to float16 on the wire: ``--wire float16``.
 
-Rounding is to nearest even (IEEE 754-2019, section 4.3.1): a relative error of 2**-11 at most for
-magnitudes of 2**-14 to 65,504, an absolute one of 2**-25 below.
+Values round to nearest, ties to even (IEEE 754-2019, section 4.3.1). The relative error is at most
+2**-11 for magnitudes from 2**-14 to 65,504; the absolute error is at most 2**-25 below.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ FLOAT16_MAX = 65504.0
 def to_float16(values: np.ndarray) -> np.ndarray:
     """Return float32 ``values`` as little-endian float16 of the same shape.
 
-    What is beyond float16's range becomes its largest finite value, 65,504 with the sign kept,
-    where a plain conversion makes an infinity: the next stage would subtract two of those or
-    multiply one by zero, and one large activation would turn the whole answer into NaN. Values
-    that are infinite or NaN themselves stay so.
+    A finite value beyond the range of float16 becomes 65,504 with the same sign. A plain conversion
+    would make an infinity; the next stage could subtract two infinities, or multiply one by zero,
+    and the whole result would be NaN. Infinities and NaN in ``values`` do not change.
     """
     with np.errstate(over="ignore"):
         narrow = values.astype("<f2")

@@ -1,6 +1,6 @@
-"""Tensors on the wire: C-order little-endian bytes, one after another, no header.
+"""Tensors on the wire: C-order little-endian bytes, without gaps and headers.
 
-dtype and shape are the manifest's (DESIGN, "Tensors on the wire").
+The manifest has the dtypes and shapes (DESIGN, "Tensors on the wire").
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
     """Return the payload that carries ``arrays`` in the order of ``specs``.
 
     Raises:
-        PayloadError: An array is missing, or has another shape or dtype than its spec (in
-            whichever byte order).
+        PayloadError: An array is missing, or has another shape or dtype than its spec. The byte
+            order does not matter.
     """
     parts = []
     for spec in specs:
@@ -51,10 +51,10 @@ def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
 def decode_tensors(
     specs: Sequence[TensorSpec], payload: bytes | bytearray
 ) -> dict[str, np.ndarray]:
-    """Return read-only arrays over ``payload``, by name in the order of ``specs``.
+    """Return arrays over ``payload``, by name, in the order of ``specs``; read-only over bytes.
 
     Raises:
-        PayloadError: The payload has another size than the specs say.
+        PayloadError: The size of the payload is not that of ``specs``.
     """
     expected = payload_bytes(specs)
     if len(payload) != expected:

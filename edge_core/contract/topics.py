@@ -102,7 +102,7 @@ class Topic(str):
 
 
 class TopicPrefixError(EdgePartitionError):
-    """A topic prefix that MQTT or our topic patterns can't carry."""
+    """A topic prefix that does not fit MQTT or the topic patterns."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix

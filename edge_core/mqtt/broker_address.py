@@ -66,14 +66,13 @@ class BrokerAddress:
 
         Args:
             url: Address of the broker.
-            username: User name, unless the URL has one; default: ``EDGE_PARTITION_USERNAME``.
-            password_file: Path of a file with the password; default:
-                ``EDGE_PARTITION_PASSWORD_FILE``, else the password is ``EDGE_PARTITION_PASSWORD``.
-            ca_file: Path of the trusted CA certificates; default: ``EDGE_PARTITION_CA_FILE``.
-            certificate_file: Path of the client's certificate; default:
-                ``EDGE_PARTITION_CERTIFICATE_FILE``.
-            key_file: Path of the client's key; default: ``EDGE_PARTITION_KEY_FILE``.
-            environ: Environment variables.
+            username: User name, unless the URL has one.
+            password_file: Path of a file with the password.
+            ca_file: Path of the trusted CA certificates.
+            certificate_file: Path of the client's certificate.
+            key_file: Path of the client's key.
+            environ: Environment variables: ``EDGE_PARTITION_USERNAME``, ``_PASSWORD``,
+                ``_PASSWORD_FILE``, ``_CA_FILE``, ``_CERTIFICATE_FILE`` and ``_KEY_FILE``.
 
         Raises:
             BrokerAddressError: The URL or the password file cannot be used.
@@ -99,10 +98,7 @@ class BrokerAddress:
         password = environ.get("EDGE_PARTITION_PASSWORD")
         password_file = password_file or environ.get("EDGE_PARTITION_PASSWORD_FILE")
         if password_file:
-            try:
-                password = Path(password_file).read_text().rstrip("\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise BrokerAddressError(f"The password file can't be read: {error}.") from None
+            password = _read_password(password_file)
         tls = parts.scheme == "mqtts"
         return cls(
             host=parts.hostname,
@@ -143,3 +139,10 @@ class BrokerAddress:
                     f"{self.key_file or 'in the same file'} can't be used: {error}; expected PEM."
                 ) from None
         return context
+
+
+def _read_password(path: str) -> str:
+    try:
+        return Path(path).read_text().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokerAddressError(f"The password file can't be read: {error}.") from None

@@ -1,4 +1,4 @@
-"""What C++ libraries print: redirects a process's file descriptors, not Python's streams alone."""
+"""Redirect file descriptors, which C++ libraries write to, and not Python's streams alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def redirect_output(file: IO[Any], *descriptors: int) -> Iterator[None]:
 
     Args:
         file: An open file with a descriptor of its own.
-        descriptors: Of :data:`STDOUT` and :data:`STDERR`.
+        descriptors: :data:`STDOUT`, :data:`STDERR` or both.
     """
     with _LOCK, contextlib.ExitStack() as stack:
         for descriptor in descriptors:

@@ -285,8 +285,8 @@ def _one_line(error: BaseException) -> str:
 def _without_chatter() -> Iterator[None]:
     """Keep the runtime's ``INFO`` lines from the terminal.
 
-    It writes them to file descriptor 2 from C++ and offers Python no switch. What is written
-    meanwhile goes to a temporary file, and from there, but for those lines, where it was meant to.
+    The runtime writes these lines to file descriptor 2 from C++ and has no switch for Python. All
+    output goes to a temporary file; the other lines are then written to standard error.
     """
     with tempfile.TemporaryFile() as held:
         try:

@@ -12,16 +12,16 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: Fixtures that several folders use.
+#: Modules with fixtures for several folders.
 pytest_plugins = ["broker_fixtures", "browsers"]
 
-# Timings are no part of any test. In CI the examples are the same every time, so that a red run
-# speaks of the change and not of the draw; on a desk new ones are drawn with every run.
+# No deadline, because tests do not time examples. In CI the examples are the same in every run, so
+# that only a change of the code fails a run; elsewhere each run draws new examples.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
-#: Fixtures that start a broker, or a browser.
+#: Fixtures that start a broker or a browser.
 _BROKERS = frozenset(
     {"any_broker", "broker", "desk", "host", "three_boards", "mosquitto_installed"}
 )
@@ -30,7 +30,7 @@ _TENSORFLOW = re.compile(r"\b(keras|tensorflow|tf_keras|load_model|seed_weights|
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they start, so that ``-m "not broker"`` and others select."""
+    """Mark tests that start brokers or browsers or load TensorFlow, for ``-m "not broker"``."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         module = getattr(item, "module", None)

@@ -1,4 +1,4 @@
-"""The host's side of the agent's tests: start agents, command them, send requests."""
+"""The host for tests of the agent: starts agents, sends commands and requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def wait_for(what: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
 
 @dataclass
 class AgentProcess:
-    """An agent as a user starts it."""
+    """An agent in a process of its own, as a user starts an agent."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -65,14 +65,14 @@ def start_agent(
     with log.open("wb") as stream:
         words = [python, "-m", "device_agent", "--broker", url, "--name", name]
         words += ["--state-dir", str(state_dir), "--threads", "1", *options]
-        # Elsewhere than the checkout: the agent that runs is the one that is installed.
+        # Outside the checkout, so that the installed agent runs.
         process = subprocess.Popen(words, stdout=stream, stderr=stream, cwd=state_dir.parent)
     return AgentProcess(name, process, log)
 
 
 @dataclass
 class Host:
-    """One client: commands, requests, and what the agents say."""
+    """A client that sends commands and requests, and keeps the agents' messages."""
 
     url: str
     topics: Topics = field(default_factory=Topics)
@@ -114,7 +114,7 @@ class Host:
             timeout_s=PATIENCE_S,
         )
 
-    # Deploying by hand
+    # Deployment step by step
 
     def prepare(self, device: str, pipeline: Pipeline) -> dict[str, bytes]:
         """Send ``prepare``; return what the agent lacks, by SHA-256."""
@@ -179,10 +179,10 @@ class Host:
             self.wait_for_subscriptions(device)
 
     def wait_for_subscriptions(self, device: str) -> None:
-        """Wait until a device has subscribed as the states that it told of need it.
+        """Wait until a device has subscribed to the topics of the states that it reported.
 
-        Its network thread takes a manifest, subscribes, and answers pings; the states are told by
-        another thread, maybe in between.
+        One thread of the agent receives a manifest, subscribes, and then answers pings. Another
+        thread reports the states, perhaps before the subscription.
         """
         self.command(device, "ping")
 

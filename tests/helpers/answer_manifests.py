@@ -1,4 +1,4 @@
-"""Manifests of models whose outputs mean something, made by hand."""
+"""Manifests of models whose outputs are scores or boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topics that are none of the contract's, or that a test sends on as the contract would not."""
+"""Topics outside the contract, or with another delivery than in the contract."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from edge_core.contract.topics import Payload, Topic, TopicKind
 
 
 def any_topic(text: str, *, qos: int = 1, retained: bool = False) -> Topic:
-    """Return ``text`` as a topic with this delivery; a topic of the contract as it is."""
+    """Return ``text`` as a topic with this delivery; return a topic of the contract unchanged."""
     if isinstance(text, Topic):
         return text
     return Topic(text, TopicKind(text, (), (), Payload.TENSORS, qos=qos, retained=retained))

@@ -15,7 +15,7 @@ SPEC = (TensorSpec("x", "float32", (1, 4)),)
 
 @dataclass(frozen=True)
 class Loaded:
-    """Stands for an interpreter, which the state machine never looks into."""
+    """A stand-in for an interpreter, which the state machine never uses."""
 
     generation: str
     stage: Stage
@@ -49,7 +49,7 @@ def assignment(generation: str, *boards: tuple[str, ...], name: str = "net") -> 
 
 
 def load(held: Deployments, taken: Assignment, now_s: float = 0.0) -> None:
-    """Go through ``prepare`` and ``load``."""
+    """Prepare and load an assignment."""
     held.begin_prepare(taken.manifest.deployment)
     held.expect_files(taken)
     held.finish_load(generation_of(taken), now_s)

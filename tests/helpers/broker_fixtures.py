@@ -28,7 +28,7 @@ SILENCE_S = 0.3
 
 
 def _need(found: object, what: str) -> None:
-    """Skip where a broker is missing, but never in CI: there a skip would hide a broken one."""
+    """Skip the test if a broker is missing; fail in CI, where a skip would hide a defect."""
     if found:
         return
     if os.environ.get("CI"):
@@ -48,7 +48,7 @@ def embedded_installed() -> None:
 
 @pytest.fixture(scope="module", params=["mosquitto", "embedded"])
 def any_broker(request: pytest.FixtureRequest) -> Iterator[BrokerProcess]:
-    """Each kind of broker on a free port, started once a module: tests use their own topics."""
+    """A broker of each kind on a free port, one for a module; tests use topics of their own."""
     broker: BrokerProcess
     if request.param == "mosquitto":
         _need(find_mosquitto(), "mosquitto")
@@ -62,7 +62,7 @@ def any_broker(request: pytest.FixtureRequest) -> Iterator[BrokerProcess]:
 
 @dataclass
 class Client:
-    """A bare paho MQTT 5 client whose messages arrive in a queue."""
+    """A plain paho MQTT 5 client that puts its messages into a queue."""
 
     paho: mqtt.Client
     announced: Properties
@@ -100,7 +100,7 @@ def _connected(
     will: tuple[str, bytes] | None = None,
     session: str | None = None,
 ) -> Iterator[Client]:
-    """Connect a client; ``session`` names one that outlives the connection."""
+    """Connect a client; ``session`` is the client id of a session that the broker keeps."""
     paho = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=session or "", protocol=mqtt.MQTTv5)
     accepted: queue.Queue[Properties | None] = queue.Queue()
     messages: queue.Queue[mqtt.MQTTMessage] = queue.Queue()

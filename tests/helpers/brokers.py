@@ -1,4 +1,4 @@
-"""A mosquitto with accounts, as a fleet's owner would set it up."""
+"""mosquitto with accounts and an access list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE_S = 20.0
-#: Whoever has no name may read, and nothing else.
+#: Anonymous clients may only read.
 _ACCESS = """topic read edge/v1/#
 user agent
 topic readwrite edge/v1/#

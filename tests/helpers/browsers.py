@@ -1,4 +1,4 @@
-"""A browser for pages."""
+"""A browser for tests of pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LAPTOP, PHONE = (1280, 800), (390, 844)
 
 
-#: A browser makes requests of its own; none of them is a page's.
+#: Switches off the requests that a browser makes without a page.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -1,4 +1,4 @@
-"""A model run whole, and as a chain of its slices."""
+"""Running a whole model, and a chain of its slices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_whole(model: TfliteModel, payload: bytes) -> bytes:
 
 
 def run_chained(model: TfliteModel, cuts: Sequence[int], payload: bytes) -> bytes:
-    """Send ``payload`` through the slices between ``cuts``, boundary by boundary."""
+    """Run the slices between ``cuts`` one after another, from ``payload``."""
     graph = model.graph
     positions = [0, *cuts, len(graph.operators)]
     for start, stop in pairwise(positions):

@@ -1,4 +1,4 @@
-"""The checkout that the tests run in."""
+"""The checkout in which the tests run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands as processes, and their failures as one line."""
+"""Commands as processes, and their errors as one line."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def run(command: str, *words: object, **environment: str) -> subprocess.Complete
 
 
 def failed(*words: object) -> str:
-    """Run ``edge-partition``, which must fail with status 1 and one line; return the line."""
+    """Run ``edge-partition``, assert status 1 and one line on standard error; return the line."""
     result = run("edge-partition", *words)
     _assert_one_line(result.returncode, result.stdout, result.stderr)
     return result.stderr
 
 
 def failed_here(capfd: pytest.CaptureFixture[str], *words: object) -> str:
-    """As ``failed``, in this process: TensorFlow need not be loaded for every command."""
+    """Do the same in this process, which loads TensorFlow only once."""
     capfd.readouterr()
     with pytest.raises(SystemExit) as ended:
         main([*map(str, words)])

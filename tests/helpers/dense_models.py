@@ -1,4 +1,4 @@
-"""Two-stage models of dense layers, built as flatbuffers without any converter."""
+"""Models of dense layers, built as flatbuffers without a converter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A manifest, its stage files, and the model in numpy."""
+    """A manifest, the stages' files, and the model in numpy."""
 
     manifest: Manifest
     files: tuple[bytes, ...]
@@ -27,7 +27,7 @@ class Pipeline:
     repeats: int
 
     def tensors(self, seed: int) -> list[np.ndarray]:
-        """An input and what each stage makes of it."""
+        """Return a random input and the output of each stage."""
         spec = self.manifest.inputs[0]
         made = [np.random.default_rng(seed).standard_normal(spec.shape).astype(np.float32)]
         for weight in self.weights:
@@ -53,7 +53,7 @@ def make_pipeline(
     repeats: int = 1,
     ram_bytes: int = 1024 * 1024,
 ) -> Pipeline:
-    """One dense stage for each entry of ``devices``; ``repeats`` makes stages slow, not large."""
+    """Return one dense stage for each item of ``devices``; ``repeats`` makes stages slow."""
     random = np.random.default_rng(seed)
     specs = [
         TensorSpec(f"t{i}", "float32", (rows, size))
@@ -94,7 +94,7 @@ def make_pipeline(
 
 
 def _dense(before: TensorSpec, after: TensorSpec, weight: np.ndarray, repeats: int) -> bytes:
-    """A file that multiplies by ``weight`` (square, where it repeats) ``repeats`` times."""
+    """Return a file that multiplies by ``weight`` (square if repeated) ``repeats`` times."""
     model, graph = schema.ModelT(), schema.SubGraphT()
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(weight.tobytes(), np.uint8)

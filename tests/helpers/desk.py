@@ -1,4 +1,4 @@
-"""A broker and agents for one test, and bundles to put on them."""
+"""A broker and agents for one test, and bundles for the agents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Desk:
         self._wait_for_agent(name)
 
     def start_agents(self, *names: str) -> None:
-        """Start several, which load side by side."""
+        """Start several agents at the same time."""
         for name in names:
             self._begin_agent(name)
         for name in names:

@@ -1,4 +1,4 @@
-"""A client that says what a fleet would."""
+"""A client that publishes the messages of a fleet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def agent(url: str) -> Connection:
-    """A client that may publish."""
+    """Return a client that may publish."""
     return Connection(BrokerAddress.parse(url, username="agent", environ={}), "test-agent")
 
 

@@ -1,4 +1,4 @@
-"""Messages as agents and hosts send them, at times the test says."""
+"""Messages of agents and hosts, at times that the test sets."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def stats(at_s: float, name: str, sequence: int, *stages: dict[str, Any], **fiel
 
 @dataclass
 class Watched:
-    """A state that was told some messages, and what it shows."""
+    """A fleet's state after some messages."""
 
     state: FleetState = field(default_factory=lambda: FleetState(PREFIX, "mqtt://hub:1883"))
 
@@ -124,7 +124,7 @@ class Watched:
 
 
 class ToldFeed(Feed):
-    """A feed that a test speaks to."""
+    """A feed with the messages of a test."""
 
     time_s = 0.0
 

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's metadata built by hand, and put into a ``.tflite`` file."""
+"""TensorFlow Lite's metadata, built field by field, in a ``.tflite`` file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def image(mean: Sequence[float], std: Sequence[float], *, color_space: int = 1) 
 
 
 def labelled(name: str, *files: tuple[str, int, str]) -> Table:
-    """A ``TensorMetadata`` with label files: each its name, type and locale."""
+    """A ``TensorMetadata`` with label files, each with name, type and locale."""
     associated = [
         {0: file, 2: byte(kind)} | ({3: locale} if locale else {}) for file, kind, locale in files
     ]
@@ -72,7 +72,7 @@ def with_metadata(
     raw: bytes | None,
     files: Mapping[str, bytes | str] | None = None,
 ) -> bytes:
-    """Return a file with metadata in a buffer and files in an archive behind it."""
+    """Return the file with metadata in a buffer, and with files in an archive at the end."""
     if raw is not None:
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(raw, np.uint8)
@@ -84,7 +84,7 @@ def with_metadata(
 
 
 def with_files(data: bytes, files: Mapping[str, bytes | str]) -> bytes:
-    """Return a file with others in an archive behind it."""
+    """Return the file with other files in an archive at the end."""
     if not files:
         return data
     stream = io.BytesIO(data)

@@ -1,4 +1,4 @@
-"""The monitor as a process, beside boards at work."""
+"""The monitor as a process, and a stream of requests to boards."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shown(url: str, *words: object) -> dict[str, Any]:
 
 @contextmanager
 def stream(desk: Desk, images: list[dict[str, np.ndarray]]) -> Iterator[None]:
-    """Keep the boards at work meanwhile."""
+    """Send requests to the boards for the time of the ``with`` block."""
     ended = threading.Event()
 
     def endless() -> Iterator[dict[str, np.ndarray]]:

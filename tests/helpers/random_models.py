@@ -15,7 +15,7 @@ def seeded(seed: int) -> random.Random:
 
 
 def random_graph(rng: random.Random, operator_count: int) -> Graph:
-    """Each operator reads its predecessor and, at times, older activations; some share weights."""
+    """Return a graph: operators read their predecessor and some older activations."""
     tensors: list[Tensor] = []
 
     def add(name: str, size_bytes: int, *, is_constant: bool = False) -> int:
@@ -49,7 +49,7 @@ def random_graph(rng: random.Random, operator_count: int) -> Graph:
 
 
 def random_fleet(rng: random.Random, device_count: int, *, ram_mib: tuple[float, float]) -> Fleet:
-    """Boards of which some are equal, so that kinds with several boards occur."""
+    """Return boards, some of which are equal, so that some kinds have several boards."""
     devices: list[Device] = []
     for index in range(device_count):
         if devices and rng.random() < 0.3:
@@ -64,7 +64,7 @@ def random_fleet(rng: random.Random, device_count: int, *, ram_mib: tuple[float,
                 rng.choice([40.0, 90.0, 940.0, 5000.0]),
             )
             link_ms = rng.uniform(0.1, 1.5)
-            # Five: one to spare for messages beside the four threads.
+            # One core more than the four threads, for messages.
             cores = rng.choice([4.0, 5.0])
         ram, storage, speed, mbit = figures
         name = f"board-{index}"

@@ -1,4 +1,4 @@
-"""Small ``.tflite`` files that keep state between inferences, or look as if they did."""
+"""Small ``.tflite`` files with state between inferences, or with operators of such files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHAPE = (1, 4)
-#: Of a fused LSTM's input.
+#: Time steps of a fused LSTM's input.
 STEPS = 5
-#: What variables start with: not zeros, which an interpreter's memory may hold by chance.
+#: Initial values of variables: not zeros, which an interpreter's memory may have by chance.
 INITIAL = np.array([[0.5, -1.25, 2.0, 3.0]], np.float32)
 
 
 class StateModel(FlatModel):
-    """A model under construction that may have more subgraphs than one."""
+    """A model under construction, with one or more subgraphs."""
 
     @contextmanager
     def subgraph(self) -> Iterator[int]:
-        """Build another subgraph meanwhile; it has neither inputs nor outputs."""
+        """Build another subgraph in the ``with`` block, without inputs and outputs."""
         main = self.main
         self.main = schema.SubGraphT()
         self.main.tensors, self.main.operators = [], []
@@ -49,7 +49,7 @@ class StateModel(FlatModel):
         return made
 
     def start_with(self, values: np.ndarray, name: str = "count") -> None:
-        """Set a variable once an interpreter."""
+        """Initialize a variable, once an interpreter."""
         with self.subgraph() as index:
             self.assign(self.handle(name), self.constant("initial", values))
         options = schema.CallOnceOptionsT()
@@ -65,9 +65,9 @@ class StateModel(FlatModel):
         return made
 
     def svdf(self, x: int, name: str = "svdf", first: float | None = None) -> int:
-        """Remember the last three inputs in a variable tensor, and weigh them.
+        """Keep the last three inputs in a variable tensor, and return their weighted sum.
 
-        The state starts with zeros, or with ``first`` that is stored as float16.
+        The initial state is zeros, or ``first``, which the file stores as float16.
         """
         random = np.random.default_rng(7)
         feature = self.constant(f"{name}/f", random.normal(size=(4, 4)).astype(np.float32))
@@ -119,7 +119,7 @@ def accumulator() -> bytes:
 
 
 def only_read() -> bytes:
-    """``x + variable``, which only ``CALL_ONCE`` assigns."""
+    """``x + variable``; only ``CALL_ONCE`` assigns the variable."""
     flat = StateModel()
     x = flat.tensor("x", SHAPE)
     flat.start_with(INITIAL)
@@ -127,7 +127,7 @@ def only_read() -> bytes:
 
 
 def assigned_elsewhere() -> bytes:
-    """One variable is read; another one is assigned, and read."""
+    """A variable that is only read, and a variable that is assigned and read."""
     flat = StateModel()
     x = flat.tensor("x", SHAPE)
     flat.start_with(INITIAL, "fixed")
@@ -136,7 +136,7 @@ def assigned_elsewhere() -> bytes:
 
 
 def assigned_in_a_branch() -> bytes:
-    """A variable that only a branch of ``IF`` assigns, by the handle that it is given."""
+    """A variable that only a branch of ``IF`` assigns, by a handle among its inputs."""
     flat = StateModel()
     x, choice = flat.tensor("x", SHAPE), flat.tensor("choice", (), "bool")
     flat.start_with(INITIAL)
@@ -158,7 +158,7 @@ def assigned_in_a_branch() -> bytes:
 
 
 def svdf(first: float | None = None) -> bytes:
-    """A fused recurrent operator, between two that keep nothing."""
+    """A fused recurrent operator, between two operators without state."""
     flat = StateModel()
     x = flat.tensor("x", SHAPE)
     return flat.to_bytes(
@@ -168,7 +168,7 @@ def svdf(first: float | None = None) -> bytes:
 
 
 def random_numbers(seed: int) -> bytes:
-    """``x`` and random numbers between 0 and 1; a seed of 0 is none."""
+    """``x`` plus random numbers between 0 and 1; seed 0: no fixed seed."""
     flat = StateModel()
     x = flat.tensor("x", SHAPE)
     drawn = flat.tensor("drawn", SHAPE)
@@ -183,7 +183,7 @@ def random_numbers(seed: int) -> bytes:
 def chain() -> bytes:
     """Operators 0: ``SVDF``; 1: an addition; 2 to 6: a resource variable; 7: an addition.
 
-    It can be cut at 1, 2 and 7.
+    The model can be cut at 1, 2 and 7.
     """
     flat = StateModel()
     x = flat.tensor("x", SHAPE)

@@ -1,4 +1,4 @@
-"""Small ``.tflite`` files built by hand, for what no converter makes on demand."""
+"""Small ``.tflite`` files, built operator by operator, which no converter makes on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ``.tflite`` file of two signatures, built by hand."""
+"""A ``.tflite`` file with two signatures, built operator by operator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_signature(
 
 
 def start_subgraph(flat: FlatModel, inputs: list[int], outputs: list[int]) -> None:
-    """End the subgraph that is built, and start another."""
+    """End the current subgraph, and start another subgraph."""
     flat.main.inputs, flat.main.outputs = np.int32(inputs), np.int32(outputs)
     flat.main = schema.SubGraphT()
     flat.main.tensors, flat.main.operators = [], []
@@ -28,9 +28,10 @@ def start_subgraph(flat: FlatModel, inputs: list[int], outputs: list[int]) -> No
 
 
 def two_signatures(first: str = "encode", second: str = "decode") -> bytes:
-    """``first`` adds and doubles; ``second`` negates where ``flag`` holds, else adds 7, then adds.
+    """Return a file: ``first`` adds and doubles; ``second`` negates or adds 7, then adds.
 
-    The second one's branches are subgraphs 2 and 3, and its weight is the first one's too.
+    ``second`` negates if ``flag`` is true. Its branches are subgraphs 2 and 3. Both signatures use
+    the same weight.
     """
     flat = FlatModel()
     x = flat.tensor("encode_x")

@@ -23,7 +23,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 #: Fixtures that start a broker or a browser.
 _BROKERS = frozenset(
-    {"any_broker", "broker", "desk", "host", "three_boards", "mosquitto_installed"}
+    {"any_broker", "broker", "desk", "host", "mosquitto", "mosquitto_installed", "three_boards"}
 )
 _BROWSERS = frozenset({"browser", "page"})
 _TENSORFLOW = re.compile(r"\b(keras|tensorflow|tf_keras|load_model|seed_weights|COMMAND|BIN)\b")

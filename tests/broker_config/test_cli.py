@@ -54,9 +54,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 @both_kinds
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_serve_runs_until_a_signal_and_takes_its_broker_along(
-    kind: str, ending: signal.Signals
-) -> None:
+def test_serve_runs_until_a_signal_and_ends_its_broker(kind: str, ending: signal.Signals) -> None:
     with serving("--broker-kind", kind, "--json") as process:
         facts = json.loads(first_line(process))
         assert facts["kind"] == kind
@@ -79,7 +77,7 @@ def test_serve_listens_on_an_ipv6_address() -> None:
     assert "(this machine only)" in line
 
 
-def test_serve_says_in_one_line_what_listens_where() -> None:
+def test_serve_prints_the_broker_and_its_address_in_one_line() -> None:
     with serving() as process:
         line = first_line(process)
         process.terminate()
@@ -90,7 +88,7 @@ def test_serve_says_in_one_line_what_listens_where() -> None:
     assert rest == errors == ""
 
 
-def test_the_embedded_broker_is_named_for_what_it_is_good_for() -> None:
+def test_serve_states_the_limit_of_the_embedded_broker() -> None:
     with serving("--broker-kind", "embedded") as process:
         assert first_line(process).startswith("embedded ")
         process.terminate()
@@ -102,14 +100,14 @@ def test_the_embedded_broker_is_named_for_what_it_is_good_for() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "192.0.2.1"])  # noqa: S104
-def test_a_host_beyond_this_machine_is_warned_about(host: str) -> None:
-    # Asked of the function: a test may not open a broker to the network.
+def test_a_host_other_than_loopback_gives_a_warning(host: str) -> None:
+    # A test of the function only, because a test must not open a broker to the network.
     [warning] = _notes("mosquitto", host)
     assert f"everyone who reaches {host} may use it" in warning
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "::1", "localhost"])
-def test_this_machines_own_addresses_need_no_warning(host: str) -> None:
+def test_a_loopback_host_gives_no_warning(host: str) -> None:
     assert _notes("mosquitto", host) == []
 
 
@@ -123,7 +121,7 @@ def test_serve_ends_with_an_error_when_its_broker_dies() -> None:
 
 
 @both_kinds
-def test_a_port_in_use_is_one_line_and_status_1(kind: str) -> None:
+def test_a_port_in_use_is_an_error_of_one_line_and_status_1(kind: str) -> None:
     with MosquittoBroker(port=0) as other:
         done = run("serve", "--broker-kind", kind, "--listen", f"127.0.0.1:{other.port}")
     assert done.returncode == 1
@@ -137,13 +135,13 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" not in run("serve", "--listen", "192.0.2.1:1883").stderr
 
 
-def test_a_state_dir_is_refused_by_a_broker_that_keeps_nothing(tmp_path: Path) -> None:
+def test_the_embedded_broker_refuses_a_state_dir(tmp_path: Path) -> None:
     done = run("serve", "--broker-kind", "embedded", "--state-dir", str(tmp_path), "--listen", "0")
     assert done.returncode == 1
     assert "stores nothing on disk" in done.stderr
 
 
-def test_a_state_dir_keeps_mosquittos_state_there(tmp_path: Path) -> None:
+def test_mosquitto_keeps_its_state_in_the_state_dir(tmp_path: Path) -> None:
     with serving("--state-dir", str(tmp_path / "state")) as process:
         first_line(process)
         process.terminate()
@@ -162,7 +160,7 @@ def test_a_state_dir_keeps_mosquittos_state_there(tmp_path: Path) -> None:
         ["serve", "--fast"],
     ],
 )
-def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+def test_wrong_usage_ends_with_status_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -180,7 +178,7 @@ def test_a_wrong_word_gets_the_one_that_was_meant(arguments: list[str], meant: s
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["serve", "-h"]])
-def test_help_is_status_0(arguments: list[str]) -> None:
+def test_help_ends_with_status_0(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 0
     assert done.stdout.startswith("usage: broker-config")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def full_disk(size_bytes: int) -> Iterator[None]:
-    """Let the kernel refuse to write files beyond a size, as a full disk would."""
+    """Let the kernel refuse writes beyond a size, like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -25,7 +25,7 @@ def full_disk(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_file_is_written_readable_for_all_and_replaced(tmp_path: Path) -> None:
+def test_a_file_is_readable_for_all_and_replaces_an_old_file(tmp_path: Path) -> None:
     file = tmp_path / "model.tflite"
     write_file(file, b"first, longer")
     write_file(file, b"second")
@@ -34,7 +34,7 @@ def test_a_file_is_written_readable_for_all_and_replaced(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     file = tmp_path / "model.tflite"
     write_file(file, b"old")
     with full_disk(10_000), pytest.raises(WriteError, match="File too large") as caught:
@@ -44,7 +44,7 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_missing_folder_and_a_folder_in_the_way_are_named(tmp_path: Path) -> None:
+def test_an_error_names_a_missing_folder_and_a_folder_at_the_path(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=r"missing/x: can't be written: No such file"):
         write_file(tmp_path / "missing" / "x", b"")
     (tmp_path / "taken").mkdir()

@@ -60,6 +60,14 @@ def any_broker(request: pytest.FixtureRequest) -> Iterator[BrokerProcess]:
         yield broker
 
 
+@pytest.fixture(scope="module")
+def mosquitto() -> Iterator[MosquittoBroker]:
+    """A mosquitto on a free port, one for a module; tests use topics of their own."""
+    _need(find_mosquitto(), "mosquitto")
+    with MosquittoBroker(port=0) as broker:
+        yield broker
+
+
 @dataclass
 class Client:
     """A plain paho MQTT 5 client that puts its messages into a queue."""

@@ -1,4 +1,4 @@
-"""What this project uses of MQTT 5 holds on every kind of broker it starts."""
+"""The features of MQTT 5 that this project uses, on each kind of broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def topic() -> str:
     return f"edge/v1/test/{uuid.uuid4().hex}"
 
 
-def test_request_properties_arrive_as_sent(
+def test_request_properties_arrive_unchanged(
     any_broker: BrokerProcess, connect: Any, topic: str
 ) -> None:
     sent = Properties(PacketTypes.PUBLISH)
@@ -74,7 +74,7 @@ def test_a_retained_message_waits_for_late_subscribers_until_it_is_cleared(
         later.expect_silence()
 
 
-def test_a_will_tells_that_a_client_is_gone(
+def test_the_broker_publishes_the_will_of_a_lost_client(
     any_broker: BrokerProcess, connect: Any, topic: str
 ) -> None:
     with connect(any_broker) as watcher:
@@ -84,7 +84,7 @@ def test_a_will_tells_that_a_client_is_gone(
             assert watcher.next().payload == b"offline"
 
 
-def test_a_client_that_says_goodbye_leaves_no_will(
+def test_the_broker_discards_the_will_of_a_client_that_disconnects(
     any_broker: BrokerProcess, connect: Any, topic: str
 ) -> None:
     with connect(any_broker) as watcher:
@@ -134,9 +134,7 @@ def test_the_broker_listens_on_this_machine_only(any_broker: BrokerProcess) -> N
     assert listening == [("127.0.0.1", any_broker.port)]
 
 
-def test_a_second_broker_on_the_port_is_told_that_the_port_is_taken(
-    any_broker: BrokerProcess, connect: Any
-) -> None:
+def test_a_second_broker_on_the_port_is_an_error(any_broker: BrokerProcess, connect: Any) -> None:
     second = type(any_broker)(port=any_broker.port)  # type: ignore[call-arg]
     with pytest.raises(PortInUseError, match=f"port {any_broker.port} on 127.0.0.1 is in use"):
         second.start()
@@ -172,7 +170,7 @@ def test_a_restart_answers_on_the_same_port_with_a_new_process(
             pass
 
 
-def test_a_broker_that_ends_by_itself_is_noticed(any_broker: BrokerProcess) -> None:
+def test_a_broker_that_ends_by_itself_is_an_error(any_broker: BrokerProcess) -> None:
     with type(any_broker)(port=0) as broker:  # type: ignore[call-arg]
         broker.wait(0.0)
         psutil.Process(broker.pid).kill()
@@ -194,14 +192,14 @@ def test_a_broker_outlives_the_thread_that_started_it(
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_a_broker_dies_with_its_parent_however_that_dies(
+def test_a_broker_ends_with_its_parent(
     any_broker: BrokerProcess, eventually: Any, tmp_path: Path, death: signal.Signals
 ) -> None:
     kind = type(any_broker)
     program = (
         f"from {kind.__module__} import {kind.__name__} as Broker\n"
         "import signal, sys\n"
-        # A shell's background jobs start without the one, what nohup starts without the other.
+        # A background job of a shell starts without a SIGINT handler, nohup ignores SIGHUP.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "broker = Broker(port=0).start()\n"
@@ -212,7 +210,7 @@ def test_a_broker_dies_with_its_parent_however_that_dies(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # The killed parent cannot tidy up its broker's folder.
+        # A killed parent cannot delete its broker's folder.
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as parent:
         assert parent.stdout is not None

@@ -12,7 +12,7 @@ from broker_config.serve.embedded import EmbeddedBroker
 pytestmark = pytest.mark.usefixtures("embedded_installed")
 
 
-def test_it_says_what_it_is() -> None:
+def test_a_broker_has_a_kind_a_version_and_a_url() -> None:
     with EmbeddedBroker(port=0) as broker:
         assert broker.kind == "embedded"
         assert broker.version == version("iotcore")
@@ -20,12 +20,12 @@ def test_it_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])  # noqa: S104
-def test_it_refuses_to_listen_beyond_this_machine(host: str) -> None:
+def test_the_embedded_broker_listens_on_loopback_addresses_only(host: str) -> None:
     with pytest.raises(BrokerStartError, match="Install mosquitto"):
         EmbeddedBroker(host, 0)
 
 
-def test_it_listens_on_a_name_of_this_machine(connect: Any) -> None:
+def test_the_embedded_broker_listens_on_a_name_of_this_machine(connect: Any) -> None:
     with EmbeddedBroker("localhost", 0) as broker, connect(broker):
         pass
 
@@ -34,7 +34,7 @@ def test_a_window_of_large_messages_waits_for_a_slow_reader(connect: Any) -> Non
     payloads = [bytes([number]) * 800_000 for number in range(16)]
     with EmbeddedBroker(port=0) as broker, connect(broker) as reader, connect(broker) as sender:
         reader.subscribe("edge/v1/slow")
-        # Nothing is read from the socket while the reader's network thread rests.
+        # The reader reads nothing from the socket while its network thread is stopped.
         reader.paho.loop_stop()
         for payload in payloads:
             sender.publish("edge/v1/slow", payload)
@@ -42,13 +42,13 @@ def test_a_window_of_large_messages_waits_for_a_slow_reader(connect: Any) -> Non
         assert [reader.next().payload for _ in payloads] == payloads
 
 
-def test_its_log_and_memory_stay_bounded_under_traffic(connect: Any) -> None:
+def test_log_and_memory_stay_bounded_under_traffic(connect: Any) -> None:
     payload = bytes(800_000)
     with EmbeddedBroker(port=0) as broker, connect(broker) as client:
         client.subscribe("edge/v1/busy")
         for _ in range(300):
             client.publish("edge/v1/busy", payload)
             client.next()
-        # 240 MB went through; the wheel's own segments would have kept them all.
+        # The broker passed on 240 MB; with the default segments it would keep all of them.
         assert psutil.Process(broker.pid).memory_info().rss < 150 * 1024 * 1024
         assert broker._log_path.stat().st_size == 0

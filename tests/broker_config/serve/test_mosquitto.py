@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("mosquitto_installed")
 TOPIC = "edge/v1/deployment/digits/manifest"
 
 
-def test_it_says_what_it_is() -> None:
+def test_a_broker_has_a_kind_a_version_and_a_url() -> None:
     with MosquittoBroker(port=0) as broker:
         assert broker.kind == "mosquitto"
         assert re.fullmatch(r"\d+\.\d+\.\d+.*", broker.version)
@@ -26,7 +26,7 @@ def test_it_says_what_it_is() -> None:
         assert "mosquitto" in psutil.Process(broker.pid).name()
 
 
-def test_clients_are_told_the_packet_limit(connect: Any) -> None:
+def test_the_broker_announces_its_packet_limit(connect: Any) -> None:
     with MosquittoBroker(port=0) as broker, connect(broker) as client:
         assert client.announced.MaximumPacketSize == MAX_PACKET_SIZE_BYTES
 
@@ -41,7 +41,7 @@ def test_a_restart_with_a_state_dir_keeps_retained_messages(tmp_path: Path, conn
             assert client.next().payload == b"live"
 
 
-def test_a_new_broker_takes_over_a_state_dir(tmp_path: Path, connect: Any) -> None:
+def test_a_new_broker_uses_an_old_state_dir(tmp_path: Path, connect: Any) -> None:
     with MosquittoBroker(port=0, state_dir=tmp_path) as first, connect(first) as client:
         client.publish(TOPIC, b"live", retain=True)
     with MosquittoBroker(port=0, state_dir=tmp_path) as second, connect(second) as client:
@@ -49,7 +49,7 @@ def test_a_new_broker_takes_over_a_state_dir(tmp_path: Path, connect: Any) -> No
         assert client.next().payload == b"live"
 
 
-def test_a_restart_without_a_state_dir_forgets(connect: Any) -> None:
+def test_a_restart_without_a_state_dir_loses_retained_messages(connect: Any) -> None:
     with MosquittoBroker(port=0) as broker:
         with connect(broker) as client:
             client.publish(TOPIC, b"live", retain=True)
@@ -59,7 +59,7 @@ def test_a_restart_without_a_state_dir_forgets(connect: Any) -> None:
             client.expect_silence()
 
 
-def test_a_session_gets_what_was_sent_while_its_client_was_away(connect: Any) -> None:
+def test_a_session_receives_messages_from_its_clients_absence(connect: Any) -> None:
     with MosquittoBroker(port=0) as broker:
         with connect(broker, session="pi-1") as client:
             client.subscribe(TOPIC)
@@ -69,21 +69,21 @@ def test_a_session_gets_what_was_sent_while_its_client_was_away(connect: Any) ->
             assert client.next().payload == b"while away"
 
 
-def test_a_broken_database_is_an_error_with_the_brokers_own_words(tmp_path: Path) -> None:
+def test_an_error_about_a_broken_database_has_the_brokers_message(tmp_path: Path) -> None:
     (tmp_path / "mosquitto.db").write_bytes(os.urandom(4096))
     with pytest.raises(BrokerStartError, match=r"(?i)persist|database|db file") as caught:
         MosquittoBroker(port=0, state_dir=tmp_path).start()
     assert "\n" not in str(caught.value)
 
 
-def test_a_state_dir_that_cannot_be_made_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_an_error_about_the_state_dir_names_the_option(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BrokerStartError, match="--state-dir"):
         MosquittoBroker(port=0, state_dir=tmp_path / "file" / "state").start()
 
 
 @pytest.mark.parametrize("host", ["", "no-such-host.invalid", "192.0.2.1"])
-def test_a_host_that_is_not_this_machines_is_an_error_that_says_what_to_do(host: str) -> None:
+def test_an_error_about_the_host_names_the_option(host: str) -> None:
     with pytest.raises(BrokerStartError, match="--listen"):
         MosquittoBroker(host, 0).start()
 

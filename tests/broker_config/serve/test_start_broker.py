@@ -25,19 +25,19 @@ def no_iotcore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("mosquitto_installed")
-def test_mosquitto_is_taken_where_it_is_installed() -> None:
+def test_auto_is_mosquitto_if_installed() -> None:
     with start_broker(port=0) as broker:
         assert broker.kind == "mosquitto"
 
 
 @pytest.mark.usefixtures("embedded_installed", "no_mosquitto")
-def test_the_embedded_broker_stands_in_where_mosquitto_is_missing() -> None:
+def test_auto_is_the_embedded_broker_without_mosquitto() -> None:
     with start_broker(port=0) as broker:
         assert broker.kind == "embedded"
 
 
 @pytest.mark.usefixtures("no_mosquitto", "no_iotcore")
 @pytest.mark.parametrize("kind", ["auto", "mosquitto", "embedded"])
-def test_without_any_broker_the_error_says_what_to_install(kind: str) -> None:
+def test_an_error_about_a_missing_broker_names_the_package(kind: str) -> None:
     with pytest.raises(BrokerStartError, match="apt install mosquitto"):
         start_broker(port=0, kind=kind)  # type: ignore[arg-type]

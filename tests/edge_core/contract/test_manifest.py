@@ -13,7 +13,7 @@ from edge_core.errors import ManifestError
 SHA = "0123456789abcdef" * 4
 MISSING = object()
 
-# The contract's example, its dots filled in.
+# The example of the contract, with values for the dots.
 CONTRACT = """
 {"schema": 1, "deployment": "mobilenet-v3-large", "generation": "3f2a",
  "model": {"name": "MobileNetV3Large", "sha256": "SHA", "quantization": "none"},
@@ -45,7 +45,7 @@ def stage(index: int, inputs: list[Any], outputs: list[Any], *devices: str) -> d
 
 
 def valid() -> dict[str, Any]:
-    """Three stages: ``gate`` skips the second, which two boards share."""
+    """Three stages: ``gate`` skips the second stage, which has two replicas."""
     image, middle = tensor("image", 1, 8, 8, 3), tensor("middle", 1, 4, dtype="int8")
     gate, last = tensor("gate", dtype="bool"), tensor("last", 0, 2, dtype="int64")
     scores = tensor("scores", 1, 10)
@@ -69,13 +69,13 @@ def valid() -> dict[str, Any]:
             stage(2, [last, gate], [scores], "pi-4"),
         ],
     }
-    # Through JSON, so that no two places are the same object.
+    # Through JSON, so that no object occurs twice.
     read: dict[str, Any] = json.loads(json.dumps(document))
     return read
 
 
 def changed(path: tuple[str | int, ...], value: Any, document: dict[str, Any] | None = None) -> str:
-    """Return the valid manifest, or another, with one field replaced or taken away."""
+    """Return a manifest with one field replaced or removed."""
     document = document or valid()
     place = document
     for key in path[:-1]:
@@ -114,7 +114,7 @@ def test_a_manifest_written_and_read_is_equal() -> None:
 
 
 def telling() -> dict[str, Any]:
-    """A manifest that says all that it may say of what values mean, and of state."""
+    """A manifest with all descriptions of values and state."""
     document = valid()
     document["inputs"][0]["pixels"] = {
         "order": "bgr",
@@ -134,7 +134,7 @@ def telling() -> dict[str, Any]:
     return document
 
 
-def test_what_values_mean_and_what_becomes_of_state_is_written_and_read() -> None:
+def test_descriptions_of_values_and_state_are_written_and_read() -> None:
     manifest = Manifest.from_json(json.dumps(telling()))
     (image,), (scores,) = manifest.inputs, manifest.outputs
     assert image.pixels == Pixels(
@@ -147,12 +147,12 @@ def test_what_values_mean_and_what_becomes_of_state_is_written_and_read() -> Non
     assert [manifest.state_of(stage) for stage in manifest.stages] == ["keep", "", ""]
     again = Manifest.from_json(manifest.to_json())
     assert json.loads(manifest.to_json()) == telling() == json.loads(again.to_json())
-    # Tensors are told apart by name, dtype and shape alone: the first stage's say nothing more.
+    # Name, dtype and shape alone decide equality; the stage's tensor has no descriptions.
     assert image == manifest.stages[0].inputs[0]
     assert manifest.stages[0].inputs[0].pixels is None
 
 
-def test_a_manifest_that_says_nothing_of_them_is_read_and_written_as_before() -> None:
+def test_a_manifest_without_descriptions_has_no_fields_for_them() -> None:
     manifest = Manifest.from_json(json.dumps(valid()))
     assert (manifest.needs, manifest.model.state, manifest.model.detections) == ((), "", "")
     assert manifest.inputs[0].pixels is manifest.inputs[0].quantized is None
@@ -161,7 +161,7 @@ def test_a_manifest_that_says_nothing_of_them_is_read_and_written_as_before() ->
         assert f'"{key}":' not in manifest.to_json()
 
 
-def test_a_stage_with_state_of_a_model_that_says_nothing_is_reset() -> None:
+def test_a_stage_with_state_is_reset_by_default() -> None:
     manifest = Manifest.from_json(changed(("stages", 0, "state"), value=True))
     assert manifest.state_of(manifest.stages[0]) == "reset"
 
@@ -207,7 +207,7 @@ def test_a_stage_with_state_has_one_board() -> None:
         (("inputs", 0, "pixels", "said_by"), "me", "inputs[0].pixels.said_by"),
     ],
 )
-def test_garbage_in_what_values_mean_is_refused_by_the_fields_name(
+def test_an_error_in_a_description_names_the_field(
     path: tuple[str | int, ...], value: Any, field: str
 ) -> None:
     assert field in error_of(changed(path, value, telling()))
@@ -219,7 +219,7 @@ def test_unknown_fields_are_ignored() -> None:
     )
 
 
-def test_stages_of_a_device_include_those_it_shares() -> None:
+def test_stages_of_a_device_include_stages_with_replicas() -> None:
     manifest = Manifest.from_json(json.dumps(valid()))
     assert [stage.index for stage in manifest.stages_of("pi-3")] == [1]
     assert manifest.stages_of("pi-9") == ()
@@ -282,7 +282,7 @@ def test_stages_of_a_device_include_those_it_shares() -> None:
         (("stages", 1, "predicted", "invoke_ms"), 10**400, "stages[1].predicted.invoke_ms"),
         (("stages", 1, "predicted", "ram_bytes"), 1.5, "stages[1].predicted.ram_bytes"),
         (("stages", 1, "outputs"), MISSING, "outputs is missing"),
-        # Not a pipeline.
+        # The stages do not form a pipeline.
         (("stages", 0, "index"), 1, "stages[0]"),
         (("stages", 1, "inputs", 0, "name"), "nobody", "stages[1].inputs"),
         (("stages", 1, "inputs", 0, "dtype"), "uint8", "stages[1].inputs"),
@@ -291,25 +291,23 @@ def test_stages_of_a_device_include_those_it_shares() -> None:
         (("stages", 1, "outputs", 0, "name"), "gate", "stages[1].outputs"),
     ],
 )
-def test_damage_is_refused_by_the_fields_name(
-    path: tuple[str | int, ...], value: Any, field: str
-) -> None:
+def test_an_error_names_the_field(path: tuple[str | int, ...], value: Any, field: str) -> None:
     assert field in error_of(changed(path, value))
 
 
 @pytest.mark.parametrize("key", sorted(set(valid()) - {"schema"}))
-def test_each_field_is_needed(key: str) -> None:
+def test_each_field_is_required(key: str) -> None:
     assert f"{key} is missing" in error_of(changed((key,), MISSING))
 
 
 @pytest.mark.parametrize("key", sorted(valid()["stages"][0]))
-def test_each_field_of_a_stage_is_needed(key: str) -> None:
+def test_each_field_of_a_stage_is_required(key: str) -> None:
     message = error_of(changed(("stages", 2, key), MISSING))
     assert f"stages[2].{key} is missing" in message
     assert "manifest" in message
 
 
-def test_a_stage_in_another_place_is_refused() -> None:
+def test_a_stage_with_another_index_is_refused() -> None:
     document = valid()
     document["stages"].reverse()
     assert "stages[0].index is 2" in error_of(json.dumps(document))
@@ -330,7 +328,7 @@ def test_a_stage_in_another_place_is_refused() -> None:
         "{}garbage",
     ],
 )
-def test_what_is_no_json_object_is_refused(text: str | bytes) -> None:
+def test_text_that_is_not_a_json_object_is_refused(text: str | bytes) -> None:
     assert "manifest" in error_of(text)
 
 
@@ -342,7 +340,7 @@ def test_deep_nesting_in_a_field_is_refused(depth: int) -> None:
     error_of(text.replace(marker, f'"deployment": {"[" * depth}{"]" * depth}'))
 
 
-def test_a_value_of_a_megabyte_is_not_repeated_in_the_error() -> None:
+def test_an_error_shortens_a_value_of_a_megabyte() -> None:
     assert "deployment" in error_of(changed(("deployment",), "x" * 1_000_000))
 
 
@@ -371,13 +369,13 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 
 @given(st.text() | st.binary() | ANY_JSON.map(json.dumps))
 @settings(max_examples=150, deadline=None)
-def test_any_text_raises_nothing_but_a_manifest_error(text: str | bytes) -> None:
+def test_any_text_is_read_or_raises_a_manifest_error(text: str | bytes) -> None:
     error_of(text)
 
 
 @given(st.lists(st.tuples(st.sampled_from(places(valid())), ANY_JSON), min_size=1, max_size=3))
 @settings(max_examples=300, deadline=None)
-def test_a_mutated_manifest_is_read_as_it_stands_or_refused(
+def test_a_mutated_manifest_is_read_unchanged_or_refused(
     mutations: list[tuple[tuple[str | int, ...], Any]],
 ) -> None:
     document: Any = valid()
@@ -403,7 +401,7 @@ def test_a_mutated_manifest_is_read_as_it_stands_or_refused(
     assert all(spec.dtype in ITEM_SIZE_BYTES for spec in manifest.inputs)
 
 
-def test_what_is_in_a_stage_is_told_within_bounds_however_much_is_sent() -> None:
+def test_the_description_of_a_stage_is_bounded() -> None:
     document = valid()
     wrapped = {"name": "n" * 500, "operation": "keras.Add", "constants": ["x2=3.0" * 50] * 50}
     document["stages"][1] |= {
@@ -420,7 +418,7 @@ def test_what_is_in_a_stage_is_told_within_bounds_however_much_is_sent() -> None
     assert len(stage.wrapped[0].constants[0]) == 60
 
 
-def test_a_manifest_that_tells_nothing_of_its_layers_is_read_as_before() -> None:
+def test_a_manifest_without_layers_has_an_empty_description() -> None:
     stage = Manifest.from_json(CONTRACT).stages[0]
     assert (stage.layers, stage.more_layers, stage.wrapped, stage.more_wrapped) == ((), 0, (), 0)
 
@@ -436,7 +434,7 @@ def test_a_manifest_that_tells_nothing_of_its_layers_is_read_as_before() -> None
         ("wrapped", [{"name": "a", "operation": "b", "constants": "x2=3.0"}]),
     ],
 )
-def test_garbled_layers_are_named(field: str, value: Any) -> None:
+def test_an_error_in_layers_names_the_field(field: str, value: Any) -> None:
     document = valid()
     document["stages"][0][field] = value
     with pytest.raises(ManifestError, match=r"stages\[0\]"):

@@ -22,7 +22,7 @@ STAGES = st.builds(StageTrace, st.integers(0, 99), st.text(max_size=9), MILLISEC
 
 @given(st.lists(STAGES, max_size=5))
 @settings(max_examples=100, deadline=None)
-def test_a_trace_appended_stage_by_stage_reads_as_what_was_appended(
+def test_a_trace_has_the_appended_stages(
     stages: list[StageTrace],
 ) -> None:
     text = None
@@ -57,22 +57,22 @@ def test_a_trace_is_compact_and_keeps_microseconds() -> None:
         "[" * 100_000,
     ],
 )
-def test_a_trace_that_can_not_be_read_is_left_out(text: str | None) -> None:
+def test_an_unreadable_trace_is_empty(text: str | None) -> None:
     assert decode_trace(text) == ()
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "garbage", "[", "]"])
-def test_a_stage_appended_to_no_trace_begins_one(text: str | None) -> None:
+def test_a_stage_appended_to_no_trace_starts_a_trace(text: str | None) -> None:
     stage = StageTrace(1, "pi-2", 0.5, 1.5)
     assert decode_trace(append_trace(text, stage)) == (stage,)
 
 
-def test_a_garbled_list_stays_unreadable_and_harms_nobody() -> None:
+def test_a_malformed_list_stays_unreadable_without_an_error() -> None:
     assert decode_trace(append_trace("[x]", StageTrace(1, "pi-2", 0.5, 1.5))) == ()
 
 
 @given(st.text(max_size=40))
-def test_any_trace_text_is_read_or_left_out(text: str) -> None:
+def test_any_text_reads_as_a_trace_or_as_an_empty_trace(text: str) -> None:
     decode_trace(text)
     decode_trace(append_trace(text, StageTrace(1, "pi-2", 0.5, 1.5)))
 
@@ -95,12 +95,12 @@ def test_a_command_round_trips_through_utf_8() -> None:
         (b'"ping"', "JSON str; expected an object"),
     ],
 )
-def test_what_is_no_json_object_is_a_bad_command(payload: bytes, reason: str) -> None:
+def test_a_payload_that_is_not_a_json_object_is_a_bad_command(payload: bytes, reason: str) -> None:
     with pytest.raises(CommandError, match=reason) as caught:
         decode_json(payload)
     assert caught.value.code is ErrorCode.BAD_COMMAND
     assert "\n" not in str(caught.value)
 
 
-def test_error_codes_travel_as_their_words() -> None:
+def test_an_error_code_is_its_text() -> None:
     assert json.loads(encode_json({"code": ErrorCode.NO_MEMORY})) == {"code": "no-memory"}

@@ -17,14 +17,14 @@ def test_values_are_rounded_to_the_nearest_float16() -> None:
     assert not np.array_equal(narrow.astype(np.float32), values)
 
 
-def test_what_is_out_of_range_keeps_its_sign_and_infinities_and_nan_stay() -> None:
+def test_values_out_of_range_keep_their_sign_and_infinities_and_nan_do_not_change() -> None:
     values = np.array([65519, 65520, 1e30, -1e9, np.inf, -np.inf, np.nan, 1e-9], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         narrow = to_float16(values)
     expected = np.array([65504, 65504, 65504, -65504, np.inf, -np.inf, np.nan, 0], np.float16)
     np.testing.assert_array_equal(narrow, expected)
-    # As a plain conversion would have it, two of them make NaN.
+    # With a plain conversion the sum of a large and a very negative value would be NaN.
     with np.errstate(all="ignore"):
         plain = values.astype(np.float16)
         assert np.isnan(plain[2] + plain[3])

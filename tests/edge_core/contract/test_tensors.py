@@ -29,7 +29,7 @@ def tensors(draw: Any) -> list[tuple[TensorSpec, np.ndarray]]:
 
 @given(tensors())
 @settings(max_examples=200, deadline=None)
-def test_what_is_encoded_decodes_to_the_same_bits(
+def test_encoded_tensors_decode_to_the_same_bits(
     given_tensors: list[tuple[TensorSpec, np.ndarray]],
 ) -> None:
     specs = [spec for spec, _ in given_tensors]
@@ -41,11 +41,11 @@ def test_what_is_encoded_decodes_to_the_same_bits(
         found = decoded[spec.name]
         assert found.shape == spec.shape
         assert found.dtype == np.dtype(spec.dtype)
-        # As bytes: NaN is not equal to itself.
+        # Bytes, because NaN is not equal to itself.
         assert found.tobytes() == array.astype(np.dtype(spec.dtype).newbyteorder("<")).tobytes()
 
 
-def test_item_sizes_are_numpys() -> None:
+def test_item_sizes_match_numpy() -> None:
     assert {name: np.dtype(name).itemsize for name in ITEM_SIZE_BYTES} == ITEM_SIZE_BYTES
 
 
@@ -54,11 +54,11 @@ PAIR = [TensorSpec("a", "int16", (2, 2)), TensorSpec("flag", "bool", ())]
 
 @pytest.mark.parametrize("dtype", ["<i2", ">i2"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_the_wire_is_c_order_little_endian_in_manifest_order_without_header(
+def test_payloads_are_c_order_little_endian_in_manifest_order_without_header(
     dtype: str, order: Any
 ) -> None:
     array = np.array([[1, 2], [0x0304, -1]], dtype, order=order)
-    # The order of the mapping is not the manifest's.
+    # The mapping has another order than the manifest.
     payload = encode_tensors(PAIR, {"flag": np.array(True), "a": array})  # noqa: FBT003
     assert payload == b"\x01\x00\x02\x00\x04\x03\xff\xff\x01"
 
@@ -70,24 +70,24 @@ def test_known_floats_have_their_ieee_bytes() -> None:
     np.testing.assert_array_equal(decoded, [1, -2])
 
 
-def test_a_strided_view_is_sent_as_what_it_shows() -> None:
+def test_a_strided_view_is_encoded_in_c_order() -> None:
     spec = TensorSpec("x", "uint8", (3,))
     assert encode_tensors([spec], {"x": np.arange(6, dtype=np.uint8)[::-2]}) == b"\x05\x03\x01"
 
 
-def test_decoded_bytes_can_not_be_written_to() -> None:
+def test_arrays_over_bytes_are_read_only() -> None:
     decoded = decode_tensors(PAIR, bytes(9))
     with pytest.raises(ValueError, match="read-only"):
         decoded["a"][0, 0] = 1
 
 
 @pytest.mark.parametrize("size_bytes", [0, 8, 10, 18])
-def test_a_payload_of_another_size_is_refused_with_both_sizes(size_bytes: int) -> None:
+def test_an_error_about_a_payloads_size_has_both_sizes(size_bytes: int) -> None:
     with pytest.raises(PayloadError, match=rf"has {size_bytes} bytes; expected 9 .*a int16"):
         decode_tensors(PAIR, bytes(size_bytes))
 
 
-def test_no_tensors_are_no_bytes() -> None:
+def test_a_payload_without_tensors_is_empty() -> None:
     assert encode_tensors([], {}) == b""
     assert decode_tensors([], b"") == {}
 
@@ -102,11 +102,11 @@ def test_no_tensors_are_no_bytes() -> None:
         (np.zeros((2, 2), ">i4"), r">i4\[2, 2\]"),
     ],
 )
-def test_another_shape_or_dtype_is_refused_with_both(array: np.ndarray, found: str) -> None:
+def test_an_error_about_shape_or_dtype_has_both(array: np.ndarray, found: str) -> None:
     with pytest.raises(PayloadError, match=rf"a is {found}; expected int16\[2, 2\]"):
         encode_tensors(PAIR, {"a": array, "flag": np.array(False)})  # noqa: FBT003
 
 
-def test_a_missing_array_is_named_with_those_that_are_there() -> None:
+def test_an_error_about_a_missing_array_names_the_given_arrays() -> None:
     with pytest.raises(PayloadError, match=r"input flag bool\[\]; got \['a', 'other'\]"):
         encode_tensors(PAIR, {"a": np.zeros((2, 2), np.int16), "other": np.zeros(1)})

@@ -15,7 +15,7 @@ from edge_core.contract.topics import (
 )
 
 
-def test_topics_are_the_contracts() -> None:
+def test_topics_match_the_contract() -> None:
     topics = Topics()
     assert topics.availability("pi-1") == "edge/v1/device/pi-1/availability"
     assert topics.profile("pi-1") == "edge/v1/device/pi-1/profile"
@@ -27,14 +27,14 @@ def test_topics_are_the_contracts() -> None:
     assert (ONLINE, OFFLINE) == (b"online", b"offline")
 
 
-def test_a_lone_board_subscribes_plainly_and_replicas_share() -> None:
+def test_replicas_share_a_subscription_and_a_single_board_does_not() -> None:
     topics = Topics("x")
     assert topics.stage_subscription("tiny", 1, 1) == "x/deployment/tiny/stage/1"
     shared = topics.stage_subscription("tiny", 1, 2)
     assert shared == "$share/tiny-1/x/deployment/tiny/stage/1"
 
 
-def test_replicas_of_different_stages_share_in_different_groups() -> None:
+def test_each_stage_has_its_own_group_of_replicas() -> None:
     topics = Topics()
     groups = {
         topics.stage_subscription(deployment, index, 2).split("/")[1]
@@ -45,7 +45,7 @@ def test_replicas_of_different_stages_share_in_different_groups() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["edge/v1", "x", "factory.2/line_1/edge-9/v1"])
-def test_a_topic_tells_whom_it_names_under_any_prefix(prefix: str) -> None:
+def test_name_in_returns_the_name_in_a_topic_under_any_prefix(prefix: str) -> None:
     topics = Topics(prefix)
     assert topics.name_in(topics.availability("pi-1")) == "pi-1"
     assert topics.name_in(topics.manifest("tiny")) == "tiny"
@@ -65,14 +65,14 @@ def test_a_plus_for_the_name_matches_every_device_and_nothing_else() -> None:
     "prefix",
     ["", "/", "/edge", "edge/", "edge//v1", "edge/+", "#", "$SYS", "$share/g/x", "a b", "é", "x\n"],
 )
-def test_a_prefix_that_mqtt_or_our_patterns_can_not_carry_is_refused(prefix: str) -> None:
+def test_an_invalid_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(TopicPrefixError, match="topic prefix") as caught:
         Topics(prefix)
     assert caught.value.prefix == prefix
     assert "\n" not in str(caught.value)
 
 
-def test_delivery_is_the_contracts() -> None:
+def test_delivery_matches_the_contract() -> None:
     topics = Topics()
     delivery = [
         (topic.kind.qos, topic.kind.retained)

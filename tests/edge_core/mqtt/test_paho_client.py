@@ -1,4 +1,4 @@
-"""The client that this project makes of paho's, and the private parts of paho that it uses."""
+"""paho's client with this project's options, and the private parts of paho that it uses."""
 
 from __future__ import annotations
 

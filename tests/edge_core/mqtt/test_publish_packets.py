@@ -1,4 +1,4 @@
-"""PUBLISH packets read and written here are those that paho reads and writes, only faster."""
+"""This module reads and writes the same PUBLISH packets as paho."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_by_paho(header: int, packet: bytes) -> paho.MQTTMessage:
 
 
 @given(TEXT, st.integers(0, 1), OPTIONS, st.binary(max_size=300))
-def test_what_is_packed_here_paho_reads_and_the_other_way_round(
+def test_a_packet_has_the_same_content_for_paho_and_for_this_module(
     topic: str, qos: int, options: dict, payload: bytes
 ) -> None:
     packed = PackedProperties(**options).pack()
@@ -61,7 +61,7 @@ def test_what_is_packed_here_paho_reads_and_the_other_way_round(
         assert getattr(message.properties, name) == getattr(expected.properties, name, default)
 
 
-def test_properties_of_other_kinds_and_other_packets_are_left_to_paho() -> None:
+def test_paho_reads_other_properties_and_other_packets() -> None:
     others = Properties(PacketTypes.PUBLISH)
     others.ContentType = "text"
     assert read_publish(*packet_of("t", 1, others.pack(), b"x")) is None
@@ -71,7 +71,7 @@ def test_properties_of_other_kinds_and_other_packets_are_left_to_paho() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_garbage_is_left_to_paho_or_read_as_paho_reads_it(packet: bytes) -> None:
+def test_malformed_packets_are_left_to_paho_or_read_as_by_paho(packet: bytes) -> None:
     message = read_publish(0x32, packet)
     if message is None:
         return
@@ -80,7 +80,7 @@ def test_garbage_is_left_to_paho_or_read_as_paho_reads_it(packet: bytes) -> None
         assert (message._topic, message.payload) == (expected._topic, bytes(expected.payload))
 
 
-def test_a_packet_cut_anywhere_is_never_read_as_another() -> None:
+def test_a_truncated_packet_is_never_read() -> None:
     packed = PackedProperties(response_topic="r/t", correlation_data=b"12345678", expiry_s=9).pack()
     header, packet = packet_of("topic", 1, packed, b"")
     assert read_publish(header, packet) is not None
@@ -88,6 +88,6 @@ def test_a_packet_cut_anywhere_is_never_read_as_another() -> None:
         assert read_publish(header, packet[:length]) is None, length
 
 
-def test_a_property_longer_than_mqtt_carries_is_refused() -> None:
+def test_a_property_longer_than_65535_bytes_is_refused() -> None:
     with pytest.raises(ValueError, match="65,536"):
         PackedProperties(user={"trace": "x" * 65_536})

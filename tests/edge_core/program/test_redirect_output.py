@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_what_is_written_to_the_descriptors_reaches_the_file(
+def test_output_to_the_descriptors_reaches_the_file(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with (tmp_path / "log").open("w+b") as log:

@@ -1,4 +1,4 @@
-"""How programs end: statuses, one line for an error, extras that are missing."""
+"""The end of programs: exit statuses, one line for an error, missing extras."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class UsageError(EdgePartitionError):
          MISSING.format("tool", "aiohttp", "monitor", "monitor")),
     ],
 )  # fmt: skip
-def test_whatever_is_raised_is_one_line_and_a_status(
+def test_an_exception_is_one_line_and_an_exit_status(
     raised: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(_words: list[str]) -> None:
@@ -44,7 +44,7 @@ def test_whatever_is_raised_is_one_line_and_a_status(
     assert capsys.readouterr().err.splitlines() == [line]
 
 
-def test_debug_shows_the_traceback_wherever_it_stands() -> None:
+def test_debug_shows_the_traceback_at_any_position() -> None:
     def run(words: list[str]) -> None:
         assert words == ["a", "b"]
         raise ValueError("x")
@@ -53,12 +53,12 @@ def test_debug_shows_the_traceback_wherever_it_stands() -> None:
         run_program("tool", run, ["a", "--debug", "b"])
 
 
-def test_what_is_returned_is_the_status() -> None:
+def test_the_returned_number_is_the_exit_status() -> None:
     assert run_program("tool", lambda _words: 7, []) == 7
     assert run_program("tool", lambda _words: None, []) == 0
 
 
-def test_every_status_says_what_it_means() -> None:
+def test_each_exit_status_has_a_description() -> None:
     assert len({status.meaning for status in ExitStatus}) == len(ExitStatus)
 
 
@@ -72,7 +72,7 @@ def test_an_extra_is_found_by_its_modules(module: str, extra: str | None) -> Non
     assert find_extra(module) == extra
 
 
-def test_options_are_not_abbreviated_and_secrets_not_printed(
+def test_options_are_not_abbreviated_and_secrets_are_not_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     parser = StrictParser(prog="tool")
@@ -93,10 +93,8 @@ def test_options_are_not_abbreviated_and_secrets_not_printed(
     [("edge_partition", "click", "host"), ("edge_partition", "rich", "host"),
      ("mqtt_monitor", "click", "monitor")],
 )  # fmt: skip
-def test_a_program_without_its_extra_says_what_to_install(
-    program: str, module: str, extra: str
-) -> None:
-    # The module is hidden, as it is in a bare install.
+def test_a_program_without_its_extra_names_the_extra(program: str, module: str, extra: str) -> None:
+    # The module cannot be imported, as in a bare install.
     code = (
         f"import sys; sys.modules[{module!r}] = None\nfrom {program}.__main__ import main; main()"
     )

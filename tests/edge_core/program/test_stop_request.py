@@ -9,7 +9,7 @@ import pytest
 
 from edge_core.program.stop_request import StopRequest
 
-#: Asks, waits and looks all the while that signals come.
+#: Sets, awaits and reads the request while signals arrive.
 _PROGRAM = """
 import os, sys, threading
 from edge_core.program.stop_request import StopRequest
@@ -32,13 +32,13 @@ sender.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_that_come_one_upon_the_other_make_nothing_wait_for_ever(
+def test_signals_in_quick_succession_block_nothing(
     number: signal.Signals,
 ) -> None:
     subprocess.run([sys.executable, "-c", _PROGRAM, str(int(number))], check=True, timeout=30)
 
 
-def test_it_stays_asked_for_all_who_wait() -> None:
+def test_a_request_stays_set_for_all_waiting_threads() -> None:
     request = StopRequest()
     assert not request.is_set()
     assert not request.wait(0.01)

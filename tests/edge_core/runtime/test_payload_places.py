@@ -56,7 +56,7 @@ def test_an_output_that_the_file_lacks_is_the_input_of_its_name() -> None:
     assert bytes(narrowed.encode(payload)) == np.array([1, 65_504], "<f2").tobytes()
 
 
-def test_by_position_the_files_names_do_not_count() -> None:
+def test_with_by_position_the_order_counts_and_not_the_names() -> None:
     details = [detail(A, 4, name=""), detail(B, 5, name="")]
     found = find_inputs("m", details, [A, B], by_position=True)
     assert [tensor.tensor_index for tensor in found] == [4, 5]

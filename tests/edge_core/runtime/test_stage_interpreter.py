@@ -73,7 +73,7 @@ def test_tensors_are_addressed_by_name_in_manifest_order_at_any_offset() -> None
     assert stage.output_bytes == len(expected)
     for form in (data, bytearray(data), memoryview(data)):
         assert stage.invoke(form) == expected
-    # Each answer is its own request's, also after the next one.
+    # A later request does not change the result of an earlier request.
     first = stage.invoke(data)
     assert stage.invoke(payload(x + 1, [False] * 3)) != first
     assert first == expected
@@ -90,14 +90,14 @@ def test_a_path_is_loaded_like_bytes(tmp_path: Path) -> None:
     assert len(answers) == 1
 
 
-def test_an_input_that_the_stage_only_passes_may_be_one_that_it_reads() -> None:
+def test_a_stage_may_read_an_input_and_pass_the_input_on() -> None:
     stage = StageInterpreter(stage_file(), [MASK, PASSED, X], [X, SUM], num_threads=1)
     x = np.full((2, 3), 0.1, np.float32)
     assert stage.invoke(payload(x, [True] * 3)) == x.tobytes() + (x + x).tobytes()
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
-def test_a_payload_of_another_size_is_refused_with_both_sizes(size: int) -> None:
+def test_an_error_about_a_payloads_size_has_both_sizes(size: int) -> None:
     stage = StageInterpreter(stage_file(), [MASK, PASSED, X], [SUM], num_threads=1)
     with pytest.raises(PayloadError, match=rf"has {size} bytes; expected 32\b"):
         stage.invoke(bytes(size))
@@ -116,14 +116,14 @@ def test_a_payload_of_another_size_is_refused_with_both_sizes(size: int) -> None
         ([MASK, X], [TensorSpec("sum", "int8", (2, 3))], r"sum float32.*sum int8"),
     ],
 )
-def test_tensors_other_than_the_manifests_are_refused(
+def test_tensors_that_differ_from_the_manifest_are_refused(
     inputs: list[TensorSpec], outputs: list[TensorSpec], words: str
 ) -> None:
     with pytest.raises(ModelLoadError, match=words):
         StageInterpreter(stage_file(), inputs, outputs, num_threads=1)
 
 
-def test_what_the_runtime_refuses_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_model_that_the_runtime_refuses_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "damaged.tflite"
     path.write_bytes(stage_file()[:200])
     for model in (path, b"no model", tmp_path / "absent.tflite"):
@@ -132,7 +132,7 @@ def test_what_the_runtime_refuses_is_told_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_the_runtimes_name_has_its_version() -> None:
+def test_the_name_of_the_runtime_has_a_version() -> None:
     assert re.fullmatch(r"(ai-edge-litert|tflite-runtime) \d+\.\d+.*", runtime_name())
 
 
@@ -147,7 +147,7 @@ def test_importing_the_module_loads_no_runtime() -> None:
     assert result.stdout.strip() == "set()"
 
 
-def test_loading_prints_nothing_of_the_runtimes_but_keeps_other_words(tmp_path: Path) -> None:
+def test_loading_hides_the_runtimes_info_lines_and_keeps_other_output(tmp_path: Path) -> None:
     path = tmp_path / "0.tflite"
     path.write_bytes(stage_file())
     code = (
@@ -188,7 +188,7 @@ def test_a_float32_tensor_is_widened_and_narrowed_where_the_manifest_says_float1
     passed = np.array([1.5, np.inf, 65504], np.float16)
     result = stage.invoke(x.tobytes() + passed.tobytes() + bytes([1, 0, 1]))
     doubled = np.array([[0.2, 2, -4], [6, 65504, -65504]], np.float16)
-    # Half the bytes; what is passed on is not touched.
+    # float16 has half the bytes; inputs that are passed on do not change.
     assert stage.output_bytes == 6 + 12 + 3 + 12
     assert result == passed.tobytes() + doubled.tobytes() + bytes([0, 1, 0]) + x.tobytes()
 
@@ -204,7 +204,7 @@ def test_no_other_dtype_is_converted() -> None:
         )
 
 
-def test_by_position_the_manifests_names_stand_for_the_files_own() -> None:
+def test_by_position_the_manifests_names_replace_those_of_the_file() -> None:
     # The file's order: mask, x -> not, sum.
     renamed = [TensorSpec(name, spec.dtype, spec.shape) for name, spec in (("a", MASK), ("b", X))]
     outputs = [TensorSpec(name, spec.dtype, spec.shape) for name, spec in (("c", NOT), ("d", SUM))]
@@ -244,7 +244,7 @@ def state_inputs(count: int) -> list[bytes]:
     ],
 )
 @pytest.mark.parametrize("from_file", [True, False])
-def test_state_is_reset_for_each_request_or_kept_until_told(
+def test_state_is_reset_for_each_request_or_kept_until_start_over(
     tmp_path: Path, model: bytes, *, is_reset_in_place: bool, from_file: bool
 ) -> None:
     source: Path | bytes = model
@@ -264,7 +264,7 @@ def test_state_is_reset_for_each_request_or_kept_until_told(
     reset, kept = load("reset"), load("keep")
     assert [reset.invoke(payload) for payload in payloads] == fresh
     assert [kept.invoke(payload) for payload in payloads] == in_order
-    for _ in range(2):  # The second time there is nothing to bring back.
+    for _ in range(2):  # The second call has nothing to restore.
         reset.start_over()
         kept.start_over()
     assert [reset.invoke(payload) for payload in payloads] == fresh
@@ -275,7 +275,7 @@ def test_state_is_reset_for_each_request_or_kept_until_told(
     assert (reset._interpreter is loaded) == is_reset_in_place
 
 
-def test_a_model_that_can_not_be_loaded_again_says_so_and_can_be_later(tmp_path: Path) -> None:
+def test_a_failed_reload_is_an_error_and_a_later_reload_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(state_models.accumulator())
     stage = StageInterpreter(path, [STATE_X], [STATE_OUT], num_threads=1, state="reset")

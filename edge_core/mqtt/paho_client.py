@@ -9,7 +9,8 @@ The options (measured figures: DESIGN, "How activations travel"):
 - A session expiry interval beside ``clean_start=False``: without an interval, MQTT 5 keeps no
   session.
 
-The private parts, the same in paho 2.1 and 2.2:
+The private parts, read in paho 2.2, which ``pyproject.toml`` therefore requires (paho 2.1 also
+drops the reason code of a DISCONNECT without properties):
 
 - ``Client._handle_publish`` is overridden, because paho's own reader takes ten times as long
   (:mod:`edge_core.mqtt.publish_packets`). The override reads ``_in_packet`` and ``_manual_ack``,

@@ -48,6 +48,7 @@ COMMANDS = {
 @click.pass_context
 def app(
     context: click.Context,
+    /,
     *,
     once: bool,
     as_json: bool,

@@ -1,1 +1,1 @@
-"""Keras and SavedModel to TFLite; the only folder that imports TensorFlow."""
+"""Conversion of Keras models and SavedModels to TFLite; the only folder that imports TensorFlow."""

@@ -1,8 +1,8 @@
-"""Variables that a model assigns while it answers: a recurrent state, a counter, a random seed.
+"""Variables that a model assigns during a request: a recurrent state, a counter, a random seed.
 
-Most are of no consequence for the answer (a seed that only training reads): they go, with what
-assigns them. The others stay variables in the ``.tflite`` file, whose interpreter keeps them from
-one answer to the next as ``predict`` does.
+Most of these variables do not affect the outputs, such as a seed that only training reads; they are
+removed with their assignments. The others stay variables in the ``.tflite`` file, and its
+interpreter keeps their values from one request to the next, as ``predict`` does.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AssignedVariable:
-    """A variable of a frozen model that is no constant.
+    """A variable that a frozen model assigns.
 
     Attributes:
-        node: The placeholder of the graph that stands for its handle.
-        value: What it starts with.
+        node: Name of the graph's placeholder for the variable's handle.
+        value: Initial value.
     """
 
     node: str
@@ -59,16 +59,15 @@ def find_assigned_variables(function: Any) -> tuple[AssignedVariable, ...]:
 def keep_needed_nodes(
     graph: Any, outputs: Iterable[str], inputs: Collection[str], assigned: Collection[str]
 ) -> frozenset[str]:
-    """Take from a ``GraphDef`` what its outputs do not depend on; return the variables that stay.
+    """Remove the nodes that no output depends on; return the placeholders of the variables left.
 
-    An output depends on a variable that it is computed from, and with it on whatever assigns that
-    variable.
+    An output that depends on a variable also depends on the nodes that assign the variable.
 
     Args:
-        graph: Changed in place.
-        outputs: The names of the nodes that compute the model's outputs.
-        inputs: Of the model's inputs; they all stay.
-        assigned: Of the placeholders of assigned variables.
+        graph: A ``GraphDef``; it is changed.
+        outputs: Names of the nodes that compute the model's outputs.
+        inputs: Names of the model's inputs, which all stay.
+        assigned: Names of the placeholders of assigned variables.
     """
     sources = {
         node.name: [_node_of(x) for x in node.input if not x.startswith("^")] for node in graph.node
@@ -96,11 +95,11 @@ def keep_needed_nodes(
 def _users_of_handles(
     graph: Any, sources: Mapping[str, Sequence[str]], assigned: Collection[str]
 ) -> dict[str, list[str]]:
-    """Return what takes each variable's handle, by the names of the handle's placeholders."""
+    """Return the nodes that take each variable's handle, by the name of the placeholder."""
     users: dict[str, list[str]] = {name: [] for name in assigned}
     aliases = {name: name for name in assigned}
     found = True
-    while found:  # nodes stand in no order
+    while found:  # the nodes have no order, so one pass is not enough
         found = False
         for node in graph.node:
             if node.op == "Identity" and node.name not in aliases:
@@ -126,21 +125,21 @@ def save_function(
     outputs: Sequence[Any],
     folder: Path,
 ) -> None:
-    """Write a SavedModel whose one function computes ``graph`` and assigns ``variables``.
+    """Write a SavedModel whose only function computes ``graph`` and assigns ``variables``.
 
-    Its inputs are called as :func:`port_name` says, and so are its outputs.
+    :func:`port_name` gives the names of its inputs and outputs.
 
     Args:
         graph: A serialized ``GraphDef``.
-        variables: Those of the graph.
-        inputs: TensorFlow's ``TensorSpec`` of each of the graph's inputs.
-        outputs: Of each output.
-        folder: Where; made.
+        variables: Assigned variables of the graph.
+        inputs: TensorFlow's ``TensorSpec`` of each input of the graph.
+        outputs: ``TensorSpec`` of each output of the graph.
+        folder: Folder of the SavedModel, which is created.
     """
     import tensorflow as tf  # noqa: PLC0415
 
     module = tf.Module()
-    # The runtime tells variables apart by their names, and the names tell their layers.
+    # The runtime identifies variables by their names, which also show their layers.
     module.held = [tf.Variable(x.value, name=_variable_name(x.node)) for x in variables]
     definition = tf.compat.v1.GraphDef.FromString(graph)
 
@@ -171,19 +170,19 @@ def _variable_name(node: str) -> str:
 
 
 def port_name(kind: str, index: int) -> str:
-    """Return what an ``input`` or ``output`` of :func:`save_function` is called."""
+    """Return the name of an ``input`` or ``output`` of :func:`save_function`."""
     return f"edge_partition_{kind}_{index:04}"
 
 
 def name_ports(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Give the inputs and outputs of a file made from :func:`save_function` their names and order.
+    """Restore the names and the order of inputs and outputs after :func:`save_function`.
 
-    The file loses its signature, and its variables' operators are brought together.
+    The result has no signature, and the operators of its variables are next to each other.
 
     Args:
         content: A ``.tflite`` file.
-        inputs: The model's names, in its order.
-        outputs: Of its outputs.
+        inputs: Names of the model's inputs, in the model's order.
+        outputs: Names of the model's outputs, in the model's order.
     """
     model = schema.ModelT.InitFromPackedBuf(content)
     main = model.subgraphs[0]

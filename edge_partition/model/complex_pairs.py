@@ -1,8 +1,8 @@
-"""What TensorFlow computes with complex numbers, computed with pairs of real ones.
+"""Operators on complex numbers, computed with pairs of real tensors.
 
-TFLite has a Fourier transform of real numbers, of lengths that are powers of two, and nothing that
-works on most of what follows. Here a transform is a multiplication by its matrix of cosines and
-sines, of float32 (Cooley and Tukey's short cuts would be hundreds of operators).
+TFLite has a Fourier transform of real numbers whose length is a power of two, and few operators for
+its complex results. Here a transform is a product with float32 matrices of cosines and sines; the
+algorithm of Cooley and Tukey would take hundreds of operators.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from edge_partition.model.formula import constant, multiply_axis
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: The largest matrices of one transform, which 2,896 complex values have, or 4,095 real ones: with
-#: larger ones the transform alone would outweigh most models that boards hold.
+#: Largest size of the matrices of one transform, reached by 2,896 complex or 4,095 real values.
+#: Larger matrices would take more memory than most models on boards.
 MAX_MATRIX_BYTES = 64 * 2**20
 
 
 class TransformTooLargeError(Exception):
-    """A transform's matrices would be too large; the message says how large."""
+    """The matrices of a transform would be too large; the message has their size."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ Rule: TypeAlias = "Callable[..., Any]"
 
 
 def apply_node(node: Any, inputs: list[Any]) -> list[Any]:
-    """Apply a node's operator to other tensors, in float32 where it was complex."""
-    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+    """Apply a node's operator to other tensors, with float32 in place of complex64."""
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
     copy = tf.compat.v1.NodeDef()
     copy.CopyFrom(node.node_def)
@@ -82,7 +82,7 @@ def _add(a: Any, b: Any, sign: int = 1) -> Any:
 
 
 def _both_parts(node: Any, *inputs: Any) -> list[Pair]:
-    """Apply what treats real and imaginary parts alike, such as a sum or a reshaping."""
+    """Apply an operator to real and imaginary parts separately, such as a sum or a reshape."""
     parts = [apply_node(node, [x.re if isinstance(x, Pair) else x for x in inputs])]
     if all(x.im is None for x in inputs if isinstance(x, Pair)):
         return [Pair(re) for re in parts[0]]
@@ -91,7 +91,7 @@ def _both_parts(node: Any, *inputs: Any) -> list[Pair]:
 
 
 def _product(node: Any, a: Pair, b: Pair) -> Pair:
-    """Multiply elements or matrices."""
+    """Multiply matrices, or element by element."""
 
     def times(x: Any, y: Any) -> Any:
         return None if x is None or y is None else apply_node(node, [x, y])[0]
@@ -201,7 +201,7 @@ def _waves(length: int, bins: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
     """Return the cosines and sines of ``2 pi j k / length``, each of shape ``(length, bins)``.
 
     Raises:
-        TransformTooLargeError: They would be too large.
+        TransformTooLargeError: The matrices would be too large.
     """
     size_bytes = 2 * length * bins * np.dtype("float32").itemsize
     if size_bytes > MAX_MATRIX_BYTES:
@@ -210,7 +210,7 @@ def _waves(length: int, bins: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
             f"{size_bytes / 1e6:.0f} MB in TFLite; the limit is {MAX_MATRIX_BYTES / 1e6:.0f} MB. "
             "Transform shorter frames, or do this step before the model."
         )
-    # Modulo the length first: large angles would lose digits.
+    # The modulo keeps the angles small, because large angles lose digits.
     turns = (np.arange(length)[:, None] * np.arange(bins) % length) / length
     return np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
 
@@ -236,7 +236,7 @@ def _complex_transform(axes: int, inverse: bool = False) -> Rule:
 
 
 def _fit(x: Any, sizes: Any) -> Any:
-    """Cut the last axes to ``sizes``, or fill them up with zeros."""
+    """Cut the last axes to ``sizes``, or pad them with zeros."""
     import tensorflow as tf  # noqa: PLC0415
 
     shape = x.shape.as_list()
@@ -263,7 +263,10 @@ def _real_transform(axes: int) -> Rule:
 
 
 def _back_transform(axes: int) -> Rule:
-    """Transform to real numbers: all bins but the first and, of an even length, the last twice."""
+    """Return the inverse transform to real numbers.
+
+    All bins count twice, except the first and, for an even length, the last.
+    """
 
     def transform(_: Any, x: Pair, sizes: Any) -> Any:
         lengths = constant(sizes).tolist()
@@ -291,7 +294,7 @@ _PARTWISE = (
     "Sum", "Tile", "Transpose", "Unpack", "ZerosLike",
 )  # fmt: skip
 
-#: By TensorFlow's name of the operator.
+#: Rules by TensorFlow's name of the operator.
 COMPLEX_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_PARTWISE, _both_parts),
     "Angle": _angle,
@@ -321,7 +324,7 @@ COMPLEX_RULES: Mapping[str, Rule] = {
     "Square": _square,
 }
 
-#: What makes complex numbers of real ones, or the reverse: wherever complex numbers are, so is one.
+#: Operators between real and complex numbers. A graph with complex numbers has at least one.
 COMPLEX_ENDS = frozenset({"Angle", "Complex", "ComplexAbs", "Conj", "Imag", "Real"}) | {
     name for name in COMPLEX_RULES if "FFT" in name
 }

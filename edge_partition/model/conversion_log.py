@@ -1,4 +1,4 @@
-"""What TensorFlow prints goes to a log, and what it raises becomes a sentence."""
+"""TensorFlow's output goes to a log, and its exceptions become explained errors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ConversionError(EdgePartitionError):
 
     Attributes:
         model: The model's name.
-        reason: What was wrong and what to do.
-        operators: TensorFlow's names of the operators that TFLite has no builtin for.
-        layers: The Keras layers that hold them, with the models they are nested in.
-        log_path: What the converter printed; ``None`` if it did not get to run.
+        reason: Cause of the error and advice for the person.
+        operators: TensorFlow's names of operators without a TFLite builtin.
+        layers: Keras layers of these operators, each preceded by the models that it is nested in.
+        log_path: The converter's output; ``None`` if the converter did not run.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class ConversionError(EdgePartitionError):
 
 @contextlib.contextmanager
 def explained(model: str, layers: Collection[str], log_path: str | Path | None) -> Iterator[None]:
-    """Keep TensorFlow's output in a log, and say what it raises in words of the Keras model.
+    """Write TensorFlow's output to a log, and explain its exceptions by layers of the Keras model.
 
     Args:
         model: The model's name.
         layers: The parts of node names that are layers.
-        log_path: The log; ``None`` for a temporary file, which stays only if TensorFlow fails.
+        log_path: The log; ``None`` for a temporary file, which is deleted unless TensorFlow fails.
 
     Raises:
-        ConversionError: TensorFlow raised anything.
+        ConversionError: TensorFlow raised an exception.
     """
     log = Path(log_path) if log_path else make_log()
     try:
@@ -62,7 +62,7 @@ def explained(model: str, layers: Collection[str], log_path: str | Path | None) 
         if log_path is None:
             log.unlink()
         raise
-    except Exception as error:  # TensorFlow documents no type, and raises many.
+    except Exception as error:  # TensorFlow raises many types and documents none.
         found = explain_conversion(error, log.read_text(errors="replace"), layers)
         raise ConversionError(
             model, found.reason, operators=found.operators, layers=found.layers, log_path=log
@@ -72,7 +72,7 @@ def explained(model: str, layers: Collection[str], log_path: str | Path | None) 
 
 
 def make_log() -> Path:
-    """Return a new empty file that stays."""
+    """Return a new empty temporary file, which is not deleted automatically."""
     descriptor, path = tempfile.mkstemp(prefix="edge-partition-convert-", suffix=".log")
     os.close(descriptor)
     return Path(path)
@@ -80,7 +80,7 @@ def make_log() -> Path:
 
 @contextlib.contextmanager
 def _plain_tracebacks() -> Iterator[None]:
-    """Keep Keras from writing the call's arguments into an error, and its layers out of it."""
+    """Switch off traceback filtering, which adds arguments to errors and hides Keras's layers."""
     with contextlib.ExitStack() as stack:
         for config in _traceback_switches():
             if config.is_traceback_filtering_enabled():
@@ -90,7 +90,7 @@ def _plain_tracebacks() -> Iterator[None]:
 
 
 def _traceback_switches() -> list[Any]:
-    """Return Keras's switch and TensorFlow's, which is Keras 2's too, where they are loaded."""
+    """Return the switches of Keras and TensorFlow, as far as loaded; Keras 2 uses TensorFlow's."""
     modules = (("keras", "config"), ("tensorflow", "debugging"))
     return [getattr(sys.modules[name], part) for name, part in modules if name in sys.modules]
 

@@ -1,4 +1,4 @@
-"""A Keras model becomes one ``.tflite`` file whose tensors keep the layers' names."""
+"""A Keras model becomes one ``.tflite`` file whose tensors have the names of layers."""
 
 from __future__ import annotations
 
@@ -37,21 +37,20 @@ def convert_tflite(
 ) -> bytes:
     """Convert ``model``, with the batch fixed at 1, to the bytes of a ``.tflite`` file.
 
-    Inputs and outputs stand in Keras's order. An input is called what its Keras input layer is
-    called, an output what the layer that computes it is called, with ``_1`` and so on where that
-    repeats. Any other tensor's name is ``model/layer/operator``.
+    Inputs and outputs keep Keras's order. An input has the name of its Keras input layer, an output
+    the name of the layer that computes it, with ``_1`` and so on for repeated names. Other tensors
+    have names ``model/layer/operator``.
 
     Args:
-        model: A Keras model, all of whose dimensions but the batch are fixed. Or a
-            :class:`FrozenModel`.
-        quantization: ``none``: float32. ``float16``: weights kept as float16. ``dynamic``: weights
-            kept as int8, activations float32. ``int8``: weights and activations int8, the model's
-            inputs and outputs as they are in Keras.
-        calibration: For ``int8``: examples, each an array an input in Keras's order, each
-            array with a batch of 1, in the range the model will see. What can be gone through
-            more than once is not kept in memory.
-        log_path: Where the converter's output goes. By default to a temporary file, which stays
-            only if the conversion fails.
+        model: A Keras model with fixed dimensions but for the batch, or a :class:`FrozenModel`.
+        quantization: ``none``: float32. ``float16``: float16 weights. ``dynamic``: int8 weights,
+            float32 activations. ``int8``: int8 weights and activations; the dtypes of the model's
+            inputs and outputs do not change.
+        calibration: Examples for ``int8``, in the range of the model's real inputs. Each example
+            has one array per input in Keras's order, with a batch of 1. Examples that can be
+            iterated several times are not kept in memory.
+        log_path: File for the converter's output. By default a temporary file, which is deleted
+            unless the conversion fails.
 
     Raises:
         ConversionError: A shape is not fixed, the options do not fit together, or TFLite has no
@@ -71,7 +70,7 @@ def check_options(model: str, quantization: str, *, calibrated: bool) -> None:
     """Refuse options that do not fit together.
 
     Raises:
-        ConversionError: They don't.
+        ConversionError: The quantization is unknown, or calibration is missing or not expected.
     """
     if quantization not in QUANTIZATIONS:
         raise ConversionError(
@@ -88,7 +87,7 @@ def check_options(model: str, quantization: str, *, calibrated: bool) -> None:
 def _convert(
     frozen: FrozenModel, quantization: str, calibration: Iterable[Sequence[np.ndarray]] | None
 ) -> bytes:
-    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as folder:
         if frozen.variables:
@@ -114,7 +113,7 @@ def _convert(
 def _check_examples(
     frozen: FrozenModel, examples: Iterable[Sequence[np.ndarray]]
 ) -> Iterator[list[np.ndarray[Any, Any]]]:
-    """Yield examples as the model's inputs are; refuse those of other shapes, and none at all."""
+    """Yield examples with the dtypes of the model's inputs; check their shapes and their number."""
     wanted = [tuple(spec.shape.as_list()) for spec in frozen.inputs]
     count = 0
     for count, example in enumerate(examples, 1):
@@ -141,7 +140,7 @@ def _graph_converter(frozen: FrozenModel) -> Any:
     """Return a converter of a graph without variables."""
     import tensorflow as tf  # noqa: PLC0415
 
-    # A function with the model in it would be frozen once more, at ten times its weights' memory.
+    # A function with the model would be frozen again, with ten times the memory of the weights.
     empty = tf.function(lambda: None, autograph=False).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([empty])
     graph = SimpleNamespace(
@@ -159,7 +158,7 @@ def _graph_converter(frozen: FrozenModel) -> Any:
 
 
 def _function_converter(frozen: FrozenModel, folder: Path) -> Any:
-    """Return a converter of a graph that assigns variables: TFLite wants those in a SavedModel."""
+    """Return a converter of a graph that assigns variables; such a graph must be a SavedModel."""
     import tensorflow as tf  # noqa: PLC0415
 
     save_function(frozen.content, frozen.variables, frozen.inputs, frozen.outputs, folder)

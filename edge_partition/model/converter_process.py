@@ -1,10 +1,11 @@
-"""TFLite's converter in a process of its own, so that its crash ends in a sentence.
+"""TFLite's converter in a process of its own, so that a crash becomes an explained error.
 
-The child is :func:`main`. It loads TensorFlow and reads requests from its standard input, a line of
-JSON each. It converts the model in the request's folder, leaves the ``.tflite`` file there, and
-answers with a line on its standard output. When its standard input ends, it ends at once.
+The child process runs :func:`main`. It loads TensorFlow and reads requests from its standard input,
+one line of JSON each. For each request it converts the model in the request's folder, writes the
+``.tflite`` file there, and answers with a line on its standard output. The child ends as soon as
+its standard input ends.
 
-A child converts one model, unless :func:`kept_converter` keeps it for the next.
+A child converts one model, unless :func:`kept_converter` keeps the child for the next model.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.read_tflite import Bytes
 
 _EXAMPLES, _RESULT, _LOG = "examples.npz", "model.tflite", "convert.log"
-#: This package may lie where only this process looks for it.
+#: Starts the child with this package on its path, which may be in no standard place.
 _CHILD = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from edge_partition.model.converter_process import main; sys.exit(main())"
@@ -51,12 +52,12 @@ _CHILD = (
 def kept_converter() -> Iterator[None]:
     """Let one child convert all models of the calling thread, one after another.
 
-    Each child takes seconds to load TensorFlow: a program that converts many models pays for that
-    once within this block. The child holds TensorFlow's memory until the block ends. A child that
-    crashed, or that has not finished a conversion, is ended, and the next model gets a new one.
+    A child takes seconds to load TensorFlow; within this block, a program that converts many models
+    waits for this once. The child holds TensorFlow's memory until the block ends. A child that
+    crashed or did not finish a conversion is ended, and the next model gets a new child.
 
-    Other threads start children of their own: the kernel ends a child with the thread that started
-    it, so a child must not serve a thread that may live longer.
+    Other threads start children of their own: the kernel ends a child together with the thread that
+    started the child, so a child must not serve a thread that may live longer.
     """
     if _current_keeper() is not None:
         yield
@@ -70,11 +71,11 @@ def kept_converter() -> Iterator[None]:
 
 
 class ConverterProcess:
-    """Converts one model in a child process, which starts at once to load TensorFlow.
+    """Converts one model in a child process, which loads TensorFlow immediately.
 
-    The child ends with the conversion, at the latest with the ``with`` block, and when this process
-    or the calling thread ends, however that ends. Within :func:`kept_converter`, a child that has
-    nothing left to do stays for the next model.
+    The child ends after the conversion, at the latest with the ``with`` block, and whenever this
+    process or the calling thread ends. Within :func:`kept_converter`, an idle child stays for the
+    next model.
     """
 
     def __init__(self) -> None:
@@ -105,10 +106,10 @@ class ConverterProcess:
         return self._child.process.pid if self._child else 0
 
     def write_examples(self, examples: Iterable[Sequence[np.ndarray]]) -> None:
-        """Take the examples to calibrate with, one at a time.
+        """Write the calibration examples for the child, one at a time.
 
         Args:
-            examples: Each an array an input in the model's order, with a batch of 1.
+            examples: Each has one array per input in the model's order, with a batch of 1.
 
         Raises:
             ConversionError: The disk is full.
@@ -123,7 +124,7 @@ class ConverterProcess:
                         np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
     def write_model(self, frozen: FrozenModel) -> None:
-        """Take the model to convert; the caller can let go of it then.
+        """Write the model for the child; the caller can release the model afterwards.
 
         Raises:
             ConversionError: The disk is full.
@@ -133,7 +134,7 @@ class ConverterProcess:
         self._model = _Outline(frozen)
 
     def convert(self, *, quantization: str = "none") -> Bytes:
-        """Convert the model that was written, once.
+        """Convert the model of :meth:`write_model`, once.
 
         Args:
             quantization: As for :func:`~edge_partition.model.convert_tflite.convert_tflite`.
@@ -142,25 +143,25 @@ class ConverterProcess:
             The ``.tflite`` file, mapped into memory.
 
         Raises:
-            ConversionError: As :func:`~edge_partition.model.convert_tflite.convert_tflite`, or the
-            child
-                crashed. The log that the error names stays.
+            ConversionError: The errors of
+                :func:`~edge_partition.model.convert_tflite.convert_tflite`, or a crash of the
+                child. The log in the error is kept.
         """
         child, model = self._child, self._model
         if child is None or model is None:
             raise RuntimeError("call write_model() first, in the with block")
         check_options(model.name, quantization, calibrated=(self._folder / _EXAMPLES).exists())
         self._model = None
-        heap.give_back()  # the child wants it
+        heap.give_back()  # the child needs the memory
         answer = child.ask({"folder": str(self._folder), "quantization": quantization})
         if answer is None or answer["failure"] is not None:
             raise self._failure(model, child, answer, quantization)
-        # Imported here: the child needs none of it.
+        # Not imported by the child, which does not need the module.
         from edge_partition.tflite.read_tflite import map_file  # noqa: PLC0415
 
         content = map_file(self._folder / _RESULT)
         if self._keeper is None:
-            child.end()  # what reads the file may want the memory
+            child.end()  # the caller may need the memory
         return content
 
     def _failure(
@@ -187,7 +188,7 @@ class ConverterProcess:
         child, self._child = self._child, None
         if child is None:
             return
-        # The block may end in another thread than it began, or after the keeper's own.
+        # The block may end in another thread than it began in, or after the block of the keeper.
         if self._keeper is not None and self._keeper is _current_keeper():
             self._keeper.give_back(child)
         else:
@@ -195,7 +196,7 @@ class ConverterProcess:
 
 
 class _Outline:
-    """What is still known of a model that was written: its name, and its layers that loop."""
+    """Name of a model, and names of its layers with loops, for messages after `write_model`."""
 
     def __init__(self, frozen: FrozenModel) -> None:
         self.name = frozen.name
@@ -203,7 +204,7 @@ class _Outline:
 
 
 class _Child:
-    """The process; its life is bound to that of the thread that makes it."""
+    """A child process, which ends with the thread that started it."""
 
     def __init__(self) -> None:
         checkout = str(Path(__file__).resolve().parents[2])
@@ -215,18 +216,19 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                # Ctrl-C reaches this process alone, and its `with` block ends the child.
+                # Ctrl-C reaches only this process, whose `with` block ends the child.
                 start_new_session=True,
             )
             self._resources = stack.pop_all()
         self._is_at_work = False
         self._served = 0
-        #: Where in the log the current model's part begins; the first one's has the start too.
+        #: Start of the current model's part of the log, in bytes. The part of the first model
+        #: includes the child's start.
         self._log_offset = 0
 
     @property
     def is_idle(self) -> bool:
-        """Whether the process lives and has answered what it was asked."""
+        """Whether the process runs and has answered its last request."""
         return not self._is_at_work and self.process.poll() is None
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any] | None:
@@ -237,7 +239,7 @@ class _Child:
         if self._served:
             self._log_offset = os.fstat(self._log.fileno()).st_size
         self._is_at_work = True
-        # A child that died says so by its status.
+        # The exit status of a dead child is read later.
         with contextlib.suppress(BrokenPipeError):
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
@@ -250,25 +252,25 @@ class _Child:
         return answer
 
     def said(self) -> bytes:
-        """Return what it printed outside the converter's log, for the current model."""
+        """Return the child's output for the current model, apart from the converter's log."""
         descriptor = self._log.fileno()
-        # The process writes where the file's own position is, which reading must not move.
+        # The child writes at the file's shared position, which pread does not move.
         return os.pread(descriptor, os.fstat(descriptor).st_size, self._log_offset)
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process, also during a conversion."""
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                # What was not written yet has no reader any more.
+                # Unwritten data has no reader any more.
                 with contextlib.suppress(OSError):
                     stream.close()
         self._resources.close()
 
 
 class _Keeper:
-    """Holds the child that has nothing to do."""
+    """Holds an idle child between two models."""
 
     def __init__(self) -> None:
         self._spare: _Child | None = None
@@ -296,7 +298,7 @@ _here = threading.local()
 
 
 def _current_keeper() -> _Keeper | None:
-    """Return the calling thread's keeper."""
+    """Return the keeper of the calling thread, if any."""
     keeper: _Keeper | None = getattr(_here, "keeper", None)
     return keeper
 
@@ -316,7 +318,7 @@ def _disk_errors(model: str, folder: Path) -> Iterator[None]:
 
 
 class _Examples:
-    """Examples in a file, read one at a time, as often as anybody asks."""
+    """Calibration examples in a file, read one at a time; can be iterated several times."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -331,16 +333,16 @@ class _Examples:
 
 
 def main() -> int:
-    """Be the child."""
+    """Run the child process."""
     faulthandler.enable()
-    # Whatever prints to standard output writes to the log, and no answer.
+    # Other output to standard output goes to the log, so that it is not read as an answer.
     answers = os.dup(1)
     os.dup2(2, 1)
     requests: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
-    from tensorflow import lite  # noqa: PLC0415 -- while the parent reads the model
+    from tensorflow import lite  # noqa: PLC0415 -- loads while the parent reads the model
 
-    lite.TFLiteConverter  # noqa: B018 -- loaded when first named
+    lite.TFLiteConverter  # noqa: B018 -- TensorFlow loads the converter on first access
     while True:
         request = requests.get()
         failure = _convert_folder(Path(request["folder"]), request["quantization"])
@@ -351,11 +353,11 @@ def main() -> int:
 
 
 def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:
-    """Convert the folder's model; return what was wrong with it, if anything."""
+    """Convert the model in ``folder``; return the fields of a ConversionError, or None."""
     examples = folder / _EXAMPLES
     try:
         frozen = FrozenModel.load(folder)
-        (folder / GRAPH_FILE).unlink()  # nobody needs it twice, and some folders are memory
+        (folder / GRAPH_FILE).unlink()  # not needed again, and TMPDIR may be in memory
         content = convert_tflite(
             frozen,
             quantization=quantization,
@@ -369,11 +371,11 @@ def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:
 
 
 def _read_requests(requests: queue.SimpleQueue[dict[str, str]]) -> None:
-    """Queue the requests, and end this process when the parent's end of the pipe closes.
+    """Queue the requests, and kill this process when the parent's end of the pipe closes.
 
-    That may happen during a conversion: the parent is gone, and nobody wants its result.
+    The pipe may close during a conversion: the parent has ended and does not need the result.
     """
-    # Not through sys.stdin, whose lock a waiting thread would hold when this process ends.
+    # sys.stdin has a lock, which a waiting thread would hold when this process ends.
     unread = b""
     while found := os.read(0, 1 << 16):
         *lines, unread = (unread + found).split(b"\n")

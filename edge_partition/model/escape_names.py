@@ -1,9 +1,8 @@
-"""Names that TensorFlow does not allow, spelt so that it does, and back.
+"""Names that TensorFlow does not allow, escaped for the conversion and restored afterwards.
 
-Keras takes any text for the name of a layer or an input. A node of a ``GraphDef`` takes
-``[A-Za-z0-9.][A-Za-z0-9_./-]*`` (tensorflow/core/framework/node_def_util.cc, which takes ``>`` too
-where another such name follows), while a tensor of a ``.tflite`` may be called anything. So a name
-is escaped for the conversion and restored after it.
+Keras takes any text as the name of a layer or an input, and so does a ``.tflite`` file for a
+tensor. The name of a node of a ``GraphDef`` must match ``[A-Za-z0-9.][A-Za-z0-9_./-]*``
+(tensorflow/core/framework/node_def_util.cc, which also accepts ``>`` between two such names).
 """
 
 from __future__ import annotations
@@ -19,32 +18,32 @@ from edge_partition.tflite.rewrite_tflite import rewrite_tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A character's code point. It starts with a dot, since a node's name may start with no other mark.
+#: Code point of an escaped character. It starts with a dot, the only mark at the start of a name.
 _ESCAPED = re.compile(r"\.-([0-9a-f]+)-")
 _TO_ESCAPE = re.compile(r"[^A-Za-z0-9_./-]|^[^A-Za-z0-9.]|\.(?=-)")
 
 
 def escape_name(name: str) -> str:
-    """Return ``name`` as a node of a ``GraphDef`` may be called; most stay as they are."""
+    """Return ``name`` as a valid name of a ``GraphDef`` node; most names do not change."""
     return _TO_ESCAPE.sub(_escape, name)
 
 
 def escape_layer_name(name: str) -> str:
-    """Return a layer's name as one part of a node's path: as :func:`escape_name`, and no ``/``."""
+    """Return a layer's name as one part of a node's path: escaped, also its ``/``."""
     return escape_name(name).replace("/", _escape_character("/"))
 
 
 def restore_names(text: str) -> str:
-    """Return ``text`` with the names in it as they were before they were escaped."""
+    """Return ``text`` with all escaped names in it restored."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def restore_tensor_names(content: bytes, model_name: str) -> bytes:
-    """Return a ``.tflite`` file whose tensors have their exact names; most files as they are.
+    """Return a ``.tflite`` file with restored tensor names; most files do not change.
 
     Args:
-        content: The file, of one subgraph or with further ones for control flow.
-        model_name: For errors.
+        content: The file; further subgraphs are for control flow.
+        model_name: The model's name for error messages.
     """
     main = schema.Model.GetRootAs(content).Subgraphs(0)
     names = {}
@@ -57,9 +56,9 @@ def restore_tensor_names(content: bytes, model_name: str) -> bytes:
 
 @contextlib.contextmanager
 def escaped_layers(model: Any) -> Iterator[frozenset[str]]:
-    """Give ``model`` and its layers escaped names for a while; yields them all.
+    """Give ``model`` and its layers escaped names within the block; yields all names.
 
-    Layers open name scopes of TensorFlow's, which take no other names than nodes do.
+    Layers open name scopes of TensorFlow, whose names follow the rules of nodes.
 
     Args:
         model: A Keras 3 or Keras 2 (``tf_keras``) model.
@@ -78,7 +77,7 @@ def escaped_layers(model: Any) -> Iterator[frozenset[str]]:
 
 
 def _set_name(layer: Any, name: str) -> None:
-    if hasattr(layer, "_name"):  # Keras 2, where the name cannot be set
+    if hasattr(layer, "_name"):  # Keras 2, whose name has no setter
         layer._name = name  # noqa: SLF001
     else:
         layer.name = name

@@ -1,4 +1,4 @@
-"""What TensorFlow raises and prints becomes a reason in words of the Keras model."""
+"""TensorFlow's exceptions and output become a reason that names operators and layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MISSING_OPERATOR = re.compile(r"'tf\.(\w+)' op is neither a custom op")
 _WRONG_DTYPE = re.compile(
     r"'tfl\.(\w+)' op (?:operand|result) #\d+ must be [^\n]*but got '?tensor<(?:[\d?]+x|\*x)*(\w+)>"
 )
-#: MLIR's names of what TFLite has few operators for.
+#: MLIR's names of dtypes for which TFLite has few operators.
 _RARE_DTYPES = ("f64", "f16", "bf16", "i8", "i16", "i32", "i64", "ui8", "ui16", "ui32", "ui64")
 _SOLVE = (
     "For matrices up to 3x3, write the determinant or the inverse as sums and products; for larger "
@@ -44,7 +44,7 @@ _COMPLEX = (
     "Compute with real and imaginary parts as two tensors: only complex64 is split into them "
     "automatically, and not for every operator"
 )
-#: What to compute instead of an operator, without the full stop.
+#: Replacement of each operator, as a sentence without its full stop.
 _ALTERNATIVES = {
     **{name: _ELEMENTWISE for name, _ in FORMULAS},
     **dict.fromkeys(
@@ -90,9 +90,9 @@ class Explanation:
     """Why a model could not be converted.
 
     Attributes:
-        reason: A sentence, and one of what to do.
-        operators: TensorFlow's names of the operators that TFLite has no builtin for.
-        layers: The layers that hold what was wrong, after the models they are nested in.
+        reason: Cause of the error, and advice.
+        operators: TensorFlow's names of operators without a TFLite builtin.
+        layers: Layers with the error, each preceded by the models that it is nested in.
     """
 
     reason: str
@@ -104,8 +104,8 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
     """Return why TensorFlow raised ``error``.
 
     Args:
-        error: Anything it raises.
-        log: What it printed.
+        error: TensorFlow's exception.
+        log: TensorFlow's output.
         layers: The parts of node names that are layers.
     """
     text = f"{error}\n{log}"
@@ -132,7 +132,7 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
 
 
 def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
-    """Say which operators are missing, and for which dtype where others are there."""
+    """Return the missing operators, with the dtype where only this dtype is missing, and advice."""
     if all("Random" in name for name in operators):
         drawn = [name for name in operators if name != "StatelessRandomGetKeyCounter"]
         return (
@@ -153,7 +153,7 @@ def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
 
 
 def _alternatives(operators: Sequence[str]) -> str:
-    """Say what to compute instead."""
+    """Return the replacements of missing operators, as sentences."""
     found = [_ALTERNATIVES[name] for name in operators if name in _ALTERNATIVES]
     if not found:
         return "Replace the layer by operations that TFLite has, or end the model before it."
@@ -161,9 +161,9 @@ def _alternatives(operators: Sequence[str]) -> str:
 
 
 def _complained_layer(line: str, layers: Collection[str]) -> str:
-    """Return the layer that a line of the converter's complains of, or ``""``.
+    """Return the layer in an error line of the converter, or ``""``.
 
-    Such a line starts with ``loc(callsite(fused["MatMul:", "m/dense/MatMul@function"] at ...``.
+    An error line starts with ``loc(callsite(fused["MatMul:", "m/dense/MatMul@function"] at ...``.
     """
     for path in re.findall(r'"([^"]+)"', line):
         if layer := holding_layer(path.partition("@")[0], layers):
@@ -172,7 +172,7 @@ def _complained_layer(line: str, layers: Collection[str]) -> str:
 
 
 def _without_places(line: str) -> str:
-    """Return a complaint of the converter's without the places in its code and in the graph."""
+    """Return an error line of the converter without locations in its code and in the graph."""
     message = line.rpartition("error: ")[2]
     message = re.sub(r"'?tensor<((?:[\d?]+x|\*x)*)(\w+)>'?", _spell_tensor, message)
     return f"TFLite's converter says: {' '.join(message.split())}"
@@ -183,7 +183,7 @@ def _spell_tensor(match: re.Match[str]) -> str:
 
 
 def _dtype(mlir: str) -> str:
-    """Return what numpy calls an element type: ``float64`` for ``f64``."""
+    """Return numpy's name of an MLIR element type: ``float64`` for ``f64``."""
     for short, name in (("bf", "bfloat"), ("ui", "uint"), ("f", "float"), ("i", "int")):
         if re.fullmatch(rf"{short}\d+", mlir):
             return "bool" if mlir == "i1" else mlir.replace(short, name, 1)
@@ -191,7 +191,7 @@ def _dtype(mlir: str) -> str:
 
 
 def _advice(said: str, has_layer: bool) -> str:
-    """Return what to do about an error that TensorFlow has no class of its own for."""
+    """Return advice on an error, by words of its message."""
     for pattern, advice in _ADVICE:
         if re.search(pattern, said, re.IGNORECASE):
             return advice
@@ -203,13 +203,13 @@ def _advice(said: str, has_layer: bool) -> str:
 def explain_crash(
     status: int, quantization: str, loops: tuple[str, ...], last_words: str = ""
 ) -> Explanation:
-    """Return why a converter that gave no reason ended.
+    """Return why a converter process ended without an answer.
 
     Args:
-        status: Its exit status; of a signal, the signal's number below zero.
-        quantization: What it was to do.
-        loops: The layers that loop.
-        last_words: The last line that it printed.
+        status: Exit status of the process; the negative number of the signal that ended it.
+        quantization: Quantization of the conversion.
+        loops: Layers with loops.
+        last_words: Last line of the process's output.
     """
     if status >= 0:
         return Explanation(
@@ -240,7 +240,7 @@ def explain_crash(
 
 
 def holding_layer(node_name: str, layers: Collection[str]) -> str:
-    """Return the innermost layer in a node's path, after the models it is nested in; or ``""``."""
+    """Return the innermost layer in a node's path, preceded by its models; ``""`` without one."""
     scopes = strip_numbers(node_name, layers).split("/")[:-1]
     while scopes and scopes[-1] not in layers:
         scopes.pop()
@@ -248,10 +248,10 @@ def holding_layer(node_name: str, layers: Collection[str]) -> str:
 
 
 def strip_numbers(node_name: str, layers: Collection[str]) -> str:
-    """Give the layers in a node's path their exact names.
+    """Return a node's path with the exact names of its layers.
 
-    Keras opens a layer's name scope twice, to build it and to call it, so TensorFlow numbers
-    the second: ``model_1/conv_1/Relu`` for the layer ``conv``.
+    Keras opens a layer's name scope twice, for the build and for the call, and TensorFlow adds a
+    number to the second: ``model_1/conv_1/Relu`` for the layer ``conv``.
     """
     *scopes, operator = node_name.split("/")
     stems = [re.sub(r"_\d+$", "", scope) for scope in scopes]
@@ -265,14 +265,14 @@ def strip_numbers(node_name: str, layers: Collection[str]) -> str:
 
 
 def running_layer(error: Exception) -> str:
-    """Return the name of the innermost layer that was being called when ``error`` came up."""
+    """Return the name of the innermost layer whose call raised ``error``; ``""`` without one."""
     modules = [sys.modules[name] for name in ("keras", "tf_keras") if name in sys.modules]
     kinds: tuple[Any, ...] = tuple(module.layers.Layer for module in modules)
     name = ""
     traceback = error.__traceback__
     while traceback is not None:
         caller = traceback.tb_frame.f_locals.get("self")
-        # A model has layers of its own.
+        # Models are layers too, but not the innermost ones.
         if isinstance(caller, kinds) and not hasattr(caller, "layers"):
             name = str(caller.name)
         traceback = traceback.tb_next

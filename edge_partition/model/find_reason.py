@@ -1,8 +1,8 @@
-"""What an error of Keras or TensorFlow says at bottom, in one line.
+"""The root cause in an error of Keras or TensorFlow, as one line.
 
-Keras wraps errors in errors: the first line of the outermost is that an exception was encountered
-when calling ``Dense.call()``, or that a class "could not be deserialized properly", and what was
-wrong stands lines below, or in the exception that caused it.
+Keras wraps errors in errors. The first line of the outermost error says that an exception was
+encountered when calling ``Dense.call()``, or that a class "could not be deserialized properly". The
+cause is lines below, or in the exception that caused the error.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Longest reason; what is longer is the printout of an object.
+#: Longest reason; a longer line is the printout of an object.
 _MOST_CHARACTERS = 300
 
-#: What follows the last of these is nearer to the reason than what comes before.
+#: The text after the last of these phrases is nearer to the cause.
 _LEADS = re.compile(
     r"Exception encountered: "
     r"|Error encountered:\s"
@@ -24,15 +24,15 @@ _LEADS = re.compile(
     r"|Exception encountered when calling [^\n]*\n",
     re.DOTALL,
 )
-#: Where a reason ends: what follows repeats arguments and configurations.
+#: End of a reason; arguments and configurations follow.
 _TAILS = re.compile(
     r"\n\s*Arguments received by |\n\s*List of objects that could not be loaded|\n\s*\[\[\{\{node"
     r"|\s*Full object config: |\s*Target variable: <| for '\{\{node | using config=\{"
     r"|\n\s*config=\{|\n\s*\[\[|\s*\[Op:"
-    # Advice to who writes the layer, not to who has the file.
+    # Advice for the author of a layer, not for the person with the file.
     r"|\. (?:Please|Make sure|See https?:)"
 )
-#: Sentences that say nothing of what was wrong.
+#: Sentences without the cause.
 _EMPTY = re.compile(
     r"could not be deserialized properly|^Exception encountered when calling"
     r"|^Error when deserializing class|^Graph execution error"
@@ -41,10 +41,10 @@ _TERMINAL_COLOR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def find_reason(error: BaseException) -> str:
-    """Return the innermost thing that ``error`` says, on one line and without a full stop.
+    """Return the innermost message of ``error``, on one line and without a full stop.
 
-    An error that says nothing is taken for the one that caused it; where none of them says
-    anything, the class's name is returned.
+    An error without a message is replaced by its cause; without any message, the result is the name
+    of the error's class.
     """
     for each in _chain(error):
         reason = _dig(each)
@@ -54,7 +54,7 @@ def find_reason(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield ``error`` and, from it down, what it was raised from or during."""
+    """Yield ``error``, then the error that it was raised from or during, and so on."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -94,7 +94,7 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line of a traceback in a text that is no ``[[{{node ...}}]]``."""
+    """Return the last line of a traceback that is not a ``[[{{node ...}}]]``."""
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(("[[", "[Op:"))]
     return said[-1]

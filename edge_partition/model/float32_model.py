@@ -1,7 +1,7 @@
-"""A model that computes in half or double precision is made one that computes in float32.
+"""A model in half or double precision becomes a float32 model.
 
-TFLite's builtin operators have no kernels for float16, bfloat16 or float64 activations on most
-boards, and what a policy such as ``mixed_float16`` is for, training on a GPU, is over.
+On most boards TFLite's builtin operators have no kernels for float16, bfloat16 or float64
+activations. Policies such as ``mixed_float16`` serve the training on a GPU only.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to change a variable's or a tensor's dtype.
@@ -19,19 +19,18 @@ from keras import layers, tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Floats that boards have no kernels for.
+#: Float dtypes without kernels on boards.
 _OTHER_FLOATS = frozenset({"float16", "bfloat16", "float64"})
 
 
 def make_float32(model: keras.Model) -> tuple[str, ...]:
-    """Make ``model`` compute in float32 throughout, with its weights in float32, in place.
+    """Change ``model`` in place to float32 weights and float32 activations.
 
-    Layers, their variables, constants and the casts between are changed, in nested models too.
-    The symbolic tensors that ``model`` is made of change with them.
+    This changes layers, variables, constants, casts and the symbolic tensors, in nested models too.
 
     Returns:
-        What was other than float32: dtypes and policies, such as ``mixed_float16``, sorted; empty
-        where the model is as it was.
+        Dtypes and policies that were changed, such as ``mixed_float16``, sorted; empty for a model
+        that did not change.
     """
     found: set[str] = set()
     for layer in model._flatten_layers():
@@ -49,7 +48,7 @@ def make_float32(model: keras.Model) -> tuple[str, ...]:
 
 def _change_policy(layer: keras.layers.Layer) -> set[str]:
     if isinstance(layer, layers.InputLayer):
-        # It has no policy to speak of: its dtype is its tensor's.
+        # The dtype of an input layer is its tensor's, not its policy's.
         if layer._dtype not in _OTHER_FLOATS:
             return set()
         found, layer._dtype = {layer._dtype}, "float32"
@@ -58,9 +57,7 @@ def _change_policy(layer: keras.layers.Layer) -> set[str]:
         return set()
     found = {layer.dtype_policy.name}
     layer.dtype_policy = keras.DTypePolicy("float32")
-    # A policy map gives a layer its own policy by its path; this one says it to all.
-    layer._dtype_policy = layer.dtype_policy
-    # A model of nothing but layers computes nothing itself.
+    # A model computes in its layers only, which report their own policies.
     return set() if isinstance(layer, keras.Model) else found
 
 
@@ -81,7 +78,7 @@ def _graph_of(layer: keras.layers.Layer) -> keras.Function | None:
 
 
 def _change_graph(graph: keras.Function) -> set[str]:
-    """Change tensors, constants and bare operations of a graph; layers change by their policy."""
+    """Change tensors, constants and bare operations of a graph; policies change its layers."""
     found: set[str] = set()
     for node in (node for nodes in graph._nodes_by_depth.values() for node in nodes):
         operation = node.operation
@@ -90,7 +87,7 @@ def _change_graph(graph: keras.Function) -> set[str]:
         elif not isinstance(operation, keras.layers.Layer):
             found |= _change_operation(operation)
         found |= _change_arguments(node)
-        # Called as part of another model, a graph casts to the dtypes of its inputs.
+        # A graph in another model casts its arguments to the dtypes of its own inputs.
         for tensor in node.outputs:
             found |= _change_tensor(tensor)
     return found
@@ -104,7 +101,7 @@ def _change_tensor(tensor: keras.KerasTensor) -> set[str]:
 
 
 def _change_operation(operation: keras.Operation) -> set[str]:
-    """Change what an operation such as ``Cast`` makes."""
+    """Change the dtype attributes of an operation such as ``Cast``."""
     found = set()
     for key, value in vars(operation).items():
         if "dtype" in key and isinstance(value, str) and value in _OTHER_FLOATS:
@@ -129,7 +126,7 @@ def _arguments(node: Any) -> tuple[Any, Any]:
 
 
 def _dtype_of(value: Any) -> Iterator[str]:
-    """Yield the dtype of a constant, or the dtype that ``value`` names, where it is to change."""
+    """Yield the dtype of a constant, or the dtype that ``value`` names, if it must change."""
     if isinstance(value, keras.KerasTensor):
         return
     if isinstance(value, str):
@@ -150,7 +147,7 @@ def _to_float32(value: Any) -> Any:
 
 
 def _renew_statistics(layer: layers.Normalization) -> None:
-    """Compute the constants anew that the layer keeps in the dtype it computes in."""
+    """Compute the layer's constants again, which it keeps in its compute dtype."""
     if layer.input_mean is None:
         layer.finalize_state()
     elif layer.built:

@@ -27,7 +27,7 @@ def constant(x: Any) -> np.ndarray[Any, Any]:
     Raises:
         NotReplaceableError: The value depends on the model's input.
     """
-    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
     value = tf.get_static_value(x)
     if value is None:

@@ -1,7 +1,6 @@
-"""A Keras model or a TensorFlow function becomes a graph without variables, nodes named by layers.
+"""A Keras model or a TensorFlow function becomes a graph with constants for its variables.
 
-:mod:`~edge_partition.model.convert_tflite` converts the graph; the model itself is not needed any
-more.
+:mod:`~edge_partition.model.convert_tflite` converts this graph, without the model.
 """
 
 from __future__ import annotations
@@ -36,28 +35,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-#: Constants of more bytes are weights; of fewer, what shapes may follow from.
+#: Size above which a constant is a weight; shapes may follow from smaller constants.
 _SHAPE_BYTES = 1024
-#: Logarithms and quotients of squares: in int8 off by 0.14 to 0.35 of the largest value (measured).
+#: Logarithms and quotients of squares: errors of 0.14 to 0.35 of the largest value in int8
+#: (measured).
 _COARSE_IN_INT8 = frozenset({"Acosh", "Asinh", "Atanh", "Erfc"})
-#: Of a GraphDef, as of any protocol buffer.
+#: Largest protocol buffer, and so the largest GraphDef.
 _MAX_GRAPH_BYTES = 2**31 - 1
 
 
 def freeze_model(
     model: Any, *, unroll: bool = False, log_path: str | Path | None = None
 ) -> FrozenModel:
-    """Prepare ``model`` for converting, with the batch fixed at 1.
+    """Prepare ``model`` for the conversion, with the batch fixed at 1.
 
-    Converting takes some seven times the weights' memory. Who lets go of ``model`` in between
-    has its own weights' memory for that.
+    The conversion takes some seven times the memory of the weights. A caller that releases
+    ``model`` before the conversion saves the memory of the Keras weights.
 
     Args:
-        model: A Keras model, or one of Keras 2 (``tf_keras``). All dimensions but the batch must
-            be fixed.
-        unroll: Write recurrent layers' loops out, as int8 needs it, where they are short enough.
-        log_path: Where TensorFlow's output goes. By default to a temporary file, which stays
-            only if this fails.
+        model: A Keras 3 or Keras 2 (``tf_keras``) model. All dimensions but the batch must be
+            fixed.
+        unroll: Whether to unroll short recurrent loops, as int8 requires.
+        log_path: File for TensorFlow's output. By default a temporary file, which is deleted
+            unless an error occurs.
 
     Raises:
         ConversionError: A shape is not fixed, or TFLite has no operator for something in the model.
@@ -101,17 +101,17 @@ def freeze_function(
     layers: Collection[str] = (),
     log_path: str | Path | None = None,
 ) -> FrozenModel:
-    """Prepare a function of TensorFlow's for converting, such as a SavedModel's signature.
+    """Prepare a TensorFlow function for the conversion, such as a signature of a SavedModel.
 
     Args:
-        function: A ``ConcreteFunction``, or anything that TensorFlow can trace; called with the
-            inputs by keyword. What it returns is a dictionary by ``output_names``, or any structure
-            of tensors in their order.
-        name: The model's.
-        inputs: The keyword of each input and its ``TensorSpec``, whose shape is fixed.
-        output_names: The outputs', in order.
-        layers: The parts of the function's node names that are layers.
-        log_path: Where TensorFlow's output goes, as for :func:`freeze_model`.
+        function: A ``ConcreteFunction``, or any function that TensorFlow can trace. It takes the
+            inputs by keyword, and returns a dictionary with the keys ``output_names`` or any
+            structure of tensors in the order of ``output_names``.
+        name: The model's name.
+        inputs: Keyword and ``TensorSpec``, of fixed shape, of each input.
+        output_names: Names of the outputs, in order.
+        layers: The parts of node names that are layers.
+        log_path: File for TensorFlow's output, as for :func:`freeze_model`.
 
     Raises:
         ConversionError: A shape is not fixed, or TFLite has no operator for something in it.
@@ -145,7 +145,15 @@ def freeze_function(
 
 @dataclass(frozen=True)
 class _Traced:
-    """A function of flat inputs and outputs, and what they are called."""
+    """A traced function with flat inputs and outputs, and their names.
+
+    Attributes:
+        name: The model's name.
+        function: A ``ConcreteFunction``.
+        layers: The parts of node names that are layers.
+        input_names: Names of the inputs, in order.
+        output_names: Names of the outputs, in order.
+    """
 
     name: str
     function: Any
@@ -162,7 +170,7 @@ def _trace(model: Any) -> Any:
     if type(model).__module__.partition(".")[0] != "tf_keras":
         import keras  # noqa: PLC0415
 
-        if isinstance(model, keras.layers.Layer):  # its flat order is not TensorFlow's
+        if isinstance(model, keras.layers.Layer):  # Keras 3 flattens in another order
             flatten, pack = keras.tree.flatten, keras.tree.pack_sequence_as
     structure = _inputs_structure(model)
 
@@ -177,7 +185,7 @@ def _trace(model: Any) -> Any:
 
 
 def _inputs_structure(model: Any) -> Any:
-    """Return what ``model`` was built on: a tensor, or tensors in lists and dictionaries."""
+    """Return the inputs of ``model``: a tensor, or tensors in lists and dictionaries."""
     for holder in (model, getattr(model, "_functional", None)):
         for attribute in ("_inputs_struct", "_nested_inputs"):
             structure = getattr(holder, attribute, None)
@@ -187,14 +195,14 @@ def _inputs_structure(model: Any) -> Any:
 
 
 def _dimensions(shape: Any) -> list[int | None]:
-    """Return a shape of Keras's or TensorFlow's; ``[None]`` where not even the rank is known."""
+    """Return the dimensions of a Keras or TensorFlow shape; ``[None]`` if the rank is unknown."""
     if getattr(shape, "rank", 0) is None:
         return [None]
     return [None if size is None else int(size) for size in shape]
 
 
 def _output_names(model: Any) -> list[str]:
-    """Return the outputs' keys, where they are a dictionary's, else the names of their layers."""
+    """Return the keys of a dictionary of outputs, or else the names of the outputs' layers."""
     structure = getattr(model, "_outputs_struct", None)  # Keras 2 has none
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
         return sorted(map(str, structure))  # the order in which Keras flattens a dictionary
@@ -203,7 +211,10 @@ def _output_names(model: Any) -> list[str]:
 
 
 def _freeze(traced: _Traced) -> FrozenModel:
-    """Turn variables, which would become operators that runtimes disagree on, into constants."""
+    """Return the model with constants for its variables.
+
+    Runtimes disagree on the operators for variables.
+    """
     import tensorflow as tf  # noqa: PLC0415
 
     function = traced.function
@@ -226,7 +237,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
         tf.graph_util.import_graph_def(outline, name="")
     outputs = [inferred.get_tensor_by_name(name) for name in output_nodes]
     for tensor, seen in zip(outputs, function.outputs, strict=True):
-        # What is read of a variable has a shape only where the variable is known.
+        # The imported graph lacks shapes that follow from a variable.
         tensor.set_shape(seen.shape)
     assigned = {variable.node for variable in variables}
     check_dtypes(traced.name, inferred, traced.layers, assigned)
@@ -234,7 +245,6 @@ def _freeze(traced: _Traced) -> FrozenModel:
     output_names = make_unique(map(escape_name, traced.output_names), taken=input_names)
     names = rename_nodes(
         graph,
-        # What the function captures comes after its inputs.
         dict(zip(input_nodes, input_names, strict=True))
         | {tensor.op.name: x for tensor, x in zip(outputs, output_names, strict=True)},
         traced.layers,
@@ -244,6 +254,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
         layers=traced.layers,
         inputs=tuple(
             tf.TensorSpec(tensor.shape, tensor.dtype, name)
+            # Captured tensors follow the inputs in function.inputs.
             for tensor, name in zip(function.inputs, input_names, strict=False)
         ),
         outputs=tuple(
@@ -258,15 +269,15 @@ def _freeze(traced: _Traced) -> FrozenModel:
 
 
 def _replace_variables(function: Any, kept: Collection[str]) -> Any:
-    """Return a function's ``GraphDef`` with its calls inlined and its variables constants.
+    """Return a function's ``GraphDef`` with calls inlined and constants for variables.
 
     Args:
         function: A ``ConcreteFunction``.
-        kept: The placeholders of the variables that stay.
+        kept: Placeholders of the variables that stay variables.
     """
     from tensorflow.python.framework import convert_to_constants  # noqa: PLC0415
 
-    # The public convert_variables_to_constants_v2 makes a function of the graph, and there
+    # The public convert_variables_to_constants_v2 also makes a function of the graph, in which
     # TensorFlow holds each constant some seven times.
     values = convert_to_constants._FunctionConverterDataInEager(  # noqa: SLF001
         func=function,
@@ -281,7 +292,7 @@ def _replace_variables(function: Any, kept: Collection[str]) -> Any:
 def _replace_operators(
     traced: _Traced, graph: Any, outputs: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
-    """Replace what TFLite lacks; return operators and layers that int8 would make too coarse."""
+    """Replace operators that TFLite lacks; return operators and layers too coarse for int8."""
     try:
         names = {name.partition(":")[0] for name in outputs}
         replaced = replace_operators(graph, _leave_out_weights, names)
@@ -313,7 +324,7 @@ def _serialize(model: str, graph: Any) -> bytes:
 
 
 def _leave_out_weights(graph: Any) -> Any:
-    """Return a ``GraphDef`` of the same tensors, with placeholders for weights."""
+    """Return a ``GraphDef`` with the same tensors, and placeholders for weights."""
     import tensorflow as tf  # noqa: PLC0415
 
     outline = tf.compat.v1.GraphDef(versions=graph.versions, library=graph.library)

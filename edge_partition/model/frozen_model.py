@@ -69,7 +69,7 @@ class FrozenModel:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the model into ``folder``: protocol buffers, JSON and ``.npy`` files, no code.
+        """Write the model into ``folder`` as protocol buffers, JSON and ``.npy`` files.
 
         Raises:
             OSError: The disk is full or not writable.

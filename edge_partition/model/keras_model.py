@@ -1,4 +1,4 @@
-"""MODEL argument -> a Keras model whose shapes are all fixed, with a batch of 1."""
+"""A MODEL argument becomes a Keras model with fixed shapes and a batch of 1."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ __all__ = [
 
 _FUNCTION_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
-#: Height and width that https://keras.io/api/applications/ documents, by the start of the name
-#: in lower case without ``-`` and ``_``; the longest start counts.
+#: Height and width from https://keras.io/api/applications/, by the start of the name in lower case
+#: without ``-`` and ``_``. The longest start that matches applies.
 _DOCUMENTED_SIZE_PX = {
     "convnext": 224, "densenet": 224, "mobilenet": 224, "resnet": 224, "vgg": 224, "nasnet": 224,
     "nasnetlarge": 331, "inception": 299, "xception": 299,
@@ -60,22 +60,23 @@ _DOCUMENTED_SIZE_PX = {
 }  # fmt: skip
 
 _IMAGENET_CLASSES = 1000
-#: Layers that an error names before it counts the rest.
+#: Layers named in an error message. The message counts the rest.
 _MOST_NAMES = 4
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be wrapped and converted.
+    """A model that is ready to be wrapped and converted.
 
     Attributes:
-        model: Functional, every dimension of every input fixed, the batch at 1, computing in
-            float32; or what is no Keras 3 model, as TensorFlow traces it.
-        name: For people: the application's or function's name, or the file's stem.
-        weights: ``imagenet``; ``seeded``; or ``trained``: what came with the model or in a file.
-        labels: The classes' names along the output's last axis; may be empty.
-        notes: Sentences for people on how the model was read and what was changed.
-        operations: Of a model that Keras 3 has no graph of: operations that were no layers.
+        model: A Functional model with fixed shapes, a batch of 1 and float32; or a traced model
+            where the source is not a Keras 3 model.
+        name: Name of the application, of the function or of the SavedModel, or the file's stem.
+        weights: ``imagenet``, ``seeded``, or ``trained`` for weights of the model or of a file.
+        labels: Class names along the output's last axis; may be empty.
+        notes: Notes for the person about the reading and about changes to the model.
+        operations: Operations of a Keras 2 model that are not layers; empty for a Keras 3 model,
+            whose operations are wrapped later.
     """
 
     model: keras.Model | TracedModel
@@ -87,7 +88,7 @@ class LoadedModel:
 
 
 def is_keras_source(source: str) -> bool:
-    """Return whether a MODEL argument is Keras's business, rather than a ``.tflite`` file."""
+    """Return whether a MODEL argument needs Keras or TensorFlow: all but a ``.tflite`` file."""
     return not source.lower().endswith(".tflite")
 
 
@@ -98,23 +99,24 @@ def load_keras_model(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     signature: str | None = None,
 ) -> LoadedModel:
-    """Load the model that a MODEL argument names.
+    """Load the model of a MODEL argument.
 
     Args:
-        source: A Keras application's name, a ``.keras`` or ``.h5`` file, a SavedModel's folder, or
-            ``package.module:function``; modules are looked for in the working directory too.
-        weights: A weights file (``.weights.h5``, ``.h5``, ``.keras``), or ``seeded`` for weights
-            that are the same everywhere and were never trained. By default an application gets
-            ImageNet's, anything else keeps its own.
-        input_shapes: Shapes without the batch, such as ``(224, 224, 3)``, by the input's name;
-            ``""`` is for every open input that it fits. By default what the model says, or what
-            the application's documentation says.
-        signature: Of a SavedModel: the one to take.
+        source: Name of a Keras application, a ``.keras`` or ``.h5`` file, the folder of a
+            SavedModel, or ``package.module:function``. Modules in the working directory are found
+            too.
+        weights: A weights file (``.weights.h5``, ``.h5``, ``.keras``), or ``seeded`` for untrained
+            weights that are the same on every machine. By default an application gets ImageNet
+            weights, and any other model keeps its own.
+        input_shapes: Shapes without the batch, such as ``(224, 224, 3)``, by input name; ``""``
+            stands for every open input that the shape fits. The default is the shape of the model,
+            or the size in the application's documentation.
+        signature: Signature of a SavedModel.
 
     Raises:
-        ModelSourceError: There is no such model, it cannot be read, or it has no graph.
+        ModelSourceError: The model does not exist, cannot be read, or has no graph.
         WeightsUnavailableError: The weights cannot be read or fetched, or do not fit.
-        InputShapeError: A dimension is left open, or one of ``input_shapes`` does not fit.
+        InputShapeError: A dimension is open, or a shape of ``input_shapes`` does not fit.
     """
     if is_saved_model(source):
         return _load_saved_model(source, weights, input_shapes, signature)
@@ -174,13 +176,13 @@ def _prepare(
     weights: str | None,
     input_shapes: Mapping[str, Sequence[int]] | None,
 ) -> tuple[keras.Model, tuple[str, ...]]:
-    """Return the Functional model that every Keras 3 model becomes, and notes."""
+    """Return a Functional model with the weights of a Keras 3 model, and notes."""
     from edge_partition.model.float32_model import make_float32  # noqa: PLC0415 -- TensorFlow
     from edge_partition.model.make_functional import make_functional  # noqa: PLC0415
 
     _check_not_quantized(source, model)
     from_file = weights if weights != "seeded" else None
-    # A file's weights are in the order and the structure of the model as it was built.
+    # The weights of a file have the order and the structure of the original model.
     if from_file is not None and getattr(model, "built", False):
         _load_weights(source, model, from_file)
         from_file = None
@@ -193,7 +195,7 @@ def _prepare(
         from edge_partition.model.seeded_weights import seed_weights  # noqa: PLC0415
 
         seed_weights(functional)
-    # What was built only now follows Keras's global policy.
+    # Layers that were built only now follow Keras's global policy.
     changed = tuple(sorted({*changed, *make_float32(functional)}))
     return functional, _say_rebuilt(changed)
 
@@ -218,8 +220,8 @@ def _prepare_keras2(
 
 
 def _say_rebuilt(changed: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the sentence on a model that computed in other floats than boards do."""
-    # The policy mixed_float16 leaves float16 in tensors: one word for it is enough.
+    """Return the note about a model that was rebuilt in float32."""
+    # A model with the policy mixed_float16 has float16 tensors: the note names only the policy.
     names = [name for name in changed if f"mixed_{name}" not in changed]
     if not names:
         return ()
@@ -231,7 +233,7 @@ def _say_rebuilt(changed: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, ...] | None:
-    """Return the one shape that was given, unless a single number is to fill what is open."""
+    """Return the only given shape; None for several, or for a number that fills open dimensions."""
     shapes = list((input_shapes or {}).values())
     return tuple(shapes[0]) if len(shapes) == 1 and len(shapes[0]) > 1 else None
 
@@ -239,7 +241,7 @@ def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, 
 def _with_documented_size(
     model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> dict[str, Sequence[int]]:
-    """Add the size that an application is documented with where nothing else is given."""
+    """Return the given shapes, with an application's documented size for other open inputs."""
     import keras  # noqa: PLC0415
 
     from edge_partition.model.make_functional import input_names  # noqa: PLC0415
@@ -274,7 +276,7 @@ def _call_function(source: str) -> Any:
             model = function()
     except EdgePartitionError:
         raise
-    except Exception as error:  # The function is the user's: anything may come out of it.
+    except Exception as error:  # The function is the user's and may raise any exception.
         raise ModelSourceError(
             source, f"failed with {type(error).__name__}: {find_reason(error)}."
         ) from error
@@ -343,13 +345,13 @@ def _fetch_imagenet_labels(model: keras.Model) -> tuple[str, ...]:
             (classes,) = keras.applications.imagenet_utils.decode_predictions(
                 falling, top=_IMAGENET_CLASSES
             )
-    except Exception:  # noqa: BLE001 -- names are a courtesy; without a network there are none
+    except Exception:  # noqa: BLE001 -- class names are optional; without a network there are none
         return ()
     return tuple(name for _, name, _ in classes)
 
 
 def _check_not_quantized(source: str, model: keras.Model) -> None:
-    """Refuse Keras's own quantization, whose integer operations TFLite has no builtins for."""
+    """Refuse Keras's own quantization: TFLite has no operators for its integer operations."""
     layers = [
         layer
         for layer in model._flatten_layers(include_self=False)  # noqa: SLF001 -- Keras's only way
@@ -386,7 +388,7 @@ def _load_weights(source: str, model: keras.Model, weights: str) -> None:
         )
     try:
         model.load_weights(weights)
-    except Exception as error:  # Keras documents no type: HDF5's and zip's come through.
+    except Exception as error:  # Keras documents no type, and passes on errors of HDF5 and zip.
         raise WeightsUnavailableError(
             source,
             f"the weights in {weights} cannot be read or do not fit ({find_reason(error)}). Give "

@@ -1,7 +1,7 @@
-"""Settle Keras's backend and TensorFlow's chatter; import this before either of them.
+"""Sets Keras's backend and TensorFlow's log level; import this module before both libraries.
 
-Conversion to TFLite goes through TensorFlow, so whatever backend a person's environment asks for,
-Keras must load with TensorFlow's. Both libraries read these variables once, on import.
+The conversion to TFLite needs TensorFlow, so Keras must use the TensorFlow backend, whatever the
+person's environment says. Both libraries read these variables once, on import.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ import os
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-# oneDNN reorders floating-point sums, and says so in several lines on every start.
+# oneDNN reorders floating-point sums, and prints several lines about it on every start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -1,6 +1,7 @@
 """Keras 2: files and models of TensorFlow's own Keras up to 2.15, and of the package ``tf-keras``.
 
-Keras 3 refuses most of them, or reads them its own way; ``tf-keras`` is Keras 2 still kept up.
+Keras 3 refuses most of these files, or reads them differently. ``tf-keras`` is the maintained
+Keras 2.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's layers.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from edge_partition.model.wrap_operations import WrappedOperation
 
-#: The two ways out for a person whose file needs Keras 2.
+#: Advice for a person whose file needs Keras 2.
 WAYS_OUT = (
     "Install Keras 2 with `pip install tf-keras` (with tensorflow-cpu: `pip install --no-deps "
     "tf-keras`), or load the model where it was made and save it with model.export(FOLDER) as a "
@@ -39,7 +40,7 @@ _OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLay
 
 
 def keras_version(path: str) -> str:
-    """Return the version of Keras that wrote a model file, ``""`` where it does not say."""
+    """Return the version of Keras that wrote a model file; ``""`` where it is unknown."""
     if not zipfile.is_zipfile(path):
         return _read_entry(path, "", "keras_version")
     try:
@@ -49,21 +50,22 @@ def keras_version(path: str) -> str:
 
 
 def changed_function(path: str) -> str:
-    """Return the function that a file of Keras 2 names and that Keras 3 computes otherwise.
+    """Return a function in a Keras 2 file that Keras 3 computes differently; ``""`` without one.
 
-    ``hard_sigmoid`` was ``clip(x / 5 + 1 / 2, 0, 1)`` and is ``relu6(x + 3) / 6``. ``""``: none.
+    ``hard_sigmoid`` is ``clip(x / 5 + 1 / 2, 0, 1)`` in Keras 2, and ``relu6(x + 3) / 6`` in Keras
+    3.
     """
     config = _read_entry(path, "config.json", "model_config")
     return "hard_sigmoid" if '"hard_sigmoid"' in config else ""
 
 
 def _read_entry(path: str, entry: str, attribute: str) -> str:
-    """Return an entry of a ``.keras`` file, or an attribute of an HDF5 file; ``""`` without."""
+    """Return an entry of a ``.keras`` file, or an attribute of an HDF5 file; ``""`` if absent."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return archive.read(entry).decode(errors="replace")
-        h5py = importlib.import_module("h5py")  # Keras's
+        h5py = importlib.import_module("h5py")  # a dependency of Keras
         with h5py.File(path, "r") as file:
             value = file.attrs.get(attribute, "")
             return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -72,7 +74,7 @@ def _read_entry(path: str, entry: str, attribute: str) -> str:
 
 
 def is_keras2_version(version: str) -> bool:
-    """Return whether a file's writer was Keras 2 or earlier."""
+    """Return whether a version is of Keras 2 or earlier."""
     return version.split(".", maxsplit=1)[0] in {"0", "1", "2"}
 
 
@@ -82,7 +84,7 @@ def is_installed() -> bool:
 
 
 def is_keras2_model(model: Any) -> bool:
-    """Return whether a function returned a model of Keras 2."""
+    """Return whether ``model`` is a Keras 2 model."""
     return any(
         kind.__module__.startswith("tf_keras.") and kind.__name__ == "Model"
         for kind in type(model).__mro__
@@ -90,27 +92,23 @@ def is_keras2_model(model: Any) -> bool:
 
 
 def read_keras2_file(path: str) -> Any:
-    """Return the Keras 2 model in a file, uncompiled. Whatever ``tf_keras`` raises comes through.
+    """Return the Keras 2 model in a file, uncompiled.
 
     Raises:
         ImportError: ``tf_keras`` is not installed.
+        Exception: Any error of ``tf_keras``.
     """
     tf_keras = importlib.import_module("tf_keras")
     return tf_keras.models.load_model(path, compile=False)
 
 
-def load_keras2_weights(model: Any, weights: str) -> None:
-    """Load a weights file. Whatever ``tf_keras`` raises comes through."""
-    model.load_weights(weights)
-
-
 def trace_keras2(
     source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[TracedModel, tuple[str, ...]]:
-    """Return a Keras 2 model as what can be converted, with the batch fixed at 1, and notes.
+    """Return a Keras 2 model as a traced model with a batch of 1, and the dtypes that changed.
 
     Args:
-        source: The MODEL argument, for errors.
+        source: The MODEL argument, for error messages.
         model: A Functional or Sequential model.
         input_shapes: Shapes without the batch, as
             :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them.
@@ -118,12 +116,12 @@ def trace_keras2(
     Raises:
         ModelSourceError: The model is subclassed and was never called, or cannot be rebuilt in
             float32.
-        InputShapeError: A dimension is left open, or a shape does not fit.
+        InputShapeError: A dimension is open, or a shape does not fit.
     """
     model = _build(source, model, input_shapes)
     model, changed = _make_float32(source, model)
     names = list(model.input_names)
-    # A Sequential's input layer and its tensor have the same name; a renamed one's may differ.
+    # A renamed input layer and its tensor may have different names.
     shapes = settle_shapes(
         source,
         {name: tuple(x.shape[1:]) for name, x in zip(names, model.inputs, strict=True)},
@@ -157,15 +155,15 @@ def trace_keras2(
 
 
 def keras2_operations(model: Any) -> tuple[WrappedOperation, ...]:
-    """Return the operations that are no layers of their own, which Keras 2 made layers of."""
+    """Return the operations that Keras 2 itself turned into layers."""
     return tuple(_find_operations(model, ""))
 
 
 def seed_keras2(model: Any, seed: int = 0) -> None:
-    """Replace all of a Keras 2 model's weights, the same way in every run.
+    """Replace all weights of a Keras 2 model, the same way in every run.
 
-    Kernels keep a variance of 1 where their inputs have it (He et al. 2015, "Delving Deep into
-    Rectifiers"); scales and variances are near 1, everything else is near 0.
+    Kernels preserve a variance of 1 (He et al. 2015, "Delving Deep into Rectifiers"). Scales and
+    variances are near 1, all other weights near 0.
     """
     import numpy as np  # noqa: PLC0415
 
@@ -223,7 +221,12 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
-    """Build a Sequential that does not know its input yet; refuse a subclassed model."""
+    """Return ``model``, built on a given shape if it is a Sequential without an input.
+
+    Raises:
+        ModelSourceError: The model is subclassed.
+        InputShapeError: The input shape is missing or does not fit.
+    """
     if model.inputs:
         return model
     if type(model).__name__ != "Sequential":
@@ -241,7 +244,7 @@ def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | 
         )
     try:
         model.build((None, *given))
-    except Exception as error:  # Each layer has its own way to refuse a shape.
+    except Exception as error:  # Layers raise different errors for a wrong shape.
         raise InputShapeError(
             source,
             f"cannot be built for input {spell_shape(given)}: {find_reason(error)}. Give another "
@@ -251,7 +254,7 @@ def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | 
 
 
 def _make_float32(source: str, model: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return ``model`` computing in float32, and the policies that it had otherwise."""
+    """Return ``model`` in float32, and the dtypes and policies that changed."""
     policies = {layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}
     variables = {weight.dtype.base_dtype.name for weight in model.weights}
     changed = {name for name in policies if name.removeprefix("mixed_") in _OTHER_FLOATS}
@@ -267,7 +270,7 @@ def _make_float32(source: str, model: Any) -> tuple[Any, tuple[str, ...]]:
     try:
         rebuilt = tf_keras.models.clone_model(model, clone_function=_clone_in_float32)
         rebuilt.set_weights([weight.astype("float32") for weight in model.get_weights()])
-    except Exception as error:  # A layer of one's own may do anything.
+    except Exception as error:  # A user's layer may raise any error.
         raise ModelSourceError(
             source,
             f"computes in {', '.join(sorted(changed))} and cannot be rebuilt in float32, the "

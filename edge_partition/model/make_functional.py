@@ -1,4 +1,4 @@
-"""Whatever way a Keras model was built becomes one Functional model on inputs of fixed shape."""
+"""Any Keras 3 model becomes a Functional model with inputs of fixed shape."""
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_partition.model.wrap_operations import is_graph
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-#: Layers whose inputs are indices into a table.
+#: Layers with integer inputs, which are indices into a table.
 _INDEXING = (keras.layers.Embedding,)
 
 
@@ -29,21 +29,21 @@ def make_functional(
     model: keras.Model,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> keras.Model:
-    """Return an equal Functional model, of the same layers, whose inputs are fixed, the batch at 1.
+    """Return a Functional model of the same layers, with fixed input shapes and a batch of 1.
 
     Inputs keep their names, dtypes, order and structure. A Sequential that was never built gets
-    an input named ``input``, of the shape that its first layer was built for or was told. A
-    subclassed model, whose graph only its Python code knows, becomes one layer of the Functional
-    model, on inputs of the shapes that it was built for.
+    an input named ``input``, of the shape of its first layer. A subclassed model, whose graph is in
+    its Python code only, becomes one layer of the Functional model, with inputs of the shapes that
+    the model was built for.
 
     Args:
-        source: The MODEL argument, for errors.
+        source: The MODEL argument, for error messages.
         model: Any Keras 3 model.
         input_shapes: Shapes without the batch, as
             :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them.
 
     Raises:
-        InputShapeError: A dimension is left open, or a layer does not take the shape given.
+        InputShapeError: A dimension is open, or a layer does not accept a given shape.
     """
     if not is_graph(model):
         return _call_subclassed(source, model, input_shapes)
@@ -84,7 +84,7 @@ def make_functional(
 
 
 def _check_batch(source: str, model: keras.Model, inputs: Sequence[keras.KerasTensor]) -> None:
-    """Refuse a model whose state is that of several sequences side by side."""
+    """Refuse a model that keeps the states of several sequences in one batch."""
     sizes = {tensor.shape[0] for tensor in inputs} - {None, 1}
     stateful = [x.name for x in model._flatten_layers() if getattr(x, "stateful", False)]
     if sizes and stateful:
@@ -97,7 +97,7 @@ def _check_batch(source: str, model: keras.Model, inputs: Sequence[keras.KerasTe
 
 
 def input_names(model: keras.Model) -> list[str]:
-    """Return the names of a model's inputs, those of its input layers: tensors have others."""
+    """Return the names of a model's input layers; their tensors may have other names."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     return [str(tensor._keras_history.operation.name) for tensor in graph.inputs]
 
@@ -105,7 +105,7 @@ def input_names(model: keras.Model) -> list[str]:
 def _chain(
     source: str, model: keras.Sequential, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> keras.Model:
-    """Make a Functional model of a Sequential that does not know its input."""
+    """Return a Functional model of a Sequential without an input."""
     if not model.layers:
         raise InputShapeError(source, "is a Sequential model without layers. Add layers.")
     first, *_ = model._layers
@@ -138,7 +138,7 @@ def _chain(
 def _call_subclassed(
     source: str, model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> keras.Model:
-    """Make a Functional model whose only layer is ``model``."""
+    """Return a Functional model whose only layer is ``model``."""
     structure = _built_for(source, model, input_shapes)
     told: list[tuple[int | None, ...]] = []
     keras.tree.map_shape_structure(lambda shape: told.append(tuple(shape[1:])), structure)
@@ -158,9 +158,9 @@ def _call_subclassed(
 def _built_for(
     source: str, model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> Any:
-    """Return the shape that a subclassed model was built for, or a list or dictionary of such.
+    """Return the shape that a subclassed model was built for, or a list or dictionary of shapes.
 
-    With the batch. Keras notes that of the call's first argument alone.
+    Shapes include the batch. Keras records the shape of the call's first argument only.
     """
     what = f"is a subclassed model ({type(model).__name__})"
     first, *others = inspect.signature(model.call).parameters.values()
@@ -189,7 +189,7 @@ def _built_for(
 
 
 def _told_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
-    """Return the input shape, without the batch, that a first layer was built for, if it was."""
+    """Return the input shape, without the batch, of a first layer; None where it is unknown."""
     if isinstance(layer, keras.layers.InputLayer):
         return tuple(layer.batch_shape[1:])
     if isinstance(layer, keras.Model):
@@ -215,7 +215,7 @@ def _told_name(layer: keras.layers.Layer) -> str:
 def _explained(source: str, shapes: Mapping[str, Sequence[int]], run: Callable[[], Any]) -> Any:
     try:
         return run()
-    except Exception as error:  # Each layer has its own way to refuse a shape.
+    except Exception as error:  # Layers raise different errors for a wrong shape.
         spelled = ", ".join(
             spell_shape(shape) if len(shapes) == 1 else f"{name!r} {spell_shape(shape)}"
             for name, shape in shapes.items()

@@ -1,12 +1,12 @@
-"""Keras's ways to compute that TFLite's converter has no operator for, or stumbles over.
+"""Replacements of two Keras functions that TFLite's converter cannot convert.
 
-Both stand in ``keras/src/backend/tensorflow/numpy.py`` of Keras 3.15:
+Both functions are in ``keras/src/backend/tensorflow/numpy.py`` of Keras 3.15:
 
-- ``argmax`` and ``argmin`` ask for the sign of zeros by bit operations, so that -0.0 comes before
-  0.0.
-- ``add`` calls ``bias_add`` with channels first where its right operand has one dimension that is
-  not 1, as any tensor of shape ``(1, n, 1)`` has with a batch of one. The converter makes an
-  invalid transposition of that (TensorFlow 2.21).
+- ``argmax`` and ``argmin`` read the sign of zeros with bit operations, to sort -0.0 before 0.0.
+  TFLite has no operators for these bit operations.
+- ``add`` calls ``bias_add`` with channels first if its right operand has exactly one dimension that
+  is not 1, such as a tensor of shape ``(1, n, 1)``. The converter makes an invalid transposition of
+  this call (TensorFlow 2.21).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def plain_operations() -> Iterator[None]:
-    """Have Keras find signs of floats by arithmetic, and add biases by adding, for a while.
+    """Make Keras use arithmetic for signs and plain addition for biases, within the block.
 
-    Results are the same but for the sign of NaN, which counts as plus.
+    Results do not change, except that NaN always counts as positive.
     """
-    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds
     from keras.src.backend.tensorflow import numpy as keras_numpy  # noqa: PLC0415
 
     find_signs: Any = getattr(keras_numpy, "signbit", None)
@@ -34,7 +34,7 @@ def plain_operations() -> Iterator[None]:
         values = tf.convert_to_tensor(x)
         if values.dtype != tf.float32:
             return find_signs(x)
-        # Of zeros the inverse has the sign: it is an infinity.
+        # The inverse of a zero is an infinity with the zero's sign.
         return tf.logical_or(values < 0, 1 / values < 0)
 
     def bias_add(value: Any, bias: Any, data_format: str | None = None, name: Any = None) -> Any:

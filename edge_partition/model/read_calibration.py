@@ -1,4 +1,4 @@
-"""Files as the sample inputs by which int8 conversion sets its scales."""
+"""Calibration inputs for the int8 conversion, read from files."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def read_calibration(
 ) -> Callable[[Any], Iterable[list[Any]]]:
     """Return a function that reads ``path`` as inputs of a Keras model, in the model's order.
 
-    Pictures become what they become when the model runs.
+    Pictures are prepared as for a request.
 
     Args:
         path: A folder of pictures, ``.npy``, ``.npz``, ``.wav`` or ``.csv`` files, or one file.
         source: The MODEL argument.
-        picture: What a person says of the model's pictures.
-        on_note: Called with what a person should know of a file.
+        picture: The person's options for the model's pictures.
+        on_note: Function that is called with notes about a file for the person.
     """
 
     def read(model: Any) -> Iterator[list[Any]]:
         from edge_partition.model.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
 
         specs = input_specs(model)
-        # A SavedModel's name is its folder's.
+        # The name of a SavedModel is the name of its folder.
         application = "" if is_saved_model(source) else str(model.name)
         pixels = input_pixels(specs, Said(application=application), picture)
         specs = tuple(replace(spec, pixels=pixels.get(spec.name)) for spec in specs)

@@ -1,4 +1,4 @@
-"""A ``.keras`` or ``.h5`` file -> the model in it, read by the Keras that wrote it."""
+"""Reads the model in a ``.keras`` or ``.h5`` file with the version of Keras that wrote the file."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from edge_partition.model.source_errors import ModelSourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The endings of model files.
+#: Endings of model files.
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
-    """Return the model in a file, and sentences for people on how it was read.
+    """Return the model in a file, and notes for the person.
 
-    A file of Keras 2 is read by Keras 2 where that is installed, else by Keras 3 as far as that
-    knows how. What a file is says its content, not its ending.
+    Keras 2 reads the files of Keras 2 if it is installed, or else Keras 3 reads them as far as it
+    can. The content of a file decides its format, not the ending.
 
     Returns:
-        A model of Keras 3, or of Keras 2.
+        A Keras 3 or Keras 2 model, and notes.
 
     Raises:
-        ModelSourceError: There is no such file, or it cannot be read.
+        ModelSourceError: The file does not exist or cannot be read.
     """
     if not Path(source).is_file():
         raise ModelSourceError(source, "no such file; expected a .keras, .h5 or .tflite file.")
@@ -52,13 +52,13 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
         if is_keras2 and legacy_keras.is_installed():
             try:
                 return legacy_keras.read_keras2_file(path), ()
-            except Exception as error:  # noqa: BLE001 -- Keras 3 may know what Keras 2 does not
+            except Exception as error:  # noqa: BLE001 -- Keras 3 may read the file instead
                 trouble = error
         try:
             model = _read_keras3(path)
         except EdgePartitionError:
             raise
-        except Exception as error:  # Keras documents no type: HDF5's, zip's and JSON's come up.
+        except Exception as error:  # Keras documents no type, and passes on others' errors.
             if is_keras2 and trouble is None:
                 raise ModelSourceError(
                     source,
@@ -83,9 +83,9 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
 
 
 def _read_keras3(path: str) -> Any:
-    import keras  # noqa: PLC0415 -- seconds, which an error need not take
+    import keras  # noqa: PLC0415 -- takes seconds
 
-    # Registers the layer that a wrapped model is saved with.
+    # The import registers the layer of wrapped models with Keras.
     from edge_partition.model import operation_layer  # noqa: F401, PLC0415
 
     return keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -102,7 +102,7 @@ def _check_kind(source: str, model: Any) -> None:
 
 @contextlib.contextmanager
 def _ending_as_content(source: str) -> Iterator[str]:
-    """Yield a path to the file whose ending, which Keras goes by, says what is in it."""
+    """Yield a path to the file with the ending of its content: Keras goes by the ending."""
     is_zip = zipfile.is_zipfile(source)
     with Path(source).open("rb") as file:
         is_hdf5 = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
@@ -146,7 +146,7 @@ def _explain_unreadable(error: Exception) -> str:
             f"needs {match[1]}, which Keras does not know. Give a function that imports "
             f"{match[1]} and loads the file, as package.module:function."
         )
-    # Which of the two depends on the operation's own arguments.
+    # The operation's arguments decide which of the two messages Keras raises.
     if any(
         words in text
         for words in (
@@ -168,7 +168,7 @@ def _explain_unreadable(error: Exception) -> str:
 
 
 def _is_operation(name: str) -> bool:
-    """Return whether Keras has an operation of this class name that is no layer."""
+    """Return whether Keras has an operation of this class name that is not a layer."""
     import keras  # noqa: PLC0415
 
     modules = [keras.src.ops.numpy, keras.src.ops.nn, keras.src.ops.core, keras.src.ops.math]

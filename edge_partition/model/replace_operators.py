@@ -1,10 +1,9 @@
-"""Operators that TFLite has not become operators that it has, in a frozen ``GraphDef``.
+"""Replaces operators that TFLite lacks by operators that TFLite has, in a frozen ``GraphDef``.
 
-Nodes are replaced rather than TensorFlow's functions, as
-:mod:`~edge_partition.model.plain_operations` does: so Lambda layers, SavedModels and Keras 2 are
-covered too. :mod:`~edge_partition.model.builtin_formulas` and
-:mod:`~edge_partition.model.complex_pairs` have what takes the operators' place. Nodes in the bodies
-of loops and branches stay.
+The replacement of nodes also covers Lambda layers, SavedModels and Keras 2, unlike the replacement
+of functions in :mod:`~edge_partition.model.plain_operations`.
+:mod:`~edge_partition.model.builtin_formulas` and :mod:`~edge_partition.model.complex_pairs` have
+the replacements. Nodes in the bodies of loops and branches are not replaced.
 """
 
 from __future__ import annotations
@@ -27,27 +26,27 @@ from edge_partition.model.formula import NotReplaceableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-#: Constants of more bytes are not copied into what takes a node's place.
+#: Largest constant, in bytes, that is copied into a replacement.
 _SMALL_BYTES = 4096
-#: What LiteRT's own transform of real numbers may be read by.
+#: LiteRT's own transform of real numbers, and the operators that may read its result.
 _OWN_READERS = frozenset({"RFFT", "Real", "Imag", "ComplexAbs"})
-#: What constants are computed from constants by, where a shape or a scale is.
+#: Operators that compute shapes and scales from constants.
 _FOLDED = frozenset(
     {"Add", "AddV2", "Cast", "ConcatV2", "Identity", "Mul", "Neg", "Pack", "RealDiv", "Reshape",
      "StridedSlice", "Sub"}
 )  # fmt: skip
-#: Between factors that are the same in float32.
+#: Largest difference between equal factors in float32.
 _SAME_FACTOR = 2e-7
 _COMPLEX = ("complex64", "complex128")
 
 
 class ReplacingError(Exception):
-    """An operator could be replaced, and the replacement would be unreasonably large.
+    """The replacement of an operator would be too large.
 
     Attributes:
         node: The node's name.
         operator: TensorFlow's name of the operator.
-        reason: What is wrong, in words that follow the layer's name.
+        reason: Cause of the error, as a sentence without its subject, the layer.
     """
 
     def __init__(self, node: str, operator: str, reason: str) -> None:
@@ -60,29 +59,29 @@ class ReplacingError(Exception):
 def replace_operators(
     graph: Any, outlined: Callable[[Any], Any], outputs: Collection[str]
 ) -> dict[str, str]:
-    """Replace in ``graph`` what TFLite has no operator for, where there is a way to.
+    """Replace operators in ``graph`` that TFLite lacks and that have a replacement.
 
-    Names of nodes that compute real numbers stay; what is new is called after the node that it
-    replaces.
+    Nodes that compute real numbers keep their names. The names of new nodes start with the name of
+    the replaced node.
 
     Args:
-        graph: A ``GraphDef`` whose shapes are static; it is changed.
-        outlined: Returns a ``GraphDef`` without its weights.
-        outputs: The nodes that are the model's outputs.
+        graph: A ``GraphDef`` with static shapes; it is changed.
+        outlined: Function that returns a ``GraphDef`` without its weights.
+        outputs: Names of the nodes of the model's outputs.
 
     Returns:
-        The operators that were replaced, by their nodes' names.
+        The replaced operators, by the names of their nodes.
 
     Raises:
-        ReplacingError: What would take a node's place is too large.
+        ReplacingError: A replacement would be too large.
     """
-    import tensorflow as tf  # noqa: PLC0415 -- seconds, which `-h` need not take
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
     if not any(_may_be_replaced(node) for node in graph.node):
         return {}
     with tf.Graph().as_default() as inferred:
         tf.graph_util.import_graph_def(outlined(graph), name="")
-    nodes = inferred.get_operations()  # each after those that it reads
+    nodes = inferred.get_operations()  # each node comes after its inputs
     constants: dict[bytes, str] = {}
     replaced: dict[str, str] = {}
     added: list[Any] = []
@@ -107,7 +106,7 @@ def _may_be_replaced(node: Any) -> bool:
 
 
 def _groups(nodes: Sequence[Any], outputs: Collection[str]) -> Iterator[list[Any]]:
-    """Yield the nodes to replace: alone, or with all that the same complex numbers pass."""
+    """Yield the nodes to replace: single nodes, and groups that complex tensors connect."""
     parts: dict[str, list[Any]] = {}
     for node in nodes:
         if not _is_complex(node):
@@ -143,7 +142,10 @@ def _has_shapes(node: Any) -> bool:
 
 
 def _runs_as_it_is(node: Any) -> bool:
-    """Return whether TFLite's own transform is one: of real numbers, a power of two of them."""
+    """Return whether a node is TFLite's own transform, or may read the result.
+
+    TFLite's own transform takes real numbers, whose number is a power of two.
+    """
     import tensorflow as tf  # noqa: PLC0415
 
     if node.type != "RFFT":
@@ -153,10 +155,10 @@ def _runs_as_it_is(node: Any) -> bool:
 
 
 def _is_in_gelu(node: Any) -> bool:
-    """Return whether the converter makes TFLite's ``GELU`` of the node and what is around it.
+    """Return whether the converter makes TFLite's ``GELU`` of the node and its neighbours.
 
-    It does so for ``0.5 x (1 + erf(x / sqrt(2)))`` and ``0.5 x erfc(-x / sqrt(2))``, the factor
-    ``0.5 x`` on the left (TensorFlow 2.21).
+    The converter recognizes ``0.5 x (1 + erf(x / sqrt(2)))`` and ``0.5 x erfc(-x / sqrt(2))``, with
+    the factor ``0.5 x`` on the left (TensorFlow 2.21).
     """
     if node.type not in ("Erf", "Erfc"):
         return False
@@ -181,7 +183,7 @@ def _is_in_gelu(node: Any) -> bool:
 
 
 def _unscaled(y: Any) -> tuple[Any, float]:
-    """Return ``x`` and ``factor`` where ``y`` is ``x * factor``."""
+    """Return ``x`` and ``factor`` of ``y = x * factor``."""
     if y.op.type in ("Mul", "RealDiv"):
         left, right = y.op.inputs
         if (number := _number(right)) is not None and number != 0:
@@ -192,7 +194,7 @@ def _unscaled(y: Any) -> tuple[Any, float]:
 
 
 def _number(x: Any) -> float | None:
-    """Return the value of a constant of one number."""
+    """Return the value of a constant with one element; None for other tensors."""
     value = _constant_value(x) if x.shape.num_elements() == 1 else None
     return None if value is None else float(value.item())
 
@@ -209,7 +211,7 @@ def _constant_value(x: Any, depth: int = 8) -> Any:
     node = x.op
     if node.type == "ZerosLike":
         return np.zeros(x.shape, x.dtype.as_numpy_dtype)
-    # A constant of one value all over is small, however large the tensor.
+    # A constant that repeats one value is stored once, however large the tensor.
     is_small = node.type == "Const" and node.node_def.ByteSize() <= _SMALL_BYTES
     if not is_small and x.shape.num_elements() * x.dtype.size > _SMALL_BYTES:
         return None
@@ -229,13 +231,14 @@ def _constant_value(x: Any, depth: int = 8) -> Any:
 
 @dataclass
 class _Change:
-    """What takes the place of some nodes.
+    """Replacement of a group of nodes.
 
     Attributes:
-        constants: The names of large constants that other nodes were replaced with, by content.
-        new_constants: Those of these nodes.
-        nodes: The ``NodeDef`` of each new node.
-        pairs: For each complex tensor the names and shapes of its real and imaginary parts.
+        constants: Names of the large constants in earlier replacements, by content.
+        new_constants: Names of the large constants in this replacement, by content.
+        nodes: ``NodeDef`` of each new node.
+        pairs: Names and shapes of the real and the imaginary part of each complex tensor, by the
+            tensor's name.
     """
 
     constants: dict[bytes, str]
@@ -244,7 +247,7 @@ class _Change:
     pairs: dict[str, tuple[tuple[str, Any], tuple[str, Any] | None]] = field(default_factory=dict)
 
     def replace(self, node: Any) -> None:
-        """Add what takes the place of ``node``."""
+        """Add the replacement of ``node``."""
         import tensorflow as tf  # noqa: PLC0415
 
         is_complex = _is_complex(node)
@@ -301,7 +304,7 @@ class _Change:
         return placeholder(x.name.removesuffix(":0"), x.shape, x.dtype)
 
     def _add(self, node: Any, graph: Any, sources: dict[str, str]) -> Callable[[str], str]:
-        """Add the nodes of ``graph``; return how its tensors are called from now on."""
+        """Add the nodes of ``graph``; return a function from tensor names to new names."""
         called = dict(sources)
         fresh = []
         for part in graph.node:
@@ -330,7 +333,7 @@ class _Change:
 
 
 def _exchange(graph: Any, replaced: Collection[str], added: Sequence[Any]) -> None:
-    """Take nodes out of ``graph`` and put others in, some of them under the old names."""
+    """Remove nodes from ``graph`` and add others, some of them with the names of removed nodes."""
     for place in reversed(range(len(graph.node))):
         if graph.node[place].name in replaced:
             del graph.node[place]

@@ -1,6 +1,6 @@
-"""SavedModel folders: what ``tf.saved_model.save``, ``model.export`` and Keras 2's ``save`` write.
+"""Reads SavedModels: folders by ``tf.saved_model.save``, ``model.export`` or Keras 2's ``save``.
 
-The Keras or other code that made it is not needed: a signature is a function of TensorFlow's.
+A signature of a SavedModel is a TensorFlow function, so the original code is not needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge_partition.model.traced_model import TracedModel, check_traceable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: What TensorFlow Serving, and so most exporters, call the signature to take.
+#: Default signature of TensorFlow Serving, and so of most exporters.
 _DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -28,7 +28,7 @@ def is_saved_model(source: str) -> bool:
 
 
 def saved_model_name(source: str) -> str:
-    """Return the folder's name; of a numbered version, as TensorFlow Serving has, its parent's."""
+    """Return the folder's name, or its parent's name if the folder is a numbered version."""
     path = Path(source).resolve()
     return path.parent.name if path.name.isdigit() else path.name
 
@@ -44,18 +44,19 @@ def load_saved_model(
     Args:
         source: The folder.
         input_shapes: Shapes without the batch, as
-            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. Of an input whose
-            only dimension is open, such as a sound's samples, the whole shape.
-        signature: By default ``serving_default``, or the only one.
+            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. For an input of
+            one dimension, such as the samples of a sound, the whole shape.
+        signature: Name of the signature; by default ``serving_default``, or the only signature.
 
     Returns:
-        The model, and sentences for people on what was chosen.
+        The model, and notes about the choice of the signature.
 
     Raises:
-        ModelSourceError: It cannot be read, or has no such signature, or several.
-        InputShapeError: A dimension is left open, or a shape does not fit.
+        ModelSourceError: The SavedModel cannot be read, lacks the signature, or has several
+            signatures and none is given.
+        InputShapeError: A dimension is open, or a shape does not fit.
     """
-    import tensorflow as tf  # noqa: PLC0415 -- seconds, which an error need not take
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
     try:
         loaded = tf.saved_model.load(source)
@@ -65,7 +66,7 @@ def load_saved_model(
         ) from error
     name, notes = _choose_signature(source, list(loaded.signatures), signature)
     function = loaded.signatures[name]
-    # A signature takes its tensors by keyword.
+    # Signatures take their tensors by keyword, in the order of the names.
     open_specs = dict(sorted(function.structured_input_signature[1].items()))
     specs = _fix_specs(source, open_specs, input_shapes)
     output_names = sorted(function.structured_outputs)
@@ -104,7 +105,7 @@ def _choose_signature(
                 source, f"has no signature {wanted!r}; its signatures are {known}."
             )
         return wanted, ()
-    # Keras's model.export gives its only function two names.
+    # Keras's model.export saves one function under two names.
     if len(names) == 1 or set(names) == {_DEFAULT_SIGNATURE, "serve"}:
         return _DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in names else names[0], ()
     if _DEFAULT_SIGNATURE not in names:
@@ -135,7 +136,7 @@ def _fix_specs(
                 )
             fixed[name] = (1, *whole)
         elif spec.shape.rank == 1 and whole is not None:
-            # Samples of a sound, say: there is no batch beside them.
+            # An input such as the samples of a sound has no batch.
             fixed[name] = tuple(whole)
         elif spec.shape.rank == 0:
             fixed[name] = ()
@@ -153,6 +154,6 @@ def _fix_specs(
 
 
 def _layer_names(function: Any) -> frozenset[str]:
-    """Return the scopes of a function's variables: a layer's name is that of its weights."""
+    """Return the scopes of a function's variables, most of which are names of layers."""
     names = [variable.name for variable in function.graph.variables]
     return frozenset(scope for name in names for scope in name.split("/")[:-1])

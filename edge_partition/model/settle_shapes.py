@@ -1,4 +1,4 @@
-"""The open dimensions of a model's inputs and what a person gives for them -> fixed shapes."""
+"""Fixed shapes for a model's inputs, from the shapes that a person gives for open dimensions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def settle_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input, without the batch.
 
-    A single number stands for every open dimension of an input that has more dimensions than one:
-    16 makes ``(16, 16, 3)`` of ``(None, None, 3)``.
+    A single number stands for each open dimension of an input with several dimensions: 16 makes
+    ``(16, 16, 3)`` of ``(None, None, 3)``.
 
     Args:
-        source: The MODEL argument, for errors.
-        inputs: Each input's shape without the batch, by its name; None where open.
-        given: Shapes without the batch, by the input's name; ``""`` is for every open input that
-            it fits, and for the only input even where that is not open.
+        source: The MODEL argument, for error messages.
+        inputs: Shape of each input without the batch, by name; open dimensions are None.
+        given: Shapes without the batch, by input name; ``""`` stands for every open input that the
+            shape fits, and for the only input even if its shape is fixed.
 
     Raises:
-        InputShapeError: There is no such input, a shape does not fit, or one is left open.
+        InputShapeError: An input does not exist, a shape does not fit, or a dimension stays open.
     """
     given = dict(given or {})
     for_all = given.pop("", None)
@@ -64,12 +64,12 @@ def settle_shapes(
 
 
 def spell_shape(shape: Sequence[int | None]) -> str:
-    """Return a shape as ``--input-shape`` takes it, with ``?`` for what is open."""
+    """Return a shape in the syntax of ``--input-shape``, with ``?`` for open dimensions."""
     return ",".join("?" if size is None else str(size) for size in shape)
 
 
 def _can_take(shape: OpenShape, given: Sequence[int]) -> bool:
-    """Return whether ``given`` settles an open shape and agrees with the sizes that it has."""
+    """Return whether ``given`` fixes an open shape and agrees with its fixed sizes."""
     if None not in shape:
         return False
     if len(given) == 1 and len(shape) > 1:

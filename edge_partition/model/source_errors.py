@@ -1,4 +1,4 @@
-"""What can be wrong with a MODEL argument that is no ``.tflite`` file."""
+"""Errors of MODEL arguments that are not ``.tflite`` files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from edge_core.errors import EdgePartitionError
 
 
 class ModelSourceError(EdgePartitionError):
-    """The MODEL argument does not lead to a model that can be split.
+    """The MODEL argument does not give a model that can be split.
 
     Attributes:
         source: The MODEL argument.
@@ -18,11 +18,11 @@ class ModelSourceError(EdgePartitionError):
 
 
 class WeightsUnavailableError(ModelSourceError):
-    """The weights cannot be had, or do not fit."""
+    """The weights cannot be read or fetched, or do not fit."""
 
 
 class InputShapeError(ModelSourceError):
-    """The model's inputs have no fixed shape, or cannot take the one that was given."""
+    """An input of the model has no fixed shape, or the given shape does not fit."""
 
 
 class WrapError(EdgePartitionError):

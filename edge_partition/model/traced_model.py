@@ -1,4 +1,4 @@
-"""A model that Keras 3 has no graph of, and that TensorFlow can trace."""
+"""A model without a Keras 3 graph, which TensorFlow traces."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 class TracedModel:
     """A Keras 2 model, or a signature of a SavedModel, with fixed shapes.
 
-    It has what :func:`~edge_partition.model.freeze_model.freeze_model` asks of a Keras model.
+    The class has the attributes of a Keras model that
+    :func:`~edge_partition.model.freeze_model.freeze_model` needs.
 
     Attributes:
-        name: For people.
-        inputs: Batch included, in the model's order.
-        outputs: Batch included, in the model's order; None where a dimension is open.
-        output_names: One an output.
-        function: Takes a list of TensorFlow's tensors, one an input, and returns the outputs'.
+        name: The model's name.
+        inputs: Inputs with the batch, in the model's order.
+        outputs: Outputs with the batch, in the model's order; open dimensions are None.
+        output_names: Names of the outputs, in the model's order.
+        function: Function from a list of TensorFlow tensors, one per input, to the output tensors.
         keras2: The Keras 2 model; None for a SavedModel's signature.
-        layers: Of a signature: the names of its scopes, most of which are layers.
-        owner: What must live as long as ``function`` is called.
+        layers: Names of a signature's scopes, most of which are layers.
+        owner: Object that ``function`` needs as long as it is called.
     """
 
     name: str
@@ -43,7 +44,7 @@ class TracedModel:
 
     def __call__(self, inputs: Any, *, training: bool = False) -> list[Any]:
         """Return the outputs for ``inputs``, a tensor or a list of them, in order."""
-        del training  # it never trains
+        del training  # a traced model does not train
         tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         return list(self.function(tensors))
 
@@ -52,12 +53,12 @@ class TracedModel:
 
 
 def check_traceable(source: str, model: TracedModel) -> None:
-    """Refuse shapes that the model does not take, in its own words.
+    """Check that the model accepts the shapes of its inputs.
 
     Raises:
-        InputShapeError: Something in the model does not.
+        InputShapeError: An operator refuses a shape; the message has the operator's reason.
     """
-    import tensorflow as tf  # noqa: PLC0415 -- seconds, which an error need not take
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in model.inputs]
     try:

@@ -1,7 +1,7 @@
-"""Recurrent layers whose loops are written out, step after step.
+"""Unrolls recurrent layers for the int8 conversion.
 
-TFLite's int8 calibration runs into a segmentation fault on a ``WHILE`` loop (TensorFlow 2.21). A
-loop written out has none, shares its weights among its steps, and computes the same.
+TFLite's int8 calibration crashes with a segmentation fault on a ``WHILE`` loop (TensorFlow 2.21).
+An unrolled layer has no loop, shares its weights among the steps, and computes the same results.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A step of an LSTM is some 19 operators, and converting takes some 30 ms a step.
+#: Longest loop that is unrolled. A step of an LSTM takes some 19 operators and 30 ms to convert.
 _MAX_STEPS = 512
 
 
 @contextlib.contextmanager
 def unrolled(model: Any) -> Iterator[None]:
-    """Have ``model``'s recurrent layers written out for a while, where they are short enough.
+    """Unroll the short recurrent layers of ``model`` within the block.
 
     Args:
         model: A Keras 3 or Keras 2 (``tf_keras``) model.
@@ -26,7 +26,7 @@ def unrolled(model: Any) -> Iterator[None]:
     changed: list[tuple[Any, str, Any]] = []
     try:
         for layer in _short_loops(model):
-            # Keras 2 has a second way to compute, which loops.
+            # Keras 2 has a second implementation, which loops.
             for attribute, value in (("unroll", True), ("_could_use_gpu_kernel", False)):
                 if hasattr(layer, attribute):
                     changed.append((layer, attribute, getattr(layer, attribute)))
@@ -38,7 +38,7 @@ def unrolled(model: Any) -> Iterator[None]:
 
 
 def _short_loops(model: Any) -> list[Any]:
-    """Return the recurrent layers of few steps, those within wrappers such as Bidirectional too."""
+    """Return the recurrent layers with few steps, also those in wrappers such as Bidirectional."""
     found = {}
     for layer in model._flatten_layers():  # noqa: SLF001
         steps = [] if hasattr(layer, "layers") else _steps(layer)
@@ -50,14 +50,14 @@ def _short_loops(model: Any) -> list[Any]:
 
 
 def _steps(layer: Any) -> list[int | None]:
-    """Return the length of a layer's sequences, one a call of the layer."""
+    """Return the length of a layer's sequences, in steps, for each call of the layer."""
     nodes = getattr(layer, "_inbound_nodes", ())
     firsts = [tensors[0] for tensors in map(_tensors, nodes) if tensors]
     return [tensor.shape[1] for tensor in firsts if len(tensor.shape) > 1]
 
 
 def _tensors(node: Any) -> list[Any]:
-    """Return the tensors that a layer was called with."""
+    """Return the input tensors of a layer's call."""
     if hasattr(node, "keras_inputs"):  # Keras 2
         return list(node.keras_inputs)
     return list(node.input_tensors)

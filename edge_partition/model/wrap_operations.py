@@ -38,9 +38,9 @@ class WrappedOperation:
     """An operation that became a layer.
 
     Attributes:
-        layer_name: The layer's name, after the names of the models it is nested in and ``/``.
+        layer_name: The layer's name, preceded by the models that it is nested in, with ``/``.
         operation: The operation's class, such as ``keras.src.ops.numpy.Add``.
-        constants: The call's arguments that are not tensors, such as ``x2=3.0``; arrays as dtype
+        constants: Arguments of the call that are not tensors, such as ``x2=3.0``; arrays as dtype
             and shape.
     """
 
@@ -56,16 +56,17 @@ def wrap_operations(model: keras.Model) -> keras.Model:
     """Return a model with the same outputs in which every operation is a layer.
 
     Nested models are wrapped too, at any depth. Layers, and so weights, are shared with ``model``.
-    A model without bare operations is returned as it is.
+    A model without bare operations is returned itself.
 
-    A wrapped operation is named for the layer before it: ``expanded_conv_3_squeeze_excite_conv_1``
-    gives ``expanded_conv_3_squeeze_excite_conv_1__add_1``. Layers without weights that nobody named
-    (``re_lu_7``) are passed over, since Keras numbers those anew each time it builds a model. An
-    operation that was named on purpose keeps its name.
+    The name of a wrapped operation starts with the layer before it:
+    ``expanded_conv_3_squeeze_excite_conv_1__add_1`` follows
+    ``expanded_conv_3_squeeze_excite_conv_1``. Layers without weights and without a given name
+    (``re_lu_7``) are skipped, because Keras numbers them anew in each model. An operation with a
+    given name keeps its name.
 
-    What a layer computes inside itself stays its own: operations in a ``Lambda``, in a layer of
-    one's own, or in a model that a wrapper such as ``TimeDistributed`` holds are part of that
-    layer, and their tensors are named for it.
+    Operations inside a layer are not wrapped, such as those in a ``Lambda``, in a user's layer, or
+    in a model inside a wrapper such as ``TimeDistributed``. Their tensors have the name of the
+    layer.
 
     Args:
         model: A Functional or Sequential model.
@@ -91,7 +92,7 @@ def is_graph(model: keras.Model) -> bool:
 
 
 def wrapped_operations(model: keras.Model) -> tuple[WrappedOperation, ...]:
-    """Return the operations that :func:`wrap_operations` made layers of, in the graph's order."""
+    """Return the operations that :func:`wrap_operations` turned into layers, in graph order."""
     return tuple(_find_wrapped(model, ""))
 
 
@@ -122,7 +123,7 @@ def _describe_constants(layer: OperationLayer) -> Iterator[str]:
         yield f"{name}={_describe(value)}"
 
 
-def _describe(value: Any) -> str:  # noqa: PLR0911 -- one a type
+def _describe(value: Any) -> str:  # noqa: PLR0911 -- one for each type
     if isinstance(value, Hole):
         return f"tensor {value.index}"
     if isinstance(value, tuple):
@@ -140,7 +141,7 @@ def _describe(value: Any) -> str:  # noqa: PLR0911 -- one a type
 
 
 def _wrap_model(model: keras.Model, done: dict[int, keras.Model]) -> keras.Model:
-    """Wrap ``model``; ``done`` holds each nested model's result, so that sharing lasts."""
+    """Return ``model`` wrapped; ``done`` keeps the result for each model that occurs repeatedly."""
     if id(model) not in done:
         wrap = _wrap_sequential if isinstance(model, keras.Sequential) else _wrap_functional
         done[id(model)] = wrap(model, done)
@@ -173,7 +174,7 @@ def _wrap_functional(model: keras.Model, done: dict[int, keras.Model]) -> keras.
         if id(operation) in replacements:
             return replacements[id(operation)](*args, **kwargs)
         if isinstance(operation, keras.Function):
-            # A function is a graph in itself: its operations take its place.
+            # A function is a graph of operations, which replace the function.
             return operation._run_through_graph((args, kwargs), call_fn=call)
         arguments, tensors = make_template(args, kwargs)
         layer = OperationLayer(operation, arguments, name=name_node(operation, tensors[0]))

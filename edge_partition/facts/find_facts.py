@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 _SSD = "TFLite_Detection_PostProcess"
 _SCORING = frozenset({"SOFTMAX", "LOGISTIC"})
 _KEEP_SCORES = frozenset({"RESHAPE", "DEQUANTIZE", "QUANTIZE", "SQUEEZE", "CAST"})
-#: A wider range stands for values from 0 to 255 less some mean.
-_WIDE = 64
+#: Width of a range above which pixels are 0 to 255, possibly less a mean.
+_WIDE_RANGE = 64
 #: Width of the range in the metadata, relative to the range of the input's scale, above which the
 #: metadata belongs to another model.
 _SATURATES = 1.5
@@ -59,11 +59,11 @@ _OPTIONS = {
     IMAGENET.mean: "imagenet",
     IMAGENET_BGR.mean: "imagenet-bgr",
 }
-_HOW = "If this is wrong, give --pixels -1..1, 0..1, imagenet or MEAN/STD."
+_PIXELS_ADVICE = "If this is wrong, give --pixels -1..1, 0..1, imagenet or MEAN/STD."
 
 
 @dataclass(frozen=True)
-class Said:
+class StatedFacts:
     """Statements of a model's source about the model.
 
     Attributes:
@@ -85,7 +85,7 @@ class Said:
 
 
 def find_facts(
-    tflite: TfliteModel, said: Said, picture: PictureOptions | None = None
+    tflite: TfliteModel, stated: StatedFacts, picture: PictureOptions | None = None
 ) -> ModelFacts:
     """Return the facts about a model, with notes for the person.
 
@@ -97,22 +97,22 @@ def find_facts(
     graph = tflite.graph
     specs = [_spec(graph, index) for index in graph.inputs]
     steps = {graph.tensors[index].name: first_steps(tflite, index) for index in graph.inputs}
-    pixels = input_pixels(specs, said, picture, steps=steps)
-    detections = _detections(graph, said.metadata)
+    pixels = input_pixels(specs, stated, picture, steps=steps)
+    detections = _detections(graph, stated.metadata)
     scores, score_notes = _scores(graph, logits=picture.logits)
-    labels, label_notes = _labels(graph, said, picture.labels, detections=detections)
-    metadata_notes = said.metadata.notes if said.metadata is not None else ()
+    labels, label_notes = _labels(graph, stated, picture.labels, detections=detections)
+    metadata_notes = stated.metadata.notes if stated.metadata is not None else ()
     return ModelFacts(
         labels=labels,
         pixels=pixels,
-        rate_hz=_rates(specs, said.metadata),
+        rate_hz=_rates(specs, stated.metadata),
         scores=scores,
         detections=detections,
         notes=(
-            *said.notes,
+            *stated.notes,
             *_output_notes(tflite),
             *metadata_notes,
-            *_pixel_notes(pixels, steps, said, _inner_application(graph)),
+            *_pixel_notes(pixels, steps, stated, _inner_application(graph)),
             *score_notes,
             *label_notes,
         ),
@@ -121,7 +121,7 @@ def find_facts(
 
 def input_pixels(
     specs: Sequence[TensorSpec],
-    said: Said,
+    stated: StatedFacts,
     picture: PictureOptions,
     *,
     steps: Mapping[str, FirstSteps] | None = None,
@@ -130,7 +130,7 @@ def input_pixels(
 
     Args:
         specs: The inputs of the Keras model or of the graph.
-        said: Statements of the model's source.
+        stated: Statements of the model's source.
         picture: The person's options.
         steps: First operators of the graph for each input, by name; empty before the conversion.
 
@@ -139,13 +139,13 @@ def input_pixels(
     """
     layouts = _picture_inputs(specs)
     if not layouts and any((picture.pixels, picture.resize, picture.fit)):
-        layouts = _picture_inputs(specs, surely=True)
+        layouts = _picture_inputs(specs, assume_pictures=True)
         if not layouts:
             raise PixelsError(
                 "--pixels, --resize and --fit are for models that take pictures; this model takes "
                 f"{', '.join(map(str, specs))}. Leave these options out."
             )
-    metadata = _input_metadata(specs, said.metadata)
+    metadata = _input_metadata(specs, stated.metadata)
     found = {}
     for spec in specs:
         if spec.name not in layouts:
@@ -153,11 +153,11 @@ def input_pixels(
         layout = layouts[spec.name]
         if picture.pixels is not None:
             pixels = parse_pixels(picture.pixels, channels=layout.channels)
-            source = _source_pixels(spec, layout, said, metadata.get(spec.name), None)
+            source = _source_pixels(spec, layout, stated, metadata.get(spec.name), None)
             pixels = replace(pixels, resize=source.resize, fit=source.fit)
         else:
             step = (steps or {}).get(spec.name)
-            pixels = _source_pixels(spec, layout, said, metadata.get(spec.name), step)
+            pixels = _source_pixels(spec, layout, stated, metadata.get(spec.name), step)
         found[spec.name] = replace(
             pixels, resize=picture.resize or pixels.resize, fit=picture.fit or pixels.fit
         )
@@ -170,7 +170,7 @@ def _spec(graph: Graph, index: int) -> TensorSpec:
 
 
 def _picture_inputs(
-    specs: Sequence[TensorSpec], *, surely: bool = False
+    specs: Sequence[TensorSpec], *, assume_pictures: bool = False
 ) -> dict[str, PictureLayout]:
     """Return the layout of each input that takes pictures, by the input's name.
 
@@ -179,11 +179,11 @@ def _picture_inputs(
 
     Args:
         specs: The inputs.
-        surely: Also accept inputs whose shape alone does not show a picture.
+        assume_pictures: Also accept inputs whose shape alone does not show a picture.
     """
     found = {}
     for spec in specs:
-        asked = replace(spec, pixels=Pixels("gray", (0.0,), (1.0,))) if surely else spec
+        asked = replace(spec, pixels=Pixels("gray", (0.0,), (1.0,))) if assume_pictures else spec
         layout = picture_layout(asked)
         is_mask = layout is not None and (
             layout.channels == 0 or (layout.channels == 1 and layout.channels_first)
@@ -196,13 +196,13 @@ def _picture_inputs(
 def _source_pixels(
     spec: TensorSpec,
     layout: PictureLayout,
-    said: Said,
+    stated: StatedFacts,
     metadata: TensorMetadata | None,
     step: FirstSteps | None,
 ) -> Pixels:
     """Return an input's pixels from all sources but the person."""
     gray = layout.channels in {0, 1}
-    application = application_pixels(said.application)
+    application = application_pixels(stated.application)
     if application is not None and layout.channels == 3:  # noqa: PLR2004
         return application
     if metadata is not None and metadata.normalization is not None:
@@ -211,21 +211,21 @@ def _source_pixels(
         order = "gray" if gray or metadata.color_space == "gray" else "rgb"
         if order == "gray":
             mean, std = mean[:1], std[:1]
-        stated = Pixels(order, mean, std, said_by="metadata")
-        if not _saturates(stated, spec):
-            return stated
-    task = _ultralytics_task(said.metadata)
+        in_metadata = Pixels(order, mean, std, said_by="metadata")
+        if not _saturates(in_metadata, spec):
+            return in_metadata
+    task = _ultralytics_task(stated.metadata)
     if task:
         # ultralytics, data/augment.py: classify_transforms crops, LetterBox pads; both are 0..1.
         fit = "crop" if task == "classify" else "letterbox"
         scaled = parse_pixels("0..1", channels=layout.channels)
         return replace(scaled, fit=fit, said_by="metadata")
-    spanned = _spanned(spec, step)
+    spanned = _input_range(spec, step)
     if spanned is not None:
         low, high = spanned
         known = pixels_of_range(low, high)
         if known is not None and not (gray and len(known.mean) > 1):
-            guessed = said.is_converted_here and known.mean == (0.0,) and known.std == (1.0,)
+            guessed = stated.is_converted_here and known.mean == (0.0,) and known.std == (1.0,)
             order = "gray" if gray else known.order
             return replace(known, order=order, said_by="guess" if guessed else "quantization")
         if spec.quantized is not None:
@@ -241,7 +241,7 @@ def _of_channels(numbers: tuple[float, ...], layout: PictureLayout) -> tuple[flo
     return numbers if fits else numbers[:1]
 
 
-def _spanned(spec: TensorSpec, step: FirstSteps | None) -> tuple[float, float] | None:
+def _input_range(spec: TensorSpec, step: FirstSteps | None) -> tuple[float, float] | None:
     if spec.quantized is not None:
         return calibrated_range(spec.quantized, spec.dtype)
     return None if step is None else step.calibrated
@@ -272,8 +272,8 @@ def _rates(specs: Sequence[TensorSpec], metadata: TfliteMetadata | None) -> dict
 
 
 def _ultralytics_task(metadata: TfliteMetadata | None) -> str:
-    said: Mapping[str, Any] = (metadata.ultralytics if metadata is not None else None) or {}
-    return str(said.get("task", "")) if said else ""
+    found: Mapping[str, Any] = (metadata.ultralytics if metadata is not None else None) or {}
+    return str(found.get("task", "")) if found else ""
 
 
 def _detections(graph: Graph, metadata: TfliteMetadata | None) -> str:
@@ -305,7 +305,7 @@ def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
 
 
 def _labels(
-    graph: Graph, said: Said, file: Path | None, *, detections: str
+    graph: Graph, stated: StatedFacts, file: Path | None, *, detections: str
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the class names, and a note where names were changed or left out."""
     shapes = [graph.tensors[index].shape for index in graph.outputs]
@@ -313,16 +313,19 @@ def _labels(
         given = read_labels_file(file)
         labels, note = fit_labels(given, shapes, file, is_detector=bool(detections), strict=True)
         return labels, [note] if note else []
-    metadata_labels = said.metadata.labels if said.metadata is not None else ()
+    metadata_labels = stated.metadata.labels if stated.metadata is not None else ()
     for names, where in (
-        (said.labels, said.file.with_suffix(".labels.txt") if said.file else "The model's labels"),
+        (
+            stated.labels,
+            stated.file.with_suffix(".labels.txt") if stated.file else "The model's labels",
+        ),
         (metadata_labels, "The labels in the model's metadata"),
     ):
         if names:
             labels, note = fit_labels(names, shapes, where, is_detector=bool(detections))
             return labels, [note] if note else []
-    if said.file is not None:
-        return labels_beside(said.file, shapes)
+    if stated.file is not None:
+        return labels_beside(stated.file, shapes)
     return (), []
 
 
@@ -353,14 +356,14 @@ def _output_notes(tflite: TfliteModel) -> list[str]:
 
 
 def _pixel_notes(
-    pixels: Mapping[str, Pixels], steps: Mapping[str, FirstSteps], said: Said, inner: str
+    pixels: Mapping[str, Pixels], steps: Mapping[str, FirstSteps], stated: StatedFacts, inner: str
 ) -> list[str]:
     """Return a note for each input whose pixels are a guess or probably wrong.
 
     Args:
         pixels: Pixels by input name.
         steps: First operators by input name.
-        said: Statements of the model's source.
+        stated: Statements of the model's source.
         inner: Name of an application that the model is built on; may be empty.
     """
     notes = []
@@ -369,19 +372,19 @@ def _pixel_notes(
         step = steps.get(name, FirstSteps())
         what = f"Pictures go into {name} as {describe_pixels(taken)}"
         if taken.said_by == "guess":
-            seen = _inner_evidence(inner, step) or f"{_evidence(step)} {_HOW}"
+            seen = _inner_evidence(inner, step) or f"{_evidence(step)} {_PIXELS_ADVICE}"
             notes.append(f"{what}. This is a guess: the model does not state its pixels.{seen}")
-        elif step.rescales and high - low < _WIDE:
+        elif step.rescales and high - low < _WIDE_RANGE:
             notes.append(
                 f"Warning: {what}, but the model's first operators rescale pixels again (by "
                 f"{step.factor:.3g}). The model probably takes 0..255: give --pixels 0..255."
             )
-        elif taken.said_by == "application" and said.file is not None:
+        elif taken.said_by == "application" and stated.file is not None:
             notes.append(
                 f"{what}, because the model has the name of a Keras application, "
-                f"{said.application}. {_HOW}"
+                f"{stated.application}. {_PIXELS_ADVICE}"
             )
-        elif taken.said_by == "option" and step.keeps_large and high - low > _WIDE:
+        elif taken.said_by == "option" and step.keeps_large and high - low > _WIDE_RANGE:
             notes.append(f"Warning: {what}.{_evidence(step)}")
     return notes
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_partition.model.conversion_log import ConversionError
 from edge_partition.model.escape_names import restore_names
-from edge_partition.model.explain_conversion import holding_layer
+from edge_partition.model.explain_conversion import enclosing_layer
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,7 +38,7 @@ def check_dtypes(
             continue
         readers = [reader for output in node.outputs for reader in output.consumers()]
         for holder in readers if node.type == "Placeholder" else [node]:
-            if layer := holding_layer(holder.name, layers):
+            if layer := enclosing_layer(holder.name, layers):
                 found[restore_names(layer)] = holder.type
     if not found:
         return
@@ -65,7 +65,7 @@ def check_branches(model: str, graph: Any, layers: Collection[str]) -> None:
     nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
     found = [node for node in nodes if node.op in _CASES]
     if found:
-        layers = {restore_names(holding_layer(node.name, layers)) for node in found}
+        layers = {restore_names(enclosing_layer(node.name, layers)) for node in found}
         raise ConversionError(
             model,
             f"TFLite has no operator for Case (tf.switch_case) in layer "

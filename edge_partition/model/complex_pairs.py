@@ -197,7 +197,9 @@ def _angle(_: Any, x: Pair) -> Any:
 # Fourier transforms.
 
 
-def _waves(length: int, bins: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _transform_matrices(
+    length: int, bins: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the cosines and sines of ``2 pi j k / length``, each of shape ``(length, bins)``.
 
     Raises:
@@ -211,13 +213,13 @@ def _waves(length: int, bins: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
             "Transform shorter frames, or do this step before the model."
         )
     # The modulo keeps the angles small, because large angles lose digits.
-    turns = (np.arange(length)[:, None] * np.arange(bins) % length) / length
-    return np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+    phases = (np.arange(length)[:, None] * np.arange(bins) % length) / length
+    return np.cos(2 * np.pi * phases), np.sin(2 * np.pi * phases)
 
 
 def _transform(x: Pair, axis: int, inverse: bool) -> Pair:
     length = x.re.shape[axis]
-    cosines, sines = _waves(length, length)
+    cosines, sines = _transform_matrices(length, length)
     if inverse:
         cosines, sines = cosines / length, -sines / length
     re, im = multiply_axis(x.re, cosines, axis), multiply_axis(x.re, -sines, axis)
@@ -253,7 +255,7 @@ def _real_transform(axes: int) -> Rule:
     def transform(_: Any, x: Any, sizes: Any) -> Pair:
         lengths = constant(sizes).tolist()
         x = _fit(x, lengths)
-        cosines, sines = _waves(lengths[-1], lengths[-1] // 2 + 1)
+        cosines, sines = _transform_matrices(lengths[-1], lengths[-1] // 2 + 1)
         pair = Pair(multiply_axis(x, cosines, -1), multiply_axis(x, -sines, -1))
         for axis in range(-2, -axes - 1, -1):
             pair = _transform(pair, axis, inverse=False)
@@ -262,7 +264,7 @@ def _real_transform(axes: int) -> Rule:
     return transform
 
 
-def _back_transform(axes: int) -> Rule:
+def _inverse_real_transform(axes: int) -> Rule:
     """Return the inverse transform to real numbers.
 
     All bins count twice, except the first and, for an even length, the last.
@@ -276,13 +278,13 @@ def _back_transform(axes: int) -> Rule:
                    for part in (x.re, x.im)))  # fmt: skip
         for axis in range(-axes, -1):
             x = _transform(x, axis, inverse=True)
-        cosines, sines = _waves(length, bins)
-        shares = np.full(bins, 2 / length)
-        shares[0] = 1 / length
+        cosines, sines = _transform_matrices(length, bins)
+        weights = np.full(bins, 2 / length)
+        weights[0] = 1 / length
         if length % 2 == 0:
-            shares[-1] = 1 / length
-        y = multiply_axis(x.re, (cosines * shares).T, -1)
-        return y if x.im is None else y - multiply_axis(x.im, (sines * shares).T, -1)
+            weights[-1] = 1 / length
+        y = multiply_axis(x.re, (cosines * weights).T, -1)
+        return y if x.im is None else y - multiply_axis(x.im, (sines * weights).T, -1)
 
     return transform
 
@@ -312,8 +314,8 @@ COMPLEX_RULES: Mapping[str, Rule] = {
     "IFFT": _complex_transform(1, inverse=True),
     "IFFT2D": _complex_transform(2, inverse=True),
     "IFFT3D": _complex_transform(3, inverse=True),
-    "IRFFT": _back_transform(1),
-    "IRFFT2D": _back_transform(2),
+    "IRFFT": _inverse_real_transform(1),
+    "IRFFT2D": _inverse_real_transform(2),
     "Imag": _imag,
     "MatMul": _product,
     "Mul": _product,

@@ -1,4 +1,4 @@
-"""TensorFlow's output goes to a log, and its exceptions become explained errors."""
+"""TensorFlow's output goes to a log, and its exceptions become explained_errors errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class ConversionError(EdgePartitionError):
 
 
 @contextlib.contextmanager
-def explained(model: str, layers: Collection[str], log_path: str | Path | None) -> Iterator[None]:
+def explained_errors(
+    model: str, layers: Collection[str], log_path: str | Path | None
+) -> Iterator[None]:
     """Write TensorFlow's output to a log, and explain its exceptions by layers of the Keras model.
 
     Args:
@@ -56,7 +58,7 @@ def explained(model: str, layers: Collection[str], log_path: str | Path | None) 
     """
     log = Path(log_path) if log_path else make_log()
     try:
-        with _output_to(log), _plain_tracebacks():
+        with _output_to(log), _unfiltered_tracebacks():
             yield
     except ConversionError:
         if log_path is None:
@@ -79,7 +81,7 @@ def make_log() -> Path:
 
 
 @contextlib.contextmanager
-def _plain_tracebacks() -> Iterator[None]:
+def _unfiltered_tracebacks() -> Iterator[None]:
     """Switch off traceback filtering, which adds arguments to errors and hides Keras's layers."""
     with contextlib.ExitStack() as stack:
         for config in _traceback_switches():

@@ -13,7 +13,7 @@ import numpy as np
 from edge_core.program import heap
 from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
 from edge_partition.model.assigned_variables import name_ports, save_function
-from edge_partition.model.conversion_log import ConversionError, explained
+from edge_partition.model.conversion_log import ConversionError, explained_errors
 from edge_partition.model.escape_names import restore_tensor_names
 from edge_partition.model.freeze_model import freeze_function, freeze_model
 from edge_partition.model.frozen_model import FrozenModel
@@ -62,7 +62,7 @@ def convert_tflite(
     model.check_quantization(quantization)
     if isinstance(calibration, Iterator):
         calibration = list(calibration)
-    with explained(model.name, model.layers, log_path):
+    with explained_errors(model.name, model.layers, log_path):
         return _convert(model, quantization, calibration)
 
 

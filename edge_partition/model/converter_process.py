@@ -62,11 +62,11 @@ def kept_converter() -> Iterator[None]:
     if _current_keeper() is not None:
         yield
         return
-    keeper = _here.keeper = _Keeper()
+    keeper = _thread_data.keeper = _Keeper()
     try:
         yield
     finally:
-        _here.keeper = None
+        _thread_data.keeper = None
         keeper.end()
 
 
@@ -83,7 +83,7 @@ class ConverterProcess:
         self._folder = Path()
         self._child: _Child | None = None
         self._keeper: _Keeper | None = None
-        self._model: _Outline | None = None
+        self._model: _ModelSummary | None = None
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -93,7 +93,7 @@ class ConverterProcess:
             self._folder = Path(stack.enter_context(folder))
             self._keeper = _current_keeper()
             self._child = (self._keeper and self._keeper.take()) or _Child()
-            stack.callback(self._let_go)
+            stack.callback(self._release_child)
             self._resources = stack.pop_all()
         return self
 
@@ -131,7 +131,7 @@ class ConverterProcess:
         """
         with _disk_errors(frozen.name, self._folder):
             frozen.save(self._folder)
-        self._model = _Outline(frozen)
+        self._model = _ModelSummary(frozen)
 
     def convert(self, *, quantization: str = "none") -> Bytes:
         """Convert the model of :meth:`write_model`, once.
@@ -165,11 +165,15 @@ class ConverterProcess:
         return content
 
     def _failure(
-        self, model: _Outline, child: _Child, answer: Mapping[str, Any] | None, quantization: str
+        self,
+        model: _ModelSummary,
+        child: _Child,
+        answer: Mapping[str, Any] | None,
+        quantization: str,
     ) -> ConversionError:
         log = make_log()
         printed = self._folder / _LOG
-        log.write_bytes((printed.read_bytes() if printed.exists() else b"") + child.said())
+        log.write_bytes((printed.read_bytes() if printed.exists() else b"") + child.output())
         if answer is not None:
             found = answer["failure"]
             return ConversionError(
@@ -179,12 +183,12 @@ class ConverterProcess:
                 layers=tuple(found["layers"]),
                 log_path=log,
             )
-        spoken = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         status = child.process.wait()
-        crash = explain_crash(status, quantization, model.loops, spoken[-1] if spoken else "")
+        crash = explain_crash(status, quantization, model.loops, lines[-1] if lines else "")
         return ConversionError(model.name, crash.reason, layers=crash.layers, log_path=log)
 
-    def _let_go(self) -> None:
+    def _release_child(self) -> None:
         child, self._child = self._child, None
         if child is None:
             return
@@ -195,7 +199,7 @@ class ConverterProcess:
             child.end()
 
 
-class _Outline:
+class _ModelSummary:
     """Name of a model, and names of its layers with loops, for messages after `write_model`."""
 
     def __init__(self, frozen: FrozenModel) -> None:
@@ -220,7 +224,7 @@ class _Child:
                 start_new_session=True,
             )
             self._resources = stack.pop_all()
-        self._is_at_work = False
+        self._is_busy = False
         self._served = 0
         #: Start of the current model's part of the log, in bytes. The part of the first model
         #: includes the child's start.
@@ -229,7 +233,7 @@ class _Child:
     @property
     def is_idle(self) -> bool:
         """Whether the process runs and has answered its last request."""
-        return not self._is_at_work and self.process.poll() is None
+        return not self._is_busy and self.process.poll() is None
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any] | None:
         """Send a request; return the answer, or ``None`` if the process has ended instead."""
@@ -238,7 +242,7 @@ class _Child:
             raise RuntimeError("the child was started without pipes")
         if self._served:
             self._log_offset = os.fstat(self._log.fileno()).st_size
-        self._is_at_work = True
+        self._is_busy = True
         # The exit status of a dead child is read later.
         with contextlib.suppress(BrokenPipeError):
             stdin.write(json.dumps(request).encode() + b"\n")
@@ -246,12 +250,12 @@ class _Child:
         line = stdout.readline()
         if not line.endswith(b"\n"):
             return None
-        self._is_at_work = False
+        self._is_busy = False
         self._served += 1
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def said(self) -> bytes:
+    def output(self) -> bytes:
         """Return the child's output for the current model, apart from the converter's log."""
         descriptor = self._log.fileno()
         # The child writes at the file's shared position, which pread does not move.
@@ -294,12 +298,12 @@ class _Keeper:
             child.end()
 
 
-_here = threading.local()
+_thread_data = threading.local()
 
 
 def _current_keeper() -> _Keeper | None:
     """Return the keeper of the calling thread, if any."""
-    keeper: _Keeper | None = getattr(_here, "keeper", None)
+    keeper: _Keeper | None = getattr(_thread_data, "keeper", None)
     return keeper
 
 

@@ -113,9 +113,9 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
     operators = tuple(sorted(set(_MISSING_OPERATOR.findall(text))))
     if operators:
         complaints = [line for line in complaints if _MISSING_OPERATOR.search(line)]
-    holders = {_complained_layer(line, layers) for line in complaints}
+    holders = {_layer_of_error_line(line, layers) for line in complaints}
     if not complaints:
-        holders.add(running_layer(error))
+        holders.add(layer_of_exception(error))
     names = tuple(sorted(restore_names(layer) for layer in holders if layer))
     where = f" in layer {', '.join(names)}" if names else ""
     if operators:
@@ -126,7 +126,7 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
             "step in float32."
         )
     else:
-        said = _without_places(complaints[0]) if complaints else find_reason(error)
+        said = _strip_locations(complaints[0]) if complaints else find_reason(error)
         reason = f"{said.rstrip('.')}{where}. {_advice(said, bool(names))}"
     return Explanation(restore_names(reason), operators, names)
 
@@ -160,25 +160,25 @@ def _alternatives(operators: Sequence[str]) -> str:
     return f"{'. '.join(dict.fromkeys(found))}."
 
 
-def _complained_layer(line: str, layers: Collection[str]) -> str:
+def _layer_of_error_line(line: str, layers: Collection[str]) -> str:
     """Return the layer in an error line of the converter, or ``""``.
 
     An error line starts with ``loc(callsite(fused["MatMul:", "m/dense/MatMul@function"] at ...``.
     """
     for path in re.findall(r'"([^"]+)"', line):
-        if layer := holding_layer(path.partition("@")[0], layers):
+        if layer := enclosing_layer(path.partition("@")[0], layers):
             return layer
     return ""
 
 
-def _without_places(line: str) -> str:
+def _strip_locations(line: str) -> str:
     """Return an error line of the converter without locations in its code and in the graph."""
     message = line.rpartition("error: ")[2]
-    message = re.sub(r"'?tensor<((?:[\d?]+x|\*x)*)(\w+)>'?", _spell_tensor, message)
+    message = re.sub(r"'?tensor<((?:[\d?]+x|\*x)*)(\w+)>'?", _format_tensor, message)
     return f"TFLite's converter says: {' '.join(message.split())}"
 
 
-def _spell_tensor(match: re.Match[str]) -> str:
+def _format_tensor(match: re.Match[str]) -> str:
     return f"{_dtype(match[2])}[{', '.join(match[1].split('x')[:-1])}]"
 
 
@@ -201,7 +201,7 @@ def _advice(said: str, has_layer: bool) -> str:
 
 
 def explain_crash(
-    status: int, quantization: str, loops: tuple[str, ...], last_words: str = ""
+    status: int, quantization: str, loops: tuple[str, ...], last_line: str = ""
 ) -> Explanation:
     """Return why a converter process ended without an answer.
 
@@ -209,11 +209,11 @@ def explain_crash(
         status: Exit status of the process; the negative number of the signal that ended it.
         quantization: Quantization of the conversion.
         loops: Layers with loops.
-        last_words: Last line of the process's output.
+        last_line: Last line of the process's output.
     """
     if status >= 0:
         return Explanation(
-            f"TFLite's converter ended with status {status} ({last_words or 'no output'}). Check "
+            f"TFLite's converter ended with status {status} ({last_line or 'no output'}). Check "
             "that TensorFlow starts: python -c 'import tensorflow'."
         )
     name = signal.Signals(-status).name
@@ -239,7 +239,7 @@ def explain_crash(
     )
 
 
-def holding_layer(node_name: str, layers: Collection[str]) -> str:
+def enclosing_layer(node_name: str, layers: Collection[str]) -> str:
     """Return the innermost layer in a node's path, preceded by its models; ``""`` without one."""
     scopes = strip_numbers(node_name, layers).split("/")[:-1]
     while scopes and scopes[-1] not in layers:
@@ -264,7 +264,7 @@ def strip_numbers(node_name: str, layers: Collection[str]) -> str:
     )
 
 
-def running_layer(error: Exception) -> str:
+def layer_of_exception(error: Exception) -> str:
     """Return the name of the innermost layer whose call raised ``error``; ``""`` without one."""
     modules = [sys.modules[name] for name in ("keras", "tf_keras") if name in sys.modules]
     kinds: tuple[Any, ...] = tuple(module.layers.Layer for module in modules)

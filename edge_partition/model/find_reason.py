@@ -47,7 +47,7 @@ def find_reason(error: BaseException) -> str:
     of the error's class.
     """
     for each in _chain(error):
-        reason = _dig(each)
+        reason = _innermost_message(each)
         if reason and not _EMPTY.search(reason):
             return reason
     return type(error).__name__
@@ -63,7 +63,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
-def _dig(error: BaseException) -> str:
+def _innermost_message(error: BaseException) -> str:
     # The text of a KeyError is the key's repr.
     missing = isinstance(error, KeyError) and len(error.args) == 1
     text = str(error.args[0]) if missing else str(error)

@@ -42,7 +42,7 @@ def make_float32(model: keras.Model) -> tuple[str, ...]:
     if found:
         for layer in model._flatten_layers():
             if isinstance(layer, layers.Normalization):
-                _renew_statistics(layer)
+                _recompute_statistics(layer)
     return tuple(sorted(found))
 
 
@@ -146,7 +146,7 @@ def _to_float32(value: Any) -> Any:
     return np.asarray(keras.ops.convert_to_numpy(value)).astype(np.float32)
 
 
-def _renew_statistics(layer: layers.Normalization) -> None:
+def _recompute_statistics(layer: layers.Normalization) -> None:
     """Compute the layer's constants again, which it keeps in its compute dtype."""
     if layer.input_mean is None:
         layer.finalize_state()

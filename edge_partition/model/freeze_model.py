@@ -19,7 +19,7 @@ from edge_partition.model.check_convertible import (
     check_dtypes,
     check_output_shape,
 )
-from edge_partition.model.conversion_log import ConversionError, explained
+from edge_partition.model.conversion_log import ConversionError, explained_errors
 from edge_partition.model.escape_names import (
     escape_layer_name,
     escape_name,
@@ -74,7 +74,7 @@ def freeze_model(
         output_names = _output_names(model)
         input_names = [str(tensor.name) for tensor in model.inputs]
         layers = stack.enter_context(escaped_layers(model))
-        stack.enter_context(explained(name, layers, log_path))
+        stack.enter_context(explained_errors(name, layers, log_path))
         if unroll:
             stack.enter_context(unrolled(model))
         frozen = _freeze(
@@ -134,7 +134,7 @@ def freeze_function(
         return list(tf.nest.flatten(found))
 
     escaped = frozenset(map(escape_layer_name, layers))
-    with explained(name, escaped, log_path):
+    with explained_errors(name, escaped, log_path):
         specs = [tf.TensorSpec(spec.shape, spec.dtype) for _, spec in inputs]
         traced = tf.function(call, autograph=False).get_concrete_function(*specs)
         frozen = _freeze(_Traced(name, traced, escaped, keys, list(output_names)))

@@ -11,7 +11,7 @@ import numpy as np
 from edge_partition.model.assigned_variables import AssignedVariable
 from edge_partition.model.conversion_log import ConversionError
 from edge_partition.model.escape_names import restore_names
-from edge_partition.model.explain_conversion import holding_layer
+from edge_partition.model.explain_conversion import enclosing_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,8 +81,8 @@ class FrozenModel:
         facts = {
             "name": self.name,
             "layers": sorted(self.layers),
-            "inputs": [_spell_spec(spec) for spec in self.inputs],
-            "outputs": [_spell_spec(spec) for spec in self.outputs],
+            "inputs": [_spec_as_json(spec) for spec in self.inputs],
+            "outputs": [_spec_as_json(spec) for spec in self.outputs],
             "variables": [variable.node for variable in self.variables],
             "coarse": self.coarse,
         }
@@ -91,7 +91,7 @@ class FrozenModel:
     def loops(self) -> tuple[str, ...]:
         """Return the layers with loops, each preceded by the models that it is nested in."""
         nodes = (node.name for node in self.outline.node if node.op in _LOOPS)
-        found = {restore_names(holding_layer(name, self.layers)) for name in nodes}
+        found = {restore_names(enclosing_layer(name, self.layers)) for name in nodes}
         return tuple(sorted(found - {""}))
 
     @staticmethod
@@ -118,7 +118,7 @@ class FrozenModel:
         )
 
 
-def _spell_spec(spec: Any) -> list[Any]:
+def _spec_as_json(spec: Any) -> list[Any]:
     """Return a ``TensorSpec``'s arguments as JSON values."""
     shape = None if spec.shape.rank is None else spec.shape.as_list()
     return [shape, spec.dtype.name, spec.name]

@@ -20,7 +20,7 @@ from edge_partition.model import keras_setup, legacy_keras  # noqa: F401 -- befo
 from edge_partition.model.find_reason import find_reason
 from edge_partition.model.read_keras_file import MODEL_FILES, read_keras_file
 from edge_partition.model.saved_model import is_saved_model, load_saved_model
-from edge_partition.model.settle_shapes import spell_shape
+from edge_partition.model.settle_shapes import format_shape
 from edge_partition.model.source_errors import (
     InputShapeError,
     ModelSourceError,
@@ -197,7 +197,7 @@ def _prepare(
         seed_weights(functional)
     # Layers that were built only now follow Keras's global policy.
     changed = tuple(sorted({*changed, *make_float32(functional)}))
-    return functional, _say_rebuilt(changed)
+    return functional, _rebuilt_note(changed)
 
 
 def _prepare_keras2(
@@ -214,12 +214,12 @@ def _prepare_keras2(
     return replace(
         loaded,
         model=traced,
-        notes=(*loaded.notes, *_say_rebuilt(changed)),
+        notes=(*loaded.notes, *_rebuilt_note(changed)),
         operations=legacy_keras.keras2_operations(traced.keras2),
     )
 
 
-def _say_rebuilt(changed: tuple[str, ...]) -> tuple[str, ...]:
+def _rebuilt_note(changed: tuple[str, ...]) -> tuple[str, ...]:
     """Return the note about a model that was rebuilt in float32."""
     # A model with the policy mixed_float16 has float16 tensors: the note names only the policy.
     names = [name for name in changed if f"mixed_{name}" not in changed]
@@ -310,7 +310,7 @@ def _make_application(
     except ValueError as error:
         raise InputShapeError(
             source,
-            f"cannot take --input-shape {spell_shape(input_shape or ())}: {find_reason(error)}.",
+            f"cannot take --input-shape {format_shape(input_shape or ())}: {find_reason(error)}.",
         ) from error
     return model
 
@@ -339,11 +339,11 @@ def _fetch_imagenet_labels(model: keras.Model) -> tuple[str, ...]:
 
     if model.output_shape[-1] != _IMAGENET_CLASSES:
         return ()
-    falling = np.arange(_IMAGENET_CLASSES, 0, -1, dtype=np.float32)[None]
+    descending = np.arange(_IMAGENET_CLASSES, 0, -1, dtype=np.float32)[None]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             (classes,) = keras.applications.imagenet_utils.decode_predictions(
-                falling, top=_IMAGENET_CLASSES
+                descending, top=_IMAGENET_CLASSES
             )
     except Exception:  # noqa: BLE001 -- class names are optional; without a network there are none
         return ()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edge_core.contract.manifest import TensorSpec
 from edge_partition.model import keras_setup  # noqa: F401 -- before TensorFlow
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.settle_shapes import settle_shapes, spell_shape
+from edge_partition.model.settle_shapes import format_shape, settle_shapes
 from edge_partition.model.source_errors import InputShapeError, ModelSourceError
 from edge_partition.model.traced_model import TracedModel, check_traceable
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edge_partition.model.wrap_operations import WrappedOperation
 
 #: Advice for a person whose file needs Keras 2.
-WAYS_OUT = (
+KERAS2_ADVICE = (
     "Install Keras 2 with `pip install tf-keras` (with tensorflow-cpu: `pip install --no-deps "
     "tf-keras`), or load the model where it was made and save it with model.export(FOLDER) as a "
     "SavedModel, which needs no Keras."
@@ -247,7 +247,7 @@ def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | 
     except Exception as error:  # Layers raise different errors for a wrong shape.
         raise InputShapeError(
             source,
-            f"cannot be built for input {spell_shape(given)}: {find_reason(error)}. Give another "
+            f"cannot be built for input {format_shape(given)}: {find_reason(error)}. Give another "
             "--input-shape.",
         ) from error
     return model

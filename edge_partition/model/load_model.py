@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_core.errors import EdgePartitionError
-from edge_partition.facts.find_facts import Said, find_facts, input_pixels
+from edge_partition.facts.find_facts import StatedFacts, find_facts, input_pixels
 from edge_partition.facts.model_facts import ModelFacts, PictureOptions
 from edge_partition.facts.read_labels import read_labels
 from edge_partition.model.quantizations import QUANTIZATIONS
@@ -152,13 +152,13 @@ def _load_tflite(request: _Request) -> LoadedTflite:
         ) from None
     except InvalidModelError as error:
         raise ModelArgumentError(f"{path}: {error}") from None
-    said = Said(labels=read_labels(path), metadata=metadata, file=path, notes=chosen.notes)
+    stated = StatedFacts(labels=read_labels(path), metadata=metadata, file=path, notes=chosen.notes)
     return LoadedTflite(
         tflite=tflite,
         name=path.stem,
         quantization=AS_GIVEN,
         weights="trained",
-        facts=find_facts(tflite, said, request.picture),
+        facts=find_facts(tflite, stated, request.picture),
     )
 
 
@@ -182,13 +182,13 @@ class _Prepared:
     Attributes:
         name: The model's name.
         weights: As in :class:`LoadedTflite`.
-        said: Statements about the model's inputs and outputs.
+        stated: Statements about the model's inputs and outputs.
         wrapped: Keras operations that became layers.
     """
 
     name: str
     weights: str
-    said: Said
+    stated: StatedFacts
     wrapped: tuple[WrappedOperation, ...]
 
 
@@ -204,7 +204,7 @@ def _load_keras(
         name=prepared.name,
         quantization=request.quantization,
         weights=prepared.weights,
-        facts=find_facts(tflite, prepared.said, request.picture),
+        facts=find_facts(tflite, prepared.stated, request.picture),
         wrapped=prepared.wrapped,
     )
 
@@ -239,7 +239,7 @@ def _prepare(
         say("Wrapping operations")
         model = wrap_operations(loaded.model)
         wrapped = wrapped_operations(model)
-    said = Said(
+    stated = StatedFacts(
         # The name of a SavedModel is the name of its folder.
         application="" if is_saved_model(source) else str(model.name),
         labels=loaded.labels,
@@ -248,14 +248,14 @@ def _prepare(
         is_converted_here=True,
     )
     # Options for pictures are checked before the conversion, which takes a minute.
-    input_pixels(input_specs(model), said, request.picture or PictureOptions())
+    input_pixels(input_specs(model), stated, request.picture or PictureOptions())
     if request.calibration is not None:
         converter.write_examples(request.calibration(model))
     say("Converting")
     frozen = _freeze(model, request.quantization)
     frozen.check_quantization(request.quantization)
     converter.write_model(frozen)
-    return _Prepared(loaded.name, loaded.weights, said, wrapped)
+    return _Prepared(loaded.name, loaded.weights, stated, wrapped)
 
 
 def _freeze(model: Any, quantization: str) -> FrozenModel:

@@ -13,7 +13,7 @@ import keras
 from keras.src.models.functional import Functional
 
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.settle_shapes import settle_shapes, spell_shape
+from edge_partition.model.settle_shapes import format_shape, settle_shapes
 from edge_partition.model.source_errors import InputShapeError
 from edge_partition.model.wrap_operations import is_graph
 
@@ -46,10 +46,10 @@ def make_functional(
         InputShapeError: A dimension is open, or a layer does not accept a given shape.
     """
     if not is_graph(model):
-        return _call_subclassed(source, model, input_shapes)
+        return _from_subclassed(source, model, input_shapes)
     graph = model._functional if isinstance(model, keras.Sequential) else model
     if graph is None:
-        return _chain(source, model, input_shapes)
+        return _from_sequential(source, model, input_shapes)
     names = input_names(model)
     _check_batch(source, model, graph.inputs)
     open_inputs = {
@@ -78,7 +78,7 @@ def make_functional(
             inputs, call_fn=lambda operation, *args, **kwargs: operation(*args, **kwargs)
         )
 
-    outputs = _explained(source, shapes, run)
+    outputs = _with_shape_errors(source, shapes, run)
     structure = keras.tree.pack_sequence_as(graph._inputs_struct, inputs)
     return keras.Model(structure, outputs, name=model.name)
 
@@ -102,15 +102,15 @@ def input_names(model: keras.Model) -> list[str]:
     return [str(tensor._keras_history.operation.name) for tensor in graph.inputs]
 
 
-def _chain(
+def _from_sequential(
     source: str, model: keras.Sequential, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> keras.Model:
     """Return a Functional model of a Sequential without an input."""
     if not model.layers:
         raise InputShapeError(source, "is a Sequential model without layers. Add layers.")
     first, *_ = model._layers
-    told = _told_shape(first)
-    if told is None:
+    known = _known_shape(first)
+    if known is None:
         if not input_shapes:
             raise InputShapeError(
                 source,
@@ -121,8 +121,8 @@ def _chain(
         ((name, given),) = list(input_shapes.items())[:1]
         name, shape = name or "input", tuple(given)
     else:
-        name = _told_name(first)
-        shape = settle_shapes(source, {name: told}, input_shapes)[name]
+        name = _input_name(first)
+        shape = settle_shapes(source, {name: known}, input_shapes)[name]
     dtype = "int32" if isinstance(first, _INDEXING) else model.input_dtype
     x = keras.Input(batch_shape=(1, *shape), dtype=dtype, name=name)
 
@@ -132,27 +132,29 @@ def _chain(
             y = layer(y)
         return y
 
-    return keras.Model(x, _explained(source, {name: shape}, run), name=model.name)
+    return keras.Model(x, _with_shape_errors(source, {name: shape}, run), name=model.name)
 
 
-def _call_subclassed(
+def _from_subclassed(
     source: str, model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> keras.Model:
     """Return a Functional model whose only layer is ``model``."""
     structure = _built_for(source, model, input_shapes)
-    told: list[tuple[int | None, ...]] = []
-    keras.tree.map_shape_structure(lambda shape: told.append(tuple(shape[1:])), structure)
+    known: list[tuple[int | None, ...]] = []
+    keras.tree.map_shape_structure(lambda shape: known.append(tuple(shape[1:])), structure)
     if isinstance(structure, dict):
         names = sorted(map(str, structure))  # the order in which Keras flattens a dictionary
     else:
-        names = ["input"] if len(told) == 1 else [f"input_{place}" for place in range(len(told))]
-    shapes = settle_shapes(source, dict(zip(names, told, strict=True)), input_shapes)
+        names = ["input"] if len(known) == 1 else [f"input_{place}" for place in range(len(known))]
+    shapes = settle_shapes(source, dict(zip(names, known, strict=True)), input_shapes)
     is_indexing = bool(model.layers) and isinstance(model.layers[0], _INDEXING)
     dtype = "int32" if is_indexing and len(names) == 1 else model.input_dtype
     inputs = [keras.Input(batch_shape=(1, *shapes[name]), dtype=dtype, name=name) for name in names]
     waiting = iter(inputs)
     given = keras.tree.map_shape_structure(lambda _: next(waiting), structure)
-    return keras.Model(given, _explained(source, shapes, lambda: model(given)), name=model.name)
+    return keras.Model(
+        given, _with_shape_errors(source, shapes, lambda: model(given)), name=model.name
+    )
 
 
 def _built_for(
@@ -188,7 +190,7 @@ def _built_for(
     )
 
 
-def _told_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
+def _known_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
     """Return the input shape, without the batch, of a first layer; None where it is unknown."""
     if isinstance(layer, keras.layers.InputLayer):
         return tuple(layer.batch_shape[1:])
@@ -196,7 +198,7 @@ def _told_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
         if not is_graph(layer):
             return None
         if isinstance(layer, keras.Sequential) and layer._functional is None:
-            return _told_shape(layer.layers[0]) if layer.layers else None
+            return _known_shape(layer.layers[0]) if layer.layers else None
         return tuple(layer.inputs[0].shape[1:]) if len(layer.inputs) == 1 else None
     built_for = (layer.get_build_config() or {}).get("input_shape") if layer.built else None
     if built_for and all(size is None or isinstance(size, int) for size in built_for):
@@ -204,7 +206,7 @@ def _told_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
     return None
 
 
-def _told_name(layer: keras.layers.Layer) -> str:
+def _input_name(layer: keras.layers.Layer) -> str:
     while isinstance(layer, keras.Sequential) and layer._functional is None:
         layer = layer.layers[0]
     if isinstance(layer, keras.layers.InputLayer):
@@ -212,12 +214,14 @@ def _told_name(layer: keras.layers.Layer) -> str:
     return input_names(layer)[0] if isinstance(layer, keras.Model) else "input"
 
 
-def _explained(source: str, shapes: Mapping[str, Sequence[int]], run: Callable[[], Any]) -> Any:
+def _with_shape_errors(
+    source: str, shapes: Mapping[str, Sequence[int]], run: Callable[[], Any]
+) -> Any:
     try:
         return run()
     except Exception as error:  # Layers raise different errors for a wrong shape.
         spelled = ", ".join(
-            spell_shape(shape) if len(shapes) == 1 else f"{name!r} {spell_shape(shape)}"
+            format_shape(shape) if len(shapes) == 1 else f"{name!r} {format_shape(shape)}"
             for name, shape in shapes.items()
         )
         raise InputShapeError(

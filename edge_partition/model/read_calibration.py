@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edge_partition.facts.find_facts import Said, input_pixels
+from edge_partition.facts.find_facts import StatedFacts, input_pixels
 from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
 from edge_partition.model.saved_model import is_saved_model
 
@@ -39,7 +39,7 @@ def read_calibration(
         specs = input_specs(model)
         # The name of a SavedModel is the name of its folder.
         application = "" if is_saved_model(source) else str(model.name)
-        pixels = input_pixels(specs, Said(application=application), picture)
+        pixels = input_pixels(specs, StatedFacts(application=application), picture)
         specs = tuple(replace(spec, pixels=pixels.get(spec.name)) for spec in specs)
         samples = (
             sample

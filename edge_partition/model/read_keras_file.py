@@ -47,25 +47,25 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
         )
     version = legacy_keras.keras_version(source)
     is_keras2 = legacy_keras.is_keras2_version(version)
-    with _ending_as_content(source) as path, contextlib.redirect_stdout(io.StringIO()):
-        trouble: Exception | None = None
+    with _with_matching_ending(source) as path, contextlib.redirect_stdout(io.StringIO()):
+        keras2_error: Exception | None = None
         if is_keras2 and legacy_keras.is_installed():
             try:
                 return legacy_keras.read_keras2_file(path), ()
             except Exception as error:  # noqa: BLE001 -- Keras 3 may read the file instead
-                trouble = error
+                keras2_error = error
         try:
             model = _read_keras3(path)
         except EdgePartitionError:
             raise
         except Exception as error:  # Keras documents no type, and passes on others' errors.
-            if is_keras2 and trouble is None:
+            if is_keras2 and keras2_error is None:
                 raise ModelSourceError(
                     source,
                     f"was written by Keras 2 ({version}), and Keras 3 cannot read it "
-                    f"({find_reason(error)}). {legacy_keras.WAYS_OUT}",
+                    f"({find_reason(error)}). {legacy_keras.KERAS2_ADVICE}",
                 ) from error
-            raise ModelSourceError(source, _explain_unreadable(trouble or error)) from error
+            raise ModelSourceError(source, _explain_unreadable(keras2_error or error)) from error
     _check_kind(source, model)
     if not is_keras2:
         return model, ()
@@ -73,7 +73,7 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
         raise ModelSourceError(
             source,
             f"was written by Keras 2 ({version}), and Keras 3 computes {changed} differently. "
-            f"{legacy_keras.WAYS_OUT}",
+            f"{legacy_keras.KERAS2_ADVICE}",
         )
     note = (
         f"{Path(source).name} was written by Keras 2 ({version}) and read by Keras 3, which may "
@@ -101,7 +101,7 @@ def _check_kind(source: str, model: Any) -> None:
 
 
 @contextlib.contextmanager
-def _ending_as_content(source: str) -> Iterator[str]:
+def _with_matching_ending(source: str) -> Iterator[str]:
     """Yield a path to the file with the ending of its content: Keras goes by the ending."""
     is_zip = zipfile.is_zipfile(source)
     with Path(source).open("rb") as file:

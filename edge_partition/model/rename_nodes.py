@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from edge_partition.model.escape_names import restore_names
-from edge_partition.model.explain_conversion import holding_layer, strip_numbers
+from edge_partition.model.explain_conversion import enclosing_layer, strip_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -62,4 +62,4 @@ def make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str]
 
 def layer_of_node(node_name: str, layers: Collection[str]) -> str:
     """Return the layer of a node as people write it; ``""`` for a node of no layer."""
-    return restore_names(holding_layer(_CALLS.sub("", node_name), layers))
+    return restore_names(enclosing_layer(_CALLS.sub("", node_name), layers))

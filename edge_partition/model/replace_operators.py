@@ -57,7 +57,7 @@ class ReplacingError(Exception):
 
 
 def replace_operators(
-    graph: Any, outlined: Callable[[Any], Any], outputs: Collection[str]
+    graph: Any, without_weights: Callable[[Any], Any], outputs: Collection[str]
 ) -> dict[str, str]:
     """Replace operators in ``graph`` that TFLite lacks and that have a replacement.
 
@@ -66,7 +66,7 @@ def replace_operators(
 
     Args:
         graph: A ``GraphDef`` with static shapes; it is changed.
-        outlined: Function that returns a ``GraphDef`` without its weights.
+        without_weights: Function that returns a ``GraphDef`` without its weights.
         outputs: Names of the nodes of the model's outputs.
 
     Returns:
@@ -80,12 +80,12 @@ def replace_operators(
     if not any(_may_be_replaced(node) for node in graph.node):
         return {}
     with tf.Graph().as_default() as inferred:
-        tf.graph_util.import_graph_def(outlined(graph), name="")
+        tf.graph_util.import_graph_def(without_weights(graph), name="")
     nodes = inferred.get_operations()  # each node comes after its inputs
     constants: dict[bytes, str] = {}
     replaced: dict[str, str] = {}
     added: list[Any] = []
-    for group in _groups(nodes, set(outputs)):
+    for group in _find_groups(nodes, set(outputs)):
         change = _Change(constants=constants)
         try:
             for node in group:
@@ -96,7 +96,7 @@ def replace_operators(
         replaced |= {node.name: node.type for node in group}
         added += change.nodes
     if replaced:
-        _exchange(graph, replaced.keys(), added)
+        _replace_nodes(graph, replaced.keys(), added)
     return replaced
 
 
@@ -105,7 +105,7 @@ def _may_be_replaced(node: Any) -> bool:
     return node.op in names or node.op in COMPLEX_ENDS
 
 
-def _groups(nodes: Sequence[Any], outputs: Collection[str]) -> Iterator[list[Any]]:
+def _find_groups(nodes: Sequence[Any], outputs: Collection[str]) -> Iterator[list[Any]]:
     """Yield the nodes to replace: single nodes, and groups that complex tensors connect."""
     parts: dict[str, list[Any]] = {}
     for node in nodes:
@@ -129,7 +129,7 @@ def _groups(nodes: Sequence[Any], outputs: Collection[str]) -> Iterator[list[Any
             and not any(x.dtype.name == "complex128" for x in (*node.inputs, *node.outputs))
             and not (node.name in outputs and node.outputs[0].dtype.name in _COMPLEX)
             for node in part
-        ) and not all(_runs_as_it_is(node) for node in part):
+        ) and not all(_is_convertible_transform(node) for node in part):
             yield part
 
 
@@ -141,7 +141,7 @@ def _has_shapes(node: Any) -> bool:
     return all(x.shape.is_fully_defined() for x in (*node.inputs, *node.outputs))
 
 
-def _runs_as_it_is(node: Any) -> bool:
+def _is_convertible_transform(node: Any) -> bool:
     """Return whether a node is TFLite's own transform, or may read the result.
 
     TFLite's own transform takes real numbers, whose number is a power of two.
@@ -162,7 +162,7 @@ def _is_in_gelu(node: Any) -> bool:
     """
     if node.type not in ("Erf", "Erfc"):
         return False
-    x, factor = _unscaled(node.inputs[0])
+    x, factor = _split_factor(node.inputs[0])
     if abs(factor - 0.5**0.5) > _SAME_FACTOR:
         return False
     share = node.outputs[0]
@@ -172,28 +172,28 @@ def _is_in_gelu(node: Any) -> bool:
         x = x.op.inputs[0]
     else:
         sums = [reader for reader in share.consumers() if reader.type in ("AddV2", "Add")]
-        if len(sums) != 1 or not any(_number(y) == 1 for y in sums[0].inputs):
+        if len(sums) != 1 or not any(_scalar_value(y) == 1 for y in sums[0].inputs):
             return False
         share = sums[0].outputs[0]
     products = share.consumers()
     if len(products) != 1 or products[0].type != "Mul" or products[0].inputs[1].name != share.name:
         return False
-    found, factor = _unscaled(products[0].inputs[0])
+    found, factor = _split_factor(products[0].inputs[0])
     return bool(found.name == x.name and factor == 0.5)  # noqa: PLR2004
 
 
-def _unscaled(y: Any) -> tuple[Any, float]:
+def _split_factor(y: Any) -> tuple[Any, float]:
     """Return ``x`` and ``factor`` of ``y = x * factor``."""
     if y.op.type in ("Mul", "RealDiv"):
         left, right = y.op.inputs
-        if (number := _number(right)) is not None and number != 0:
+        if (number := _scalar_value(right)) is not None and number != 0:
             return left, number if y.op.type == "Mul" else 1 / number
-        if y.op.type == "Mul" and (number := _number(left)) is not None:
+        if y.op.type == "Mul" and (number := _scalar_value(left)) is not None:
             return right, number
     return y, 1.0
 
 
-def _number(x: Any) -> float | None:
+def _scalar_value(x: Any) -> float | None:
     """Return the value of a constant with one element; None for other tensors."""
     value = _constant_value(x) if x.shape.num_elements() == 1 else None
     return None if value is None else float(value.item())
@@ -332,7 +332,7 @@ class _Change:
         return full_name
 
 
-def _exchange(graph: Any, replaced: Collection[str], added: Sequence[Any]) -> None:
+def _replace_nodes(graph: Any, replaced: Collection[str], added: Sequence[Any]) -> None:
     """Remove nodes from ``graph`` and add others, some of them with the names of removed nodes."""
     for place in reversed(range(len(graph.node))):
         if graph.node[place].name in replaced:

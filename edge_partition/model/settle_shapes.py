@@ -43,32 +43,30 @@ def settle_shapes(
     for name, shape in inputs.items():
         if name in given:
             shapes[name] = _fill(source, name, shape, given[name], len(inputs))
-        elif for_all is not None and (len(inputs) == 1 or _can_take(shape, for_all)):
+        elif for_all is not None and (len(inputs) == 1 or _fits(shape, for_all)):
             shapes[name] = _fill(source, name, shape, for_all, len(inputs))
         else:
             shapes[name] = shape
     if (
         for_all is not None
         and len(inputs) > 1
-        and not any(
-            _can_take(shape, for_all) for name, shape in inputs.items() if name not in given
-        )
+        and not any(_fits(shape, for_all) for name, shape in inputs.items() if name not in given)
     ):
         raise InputShapeError(
             source,
-            f"has no open input that --input-shape {spell_shape(for_all)} fits; its inputs are "
+            f"has no open input that --input-shape {format_shape(for_all)} fits; its inputs are "
             f"{_list_inputs(inputs)}, without the batch.",
         )
     _check_settled(source, shapes)
     return {name: tuple(size for size in shape if size) for name, shape in shapes.items()}
 
 
-def spell_shape(shape: Sequence[int | None]) -> str:
+def format_shape(shape: Sequence[int | None]) -> str:
     """Return a shape in the syntax of ``--input-shape``, with ``?`` for open dimensions."""
     return ",".join("?" if size is None else str(size) for size in shape)
 
 
-def _can_take(shape: OpenShape, given: Sequence[int]) -> bool:
+def _fits(shape: OpenShape, given: Sequence[int]) -> bool:
     """Return whether ``given`` fixes an open shape and agrees with its fixed sizes."""
     if None not in shape:
         return False
@@ -88,8 +86,8 @@ def _fill(
         which = "its input" if count == 1 else f"input {name!r}"
         raise InputShapeError(
             source,
-            f"{which} has shape {spell_shape(shape)} without the batch; --input-shape "
-            f"{spell_shape(given)} has {len(given)} dimension{'s' * (len(given) != 1)}.",
+            f"{which} has shape {format_shape(shape)} without the batch; --input-shape "
+            f"{format_shape(given)} has {len(given)} dimension{'s' * (len(given) != 1)}.",
         )
     return tuple(given)
 
@@ -102,7 +100,7 @@ def _check_settled(source: str, shapes: Mapping[str, OpenShape]) -> None:
         ((name, shape),) = still_open.items()
         raise InputShapeError(
             source,
-            f"input {name!r} has an open dimension ({spell_shape(shape)} without the batch), and "
+            f"input {name!r} has an open dimension ({format_shape(shape)} without the batch), and "
             f"boards need fixed shapes. Give --input-shape, such as {_example(shape)}.",
         )
     name, shape = next(iter(still_open.items()))
@@ -118,9 +116,9 @@ def _check_settled(source: str, shapes: Mapping[str, OpenShape]) -> None:
 
 
 def _list_inputs(inputs: Mapping[str, OpenShape]) -> str:
-    return ", ".join(f"{name!r} ({spell_shape(shape)})" for name, shape in inputs.items())
+    return ", ".join(f"{name!r} ({format_shape(shape)})" for name, shape in inputs.items())
 
 
 def _example(shape: OpenShape) -> str:
     size = 128 if len(shape) == 1 else 224
-    return spell_shape([size if ours is None else ours for ours in shape])
+    return format_shape([size if ours is None else ours for ours in shape])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.settle_shapes import spell_shape
+from edge_partition.model.settle_shapes import format_shape
 from edge_partition.model.source_errors import InputShapeError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def check_traceable(source: str, model: TracedModel) -> None:
     try:
         tf.function(lambda *x: model(list(x)), autograph=False).get_concrete_function(*specs)
     except Exception as error:
-        spelled = ", ".join(f"{x.name!r} {spell_shape(x.shape) or '()'}" for x in model.inputs)
+        spelled = ", ".join(f"{x.name!r} {format_shape(x.shape) or '()'}" for x in model.inputs)
         raise InputShapeError(
             source,
             f"cannot be built for input {spelled}, batch included: {find_reason(error)}. Give "

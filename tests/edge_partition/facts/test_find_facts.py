@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_models import FlatModel
 
-from edge_partition.facts.find_facts import Said, find_facts
+from edge_partition.facts.find_facts import StatedFacts, find_facts
 from edge_partition.facts.model_facts import ModelFacts, PictureOptions
 from edge_partition.facts.read_labels import LabelsError
 from edge_partition.inputs.pixels import PixelsError, describe_pixels
@@ -59,18 +59,18 @@ def classifier(
 
 
 def facts(
-    said: Said | None = None, picture: PictureOptions | None = None, **model: Any
+    said: StatedFacts | None = None, picture: PictureOptions | None = None, **model: Any
 ) -> ModelFacts:
-    return find_facts(classifier(**model), said or Said(), picture)
+    return find_facts(classifier(**model), said or StatedFacts(), picture)
 
 
 def words(found: ModelFacts, name: str = "image") -> str:
     return describe_pixels(found.pixels[name])
 
 
-def metadata(mean: tuple[float, ...], std: tuple[float, ...], **fields: Any) -> Said:
+def metadata(mean: tuple[float, ...], std: tuple[float, ...], **fields: Any) -> StatedFacts:
     image = TensorMetadata(kind="image", normalization=Normalization(mean, std))
-    return Said(metadata=TfliteMetadata(inputs=(image,), **fields))
+    return StatedFacts(metadata=TfliteMetadata(inputs=(image,), **fields))
 
 
 def test_a_guess_is_told_with_how_to_change_it() -> None:
@@ -98,7 +98,7 @@ def test_a_guess_that_the_first_operators_bear_out_is_told_without_a_warning() -
 def test_a_rescaling_that_is_folded_into_the_first_filters_is_told(
     weights: float, said: str
 ) -> None:
-    (note,) = find_facts(classifier(weights=weights), Said()).notes
+    (note,) = find_facts(classifier(weights=weights), StatedFacts()).notes
     assert said in note
     assert ("Warning" in note) == (said != "agrees")
 
@@ -132,7 +132,7 @@ def test_the_person_is_believed_before_the_application_the_file_and_the_scale() 
 
 
 def test_filters_are_the_applications_unless_asked_for() -> None:
-    said = Said(application="efficientnetb0")
+    said = StatedFacts(application="efficientnetb0")
     assert facts(said).pixels["image"].resize == "bicubic"
     assert facts(said, PictureOptions(pixels="-1..1")).pixels["image"].resize == "bicubic"
     assert facts(said, PictureOptions(resize="area")).pixels["image"].resize == "area"
@@ -140,10 +140,10 @@ def test_filters_are_the_applications_unless_asked_for() -> None:
 
 
 def test_a_file_that_is_taken_for_an_application_by_its_name_says_so(tmp_path: Path) -> None:
-    (note,) = facts(Said(application="resnet50", file=tmp_path / "m.keras")).notes
+    (note,) = facts(StatedFacts(application="resnet50", file=tmp_path / "m.keras")).notes
     assert "resnet50" in note
     assert "--pixels" in note
-    assert facts(Said(application="resnet50")).notes == ()
+    assert facts(StatedFacts(application="resnet50")).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_what_an_integer_input_spans_is_each_shade_where_it_is_no_usual_range() 
 def test_a_calibration_on_guessed_pixels_proves_nothing_of_them() -> None:
     model: dict[str, Any] = {"dtype": "uint8", "quantized": (1.0, 0)}
     assert words(facts(**model)).endswith("(as its scale and zero point say)")
-    found = facts(Said(is_converted_here=True), **model)
+    found = facts(StatedFacts(is_converted_here=True), **model)
     assert words(found).endswith("(a guess)")
     assert len(found.notes) == 1
 
@@ -205,7 +205,7 @@ def test_a_calibration_on_guessed_pixels_proves_nothing_of_them() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (1, 8, 8, 1), (1, 1, 8, 8)])
 def test_gray_models_take_gray_pictures(shape: tuple[int, ...]) -> None:
     assert words(facts(shape=shape)).startswith("0..255 gray")
-    said = Said(application="resnet50")
+    said = StatedFacts(application="resnet50")
     assert words(facts(said, shape=shape)).startswith("0..255 gray")
 
 
@@ -235,7 +235,7 @@ def test_of_several_inputs_a_square_matrix_is_no_picture() -> None:
     made, more = flat.tensor("a", SHAPE), flat.tensor("b", (1, 1, 8, 8))
     flat.operator("ABS", [image], [made])
     flat.operator("ABS", [mask], [more])
-    found = find_facts(read_tflite(flat.to_bytes([image, mask], [made, more])), Said())
+    found = find_facts(read_tflite(flat.to_bytes([image, mask], [made, more])), StatedFacts())
     assert set(found.pixels) == {"image"}
 
 
@@ -272,9 +272,9 @@ def write(path: Path, names: str) -> Path:
 
 def test_labels_are_the_persons_before_the_models_before_the_metadatas(tmp_path: Path) -> None:
     image = TensorMetadata(labels=("m1", "m2", "m3", "m4"), labels_name="axis")
-    said = Said(metadata=TfliteMetadata(outputs=(image,)), file=tmp_path / "m.tflite")
+    said = StatedFacts(metadata=TfliteMetadata(outputs=(image,)), file=tmp_path / "m.tflite")
     write(tmp_path / "labels.txt", "f1 f2 f3 f4")
-    assert facts(Said(file=said.file)).labels == ("f1", "f2", "f3", "f4")
+    assert facts(StatedFacts(file=said.file)).labels == ("f1", "f2", "f3", "f4")
     assert facts(said).labels == ("m1", "m2", "m3", "m4")
     said = replace(said, labels=("b1", "b2", "b3", "b4"))
     assert facts(said).labels == ("b1", "b2", "b3", "b4")
@@ -286,7 +286,7 @@ def test_labels_that_do_not_fit_are_refused_where_they_were_asked_for(tmp_path: 
     file = write(tmp_path / "labels.txt", "a b")
     with pytest.raises(LabelsError, match="file has 2 names, and the model's first output has 4"):
         facts(picture=PictureOptions(labels=file))
-    found = facts(Said(labels=("a", "b"), file=tmp_path / "m.tflite"))
+    found = facts(StatedFacts(labels=("a", "b"), file=tmp_path / "m.tflite"))
     assert found.labels == ()
     assert any("m.labels.txt: 2 names, and the model's" in note for note in found.notes)
 
@@ -298,12 +298,12 @@ def test_boxes_are_told_by_their_operator_or_by_the_task() -> None:
     flat.model.operatorCodes[-1].customCode = "TFLite_Detection_PostProcess"
     tflite = read_tflite(flat.to_bytes([image], [boxes]))
     # Its labels name values, not places: any number of them fits.
-    found = find_facts(tflite, Said(labels=tuple("abcdefg")))
+    found = find_facts(tflite, StatedFacts(labels=tuple("abcdefg")))
     assert (found.detections, len(found.labels)) == ("ssd", 7)
 
     def of_task(task: str) -> ModelFacts:
         told = {"task": task, "names": ["a", "b", "c", "d"]}
-        return facts(Said(metadata=TfliteMetadata(ultralytics=told)))
+        return facts(StatedFacts(metadata=TfliteMetadata(ultralytics=told)))
 
     assert of_task("detect").detections == "yolo"
     assert of_task("classify").detections == ""
@@ -315,7 +315,7 @@ def test_boxes_are_told_by_their_operator_or_by_the_task() -> None:
 
 def test_sample_rates_and_the_notes_of_the_source_are_passed_on() -> None:
     sound = TensorMetadata(kind="audio", rate_hz=16_000)
-    said = Said(
+    said = StatedFacts(
         metadata=TfliteMetadata(inputs=(sound,), notes=("from the metadata",)), notes=("signature",)
     )
     found = facts(said, shape=(1, 400))

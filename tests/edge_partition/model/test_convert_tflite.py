@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_partition.facts.find_facts import Said, find_facts
+from edge_partition.facts.find_facts import StatedFacts, find_facts
 from edge_partition.model.convert_tflite import (
     ConversionError,
     convert_tflite,
@@ -525,7 +525,7 @@ def test_one_tensor_as_two_outputs_is_given_once_and_said() -> None:
     tflite = read_tflite(convert_tflite(model))
     graph = tflite.graph
     assert [graph.tensors[index].shape for index in graph.outputs] == [(1, 2), (1, 3)]
-    (note,) = find_facts(tflite, Said()).notes
+    (note,) = find_facts(tflite, StatedFacts()).notes
     assert note.startswith("Outputs 0, 2 of the model are the same tensor")
 
 

@@ -29,7 +29,7 @@ layers = keras.layers
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No keeper: each model has a child of its own, as in a command."""
-    monkeypatch.setattr(converter_process, "_here", threading.local())
+    monkeypatch.setattr(converter_process, "_thread_data", threading.local())
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_kept_child_converts_model_after_model_to_the_bytes_of_children_alone(
     pids, files = zip(*map(convert, models), strict=True)
     assert len(set(pids)) == 1
     assert files[0] == files[2] != files[1]
-    monkeypatch.setattr(converter_process, "_here", threading.local())
+    monkeypatch.setattr(converter_process, "_thread_data", threading.local())
     alone_pids, alone_files = zip(*map(convert, models[:2]), strict=True)
     assert len({*alone_pids, *pids}) == 3
     assert not any(map(is_alive, alone_pids))
@@ -171,7 +171,7 @@ def test_a_kept_child_that_has_not_finished_is_replaced(kept: None) -> None:
         os.kill(stopped, signal.SIGSTOP)
 
         def interrupt(*_: object) -> None:
-            if child is not None and child._is_at_work:
+            if child is not None and child._is_busy:
                 raise KeyboardInterrupt
 
         before = signal.signal(signal.SIGALRM, interrupt)
@@ -309,7 +309,7 @@ def test_a_log_holds_what_the_child_said_of_its_own_model(kept: None, tmp_path: 
         assert converter._child is not None
         log = converter._child._log
         os.write(log.fileno(), b"of the first model\n")
-        assert b"of the first model" in converter._child.said()
+        assert b"of the first model" in converter._child.output()
     with ConverterProcess() as converter:
         assert converter.pid == pid
         converter.write_model(freeze_model(small()))

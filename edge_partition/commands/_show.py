@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Width of standard output where no terminal limits the width, in characters: no cell is cut.
 _WIDE = 140
+#: More than the width of any table, in characters.
+_UNLIMITED = 1000
 
 SEEDED = "The weights are seeded, not trained: labels and scores mean nothing."
 
@@ -61,18 +64,14 @@ def warn(text: str) -> None:
     click.echo(f"edge-partition: {' '.join(text.split())}", err=True)
 
 
-def table(title: str, *columns: str) -> Table:
+def table(*columns: str) -> Table:
     r"""Return an empty table.
 
     Args:
-        title: The line above the table; empty: no title.
         columns: The headers. ``>`` in front marks a column of numbers: aligned to the right and
             never broken. A header of two lines (``\n``) keeps its column narrow.
     """
     result = Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
         header_style="bold",
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -94,22 +93,27 @@ def table(title: str, *columns: str) -> Table:
 def show_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, once: Iterable[str] = ()
 ) -> None:
-    """Print a table, with a line between the table and the text around it.
+    """Print a table, with an empty line before and after it.
 
     Args:
-        title: As for :func:`table`.
+        title: The line above the table; empty: no title.
         columns: As for :func:`table`.
         rows: The cells, as plain text.
         once: Headers of columns that are left out where all rows have the same cell; a line below
             the table has that cell.
     """
     columns, rows, constants = split_constant(columns, rows, once)
-    shown = table(title, *columns)
+    shown = table(*columns)
     for row in rows:
         # Text, not str: a name may hold markup of rich.
         shown.add_row(*(Text(plain_text(cell)) for cell in row))
     out = console()
+    if Measurement.get(out, out.options.update(max_width=_UNLIMITED), shown).maximum > out.width:
+        # Less space between the columns, so that fewer names are folded.
+        shown.padding = 0
     out.print()
+    if title:
+        out.print(Text(plain_text(title)))
     out.print(shown)
     if constants:
         out.print(Text(plain_text(f"In every row: {'; '.join(constants)}.")))

@@ -46,7 +46,7 @@ def command(model: str, output: Path, as_json: bool, **options: Any) -> None:
     else:
         _show.say(
             f"Wrote {output}: {document['operators']} operators, "
-            f"{_show.mib(len(loaded.tflite.data))} MiB, {loaded.quantization} quantization, "
+            f"{_show.mib(len(loaded.tflite.data))} MiB, quantization {loaded.quantization}, "
             f"{_show.count_of(len(loaded.wrapped), 'operation')} wrapped.",
             bold=True,
         )

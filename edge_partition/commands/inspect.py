@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
 from rich.text import Text
 
 from edge_core.plain_text import plain_text
@@ -39,9 +38,13 @@ from edge_partition.tflite.probe_model import CannotRunError, probe_model
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: From this many columns on, weights and parameters have room.
+#: Width from which on the table has columns of weights and parameters, in characters.
 _WIDE = 120
+#: Width where no terminal limits the width.
 _UNLIMITED = 500
+#: Space between columns, in characters.
+_GAP = 2
+#: Longest texts in a narrow terminal, and the least room for the name of a layer.
 _NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
 
 
@@ -51,13 +54,14 @@ _NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
     "--html",
     "page",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write one HTML page instead: the graph to zoom and search, cuts to compare.",
+    metavar="FILE",
+    help="Write an HTML page instead of tables: a graph to zoom and search, with cuts to compare.",
 )
 @json_option
 def command(model: str, page: Path | None, as_json: bool, **options: Any) -> None:
-    """Show MODEL's operators, what crosses each cut, and its wrapped constants.
+    """Show MODEL's operators, the tensors that cross each cut, and the wrapped constants.
 
-    A bundle's folder shows the whole model in it.
+    For a bundle's folder, the whole model in the bundle is shown.
 
     \b
     edge-partition inspect MobileNetV3Large
@@ -74,49 +78,58 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
     _print(document, loaded, is_page=page is not None)
     if page is not None:
         click.echo(
-            f"Wrote {shlex.quote(str(page))} ({_show.kib(page.stat().st_size)} KiB): open it "
-            "in a browser, no network needed."
+            f"Wrote {shlex.quote(str(page))} ({_show.kib(page.stat().st_size)} KiB): open the page "
+            "in a browser; no network is needed."
         )
 
 
 def _load(model: str, options: dict[str, Any]) -> tuple[str, LoadedTflite]:
-    """Return the model, and the name of the file that it is read from."""
+    """Return the name of the model's file, and the model."""
     if not Path(model).is_dir() or is_saved_model(model):
         return model, _planning.load(model, **options)
     bundle = read_bundle(Path(model))
     file = str(bundle.whole_file)
     loaded = _planning.load(file, **options)
     if picture_options(dict(options)) == PictureOptions():
-        # The file alone does not tell what the split was told.
+        # The manifest has the options of the split; the file of the model does not.
         loaded = replace(loaded, facts=facts_of_manifest(bundle.manifest))
     return file, loaded
 
 
 def _print(document: dict[str, Any], loaded: LoadedTflite, *, is_page: bool) -> None:
+    _show.say(_summary(document), bold=True)
     console = _show.console()
     if not console.is_terminal:
         # A file or a pipe has room for whole names.
         console.width = _UNLIMITED
     if not is_page:
-        console.print(_operator_table(document, console.width))
+        _print_table(console, *_operators(document, console.width))
+        _show.say(
+            "MMACs: millions of multiply-accumulates. Crossing: what crosses a cut after the "
+            "operator; - where no cut is possible."
+        )
         if document["wrapped_operations"]:
-            console.print(_wrapped_table(document, console.width))
-    console.print(
+            _print_table(console, *_wrapped(document, console.width))
+    for line in _end_lines(loaded):
+        _show.say(line)
+    for kept in document["kept_together"]:
+        _show.say(str(KeptTogether(**kept)))
+    if document["state"]:
+        _show.say(document["state"])
+    for note in document["notes"]:
+        _show.say(note)
+    for warning in document["warnings"]:
+        _show.say(f"Warning: {warning}")
+
+
+def _summary(document: dict[str, Any]) -> str:
+    return (
+        f"{document['name']}: {_show.count_of(len(document['operators']), 'operator')}, "
         f"{document['macs'] / 1e6:.1f} million multiply-accumulates, "
         f"{document['parameters']:,} parameters in {_show.mib(document['weight_bytes'])} MiB, "
         f"{document['cuts']} possible cuts, "
         f"{document['cuts_with_several_tensors']} of them crossed by more than one tensor."
     )
-    for line in _end_lines(loaded):
-        console.print(Text(plain_text(line)))
-    for kept in document["kept_together"]:
-        console.print(Text(plain_text(str(KeptTogether(**kept)))))
-    if document["state"]:
-        console.print(Text(plain_text(document["state"])))
-    for note in document["notes"]:
-        console.print(Text(plain_text(note)))
-    for warning in document["warnings"]:
-        console.print(Text(plain_text(f"Warning: {warning}")))
 
 
 def _end_lines(loaded: LoadedTflite) -> Iterator[str]:
@@ -140,11 +153,12 @@ def _warnings(loaded: LoadedTflite) -> list[str]:
     return []
 
 
-def _operator_table(document: dict[str, Any], width: int) -> Any:
+def _operators(document: dict[str, Any], width: int) -> tuple[str, list[str], list[list[str]]]:
+    """Return the title, headers and rows of the operators, for a terminal of this width."""
     wide = width >= _WIDE
-    columns = [">#", "operator", "layer", "output", ">MMAC"]
-    columns += [">parameters", ">weights KiB"] if wide else []
-    columns += [">tensors", ">live KiB after"] if wide else [">n", ">live KiB"]
+    columns = [">#", "operator", "layer", "output", ">MMACs"]
+    columns += [">parameters", ">weights\nKiB"] if wide else []
+    columns += [">crossing\ntensors", ">crossing\nKiB"]
     rows = []
     for operator in document["operators"]:
         output = " ".join("x".join(map(str, shape)) for shape in operator["output_shapes"])
@@ -162,20 +176,19 @@ def _operator_table(document: dict[str, Any], width: int) -> Any:
                 _show.kib(operator["cut_bytes"]),
             ]
         )
-    note = "" if wide else ", n tensors live after each"
-    title = f"{document['name']}: {len(rows)} operators{note}"
     taken = sum(
-        max(len(cell) for cell in (name.lstrip(">"), *(row[at] for row in rows))) + 2
+        max(map(len, (*name.lstrip(">").split("\n"), *(row[at] for row in rows)))) + _GAP
         for at, name in enumerate(columns)
         if name != "layer"
     )
     room = max(width - taken, _LEAST_LAYER)
     for row in rows:
         row[2] = _shorten(row[2], room)
-    return _table(title, columns, rows)
+    return "Operators", columns, rows
 
 
-def _wrapped_table(document: dict[str, Any], width: int) -> Any:
+def _wrapped(document: dict[str, Any], width: int) -> tuple[str, list[str], list[list[str]]]:
+    """Return the title, headers and rows of the wrapped operations."""
     operations = document["wrapped_operations"]
     rows = [
         [
@@ -190,23 +203,23 @@ def _wrapped_table(document: dict[str, Any], width: int) -> Any:
         columns.append("constants")
         for row, operation in zip(rows, operations, strict=True):
             row.append(", ".join(operation["constants"]))
-    return _table(f"{len(rows)} operations that are no Keras layers, wrapped", columns, rows)
+    wrapped = _show.count_of(len(rows), "operation")
+    return f"{wrapped} wrapped into layers, for want of a Keras layer", columns, rows
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
-    table = _show.table("", *columns)
-    table.title = Text(plain_text(title))
-    table.box = box.SIMPLE_HEAD
-    table.show_edge = table.pad_edge = False
-    table.padding = (0, 1, 0, 0)
+def _print_table(console: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = _show.table(*columns)
     for row in rows:
-        # Text, not str: a name may hold what rich takes for markup.
+        # Text, not str: a name may hold markup of rich.
         table.add_row(*(Text(plain_text(cell)) for cell in row))
-    return table
+    console.print()
+    console.print(Text(title))
+    console.print(table)
+    console.print()
 
 
 def _shorten(text: str, length: int) -> str:
-    """Leave out the middle: layers' names differ at their ends."""
+    """Leave out the middle of a text: names of layers differ at their ends."""
     if len(text) <= length:
         return text
     tail = (length - 1) * 2 // 3

@@ -88,7 +88,7 @@ def test_boards_are_asked_once_and_plans_say_what_was_measured(
 
     logs = [desk.log(name).read_text() for name in ("board-0", "board-9")]
     table = run("edge-partition", *words)
-    assert "Not asked again: board-0, board-9" in table.stdout, table.stderr
+    assert "Measured before: board-0, board-9" in table.stdout, table.stderr
     again = document(*words)["boards"]
     assert [board["measured_now"] for board in again] == [False, False]
     assert [board["slices"] for board in again] == [board["slices"] for board in first]
@@ -104,7 +104,7 @@ def test_boards_are_asked_once_and_plans_say_what_was_measured(
     assert document("plan", model, "--stages", 1)["source"] == "estimated"
     shown = run("edge-partition", *on_fleet(model, 1))
     assert "measured" in shown.stdout
-    assert "from measured times and links; memory is estimated" in shown.stdout
+    assert "All times are measured; memory is estimated" in shown.stdout
 
     # A damaged profile is named, estimates take its place, and it is measured anew.
     (path,) = cache.glob("**/board-0/*.json")
@@ -151,7 +151,7 @@ def test_boards_that_the_fleet_does_not_name_are_left_alone(
     desk.start_agent("board-0")
     result = run("edge-partition", *words)
     assert result.returncode == 0, result.stderr
-    assert "Not online, so not measured now: board-1." in result.stderr
+    assert "Offline, so not measured now: board-1." in result.stderr
     assert list(cache.glob("**/board-0/*.json"))
     assert not list(cache.glob("**/board-9/*.json"))
 

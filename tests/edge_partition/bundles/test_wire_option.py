@@ -44,7 +44,8 @@ def test_a_plan_counts_the_bytes_of_its_wire(model: Path) -> None:
 def test_the_wire_stands_over_the_plan_and_in_its_picture(model: Path, tmp_path: Path) -> None:
     build = tmp_path / "build"
     shown = run("split", model, "--stages", 2, "--wire", "float16", "-o", build)
-    assert "over 2 boards, best throughput, float16 between them" in shown
+    assert "over 2 boards, best throughput: " in shown
+    assert "Activations travel as float16 between all stages." in shown
     assert "float16 between them" in (build / "plan.svg").read_text()
     assert "float16" not in run("split", model, "--stages", 2, "-o", tmp_path / "other")
 
@@ -53,9 +54,9 @@ def test_verify_says_what_the_wire_costs_and_ends_with_0(model: Path, tmp_path: 
     build = tmp_path / "build"
     run("split", model, "--cut", "second", "--wire", "float16", "-o", build)
     shown = run("verify", build)
-    assert "8/8 identical: whole against 2 parts with nothing rounded between them" in shown
-    assert "Sent as float16, 24 bytes a request between the parts instead of 32" in shown
-    assert "have the same top class" in shown
+    assert "8/8 identical: the whole model and its 2 parts without rounding between them" in shown
+    assert "With float16 between the parts, 24 bytes a request instead of 32" in shown
+    assert "have the same best class" in shown
     document = json.loads(run("verify", build, "--json"))
     assert document["exact"] is True
     assert document["wire"]["max_difference"] > 0

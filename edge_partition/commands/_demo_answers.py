@@ -1,0 +1,106 @@
+"""The demo's inputs with the whole model's outputs, and the comparison with the boards' outputs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_core.contract.tensors import encode_tensors
+from edge_core.errors import EdgePartitionError
+from edge_partition.answers.answers import describe_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_core.contract.manifest import Manifest
+    from edge_partition.client.result import Result
+    from edge_partition.inputs.named_requests import NamedRequest
+
+#: ``digit-7-0042.png``: the name of the file holds the true label.
+_TRUE_LABEL = re.compile(r"digit-(.+)-\d+")
+
+
+class DemoError(EdgePartitionError):
+    """The demonstration can't start, or its result is no proof."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs, and the whole model's outputs for them.
+
+    Attributes:
+        requests: The inputs that come from files; empty for made-up inputs.
+        payloads: The bytes of each input.
+        outputs: The bytes of the whole model's outputs for each input.
+        is_constant: Whether the whole model gives equal outputs for all inputs.
+    """
+
+    requests: tuple[NamedRequest, ...]
+    payloads: tuple[bytes, ...]
+    outputs: tuple[bytes, ...]
+    is_constant: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The boards' outputs compared with the whole model's.
+
+    Attributes:
+        inputs: The number of inputs.
+        identical: The number of inputs whose outputs have the same bits.
+        judged: For each answer with a known true label, whether the label is right.
+    """
+
+    inputs: int
+    identical: int
+    judged: tuple[bool, ...]
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of right labels; None: no true label is known."""
+        return sum(self.judged) / len(self.judged) if self.judged else None
+
+
+def compare(reference: Reference, results: Sequence[Result], manifest: Manifest) -> Comparison:
+    """Compare the boards' results with the whole model's outputs. Pure."""
+    identical = sum(
+        encode_tensors(manifest.outputs, result.outputs) == outputs
+        for result, outputs in zip(results, reference.outputs, strict=True)
+    )
+    judged = [
+        right
+        for request, result in zip(reference.requests, results, strict=False)
+        for right in _judge(request, result, manifest)
+    ]
+    return Comparison(len(reference.payloads), identical, tuple(judged))
+
+
+def check(reference: Reference, comparison: Comparison) -> None:
+    """Refuse a comparison that proves nothing, or that found a difference.
+
+    Raises:
+        DemoError: The whole model's outputs are equal for all inputs, or outputs differ.
+    """
+    if reference.is_constant:
+        raise DemoError(
+            "The whole model gave the same outputs for every input, so equal outputs prove "
+            "nothing; use a trained model and different inputs."
+        )
+    different = comparison.inputs - comparison.identical
+    if different:
+        raise DemoError(
+            f"{different} of {comparison.inputs} answers differ from the whole model's; expected "
+            "0. Report this model."
+        )
+
+
+def _judge(request: NamedRequest, result: Result, manifest: Manifest) -> list[bool]:
+    """Return for each sample whose true label is known whether the answer is right."""
+    judged = []
+    for sample, outputs in request.split(result.outputs, manifest.inputs):
+        truth = _TRUE_LABEL.fullmatch(sample.file.stem)
+        best = describe_answer(manifest, outputs, top=1).labels
+        if truth and best and truth[1] in manifest.model.labels:
+            judged.append(truth[1] == best[0].label)
+    return judged

@@ -163,7 +163,7 @@ class Deployer(FleetReader):
     def _prepare(
         self, device: str, files: DeploymentFiles, on_progress: _OnProgress | None
     ) -> list[LoadedStage]:
-        """Send a board what it lacks, and have it load and try its stages."""
+        """Send a board the files that it lacks, then have it load and try its stages."""
         manifest = files.bundle.manifest
         with _refusals(manifest, device):
             command = {
@@ -196,7 +196,7 @@ class Deployer(FleetReader):
 
     def _abort(self, manifest: Manifest, devices: Iterable[str]) -> None:
         for device in devices:
-            # A board that doesn't get the command forgets what never went live by itself.
+            # A board that misses the command keeps its stages until the next `prepare`.
             with contextlib.suppress(EdgePartitionError):
                 self._ask(device, _command("abort", manifest), STATUS_TIMEOUT_S)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentFiles:
-    """What boards may ask for when they prepare a bundle's stages.
+    """The files and reference tensors that boards ask for to prepare a bundle's stages.
 
     A stage's file is read when a board asks for it; reference tensors are kept in memory.
 

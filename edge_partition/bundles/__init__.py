@@ -1,1 +1,1 @@
-"""The files that split writes, and what runs and compares them."""
+"""Bundles: written by ``split``, read, run and verified."""

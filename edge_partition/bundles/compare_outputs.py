@@ -111,7 +111,7 @@ def measure_accuracy(
         for truth, whole, answer in zip(classes, wholes, answers, strict=bool(classes))
         if truth is not None
     ]
-    # With several classes an input, the labels are those of something else, such as pixels.
+    # Several classes for one input label something else than the input, such as its pixels.
     if not judged or len(judged[0][1]) != 1:
         return None
     return Accuracy(

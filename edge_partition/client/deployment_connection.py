@@ -1,4 +1,4 @@
-"""The MQTT side of the client: what it subscribes to and publishes, and how it reads a result.
+"""The MQTT side of the client: its subscriptions and messages, and the reading of answers.
 
 Handlers run in the network thread.
 """
@@ -40,13 +40,13 @@ EXPIRY_SLACK_S = 1
 _REPORT_EVERY_S = 1.0
 _SUBSCRIBE_TIMEOUT_S = 10.0
 _STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
-#: A deployment is being replaced, or a board restarts: the next attempt finds the generation that
-#: is live by then.
+#: Codes of passing errors: a deployment is being replaced, or a board restarts. The next attempt
+#: uses the generation that is live by then.
 _PASSING_CODES = frozenset({ErrorCode.UNKNOWN_GENERATION, ErrorCode.STOPPING})
 
 
 class DeploymentHandlers(Protocol):
-    """What a :class:`DeploymentConnection` calls, in the network thread."""
+    """Callbacks of a :class:`DeploymentConnection`, in the network thread."""
 
     def handle_connected(self) -> None:
         """The client is connected, for the first time or again."""
@@ -58,7 +58,7 @@ class DeploymentHandlers(Protocol):
         """The deployment's manifest was published, or cleared (empty payload)."""
 
     def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
-        """A board is online or offline; ``is_new``: as of now, and not as the broker kept it."""
+        """A board is online or offline; ``is_new`` is false for a retained message."""
 
 
 class DeploymentConnection:
@@ -82,10 +82,10 @@ class DeploymentConnection:
         Args:
             deployment: The deployment's name.
             broker: The broker's address.
-            handlers: Receives what arrives.
+            handlers: Callbacks for events and messages.
             prefix: The topics' prefix.
-            timeout_s: Longest time that a request may take, in seconds. The broker keeps results
-                for as long when this client's connection breaks.
+            timeout_s: Time after which a request without an answer fails, in seconds. The broker
+                keeps results for this time when the client's connection breaks.
         """
         self.deployment = deployment
         self._handlers = handlers
@@ -103,7 +103,7 @@ class DeploymentConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the broker is connected, as far as is known."""
+        """Whether the broker accepted the connection and no loss is known."""
         return self._connection.is_connected
 
     @property
@@ -164,9 +164,9 @@ class DeploymentConnection:
 
         Args:
             manifest: The manifest that is live.
-            request_id: Returned with every answer.
+            request_id: Identifier that every answer repeats.
             arrays: The model's inputs by name.
-            expiry_s: Time that the request has left, in seconds.
+            expiry_s: Time until the request's deadline, in seconds.
 
         Raises:
             PayloadError: An array is missing, or has another shape or dtype.
@@ -217,7 +217,7 @@ class DeploymentConnection:
 def read_answer(
     manifest: Manifest, message: Message, latency_ms: float
 ) -> Result | RequestError | None:
-    """Return the result or the error that a message holds; None where a repeat may succeed.
+    """Return the result or the error in a message; None for an error that passes by itself.
 
     Args:
         manifest: The manifest that is live.

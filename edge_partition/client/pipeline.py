@@ -1,4 +1,4 @@
-"""The client: inputs in; each input's result once, in input order.
+"""The client: takes inputs and gives each input's result once, in input order.
 
 :class:`Pipeline` converts inputs and outputs. Requests are sent, sent again and awaited in
 :mod:`~edge_partition.client.send_requests`.
@@ -149,9 +149,10 @@ class Pipeline:
 
         Args:
             inputs: Values as :meth:`infer` takes them.
-            on_error: ``"yield"`` gives the error of an input in its place, and goes on. It still
-                raises an error after which no request can succeed
-                (:attr:`RequestError.is_final`), and the last timeout of a whole window of them.
+            on_error: ``"raise"`` raises an input's error. ``"yield"`` yields the error in the
+                input's place and continues; it raises only an error after which no request can
+                succeed (:attr:`RequestError.is_final`), and the last of as many timeouts in a row
+                as the window has places.
         """
         window = RequestWindow(self._window_size())
         iterator, is_more = iter(inputs), True
@@ -176,7 +177,7 @@ class Pipeline:
             self._requests.discard(window)
 
     def answer(self, outputs: Result | Outputs, *, top: int = 5) -> Answer:
-        """Say what outputs mean, as ``edge-partition run`` does: labels, values or boxes.
+        """Return the meaning of outputs: labels, values or boxes, as ``edge-partition run`` does.
 
         Args:
             outputs: Return value of :meth:`infer`, :meth:`map` or :meth:`stream`. Boxes of a
@@ -222,7 +223,7 @@ class Pipeline:
         return 1
 
     def _submit(self, inputs: Inputs) -> Request:
-        """Send a request; an input that can't be sent has its error as its answer."""
+        """Send a request; for an input that can't be sent, the error is the answer."""
         try:
             return self._requests.submit(take_inputs(self.manifest, inputs))
         except NotOpenError:

@@ -1,4 +1,4 @@
-"""The window of one stream: how many requests are open at once, and results in input order.
+"""The window of one stream: a limit on open requests, and results in input order.
 
 Pure state, as in :mod:`~edge_partition.client.requests_in_flight`.
 """
@@ -59,7 +59,7 @@ class RequestWindow:
 
     @property
     def has_room(self) -> bool:
-        """Whether to submit the next input before waiting.
+        """Whether the next input may be submitted now.
 
         False also when the oldest request is answered: the caller gets that result first.
         """
@@ -69,7 +69,7 @@ class RequestWindow:
 
     @property
     def is_timed_out(self) -> bool:
-        """Whether the last requests, as many as the window has places, all timed out."""
+        """Whether the last ``size`` requests all timed out."""
         return self._timeouts_in_a_row >= self.size
 
     def add(self, request: Request) -> None:

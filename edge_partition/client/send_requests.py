@@ -1,9 +1,9 @@
 """Requests sent to a deployment, sent again when messages may be lost, and awaited in order.
 
-The threads and the clock of the client are here: callers submit and wait in their own threads,
-and the handlers run in the network thread. What they share is in pure states
-(:mod:`~edge_partition.client.requests_in_flight`, :mod:`~edge_partition.client.request_window`,
-:mod:`~edge_partition.client.deployment_state`), each used under one lock.
+The client's threads and clock are here: callers submit and wait in their own threads, and the
+handlers run in the network thread. One lock guards the pure states that these threads share:
+:mod:`~edge_partition.client.requests_in_flight`, :mod:`~edge_partition.client.request_window` and
+:mod:`~edge_partition.client.deployment_state`.
 """
 
 from __future__ import annotations

@@ -144,15 +144,15 @@ class RequestSender:
     def _timed_out(self, request: Request) -> RequestError:
         stages = self.state.offline_stages()
         if not self._connection.is_connected:
-            cause = f"the broker at {self._connection.url} is out of reach"
+            cause = f"the connection to the broker at {self._connection.url} is lost"
         elif stages:
             named = (f"{', '.join(stage.devices)} (stage {stage.index})" for stage in stages)
             cause = f"offline: {'; '.join(named)}"
         else:
             cause = (
-                "every board is said to be online; `edge-partition status "
-                f"{self.state.deployment}` asks each whether it answers, and a longer timeout or "
-                "fewer requests in flight may help"
+                "the broker says that all boards are online; `edge-partition status "
+                f"{self.state.deployment}` asks each board, and a longer timeout or fewer requests "
+                "in flight may help"
             )
         waited_s = time.monotonic() - request.started
         is_final = bool(stages) or not self._connection.is_connected or self.state.keeps_state

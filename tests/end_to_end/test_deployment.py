@@ -48,7 +48,7 @@ def test_every_board_reports_the_same_bits_for_its_reference(
     ] == [[("digits", "live")]] * 3
 
 
-def test_one_refusal_changes_nothing_and_what_was_live_goes_on(
+def test_one_refusal_changes_nothing_and_the_live_deployment_continues(
     desk: Desk, digits_bundle: Bundle, images: Images, whole_outputs: list[bytes]
 ) -> None:
     # The third board has no memory for more than the agent itself.
@@ -95,7 +95,7 @@ def test_a_board_that_dies_while_it_loads_ends_the_deployment_at_once(
     assert serves(three_boards, live, images[0], whole_outputs[0])
 
 
-def test_a_board_that_is_not_there_is_named_before_anything_is_sent(
+def test_an_offline_board_is_named_before_anything_is_sent(
     desk: Desk, digits_bundle: Bundle
 ) -> None:
     desk.start_agent("board-0")
@@ -107,7 +107,7 @@ def test_a_board_that_is_not_there_is_named_before_anything_is_sent(
     assert "prepar" not in desk.log("board-0").read_text()
 
 
-def test_deploying_the_same_bundle_again_is_no_harm(
+def test_deploying_the_same_bundle_again_changes_nothing(
     three_boards: Desk, digits_bundle: Bundle, images: Images, whole_outputs: list[bytes]
 ) -> None:
     with Deployer(three_boards.url) as deployer:
@@ -150,7 +150,7 @@ def test_a_board_that_missed_the_undeploy_does_not_bring_it_back(
         assert [board.deployments for board in deployer.status().boards] == [(), (), ()]
 
 
-def test_undeploy_waits_for_a_board_that_is_away_unless_forced(
+def test_undeploy_refuses_while_a_board_is_offline_unless_forced(
     three_boards: Desk, digits_bundle: Bundle
 ) -> None:
     with Deployer(three_boards.url) as deployer:

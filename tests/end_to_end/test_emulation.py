@@ -125,7 +125,7 @@ def test_groups_of_a_process_that_was_killed_are_removed_by_the_next() -> None:
     assert not list(Path("/sys/fs/cgroup").glob(f"**/{label}"))
 
 
-def test_shares_follow_speeds_and_never_ask_for_more_than_the_machine_has() -> None:
+def test_shares_are_proportional_to_speeds_and_fit_the_machine() -> None:
     fleet = Fleet((Device("slow", speed_gmac_s=8, ram_mib=64), Device("fast", speed_gmac_s=32)))
     limits, scale = board_limits(fleet, host_gmac_s=80)
     assert scale == 1
@@ -136,7 +136,7 @@ def test_shares_follow_speeds_and_never_ask_for_more_than_the_machine_has() -> N
     assert scale < 1
 
 
-def test_boards_share_processors_so_that_none_has_too_much_to_do() -> None:
+def test_boards_are_spread_so_that_no_processor_is_overloaded() -> None:
     fleet = Fleet(tuple(Device(f"b{index}", speed_gmac_s=index) for index in range(1, 6)))
     limits, _ = board_limits(fleet, host_gmac_s=1)
     load = Counter[int]()
@@ -153,14 +153,14 @@ def test_a_share_too_small_for_the_kernel_is_refused_by_name() -> None:
         board_limits(fleet, host_gmac_s=40)
 
 
-def test_a_link_gives_out_its_time_in_order() -> None:
+def test_a_link_allocates_its_time_in_order() -> None:
     link = ShapedLink(mbit_s=8, delay_ms=100)
     assert link.send(1_000_000, now=5) == (6, 6.1)
     assert link.send(500_000, now=5.5) == pytest.approx((6.5, 6.6))
     assert link.send(1_000_000, now=10) == pytest.approx((11, 11.1))
 
 
-def test_bytes_over_a_shaped_link_arrive_whole_and_no_faster_than_it_allows() -> None:
+def test_bytes_over_a_shaped_link_arrive_complete_and_no_faster_than_the_link() -> None:
     data = bytes(range(256)) * 4096
     with socket.create_server(("127.0.0.1", 0)) as far_end:
 
@@ -196,7 +196,7 @@ def test_bytes_over_a_shaped_link_arrive_whole_and_no_faster_than_it_allows() ->
     assert seconds >= 2 * len(data) * 8 / 40e6
 
 
-def test_emulated_boards_answer_as_the_whole_model_does(
+def test_emulated_boards_give_the_whole_models_answers(
     digits_bundle: Bundle, images: list[dict[str, np.ndarray]], whole_outputs: list[bytes]
 ) -> None:
     names = sorted({name for stage in digits_bundle.manifest.stages for name in stage.devices})
@@ -215,7 +215,7 @@ def test_emulated_boards_answer_as_the_whole_model_does(
     assert outputs == whole_outputs
 
 
-def test_an_emulated_board_is_as_fast_as_its_fleet_says(model: Path) -> None:
+def test_an_emulated_board_is_as_fast_as_the_fleet_file_says(model: Path) -> None:
     fleet = Fleet((Device("slow", speed_gmac_s=2), Device("fast", speed_gmac_s=6)))
     tflite = read_tflite(model)
     with limiter():
@@ -231,7 +231,7 @@ def test_an_emulated_board_is_as_fast_as_its_fleet_says(model: Path) -> None:
         )
 
 
-def test_the_demo_on_emulated_boards_says_beforehand_what_its_parts_take_here(
+def test_the_demo_on_emulated_boards_plans_with_times_measured_here(
     model: Path, tmp_path: Path
 ) -> None:
     with limiter():

@@ -39,7 +39,7 @@ def replicated(digits_model: LoadedTflite, tmp_path: Path) -> Bundle:
 
 
 @pytest.mark.parametrize("desk", ["mosquitto", "embedded"], indirect=True)
-def test_replicas_take_requests_in_turn_and_answers_come_exact_and_in_order(
+def test_replicas_take_turns_and_answers_are_exact_and_in_order(
     three_boards: Desk, replicated: Bundle, images: Images, whole_outputs: list[bytes]
 ) -> None:
     assert [stage.devices for stage in replicated.manifest.stages] == [BOARDS[:2], BOARDS[2:]]

@@ -124,7 +124,7 @@ def test_a_picture_in_any_form_gives_the_answer_that_run_gives(
             pipeline.infer(picture / 255)
 
 
-def test_stacked_arrays_have_an_answer_each_and_guesses_are_said(
+def test_each_stacked_array_has_an_answer_and_guesses_are_reported(
     board: Desk, digits_model: LoadedTflite, tmp_path: Path
 ) -> None:
     specs = deploy(board, digits_model, tmp_path / "b").inputs
@@ -241,7 +241,7 @@ def test_more_than_one_request_in_flight_is_refused_where_state_is_kept(
         assert len(taken) == 2
 
 
-def test_an_input_that_is_refused_is_no_gap_in_a_kept_state(board: Desk, tmp_path: Path) -> None:
+def test_a_refused_input_leaves_a_kept_state_intact(board: Desk, tmp_path: Path) -> None:
     data = state_models.chain()
     manifest = deploy_file(board, data, tmp_path / "b", "stateful", state="keep")
     array = np.ones(manifest.inputs[0].shape, np.float32)
@@ -257,7 +257,7 @@ def test_an_input_that_is_refused_is_no_gap_in_a_kept_state(board: Desk, tmp_pat
     assert found == expected
 
 
-def test_pictures_fill_larger_batches_and_each_has_its_own_answer(
+def test_each_picture_fills_a_larger_batch_and_has_its_own_answer(
     board: Desk, tmp_path: Path
 ) -> None:
     """A model of four pictures at once that doubles them; five pictures go in."""
@@ -323,7 +323,7 @@ def test_a_bad_file_is_named_and_all_others_are_answered(
     assert str(files[1]) in failed(*words, files[1])
 
 
-def test_lines_come_as_answers_do_and_stay_when_interrupted(
+def test_lines_are_printed_as_answers_arrive_and_remain_after_an_interrupt(
     board: Desk, digits_model: LoadedTflite, tmp_path: Path
 ) -> None:
     deploy(board, digits_model, tmp_path / "b")
@@ -389,7 +389,7 @@ def told(answers: Iterable[Result | EdgePartitionError]) -> list[float | str]:
     ]
 
 
-def test_errors_come_in_their_inputs_places_and_the_stream_goes_on(
+def test_errors_are_in_their_inputs_places_and_the_stream_continues(
     desk: Desk, strange_board: Connection, digits_bundle: Bundle
 ) -> None:
     shape = digits_bundle.manifest.inputs[0].shape
@@ -424,7 +424,7 @@ def test_errors_come_in_their_inputs_places_and_the_stream_goes_on(
         ]  # fmt: skip
 
 
-def test_a_failed_request_is_that_inputs_line(
+def test_a_failed_request_is_reported_for_its_input(
     desk: Desk, strange_board: Connection, digits_bundle: Bundle, tmp_path: Path
 ) -> None:
     del strange_board
@@ -443,7 +443,7 @@ def test_a_failed_request_is_that_inputs_line(
     )
 
 
-def test_a_pipeline_that_is_not_open_says_so_at_once(
+def test_using_a_pipeline_that_is_not_open_is_an_error_at_once(
     board: Desk, digits_model: LoadedTflite, tmp_path: Path
 ) -> None:
     deploy(board, digits_model, tmp_path / "b")
@@ -473,7 +473,7 @@ def test_a_pipeline_that_is_not_open_says_so_at_once(
     assert len(pipeline.labels(outputs)) == 5
 
 
-def test_labels_refuse_what_is_no_answer_of_one_input(
+def test_labels_refuse_outputs_that_are_not_those_of_one_input(
     board: Desk, digits_model: LoadedTflite, tmp_path: Path
 ) -> None:
     deploy(board, digits_model, tmp_path / "b")

@@ -85,7 +85,7 @@ def test_a_hundred_requests_equal_fresh_interpreters_or_one_fed_in_order(
                 assert found == answers
 
 
-def test_kept_state_that_a_board_lost_is_an_error_and_never_other_bytes(
+def test_kept_state_that_a_board_lost_is_an_error_and_never_a_wrong_result(
     three_boards: Desk,
 ) -> None:
     data = state_models.chain()

@@ -63,7 +63,7 @@ def test_infer_gives_one_array_and_the_trace_names_every_board(
     assert 0 < spent_ms < result.latency_ms
 
 
-def test_inputs_are_taken_only_as_the_window_has_room(
+def test_inputs_are_taken_only_when_the_window_has_room(
     three_boards: Desk, digits_bundle: Bundle, images: Images
 ) -> None:
     deploy(three_boards, digits_bundle)
@@ -102,12 +102,12 @@ def test_an_unknown_deployment_is_named_with_those_that_are_live(
         Pipeline("digit", three_boards.url).open()
 
 
-def test_no_broker_is_said_at_once() -> None:
+def test_a_missing_broker_is_an_error_at_once() -> None:
     with pytest.raises(BrokerUnreachableError, match=r"mqtt://127\.0\.0\.1:9"):
         Pipeline("digits", "mqtt://127.0.0.1:9").open()
 
 
-def test_a_board_that_stays_away_is_named_when_the_request_times_out(
+def test_an_offline_board_is_named_when_the_request_times_out(
     three_boards: Desk, digits_bundle: Bundle, images: Images
 ) -> None:
     deploy(three_boards, digits_bundle)
@@ -119,7 +119,7 @@ def test_a_board_that_stays_away_is_named_when_the_request_times_out(
     assert caught.value.code == "timeout"
 
 
-def test_a_killed_agent_loses_nothing_and_serves_again_with_no_host(
+def test_a_killed_agent_loses_no_result_and_serves_again_without_a_host(
     three_boards: Desk, digits_bundle: Bundle, images: Images, whole_outputs: list[bytes]
 ) -> None:
     deploy(three_boards, digits_bundle)

@@ -63,7 +63,7 @@ def test_a_name_from_a_long_file_stem_can_be_deployed(tmp_path: Path) -> None:
     assert write(tmp_path / "build", deployment=name).manifest.deployment == name
 
 
-def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
+def test_a_written_bundle_is_read_back_equal(tmp_path: Path) -> None:
     path = tmp_path / "new" / "build"
     written = write(path, stages=3, facts=ModelFacts(labels=("a", "b")))
     assert read_bundle(path) == written
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_known_of_inputs_and_outputs_stands_at_the_model_and_at_its_end_stages(
+def test_facts_about_inputs_and_outputs_are_in_the_manifest_and_its_end_stages(
     tmp_path: Path,
 ) -> None:
     facts = ModelFacts(
@@ -110,7 +110,7 @@ def test_what_is_known_of_inputs_and_outputs_stands_at_the_model_and_at_its_end_
     assert facts_of_manifest(manifest) == facts
 
 
-def test_other_pixels_are_another_deployment(tmp_path: Path) -> None:
+def test_other_pixels_give_another_generation(tmp_path: Path) -> None:
     def generation(number: int, mean: float) -> str:
         facts = ModelFacts(pixels={"x": Pixels("gray", (mean,), (1.0,))})
         return write(tmp_path / f"build-{number}", facts=facts).manifest.generation
@@ -124,7 +124,7 @@ def test_progress_counts_the_stages(tmp_path: Path) -> None:
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_a_bundle_replaces_the_one_before_whole(tmp_path: Path) -> None:
+def test_a_bundle_replaces_the_previous_bundle_completely(tmp_path: Path) -> None:
     path = tmp_path / "build"
     write(path, stages=3)
     (path / "note.txt").write_text("of the old one")
@@ -141,7 +141,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     assert read_bundle(tmp_path / "build") == written
 
 
-def test_a_folder_with_other_files_and_a_file_are_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_and_a_file_are_not_changed(tmp_path: Path) -> None:
     folder, file = tmp_path / "photos", tmp_path / "file"
     folder.mkdir()
     (folder / "holiday.jpg").write_bytes(b"x")
@@ -195,7 +195,7 @@ def test_an_interrupted_write_leaves_the_old_bundle_and_no_stray_folder(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match=r"file/build: can't be written: "):
         write(tmp_path / "file" / "build")
@@ -221,7 +221,7 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
             read_bundle(path)
 
 
-def test_a_manifest_that_leads_out_of_the_bundle_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_with_a_file_outside_the_bundle_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "build"
     write(path)
     document = json.loads((path / "manifest.json").read_text())
@@ -231,7 +231,7 @@ def test_a_manifest_that_leads_out_of_the_bundle_is_refused(tmp_path: Path) -> N
         read_bundle(path)
 
 
-def test_the_same_split_has_the_same_generation_and_another_split_another(tmp_path: Path) -> None:
+def test_equal_splits_have_equal_generations_and_other_splits_have_others(tmp_path: Path) -> None:
     def generation(number: int, **options: Any) -> str:
         return write(tmp_path / f"build-{number}", **options).manifest.generation
 

@@ -57,7 +57,7 @@ def mobilenet(small_mobilenet: Any, tmp_path_factory: pytest.TempPathFactory) ->
     return bundle_of(small_mobilenet("none"), tmp_path_factory.mktemp("mobilenet") / "build")
 
 
-def test_three_parts_of_a_network_equal_the_whole_bit_for_bit(mobilenet: Bundle) -> None:
+def test_three_stages_of_a_network_equal_the_whole_bit_for_bit(mobilenet: Bundle) -> None:
     progress: list[tuple[int, int]] = []
     verification = verify_bundle(
         mobilenet, count=3, on_input=lambda *counts: progress.append(counts)
@@ -70,7 +70,7 @@ def test_three_parts_of_a_network_equal_the_whole_bit_for_bit(mobilenet: Bundle)
     assert progress == [(done, 9) for done in range(1, 10)]
 
 
-def test_references_are_what_crosses_each_boundary(mobilenet: Bundle) -> None:
+def test_references_are_the_payloads_of_each_boundary(mobilenet: Bundle) -> None:
     references = reference_payloads(mobilenet)
     manifest = mobilenet.manifest
     boundaries = [*(stage.inputs for stage in manifest.stages), manifest.outputs]
@@ -81,7 +81,7 @@ def test_references_are_what_crosses_each_boundary(mobilenet: Bundle) -> None:
     assert reference_payloads(mobilenet) == references
 
 
-def test_a_stage_gets_what_it_reads_in_its_own_order(mobilenet: Bundle, tmp_path: Path) -> None:
+def test_a_stage_gets_its_inputs_in_its_own_order(mobilenet: Bundle, tmp_path: Path) -> None:
     # The contract: inputs are a subset of what the stage before makes, by name.
     data = mobilenet.whole_file.read_bytes()
     model = read_tflite(data)
@@ -160,7 +160,7 @@ def saturated_model() -> bytes:
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3])
-def test_a_model_that_answers_a_constant_proves_nothing(tmp_path: Path, stages: int) -> None:
+def test_a_model_with_constant_answers_is_no_comparison(tmp_path: Path, stages: int) -> None:
     bundle = bundle_of(constant_model(), tmp_path / "build", stages=stages)
     with pytest.raises(ComparisonError, match=r"inputs of your own: .*verify BUILD FILES"):
         verify_bundle(bundle)
@@ -169,7 +169,7 @@ def test_a_model_that_answers_a_constant_proves_nothing(tmp_path: Path, stages: 
 
 
 @pytest.mark.parametrize(("stages", "tensors"), [(1, 2), (2, 1), (3, 2)])
-def test_where_answers_are_saturated_what_varies_inside_is_compared(
+def test_with_saturated_answers_tensors_inside_are_compared(
     tmp_path: Path, stages: int, tensors: int
 ) -> None:
     path = tmp_path / "build"
@@ -193,7 +193,7 @@ def test_where_answers_are_saturated_what_varies_inside_is_compared(
     assert not verification.exact
 
 
-def test_values_that_are_no_numbers_count_as_equal_where_both_are_the_same(tmp_path: Path) -> None:
+def test_nan_equals_nan_and_infinity_equals_infinity(tmp_path: Path) -> None:
     flat = FlatModel()
     x, out = flat.tensor("x"), flat.tensor("out")
     flat.operator("LOG", [x], [out])  # NaN below zero, minus infinity at zero
@@ -218,7 +218,7 @@ def test_a_saturated_answer_over_a_float16_wire_is_compared_with_nothing_rounded
     assert verification.exact
 
 
-def test_a_persons_sample_is_the_boards_reference_and_the_first_that_is_verified(
+def test_a_persons_sample_is_the_boards_reference_and_the_first_verified_input(
     tmp_path: Path,
 ) -> None:
     model = read_tflite(chain_of_adds())
@@ -245,7 +245,7 @@ def test_a_persons_sample_is_the_boards_reference_and_the_first_that_is_verified
         verify_bundle(bundle)
 
 
-def test_inputs_of_ones_own_are_what_is_compared(tmp_path: Path) -> None:
+def test_given_inputs_are_compared(tmp_path: Path) -> None:
     bundle = bundle_of(chain_of_adds(), tmp_path / "build")
     inputs = [np.full(4, value, np.float32) for value in (1, 2)]
     payloads = [encode_tensors(bundle.manifest.inputs, {"x": x}) for x in inputs]
@@ -257,14 +257,14 @@ def test_inputs_of_ones_own_are_what_is_compared(tmp_path: Path) -> None:
     np.testing.assert_array_equal(outputs["sum"], 2 * inputs[0] + 3 * np.arange(4) + 3)
 
 
-def test_one_input_alone_or_the_same_twice_is_still_compared(tmp_path: Path) -> None:
+def test_one_input_or_one_input_twice_is_still_compared(tmp_path: Path) -> None:
     bundle = bundle_of(chain_of_adds(), tmp_path / "build")
     (payload,) = made_up_payloads(bundle, 1)
     for payloads in ([payload], [payload, payload]):
         assert verify_bundle(bundle, payloads).exact
 
 
-def test_a_float16_wire_is_exact_but_for_the_rounding_and_says_what_that_costs(
+def test_a_float16_wire_is_exact_except_for_the_rounding_whose_cost_is_reported(
     mobilenet: Bundle, tmp_path: Path
 ) -> None:
     narrow = bundle_of(mobilenet.whole_file.read_bytes(), tmp_path / "build", wire="float16")
@@ -316,7 +316,7 @@ def test_accuracy_counts_the_inputs_whose_class_is_known(tmp_path: Path) -> None
     assert verify_bundle(bundle, payloads).accuracy is None
 
 
-def test_a_file_from_elsewhere_with_one_name_for_several_tensors_is_verified(
+def test_a_third_party_file_with_one_name_for_several_tensors_is_verified(
     tmp_path: Path,
 ) -> None:
     flat = FlatModel()

@@ -41,7 +41,7 @@ def test_a_plan_counts_the_bytes_of_its_wire(model: Path) -> None:
     assert crossing == {"float32": 16 + 16, "float16": 16 + 8}
 
 
-def test_the_wire_stands_over_the_plan_and_in_its_picture(model: Path, tmp_path: Path) -> None:
+def test_the_wire_is_shown_above_the_plan_and_in_its_picture(model: Path, tmp_path: Path) -> None:
     build = tmp_path / "build"
     shown = run("split", model, "--stages", 2, "--wire", "float16", "-o", build)
     assert "over 2 boards, best throughput: " in shown
@@ -50,7 +50,7 @@ def test_the_wire_stands_over_the_plan_and_in_its_picture(model: Path, tmp_path:
     assert "float16" not in run("split", model, "--stages", 2, "-o", tmp_path / "other")
 
 
-def test_verify_says_what_the_wire_costs_and_ends_with_0(model: Path, tmp_path: Path) -> None:
+def test_verify_reports_the_cost_of_the_wire_and_exits_with_0(model: Path, tmp_path: Path) -> None:
     build = tmp_path / "build"
     run("split", model, "--cut", "second", "--wire", "float16", "-o", build)
     shown = run("verify", build)

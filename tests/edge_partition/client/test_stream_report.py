@@ -14,7 +14,7 @@ def result(latency_ms: float, *trace: StageTrace) -> Result:
     return Result({"scores": np.zeros((1, 3), np.float32)}, latency_ms, trace)
 
 
-def test_a_stream_is_summed_up_by_stage_and_board() -> None:
+def test_a_report_has_medians_by_stage_and_board() -> None:
     report = StreamReport.of(
         [
             result(10, StageTrace(0, "pi-1", 1, 4), StageTrace(1, "pi-2", 0, 5)),
@@ -35,7 +35,7 @@ def test_a_stream_is_summed_up_by_stage_and_board() -> None:
     )
 
 
-def test_no_results_are_no_requests() -> None:
+def test_a_report_without_results_counts_no_requests() -> None:
     report = StreamReport.of([], 0.0)
     assert (report.requests, report.throughput_per_s, report.stages) == (0, 0.0, ())
 

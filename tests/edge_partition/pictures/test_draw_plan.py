@@ -23,7 +23,7 @@ def texts(svg: str) -> list[str]:
 
 
 @pytest.mark.parametrize("count", range(1, 9))
-def test_a_picture_names_each_board_its_times_and_what_crosses(count: int) -> None:
+def test_a_picture_shows_each_board_its_times_and_the_bytes_that_cross(count: int) -> None:
     graph = replace(random_graph(seeded(9), 40), cuts=tuple(range(1, 40)))
     plan = plan_split(graph, equal_fleet(count), stages=count)
     words = texts(draw_plan(plan))
@@ -85,7 +85,7 @@ def test_labels_of_more_boundaries_than_a_row_holds_stay_apart_and_on_the_page(w
     assert max(x + width for x, _, width in labels) <= 1200
 
 
-def test_a_boundary_that_travels_as_float16_says_so_and_no_other() -> None:
+def test_only_float16_boundaries_are_labelled_float16() -> None:
     graph = replace(random_graph(seeded(9), 12), cuts=tuple(range(1, 12)))
     plain = texts(draw_plan(plan_split(graph, equal_fleet(3), stages=3)))
     assert not any("float16" in word for word in plain)
@@ -93,7 +93,7 @@ def test_a_boundary_that_travels_as_float16_says_so_and_no_other() -> None:
     assert sum(word.endswith("B float16") for word in narrow) == 2
 
 
-def test_boards_that_a_plan_leaves_alone_are_named() -> None:
+def test_unused_boards_are_named() -> None:
     graph = random_graph(seeded(9), 8)
     spare = Device("spare-board", speed_gmac_s=0.01)
     fleet = Fleet((Device("quick-board", speed_gmac_s=50), spare))
@@ -114,7 +114,7 @@ def test_replicas_are_counted_named_and_their_times_shared() -> None:
     assert any(word.endswith("MiB, no limit") for word in words)
 
 
-def test_of_replicas_with_long_names_the_picture_tells_how_many_more_there_are() -> None:
+def test_replicas_whose_names_do_not_fit_are_counted() -> None:
     graph = replace(random_graph(seeded(9), 5), cuts=())
     fleet = Fleet(tuple(Device(f"{'gate-' * 24}{index}") for index in range(4)))
     words = texts(draw_plan(plan_split(graph, fleet)))

@@ -56,7 +56,7 @@ def mobilenet(small_mobilenet: Callable[[str], bytes]) -> LoadedTflite:
     return LoadedTflite(tflite=tflite, name="net", quantization="none", weights="seeded")
 
 
-def test_document_tells_what_is_live_at_every_position(mobilenet: LoadedTflite) -> None:
+def test_document_has_the_live_tensors_at_every_position(mobilenet: LoadedTflite) -> None:
     graph = mobilenet.tflite.graph
     document = describe_model(mobilenet)
     count = len(graph.operators)
@@ -69,7 +69,7 @@ def test_document_tells_what_is_live_at_every_position(mobilenet: LoadedTflite) 
         assert at["cut_allowed"] == (position in graph.cuts)
 
 
-def test_every_cut_name_is_one_that_split_takes(mobilenet: LoadedTflite) -> None:
+def test_split_takes_every_cut_name(mobilenet: LoadedTflite) -> None:
     graph = mobilenet.tflite.graph
     cuts = [at for at in describe_model(mobilenet)["positions"] if at["cut_allowed"]]
     assert len(cuts) > 50
@@ -79,7 +79,7 @@ def test_every_cut_name_is_one_that_split_takes(mobilenet: LoadedTflite) -> None
 
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(["a", "b", "a/b", "b/a", "m/a/b", "add", "m/add"]), max_size=9))
-def test_cut_names_hold_where_layers_return_and_share_names(names: list[str]) -> None:
+def test_cut_names_are_right_where_layers_repeat_and_share_names(names: list[str]) -> None:
     model = FlatModel()
     x = model.tensor("x", (1, 4))
     for number, name in enumerate(["first", *names]):
@@ -101,7 +101,7 @@ def test_totals_count_shared_constants_once_and_operators_each_their_own() -> No
     assert [operator["output_bytes"] for operator in document["operators"]] == [16, 16, 16]
 
 
-def test_all_tensors_that_are_meant_by_index_are_described() -> None:
+def test_every_tensor_referred_to_by_index_is_described() -> None:
     document = describe_model(residual())
     known = {tensor["index"] for tensor in document["tensors"]}
     for operator in document["operators"]:
@@ -109,7 +109,7 @@ def test_all_tensors_that_are_meant_by_index_are_described() -> None:
     assert all(known >= set(at["tensors"]) for at in document["positions"])
 
 
-def test_what_no_cut_can_part_is_said_with_the_reason(tmp_path: Path) -> None:
+def test_operators_that_no_cut_can_separate_are_shown_with_the_reason(tmp_path: Path) -> None:
     model = FlatModel()
     x = model.tensor("x", (1, 4))
     state = model.tensor("state", (1, 4), variable=True)
@@ -129,7 +129,7 @@ def test_what_no_cut_can_part_is_said_with_the_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_custom_operator_that_split_refuses_is_warned_of(
+def test_a_custom_operator_that_split_refuses_gives_a_warning(
     tmp_path: Path, *, as_json: bool
 ) -> None:
     model = FlatModel()
@@ -181,7 +181,7 @@ def run(*words: str) -> str:
     return result.stdout
 
 
-def test_what_inputs_take_and_outputs_mean_is_shown(tmp_path: Path) -> None:
+def test_the_meaning_of_inputs_and_outputs_is_shown(tmp_path: Path) -> None:
     file = str(picture_model(tmp_path))
     (tmp_path / "m.labels.txt").write_text("".join(f"class {number}\n" for number in range(192)))
     text = run(file)
@@ -194,7 +194,7 @@ def test_what_inputs_take_and_outputs_mean_is_shown(tmp_path: Path) -> None:
     assert "a guess" not in asked
 
 
-def test_what_inputs_take_and_outputs_mean_stands_in_the_document(tmp_path: Path) -> None:
+def test_the_meaning_of_inputs_and_outputs_is_in_the_document(tmp_path: Path) -> None:
     document = json.loads(run(str(picture_model(tmp_path)), "--json", "--pixels", "imagenet-bgr"))
     (image,), (last,) = document["inputs"], document["outputs"]
     assert image["pixels"]["order"] == "bgr"
@@ -203,7 +203,7 @@ def test_what_inputs_take_and_outputs_mean_stands_in_the_document(tmp_path: Path
     assert (last["scores"], document["labels"], document["notes"]) == ("probabilities", 0, [])
 
 
-def test_a_bundle_shows_what_it_was_split_with(tmp_path: Path) -> None:
+def test_a_bundle_shows_the_options_of_its_split(tmp_path: Path) -> None:
     file, build = str(picture_model(tmp_path)), str(tmp_path / "build")
     result = CliRunner().invoke(
         split.command, [file, "--stages", "2", "-o", build, "--pixels", "0..1"]
@@ -224,13 +224,13 @@ def test_the_page_splits_with_the_same_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pixels", ["0..x", "-1..1,hsv", "127.5"])
-def test_pixels_that_mean_nothing_are_wrong_usage_before_anything_is_loaded(pixels: str) -> None:
+def test_invalid_pixels_are_wrong_usage_before_the_model_is_loaded(pixels: str) -> None:
     result = CliRunner().invoke(inspect.command, ["NoSuchModel", "--pixels", pixels])
     assert result.exit_code == 2
     assert "127.5/127.5,bgr" in result.output
 
 
-def test_a_labels_file_that_is_not_there_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_a_missing_labels_file_is_an_error_before_the_model_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match="No such file"):
         CliRunner().invoke(
             inspect.command,
@@ -243,7 +243,7 @@ def test_a_model_of_builtin_operators_has_no_warnings(mobilenet: LoadedTflite) -
     assert describe_model(mobilenet)["warnings"] == []
 
 
-def test_int8_without_samples_is_wrong_usage_before_anything_is_loaded() -> None:
+def test_int8_without_samples_is_wrong_usage_before_the_model_is_loaded() -> None:
     result = CliRunner().invoke(inspect.command, ["NoSuchModel", "--quantize", "int8"])
     assert result.exit_code == 2
     assert "--calibration" in result.output
@@ -270,7 +270,7 @@ def test_wrapped_operation_is_found_in_its_operator() -> None:
         ("Add", (), "Add()"),
     ],
 )
-def test_expressions_read_as_a_person_writes_them(
+def test_expressions_are_in_usual_notation(
     operation: str, constants: tuple[str, ...], written: str
 ) -> None:
     assert expression(WrappedOperation("l", f"keras.src.ops.numpy.{operation}", constants)) == (
@@ -278,7 +278,7 @@ def test_expressions_read_as_a_person_writes_them(
     )
 
 
-def test_page_holds_the_whole_document_and_the_command() -> None:
+def test_page_has_the_whole_document_and_the_command() -> None:
     document = describe_model(residual())
     page = inspect_page(document, ["edge-partition", "split", "m o d"])
     assert embedded(page) == {**document, "split_command": ["edge-partition", "split", "m o d"]}
@@ -318,7 +318,7 @@ def test_table_fits_the_terminal(mobilenet: LoadedTflite, width: int) -> None:
     assert ("parameters" in text) == (width >= 120)
 
 
-def test_table_shows_names_as_they_are_and_nothing_that_drives_the_terminal() -> None:
+def test_table_shows_names_unchanged_and_escapes_control_characters() -> None:
     document = describe_model(replace(residual(), name="[bold]\x1b[31m"))
     text = "\n".join(rendered(document, 140))
     assert "[bold]" in text
@@ -326,7 +326,7 @@ def test_table_shows_names_as_they_are_and_nothing_that_drives_the_terminal() ->
     assert "\\x1b[31m" in text
 
 
-def test_output_that_nobody_watches_has_whole_names(tmp_path: Path) -> None:
+def test_output_to_a_file_has_full_names(tmp_path: Path) -> None:
     name = "a_layer_with_a_name_" * 9
     source = tmp_path / "m.tflite"
     source.write_bytes(residual(f"net/{name}").tflite.data)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def _converter() -> Iterator[None]:
-    """One child converts the models of all tests of this process, and starts with the first."""
+    """Keep one child process for all conversions; the first conversion starts it."""
     from edge_partition.model.converter_process import kept_converter  # noqa: PLC0415 -- numpy
 
     with kept_converter():
@@ -38,7 +38,7 @@ def _converter() -> Iterator[None]:
 
 @pytest.fixture(params=["mosquitto"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    """A broker of the asked-for kind (mosquitto by default), no agent yet."""
+    """A broker of the requested kind (mosquitto by default), without agents."""
     if request.param == "mosquitto" and find_mosquitto() is None:
         if os.environ.get("CI"):
             pytest.fail("mosquitto must be installed in CI")
@@ -73,7 +73,7 @@ def digits_model() -> LoadedTflite:
 
 @pytest.fixture
 def model(digits_model: LoadedTflite, tmp_path: Path) -> Path:
-    """The digits model's first operators: few slices, so that the test is quick."""
+    """The digits model's first operators: few slices, so the test is fast."""
     graph = digits_model.tflite.graph
     path = tmp_path / "first.tflite"
     path.write_bytes(slice_model(digits_model.tflite, 0, graph.cuts[6]))

@@ -1,4 +1,4 @@
-"""Two phases: all boards or none, and a live deployment goes on unharmed."""
+"""Two phases: all boards or none, and a live deployment continues."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_board_that_dies_while_it_loads_ends_the_deployment_at_once(
 
     def die_once_the_files_are_there(device: str, have_bytes: int, all_bytes: int) -> None:
         if device == "board-1" and have_bytes == all_bytes:
-            # Stopped, it can't answer the command that comes next.
+            # A stopped process can't answer the next command.
             three_boards.agents[device].send_signal(signal.SIGSTOP)
             deaths.append(threading.Timer(0.5, three_boards.kill_agent, [device]))
             deaths[-1].start()
@@ -137,7 +137,7 @@ def test_a_board_that_missed_the_undeploy_does_not_bring_it_back(
         deployer.deploy(digits_bundle)
         three_boards.kill_agent("board-0")
         deployer.undeploy("digits", force=True)
-    # The broker forgets board-0's session too, as it does after a minute.
+    # The broker also drops board-0's session, as after a minute offline.
     three_boards.broker.restart()
     for name in BOARDS[1:]:
         wait_until(lambda name=name: three_boards.is_online(name), f"{name} online")

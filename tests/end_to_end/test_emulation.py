@@ -1,4 +1,4 @@
-"""Emulated boards are held to what they say: by the kernel, and by a link of real slowness."""
+"""Emulated boards keep their limits: the kernel's for processor and memory, and the link's."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_board_is_as_slow_after_a_pause_as_it_is_in_a_long_run() -> None:
         if not limits._is_paced.get(cpu):
             pytest.skip("the kernel lets nobody here keep quotas to the millisecond")
         slowness = float(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
-    # A quota alone lets 2 ms of work pass at full speed: 1.
+    # With a quota alone, 2 ms of work run at full speed: a ratio of 1.
     assert slowness > 2.5
 
 

@@ -26,7 +26,7 @@ SPLIT = ["edge-partition", "split", "my digits.keras"]
 
 
 class Opened:
-    """A page, what it asked for and what it complained of."""
+    """An open page, the URLs that it requested, and its console messages and errors."""
 
     def __init__(self, browser: Any, path: Path, size: tuple[int, int], **options: Any) -> None:
         width, height = size
@@ -44,7 +44,7 @@ class Opened:
         self.page.goto(self.url)
 
     def close(self) -> None:
-        """Hold that nothing was fetched but the page, and that nothing went wrong."""
+        """Assert that the page requested nothing but itself and reported no error."""
         assert self.requests == [self.url]
         assert self.complaints == []
         self.context.close()
@@ -128,7 +128,7 @@ def test_two_cuts_make_three_parts_with_the_graph_s_own_figures(
 ) -> None:
     page, graph = opened(), digits_model.tflite.graph
     assert cells(page, "bytes-out") == [graph.boundary_bytes(len(graph.operators))]
-    # One within a squeeze-and-excite gate, where several tensors cross.
+    # A cut within a squeeze-and-excite gate, where several tensors cross.
     several = next(position for position in graph.cuts if len(graph.boundary(position)) > 2)
     cuts = [several, graph.cuts[-20]]
     for cut in cuts:

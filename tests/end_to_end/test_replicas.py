@@ -1,4 +1,4 @@
-"""A stage on several boards: requests in turn, the same bits in order, and one board may die."""
+"""A stage on several boards: requests in turn, exact results in order, one board may fail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def replicated(digits_model: LoadedTflite, tmp_path: Path) -> Bundle:
-    """The first half on two boards, the second on the third."""
+    """A bundle with the first stage on two boards and the second on the third."""
     graph = digits_model.tflite.graph
     first, second, third = (Device(name) for name in BOARDS)
     cut, end = graph.cuts[len(graph.cuts) // 2], len(graph.operators)

@@ -1,4 +1,4 @@
-"""Pictures as people have them through real boards, and what is said of the answers."""
+"""Pictures in every form through real boards, and the description of their answers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from edge_partition.model.load_model import LoadedTflite
 
 IMAGES = sorted((EXAMPLES / "digits" / "images").iterdir())
-#: What the digits model was not trained on, so that it shows.
+#: Pixels that the digits model was not trained on, so that their effect shows.
 PIXELS = Pixels("bgr", (20.0,), (1.25,), said_by="option")
 
 
@@ -90,7 +90,7 @@ def test_a_picture_in_any_form_gives_the_answer_that_run_gives(
     facts = replace(digits_model.facts, pixels=pixels)
     deploy(board, replace(digits_model, facts=facts), tmp_path / "b")
     deploy(board, digits_model, tmp_path / "c", "plain")
-    # Of another size than the model's 96x96, colored.
+    # A coloured picture of another size than the model's 96x96.
     noise = np.random.default_rng(5).integers(0, 60, (101, 77, 3), np.uint8)
     with Image.open(IMAGES[7]) as image:
         picture = np.asarray(image.convert("RGB").resize((77, 101))) // 2 + noise
@@ -112,13 +112,13 @@ def test_a_picture_in_any_form_gives_the_answer_that_run_gives(
         forms = [file, str(file), Image.open(file), picture, [picture]]
         found = list(pipeline.map(forms))
         assert [np.asarray(scores).tobytes() for scores in found] == [expected.tobytes()] * 5
-        # Floats go in unrounded: nearly the same.
+        # Floats are not rounded: nearly the same answer.
         assert pipeline.infer(picture.astype(np.float32)) == pytest.approx(expected, abs=0.01)
         labels = pipeline.labels(found[0], top=3)
         assert labels == [(item["label"], item["score"]) for item in result["labels"]]
         (streamed,) = pipeline.stream([file])
         assert pipeline.labels(streamed, top=3) == labels
-        # The comparison could fail: other pixels, another answer.
+        # The comparison could fail: other pixels give another answer.
         assert np.abs(np.asarray(plain.infer(file)) - expected).max() > 0.01
         with pytest.raises(PixelsError, match="floats from 0"):
             pipeline.infer(picture / 255)
@@ -150,7 +150,7 @@ def test_each_stacked_array_has_an_answer_and_guesses_are_reported(
     assert not (tmp_path / "drawn").exists()
 
 
-#: Center x, center y, width, height in parts of the input, then the scores of two classes.
+#: Centre x, centre y, width and height as fractions of the input, then scores of two classes.
 HEAD = np.zeros((1, 6, 20), np.float32)
 HEAD[0, :, 3] = 0.5, 0.5, 0.5, 0.25, 0.9, 0.0
 HEAD[0, :, 4] = 0.5, 0.5, 0.5, 0.27, 0.8, 0.0
@@ -199,7 +199,7 @@ def test_boxes_are_printed_and_drawn_in_the_pictures_own_pixels(
         assert [box[side] for side in ("left", "top", "right", "bottom")] == [80, 40, 240, 120]
         with Image.open(drawn / name) as picture:
             assert picture.size == (320, 160)
-            # The box's edges, and white within and without.
+            # The box's edges are drawn, and the picture is white inside and outside.
             assert picture.getpixel((80, 80)) == picture.getpixel((239, 80)) != (255, 255, 255)
             for x in (70, 90, 230, 250):
                 assert picture.getpixel((x, 80)) == (255, 255, 255)
@@ -211,7 +211,7 @@ def test_boxes_are_printed_and_drawn_in_the_pictures_own_pixels(
         forms = [files[0], Image.open(files[0]), np.full((160, 320, 3), 255, np.uint8)]
         for answered in pipeline.stream(forms):
             assert str(pipeline.answer(answered)) == line
-        # Of bare outputs nobody knows the picture: the input's own pixels.
+        # Arrays alone say nothing of the picture: boxes are in the input's own pixels.
         boxes = pipeline.answer(answered.outputs).boxes
         assert boxes is not None
         assert (boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom) == (16, 24, 48, 40)
@@ -231,7 +231,7 @@ def test_more_than_one_request_in_flight_is_refused_where_state_is_kept(
             pytest.raises(EdgePartitionError, match=r"window is 2.*keeps state.*expected 1"),
         ):
             pipeline.infer(image)
-        # No board serves it: the first of three requests is all that is taken.
+        # No board serves the deployment: only the first of three requests is taken.
         taken = [image] * 3
         with (
             Pipeline("digits", desk.url, timeout_s=0.2) as pipeline,
@@ -260,7 +260,7 @@ def test_a_refused_input_leaves_a_kept_state_intact(board: Desk, tmp_path: Path)
 def test_each_picture_fills_a_larger_batch_and_has_its_own_answer(
     board: Desk, tmp_path: Path
 ) -> None:
-    """A model of four pictures at once that doubles them; five pictures go in."""
+    """A model of four pictures at once that doubles them, with five pictures."""
     flat, shape = FlatModel(), (4, 2, 2, 3)
     pictures = flat.tensor("pictures", shape)
     doubled = flat.tensor("doubled", shape)
@@ -283,7 +283,7 @@ def test_each_picture_fills_a_larger_batch_and_has_its_own_answer(
         answers = [np.asarray(answer) for answer in pipeline.map([*files, Image.open(files[0])])]
         assert [answer.tobytes() for answer in answers[:5]] == [row.tobytes() for row in rows]
         assert answers[5].tobytes() == rows[0].tobytes()
-        # An array of the whole batch is answered as a whole.
+        # An array of the whole batch has one answer.
         whole = np.arange(48, dtype=np.float32).reshape(shape)
         assert np.asarray(pipeline.infer(whole)).tobytes() == (2 * whole).tobytes()
 
@@ -319,7 +319,7 @@ def test_a_bad_file_is_named_and_all_others_are_answered(
     assert [row["input"] for row in document["results"]] == [str(file) for file in files]
     assert ["error" in row for row in document["results"]] == [False, True, False, False, False,
                                                               True]  # fmt: skip
-    # Of an only input its own error is enough.
+    # With one input, its own error is enough.
     assert str(files[1]) in failed(*words, files[1])
 
 
@@ -337,7 +337,7 @@ def test_lines_are_printed_as_answers_arrive_and_remain_after_an_interrupt(
     ) as process:
         assert process.stdout is not None
         first = [process.stdout.readline() for _ in range(3)]
-        # Here they are, and it still runs.
+        # The lines are there while the command still runs.
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=30)
@@ -348,14 +348,14 @@ def test_lines_are_printed_as_answers_arrive_and_remain_after_an_interrupt(
     lines = [line for line in rest.splitlines() if line.startswith(str(IMAGES[0]))]
     with np.load(outputs) as archive:
         kept = len(next(iter(archive.values())))
-    # One more where the interrupt came between keeping an output and printing its line.
+    # One more if the interrupt came between keeping an output and printing its line.
     assert kept - 3 - len(lines) in {0, 1}
     assert kept < 20_000
 
 
 @pytest.fixture
 def strange_board(desk: Desk, digits_bundle: Bundle) -> Iterator[Connection]:
-    """A board of another make that fails whatever begins with 1, and says nothing to a 2."""
+    """A foreign board that fails inputs that begin with 1, and doesn't answer those with 2."""
     topics = Topics()
     with Connection(BrokerAddress.parse(desk.url, environ={}), "other-make") as other:
 
@@ -399,23 +399,23 @@ def test_errors_are_in_their_inputs_places_and_the_stream_continues(
     with Pipeline("digits", desk.url, timeout_s=0.5, window=3) as pipeline:
         expected = [0, "stage-failed", "refused", 0, "timeout", "timeout", 0]
         assert told(pipeline.stream(mixed, on_error="yield")) == expected
-        # Raised otherwise, after the answers before it.
+        # By default the error is raised, after the answers before it.
         stream = pipeline.stream(mixed)
         assert told([next(stream)]) == [0]
         with pytest.raises(RequestError, match="out of luck"):
             next(stream)
-        # A whole window without an answer is enough.
+        # As many timeouts as the window has places end the stream.
         with pytest.raises(RequestError, match="`edge-partition status digits` asks each"):
             told(pipeline.stream([good] + [mute] * 1000, on_error="yield"))
         strange_board.publish(Topics().manifest("digits"), b"")
         with pytest.raises(RequestError, match="undeployed") as caught:
             told(pipeline.stream([mute] * 3, on_error="yield"))
         assert caught.value.is_final
-        # So does a request that comes after the word of it.
+        # A request after the pipeline knows of the end fails too.
         wait_until(lambda: pipeline._requests.state.ended is not None, "the pipeline knows")
         with pytest.raises(RequestError, match="undeployed"):
             pipeline.infer(mute)
-    # A state that may have missed a request is none to go on with.
+    # A kept state that may lack a request's effect ends the stream.
     with Pipeline("kept", desk.url, timeout_s=0.5) as pipeline:
         with pytest.raises(RequestError, match="out of luck"):
             told(pipeline.stream([good, bad, good], on_error="yield"))
@@ -469,7 +469,7 @@ def test_using_a_pipeline_that_is_not_open_is_an_error_at_once(
         with pytest.raises(NotOpenError):
             use()
     assert time.monotonic() - started < 1
-    # What was answered can still be explained.
+    # Earlier outputs can still be explained.
     assert len(pipeline.labels(outputs)) == 5
 
 

@@ -1,4 +1,4 @@
-"""Models that keep state, on three boards: the bits of one interpreter, or a clear error."""
+"""Models that keep state on three boards: exact results or a clear error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNT = 100
 
 
 def deploy(desk: Desk, data: bytes, *, state: str) -> Bundle:
-    """Put the first two operators on a board each, the rest on the third."""
+    """Put the first two operators on one board each, and the rest on the third board."""
     model = read_tflite(data)
     bundle = write_bundle(
         desk.folder / f"build-{state}",
@@ -72,7 +72,7 @@ def test_a_hundred_requests_equal_fresh_interpreters_or_one_fed_in_order(
     for data in (state_models.chain(), state_models.fused_lstms()):
         arrays = inputs(data)
         expected = {"reset": run(data, arrays, anew=True), "keep": run(data, arrays, anew=False)}
-        # So a state that leaks would show in all but the first, and one that is lost as well.
+        # A state that leaks or is lost therefore changes every answer except the first.
         assert all(
             one != other
             for one, other in zip(expected["reset"][1:], expected["keep"][1:], strict=True)
@@ -100,7 +100,7 @@ def test_kept_state_that_a_board_lost_is_an_error_and_never_a_wrong_result(
             with pytest.raises(RequestError, match=r"board-2 got request .* new pipeline") as lost:
                 pipeline.infer(arrays[20])
             assert lost.value.code == "state-lost"
-        # Another client that takes the state over tells this one.
+        # When another client takes the state, this client gets an error.
         with Pipeline("stateful", three_boards.url) as anew:
             assert [array.tobytes() for array in anew.map(arrays)] == answers
         with pytest.raises(RequestError, match="one client at a time") as taken:

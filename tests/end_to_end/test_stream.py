@@ -1,4 +1,4 @@
-"""Streams through real boards: exact, in order, and through what goes wrong."""
+"""Streams through real boards: exact and in order, also through failures."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_broker_restart_in_the_middle_of_a_stream_loses_no_result(
     with Pipeline("digits", three_boards.url, timeout_s=60) as pipeline:
         assert answers(pipeline, feed()) == whole_outputs
     thread.join()
-    # An agent that served it publishes the manifest again, for whoever comes next.
+    # An agent that served the deployment publishes the manifest again for later clients.
     with Deployer(three_boards.url) as deployer:
         wait_until(lambda: deployer.status().manifests != (), "the manifest")
     with Pipeline("digits", three_boards.url) as pipeline:
@@ -204,12 +204,12 @@ def test_mosquitto_pub_and_sub_are_a_complete_client(
     broker = ["-V", "5", "-q", "1", "-p", str(three_boards.broker.port)]
     reply = "edge/v1/client/me/result"
     with subprocess.Popen(
-        # Without stdbuf it says so only when it ends.
+        # Without stdbuf, mosquitto_sub writes its output when it ends.
         ["stdbuf", "-oL", "mosquitto_sub", *broker, "-t", reply, "-C", "1", "-N", "-d", "-W", "20"],
         stdout=subprocess.PIPE,
     ) as subscriber:
         assert subscriber.stdout is not None
-        # With -d it says when the broker knows of it.
+        # With -d, mosquitto_sub prints SUBACK when the broker has the subscription.
         while b"SUBACK" not in (line := subscriber.stdout.readline()):
             assert line, "mosquitto_sub ended without subscribing"
         words = ["mosquitto_pub", *broker, "-t", "edge/v1/deployment/digits/stage/0"]

@@ -57,13 +57,13 @@ def test_float16_between_boards_is_half_the_bytes_and_close_to_the_whole_model(
         (name, 0) for name in BOARDS
     ]
 
-    # On the wire: half of what the same tensors take in the model.
+    # On the wire: half the bytes of these tensors in the model.
     for index, sizes in sent.items():
         specs = narrow.manifest.stages[index].inputs
         in_model = payload_bytes([replace(spec, dtype="float32") for spec in specs])
         assert set(sizes) == {in_model // 2}
 
-    # The boards compute what this machine does, bit for bit, and nearly what the whole model does.
+    # The boards equal this machine bit for bit, and the whole model nearly.
     outputs = narrow.manifest.outputs
     (scores,) = outputs
     answers = [

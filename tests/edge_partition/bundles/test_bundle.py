@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_no_stray_folder(tmp_path: Path) -
     write(path)
     before = content(path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The kernel refuses files beyond this size, as a full disk would.
+    # The kernel refuses larger files, as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["whole.tflite"]) - 1, hard))
     try:
         with pytest.raises(BundleError, match="can't be written: File too large"):

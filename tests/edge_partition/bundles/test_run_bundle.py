@@ -82,7 +82,7 @@ def test_references_are_the_payloads_of_each_boundary(mobilenet: Bundle) -> None
 
 
 def test_a_stage_gets_its_inputs_in_its_own_order(mobilenet: Bundle, tmp_path: Path) -> None:
-    # The contract: inputs are a subset of what the stage before makes, by name.
+    # The contract: a stage's inputs are a subset of the tensors of the stage before, by name.
     data = mobilenet.whole_file.read_bytes()
     model = read_tflite(data)
     cut = next(p for p in model.graph.cuts if len(model.graph.boundary(p)) > 1)
@@ -106,7 +106,7 @@ def test_a_stage_gets_its_inputs_in_its_own_order(mobilenet: Bundle, tmp_path: P
 
 
 def changed_weights(data: bytes) -> bytes:
-    """One float of a stage's constants, another in its last bit."""
+    """Return ``data`` with one float of its constants changed in the last bit."""
     weight = np.arange(4, dtype=np.float32) + 1
     changed = weight.copy()
     changed[3] = np.nextafter(changed[3], np.float32(np.inf))
@@ -125,7 +125,7 @@ def test_a_stage_with_other_weights_is_caught(tmp_path: Path) -> None:
     )
     tampered = changed_weights(bundle.stage_file(stage).read_bytes())
     (path / stage.file).write_bytes(tampered)
-    # With its checksum, or reading would refuse the file already.
+    # With the new checksum in the manifest, or reading refuses the file.
     document = json.loads((path / "manifest.json").read_text())
     document["stages"][stage.index]["sha256"] = hashlib.sha256(tampered).hexdigest()
     (path / "manifest.json").write_text(json.dumps(document))
@@ -137,7 +137,7 @@ def test_a_stage_with_other_weights_is_caught(tmp_path: Path) -> None:
 
 
 def constant_model() -> bytes:
-    """Zeros, whatever ``x`` is, and then some: nothing varies from the first operator on."""
+    """Zeros plus constants: no tensor after the input varies with ``x``."""
     flat = FlatModel()
     x = flat.tensor("x")
     one = flat.constant("one", np.ones(4, np.float32))
@@ -147,7 +147,7 @@ def constant_model() -> bytes:
 
 
 def saturated_model() -> bytes:
-    """``min(x + (1, 2, 3, 4) + 5, -1000)``: sure of anything that is no extreme."""
+    """``min(x + (1, 2, 3, 4) + 5, -1000)``: one answer to every input that is not extreme."""
     flat = FlatModel()
     x = flat.tensor("x")
     weight = flat.constant("weight", np.arange(4, dtype=np.float32) + 1)
@@ -181,7 +181,7 @@ def test_with_saturated_answers_tensors_inside_are_compared(
         assert verification.inside.tensors == tensors
         assert verification.inside.identical == verification.inside.inputs
         assert verification.exact
-    # And the comparison fails where a part computes something else, which no answer shows.
+    # The comparison fails where a stage computes something else, which no answer shows.
     for stage in bundle.manifest.stages:
         data = bundle.stage_file(stage).read_bytes()
         if (np.arange(4, dtype=np.float32) + 1).tobytes() in data:
@@ -279,7 +279,7 @@ def test_a_float16_wire_is_exact_except_for_the_rounding_whose_cost_is_reported(
     assert wire.same_top is not None
     assert wire.bytes_between == wire.float32_bytes_between / 2
     assert progress == [(done, 18) for done in range(1, 19)]
-    # The model's own inputs and outputs are as they were.
+    # The model's own inputs and outputs are unchanged.
     assert narrow.manifest.inputs == mobilenet.manifest.inputs
     assert narrow.manifest.outputs == mobilenet.manifest.outputs
     inside = [spec for stage in narrow.manifest.stages[1:] for spec in stage.inputs]
@@ -301,7 +301,7 @@ def test_large_activations_are_clamped_and_counted(tmp_path: Path) -> None:
     wire = verify_bundle(bundle, [payload]).wire
     assert wire is not None
     assert wire.clamped > 0
-    # x itself is an input of the model, sent as it is, so only what was added to is clamped.
+    # x is an input of the model and is sent unchanged, so only computed sums are clamped.
     assert 14496 - 20 < wire.max_difference < 14496 + 20
 
 

@@ -1,4 +1,4 @@
-"""``--wire`` as a person uses it: what ``plan``, ``split`` and ``verify`` say of it."""
+"""The option ``--wire`` of ``plan`` and ``split``, and its cost in ``verify``."""
 
 from __future__ import annotations
 

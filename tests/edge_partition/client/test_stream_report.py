@@ -27,7 +27,7 @@ def test_a_report_has_medians_by_stage_and_board() -> None:
     assert report.throughput_per_s == 2.0
     assert report.latency_median_ms == 20
     assert report.latency_p99_ms == pytest.approx(59.2)
-    # Medians: one slow inference does not move them.
+    # One slow inference does not change a median.
     assert report.stages == (
         StageReport(0, "pi-1", 3, 2, 6),
         StageReport(1, "pi-2", 2, 2, 7),

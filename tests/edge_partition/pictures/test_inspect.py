@@ -36,7 +36,7 @@ def loaded(model: FlatModel, inputs: list[int], outputs: list[int]) -> LoadedTfl
 
 
 def residual(name: str = "net") -> LoadedTflite:
-    """x -> conv-like add -> + 3 -> joined with x again; every cut but the last crosses two."""
+    """x -> add -> + 3 -> added to x; two tensors cross every cut except the last."""
     model = FlatModel()
     x = model.tensor("x", (1, 4))
     three = model.constant("three", np.full((1, 4), 3, np.float32))
@@ -175,7 +175,7 @@ def softmax() -> schema.SoftmaxOptionsT:
 
 
 def run(*words: str) -> str:
-    """Return what ``inspect`` prints."""
+    """Return the output of ``inspect``."""
     result = CliRunner().invoke(inspect.command, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -310,7 +310,7 @@ def test_page_without_its_data_stays_small() -> None:
 def test_table_fits_the_terminal(mobilenet: LoadedTflite, width: int) -> None:
     lines = rendered(describe_model(mobilenet), width)
     operators = len(mobilenet.tflite.graph.operators)
-    # A title, a header, a rule, and one line an operator: nothing is folded.
+    # A title, a header, a rule, and one line for each operator: no line is wrapped.
     assert operators <= len([line for line in lines if line.strip()]) <= operators + 3
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)

@@ -129,7 +129,7 @@ class Topics:
             raise TopicPrefixError(self.prefix)
 
     def availability(self, device: str) -> Topic:
-        """Whether a board's agent is online."""
+        """Availability of a board's agent, ``online`` or ``offline``."""
         return self._topic(AVAILABILITY, device=device)
 
     def profile(self, device: str) -> Topic:

@@ -34,7 +34,7 @@ def packet_of(topic: str, qos: int, packed: bytes, payload: bytes) -> tuple[int,
 
 
 def read_by_paho(header: int, packet: bytes) -> paho.MQTTMessage:
-    """What paho's own client makes of a PUBLISH packet, in paho 2.1 and 2.2."""
+    """Return the message that paho's own client reads from a PUBLISH packet."""
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, manual_ack=True)
     messages: list[paho.MQTTMessage] = []
     client._handle_on_message = messages.append

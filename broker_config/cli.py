@@ -50,8 +50,8 @@ def _parser() -> StrictParser:
     )
     serve.add_listen_option(
         "127.0.0.1:1883",
-        "the address to listen on; port 0 takes a free one; any address but this machine's own "
-        "opens the broker to everyone on that network",
+        "the address to listen on; port 0: any free port; every address except loopback opens the "
+        "broker to everyone on the network",
     )
     serve.add_argument(
         "--broker-kind",
@@ -74,7 +74,7 @@ def _parser() -> StrictParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Set before the broker starts, so that a signal during the start ends the broker too.
+    # Before the broker starts, so that a signal during the start ends the broker too.
     ended = StopRequest.on_signals()
 
     with start_broker(

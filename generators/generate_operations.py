@@ -50,8 +50,9 @@ from edge_core.runtime.stage_interpreter import StageInterpreter
 from edge_partition.model.convert_tflite import ConversionError, convert_tflite
 from edge_partition.model.operation_layer import OperationLayer
 from edge_partition.model.wrap_operations import wrap_operations
+from edge_partition.tflite.file_tables import InvalidModelError
 from edge_partition.tflite.find_layers import AmbiguousLayerError, UnknownLayerError
-from edge_partition.tflite.read_tflite import InvalidModelError, read_tflite
+from edge_partition.tflite.read_tflite import read_tflite
 from edge_partition.tflite.slice_model import slice_model
 
 if TYPE_CHECKING:

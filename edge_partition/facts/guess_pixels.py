@@ -20,7 +20,7 @@ from edge_partition.inputs.pixels import (
     parse_pixels,
     value_range,
 )
-from edge_partition.tflite.read_tflite import buffer_bytes
+from edge_partition.tflite.file_tables import buffer_bytes
 
 if TYPE_CHECKING:
     from edge_core.contract.manifest import Pixels, Quantized

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge_partition.tflite.read_tflite import (
+from edge_partition.tflite.file_tables import (
     buffer_bytes,
     call_fields,
     malformed_as_invalid,

@@ -38,7 +38,7 @@ from edge_partition.model.frozen_model import GRAPH_FILE, FrozenModel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 _EXAMPLES, _RESULT, _LOG = "examples.npz", "model.tflite", "convert.log"
 #: Starts the child with this package on its path, which may be in no standard place.
@@ -157,7 +157,7 @@ class ConverterProcess:
         if answer is None or answer["failure"] is not None:
             raise self._failure(model, child, answer, quantization)
         # Not imported by the child, which does not need the module.
-        from edge_partition.tflite.read_tflite import map_file  # noqa: PLC0415
+        from edge_partition.tflite.file_tables import map_file  # noqa: PLC0415
 
         content = map_file(self._folder / _RESULT)
         if self._keeper is None:

@@ -15,8 +15,9 @@ from edge_partition.facts.model_facts import ModelFacts, PictureOptions
 from edge_partition.facts.read_labels import read_labels
 from edge_partition.model.quantizations import QUANTIZATIONS
 from edge_partition.model.saved_model import is_saved_model
+from edge_partition.tflite.file_tables import InvalidModelError, map_file
 from edge_partition.tflite.fix_shapes import fix_shapes
-from edge_partition.tflite.read_tflite import InvalidModelError, TfliteModel, map_file, read_tflite
+from edge_partition.tflite.read_tflite import TfliteModel, read_tflite
 from edge_partition.tflite.signatures import choose_signature
 from edge_partition.tflite.tflite_metadata import read_metadata
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from edge_partition.model.converter_process import ConverterProcess
     from edge_partition.model.frozen_model import FrozenModel
     from edge_partition.model.wrap_operations import WrappedOperation
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 AS_GIVEN = "as-given"
 

@@ -15,12 +15,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge_core.errors import EdgePartitionError
-from edge_partition.tflite.read_tflite import FILE_IDENTIFIER, buffer_bytes, call_fields, file_bytes
+from edge_partition.tflite.file_tables import FILE_IDENTIFIER, buffer_bytes, call_fields, file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 #: Alignment of a buffer's data (schema.fbs, table Buffer: ``force_align: 16``).
 _BUFFER_ALIGNMENT_BYTES = 16

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ai_edge_litert import schema_py_generated as schema
 
+from edge_partition.tflite.file_tables import called_subgraphs
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from edge_partition.tflite.graph import Graph
 
@@ -53,20 +55,17 @@ class _Uses:
         self.calls |= other.calls
 
 
-def find_stateful(
-    model: Any, kinds: Sequence[str], called_by: Callable[[Any], tuple[int, ...]]
-) -> frozenset[int]:
-    """Return the operators of the main subgraph that keep state, by their index in the file.
+def find_stateful(model: Any, kinds: Sequence[str]) -> frozenset[int]:
+    """Return the indexes of the main subgraph's operators that keep state.
 
-    Where a called subgraph assigns a variable, all variables that it has or gets a handle of count
-    as assigned.
+    If a called subgraph assigns a variable, every variable that this subgraph has a handle of
+    counts as assigned.
 
     Args:
         model: The root table (``schema_py_generated.Model``), its indexes checked.
-        kinds: The kind of each of its operator codes.
-        called_by: Returns the subgraphs that an operator's table names.
+        kinds: Operator names by the number of their operator code.
     """
-    finder = _Finder(model, kinds, called_by)
+    finder = _Finder(model, kinds)
     main = finder.main_uses()
     assigned = {variable for uses in main if uses.assigns for variable in uses.variables}
     return frozenset(
@@ -77,12 +76,9 @@ def find_stateful(
 class _Finder:
     """The uses of each subgraph's operators, worked out once."""
 
-    def __init__(
-        self, model: Any, kinds: Sequence[str], called_by: Callable[[Any], tuple[int, ...]]
-    ) -> None:
+    def __init__(self, model: Any, kinds: Sequence[str]) -> None:
         self._model = model
         self._kinds = kinds
-        self._called_by = called_by
         self._own: dict[int, _Uses] = {}
 
     def main_uses(self) -> list[_Uses]:
@@ -127,7 +123,7 @@ class _Finder:
                 uses.variables.add(_variable(op))
             uses.assigns = kind == "ASSIGN_VARIABLE"
             if kind != _ONCE:
-                uses.calls.update(self._called_by(op))
+                uses.calls.update(called_subgraphs(op))
             # A handle may pass through IF and WHILE.
             for tensor in outputs if uses.variables and kind != "READ_VARIABLE" else ():
                 handles[tensor] = uses.variables

@@ -17,14 +17,14 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_core.errors import EdgePartitionError
 from edge_core.plain_text import plain_text
+from edge_partition.tflite.file_tables import FILE_IDENTIFIER, malformed_as_invalid
 from edge_partition.tflite.probe_model import CannotRunError, ProbedShapes, probe_model
-from edge_partition.tflite.read_tflite import FILE_IDENTIFIER, malformed_as_invalid
 from edge_partition.tflite.rewrite_tflite import rewrite_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 #: Where a table keeps these fields' offsets (schema.fbs, table Tensor, fields 0 and 7).
 _SHAPE_FIELD, _SIGNATURE_FIELD = 4, 18

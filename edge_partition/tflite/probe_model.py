@@ -24,7 +24,7 @@ from edge_core.errors import EdgePartitionError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 _TIMEOUT_S = 120
 _CUSTOM = re.compile(r"unresolved custom op: ([^\s.]+)")

@@ -13,12 +13,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge_partition.tflite.copy_tables import BufferView, TableCopier, embed_options, pack_model
-from edge_partition.tflite.read_tflite import InvalidModelError, buffer_bytes, malformed_as_invalid
+from edge_partition.tflite.file_tables import InvalidModelError, buffer_bytes, malformed_as_invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 
 def rewrite_tensors(

@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_core.errors import EdgePartitionError
 from edge_core.plain_text import plain_text
-from edge_partition.tflite.read_tflite import (
+from edge_partition.tflite.file_tables import (
     FILE_IDENTIFIER,
     InvalidModelError,
     malformed_as_invalid,
@@ -23,7 +23,7 @@ from edge_partition.tflite.rewrite_tflite import keep_signature
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 #: The name that TensorFlow gives a model's signature where its author gives none.
 DEFAULT_SIGNATURE = "serving_default"

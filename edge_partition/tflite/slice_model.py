@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_core.errors import EdgePartitionError
 from edge_partition.tflite.copy_tables import TableCopier
-from edge_partition.tflite.read_tflite import malformed_as_invalid
+from edge_partition.tflite.file_tables import malformed_as_invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -26,10 +26,10 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 
-from edge_partition.tflite.read_tflite import InvalidModelError, buffer_bytes, malformed_as_invalid
+from edge_partition.tflite.file_tables import InvalidModelError, buffer_bytes, malformed_as_invalid
 
 if TYPE_CHECKING:
-    from edge_partition.tflite.read_tflite import Bytes
+    from edge_partition.tflite.file_tables import Bytes
 
 _T = TypeVar("_T")
 

@@ -20,8 +20,8 @@ from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.model.load_model import load_model
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split
+from edge_partition.tflite.file_tables import map_file
 from edge_partition.tflite.probe_model import CannotRunError, probe_model
-from edge_partition.tflite.read_tflite import map_file
 from edge_partition.tflite.tflite_metadata import read_metadata
 
 if TYPE_CHECKING:

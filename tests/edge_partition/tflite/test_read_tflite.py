@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tflite_models import FlatModel, chain_of_adds, stateful
 
 from edge_core.contract.manifest import Quantized
-from edge_partition.tflite.read_tflite import InvalidModelError, buffer_bytes, read_tflite
+from edge_partition.tflite.file_tables import InvalidModelError, buffer_bytes
+from edge_partition.tflite.read_tflite import read_tflite
 from edge_partition.tflite.slice_model import SliceError, slice_model
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from chained_slices import run_whole
 from tflite_models import FlatModel, chain_of_adds
 from two_signatures import two_signatures
 
-from edge_partition.tflite.read_tflite import InvalidModelError, read_tflite
+from edge_partition.tflite.file_tables import InvalidModelError
+from edge_partition.tflite.read_tflite import read_tflite
 from edge_partition.tflite.rewrite_tflite import keep_signature, rewrite_tensors
 from edge_partition.tflite.signatures import signatures
 

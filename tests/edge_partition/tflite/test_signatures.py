@@ -12,7 +12,8 @@ from two_signatures import add_signature, start_subgraph, two_signatures
 
 from edge_partition.commands.inspect import command as inspect
 from edge_partition.model.load_model import load_model
-from edge_partition.tflite.read_tflite import InvalidModelError, read_tflite
+from edge_partition.tflite.file_tables import InvalidModelError
+from edge_partition.tflite.read_tflite import read_tflite
 from edge_partition.tflite.rewrite_tflite import keep_signature
 from edge_partition.tflite.signatures import Signature, SignatureError, choose_signature, signatures
 

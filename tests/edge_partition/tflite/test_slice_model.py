@@ -8,7 +8,8 @@ from ai_edge_litert import schema_py_generated as schema
 from chained_slices import run_chained, run_whole
 from tflite_models import FlatModel, chain_of_adds
 
-from edge_partition.tflite.read_tflite import TfliteModel, buffer_bytes, read_tflite
+from edge_partition.tflite.file_tables import buffer_bytes
+from edge_partition.tflite.read_tflite import TfliteModel, read_tflite
 from edge_partition.tflite.slice_model import (
     SliceError,
     slice_model,

@@ -22,7 +22,7 @@ from metadata_models import (
 from tflite_models import FlatModel, chain_of_adds
 
 from edge_partition.model.load_model import load_model
-from edge_partition.tflite.read_tflite import map_file
+from edge_partition.tflite.file_tables import map_file
 from edge_partition.tflite.tflite_metadata import (
     BoxFormat,
     Normalization,

@@ -1,0 +1,71 @@
+"""Find the positions at which a model may be cut. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from edge_partition.tflite.graph import Graph
+    from edge_partition.tflite.read_operators import FileOperator
+
+
+def live_operators(
+    operators: Sequence[FileOperator], outputs: Iterable[int], resource_users: AbstractSet[int]
+) -> list[FileOperator]:
+    """Return the operators that an output or a shared resource depends on, in execution order."""
+    needed = set(outputs)
+    live = []
+    for op in reversed(operators):
+        if op.index in resource_users or needed.intersection(op.outputs):
+            live.append(op)
+            needed.update(op.inputs)
+    return live[::-1]
+
+
+def find_cuts(
+    graph: Graph,
+    operators: Sequence[FileOperator],
+    *,
+    resource_users: AbstractSet[int],
+    variables: AbstractSet[int],
+    can_travel: AbstractSet[int],
+) -> tuple[int, ...]:
+    """Return the cuts of a graph, ascending.
+
+    Args:
+        graph: The graph; its own ``cuts`` are not read.
+        operators: The file's operators, one for each of ``graph.operators``.
+        resource_users: Indexes in the file of the operators that share a resource by name.
+        variables: Indexes of the variable tensors.
+        can_travel: Indexes of the tensors that can be sent: those of a dtype with a fixed item
+            size, and of a fixed shape.
+    """
+    positions = range(1, len(operators))
+    blocked = _parting_users(operators, resource_users, variables)
+    if not can_travel.issuperset(t for op in graph.operators for t in op.outputs):
+        blocked.update(
+            position
+            for position in positions
+            if not can_travel.issuperset(tensor.index for tensor in graph.boundary(position))
+        )
+    return tuple(position for position in positions if position not in blocked)
+
+
+def _parting_users(
+    operators: Sequence[FileOperator], resource_users: AbstractSet[int], variables: AbstractSet[int]
+) -> set[int]:
+    """Return the positions that would part operators that share a resource or a variable."""
+    users: dict[int, list[int]] = {}
+    for position, op in enumerate(operators):
+        shared = variables.intersection(op.inputs)
+        # All resources count as one, under a key that is no tensor's.
+        for key in (*shared, *((-1,) if op.index in resource_users else ())):
+            users.setdefault(key, []).append(position)
+    return {
+        position
+        for positions in users.values()
+        for position in range(positions[0] + 1, positions[-1] + 1)
+    }

@@ -1,0 +1,64 @@
+"""Find the operators that share a resource by name: variables and hash tables.
+
+Such a resource belongs to one process and cannot be sent, so that all its users stay on one board.
+Whether the resource also carries state from one inference to the next is the question of
+:mod:`~edge_partition.tflite.find_state`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_partition.tflite.file_tables import called_subgraphs, cannot_split
+from edge_partition.tflite.read_operators import CALLERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edge_partition.tflite.model_tables import ModelTables
+    from edge_partition.tflite.read_operators import FileOperator
+
+#: Operators that share a resource by name.
+RESOURCE_KINDS = frozenset(
+    {
+        "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE",
+        "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE",
+    }
+)  # fmt: skip
+
+
+def find_resource_users(tables: ModelTables, operators: Iterable[FileOperator]) -> frozenset[int]:
+    """Return the indexes of the operators that use a resource, directly or in a called subgraph.
+
+    Raises:
+        InvalidModelError: An operator calls a subgraph that does not exist.
+    """
+    return frozenset(
+        op.index
+        for op in operators
+        if op.kind in RESOURCE_KINDS or any(_uses_resource(tables, call) for call in op.calls)
+    )
+
+
+def _uses_resource(tables: ModelTables, subgraph: int) -> bool:
+    waiting, seen = [subgraph], set()
+    while waiting:
+        index = waiting.pop()
+        if index in seen:
+            continue
+        seen.add(index)
+        count = tables.root.SubgraphsLength()
+        if not 0 <= index < count:
+            raise cannot_split(
+                tables.name, f"an operator calls subgraph {index}; the file has {count} subgraphs"
+            )
+        table = tables.root.Subgraphs(index)
+        tables.count(table.OperatorsLength(), "operators")
+        for position in range(table.OperatorsLength()):
+            op = table.Operators(position)
+            kind = tables.kinds[op.OpcodeIndex()]
+            if kind in RESOURCE_KINDS:
+                return True
+            if kind in CALLERS:
+                waiting.extend(called_subgraphs(op))
+    return False

@@ -1,0 +1,96 @@
+"""The tables of one model, with every count checked against the size of the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edge_partition.tflite.file_tables import cannot_split, numbers, operator_kind
+
+if TYPE_CHECKING:
+    from edge_partition.tflite.file_tables import Bytes
+
+#: Lower bound on the bytes of one table in the file.
+_MIN_TABLE_BYTES = 12
+
+
+class ModelTables:
+    """The tables of one model.
+
+    Attributes:
+        data: The file's bytes.
+        name: The model's name, for errors.
+        root: The root table (``schema_py_generated.Model``).
+        main: The main subgraph's table (``schema_py_generated.SubGraph``).
+        kinds: Operator names by the number of their operator code.
+
+    Raises:
+        InvalidModelError: The model has no subgraph, or claims more tables than fit in the file.
+    """
+
+    def __init__(self, data: Bytes, name: str) -> None:
+        self.data = data
+        self.name = name
+        self.root: Any = schema.Model.GetRootAs(data)
+        self._counted = 0
+        if not self.count(self.root.SubgraphsLength(), "subgraphs"):
+            raise cannot_split(name, "the file has no subgraph")
+        self.count(self.root.BuffersLength(), "buffers")
+        self.count(self.root.OperatorCodesLength(), "operator codes")
+        self.kinds = tuple(
+            operator_kind(self.root.OperatorCodes(index))
+            for index in range(self.root.OperatorCodesLength())
+        )
+        self.main: Any = self.root.Subgraphs(0)
+        self.count(self.main.TensorsLength(), "tensors")
+        self.count(self.main.OperatorsLength(), "operators")
+
+    def count(self, length: int, what: str) -> int:
+        """Return ``length``, a count of tables, after a check that the file has room for them.
+
+        The check comes before anything is built from the count.
+
+        Raises:
+            InvalidModelError: All tables counted so far do not fit in the file.
+        """
+        self._counted += length
+        if self._counted * _MIN_TABLE_BYTES > len(self.data) + 64:
+            raise cannot_split(
+                self.name,
+                f"the file claims {length:,} {what}, more than fit in its {len(self.data):,} bytes",
+            )
+        return length
+
+    def read_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the indexes of the main subgraph's inputs and of its distinct outputs.
+
+        Raises:
+            InvalidModelError: An index names no tensor, an input is listed twice, or the model has
+                no output.
+        """
+        inputs = self.read_inputs()
+        outputs = self._tensor_indexes(self.main.OutputsAsNumpy(), "output")
+        if len(set(inputs)) != len(inputs):
+            raise cannot_split(self.name, "two inputs of the model are one tensor")
+        if not outputs:
+            raise cannot_split(self.name, "the model has no output")
+        return inputs, tuple(dict.fromkeys(outputs))
+
+    def read_inputs(self) -> tuple[int, ...]:
+        """Return the indexes of the main subgraph's inputs.
+
+        Raises:
+            InvalidModelError: An index names no tensor.
+        """
+        return self._tensor_indexes(self.main.InputsAsNumpy(), "input")
+
+    def _tensor_indexes(self, vector: Any, what: str) -> tuple[int, ...]:
+        found = numbers(vector)
+        count = self.main.TensorsLength()
+        for index in found:
+            if not 0 <= index < count:
+                raise cannot_split(
+                    self.name, f"its {what}s name tensor {index}; the file has {count} tensors"
+                )
+        return found

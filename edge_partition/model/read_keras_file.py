@@ -59,13 +59,12 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
         except EdgePartitionError:
             raise
         except Exception as error:  # Keras documents no type, and passes on others' errors.
-            if is_keras2 and keras2_error is None:
-                raise ModelSourceError(
-                    source,
-                    f"was written by Keras 2 ({version}), and Keras 3 cannot read it "
-                    f"({find_reason(error)}). {legacy_keras.KERAS2_ADVICE}",
-                ) from error
-            raise ModelSourceError(source, _explain_unreadable(keras2_error or error)) from error
+            problem = (
+                _explain_unreadable(keras2_error)
+                if keras2_error is not None
+                else _explain_version(version, error) or _explain_unreadable(error)
+            )
+            raise ModelSourceError(source, problem) from error
     _check_kind(source, model)
     if not is_keras2:
         return model, ()
@@ -80,6 +79,33 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
         "differ in details. To read the file with Keras 2, `pip install tf-keras`."
     )
     return model, (note,)
+
+
+def _explain_version(version: str, error: Exception) -> str:
+    """Return the problem with a file of another version of Keras; ``""`` without one.
+
+    Args:
+        version: The version that wrote the file, such as ``3.15.1``; ``""`` where it is unknown.
+        error: The error of the Keras that is installed.
+    """
+    import keras  # noqa: PLC0415
+
+    def numbers(text: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", text)[:3]]
+
+    reason = find_reason(error)
+    if legacy_keras.is_keras2_version(version):
+        return (
+            f"was written by Keras 2 ({version}), and Keras 3 cannot read it ({reason}). "
+            f"{legacy_keras.KERAS2_ADVICE}"
+        )
+    if numbers(version) > numbers(keras.__version__):
+        return (
+            f"was written by Keras {version}, and the older Keras {keras.__version__} here cannot "
+            f"read it ({reason}). Install a newer Keras with `pip install -U keras`, or convert "
+            "the model to .tflite where it was built."
+        )
+    return ""
 
 
 def _read_keras3(path: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -231,3 +233,24 @@ def test_an_h5_file_with_bare_operations_says_what_it_cannot_hold(tmp_path: Path
             ModelSourceError, match=r"an \.h5 file cannot hold.*Save the model as \.keras"
         ):
             load_keras_model(str(tmp_path / "bare.h5"))
+
+
+def test_a_file_of_a_newer_keras_names_both_versions(tmp_path: Path) -> None:
+    """A newer Keras adds arguments to layers, which this Keras does not know."""
+    plain, newer = tmp_path / "plain.keras", tmp_path / "newer.keras"
+    small_model().save(plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(newer, "w") as new:
+        for entry in old.namelist():
+            text = old.read(entry)
+            if entry == "metadata.json":
+                text = json.dumps(json.loads(text) | {"keras_version": "3.99.0"}).encode()
+            if entry == "config.json":
+                text = text.replace(b'"use_bias":', b'"of_the_future": 1, "use_bias":')
+            new.writestr(entry, text)
+
+    with pytest.raises(ModelSourceError) as raised:
+        load_keras_model(str(newer))
+    assert "was written by Keras 3.99.0" in str(raised.value)
+    assert f"Keras {keras.__version__} here cannot read" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert load_keras_model(str(plain)) is not None

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # What only computes and starts nothing else; the rest of the tests is `make test`'s.
 PURE := not (tensorflow or broker or browser or slow or alone)
 
-.PHONY: demo check test lint digits operations models people-models pixels quantization planning clean
+.PHONY: demo check test lowest lint digits operations models people-models pixels quantization planning clean
 
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
@@ -22,6 +22,13 @@ test: $(VENV)/dev.stamp lint  ## everything CI runs
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/edge_partition
 	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone" --ignore tests/edge_partition
 	$(BIN)/pytest -m alone --ignore tests/edge_partition
+
+# Boards, broker and monitor in full use, and the whole way from a Keras model to answers.
+lowest: $(VENV)-lowest/stamp  ## a slice of the tests and the demo, on the lowest versions that pyproject.toml allows
+	$(VENV)-lowest/bin/pytest --numprocesses 2 --dist loadfile -m "not alone and not browser" \
+		tests/edge_core tests/device_agent/test_agent_serving.py tests/mqtt_monitor/exports \
+		tests/mqtt_monitor/feeds tests/mqtt_monitor/web
+	$(VENV)-lowest/bin/edge-partition demo
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -56,6 +63,16 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+
+# pip has no lowest resolution; uv has one. The tools of the tests may be of any version.
+$(VENV)-lowest/stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV)-lowest $(VENV)-lowest/bin/uv pip install --quiet --resolution lowest-direct \
+		-e '.[host,monitor,monitor-otel]'
+	VIRTUAL_ENV=$(VENV)-lowest $(VENV)-lowest/bin/uv pip install --quiet \
+		hypothesis jinja2 pytest pytest-timeout pytest-xdist
+	touch $@
 
 $(VENV)/host.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[host]'

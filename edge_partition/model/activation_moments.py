@@ -41,7 +41,7 @@ class Moments:
         mean: Mean of all elements.
         variance: Variance of all elements.
         channels: Size of the last axis; the weight of the tensor in a concatenation.
-        shift: Difference of each channel's mean from ``mean``, where a layer's kernel tells it.
+        shift: Difference of each channel's mean from ``mean``, as far as a layer's kernel gives it.
     """
 
     mean: float = 0.0

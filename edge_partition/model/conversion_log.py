@@ -99,12 +99,12 @@ def _traceback_switches() -> list[Any]:
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Send what this process prints, its C++ libraries included, to ``path``."""
+    """Write the output of this process, with that of its C++ libraries, to ``path``."""
     with path.open("w") as log, contextlib.ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         stack.enter_context(redirect_output(log, STDOUT, STDERR))
-        # Its first warning makes Python's logging write to where standard error is now.
+        # The first warning of TensorFlow binds a handler of the root logger to standard error.
         root = logging.getLogger()
         stack.callback(setattr, root, "handlers", root.handlers[:])
         stack.enter_context(contextlib.redirect_stdout(log))

@@ -42,7 +42,8 @@ def convert_tflite(
     have names ``model/layer/operator``.
 
     Args:
-        model: A Keras model with fixed dimensions but for the batch, or a :class:`FrozenModel`.
+        model: A Keras model whose dimensions except the batch are fixed, or a
+            :class:`FrozenModel`.
         quantization: ``none``: float32. ``float16``: float16 weights. ``dynamic``: int8 weights,
             float32 activations. ``int8``: int8 weights and activations; the dtypes of the model's
             inputs and outputs do not change.

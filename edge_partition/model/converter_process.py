@@ -200,7 +200,7 @@ class ConverterProcess:
 
 
 class _ModelSummary:
-    """Name of a model, and names of its layers with loops, for messages after `write_model`."""
+    """Name of a model, and names of its layers with loops, for error messages."""
 
     def __init__(self, frozen: FrozenModel) -> None:
         self.name = frozen.name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Bits of an integer.
 _BITS = 32
-# erf(x) = x P(x^2) / Q(x^2) on [-4, 4], as Eigen has it (unsupported/.../SpecialFunctionsImpl.h).
+# erf(x) = x P(x^2) / Q(x^2) on [-4, 4], as in Eigen (unsupported/.../SpecialFunctionsImpl.h).
 _ERF_P = (
     -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
     -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_partition.model.activation_moments import Moments
 
 _IMAGE_RANK = 4
-#: Values of each input that tell a layer's variance; a larger input has two samples.
+#: Number of values of each input for the run; an input with more values has two samples.
 _MEASURED_VALUES = 1 << 17
 _MAX_MEASURED_SAMPLES = 256
 #: Networks with more batch norms are deep. A batch norm of a deep network gives half of unit
@@ -37,8 +37,8 @@ _DEEP_BATCH_NORMS = 24
 def fit_batch_norms(model: keras.Model, inputs: Moments, seed: int) -> None:
     """Run ``model`` once, and scale the variance of each batch norm to the layer's input.
 
-    A model without batch norms, or with an input that is not float or not of fixed shape, stays as
-    it is.
+    A model without batch norms, or with an input that is not float or not of fixed shape, does not
+    change.
 
     Args:
         model: A Functional or Sequential model.
@@ -54,7 +54,7 @@ def fit_batch_norms(model: keras.Model, inputs: Moments, seed: int) -> None:
 
 
 class _Fitter:
-    """Runs a model and scales each batch norm when its input is there.
+    """Runs a model, and scales each batch norm to its input on the way.
 
     Args:
         headroom: Powers of four on top of the measured variance.

@@ -204,7 +204,7 @@ def _constant_value(x: Any, depth: int = 8) -> Any:
 
     Args:
         x: A tensor.
-        depth: How many operators may stand between constants and ``x``.
+        depth: Largest number of operators between constants and ``x``.
     """
     import tensorflow as tf  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
-"""Weights drawn from a seed, with which an untrained network answers as a trained one does.
+"""Random weights from a seed, with which an untrained network behaves like a trained one.
 
 With Keras's own initial weights a network gives the same output for every input, so that no
-comparison can fail. Seeded weights keep every activation near unit variance, and the activations of
-two inputs apart. They are the same on every machine.
+comparison can fail. Seeded weights keep every activation near unit variance, and keep the
+activations of two inputs different. They are the same on every machine.
 
 The scale follows He et al., "Delving Deep into Rectifiers" (2015): a kernel's variance is the
 inverse of its inputs' total second moment. Mean and variance of the inputs are estimated layer by
@@ -59,9 +59,9 @@ def seed_weights(model: keras.Model, seed: int = 0) -> None:
     shape. Names that Keras numbers anew for each model have no influence.
 
     Args:
-        model: A Functional or Sequential model. Its inputs are assumed to have unit variance;
-            values from 0 to 255 where the model rescales them itself; or pixels with their scale
-            where the application's ``preprocess_input`` keeps it.
+        model: A Functional or Sequential model. The values of its inputs are assumed to have unit
+            variance; to be from 0 to 255 if the model rescales them; or to have the variance of
+            pixels if the application's ``preprocess_input`` does not rescale them.
         seed: Another seed gives other weights.
     """
     inputs = _input_moments(model)

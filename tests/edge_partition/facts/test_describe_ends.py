@@ -12,7 +12,7 @@ IMAGE = TensorSpec("image", "float32", (1, 8, 8, 3))
 SCORES = TensorSpec("scores", "int8", (1, 10))
 
 
-def test_an_input_says_what_it_takes() -> None:
+def test_the_description_of_an_input_has_pixels_rate_and_scale() -> None:
     assert describe_input(IMAGE) == "image float32[1, 8, 8, 3]"
     said = replace(parse_pixels("-1..1,bgr"), resize="area", fit="letterbox", said_by="metadata")
     assert describe_input(replace(IMAGE, pixels=said)) == (
@@ -27,7 +27,7 @@ def test_an_input_says_what_it_takes() -> None:
     )
 
 
-def test_an_output_says_what_it_means() -> None:
+def test_the_description_of_an_output_has_scores_and_scale() -> None:
     assert describe_output(SCORES) == "scores int8[1, 10]"
     meant = replace(SCORES, scores="logits", quantized=Quantized(1 / 256, -128))
     assert describe_output(meant) == (
@@ -42,7 +42,7 @@ def test_classes_are_counted_and_the_first_named() -> None:
     assert "YOLO" in describe_classes((), "yolo")
 
 
-def test_status_tells_what_each_deployment_takes() -> None:
+def test_status_describes_the_inputs_of_each_deployment() -> None:
     image = replace(IMAGE, pixels=parse_pixels("-1..1"))
     stage = Stage(
         0, ("pi-1",), "stages/0.tflite", "0" * 64, 1, (image,), (SCORES,), Predicted(1, 1)

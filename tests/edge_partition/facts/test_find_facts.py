@@ -73,7 +73,7 @@ def metadata(mean: tuple[float, ...], std: tuple[float, ...], **fields: Any) -> 
     return StatedFacts(metadata=TfliteMetadata(inputs=(image,), **fields))
 
 
-def test_a_guess_is_told_with_how_to_change_it() -> None:
+def test_a_guess_is_noted_with_the_option_that_changes_it() -> None:
     found = facts()
     assert words(found) == "0..255 RGB (a guess)"
     (note,) = found.notes
@@ -82,7 +82,7 @@ def test_a_guess_is_told_with_how_to_change_it() -> None:
     assert "probably trained on other values" in note
 
 
-def test_a_guess_that_the_first_operators_bear_out_is_told_without_a_warning() -> None:
+def test_a_guess_that_the_first_operators_confirm_is_noted_without_a_warning() -> None:
     for found in (facts(rescale=1 / 255), facts(weights=0.5 / 255)):
         (note,) = found.notes
         assert "a guess" in note
@@ -95,7 +95,7 @@ def test_a_guess_that_the_first_operators_bear_out_is_told_without_a_warning() -
     ("weights", "said"),
     [(0.5 / 255, "agrees"), (0.5 * 255, "--pixels 0..1"), (0.5, "no operator rescales")],
 )
-def test_a_rescaling_that_is_folded_into_the_first_filters_is_told(
+def test_a_rescaling_that_is_folded_into_the_first_filters_is_noted(
     weights: float, said: str
 ) -> None:
     (note,) = find_facts(classifier(weights=weights), StatedFacts()).notes
@@ -103,7 +103,7 @@ def test_a_rescaling_that_is_folded_into_the_first_filters_is_told(
     assert ("Warning" in note) == (said != "agrees")
 
 
-def test_pixels_that_are_rescaled_twice_are_warned_of() -> None:
+def test_pixels_that_are_rescaled_twice_get_a_warning() -> None:
     found = facts(picture=PictureOptions(pixels="-1..1"), rescale=1 / 255)
     assert words(found) == "-1..1 RGB (as given with --pixels)"
     (note,) = found.notes
@@ -113,12 +113,12 @@ def test_pixels_that_are_rescaled_twice_are_warned_of() -> None:
     assert facts(picture=PictureOptions(pixels="0..255"), rescale=1 / 255).notes == ()
 
 
-def test_large_pixels_that_were_asked_for_are_warned_of_where_nothing_rescales_them() -> None:
+def test_large_pixels_from_an_option_get_a_warning_if_no_operator_rescales_them() -> None:
     (note,) = facts(picture=PictureOptions(pixels="0..255")).notes
     assert note.startswith("Warning: ")
 
 
-def test_the_person_is_believed_before_the_application_the_file_and_the_scale() -> None:
+def test_the_person_has_priority_over_the_application_the_file_and_the_scale() -> None:
     said = metadata((0.0,), (255.0,))
     model: dict[str, Any] = {"dtype": "uint8", "quantized": (1 / 127.5, 127)}
     assert words(facts(**model)) == "-1..1 RGB (as its scale and zero point say)"
@@ -131,7 +131,7 @@ def test_the_person_is_believed_before_the_application_the_file_and_the_scale() 
     assert found.pixels["image"].fit == "crop"
 
 
-def test_filters_are_the_applications_unless_asked_for() -> None:
+def test_the_resize_filter_is_the_applications_unless_an_option_gives_one() -> None:
     said = StatedFacts(application="efficientnetb0")
     assert facts(said).pixels["image"].resize == "bicubic"
     assert facts(said, PictureOptions(pixels="-1..1")).pixels["image"].resize == "bicubic"
@@ -139,7 +139,7 @@ def test_filters_are_the_applications_unless_asked_for() -> None:
     assert facts().pixels["image"].resize == "bilinear"
 
 
-def test_a_file_that_is_taken_for_an_application_by_its_name_says_so(tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_an_application_gets_a_note(tmp_path: Path) -> None:
     (note,) = facts(StatedFacts(application="resnet50", file=tmp_path / "m.keras")).notes
     assert "resnet50" in note
     assert "--pixels" in note
@@ -157,7 +157,7 @@ def test_a_file_that_is_taken_for_an_application_by_its_name_says_so(tmp_path: P
         ("model/my_mobilenetv2/", ""),
     ],
 )
-def test_a_model_that_is_built_on_an_application_is_told_what_that_takes(
+def test_a_model_that_is_built_on_an_application_gets_a_note_with_its_pixels(
     scope: str, option: str
 ) -> None:
     """The commonest model that people train: an application with another head."""
@@ -170,7 +170,7 @@ def test_a_model_that_is_built_on_an_application_is_told_what_that_takes(
     assert "is built on" not in prepared
 
 
-def test_metadata_that_the_inputs_scale_cannot_hold_is_of_another_model() -> None:
+def test_metadata_beyond_the_range_of_the_inputs_scale_is_ignored() -> None:
     """A uint8 model whose metadata was copied from the float one."""
     said = metadata((0.0,), (1.0,))
     model: dict[str, Any] = {"dtype": "uint8", "quantized": (1 / 255, 0)}
@@ -180,7 +180,7 @@ def test_metadata_that_the_inputs_scale_cannot_hold_is_of_another_model() -> Non
     assert "metadata" in words(facts(fits, dtype="uint8", quantized=(0.0078125, 128)))
 
 
-def test_metadata_of_a_channel_each_is_taken_as_it_stands() -> None:
+def test_metadata_with_one_number_per_channel_is_used() -> None:
     found = facts(metadata((123.0, 117.0, 104.0), (58.0, 57.0, 57.5))).pixels["image"]
     assert (found.mean, found.std) == ((123.0, 117.0, 104.0), (58.0, 57.0, 57.5))
     assert words(facts(metadata((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)))).startswith("0..1 RGB")
@@ -188,13 +188,13 @@ def test_metadata_of_a_channel_each_is_taken_as_it_stands() -> None:
     assert (gray.order, gray.mean, gray.std) == ("gray", (127.0,), (128.0,))
 
 
-def test_what_an_integer_input_spans_is_each_shade_where_it_is_no_usual_range() -> None:
+def test_an_unusual_range_of_an_integer_input_gives_the_pixels() -> None:
     found = facts(shape=(1, 8, 8, 1), dtype="int8", quantized=(16 / 255, -128))
     assert words(found) == "0..16 gray (as its scale and zero point say)"
     assert found.notes == ()
 
 
-def test_a_calibration_on_guessed_pixels_proves_nothing_of_them() -> None:
+def test_a_calibration_on_guessed_pixels_does_not_confirm_the_guess() -> None:
     model: dict[str, Any] = {"dtype": "uint8", "quantized": (1.0, 0)}
     assert words(facts(**model)).endswith("(as its scale and zero point say)")
     found = facts(StatedFacts(is_converted_here=True), **model)
@@ -209,13 +209,13 @@ def test_gray_models_take_gray_pictures(shape: tuple[int, ...]) -> None:
     assert words(facts(said, shape=shape)).startswith("0..255 gray")
 
 
-def test_what_is_no_picture_has_no_pixels_and_no_note() -> None:
+def test_an_input_that_takes_no_pictures_has_no_pixels_and_no_note() -> None:
     found = facts(shape=(1, 16, 4))
     assert found.pixels == {}
     assert found.notes == ()
 
 
-def test_a_matrix_is_a_picture_where_the_person_says_so() -> None:
+def test_a_matrix_is_a_picture_if_the_person_gives_pixels() -> None:
     found = facts(shape=(1, 16, 4), picture=PictureOptions(pixels="0..1"))
     assert words(found) == "0..1 gray (as given with --pixels)"
 
@@ -224,12 +224,14 @@ def test_a_matrix_is_a_picture_where_the_person_says_so() -> None:
     "options",
     [PictureOptions(pixels="0..1"), PictureOptions(fit="crop"), PictureOptions(resize="area")],
 )
-def test_options_for_pictures_are_refused_where_none_go_in(options: PictureOptions) -> None:
+def test_options_for_pictures_are_refused_for_a_model_without_pictures(
+    options: PictureOptions,
+) -> None:
     with pytest.raises(PixelsError, match=r"this model takes image float32\[1, 12\]"):
         facts(shape=(1, 12), picture=options)
 
 
-def test_of_several_inputs_a_square_matrix_is_no_picture() -> None:
+def test_a_square_matrix_among_several_inputs_is_not_a_picture() -> None:
     flat = FlatModel()
     image, mask = flat.tensor("image", SHAPE), flat.tensor("mask", (1, 1, 8, 8))
     made, more = flat.tensor("a", SHAPE), flat.tensor("b", (1, 1, 8, 8))
@@ -249,14 +251,14 @@ def test_of_several_inputs_a_square_matrix_is_no_picture() -> None:
         ((), None),
     ],
 )
-def test_scores_are_probabilities_where_the_graph_makes_them(
+def test_scores_are_probabilities_after_a_softmax_or_a_logistic(
     last: tuple[str, ...], scores: str | None
 ) -> None:
     found = facts(last=last)
     assert list(found.scores.values()) == ([scores] if scores else [])
 
 
-def test_scores_are_logits_only_where_the_person_says_so() -> None:
+def test_scores_are_logits_only_with_the_option() -> None:
     logits = PictureOptions(logits=True)
     assert facts(picture=logits).scores == {"scores": "logits"}
     found = facts(picture=logits, last=("SOFTMAX",))
@@ -270,7 +272,7 @@ def write(path: Path, names: str) -> Path:
     return path
 
 
-def test_labels_are_the_persons_before_the_models_before_the_metadatas(tmp_path: Path) -> None:
+def test_labels_come_from_the_person_then_the_model_then_the_metadata(tmp_path: Path) -> None:
     image = TensorMetadata(labels=("m1", "m2", "m3", "m4"), labels_name="axis")
     said = StatedFacts(metadata=TfliteMetadata(outputs=(image,)), file=tmp_path / "m.tflite")
     write(tmp_path / "labels.txt", "f1 f2 f3 f4")
@@ -282,7 +284,7 @@ def test_labels_are_the_persons_before_the_models_before_the_metadatas(tmp_path:
     assert facts(said, asked).labels == ("p1", "p2", "p3", "p4")
 
 
-def test_labels_that_do_not_fit_are_refused_where_they_were_asked_for(tmp_path: Path) -> None:
+def test_labels_that_do_not_fit_are_refused_if_an_option_gives_them(tmp_path: Path) -> None:
     file = write(tmp_path / "labels.txt", "a b")
     with pytest.raises(LabelsError, match="file has 2 names, and the model's first output has 4"):
         facts(picture=PictureOptions(labels=file))
@@ -291,7 +293,7 @@ def test_labels_that_do_not_fit_are_refused_where_they_were_asked_for(tmp_path: 
     assert any("m.labels.txt: 2 names, and the model's" in note for note in found.notes)
 
 
-def test_boxes_are_told_by_their_operator_or_by_the_task() -> None:
+def test_boxes_are_recognized_by_their_operator_or_by_the_task() -> None:
     flat = FlatModel()
     image, boxes = flat.tensor("image", SHAPE), flat.tensor("boxes", (1, 10, 4))
     flat.operator("CUSTOM", [image], [boxes])

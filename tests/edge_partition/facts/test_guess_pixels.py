@@ -41,7 +41,7 @@ def described(pixels: Pixels | None) -> str | None:
         (Quantized(0.1, 0), "int8", None),
     ],
 )
-def test_the_range_of_integers_tells_the_pixels(
+def test_the_range_of_integers_gives_the_pixels(
     quantized: Quantized, dtype: str, words: str | None
 ) -> None:
     found = pixels_of_range(*calibrated_range(quantized, dtype))
@@ -88,7 +88,7 @@ TRAINED = np.full((2, 1, 1, 3), 0.5)  # norm 0.87
         ([("MUL", [1 / 255]), ("SUB", [0.5]), ("DIV", [0.25])], 4 / 255),
     ],
 )
-def test_operators_that_make_values_small_are_found(
+def test_operators_that_rescale_values_are_found(
     operations: list[tuple[str, list[float]]], factor: float
 ) -> None:
     flat = FlatModel()
@@ -105,7 +105,7 @@ def test_operators_that_make_values_small_are_found(
     assert not found.keeps_large
 
 
-def test_channels_that_are_taken_apart_and_joined_are_followed() -> None:
+def test_channels_that_are_split_and_joined_are_followed() -> None:
     """Keras's own ``preprocess_input`` inside a model: BGR, and less a mean."""
     flat = FlatModel()
     image = flat.tensor("image", SHAPE)
@@ -117,7 +117,7 @@ def test_channels_that_are_taken_apart_and_joined_are_followed() -> None:
     assert steps_of(convolved(flat, less, TRAINED)).prepares
 
 
-def test_a_mean_that_is_taken_away_prepares_values_without_making_them_small() -> None:
+def test_a_subtracted_mean_prepares_values_without_rescaling_them() -> None:
     flat = FlatModel()
     less = by_constant(flat, "SUB", flat.tensor("image", SHAPE), [103.9, 116.8, 123.7])
     found = steps_of(convolved(flat, less, TRAINED))
@@ -129,7 +129,7 @@ def test_a_mean_that_is_taken_away_prepares_values_without_making_them_small() -
     assert not steps_of(convolved(flat, little, TRAINED)).prepares
 
 
-def test_a_model_that_takes_values_as_they_are_is_told_by_its_first_filters() -> None:
+def test_the_first_filters_show_a_model_that_does_not_rescale_values() -> None:
     flat = FlatModel()
     found = steps_of(convolved(flat, flat.tensor("image", SHAPE), TRAINED))
     assert found.filter_norm == pytest.approx(np.sqrt(3) / 2)
@@ -141,7 +141,7 @@ def test_a_model_that_takes_values_as_they_are_is_told_by_its_first_filters() ->
     assert not folded.keeps_large
 
 
-def test_doubling_a_picture_is_no_rescaling() -> None:
+def test_doubling_a_picture_is_not_a_rescaling() -> None:
     flat = FlatModel()
     doubled = by_constant(flat, "MUL", flat.tensor("image", SHAPE), [2.0])
     found = steps_of(convolved(flat, doubled, TRAINED))
@@ -149,13 +149,13 @@ def test_doubling_a_picture_is_no_rescaling() -> None:
     assert found.keeps_large
 
 
-def test_an_inverse_is_no_rescaling() -> None:
+def test_an_inverse_is_not_a_rescaling() -> None:
     flat = FlatModel()
     inverse = by_constant(flat, "DIV", flat.tensor("image", SHAPE), [1 / 255], first=True)
     assert steps_of(convolved(flat, inverse, TRAINED)) == FirstSteps()
 
 
-def test_filters_of_eight_bits_count_by_their_scales() -> None:
+def test_int8_filters_are_measured_with_their_scales() -> None:
     flat = FlatModel()
     image = flat.tensor("image", SHAPE)
     data = convolved(flat, image, TRAINED)
@@ -184,14 +184,14 @@ def test_a_calibration_shows_in_the_scale_of_quantize() -> None:
     assert described(pixels_of_range(*found.calibrated or (0, 0))) == "-1..1 RGB"
 
 
-def test_a_model_of_no_operators_that_are_known_says_nothing() -> None:
+def test_unknown_first_operators_give_no_evidence() -> None:
     flat = FlatModel()
     image, made = flat.tensor("image", SHAPE), flat.tensor("made", SHAPE)
     flat.operator("ABS", [image], [made])
     assert steps_of(flat.to_bytes([image], [made])) == FirstSteps()
 
 
-def test_the_usual_ranges_are_those_that_can_be_asked_for() -> None:
+def test_the_known_ranges_are_the_ranges_of_the_option() -> None:
     for text in ("0..255", "0..1", "-1..1"):
         low, high = (float(end) for end in text.split(".."))
         found = pixels_of_range(low, high)

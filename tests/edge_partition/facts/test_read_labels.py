@@ -26,11 +26,11 @@ from edge_partition.facts.read_labels import (
         ("images/photo.jpg", None),
     ],
 )
-def test_a_class_stands_in_the_folder_or_in_the_name(path: str, expected: int | None) -> None:
+def test_a_class_is_found_in_the_folder_or_in_the_name(path: str, expected: int | None) -> None:
     assert find_class(Path(path), [str(digit) for digit in range(10)]) == expected
 
 
-def test_without_labels_nothing_is_known() -> None:
+def test_without_labels_no_class_is_found() -> None:
     assert find_class(Path("7/digit-7.png"), []) is None
 
 
@@ -51,14 +51,16 @@ def test_without_labels_nothing_is_known() -> None:
         ("???\ncat\n\ndog", ("???", "cat", "", "dog")),
     ],
 )
-def test_class_names_stand_one_a_line(tmp_path: Path, text: str, labels: tuple[str, ...]) -> None:
+def test_a_file_has_one_class_name_per_line(
+    tmp_path: Path, text: str, labels: tuple[str, ...]
+) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes(text.encode())
     assert read_labels_file(path) == labels
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"caf\xe9\n"])
-def test_a_file_of_no_names_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_names_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes(content)
     for file in (path, tmp_path / "missing.txt"):
@@ -68,7 +70,7 @@ def test_a_file_of_no_names_is_refused_in_one_line(tmp_path: Path, content: byte
         assert "\n" not in str(caught.value)
 
 
-def test_the_models_own_file_has_its_name(tmp_path: Path) -> None:
+def test_the_labels_file_of_a_model_has_the_models_name(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "m.keras") == ()
     (tmp_path / "m.labels.txt").write_text("a\nb\n")
     assert read_labels(tmp_path / "m.keras") == ("a", "b")
@@ -83,7 +85,7 @@ def test_a_name_for_each_class_fits_any_output() -> None:
     assert fit_labels(NAMES, [(1, 4), (1, 7, 1000)], "x") == (NAMES, "")
 
 
-def test_the_background_is_added_to_a_thousand_names_and_taken_from_a_thousand_and_one() -> None:
+def test_the_background_is_added_to_1000_names_and_removed_from_1001() -> None:
     labels, note = fit_labels(NAMES, [(1, 1001)], "imagenet.txt")
     assert labels == ("background", *NAMES)
     assert "imagenet.txt: 1000 names for 1001 classes" in note
@@ -96,7 +98,7 @@ def test_the_background_is_added_to_a_thousand_names_and_taken_from_a_thousand_a
 
 
 @pytest.mark.parametrize(("count", "classes"), [(9, 10), (2, 3), (999, 1000), (5, 10), (6, 10)])
-def test_too_few_names_shift_nothing(tmp_path: Path, count: int, classes: int) -> None:
+def test_too_few_names_are_not_shifted(tmp_path: Path, count: int, classes: int) -> None:
     labels, note = fit_labels(NAMES[:count], [(1, classes)], "x")
     assert labels == ()
     assert f"x: {count} names, and the model's first output has {classes} classes" in note
@@ -122,14 +124,14 @@ def test_one_name_too_many_is_the_background_or_unknown(first: str, expected: in
     assert note
 
 
-def test_names_of_a_detector_are_no_places_along_an_axis() -> None:
+def test_names_of_a_detector_need_not_fit_an_axis() -> None:
     assert fit_labels(NAMES[:90], [(1, 10, 4), (1, 10)], "x", is_detector=True)[0] == NAMES[:90]
     assert fit_labels(NAMES[:80], [(1, 84, 8400)], "x")[0] == NAMES[:80]
     assert fit_labels(NAMES[:80], [(1, 25200, 85)], "x")[0] == NAMES[:80]
     assert fit_labels(NAMES[:80], [(1, 25200, 80)], "x")[0] == NAMES[:80]
 
 
-def test_other_numbers_of_names_are_left_aside_or_refused(tmp_path: Path) -> None:
+def test_other_numbers_of_names_are_ignored_or_refused(tmp_path: Path) -> None:
     labels, note = fit_labels(NAMES[:7], [(1, 10)], "x")
     assert labels == ()
     assert "x: 7 names, and the model's first output has 10 classes" in note
@@ -141,7 +143,7 @@ def test_other_numbers_of_names_are_left_aside_or_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "m.txt"])
-def test_a_common_file_beside_the_model_is_taken_where_it_fits_exactly(
+def test_a_common_file_beside_the_model_is_used_if_it_fits_exactly(
     tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).write_text("a\nb\nc\n")

@@ -140,7 +140,7 @@ def operators(content: bytes) -> set[str]:
     ],
     ids=["lstm", "gru", "bidirectional", "two", "count", "count_int32", "average"],
 )
-def test_a_state_goes_on_from_call_to_call(build: Callable[[], keras.Model]) -> None:
+def test_a_state_is_kept_from_call_to_call(build: Callable[[], keras.Model]) -> None:
     model = build()
     seed_weights(model)
     state = [x.numpy().copy() for x in model.non_trainable_variables]
@@ -162,7 +162,7 @@ def test_a_state_goes_on_from_call_to_call(build: Callable[[], keras.Model]) -> 
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
-def test_a_state_goes_on_as_predict_does() -> None:
+def test_a_state_is_kept_as_predict_keeps_it() -> None:
     model = steps()
     seed_weights(model)
     content = convert_tflite(model)
@@ -249,7 +249,7 @@ def test_int8_keeps_the_state_too() -> None:
     ],
     ids=["hue", "saturation", "flip", "norm", "dropout"],
 )
-def test_what_no_answer_depends_on_goes(build: Callable[[], keras.Model]) -> None:
+def test_variables_that_no_output_depends_on_are_removed(build: Callable[[], keras.Model]) -> None:
     model = build()
     seed_weights(model)
     content = convert_tflite(model)

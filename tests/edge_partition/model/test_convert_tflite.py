@@ -139,7 +139,7 @@ def test_inputs_and_outputs_keep_keras_order_and_names() -> None:
     ]
 
 
-def test_an_input_that_nothing_reads_stays() -> None:
+def test_an_unused_input_stays() -> None:
     a, b = keras.Input((3,), name="a"), keras.Input((4,), name="b")
     model = keras.Model([b, a], layers.Dense(2, name="d")(a))
     interpreter = load(convert_tflite(model))
@@ -156,7 +156,7 @@ def test_dictionaries_of_inputs_and_outputs_keep_keras_order() -> None:
     assert names(load(content).get_input_details()) == [x.name for x in model.inputs]
 
 
-def test_tensors_are_named_for_their_layers_exactly() -> None:
+def test_tensors_have_the_exact_names_of_their_layers() -> None:
     x = keras.Input((6, 6, 4), name="image")
     inner_x = keras.Input((6, 6, 4), name="inner_image")
     inner = keras.Model(inner_x, ops.exp(layers.Conv2D(4, 1, name="gate")(inner_x)), name="inner")
@@ -168,7 +168,7 @@ def test_tensors_are_named_for_their_layers_exactly() -> None:
     assert not any("gate__exp_1_1" in tensor or "inner_1" in tensor for tensor in found)
 
 
-def test_tensors_of_a_function_of_tensorflows_own_are_named_for_its_layer() -> None:
+def test_tensors_of_a_tensorflow_function_have_the_name_of_its_layer() -> None:
     import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
 
     class Inner(layers.Layer):
@@ -192,7 +192,7 @@ def test_tensors_of_a_function_of_tensorflows_own_are_named_for_its_layer() -> N
     assert all(part.startswith("m/") for name in found[1:-1] for part in name.split(";")), found
 
 
-def test_converting_leaves_the_model_as_it_was() -> None:
+def test_the_conversion_does_not_change_the_model() -> None:
     model = small_model()
     before = [weight.copy() for weight in model.get_weights()]
     first, second = convert_tflite(model), convert_tflite(model)
@@ -217,7 +217,7 @@ def test_a_frozen_model_converts_to_the_same_file_without_its_keras_model(
     assert convert_tflite(frozen, quantization=quantization, calibration=calibration) == content
 
 
-def test_converting_takes_no_more_than_some_copies_of_the_weights() -> None:
+def test_the_conversion_takes_a_few_copies_of_the_weights_at_most() -> None:
     script = """
         import re
         from pathlib import Path
@@ -268,7 +268,7 @@ def test_a_sequential_model_converts(is_built: bool) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_function_of_tensorflows_converts_with_the_names_that_it_is_given() -> None:
+def test_a_tensorflow_function_converts_with_the_given_names() -> None:
     import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
 
     class Scale(tf.Module):
@@ -327,7 +327,7 @@ def test_a_keras_2_model_converts() -> None:
         assert any("old/block/memory/" in name for name in details)
 
 
-def test_a_layer_called_twice_leaves_no_two_tensors_of_one_name() -> None:
+def test_tensors_of_a_layer_that_is_called_twice_have_different_names() -> None:
     x = keras.Input((4,), name="x")
     dense = layers.Dense(4, activation="tanh", name="dense")
     model = keras.Model(x, dense(dense(dense(x))))
@@ -433,7 +433,7 @@ def random_integers() -> keras.Model:
         (random_integers, "cannot draw the random numbers of RandomUniformInt in layer m/mine"),
     ],
 )
-def test_what_tflite_cannot_do_is_a_sentence_with_its_layer(
+def test_an_operation_that_tflite_lacks_is_explained_with_its_layer(
     build: Callable[[], keras.Model], said: str
 ) -> None:
     with pytest.raises(ConversionError, match=said) as raised:
@@ -492,7 +492,7 @@ def test_an_output_whose_shape_depends_on_values_is_named(name: str) -> None:
     assert raised.value.layers == (f"d__{name}_1",)
 
 
-def test_what_tensorflow_cannot_trace_is_named_with_its_layer() -> None:
+def test_an_error_in_the_trace_is_named_with_its_layer() -> None:
     x = keras.Input((6,), name="x")
     y = ops.isin(layers.Dense(6, name="d")(x), np.array([1.0, 2.0], "float32"))
     with pytest.raises(ConversionError, match=r"Python `bool`.* in layer d__is_in_1") as raised:
@@ -504,7 +504,7 @@ def test_what_tensorflow_cannot_trace_is_named_with_its_layer() -> None:
     error.log_path.unlink()
 
 
-def test_an_operator_of_a_layer_of_ones_own_is_named_with_it() -> None:
+def test_an_operator_in_a_users_layer_is_named_with_the_layer() -> None:
     class Spectrum(layers.Layer):
         def call(self, x: Any) -> Any:
             return ops.svd(x, compute_uv=False)
@@ -517,7 +517,7 @@ def test_an_operator_of_a_layer_of_ones_own_is_named_with_it() -> None:
     raised.value.log_path.unlink()
 
 
-def test_one_tensor_as_two_outputs_is_given_once_and_said() -> None:
+def test_a_tensor_that_is_two_outputs_is_returned_once_with_a_note() -> None:
     x = keras.Input((6,), name="x")
     y, z = layers.Dense(2, name="d")(x), layers.Dense(3, name="e")(x)
     model = keras.Model(x, [y, z, y], name="m")
@@ -529,7 +529,7 @@ def test_one_tensor_as_two_outputs_is_given_once_and_said() -> None:
     assert note.startswith("Outputs 0, 2 of the model are the same tensor")
 
 
-def test_outputs_of_a_dictionary_are_called_by_its_keys() -> None:
+def test_outputs_in_a_dictionary_have_its_keys_as_names() -> None:
     x = keras.Input((6,), name="x")
     made = {key: layers.Dense(4, name=name)(x) for key, name in (("b", "a"), ("a", "b"))}
     model = keras.Model(x, made, name="m")
@@ -544,7 +544,7 @@ def test_outputs_of_a_dictionary_are_called_by_its_keys() -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 1), (1, 6, 1), (6, 1, 1), (6,), (2, 6)])
-def test_sums_of_tensors_that_keras_takes_for_a_bias_convert(shape: tuple[int, ...]) -> None:
+def test_sums_that_keras_computes_with_bias_add_convert(shape: tuple[int, ...]) -> None:
     x = keras.Input(shape, batch_size=1, name="x")
     model = keras.Model(x, layers.Dense(shape[-1], name="d")(x) + x * 2.0, name="m")
     seed_weights(model)
@@ -555,7 +555,7 @@ def test_sums_of_tensors_that_keras_takes_for_a_bias_convert(shape: tuple[int, .
 
 
 @pytest.mark.parametrize("name", ["argmax", "argmin"])
-def test_the_place_of_the_largest_converts_zeros_of_either_sign_too(name: str) -> None:
+def test_argmax_converts_and_handles_signed_zeros(name: str) -> None:
     x = keras.Input((4,), name="x")
     model = keras.Model(x, getattr(ops, name)(x * 2.0, axis=-1), name="m")
     interpreter = load(convert_tflite(wrap_operations(model)))

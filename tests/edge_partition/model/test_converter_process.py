@@ -110,7 +110,7 @@ def test_the_child_converts_to_the_same_file_and_ends(either: str) -> None:
     assert not folder.exists()
 
 
-def test_a_kept_child_converts_model_after_model_to_the_bytes_of_children_alone(
+def test_a_kept_child_converts_several_models_to_the_bytes_of_single_children(
     monkeypatch: pytest.MonkeyPatch, kept: None
 ) -> None:
     models = small(), recurrent(), small()
@@ -138,13 +138,13 @@ def test_a_kept_child_ends_with_the_block_that_keeps_it(alone: None) -> None:
     assert not is_alive(pid)
 
 
-def test_a_child_that_was_given_no_model_serves_the_next(kept: None) -> None:
+def test_a_child_without_a_model_serves_the_next_block(kept: None) -> None:
     with ConverterProcess() as converter:
         pid = converter.pid
     assert convert(small()) == (pid, convert_tflite(small()))
 
 
-def test_a_kept_child_is_of_one_thread_and_one_model_at_a_time(kept: None) -> None:
+def test_a_kept_child_serves_one_thread_and_one_model_at_a_time(kept: None) -> None:
     with ConverterProcess() as first, ConverterProcess() as second:
         assert first.pid != second.pid
         others: list[int] = []
@@ -220,7 +220,7 @@ def test_a_kept_child_gives_its_memory_back(kept: None) -> None:
         assert resident_bytes(pid) < before + weights_bytes
 
 
-def test_a_crash_of_the_converter_is_a_sentence(either: str) -> None:
+def test_a_crash_of_the_converter_is_explained(either: str) -> None:
     model = recurrent()
     served = convert(small())[0] if either == "kept" else 0
     with ConverterProcess() as converter:
@@ -252,7 +252,7 @@ def test_a_crash_of_the_converter_is_a_sentence(either: str) -> None:
         assert content == convert_tflite(small())
 
 
-def test_recurrent_layers_are_written_out_for_int8() -> None:
+def test_recurrent_layers_are_unrolled_for_int8() -> None:
     model = recurrent()
     seed_weights(model)
     frozen = freeze_model(model, unroll=True)
@@ -275,13 +275,13 @@ def test_recurrent_layers_are_written_out_for_int8() -> None:
     assert np.abs(np.concatenate(found) - expected).max() < 0.1 * scale
 
 
-def test_a_long_loop_is_not_written_out() -> None:
+def test_a_long_loop_is_not_unrolled() -> None:
     x = keras.Input((600, 2), name="x")
     model = keras.Model(x, layers.Dense(2)(layers.GRU(2, name="memory")(x)), name="m")
     assert freeze_model(model, unroll=True).loops() == ("m/memory",)
 
 
-def test_an_error_of_the_converter_comes_through_with_its_log(either: str) -> None:
+def test_an_error_of_the_converter_is_passed_on_with_its_log(either: str) -> None:
     with ConverterProcess() as converter:
         pid = converter.pid
         converter.write_model(freeze_model(odd()))
@@ -299,7 +299,7 @@ def test_an_error_of_the_converter_comes_through_with_its_log(either: str) -> No
         assert convert(small()) == (pid, convert_tflite(small()))
 
 
-def test_a_log_holds_what_the_child_said_of_its_own_model(kept: None, tmp_path: Path) -> None:
+def test_a_log_has_the_output_for_its_own_model_only(kept: None, tmp_path: Path) -> None:
     """The child of an error prints more, outside the converter's log, before the next crash."""
     with ConverterProcess() as converter:
         pid = converter.pid
@@ -391,7 +391,7 @@ def test_examples_are_read_one_at_a_time() -> None:
             converter.write_examples([[np.array([{}])]])
 
 
-def test_a_child_that_is_killed_says_what_for() -> None:
+def test_the_end_of_a_child_is_explained_by_its_status() -> None:
     said = explain_crash(-signal.SIGKILL, "none", ()).reason
     assert "was killed (SIGKILL), most likely because memory ran out" in said
     said = explain_crash(1, "none", (), "ModuleNotFoundError: No module named 'x'").reason

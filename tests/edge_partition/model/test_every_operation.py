@@ -78,14 +78,14 @@ def test_every_function_of_keras_ops_that_makes_an_operation_is_in_the_document(
             assert name in listed, name
 
 
-def test_what_is_not_split_has_a_reason(rows: dict[str, tuple[str, ...]]) -> None:
+def test_an_operation_that_is_not_split_has_a_reason(rows: dict[str, tuple[str, ...]]) -> None:
     for name, _, wrapped, converted, cut, why in rows.values():
         assert (why.strip() == "") == (wrapped == converted == cut == "yes"), name
         assert wrapped == "yes" or why.strip() == "not in a graph", name
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_the_document_says_what_happens(
+def test_the_document_agrees_with_the_results(
     script: ModuleType, rows: dict[str, tuple[str, ...]], name: str
 ) -> None:
     outcome = script.examine(name)

@@ -52,18 +52,18 @@ def test_a_layer_that_keras_does_not_know_is_named(tmp_path: Path) -> None:
     assert reason == "Could not locate class 'Doubled'"
 
 
-def test_a_shape_that_a_layer_computes_wrongly_is_told() -> None:
+def test_the_reason_has_a_shape_that_a_layer_computes_wrongly() -> None:
     told = reason_of(lambda: OwnLayer()(keras.Input((3,), batch_size=2)))
     assert told.startswith("Exception encountered when calling OwnLayer.call(). >> ")
     assert told.endswith(">> Cannot reshape a tensor with 6 elements to shape [7,5] (35 elements)")
 
 
-def test_an_input_of_another_shape_is_told_with_both() -> None:
+def test_the_reason_has_both_shapes_of_a_wrong_input() -> None:
     told = reason_of(lambda: dense(2)(np.zeros((1, 5))))
     assert "expected shape=(None, 4), found shape=(1, 5)" in told.partition(" >> ")[2]
 
 
-def test_weights_that_do_not_fit_are_told_with_both_shapes(tmp_path: Path) -> None:
+def test_the_reason_has_both_shapes_of_wrong_weights(tmp_path: Path) -> None:
     dense(3).save_weights(tmp_path / "w.weights.h5")
     told = reason_of(lambda: dense(2).load_weights(tmp_path / "w.weights.h5"))
     first, _, reason = told.partition(" >> ")
@@ -71,14 +71,14 @@ def test_weights_that_do_not_fit_are_told_with_both_shapes(tmp_path: Path) -> No
     assert "variable.shape=(4, 2), Received: value.shape=(4, 3)" in reason
 
 
-def test_an_h5_file_that_is_cut_short_is_told_so(tmp_path: Path) -> None:
+def test_a_truncated_h5_file_is_named_as_the_reason(tmp_path: Path) -> None:
     dense(2).save(tmp_path / "m.h5")
     (tmp_path / "cut.h5").write_bytes((tmp_path / "m.h5").read_bytes()[:3000])
     told = reason_of(lambda: keras.saving.load_model(tmp_path / "cut.h5"))
     assert "truncated file" in told.partition(" >> ")[2]
 
 
-def test_a_damaged_zip_is_told_so(tmp_path: Path) -> None:
+def test_a_damaged_zip_file_is_named_as_the_reason(tmp_path: Path) -> None:
     dense(2).save(tmp_path / "m.keras")
     data = bytearray((tmp_path / "m.keras").read_bytes())
     start = data.index(b"model.weights.h5") + 200
@@ -96,7 +96,7 @@ def test_a_graph_that_fails_while_it_runs_gives_its_last_line() -> None:
     assert "99 is not in [0, 10)" in told.partition(" >> ")[2]
 
 
-def test_an_error_without_words_is_taken_for_its_cause() -> None:
+def test_the_cause_replaces_an_error_without_a_message() -> None:
     def fail() -> None:
         try:
             {}["block_3"]

@@ -129,7 +129,7 @@ def test_constants_and_inputs_of_other_precisions_become_float32(
     np.testing.assert_array_equal(np.asarray(loaded([ones, ones])), [[2, 3, 4, 5]])
 
 
-def test_a_float32_model_is_left_alone() -> None:
+def test_a_float32_model_does_not_change() -> None:
     model = build("float32")
     before = [id(variable.value) for variable in model.variables]
     assert make_float32(model) == ()

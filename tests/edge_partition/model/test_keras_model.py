@@ -51,7 +51,7 @@ def test_an_application_gets_its_documented_size_and_a_batch_of_one(name: str, s
     assert (loaded.name, loaded.weights, loaded.labels) == (name, "seeded", ())
 
 
-def test_seeded_weights_answer_inputs_apart_and_alike_in_every_run() -> None:
+def test_seeded_weights_distinguish_inputs_and_are_the_same_in_every_run() -> None:
     first = load_keras_model(
         "MobileNetV3Small", weights="seeded", input_shapes={"": (96, 96, 3)}
     ).model
@@ -66,7 +66,7 @@ def test_seeded_weights_answer_inputs_apart_and_alike_in_every_run() -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def test_seeded_weights_are_these_numbers_on_every_machine() -> None:
+def test_seeded_weights_are_the_same_numbers_on_every_machine() -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     seed_weights(model)
     kernel, bias = model.get_weights()
@@ -117,7 +117,7 @@ def test_a_weights_file_is_loaded(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def test_open_sizes_take_the_input_shape_that_is_given(tmp_path: Path) -> None:
+def test_open_sizes_take_the_given_input_shape(tmp_path: Path) -> None:
     model = small_model(size=None)
     seed_weights(model)
     model.save(tmp_path / "m.keras")
@@ -166,14 +166,14 @@ def test_a_function_in_the_working_directory_is_called(
         load_keras_model("no_such_module:tiny")
 
 
-def test_a_wrong_name_is_answered_with_the_nearest() -> None:
+def test_the_error_for_a_wrong_name_has_the_nearest_names() -> None:
     with pytest.raises(ModelSourceError, match="MobileNetV3Large"):
         load_keras_model("MobileNetV3Larg")
     with pytest.raises(ModelSourceError, match="MobileNetV2"):
         load_keras_model("mobilenetv2")
 
 
-def test_files_that_are_no_models_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_files_without_a_model_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.keras").write_text("hello")
     (tmp_path / "text.h5").write_text("hello")
     model = small_model()
@@ -197,7 +197,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str) -> None:
         load_keras_model(str(tmp_path / f"m{suffix}"))
 
 
-def test_weights_that_cannot_be_had_name_the_two_ways_out(
+def test_the_error_for_unavailable_weights_has_both_alternatives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # An empty cache behind a proxy that refuses: no network needed to have none.
@@ -218,13 +218,13 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         load_keras_model(str(tmp_path / "m.keras"), weights=str(tmp_path / "other.weights.h5"))
 
 
-def test_only_tflite_is_not_keras_business() -> None:
+def test_only_a_tflite_file_needs_no_keras() -> None:
     assert is_keras_source("MobileNetV3Large")
     assert is_keras_source("models/a.keras")
     assert not is_keras_source("models/a.tflite")
 
 
-def test_an_h5_file_with_bare_operations_says_what_it_cannot_hold(tmp_path: Path) -> None:
+def test_the_error_for_an_h5_file_with_bare_operations_names_the_limit(tmp_path: Path) -> None:
     x = keras.Input((6,))
     residual = keras.Model(x, keras.layers.LayerNormalization()(x) + x)
     for model in (small_model(), residual):

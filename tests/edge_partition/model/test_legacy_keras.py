@@ -129,7 +129,7 @@ def test_other_precisions_are_rebuilt_in_float32(
     np.testing.assert_array_equal(np.asarray(loaded.model([image()])[0]), wanted)
 
 
-def test_seeded_weights_are_alike_in_every_run_and_answer_inputs_apart(
+def test_seeded_weights_of_keras_2_distinguish_inputs_and_are_the_same_in_every_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = []
@@ -144,7 +144,7 @@ def test_seeded_weights_are_alike_in_every_run_and_answer_inputs_apart(
 
 
 @pytest.mark.parametrize("kind", ["groups", "time_major", "slash"])
-def test_without_keras_2_its_files_say_the_two_ways_out(
+def test_without_keras_2_the_error_for_its_files_has_both_alternatives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     picture_model(KINDS[kind]).save(tmp_path / "m.h5")
@@ -159,7 +159,7 @@ def test_without_keras_2_its_files_say_the_two_ways_out(
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
-def test_without_keras_2_a_function_that_keras_3_changed_is_not_read_wrongly(
+def test_without_keras_2_a_function_that_keras_3_changed_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     model = tf_keras.Sequential(
@@ -177,7 +177,7 @@ def test_without_keras_2_a_function_that_keras_3_changed_is_not_read_wrongly(
         load_keras_model(file)
 
 
-def test_without_keras_2_a_command_says_it_and_a_saved_model_needs_none(tmp_path: Path) -> None:
+def test_without_keras_2_a_command_fails_and_a_saved_model_is_read(tmp_path: Path) -> None:
     model = picture_model(KINDS["groups"])
     model.save(tmp_path / "m.h5")
     model.save(tmp_path / "folder", save_format="tf")

@@ -214,7 +214,7 @@ def test_a_subclassed_model_takes_a_dictionary_and_converts_with_its_layers_name
     assert "/first/" in names
 
 
-def test_states_of_several_sequences_side_by_side_are_refused(load: Load) -> None:
+def test_states_of_several_sequences_in_one_batch_are_refused(load: Load) -> None:
     x = keras.Input(batch_shape=(4, 5, 3))
     model = keras.Model(x, layers.LSTM(2, stateful=True, name="memory")(x))
     with pytest.raises(InputShapeError, match=r"batches of 4.*memory.*batch_shape=\(1"):
@@ -242,7 +242,7 @@ def test_an_unbuilt_sequential_asks_for_its_shape_and_takes_it(load: Load) -> No
     assert [x.name for x in input_specs(loaded)] == ["photo"]
 
 
-def test_an_unbuilt_sequential_of_an_embedding_takes_whole_numbers(load: Load) -> None:
+def test_an_unbuilt_sequential_with_an_embedding_takes_integers(load: Load) -> None:
     model = Sequential([layers.Embedding(20, 4), layers.GlobalAveragePooling1D()])
     (spec,) = input_specs(load(model, input_shapes={"": (7,)}).model)
     assert (spec.dtype, spec.shape) == ("int32", (1, 7))
@@ -266,7 +266,7 @@ def test_a_function_of_keras_is_a_model(load: Load) -> None:
     np.testing.assert_array_equal(np.asarray(loaded(values)), np.asarray(function(values)))
 
 
-def test_inputs_of_a_dictionary_keep_names_that_no_graph_takes(load: Load) -> None:
+def test_inputs_in_a_dictionary_keep_names_that_tensorflow_refuses(load: Load) -> None:
     inputs = {name: keras.Input((None,), name=name) for name in ("Länge (cm)", "a b")}
     total = layers.Add(name="Summe aller")(list(inputs.values()))
     loaded = load(keras.Model(inputs, total), input_shapes={"": (3,)}).model
@@ -279,14 +279,16 @@ def test_inputs_of_a_dictionary_keep_names_that_no_graph_takes(load: Load) -> No
     np.testing.assert_array_equal(np.asarray(answer), 3 * ones)
 
 
-def test_a_shape_that_a_layer_refuses_is_told_in_its_words(load: Load) -> None:
+def test_the_error_for_a_refused_shape_has_the_layers_reason(load: Load) -> None:
     model = Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 7), layers.Flatten()])
     with pytest.raises(InputShapeError, match=r"built for input 4,4,3: Computed output size"):
         load(model, input_shapes={"": (4, 4, 3)})
 
 
 @pytest.mark.parametrize("mode", ["int8", "float8"])
-def test_keras_own_quantization_names_its_layers_and_the_way_out(load: Load, mode: str) -> None:
+def test_the_error_for_keras_own_quantization_names_layers_and_the_alternative(
+    load: Load, mode: str
+) -> None:
     x = keras.Input((16,))
     model = keras.Model(x, layers.Dense(3, name="last")(layers.Dense(64, name="first")(x)))
     model.quantize(mode)
@@ -308,7 +310,7 @@ def test_lora_layers_keep_what_they_were_tuned_to(load: Load) -> None:
 
 
 @pytest.mark.parametrize("build", [parts_model, lora_model, shared_sequential, many_called])
-def test_seeded_weights_answer_inputs_apart(load: Load, build: Callable[[], Any]) -> None:
+def test_seeded_weights_distinguish_inputs(load: Load, build: Callable[[], Any]) -> None:
     loaded = load(build(), weights="seeded").model
     rng = np.random.default_rng(0)
     a, b = (

@@ -121,7 +121,7 @@ def test_inputs_outputs_and_layers_keep_their_names(build: Callable[[], keras.Mo
         )
 
 
-def test_a_model_so_named_splits_exactly() -> None:
+def test_a_model_with_escaped_names_splits_exactly() -> None:
     model = dense("Länge (cm)")
     seed_weights(model)
     content = convert_tflite(model)
@@ -136,7 +136,7 @@ def test_a_model_so_named_splits_exactly() -> None:
     assert run_chained(tflite, [1], image) == whole
 
 
-def test_an_error_tells_the_exact_name() -> None:
+def test_an_error_has_the_exact_name() -> None:
     class Odd(layers.Layer):
         def call(self, x: Any) -> Any:
             return keras.ops.i0(x)

@@ -137,7 +137,7 @@ def test_complex_numbers_are_computed_as_pairs() -> None:
     check(compute, noise(1, 16), 1e-5)
 
 
-def test_a_spectrum_that_litert_runs_stays_its_own() -> None:
+def test_a_transform_that_litert_has_is_not_replaced() -> None:
     model = check(lambda x: [tf.abs(tf.signal.stft(x, 16, 8, 16))], noise(1, 64), 1e-6)
     assert {"RFFT2D", "COMPLEX_ABS"} <= set(kinds(model))
 
@@ -147,14 +147,14 @@ def test_a_transform_that_would_take_a_huge_matrix_is_refused() -> None:
         converted(lambda x: [tf.math.real(tf.signal.rfft(x))], 1, 5000)
 
 
-def test_a_complex_output_is_refused_with_what_to_give_instead() -> None:
+def test_a_complex_output_is_refused_with_an_alternative() -> None:
     with pytest.raises(ConversionError, match="imaginary parts as two tensors") as raised:
         converted(lambda x: [tf.complex(x, x)], 1, 4)
     assert raised.value.log_path is not None
     raised.value.log_path.unlink()
 
 
-def test_functions_of_one_number_agree_to_their_ends() -> None:
+def test_elementwise_functions_agree_over_their_whole_range() -> None:
     tiny = np.array([0, -0.0, 1e-30, -1e-7, 1e-4, -0.01], "float32")
     x = np.concatenate([tiny, np.linspace(-4, 4, 80), [-8, 9, -30, 40, 88, -88]])
 
@@ -205,7 +205,7 @@ def test_gelu_stays_one_operator_and_its_other_spellings_convert() -> None:
     assert "GELU" not in kinds(check(spelled, noise(1, 16), 1e-6))
 
 
-def test_what_moves_numbers_or_bits_is_exact() -> None:
+def test_operators_that_move_values_or_bits_are_exact() -> None:
     def compute(x: Any) -> list[Any]:
         picture = tf.reshape(x[0, :90], (1, 6, 5, 3))
         whole = tf.cast(x * 1e9, tf.int32)
@@ -260,7 +260,7 @@ def test_every_interpolation_of_keras_resizes() -> None:
         np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6)
 
 
-def test_a_file_that_keras_has_not_written_converts_too(tmp_path: Path) -> None:
+def test_a_model_without_keras_converts_too(tmp_path: Path) -> None:
     class Spectrum(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((1, 12), tf.float32, "x")])
         def __call__(self, x: Any) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def test_equal_matrices_are_kept_once() -> None:
     assert len(model.data) < 4 * matrix_bytes
 
 
-def test_what_int8_would_make_too_coarse_is_refused_with_its_layer() -> None:
+def test_an_operator_that_is_too_coarse_in_int8_is_refused_with_its_layer() -> None:
     x = keras.Input((4,), name="x")
     y = keras.layers.Dense(4, name="before")(x)
     model = keras.Model(x, keras.layers.Lambda(ops.arcsinh, name="curve")(y), name="m")

@@ -66,7 +66,7 @@ def test_a_signature_answers_as_tensorflow_does(folder: str) -> None:
         np.testing.assert_array_equal(np.asarray(got), np.asarray(wanted[name]))
 
 
-def test_a_sound_of_open_length_and_any_shape_take_what_is_given(folder: str) -> None:
+def test_open_lengths_and_open_shapes_take_the_given_shape(folder: str) -> None:
     model, _ = load_saved_model(folder, signature="hear", input_shapes={"": (80,)})
     assert model.inputs[0].shape == (80,)
     model, _ = load_saved_model(folder, signature="scale", input_shapes={"x": (5,)})
@@ -77,7 +77,7 @@ def test_a_sound_of_open_length_and_any_shape_take_what_is_given(folder: str) ->
         load_saved_model(folder, signature="scale")
 
 
-def test_signatures_are_named_where_one_must_be_chosen(folder: str) -> None:
+def test_the_error_for_several_signatures_has_their_names(folder: str) -> None:
     with pytest.raises(ModelSourceError, match=r"encode, hear, scale\. Choose.*--signature NAME"):
         load_saved_model(folder)
     with pytest.raises(
@@ -88,7 +88,7 @@ def test_signatures_are_named_where_one_must_be_chosen(folder: str) -> None:
         load_keras_model(folder, weights="seeded")
 
 
-def test_the_default_signature_is_taken_and_said(tmp_path: Path) -> None:
+def test_the_default_signature_is_used_with_a_note(tmp_path: Path) -> None:
     module = make_module()
     signatures = {"serving_default": module.encode, "hear": module.hear}
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=signatures)

@@ -12,7 +12,7 @@ layers = keras.layers
 
 
 @pytest.mark.slow
-def test_pixels_that_an_application_leaves_wide_do_not_saturate_it() -> None:
+def test_pixels_that_an_application_does_not_rescale_do_not_saturate_the_scores() -> None:
     model = load_keras_model("ResNet50", weights="seeded", input_shapes={"": (64, 64, 3)}).model
     generator = np.random.default_rng(0)
     blocks = generator.uniform(0, 255, (2, 8, 8, 3)).repeat(8, axis=1).repeat(8, axis=2)

@@ -17,7 +17,7 @@ def test_one_length_goes_to_every_open_input() -> None:
     assert settle_shapes("m", OPEN_TEXT, {"": (16,)}) == {"token_ids": (16,), "padding_mask": (16,)}
 
 
-def test_a_name_goes_before_what_is_given_for_all() -> None:
+def test_a_shape_by_name_has_priority_over_a_shape_for_all_inputs() -> None:
     given = {"padding_mask": (8,), "": (16,)}
     assert settle_shapes("m", OPEN_TEXT, given) == {"token_ids": (16,), "padding_mask": (8,)}
 
@@ -63,7 +63,7 @@ def test_shapes_settle(
         ({"image": (None, None, 3)}, {"": (8, 8)}, r"--input-shape 8,8 has 2 dimensions"),
     ],
 )
-def test_what_does_not_settle_names_the_inputs(
+def test_the_error_for_open_shapes_names_the_inputs(
     inputs: dict[str, tuple[int | None, ...]], given: dict[str, tuple[int, ...]], message: str
 ) -> None:
     with pytest.raises(InputShapeError, match=message):
@@ -105,7 +105,7 @@ def test_the_option_takes_names_and_repeats(
         (["--input-shape", "3", "--input-shape", "4"], "two shapes for all inputs (no name)"),
     ],
 )
-def test_the_option_refuses_what_is_no_shape(words: list[str], message: str) -> None:
+def test_the_option_refuses_text_that_is_not_a_shape(words: list[str], message: str) -> None:
     result = CliRunner().invoke(show, ["model.keras", *words])
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())

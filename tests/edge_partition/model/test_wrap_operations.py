@@ -103,7 +103,7 @@ def test_wrapped_call_gives_the_same_bits_saved_and_loaded(
     check_equal(keras.Model(x, call(layers.Dense(4, name="mix")(x)), name="m"), tmp_path)
 
 
-def test_names_tell_the_layer_before_the_operation() -> None:
+def test_names_start_with_the_layer_before_the_operation() -> None:
     def build() -> keras.Model:
         x = image()
         y = layers.Conv2D(4, 1, name="gate")(x)
@@ -116,7 +116,7 @@ def test_names_tell_the_layer_before_the_operation() -> None:
     assert again == names, "numbers that Keras makes up must not get into the names"
 
 
-def test_an_operation_on_an_input_is_named_for_the_input() -> None:
+def test_an_operation_on_an_input_has_the_name_of_the_input() -> None:
     x = image("photo")
     (item,) = wrapped_operations(wrap_operations(keras.Model(x, x / 255.0)))
     assert item.layer_name == "photo__true_divide_1"
@@ -124,7 +124,7 @@ def test_an_operation_on_an_input_is_named_for_the_input() -> None:
     assert item.constants == ("x2=255.0",)
 
 
-def test_an_operation_named_on_purpose_keeps_its_name() -> None:
+def test_an_operation_with_a_given_name_keeps_its_name() -> None:
     x = image()
     y = keras.src.ops.numpy.Add(name="residual")(x, 1.0)
     assert wrap_operations(keras.Model(x, y)).layers[1].name == "residual"
@@ -189,7 +189,7 @@ def test_a_variable_as_constant_keeps_its_value(tmp_path: Path) -> None:
     check_equal(keras.Model(x, ops.matmul(y, dense.kernel)), tmp_path)
 
 
-def test_a_function_takes_the_place_of_its_operations(tmp_path: Path) -> None:
+def test_the_operations_of_a_function_are_wrapped(tmp_path: Path) -> None:
     x = image()
     function = keras.Function(x, ops.sin(x) + 1.0)
     y = image("other")
@@ -211,7 +211,7 @@ class Twice(keras.Operation):
         return spec, (keras.KerasTensor(inputs["y"][0].shape, inputs["y"][0].dtype),)
 
 
-def test_a_registered_operation_of_ones_own_is_wrapped_and_saved(tmp_path: Path) -> None:
+def test_a_registered_user_operation_is_wrapped_and_saved(tmp_path: Path) -> None:
     x = image()
     scaled, (same,) = Twice([1.0, 2.0, 3.0, 4.0])({"x": x, "y": [ops.exp(x)]}, scale=2.0)
     check_equal(keras.Model(x, [scaled, same]), tmp_path)
@@ -236,7 +236,7 @@ def halve(x: Any) -> Any:
     return x * 0.5
 
 
-def test_a_function_that_could_not_be_found_again_is_not_saved(tmp_path: Path) -> None:
+def test_a_function_that_could_not_be_loaded_again_is_not_saved(tmp_path: Path) -> None:
     def unknown(x: Any) -> Any:
         return x * 0.5
 
@@ -291,7 +291,7 @@ def test_lambda_and_user_layers_are_left_alone() -> None:
     np.testing.assert_array_equal(run(model, inputs)[0], run(wrapped, inputs)[0])
 
 
-def test_a_model_without_bare_operations_is_returned_as_it_is() -> None:
+def test_a_model_without_bare_operations_is_returned_itself() -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     assert wrap_operations(model) is model
 
@@ -314,7 +314,7 @@ def test_a_file_cannot_name_a_class_outside_keras() -> None:
         OperationLayer.from_config(config)
 
 
-def test_mobilenet_v3_has_sixteen_operations_named_for_their_layers(tmp_path: Path) -> None:
+def test_mobilenet_v3_has_sixteen_operations_with_names_of_layers(tmp_path: Path) -> None:
     model = keras.applications.MobileNetV3Large(weights=None, input_shape=(64, 64, 3))
     seed_weights(model)
     wrapped = check_equal(model, tmp_path)

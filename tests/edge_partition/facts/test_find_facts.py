@@ -160,7 +160,7 @@ def test_a_file_with_the_name_of_an_application_gets_a_note(tmp_path: Path) -> N
 def test_a_model_that_is_built_on_an_application_gets_a_note_with_its_pixels(
     scope: str, option: str
 ) -> None:
-    """The commonest model that people train: an application with another head."""
+    """The most common model: an application with another head."""
     found = facts(scope=scope)
     assert words(found) == "0..255 RGB (a guess)"
     (note,) = found.notes
@@ -299,7 +299,7 @@ def test_boxes_are_recognized_by_their_operator_or_by_the_task() -> None:
     flat.operator("CUSTOM", [image], [boxes])
     flat.model.operatorCodes[-1].customCode = "TFLite_Detection_PostProcess"
     tflite = read_tflite(flat.to_bytes([image], [boxes]))
-    # Its labels name values, not places: any number of them fits.
+    # The labels of a detector name values, not positions: any number of labels fits.
     found = find_facts(tflite, StatedFacts(labels=tuple("abcdefg")))
     assert (found.detections, len(found.labels)) == ("ssd", 7)
 

@@ -33,7 +33,7 @@ def described(pixels: Pixels | None) -> str | None:
         (Quantized(1 / 255, 0), "uint8", "0..1 RGB"),
         (Quantized(1.0, 0), "uint8", "0..255 RGB"),
         (Quantized(1.0, -128), "int8", "0..255 RGB"),
-        # Calibrated on pictures with no quite white pixel.
+        # Calibrated on pictures without a fully white pixel.
         (Quantized(0.984 / 255, -128), "int8", "0..1 RGB"),
         (Quantized(4.75 / 255, -14), "int8", "RGB by ImageNet's mean and deviation"),
         (Quantized(274.7 / 255, -13), "int8", "BGR less ImageNet's mean"),
@@ -106,7 +106,7 @@ def test_operators_that_rescale_values_are_found(
 
 
 def test_channels_that_are_split_and_joined_are_followed() -> None:
-    """Keras's own ``preprocess_input`` inside a model: BGR, and less a mean."""
+    """Keras's own ``preprocess_input`` inside a model: BGR, minus a mean."""
     flat = FlatModel()
     image = flat.tensor("image", SHAPE)
     parts = [flat.tensor(f"part {at}", (1, 8, 8, 1)) for at in range(3)]

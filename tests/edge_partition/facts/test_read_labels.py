@@ -138,7 +138,7 @@ def test_other_numbers_of_names_are_ignored_or_refused(tmp_path: Path) -> None:
     assert "--labels FILE" in note
     with pytest.raises(LabelsError, match="7 names"):
         fit_labels(NAMES[:7], [(1, 10)], tmp_path / "l.txt", strict=True)
-    # One name too few of two is no background.
+    # A single name for two classes has no background.
     assert fit_labels(("spam",), [(1, 2)], "x")[0] == ()
 
 

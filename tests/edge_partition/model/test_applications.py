@@ -1,4 +1,4 @@
-"""The path from a Keras application to its parts; docs/models.md has all of them at full size."""
+"""From a Keras application to its parts; docs/models.md has all applications at full size."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.graph import Graph, Tensor
 
-#: With the pixels each application's ``preprocess_input`` gives, as an offset and a divisor.
+#: Applications, with the offset and the divisor of their ``preprocess_input``.
 _AS_THEY_ARE, _AROUND_ZERO = (0.0, 1.0), (127.5, 127.5)
 
 
 def picture(seed: int, size_px: int) -> np.ndarray:
-    """Coloured blocks from 0 to 255: plain noise averages out, whatever the seed."""
+    """Coloured blocks from 0 to 255: plain noise averages out with any seed."""
     generator = np.random.default_rng(seed)
     blocks = [generator.uniform(0, 127.5, (cells, cells, 3)) for cells in (4, size_px)]
     return sum(
@@ -75,11 +75,11 @@ def test_an_application_split_in_2_4_and_8_gives_the_whole_models_bits(
     ends = graph.boundary(0), graph.boundary(len(graph.operators))
     wholes = run(bytes(model.data), *ends, payloads)
     scores = [np.frombuffer(whole, "<f4") for whole in wholes]
-    # The comparison could fail: the classes differ, and the pictures tell in every one of them.
+    # The comparison can fail: classes differ, and every class differs between pictures.
     assert np.unique(scores[0]).size > 500
     assert np.mean(scores[0] != scores[1]) > 0.9
     assert np.abs(scores[0] - scores[1]).max() > 1e-4
-    # Last, one cut for each number of tensors that cross somewhere.
+    # One more cut for each number of tensors that cross a boundary.
     widths = sorted({len(graph.boundary(cut)): cut for cut in graph.cuts}.values())
     for cuts in (*(planned_cuts(graph, parts) for parts in (2, 4, 8)), widths):
         passed = payloads

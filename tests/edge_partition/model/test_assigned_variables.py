@@ -1,4 +1,4 @@
-"""What assigns variables at inference converts to what ``predict`` gives, call after call."""
+"""A model that assigns variables at inference gives the outputs of ``predict`` in every call."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Count(layers.Layer):
 
 
 class Trained(layers.Layer):
-    """A normalization that is told that it trains, also at inference."""
+    """A normalization that runs in training mode, also at inference."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -49,7 +49,7 @@ class Trained(layers.Layer):
 
 
 class Average(layers.Layer):
-    """Adds a variable that it never assigns to one that it does."""
+    """Adds a constant variable to a variable that the layer assigns."""
 
     def build(self, shape: tuple[int, ...]) -> None:
         self.kept = self.add_weight(shape=shape[1:], initializer="ones", trainable=False)
@@ -61,7 +61,7 @@ class Average(layers.Layer):
 
 
 class Sample(layers.Layer):
-    """What a variational autoencoder draws."""
+    """The sampling layer of a variational autoencoder."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -82,7 +82,7 @@ def two_states() -> keras.Model:
     x = keras.Input(batch_shape=(1, 3, 4), name="x")
     y = layers.GRU(6, stateful=True, return_sequences=True, name="first")(x)
     z = layers.LSTM(8, stateful=True, name="second")(y)
-    # Outputs in an order that is not that of their names.
+    # The order of the outputs is not the order of their names.
     return keras.Model(x, [layers.Dense(2, name="b")(z), layers.Dense(3, name="a")(y)], name="m")
 
 
@@ -104,7 +104,7 @@ def inputs_of(model: keras.Model) -> list[np.ndarray]:
 
 
 def run_keras(model: keras.Model, inputs: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """Return the model's outputs for one input after the other; leaves its state as it was."""
+    """Return the model's outputs for consecutive inputs; the state is restored afterwards."""
     state = [x.numpy().copy() for x in model.non_trainable_variables]
     found = [[np.asarray(y) for y in keras.tree.flatten(model(x, training=False))] for x in inputs]
     for variable, before in zip(model.non_trainable_variables, state, strict=True):
@@ -146,7 +146,7 @@ def test_a_state_is_kept_from_call_to_call(build: Callable[[], keras.Model]) -> 
     state = [x.numpy().copy() for x in model.non_trainable_variables]
     content = convert_tflite(model)
     for x, before in zip(model.non_trainable_variables, state, strict=True):
-        assert np.array_equal(x.numpy(), before), "converting moved the state"
+        assert np.array_equal(x.numpy(), before), "the conversion changed the state"
     fresh = Interpreter(model_content=content)
     assert [x["name"] for x in fresh.get_output_details()] == model.output_names
     assert fresh.get_input_details()[0]["name"] == "x"

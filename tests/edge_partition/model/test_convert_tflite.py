@@ -355,7 +355,7 @@ def test_an_operator_that_tflite_lacks_is_named_with_its_layer() -> None:
 
 
 class Mine(layers.Layer):
-    """Computes a function of TensorFlow's."""
+    """Computes a TensorFlow function."""
 
     def __init__(self, function: Callable[[Any], Any], **options: Any) -> None:
         super().__init__(**options)

@@ -1,4 +1,4 @@
-"""The converter in a child process: same file, no crash of ours, and no child left behind."""
+"""The converter in a child process: the same file, no crash of the parent, no child left over."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ layers = keras.layers
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No keeper: each model has a child of its own, as in a command."""
+    """No keeper: each model has its own child, as in a command."""
     monkeypatch.setattr(converter_process, "_thread_data", threading.local())
 
 
 @pytest.fixture
 def kept() -> None:
-    """The child of this whole test run, whatever models it converted before."""
+    """The kept child of the whole test run, which may have converted other models before."""
     assert converter_process._current_keeper() is not None
 
 
@@ -102,7 +102,7 @@ def test_the_child_converts_to_the_same_file_and_ends(either: str) -> None:
         converter.write_examples(iter(examples(4)))
         converter.write_model(freeze_model(model))
         content = converter.convert(quantization="int8")
-        # Alone, it ends with the conversion and not only with the block.
+        # A child that is not kept ends with the conversion, before the block ends.
         assert is_alive(pid) == (either == "kept")
     assert bytes(content) == convert_tflite(model, quantization="int8", calibration=examples(4))
     assert bytes(content) != convert_tflite(model)
@@ -226,13 +226,13 @@ def test_a_crash_of_the_converter_is_explained(either: str) -> None:
     with ConverterProcess() as converter:
         pid, folder = converter.pid, converter._folder
         converter.write_examples(examples(6, 3))
-        converter.write_model(freeze_model(model))  # its loop not written out
+        converter.write_model(freeze_model(model))  # the loop is not unrolled
         with pytest.raises(ConversionError) as raised:
             converter.convert(quantization="int8")
         assert served in {0, pid}
         assert converter._child is not None
         assert converter._child.process.returncode == -signal.SIGSEGV, (
-            "TFLite has mended it: unroll less"
+            "TFLite no longer crashes: unroll_layers may be obsolete"
         )
     error = raised.value
     assert error.layers == ("m/memory",)
@@ -300,7 +300,7 @@ def test_an_error_of_the_converter_is_passed_on_with_its_log(either: str) -> Non
 
 
 def test_a_log_has_the_output_for_its_own_model_only(kept: None, tmp_path: Path) -> None:
-    """The child of an error prints more, outside the converter's log, before the next crash."""
+    """A child that reported an error prints more, outside the converter's log, and then crashes."""
     with ConverterProcess() as converter:
         pid = converter.pid
         converter.write_model(freeze_model(odd()))
@@ -313,7 +313,7 @@ def test_a_log_has_the_output_for_its_own_model_only(kept: None, tmp_path: Path)
     with ConverterProcess() as converter:
         assert converter.pid == pid
         converter.write_model(freeze_model(small()))
-        # What the child prints is a traceback: its model is not there.
+        # The child prints a traceback, because its model is missing.
         (converter._folder / "model.json").unlink()
         with pytest.raises(ConversionError, match=r"status 1 .FileNotFoundError") as second:
             converter.convert()

@@ -41,7 +41,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def pictures() -> NDArray[np.float32]:
-    # As anybody would load them, not through the example's own code.
+    # Loaded independently of the example's code.
     return np.stack(
         [
             np.asarray(
@@ -87,7 +87,7 @@ def test_a_fifth_of_the_scans_is_held_out_and_no_training_scan_among_them(
     everything = np.concatenate([training_part, held_out_part])
     assert sorted(everything) == list(range(len(scans.target)))
     assert len(held_out_part) == 360
-    # Nor does a copy of a held-out scan hide in the training part.
+    # The training part has no copy of a held-out scan either.
     trained_on = {scans.data[position].tobytes() for position in training_part}
     assert not any(scans.data[position].tobytes() in trained_on for position in held_out_part)
     counts = np.bincount(scans.target[held_out_part])
@@ -113,6 +113,6 @@ def test_the_model_reads_97_of_100_held_out_digits_or_more(
     scores = model.predict(pictures, batch_size=60, verbose=0)
     answers = scores.argmax(axis=-1)
 
-    # The answers follow the pictures: taken for other pictures, they are wrong.
+    # The comparison can fail: the same outputs are wrong for other pictures.
     assert np.mean(answers == labels[::-1]) < 0.2
     assert np.mean(answers == labels) >= 0.97

@@ -1,4 +1,4 @@
-"""``docs/operations.md`` lists every operation of Keras, and still says what happens to them."""
+"""``docs/operations.md`` lists every operation of Keras, with up-to-date results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROW = re.compile(r"\| (\w+) \| ([^|]*) \| (yes|no) \| (yes|no) \| (yes|no) \| ([
 
 #: One of each kind: elementwise, several tensors, lists, slices, several outputs, truth values,
 #: integers, complex numbers, loops and branches with functions, images, operators that TFLite
-#: lacks, answers that differ, what Keras itself cannot do.
+#: lacks, outputs that differ, operations that Keras itself cannot run.
 SAMPLE = (
     "Add", "AffineTransform", "Arange", "Argmax", "AssociativeScan", "BatchNorm", "Clip", "Cond",
     "Concatenate", "Conv", "DotProductAttention", "Einsum", "Erf", "Function", "GetItem",
@@ -38,7 +38,7 @@ def script() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -56,7 +56,7 @@ def test_the_document_lists_every_operation_of_this_keras(
     assert version is not None
     if version[1] != keras.__version__:
         pytest.skip(f"the document is of Keras {version[1]}, this is {keras.__version__}")
-    # Found another way than the script finds them.
+    # Found in another way than in the script.
     waiting, known = [keras.Operation], set()
     while waiting:
         for kind in waiting.pop().__subclasses__():

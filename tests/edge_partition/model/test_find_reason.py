@@ -1,4 +1,4 @@
-"""Of Keras's and TensorFlow's real errors, the line that says what was wrong."""
+"""The reason in real errors of Keras and TensorFlow is the line with the cause."""
 
 from __future__ import annotations
 

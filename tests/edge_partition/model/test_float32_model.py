@@ -1,4 +1,4 @@
-"""A model of another precision is rebuilt in float32, with the answers of its float32 twin."""
+"""A model of another precision becomes float32, with the outputs of an equal float32 model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _global_policy() -> Iterator[None]:
 
 
 def build(policy: str, *, inner_cast: str = "float32") -> keras.Model:
-    """Return a model with a layer of each kind that keeps a dtype in a way of its own."""
+    """Return a model with one layer for each way of keeping a dtype."""
     keras.mixed_precision.set_global_policy(policy)
     x = keras.Input((12, 12, 3), name="pixels")
     adapted = layers.Normalization()
@@ -84,7 +84,7 @@ def test_a_model_of_another_policy_answers_as_its_float32_twin(
     x = np.random.default_rng(0).normal(size=(1, 12, 12, 3)).astype("float32")
     own, wanted = answers(model, x), answers(twin, x)
     difference = max(np.abs(a - b).max() for a, b in zip(own, wanted, strict=True))
-    assert 1e-7 < difference < rounding  # its own precision shows
+    assert 1e-7 < difference < rounding  # the original precision is visible
 
     monkeypatch.setitem(sys.modules, "made", SimpleNamespace(model=lambda: model))
     loaded = load_keras_model("made:model")

@@ -1,4 +1,4 @@
-"""The MODEL argument becomes a model with fixed shapes, or one clear sentence."""
+"""The MODEL argument becomes a model with fixed shapes, or the cause is one clear sentence."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_seeded_weights_distinguish_inputs_and_are_the_same_in_every_run() -> No
     a, b = (np.asarray(first(255 * random_image(first, seed)))[0] for seed in (0, 1))
     assert a.std() > 1e-4
     assert np.abs(a - b).max() > 1e-4
-    # Keras numbers the layers of the second model otherwise; the weights must not follow.
+    # Keras gives the second model's layers other numbers, which must not change the weights.
     second = load_keras_model(
         "MobileNetV3Small", weights="seeded", input_shapes={"": (96, 96, 3)}
     ).model
@@ -78,7 +78,7 @@ def test_seeded_weights_are_the_same_numbers_on_every_machine() -> None:
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_file_keeps_its_weights_and_brings_its_labels(tmp_path: Path, suffix: str) -> None:
-    # Keras itself reads no operations that are not layers from .h5.
+    # Keras itself cannot read bare operations from .h5 files.
     model = keras.Sequential(
         [keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(5)]
     )
@@ -200,7 +200,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str) -> None:
 def test_the_error_for_unavailable_weights_has_both_alternatives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An empty cache behind a proxy that refuses: no network needed to have none.
+    # An empty cache and a refusing proxy simulate a machine without a network.
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path), raising=False)

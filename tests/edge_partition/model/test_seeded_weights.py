@@ -38,7 +38,7 @@ def test_a_deep_residual_network_stays_in_range() -> None:
 
 
 def squeezing_network(blocks: int) -> keras.Model:
-    """Return inverted residual blocks with squeeze and excite, as EfficientNet has them."""
+    """Return inverted residual blocks with squeeze and excite, as in EfficientNet."""
     x = start = keras.Input((32, 32, 3))
     for number in range(blocks):
         y = layers.Activation("silu")(layers.BatchNormalization()(layers.Conv2D(48, 1)(x)))

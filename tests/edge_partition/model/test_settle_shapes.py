@@ -1,4 +1,4 @@
-"""What is given for open inputs becomes fixed shapes, or one sentence that lists the inputs."""
+"""Given shapes fix the open inputs, or the error lists the inputs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_a_shape_by_name_has_priority_over_a_shape_for_all_inputs() -> None:
 @pytest.mark.parametrize(
     ("inputs", "given", "settled"),
     [
-        # A single number is every open dimension's, whatever the rank.
+        # A single number fills every open dimension, for any rank.
         ({"image": (None, None, 3)}, {"": (32,)}, {"image": (32, 32, 3)}),
         ({"sound": (None, 80), "ids": (None,)}, {"": (12,)}, {"sound": (12, 80), "ids": (12,)}),
         ({"grid": (None, None)}, {"grid": (5,)}, {"grid": (5, 5)}),
-        # What is given for all leaves alone what is fixed, and what it does not fit.
+        # A shape for all inputs skips fixed inputs and inputs that it does not fit.
         ({"a": (None,), "b": (7,)}, {"": (3,)}, {"a": (3,), "b": (7,)}),
         ({"a": (None, 4), "b": (9, 9)}, {"": (3, 4)}, {"a": (3, 4), "b": (9, 9)}),
-        # The only input may be given another size than it says.
+        # The shape of an only input can be changed.
         ({"image": (224, 224, 3)}, {"": (64, 64, 3)}, {"image": (64, 64, 3)}),
         ({"Länge (cm)": (None,), "b=c": (None,)}, {"Länge (cm)": (3,), "b=c": (4,)},
          {"Länge (cm)": (3,), "b=c": (4,)}),

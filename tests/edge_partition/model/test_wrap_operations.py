@@ -1,4 +1,4 @@
-"""Every operation becomes a layer, and the model stays the same function."""
+"""Every operation becomes a layer, and the outputs of the model do not change."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_names_start_with_the_layer_before_the_operation() -> None:
     names = [item.layer_name for item in wrapped_operations(wrap_operations(build()))]
     assert names == ["gate__add_1", "gate__multiply_1", "gate__add_2", "gate__add_3", "gate__add_4"]
     again = [item.layer_name for item in wrapped_operations(wrap_operations(build()))]
-    assert again == names, "numbers that Keras makes up must not get into the names"
+    assert again == names, "Keras's own numbers must not be in the names"
 
 
 def test_an_operation_on_an_input_has_the_name_of_the_input() -> None:

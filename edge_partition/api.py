@@ -25,7 +25,8 @@ from edge_partition.bundles import verify_bundle as verify
 from edge_partition.bundles import write_bundle
 from edge_partition.facts.model_facts import PictureOptions, input_specs
 from edge_partition.facts.read_labels import find_class
-from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
+from edge_partition.inputs.batches import batches
+from edge_partition.inputs.load_inputs import expand_inputs, load_samples
 from edge_partition.planning import fleet as fleets
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_partition.answers.answers import Values, describe_answer
+from edge_partition.answers.answers import describe_answer
+from edge_partition.answers.outputs import Values
 from edge_partition.client.errors import OutputsError
 from edge_partition.client.result import Result
 

@@ -19,6 +19,7 @@ from edge_partition.client.request_window import RequestWindow, default_window
 from edge_partition.client.requests_in_flight import Request
 from edge_partition.client.result import Result
 from edge_partition.client.send_requests import RequestSender
+from edge_partition.inputs.batches import split_outputs
 from edge_partition.inputs.take_inputs import TakenInputs, take_inputs
 
 if TYPE_CHECKING:
@@ -235,7 +236,5 @@ class Pipeline:
         """Return an answer without the rows of the repeats that filled a batch."""
         if not isinstance(answer, Result) or not taken.is_sample:
             return answer
-        from edge_partition.inputs.load_inputs import split_outputs  # noqa: PLC0415 -- Pillow
-
         outputs = split_outputs(answer.outputs, 1, self.manifest.inputs)[0]
         return replace(answer, outputs=outputs, picture_size=taken.picture_size)

@@ -13,7 +13,6 @@ import warnings
 import wave
 import zipfile
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from edge_core.errors import EdgePartitionError
+from edge_partition.inputs.batches import batches, sample_specs
 from edge_partition.inputs.fit_array import ArrayError, fit_array, range_note, split_stack
-from edge_partition.inputs.pixels import PixelsError, apply_pixels, picture_layout
+from edge_partition.inputs.pixels import PixelsError, apply_pixels
 from edge_partition.inputs.read_sound import SoundError, sound_windows
 from edge_partition.inputs.read_table import TableError, table_samples
 from edge_partition.inputs.resize_picture import MAX_PIXELS, picture_of_array, resize_picture
@@ -119,7 +119,7 @@ def load_samples(
 
     Yields:
         By input name arrays of its dtype and shape; the leading dimension is 1 where requests are
-        made of several samples (:func:`batch_size`).
+        made of several samples (:func:`~edge_partition.inputs.batches.batch_size`).
 
     Raises:
         InputFileError: The file can't be read, or holds another shape or dtype than expected.
@@ -147,71 +147,6 @@ def load_samples(
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputFileError(path, f"can't be read: {reason}") from None
-
-
-def batch_size(specs: Sequence[TensorSpec]) -> int:
-    """Return how many samples make a request: above 1 where pictures come in larger batches."""
-    leading = {spec.shape[0] if spec.shape else 0 for spec in specs}
-    layouts = [picture_layout(spec) for spec in specs]
-    sizes = {layout.batch for layout in layouts if layout is not None}
-    return max(1, *leading) if len(leading) == 1 and sizes == leading else 1
-
-
-def sample_specs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Return the inputs of one sample: ``specs`` with a batch of one."""
-    if batch_size(specs) == 1:
-        return tuple(specs)
-    return tuple(replace(spec, shape=(1, *spec.shape[1:])) for spec in specs)
-
-
-def batches(
-    samples: Iterable[dict[str, np.ndarray]], specs: Sequence[TensorSpec]
-) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Fill requests with samples.
-
-    Yields:
-        A request's inputs, of exactly ``specs``' shapes, and how many samples it is made of. The
-        last request repeats its last sample until it is full.
-    """
-    size = batch_size(specs)
-    waiting: list[dict[str, np.ndarray]] = []
-    for sample in samples:
-        waiting.append(sample)
-        if len(waiting) == size:
-            yield _joined(waiting, size)
-            waiting = []
-    if waiting:
-        yield _joined(waiting, size)
-
-
-def _joined(samples: list[dict[str, np.ndarray]], size: int) -> tuple[dict[str, np.ndarray], int]:
-    if size == 1:
-        return samples[0], 1
-    full = samples + [samples[-1]] * (size - len(samples))
-    return {name: np.concatenate([one[name] for one in full]) for name in full[0]}, len(samples)
-
-
-def split_outputs(
-    outputs: Mapping[str, np.ndarray], count: int, specs: Sequence[TensorSpec]
-) -> list[dict[str, np.ndarray]]:
-    """Return a request's outputs sample by sample, what answers repeated samples left out.
-
-    Args:
-        outputs: By name.
-        count: How many samples the request was made of, as :func:`batches` says.
-        specs: The model's inputs.
-
-    Returns:
-        ``count`` of them where every output has the batch's leading dimension, which is 1 in each;
-        else the outputs as they are, once.
-    """
-    size = batch_size(specs)
-    if size == 1 or any(array.shape[:1] != (size,) for array in outputs.values()):
-        return [dict(outputs)]
-    return [
-        {name: array[place : place + 1] for name, array in outputs.items()}
-        for place in range(count)
-    ]
 
 
 def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from edge_core.contract.manifest import TensorSpec
-    from edge_partition.inputs.bound_inputs import Bounds
+    from edge_partition.inputs.operator_bounds import Bounds
     from edge_partition.inputs.pixels import PictureLayout
     from edge_partition.tflite.read_tflite import TfliteModel
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_core.errors import EdgePartitionError
-from edge_partition.inputs.load_inputs import batches, load_samples, split_outputs
+from edge_partition.inputs.batches import batches, split_outputs
+from edge_partition.inputs.load_inputs import load_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

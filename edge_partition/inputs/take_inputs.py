@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from edge_core.errors import PayloadError
+from edge_partition.inputs.batches import batches
 from edge_partition.inputs.fit_array import find_pictures, fit_array
 from edge_partition.inputs.pixels import picture_layout
 
@@ -143,7 +144,7 @@ def _from_array(array: np.ndarray, spec: TensorSpec) -> tuple[np.ndarray, bool, 
 def _from_picture(value: Any, spec: TensorSpec) -> np.ndarray:
     if isinstance(value, str | os.PathLike):
         return _read_file(value, (spec,))[spec.name]
-    from edge_partition.inputs.load_inputs import as_picture, batches  # noqa: PLC0415 -- Pillow
+    from edge_partition.inputs.load_inputs import as_picture  # noqa: PLC0415 -- Pillow
 
     ((filled, _),) = batches([as_picture(value, (spec,))], (spec,))
     return filled[spec.name]

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edge_partition.facts.find_facts import StatedFacts, input_pixels
-from edge_partition.inputs.load_inputs import batches, expand_inputs, load_samples
+from edge_partition.inputs.batches import batches
+from edge_partition.inputs.load_inputs import expand_inputs, load_samples
 from edge_partition.model.saved_model import is_saved_model
 
 if TYPE_CHECKING:

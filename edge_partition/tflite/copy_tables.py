@@ -1,7 +1,7 @@
-"""Tables of one ``.tflite`` file copied into another, with the buffers that they name.
+"""Copy tables of one ``.tflite`` file into another, with the buffers that they name.
 
-Buffers are views of the source until the file is put together, and are then copied once: models
-of hundreds of megabytes go through in the time that copying takes.
+Buffers are views of the source until the new file is assembled, and are then copied once: a model
+of hundreds of megabytes takes little more time than the copy.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 _BUFFER_ALIGNMENT_BYTES = 16
 #: FlatBuffers' offsets are signed 32-bit numbers.
 _MAX_FILE_BYTES = 2**31 - 1
-#: The field ``data`` of the table Buffer, as the generated accessors count.
+#: The vtable offset of the field ``data`` of the table Buffer, as in the generated accessors.
 _DATA_SLOT = 4
 _LENGTH = struct.Struct("<I")
-#: The metadata that the runtime itself reads; the rest describes the whole model.
+#: Names of the metadata that the runtime itself reads; other metadata describes the whole model.
 _KEPT_METADATA = frozenset({b"min_runtime_version"})
 
 
@@ -37,41 +37,45 @@ class FileTooLargeError(EdgePartitionError):
     """A ``.tflite`` file would have more bytes than its format can address.
 
     Attributes:
-        model_name: What it would hold.
-        size_bytes: As many or more.
+        model_name: The model or the part of a model in the file.
+        size_bytes: Lower bound on the file's size, in bytes.
     """
 
     def __init__(self, model_name: str, size_bytes: int) -> None:
         self.model_name = model_name
         self.size_bytes = size_bytes
         super().__init__(
-            f"{model_name} would have {size_bytes:,} bytes or more; a .tflite file holds at most "
-            f"{_MAX_FILE_BYTES:,}. Split into more stages."
+            f"{model_name} would have at least {size_bytes:,} bytes; a .tflite file holds at most "
+            f"{_MAX_FILE_BYTES:,} bytes. Split the model into more stages."
         )
 
 
 @dataclass
 class BufferView:
-    """A ``Buffer`` table that points anywhere: its data come behind the tables, once they stand."""
+    """A ``Buffer`` table whose data is written behind all tables.
+
+    Attributes:
+        data: The buffer's bytes, uint8, shape ``(n,)``.
+    """
 
     data: np.ndarray[Any, np.dtype[np.uint8]]
 
     def Pack(self, builder: Any) -> int:  # noqa: N802 - the generated code calls it
-        """Write the table and return its place."""
-        anywhere = builder.Offset()
+        """Write the table with a placeholder for its data's offset, and return its position."""
+        placeholder = builder.Offset()
         schema.BufferStart(builder)
         if self.data.size:
-            schema.BufferAddData(builder, anywhere)
+            schema.BufferAddData(builder, placeholder)
         return int(schema.BufferEnd(builder))
 
 
 class TableCopier:
-    """Collects what a new file needs, numbering subgraphs, buffers and operator codes anew.
+    """Collects the tables of a new file and renumbers subgraphs, buffers and operator codes.
 
     Attributes:
-        source: The root table (``schema_py_generated.Model``) of the file copied from.
-        data: That file's bytes.
-        subgraphs: The new file's ``SubGraphT``; the first of them is the main one.
+        source: The source file's root table (``schema_py_generated.Model``).
+        data: The source file's bytes.
+        subgraphs: The new file's subgraphs (``SubGraphT``); the first one is the main subgraph.
     """
 
     def __init__(self, source: Any, data: Bytes) -> None:
@@ -86,7 +90,7 @@ class TableCopier:
         self._new_operator_code: dict[int, int] = {}
 
     def subgraph(self, old: int) -> int:
-        """Return the new number of a subgraph, adding it and those that it calls if need be."""
+        """Return a subgraph's new number; add the subgraph and its callees if they are missing."""
         if old not in self._new_subgraph:
             called = schema.SubGraphT.InitFromObj(self.source.Subgraphs(old))
             self._new_subgraph[old] = len(self.subgraphs)
@@ -97,15 +101,15 @@ class TableCopier:
         return self._new_subgraph[old]
 
     def adapt_tensor(self, tensor: Any) -> Any:
-        """Make a ``TensorT`` of the source one of the new file, and return it."""
+        """Renumber the buffer of a ``TensorT`` of the source, in place, and return the tensor."""
         tensor.buffer = self._buffer(tensor.buffer)
         return tensor
 
     def adapt_operator(self, op: Any) -> Any:
-        """Make an ``OperatorT`` of the source one of the new file, and return it."""
+        """Renumber the references of an ``OperatorT`` of the source, in place, and return it."""
         op.opcodeIndex = self._operator_code(op.opcodeIndex)
         embed_options(op, self.data)
-        # It points into metadata of the whole model.
+        # The index points into metadata of the whole model, which is not copied.
         op.debugMetadataIndex = -1
         for options, field, called in call_fields(op):
             new = [self.subgraph(index) for index in called]
@@ -114,14 +118,14 @@ class TableCopier:
         return op
 
     def to_bytes(self, model_name: str, signatures: Sequence[Any] | None = None) -> bytes:
-        """Return the file.
+        """Return the new file's bytes.
 
         Args:
-            model_name: For the error.
-            signatures: The new file's ``SignatureDefT``.
+            model_name: The model's name, for the error.
+            signatures: The new file's signatures (``SignatureDefT``).
 
         Raises:
-            FileTooLargeError: It would be over 2 GB.
+            FileTooLargeError: The file would be over 2 GB.
         """
         result = schema.ModelT()
         result.version = self.source.Version()
@@ -136,7 +140,7 @@ class TableCopier:
     def _buffer(self, old: int) -> int:
         if old not in self._new_buffer:
             data = buffer_bytes(self.source, old, self.data)
-            # Activations have empty buffers of their own in the file, and share the first here.
+            # In the source, each activation has its own empty buffer; here they share buffer 0.
             self._new_buffer[old] = len(self._buffers) if data.size else 0
             if data.size:
                 self._buffers.append(BufferView(data))
@@ -160,21 +164,21 @@ class TableCopier:
 
 
 def embed_options(op: Any, data: Bytes) -> None:
-    """Bring an ``OperatorT``'s custom options that lie behind the FlatBuffer into it."""
+    """Copy an ``OperatorT``'s custom options from behind the FlatBuffer into the table."""
     if op.largeCustomOptionsOffset > 1:
         op.customOptions = file_bytes(data, op.largeCustomOptionsOffset, op.largeCustomOptionsSize)
         op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
 
 
 def pack_model(model: Any, model_name: str) -> bytes:
-    """Return a ``ModelT`` whose buffers are :class:`BufferView` as a file.
+    """Return the file of a ``ModelT`` whose buffers are :class:`BufferView`.
 
-    The buffers' data lie behind the tables and are copied this once. A FlatBuffers vector is its
-    length and then its elements; a field holds the distance from itself to the vector, in 32 bits
-    each, little-endian.
+    The buffers' data is written behind the tables, and copied only here. A FlatBuffers vector is
+    its length followed by its elements; a field holds the distance from the field to the vector.
+    Length and distance are 32 bits each, little-endian.
 
     Raises:
-        FileTooLargeError: It would be over 2 GB.
+        FileTooLargeError: The file would be over 2 GB.
     """
     builder = flatbuffers.Builder(0)
     builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
@@ -190,7 +194,7 @@ def pack_model(model: Any, model_name: str) -> bytes:
         size_bytes = vector + _LENGTH.size + buffer.data.size
         if size_bytes > _MAX_FILE_BYTES:
             raise FileTooLargeError(model_name, size_bytes)
-        table = root.Buffers(index)._tab  # noqa: SLF001 - the only way to a field's place
+        table = root.Buffers(index)._tab  # noqa: SLF001 - no public way to a field's position
         field = table.Pos + table.Offset(_DATA_SLOT)
         _LENGTH.pack_into(tables, field, vector - field)
         chunks += [bytes(padding), _LENGTH.pack(buffer.data.size), buffer.data.data]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from collections.abc import Set as AbstractSet
 
     from edge_partition.tflite.graph import Graph
     from edge_partition.tflite.read_operators import FileOperator
 
+    _Indexes: TypeAlias = set[int] | frozenset[int]
+
 
 def live_operators(
-    operators: Sequence[FileOperator], outputs: Iterable[int], resource_users: AbstractSet[int]
+    operators: Sequence[FileOperator], outputs: Iterable[int], resource_users: _Indexes
 ) -> list[FileOperator]:
     """Return the operators that an output or a shared resource depends on, in execution order."""
     needed = set(outputs)
@@ -29,9 +30,9 @@ def find_cuts(
     graph: Graph,
     operators: Sequence[FileOperator],
     *,
-    resource_users: AbstractSet[int],
-    variables: AbstractSet[int],
-    can_travel: AbstractSet[int],
+    resource_users: _Indexes,
+    variables: _Indexes,
+    can_travel: _Indexes,
 ) -> tuple[int, ...]:
     """Return the cuts of a graph, ascending.
 
@@ -55,7 +56,7 @@ def find_cuts(
 
 
 def _parting_users(
-    operators: Sequence[FileOperator], resource_users: AbstractSet[int], variables: AbstractSet[int]
+    operators: Sequence[FileOperator], resource_users: _Indexes, variables: _Indexes
 ) -> set[int]:
     """Return the positions that would part operators that share a resource or a variable."""
     users: dict[int, list[int]] = {}

@@ -1,8 +1,8 @@
-"""Which operator a name means: an exact name before the end of a path, never one of several. Pure.
+"""Find the operator that a layer's name denotes. Pure.
 
-A converter names an operator's output by the path of scopes that it was built in
-(``model/inner/dense/MatMul``), and joins the paths of fused operations with ``;``. Every scope of
-such a path is a layer, or a model inside the model.
+An exact name takes precedence over the end of a path, and an ambiguous end is an error. A converter
+names an operator's output by its path of scopes (``model/inner/dense/MatMul``), and joins the paths
+of fused operations with ``;``. Every scope in a path is a layer, or a model inside the model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Scope: TypeAlias = tuple[str, ...]
 
-#: As many choices as an error has room for.
+#: Layers listed in an error message, which counts the rest.
 _MAX_CHOICES = 8
 
 
@@ -29,8 +29,8 @@ class UnknownLayerError(EdgePartitionError):
     """No operator belongs to the named layer.
 
     Attributes:
-        layer_name: What was asked for.
-        near_matches: Layers of the model with similar names, the nearest first.
+        layer_name: The requested name.
+        near_matches: Layers of the model with similar names, the most similar first.
     """
 
     def __init__(self, model_name: str, layer_name: str, near_matches: tuple[str, ...]) -> None:
@@ -48,8 +48,8 @@ class AmbiguousLayerError(EdgePartitionError):
     """A name is the end of several layers' paths.
 
     Attributes:
-        layer_name: What was asked for.
-        choices: Names that mean one of them each, in execution order.
+        layer_name: The requested name.
+        choices: An unambiguous name for each of the layers, in execution order.
     """
 
     def __init__(self, model_name: str, layer_name: str, choices: tuple[str, ...]) -> None:
@@ -65,11 +65,11 @@ class AmbiguousLayerError(EdgePartitionError):
 
 
 class LayerNames:
-    """The names by which a model's operators are known."""
+    """The names of a model's operators."""
 
     def __init__(self, graph: Graph) -> None:
         self._model_name = graph.name
-        # The last operator that has each name: as its label or its output's whole name; as a scope.
+        # For each kind of name, the last operator with that name.
         self._labels: dict[str, int] = {}
         self._tensors: dict[str, int] = {}
         self._scopes: dict[Scope, int] = {}
@@ -82,7 +82,7 @@ class LayerNames:
                 self._tensors[name] = op.index
                 self._scopes.update(dict.fromkeys(scopes_of(name), op.index))
                 paths.update(path for path in _paths(name) if path)
-        # Names may leave the scope out that all share, or all but the layer's own.
+        # A name may omit the scopes that all paths share, and always the first scope.
         shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
         self._optional = max(1, len(list(shared)))
         self._by_end: dict[str, list[Scope]] = {}
@@ -91,16 +91,17 @@ class LayerNames:
                 self._by_end.setdefault("/".join(scope[start:]), []).append(scope)
 
     def last_operator(self, name: str) -> int:
-        """Return the index of the last operator that a name means.
+        """Return the index of the last operator that a name denotes.
 
         Args:
-            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name, whichever
-                is the last; where there is none of them, the end of one layer's path. A path is
-                whole without the scopes that all layers share, too.
+            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name; if the
+                name is several of these, the last operator counts. If the name is none of them, it
+                may be the end of one layer's path. A whole path may omit the scopes that all
+                layers share.
 
         Raises:
-            UnknownLayerError: Nothing is called so.
-            AmbiguousLayerError: Several layers are called so.
+            UnknownLayerError: No layer or tensor has this name.
+            AmbiguousLayerError: Several layers have this name.
         """
         found = self._find(name)
         if isinstance(found, int):
@@ -114,7 +115,7 @@ class LayerNames:
         raise UnknownLayerError(self._model_name, name, tuple(near))
 
     def name_of(self, op: Operator, output_names: Iterable[str]) -> str | None:
-        """Return a name that means ``op``, the shortest kind of it first; None without one."""
+        """Return an unambiguous name of ``op``, of the shortest kind; None if it has none."""
         output_names = tuple(output_names)
         scopes = [scope for name in output_names for scope in scopes_of(name)]
         candidates = [op.layer, *("/".join(scope[1:]) for scope in reversed(scopes))]
@@ -123,7 +124,7 @@ class LayerNames:
         return next((name for name in candidates if name and self._find(name) == op.index), None)
 
     def _find(self, name: str) -> int | list[Scope]:
-        """Return the operator that a name means; else the layers that it could mean, if any."""
+        """Return the index of the operator that a name denotes, else the scopes it may denote."""
         whole = self._whole(name)
         if len(whole) > 1 and name not in self._tensors:
             return whole
@@ -135,7 +136,7 @@ class LayerNames:
         return self._scopes[ending[0]] if len(ending) == 1 else ending
 
     def _whole(self, name: str) -> list[Scope]:
-        """Return the scopes of which a name is all but what it may leave out, the outermost."""
+        """Return the outermost scopes whose path equals a name, apart from the optional scopes."""
         parts = name.count("/") + 1
         depths = [(len(scope) - parts, scope) for scope in self._by_end.get(name, [])]
         least = min((depth for depth, _ in depths), default=0)
@@ -152,7 +153,7 @@ class LayerNames:
 
 
 def scopes_of(tensor_name: str) -> list[Scope]:
-    """Return every scope of the operations that were fused into a tensor, the outer ones first."""
+    """Return every scope of the operations that were fused into a tensor, outer scopes first."""
     return [path[:stop] for path in _paths(tensor_name) for stop in range(1, len(path) + 1)]
 
 

@@ -1,13 +1,13 @@
-"""Which operators keep state from one inference to the next, and what to tell people of it.
+"""Find the operators that keep state from one inference to the next, and describe the state.
 
-Three kinds of state are known:
+Three kinds of state are recognized:
 
-- a resource variable (``VAR_HANDLE``) that is assigned at inference, in the main subgraph or in one
-  that it calls. One that is only read, or assigned by ``CALL_ONCE`` alone, which runs once an
-  interpreter, is a constant by another name; so is a hash table.
-- a variable tensor (schema.fbs, table Tensor, ``is_variable``): the state of the fused recurrent
+- A resource variable (``VAR_HANDLE``) that is assigned during inference, in the main subgraph or in
+  a called one. A variable that is only read, or only assigned by ``CALL_ONCE``, is constant and
+  keeps no state; nor does a hash table.
+- A variable tensor (schema.fbs, table Tensor, ``is_variable``): the state of the fused recurrent
   operators (``UNIDIRECTIONAL_SEQUENCE_LSTM``, ``SVDF``, ...).
-- a random generator with a seed: an interpreter's first numbers are not its second.
+- A random generator with a seed: its position in the sequence of numbers is the state.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 _Variable: TypeAlias = tuple[bytes, bytes]
 
 _RANDOM = frozenset({"RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"})
-#: Runs its subgraph once an interpreter, before the first inference.
+#: Runs its subgraph once per interpreter, before the first inference.
 _ONCE = "CALL_ONCE"
 
 
 @dataclass
 class _Uses:
-    """What an operator or a subgraph has to do with state.
+    """The use of state by an operator or a subgraph.
 
     Attributes:
-        variables: Resource variables that it has a handle of.
-        assigns: Whether it assigns any of them, or one that it was handed.
-        keeps: Whether it has state of its own: a variable tensor, a random generator.
-        calls: Subgraphs that it calls.
+        variables: Resource variables that the operator or subgraph has a handle of.
+        assigns: Whether one of these variables, or one passed in by handle, is assigned.
+        keeps: Whether the operator has its own state: a variable tensor or a random generator.
+        calls: Numbers of the called subgraphs.
     """
 
     variables: set[_Variable] = field(default_factory=set)
@@ -74,7 +74,7 @@ def find_stateful(model: Any, kinds: Sequence[str]) -> frozenset[int]:
 
 
 class _Finder:
-    """The uses of each subgraph's operators, worked out once."""
+    """Computes the uses of each subgraph's operators, once per subgraph."""
 
     def __init__(self, model: Any, kinds: Sequence[str]) -> None:
         self._model = model
@@ -82,7 +82,7 @@ class _Finder:
         self._own: dict[int, _Uses] = {}
 
     def main_uses(self) -> list[_Uses]:
-        """Return what each operator of the main subgraph uses, by itself and by what it calls."""
+        """Return the uses of each operator of the main subgraph, called subgraphs included."""
         found = list(self._operators(0))
         for uses in found:
             for called in self._reached_from(uses.calls):
@@ -107,7 +107,7 @@ class _Finder:
         return reached
 
     def _operators(self, subgraph: int) -> Iterator[_Uses]:
-        """Yield what each operator of one subgraph uses, what it calls left out."""
+        """Yield the uses of each operator of one subgraph, called subgraphs excluded."""
         table = self._model.Subgraphs(subgraph)
         handles: dict[int, set[_Variable]] = {}
         for position in range(table.OperatorsLength()):
@@ -137,7 +137,7 @@ def _variable(op: Any) -> _Variable:
 
 
 def _draws_seeded(op: Any, kind: str) -> bool:
-    """Whether it draws random numbers that a seed settles; seeds of 0 and 0 stand for none."""
+    """Return whether an operator draws random numbers from a seed; two seeds of 0 mean none."""
     if kind not in _RANDOM:
         return False
     options = schema.OperatorT.InitFromObj(op).builtinOptions
@@ -145,12 +145,12 @@ def _draws_seeded(op: Any, kind: str) -> bool:
 
 
 def say_state(graph: Graph, mode: str = "") -> str:
-    """Return a sentence on a model's state for people; empty where it keeps none.
+    """Return one or two sentences for people on a model's state; empty for a model without state.
 
     Args:
         graph: The model.
-        mode: What becomes of it, as in :attr:`~edge_core.contract.manifest.ModelInfo.state`; empty
-            where that is not settled yet.
+        mode: The treatment of the state between requests, as in
+            :attr:`~edge_core.contract.manifest.ModelInfo.state`; empty if not chosen yet.
     """
     if not graph.stateful:
         return ""
@@ -160,15 +160,15 @@ def say_state(graph: Graph, mode: str = "") -> str:
     text = f"The model keeps state from one request to the next ({', '.join(kinds)} in {where})"
     if mode == "keep":
         return (
-            f"{text}. As --state keep says, it goes on from one request of a client to its next: "
-            "one client at a time, one request after the other."
+            f"{text}. With --state keep, each request of a client continues from the state of its "
+            "previous request: one client at a time, one request after the other."
         )
     if mode == "reset":
         return (
-            f"{text}. Each request starts from the initial state; with --state keep it would go on "
-            "from one request of a client to its next."
+            f"{text}. Each request starts from the initial state; with --state keep, each request "
+            "of a client would continue from the state of its previous request."
         )
     return (
-        f"{text}. Such a part runs on one board, and each request starts from the initial state "
-        "unless it is split with --state keep."
+        f"{text}. A stage with state runs on one board, and each request starts from the initial "
+        "state unless the model is split with --state keep."
     )

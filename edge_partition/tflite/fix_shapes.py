@@ -1,9 +1,9 @@
-"""Fix what a ``.tflite`` file leaves open, or says wrongly, of its tensors' shapes.
+"""Fix open or wrong tensor shapes in a ``.tflite`` file.
 
-A converter writes -1 into a tensor's ``shape_signature`` where a size is open (TensorFlow Lite's
-``schema.fbs``, table Tensor), and no shape at all where it does not know the rank, as of a custom
-operator's outputs. The runtime is asked what all shapes become once the inputs' are settled, and
-those are written into the file. It is started for files that give reason to ask alone.
+A converter writes -1 into a tensor's ``shape_signature`` for an open size (TensorFlow Lite's
+``schema.fbs``, table Tensor), and no shape for an unknown rank, such as that of a custom operator's
+output. With the inputs' shapes fixed, a run of the model gives all shapes, which are written into
+the file. The model runs only if one of its shapes is open or doubtful.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.file_tables import Bytes
 
-#: Where a table keeps these fields' offsets (schema.fbs, table Tensor, fields 0 and 7).
+#: Vtable offsets of the fields ``shape`` and ``shape_signature`` (schema.fbs, table Tensor).
 _SHAPE_FIELD, _SIGNATURE_FIELD = 4, 18
 _MAX_RANK = 64
-#: Of an image: batch, height, width, channels.
+#: Dimensions of an image: batch, height, width, channels.
 _IMAGE_RANK = 4
-#: Types whose tensors have no shape that counts.
+#: Types whose tensors need no shape.
 _WITHOUT_SHAPE = frozenset(
     {schema.TensorType.RESOURCE, schema.TensorType.VARIANT, schema.TensorType.STRING}
 )
 
 
 class OpenShapeError(EdgePartitionError):
-    """A model's input shape is open, or another than asked for.
+    """An input's shape is open, or differs from the requested one.
 
     Attributes:
-        tensor_name: The input; empty where none is meant.
+        tensor_name: The input's name; empty if the error concerns no input.
     """
 
     def __init__(self, model_name: str, tensor_name: str, reason: str) -> None:
@@ -53,30 +53,29 @@ class OpenShapeError(EdgePartitionError):
 def fix_shapes(
     data: Bytes, *, name: str, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> Bytes:
-    """Return the model with the shapes that the runtime finds; ``data`` itself where it has them.
+    """Return the model with the shapes of a run; ``data`` itself if its shapes are right.
 
-    The runtime is asked where a size is open, a rank unknown, or a custom operator there. The
-    batch is what the file's ``shape`` has, mostly 1, as for ``read_tflite``. A size that depends on
-    the values that go in stays or becomes open (-1), and everything stays as it is where the
-    runtime cannot load the model: reading the file says what that means for it. An open batch stays
-    where all sizes that are open follow from it; otherwise it is fixed, so that what stays open is
-    known to be no batch.
+    The model runs if a size is open, a rank is unknown, or an operator is custom. The batch is the
+    one in the file's ``shape``, mostly 1, as in ``read_tflite``. A size that depends on the input
+    values stays or becomes open (-1). If the runtime cannot load the model, the shapes stay
+    unchanged, and ``read_tflite`` reports an open shape. An open batch stays open if all open sizes
+    follow from it; otherwise the batch is fixed, so that every remaining open size is known to be
+    no batch.
 
     Args:
         data: A ``.tflite`` file.
         name: The model's name, for errors.
-        input_shapes: Shapes without the batch, by the input's name; ``""`` for every input with
-            open dimensions that is not named. A single number fills all of an input's open
-            dimensions.
+        input_shapes: Shapes without the batch, by input name; ``""`` for every input with open
+            dimensions that is not named. A single number fills all open dimensions of an input.
 
     Raises:
-        InvalidModelError: The bytes are no TFLite model.
-        OpenShapeError: A shape is missing or does not fit, or an input of that name is not there.
-        CannotRunError: The runtime refuses the shapes, or the model.
-        FileTooLargeError: With the shapes the file would be over 2 GB.
+        InvalidModelError: The file is damaged.
+        OpenShapeError: A shape is missing or does not fit, or the model has no input of that name.
+        CannotRunError: An input's shape is open, and the runtime refuses the shapes or the model.
+        FileTooLargeError: With the shapes, the file would be over 2 GB.
     """
     if data[4:8] != FILE_IDENTIFIER:
-        return data  # for the reader to refuse
+        return data  # read_tflite raises the error
     with malformed_as_invalid(name):
         main = _Main(data)
         shapes = _input_shapes(name, main, input_shapes or {})
@@ -95,14 +94,15 @@ def fix_shapes(
 
 
 class _Main:
-    """The main subgraph: what its tensors' shapes say, and what they leave open.
+    """The shapes of the main subgraph's tensors, as the file has them.
+
+    ``inputs`` and ``made`` are empty if the file is damaged.
 
     Attributes:
-        table: The subgraph, a view on the file.
-        inputs: The indexes of its inputs, in file order.
-        made: The indexes of the tensors that operators write. Both are empty of a file that cannot
-            be meant so.
-        open: Those of them with a size that is open, or an unknown rank.
+        table: The subgraph's table, a view on the file.
+        inputs: Indexes of the inputs, in file order.
+        made: Indexes of the tensors that operators write.
+        open: Indexes of the inputs and made tensors with an open size or an unknown rank.
     """
 
     def __init__(self, data: Bytes) -> None:
@@ -125,7 +125,7 @@ class _Main:
         return self.table.Tensors(index)
 
     def input_names(self) -> dict[str, int]:
-        """Return the inputs' indexes by name, each name once, as ``read_tflite`` gives them."""
+        """Return the inputs' indexes by their unique names, as in ``read_tflite``."""
         names: dict[str, int] = {}
         for index in self.inputs:
             name = (self.tensor(index).Name() or b"").split(b"\0")[0].decode(errors="replace")
@@ -134,15 +134,15 @@ class _Main:
         return names
 
     def is_unranked(self, index: int) -> bool:
-        """Return whether the file says that a tensor's rank is unknown."""
+        """Return whether the file marks a tensor's rank as unknown."""
         tensor = self.tensor(index)
         return self._tells_rank and not tensor.ShapeLength() and not tensor.HasRank()
 
     def doubtful(self) -> set[int]:
-        """Return the tensors whose shape the runtime must be asked for.
+        """Return the tensors whose shape must come from a run.
 
-        A writer from before ``has_rank`` gives it to none, and no shape to a scalar as well as to a
-        tensor of which it knows nothing. What it gives a custom operator's outputs may be anything.
+        A converter older than the field ``has_rank`` writes no shape both for a scalar and for an
+        unknown rank. The shape of a custom operator's output may be wrong.
         """
         shapeless = (
             set()
@@ -151,8 +151,8 @@ class _Main:
         )
         return self.open | shapeless | self._from_custom
 
-    def says(self, index: int, shape: tuple[int, ...]) -> bool:
-        """Return whether ``read_tflite`` reads that shape of a tensor, -1 where it is open."""
+    def has_shape(self, index: int, shape: tuple[int, ...]) -> bool:
+        """Return whether ``read_tflite`` reads a tensor with this shape, -1 for an open size."""
         read = _as_read if self._has_batch else _sizes
         return read(self.tensor(index)) == list(shape) and not self.is_unranked(index)
 
@@ -178,8 +178,14 @@ class _Main:
 
 
 @dataclass(frozen=True)
-class _Asking:
-    """An input with open dimensions: its sizes, -1 where open; None where the rank is unknown."""
+class _OpenInput:
+    """An input with open dimensions.
+
+    Attributes:
+        index: The input's tensor index.
+        name: The input's name.
+        sizes: The input's sizes with the batch, -1 for an open size; None for an unknown rank.
+    """
 
     index: int
     name: str
@@ -187,14 +193,14 @@ class _Asking:
 
     @property
     def example(self) -> str:
-        """A shape that would fit."""
+        """An example of a shape that fits, for an error message."""
         if self.sizes is None:
             return "224,224,3"
         open_size = 224 if len(self.sizes) == _IMAGE_RANK else 16
         return ",".join(str(size if size > 0 else open_size) for size in self.sizes[1:])
 
     def filled(self, given: Sequence[int]) -> tuple[int, ...] | None:
-        """Return the whole shape; None where what was given does not fit."""
+        """Return the whole shape; None if the given sizes do not fit."""
         if self.sizes is None:
             return (1, *given)
         rest = self.sizes[1:]
@@ -210,58 +216,58 @@ class _Asking:
 def _input_shapes(
     name: str, main: _Main, given: Mapping[str, Sequence[int]]
 ) -> dict[int, tuple[int, ...]]:
-    """Return the shapes of the inputs that are open."""
+    """Return the shapes to set, by input index, for the inputs that are open."""
     names = main.input_names()
     unknown = [word for word in given if word and word not in names]
     if unknown:
         raise OpenShapeError(
             name,
             "",
-            f"has no input {unknown[0]!r}, which --input-shape names; its inputs are "
+            f"has no input {unknown[0]!r}, which --input-shape names; the model's inputs are "
             f"{', '.join(map(repr, names))}.",
         )
     shapes: dict[int, tuple[int, ...]] = {}
-    asking = []
+    open_inputs = []
     for tensor_name, index in names.items():
         tensor = main.tensor(index)
         sizes = _as_read(tensor)
         if main.is_unranked(index):
-            asking.append(_Asking(index, tensor_name, None))
+            open_inputs.append(_OpenInput(index, tensor_name, None))
         elif min(sizes[1:], default=1) < 1:
-            asking.append(_Asking(index, tensor_name, sizes))
+            open_inputs.append(_OpenInput(index, tensor_name, sizes))
         elif _sizes(tensor) == [-1] and len(given.get(tensor_name, ())) == 1:
-            shapes[index] = tuple(given[tensor_name])  # its only dimension, called a batch or not
+            shapes[index] = tuple(given[tensor_name])  # the only dimension, a batch or not
         else:
             _check_fixed(name, tensor_name, sizes, given.get(tensor_name))
             if _is_open(tensor):
                 shapes[index] = tuple(sizes)
-    if "" in given and not asking:
+    if "" in given and not open_inputs:
         _check_any_fixed(name, main, given[""])
-    for item in asking:
-        shapes[item.index] = _settled(name, item, given, len(asking))
+    for item in open_inputs:
+        shapes[item.index] = _chosen_shape(name, item, given, len(open_inputs))
     return shapes
 
 
-def _settled(
-    name: str, item: _Asking, given: Mapping[str, Sequence[int]], asking: int
+def _chosen_shape(
+    name: str, item: _OpenInput, given: Mapping[str, Sequence[int]], open_inputs: int
 ) -> tuple[int, ...]:
-    """Return the shape of an input that is open."""
+    """Return the shape to set for an open input."""
     shown = "of unknown rank" if item.sizes is None else _show_sizes(item.sizes)
     wanted = given.get(item.name, given.get(""))
-    if wanted is None and asking == 1:
+    if wanted is None and open_inputs == 1:
         raise OpenShapeError(
             name,
             item.name,
-            f"has open dimensions, {shown}. Give --input-shape without the batch, such as "
+            f"has open dimensions, {shown}. Give the shape without the batch, such as "
             f"--input-shape {item.example}.",
         )
     if wanted is None:
         raise OpenShapeError(
             name,
             item.name,
-            f"is one of {asking} with open dimensions, {shown}. Give one length for all, "
-            "--input-shape 16, or each its own without the batch, such as "
-            f"--input-shape {shlex.quote(f'{item.name}={item.example}')}.",
+            f"is one of {open_inputs} inputs with open dimensions, {shown}. Give one length for "
+            "all inputs, such as --input-shape 16, or one shape for each input, without the batch, "
+            f"such as --input-shape {shlex.quote(f'{item.name}={item.example}')}.",
         )
     shape = item.filled(wanted)
     if shape is None:
@@ -269,8 +275,8 @@ def _settled(
         raise OpenShapeError(
             name,
             item.name,
-            f"is {shown}; --input-shape {label}{','.join(map(str, wanted))} does not fit it. Give "
-            f"one that does, such as --input-shape {shlex.quote(f'{item.name}={item.example}')}.",
+            f"is {shown}; --input-shape {label}{','.join(map(str, wanted))} does not fit. Give a "
+            f"shape that fits, such as --input-shape {shlex.quote(f'{item.name}={item.example}')}.",
         )
     return shape
 
@@ -278,36 +284,37 @@ def _settled(
 def _check_fixed(
     name: str, tensor_name: str, sizes: list[int], given: Sequence[int] | None
 ) -> None:
-    """Refuse another shape for an input that has one."""
+    """Refuse a shape that differs from an input's fixed shape."""
     if given is not None and list(given) != sizes[1:]:
         raise OpenShapeError(
             name,
             tensor_name,
-            f"is fixed at {_show_sizes(sizes)}; leave --input-shape {tensor_name}=.. out.",
+            f"is fixed at {_show_sizes(sizes)}; remove --input-shape "
+            f"{tensor_name}={','.join(map(str, given))}.",
         )
 
 
 def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
-    """Refuse a shape for all open inputs where none is open, unless an input has it anyway."""
+    """Refuse a shape for all open inputs if none is open, unless an input has this shape."""
     fixed = {word: _as_read(main.tensor(index)) for word, index in main.input_names().items()}
     if fixed and list(given) not in [sizes[1:] for sizes in fixed.values()]:
         tensor_name, sizes = next(iter(fixed.items()))
         raise OpenShapeError(
-            name, tensor_name, f"is fixed at {_show_sizes(sizes)}; leave --input-shape out."
+            name, tensor_name, f"is fixed at {_show_sizes(sizes)}; remove --input-shape."
         )
 
 
 def _with_shapes(data: Bytes, name: str, main: _Main, found: ProbedShapes) -> Bytes:
-    """Return the file with the shapes found, -1 where they vary; itself where it has them."""
+    """Return the file with the shapes found, -1 for varying sizes; unchanged if they are equal."""
     wanted = {
         index: shape
         for index, shape in {**found.shapes, **found.varying}.items()
         if (index in main.made or index in main.inputs)
         and main.tensor(index).Type() not in _WITHOUT_SHAPE
-        # Loading alone leaves what running tells as the file has it.
+        # Without a run, shapes that depend on values are still those of the file.
         and (found.ran or (index in main.open and not main.is_unranked(index)))
     }
-    if all(main.says(index, shape) for index, shape in wanted.items()):
+    if all(main.has_shape(index, shape) for index, shape in wanted.items()):
         return data
     if all(_has_room(main.tensor(index), shape) for index, shape in wanted.items()):
         fixed = bytearray(data)
@@ -318,20 +325,20 @@ def _with_shapes(data: Bytes, name: str, main: _Main, found: ProbedShapes) -> By
 
 
 def _is_custom(code: Any) -> bool:
-    # Files from before 2020 have the deprecated field alone (schema.fbs, table OperatorCode).
+    # Files from before 2020 have only the deprecated field (schema.fbs, table OperatorCode).
     value = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     return bool(value == schema.BuiltinOperator.CUSTOM)
 
 
 def _sizes(tensor: Any) -> list[int]:
-    """Return a tensor's sizes, -1 where open."""
+    """Return a tensor's sizes, -1 for an open size."""
     length = tensor.ShapeSignatureLength() or tensor.ShapeLength()
     read = tensor.ShapeSignature if tensor.ShapeSignatureLength() else tensor.Shape
     return [int(read(axis)) for axis in range(min(length, _MAX_RANK))]
 
 
 def _show_sizes(sizes: Sequence[int]) -> str:
-    """Return sizes as ``inspect`` shows them: ``[1, ?, 3]``."""
+    """Return sizes as text, in the form of ``inspect``: ``[1, ?, 3]``."""
     return f"[{', '.join('?' if size == -1 else str(size) for size in sizes)}]"
 
 
@@ -340,7 +347,7 @@ def _is_open(tensor: Any) -> bool:
 
 
 def _as_read(tensor: Any) -> list[int]:
-    """Return the sizes as the reader has them of an open batch: its size is the file's."""
+    """Return a tensor's sizes, an open batch replaced by the one in ``shape``, as in the reader."""
     sizes = _sizes(tensor)
     if sizes[:1] == [-1]:
         sizes[0] = tensor.Shape(0)
@@ -348,7 +355,7 @@ def _as_read(tensor: Any) -> list[int]:
 
 
 def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
-    """Yield the fields that hold a tensor's sizes: the field, its place and its length."""
+    """Yield the vectors that hold a tensor's sizes: field, position in the file and length."""
     for field in (_SHAPE_FIELD, _SIGNATURE_FIELD):
         offset = tensor._tab.Offset(field)  # noqa: SLF001 -- the accessors only read
         if offset:
@@ -357,7 +364,7 @@ def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
 
 
 def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
-    """Return whether a shape can be written over the file's."""
+    """Return whether a shape fits in place of the file's shape."""
     lengths = {field: length for field, _, length in _vectors(tensor)}
     needed = {_SHAPE_FIELD, *({_SIGNATURE_FIELD} if -1 in shape else ())}
     if not shape:
@@ -366,7 +373,7 @@ def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _write_shape(data: bytearray, tensor: Any, shape: tuple[int, ...]) -> None:
-    """Write ``shape`` over the file's, which has the room."""
+    """Write ``shape`` over the file's shape, which has the same length."""
     for field, start, _ in _vectors(tensor):
         if field == _SIGNATURE_FIELD or -1 not in shape:
             struct.pack_into(f"<{len(shape)}i", data, start, *shape)

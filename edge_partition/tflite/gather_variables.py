@@ -1,7 +1,7 @@
-"""The operators of a variable stand close together, so that a model can be cut around them.
+"""Move the operators of a variable close together, so that a model can be cut around them.
 
-The converter puts all handles first and most assignments last, and what stands between a handle and
-an assignment has to stay on one board.
+The converter puts all handles first and most assignments last, and every operator between a handle
+and an assignment has to stay on one board.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _ONCE = schema.BuiltinOperator.CALL_ONCE
 
 
 def gather_variables(model: Any) -> None:
-    """Move handles down to their first use and assignments up to what they assign.
+    """Move each handle down to its first use, and each assignment up to the value it assigns.
 
-    What uses one variable keeps its order, and no operator comes before one whose result it takes.
+    The operators that use one variable keep their order, and every operator stays behind those
+    whose results it reads.
 
     Args:
         model: A ``ModelT``; its main subgraph is changed in place.
@@ -34,13 +35,13 @@ def gather_variables(model: Any) -> None:
     }
 
     def used(op: Any) -> set[Any]:
-        """Return the variables that an operator takes the handles of."""
+        """Return the variables whose handles an operator reads."""
         return {names[tensor] for tensor in _tensors(op.inputs) if tensor in names}
 
     for op in [x for x in reversed(operators) if kind_of[id(x)] == _HANDLE]:
         _sink(operators, op, lambda after, op=op: op.outputs[0] in _tensors(after.inputs))
     for op in [x for x in reversed(operators) if kind_of[id(x)] == _ONCE]:
-        # It may set any of the variables.
+        # The subgraph of a CALL_ONCE may assign any variable.
         _sink(operators, op, lambda after: kind_of[id(after)] in (_HANDLE, _ONCE))
     for op in [x for x in operators if kind_of[id(x)] == _ASSIGN]:
         place = operators.index(op)

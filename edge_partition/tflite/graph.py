@@ -1,6 +1,6 @@
-"""A model as the planner sees it: operators in execution order, tensors, and what crosses a cut.
+"""The graph that planning works on: operators in execution order, tensors, and boundaries.
 
-A *position* ``p`` stands before ``operators[p]``: cutting there separates ``operators[:p]`` from
+A *position* ``p`` is before ``operators[p]``: a cut there separates ``operators[:p]`` from
 ``operators[p:]``. A *stage* is a half-open range ``[start, stop)`` of operators. Everything here is
 pure; :mod:`edge_partition.tflite.read_tflite` builds a :class:`Graph` from a file.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Wire: TypeAlias = Literal["float32", "float16"]
 
-#: Scopes that Keras layers open inside their own.
+#: Scopes that Keras layers open inside their own scope.
 _INNER_SCOPES = frozenset({"batchnorm", "moments"})
-#: The last component of a path that names what a fused operator chiefly computes; the converter
+#: Last components of a path that name the main computation of a fused operator; the converter
 #: numbers repeats.
 _COMPUTE_LEAF = re.compile(r"(convolution|depthwise|MatMul|Tensordot|conv_transpose)[_\d]*")
 
@@ -35,15 +35,15 @@ class Tensor:
     """A tensor of the model.
 
     Attributes:
-        index: Its place in ``Graph.tensors`` and in the file.
-        name: Unique within the graph, never empty.
-        dtype: numpy's name for the element type; TFLite's own, lower case, where numpy has none
-            (``string``, ``resource``, ``int4``).
+        index: The tensor's index in ``Graph.tensors`` and in the file.
+        name: A name that is unique within the graph and not empty.
+        dtype: numpy's name for the element type; TFLite's name in lower case for a type that numpy
+            lacks (``string``, ``resource``, ``int4``).
         shape: Fixed dimensions.
-        size_bytes: Bytes in memory and on the wire; for a constant its bytes in the file.
-        is_constant: Whether its value is known before the first inference: weights, and what
-            operators fed by constants alone make of them.
-        quantized: How its integers stand for real values, where one scale serves all of them.
+        size_bytes: Bytes in memory and on the wire; for a constant, bytes in the file.
+        is_constant: Whether the value is known before the first inference: a weight, or a result of
+            an operator fed by constants alone.
+        quantized: Scale and zero point of an integer tensor, if one of each serves all values.
     """
 
     index: int
@@ -60,15 +60,16 @@ class Operator:
     """One step of the model.
 
     Attributes:
-        index: Its position in ``Graph.operators``.
+        index: The operator's position in ``Graph.operators``.
         kind: The builtin operator's name such as ``CONV_2D``; a custom operator's own code.
-        inputs: Indexes of the activations it reads: neither constants nor variables, each once.
-        outputs: Indexes of the tensors it writes.
-        macs: Multiply-accumulates of one inference; 0 for operators that chiefly move or map.
-        weight_bytes: Bytes in the file of ``constants``.
-        constants: Indexes of the stored constants it reads, also through operators fed by constants
-            alone. Tensors that share one buffer are represented by the first of them.
-        layer: A short label: the Keras layer it came from, as far as its output's name tells.
+        inputs: Indexes of the activations that the operator reads, each once; constants and
+            variables are left out.
+        outputs: Indexes of the tensors that the operator writes.
+        macs: Multiply-accumulates of one inference; 0 for operators that mainly move or map values.
+        weight_bytes: Bytes of ``constants`` in the file.
+        constants: Indexes of the stored constants that the operator reads, directly or through
+            operators fed by constants alone. The first tensor stands for all that share its buffer.
+        layer: A short label: the Keras layer's name, as far as the output's name contains it.
     """
 
     index: int
@@ -82,20 +83,27 @@ class Operator:
 
 
 class _Span(NamedTuple):
-    """An activation's life: crosses position ``p`` exactly when ``producer < p <= last_use``."""
+    """An activation's lifetime: it crosses position ``p`` exactly if ``producer < p <= last_use``.
+
+    Attributes:
+        tensor: The activation.
+        producer: Position of the operator that writes it; -1 for an input of the model.
+        uses: Positions of the operators that read it, ascending.
+        last_use: Position of its last reader; ``len(operators)`` for an output of the model.
+    """
 
     tensor: Tensor
-    producer: int  # -1: a model input
-    uses: tuple[int, ...]  # positions of the operators that read it, ascending
-    last_use: int  # len(operators): a model output
+    producer: int
+    uses: tuple[int, ...]
+    last_use: int
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A model's operators in execution order, and the questions a planner asks of them.
+    """A model's operators in execution order, and the sizes of its stages and boundaries.
 
-    Operators fed by constants alone (``DEQUANTIZE`` or ``DENSIFY`` of weights) are not listed: they
-    belong to every stage that reads what they make.
+    Operators fed by constants alone (``DEQUANTIZE`` or ``DENSIFY`` of weights) are left out: they
+    belong to every stage that reads their results.
 
     With ``n`` operators: :meth:`macs` and :meth:`boundary_bytes` take constant time after the first
     call, :meth:`weight_bytes` time in proportion to the range, :meth:`peak_activation_bytes` O(n);
@@ -103,13 +111,13 @@ class Graph:
 
     Attributes:
         name: The model's name, for people.
-        tensors: All tensors, ``tensors[i].index == i``.
-        operators: In execution order.
+        tensors: All tensors; ``tensors[i].index == i``.
+        operators: All operators, in execution order.
         inputs: Indexes of the model's inputs, in file order.
         outputs: Indexes of the model's outputs, in file order.
-        cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. Left out are
-            positions that would part operators that share state, and those crossed by a tensor
-            that cannot travel (a resource, strings, a packed or unfixed tensor).
+        cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. A position is left
+            out if the cut would separate operators that share state, or if a tensor crosses that
+            cannot be sent (a resource, strings, a tensor of packed elements or of open shape).
         stateful: Positions of the operators that keep state from one inference to the next.
     """
 
@@ -128,10 +136,10 @@ class Graph:
     def boundary(self, position: int) -> tuple[Tensor, ...]:
         """Return the tensors that cross the cut before ``operators[position]``.
 
-        That is everything a later stage or the caller still needs, model inputs and finished model
-        outputs among it. ``boundary(0)`` is all model inputs and ``boundary(n)`` the model outputs,
-        in file order; in between, model inputs come first, then operators' outputs in the order
-        they are made.
+        These are all tensors that a later stage or the caller still needs, including model inputs
+        and finished model outputs. ``boundary(0)`` is the model inputs and ``boundary(n)`` the
+        model outputs, in file order. In between, model inputs come first, then operators' outputs
+        in execution order.
 
         Raises:
             IndexError: ``position`` is outside ``0 .. n``.
@@ -146,11 +154,11 @@ class Graph:
         )
 
     def wire_dtype(self, tensor: Tensor, wire: Wire = "float32") -> str:
-        """Return as what ``tensor`` travels over a boundary.
+        """Return the dtype of ``tensor`` on the wire.
 
         Args:
-            tensor: One of the graph's; the model's own inputs and outputs travel as they are.
-            wire: As what the boundary's other float32 tensors travel.
+            tensor: A tensor of the graph; the model's own inputs and outputs keep their dtype.
+            wire: The dtype on the wire of all other float32 tensors.
         """
         is_end = tensor.index in self.inputs or tensor.index in self.outputs
         return wire if tensor.dtype == "float32" and not is_end else tensor.dtype
@@ -174,11 +182,11 @@ class Graph:
     def peak_activation_bytes(self, start: int, stop: int) -> int:
         """Return the activation bytes that a stage's arena must hold at once.
 
-        At each operator these are: the inputs that the stage reads (the runtime keeps them for the
-        whole inference), what the stage has made and still needs, and what it is making. Stage
-        outputs live until the end. Tensors that are only passed on are never in the arena, and
-        are left out. A lower bound: the runtime's own packing (``arena_planner.cc`` of TensorFlow
-        Lite, where those lifetimes come from), scratch memory and alignment come on top.
+        At each operator the arena holds the inputs that the stage reads (the runtime keeps them for
+        the whole inference), the stage's earlier results that are still needed, and the operator's
+        outputs. Stage outputs live until the end. Forwarded tensors are never in the arena. The
+        result is a lower bound: the runtime adds packing, scratch memory and alignment. The
+        lifetimes are those of TensorFlow Lite's ``arena_planner.cc``.
         """
         self._check_range(start, stop)
         change = [0] * (stop - start + 1)
@@ -230,7 +238,7 @@ class Graph:
             size_bytes = span.tensor.size_bytes
             previous = span.producer
             for use in span.uses:
-                # A stage reads it from outside if it starts after the producer and holds this use.
+                # It is a stage's input if the stage starts after the producer and holds this use.
                 _add_first_uses(inputs, previous, use, size_bytes)
                 previous = use
             if span.producer >= 0:
@@ -249,18 +257,18 @@ class Graph:
 
         Args:
             layer_name: A Keras layer's name, the path of a layer in a nested model joined with
-                ``/``, an operator's ``layer``, or a tensor's exact name. The end of a path will do
-                where it is the end of one layer's alone.
+                ``/``, an operator's ``layer``, or a tensor's exact name. The end of a path also
+                denotes a layer if only one layer's path has this end.
 
         Raises:
-            UnknownLayerError: No operator belongs to such a layer.
-            AmbiguousLayerError: Several layers are called so.
+            UnknownLayerError: No layer or tensor has this name.
+            AmbiguousLayerError: Several layers have this name.
         """
         return self.layer_names.last_operator(layer_name) + 1
 
     @cached_property
     def layer_names(self) -> LayerNames:
-        """The names that :meth:`position_after` takes."""
+        """The names that :meth:`position_after` accepts."""
         return LayerNames(self)
 
     def _check_range(self, start: int, stop: int) -> None:
@@ -311,22 +319,22 @@ class Graph:
 
 
 def layer_paths(tensor_name: str) -> list[tuple[str, ...]]:
-    """Return the scopes of each operation that was fused into a tensor, and its own name last."""
+    """Return the path of each operation that was fused into a tensor: scopes, then its name."""
     return [tuple(path.split("/")) for path in tensor_name.split(";")]
 
 
 def layer_label(tensor_name: str) -> str:
-    """Return a short name for the layer that a tensor came from; the tensor's own at worst."""
+    """Return a short name for a tensor's layer; the tensor's own name if it has no path."""
     paths = [path for path in layer_paths(tensor_name) if path[-1]]
     if not paths:
         return tensor_name
-    chief = next((path for path in paths if _COMPUTE_LEAF.fullmatch(path[-1])), paths[0])
-    scopes = [part for part in chief[1:-1] if part not in _INNER_SCOPES]
-    return "/".join(scopes) or chief[-1]
+    main = next((path for path in paths if _COMPUTE_LEAF.fullmatch(path[-1])), paths[0])
+    scopes = [part for part in main[1:-1] if part not in _INNER_SCOPES]
+    return "/".join(scopes) or main[-1]
 
 
 def _add_first_uses(change: NDArray[np.int64], previous: int, use: int, size_bytes: int) -> None:
-    """Add to all ranges that hold ``use`` as their first use: start in (previous, use], stop > use.
+    """Add a size to all ranges whose first use is ``use``: start in (previous, use], stop > use.
 
     ``change`` holds differences along both axes; :func:`_ranges` sums them.
     """

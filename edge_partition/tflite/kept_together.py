@@ -1,4 +1,4 @@
-"""Which operators of a model cannot be parted, and why: for ``inspect`` and ``split``."""
+"""Find the operators of a model that no cut may separate, with the reason, for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: As many names as a line has room for.
+#: Names that a reason lists; it counts the rest.
 _NAMES = 3
 
 
@@ -22,9 +22,9 @@ class KeptTogether:
     """Operators ``[start, stop)`` that every split leaves in one stage.
 
     Attributes:
-        start: The first of them.
-        stop: The position after the last.
-        reason: What they share or pass on, for people.
+        start: Position of the first operator.
+        stop: Position after the last operator.
+        reason: The reason, as a clause for people.
     """
 
     start: int
@@ -36,7 +36,7 @@ class KeptTogether:
 
 
 def find_kept_together(model: TfliteModel) -> tuple[KeptTogether, ...]:
-    """Return the ranges between which alone the model can be cut, where they are of several."""
+    """Return the ranges of several operators that lie between neighboring cuts."""
     graph = model.graph
     ends = (0, *graph.cuts, len(graph.operators))
     return tuple(
@@ -67,13 +67,13 @@ def _reasons(model: TfliteModel, start: int, stop: int) -> Iterator[str]:
         kinds = sorted({tensor.dtype for tensor in stuck})
         yield (
             f"{_names([tensor.name for tensor in stuck])}, of type {' and '.join(kinds)}, cannot "
-            "travel"
+            "be sent"
         )
     loose = [tensor.name for tensor in crossing if tensor.index in model.unfixed]
     if loose:
         yield f"{_names(loose)} {'have' if len(loose) > 1 else 'has'} no fixed shape"
     if not (shared or stuck or loose):
-        yield "they share a resource by its name"
+        yield "they share a resource"
 
 
 def _names(names: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""What the runtime here makes of a ``.tflite`` file: its tensors' shapes, or why it cannot run it.
+"""Run a ``.tflite`` file on this machine, to learn its tensors' shapes or why it does not run.
 
-The file may come from anyone and the runtime is native code, so it is tried in a process of its
-own, which can crash without harm.
+The file may come from anyone and the runtime is native code. Therefore the model runs in a separate
+process, which can crash without harm.
 
     python -m edge_partition.tflite.probe_model FILE '{"0": [1, 224, 224, 3]}'
 """
@@ -31,12 +31,12 @@ _CUSTOM = re.compile(r"unresolved custom op: ([^\s.]+)")
 
 
 class CannotRunError(EdgePartitionError):
-    """The runtime here does not run a model.
+    """The TFLite runtime on this machine does not run a model.
 
     Attributes:
-        model_name: Which model.
-        reason: What the runtime said.
-        custom_operator: The first custom operator that it has not, if that is the reason.
+        model_name: The model's name.
+        reason: The runtime's error message.
+        custom_operator: The first custom operator that the runtime lacks; None for other reasons.
     """
 
     def __init__(self, model_name: str, reason: str) -> None:
@@ -45,26 +45,26 @@ class CannotRunError(EdgePartitionError):
         custom = _CUSTOM.search(reason)
         self.custom_operator = custom[1] if custom else None
         super().__init__(
-            f"{model_name} needs the custom operator {custom[1]}, which neither the TFLite runtime "
-            "here nor a board's has. Use another variant of the model, or ask its author for one "
-            "with builtin operators only."
+            f"{model_name} needs the custom operator {custom[1]}, which the TFLite runtime lacks, "
+            "here and on the boards. Use another variant of the model, or ask its author for a "
+            "variant with builtin operators only."
             if custom
-            else f"{model_name} cannot be run by the TFLite runtime here, nor on a board: {reason} "
-            "Convert the model again, for this runtime."
+            else f"{model_name} does not run in the TFLite runtime, here or on a board: {reason} "
+            "Convert the model again for this runtime."
         )
 
 
 @dataclass(frozen=True)
 class ProbedShapes:
-    """What shapes the runtime gives the tensors of a model's main subgraph.
+    """The shapes of the tensors of a model's main subgraph in the runtime.
 
     Attributes:
-        shapes: By the tensor's index: of all tensors, or of inputs and outputs alone where only
-            XNNPACK has the model's operators.
-        varying: The tensors whose shape changed from one run to another, which are not in
-            ``shapes``: -1 where it did.
-        ran: Whether it ran, on more than one set of inputs. Where it did not, ``shapes`` is as
-            loading leaves it.
+        shapes: Shapes by tensor index: of all tensors, or of inputs and outputs only if XNNPACK
+            alone has the model's operators.
+        varying: Shapes, by index, of the tensors whose shape differed between runs, with -1 for
+            the sizes that differed; these tensors are not in ``shapes``.
+        ran: Whether the model ran on at least two sets of inputs. Otherwise ``shapes`` holds the
+            shapes after loading.
     """
 
     shapes: Mapping[int, tuple[int, ...]]
@@ -78,13 +78,13 @@ def probe_model(
     """Load a model and run it on zeros and on random numbers.
 
     Args:
-        name: For the error.
+        name: The model's name, for the error.
         data: The ``.tflite`` file.
-        input_shapes: Inputs to resize first, by their place in the main subgraph.
+        input_shapes: Shapes to set before the runs, by the input's tensor index.
 
     Raises:
-        CannotRunError: It does not load, or crashes on zeros. Random numbers that it takes for
-            positions in a table may fail, or crash, without harm.
+        CannotRunError: The model does not load, or crashes on zeros. A failure or crash on random
+            numbers is no error, since the model may use an input as positions in a table.
     """
     shapes = {str(index): list(shape) for index, shape in (input_shapes or {}).items()}
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
@@ -102,17 +102,17 @@ def probe_model(
                 words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
             )
         except subprocess.TimeoutExpired:
-            raise CannotRunError(name, f"it takes more than {_TIMEOUT_S} s.") from None
+            raise CannotRunError(name, f"a trial run takes more than {_TIMEOUT_S} s.") from None
     found = list(_parsed(result.stdout))
     if found and "error" in found[0]:
         raise CannotRunError(name, found[0]["error"])
     if not any("zeros" in step for step in found):
-        raise CannotRunError(name, f"the runtime crashed on it (exit status {result.returncode}).")
+        raise CannotRunError(name, f"the runtime crashed (exit status {result.returncode}).")
     return _compared(found)
 
 
 def _parsed(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the steps that the child process told of, up to a crash."""
+    """Yield the steps that the child process reported, up to a crash."""
     for line in text.splitlines():
         try:
             yield json.loads(line)
@@ -127,7 +127,7 @@ def _compared(steps: list[dict[str, Any]]) -> ProbedShapes:
         for key, shapes in step.items()
         if key != "loaded" and shapes is not None
     ]
-    if len(runs) < 2:  # noqa: PLR2004 - one alone shows nothing that changes
+    if len(runs) < 2:  # noqa: PLR2004 - one run shows no difference
         loaded = steps[0]["loaded"]
         return ProbedShapes({int(index): tuple(shape) for index, shape in loaded.items()})
     shapes, varying = {}, {}
@@ -144,7 +144,7 @@ def _compared(steps: list[dict[str, Any]]) -> ProbedShapes:
 
 
 def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
-    """Yield what each step finds: loading, then runs on zeros and on random numbers."""
+    """Yield the shapes after each step: loading, then runs on zeros and on random numbers."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415
 
     def load(resolver: OpResolverType) -> Interpreter:
@@ -161,7 +161,7 @@ def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
         yield {"error": text if text.endswith(".") else f"{text}."}
         return
     try:
-        # XNNPACK hides the tensors between its operators, but has some that nobody else has.
+        # XNNPACK hides the tensors between its operators, but some operators exist only there.
         interpreter = load(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     except (RuntimeError, ValueError):
         interpreter = as_on_board
@@ -173,7 +173,7 @@ def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
         _run(as_on_board, None)
     yield {"loaded": _shapes(known())}
     yield {"zeros": _shapes(known()) if _run(interpreter, None) else None}
-    # Integers are positions in a table, most likely, of a length that is not known here.
+    # Integers are probably positions in a table, whose length is not known here.
     for scale, positions in ((1, 1), (100, 2)):
         ran = _run(interpreter, np.random.default_rng(scale), scale, positions)
         yield {"random": _shapes(known()) if ran else None}
@@ -185,7 +185,7 @@ def _run(
     scale: float = 1,
     positions: int = 1,
 ) -> bool:
-    """Run on zeros or random numbers; return whether the runtime did."""
+    """Run the model on zeros or random numbers; return whether the run succeeded."""
     try:
         for detail in interpreter.get_input_details():
             values = _values(detail, generator, scale, positions)

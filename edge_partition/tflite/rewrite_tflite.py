@@ -1,8 +1,8 @@
-"""A ``.tflite`` file changed without converting it again: tensors renamed, shapes fixed.
+"""Change a ``.tflite`` file without a new conversion: rename tensors, fix shapes, keep a signature.
 
-Operators, options, quantization, weights, signatures and metadata stay as they are; files packed
-behind the model (:mod:`~edge_partition.tflite.tflite_metadata`) do not come along. Of a model with
-several signatures :func:`keep_signature` makes one of a single signature.
+:func:`rewrite_tensors` leaves operators, options, quantization, weights, signatures and metadata
+unchanged. Files packed behind the model (:mod:`~edge_partition.tflite.packed_files`) are not
+copied.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def rewrite_tensors(
 
     Args:
         data: A ``.tflite`` file.
-        names: By the tensor's index; any text but NUL, which ends a name for the runtime.
-        shapes: By the tensor's index: its dimensions, also where the file has none, -1 where open.
-            They are written as its ``shape`` (1 where open), as its ``shape_signature`` where one
-            is open, and ``has_rank`` is set.
-        model_name: For errors.
+        names: New names by tensor index, without NUL, which ends a name for the runtime.
+        shapes: New dimensions by tensor index, -1 for an open dimension. They are written to
+            ``shape`` (1 for an open dimension) and, if a dimension is open, to
+            ``shape_signature``; ``has_rank`` is set.
+        model_name: The model's name, for errors.
 
     Raises:
-        InvalidModelError: The file is damaged, or has no such tensor.
+        InvalidModelError: The file is damaged, or an index names no tensor.
         FileTooLargeError: The file would be over 2 GB.
     """
     names, shapes = names or {}, shapes or {}
@@ -51,7 +51,7 @@ def rewrite_tensors(
         for index in (*names, *shapes):
             if not 0 <= index < main.TensorsLength():
                 raise InvalidModelError(
-                    f"{model_name} has {main.TensorsLength()} tensors; none is number {index}."
+                    f"{model_name} has no tensor {index}; it has {main.TensorsLength()} tensors."
                 )
         tables = _unpacked(source, data)
         tensors = tables.subgraphs[0].tensors
@@ -66,16 +66,15 @@ def rewrite_tensors(
 
 
 def keep_signature(data: Bytes, name: str, *, model_name: str = "the model") -> bytes:
-    """Return a model of one signature of ``data``: its subgraph is the main one.
+    """Return a model whose main subgraph is that of one signature of ``data``.
 
-    With it come the subgraphs that it calls; of buffers and operator codes those that they use; of
-    signatures this one alone. The file's description of itself (its metadata) stays behind: it
-    goes with the whole file.
+    The model has the subgraphs that this one calls, the buffers and operator codes in use, and no
+    other signature. The file's metadata describes the whole file and is left out.
 
     Args:
         data: A ``.tflite`` file.
-        name: The signature's.
-        model_name: For errors.
+        name: The signature's name.
+        model_name: The model's name, for errors.
 
     Raises:
         InvalidModelError: The file is damaged, or has no such signature.
@@ -119,15 +118,15 @@ def _all(kind: Any, read: Any, count: int) -> list[Any]:
 
 
 def _signature(source: Any, name: str, model_name: str) -> Any:
-    """Return a ``SignatureDefT`` whose subgraph there is."""
+    """Return the ``SignatureDefT`` of that name, after a check that its subgraph exists."""
     count = source.SubgraphsLength()
     for index in range(source.SignatureDefsLength()):
         table = source.SignatureDefs(index)
         if (table.SignatureKey() or b"").decode(errors="replace") == name:
             if not 0 <= table.SubgraphIndex() < count:
                 raise InvalidModelError(
-                    f"{model_name}: signature {name!r} names subgraph {table.SubgraphIndex()} of "
-                    f"{count}."
+                    f"{model_name}: signature {name!r} names subgraph {table.SubgraphIndex()}; "
+                    f"the file has {count}."
                 )
             return schema.SignatureDefT.InitFromObj(table)
     raise InvalidModelError(f"{model_name} has no signature {name!r}.")

@@ -1,7 +1,7 @@
-"""The signatures of a ``.tflite`` file: functions of several names, each with its own operators.
+"""The signatures of a ``.tflite`` file: named functions, each with its own subgraph.
 
-The runtime's ``get_signature_runner(name)`` runs one of them; here one is chosen and becomes the
-model.
+The runtime's ``get_signature_runner(name)`` runs one of them. Here, one signature is chosen and
+becomes the model.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.file_tables import Bytes
 
-#: The name that TensorFlow gives a model's signature where its author gives none.
+#: TensorFlow's name for a model's signature whose author gave no name.
 DEFAULT_SIGNATURE = "serving_default"
 
 
 class SignatureError(EdgePartitionError):
-    """A model has no signature of the name asked for.
+    """A model has no signature of the requested name.
 
     Attributes:
-        signature: What was asked for.
-        choices: Those that it has.
+        signature: The requested name.
+        choices: Names of the model's signatures.
     """
 
     def __init__(self, model_name: str, signature: str, choices: Sequence[str]) -> None:
         self.signature = signature
         self.choices = tuple(choices)
         super().__init__(
-            f"{model_name} has no signature {signature!r}; it has "
+            f"{model_name} has no signature {signature!r}; its signatures are "
             f"{', '.join(map(plain_text, choices))}. "
-            "Name one of them with --signature."
+            "Choose one of them with --signature NAME."
             if choices
-            else f"{model_name} has no signatures; leave --signature {signature} out."
+            else f"{model_name} has no signatures; remove --signature {signature}."
         )
 
 
@@ -54,10 +54,10 @@ class Signature:
     """One of a file's signatures.
 
     Attributes:
-        name: Its key.
-        inputs: The names of its arguments.
-        outputs: The names of its results.
-        subgraph: The number of the subgraph that it runs; several may run one.
+        name: The signature's key.
+        inputs: Names of the signature's arguments.
+        outputs: Names of the signature's results.
+        subgraph: Number of the subgraph that the signature runs; signatures may share a subgraph.
     """
 
     name: str
@@ -76,8 +76,8 @@ class ChosenSignature:
 
     Attributes:
         data: The ``.tflite`` file whose main subgraph is the chosen one.
-        subgraph: Its number in the file that was chosen from.
-        notes: What people should be told of the choice.
+        subgraph: Number of the chosen subgraph in the original file.
+        notes: Sentences for people on the choice.
     """
 
     data: Bytes
@@ -86,20 +86,22 @@ class ChosenSignature:
 
 
 def signatures(data: Bytes, *, model_name: str = "the model") -> tuple[Signature, ...]:
-    """Return a file's signatures, in its order; none where it names none.
+    """Return a file's signatures, in file order; empty for a file without signatures.
 
     Raises:
         InvalidModelError: The file is damaged.
     """
     with malformed_as_invalid(model_name):
         model = schema.Model.GetRootAs(data)
-        room = len(data) // 4  # each table in a list takes four bytes of it
+        room = len(data) // 4  # each entry of a vector of tables takes four bytes
         found = []
         for index in range(model.SignatureDefsLength()):
             table = model.SignatureDefs(index)
             room -= 1 + table.InputsLength() + table.OutputsLength()
             if room < 0:
-                raise InvalidModelError(f"{model_name} claims more signatures than it can hold.")
+                raise InvalidModelError(
+                    f"{model_name} claims more signatures than the file can hold."
+                )
             found.append(
                 Signature(
                     _text(table.SignatureKey()),
@@ -115,21 +117,22 @@ def signatures(data: Bytes, *, model_name: str = "the model") -> tuple[Signature
 def choose_signature(
     data: Bytes, signature: str | None = None, *, model_name: str = "the model"
 ) -> ChosenSignature:
-    """Return the model of one signature; ``data`` itself where that is its main subgraph.
+    """Return the model of one signature; ``data`` itself if its main subgraph is the chosen one.
 
     Args:
         data: A ``.tflite`` file.
-        signature: The one to take. By default, of a file whose signatures run several subgraphs,
-            ``serving_default``, else the main subgraph's, else the first; a note says so.
-        model_name: For errors and notes.
+        signature: Name of the signature. The default, for a file whose signatures run several
+            subgraphs: ``serving_default``, else the main subgraph's signature, else the first one;
+            a note names the choice.
+        model_name: The model's name, for errors and notes.
 
     Raises:
-        SignatureError: There is no such signature.
+        SignatureError: The file has no such signature.
         InvalidModelError: The file is damaged.
         FileTooLargeError: The model of the signature would be over 2 GB.
     """
     if data[4:8] != FILE_IDENTIFIER:
-        return ChosenSignature(data)  # for the reader to refuse
+        return ChosenSignature(data)  # read_tflite raises the error
     found = {item.name: item for item in signatures(data, model_name=model_name)}
     if signature is not None and signature not in found:
         raise SignatureError(model_name, signature, list(found))
@@ -139,7 +142,11 @@ def choose_signature(
     notes: tuple[str, ...] = ()
     if signature is None:
         listed = ", ".join(map(str, found.values()))
-        notes = (f"Signature {plain_text(chosen.name)} of {listed}; choose with --signature NAME.",)
+        note = (
+            f"Signature {plain_text(chosen.name)} is used; the model has {listed}. Choose another "
+            "one with --signature NAME."
+        )
+        notes = (note,)
     if chosen.subgraph != 0:
         data = keep_signature(data, chosen.name, model_name=model_name)
     return ChosenSignature(data, chosen.subgraph, notes)

@@ -1,7 +1,7 @@
-"""Cut a range of operators out of a ``.tflite`` file, as a ``.tflite`` file of its own.
+"""Copy a range of operators of a ``.tflite`` file into a new ``.tflite`` file.
 
-Nothing is converted again: operators, options, quantization and weights are the original's, so
-slices chained together give the whole model's bits (DESIGN, "How a model is split").
+Nothing is converted again: operators, options, quantization and weights are those of the original,
+so that chained slices compute the whole model's bits (DESIGN, "How a model is split").
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ if TYPE_CHECKING:
 
 
 class SliceError(EdgePartitionError):
-    """A range of operators cannot be a file of its own; the text says why."""
+    """A range of operators cannot become a model; the message gives the reason."""
 
 
 def stage_inputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...]:
-    """Return what the operators ``[start, stop)`` read from before ``start``, in boundary order."""
+    """Return the tensors that the operators ``[start, stop)`` read, in boundary order."""
     graph = model.graph
     read = {index for op in graph.operators[start:stop] for index in op.inputs}
     return tuple(tensor for tensor in graph.boundary(start) if tensor.index in read)
 
 
 def stage_outputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...]:
-    """Return what the operators ``[start, stop)`` make for after ``stop``, in boundary order."""
+    """Return the tensors that ``[start, stop)`` makes for later stages, in boundary order."""
     graph = model.graph
     made = {index for op in graph.operators[start:stop] for index in op.outputs}
     return tuple(tensor for tensor in graph.boundary(stop) if tensor.index in made)
 
 
 def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
-    """Return the operators ``[start, stop)`` as a model of their own.
+    """Return the operators ``[start, stop)`` as a separate model.
 
-    Its inputs are :func:`stage_inputs` and its outputs :func:`stage_outputs`, under the graph's
-    names: a tensor that a stage only passes on is in neither. Operators fed by constants alone come
-    with whatever reads them, control-flow subgraphs with whatever calls them. Of tensors, buffers
-    and operator codes it has those that it uses. The same range gives the same bytes.
+    The model's inputs are :func:`stage_inputs` and its outputs :func:`stage_outputs`, under the
+    graph's names; a tensor that the stage only forwards is in neither. The model includes the
+    operators fed by constants alone that its operators read, and the control-flow subgraphs that
+    they call, but only the tensors, buffers and operator codes in use. Equal ranges give equal
+    bytes.
 
     Raises:
-        IndexError: ``[start, stop)`` is no range of at least one operator.
-        SliceError: ``start`` or ``stop`` is no cut.
-        FileTooLargeError: The part is over 2 GB.
-        InvalidModelError: The file is damaged where only slicing reads it.
+        IndexError: ``[start, stop)`` is not a range of at least one operator.
+        SliceError: ``start`` or ``stop`` is neither a cut nor an end of the model.
+        FileTooLargeError: The slice would be over 2 GB.
+        InvalidModelError: The file is damaged in a part that only slicing reads.
     """
     graph = model.graph
     n = len(graph.operators)
@@ -62,7 +63,8 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
         if position not in {0, n} and position not in graph.cuts:
             raise SliceError(
                 f"{graph.name} cannot be cut before operator {position}: operators on both sides "
-                "share state, or a tensor that cannot travel crosses. Choose another position."
+                "share state, or a tensor that cannot be sent crosses the cut. Choose another "
+                "position."
             )
     with malformed_as_invalid(graph.name):
         slicer = _Slicer(model)
@@ -71,13 +73,15 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
 
 
 def tap_model(model: TfliteModel, tensors: Iterable[int]) -> bytes:
-    """Return the whole model with activations as additional outputs, to look inside.
+    """Return the whole model with activations as additional outputs.
 
-    Its inputs and outputs are as :func:`slice_model` has them, then the others of ``tensors``.
+    Args:
+        model: The model.
+        tensors: Indexes of the activations; they follow the model's own outputs.
 
     Raises:
-        FileTooLargeError: It is over 2 GB.
-        InvalidModelError: The file is damaged where only slicing reads it.
+        FileTooLargeError: The result would be over 2 GB.
+        InvalidModelError: The file is damaged in a part that only slicing reads.
     """
     with malformed_as_invalid(model.graph.name):
         slicer = _Slicer(model)
@@ -86,7 +90,7 @@ def tap_model(model: TfliteModel, tensors: Iterable[int]) -> bytes:
 
 
 class _Slicer(TableCopier):
-    """Collects what a slice needs."""
+    """Collects the tables of a slice."""
 
     def __init__(self, model: TfliteModel) -> None:
         super().__init__(model.schema, model.data)
@@ -95,7 +99,7 @@ class _Slicer(TableCopier):
     def add_main(self, start: int, stop: int, taps: tuple[int, ...] = ()) -> None:
         """Add the operators ``[start, stop)`` as subgraph 0, and the subgraphs they call.
 
-        Of what they make, ``taps`` are outputs too.
+        The tensors ``taps`` become outputs too.
         """
         table = self.source.Subgraphs(0)
         main = schema.SubGraphT()
@@ -132,7 +136,7 @@ class _Slicer(TableCopier):
         main.operators = [self.adapt_operator(op) for op in operators]
 
     def _main_operators(self, start: int, stop: int) -> list[Any]:
-        """Return the range's operators and the constant-fed ones they read, in file order."""
+        """Return the range's operators and the makers of the constants they read, in file order."""
         table = self.source.Subgraphs(0)
         found: dict[int, Any] = {}
         waiting = list(self.model.file_operators[start:stop])

@@ -1,37 +1,32 @@
-"""What a ``.tflite`` file says of its own inputs and outputs: normalization, labels, sound's rate.
+"""Read a ``.tflite`` file's metadata: normalization, labels and sample rate of inputs and outputs.
 
-Two ways of saying it are read. TensorFlow Lite's metadata: a FlatBuffer of its own
-(``metadata_schema.fbs``, identifier ``M001``) in the buffer that the model's metadata entry
-``TFLITE_METADATA`` names, with associated files such as labels in a ZIP archive behind the model.
-And Ultralytics' exports: such an archive with a JSON or Python dictionary of task, class names and
-image size.
+Two formats are read. TensorFlow Lite's metadata is a FlatBuffer (``metadata_schema.fbs``,
+identifier ``M001``) in the buffer that the model's metadata entry ``TFLITE_METADATA`` names;
+associated files such as labels are in a ZIP archive behind the model. An Ultralytics export has
+such an archive with a JSON or Python dictionary of task, class names and image size.
 
-The file may come from anyone. Damaged metadata is no fault of the model: it becomes a note.
+The file may come from anyone. Damaged metadata does not make the model unusable: it gives a note.
 """
 
 from __future__ import annotations
 
-import ast
-import io
-import json
 import re
 import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 
 from edge_partition.tflite.file_tables import InvalidModelError, buffer_bytes, malformed_as_invalid
+from edge_partition.tflite.flatbuffer_table import FlatbufferTable
+from edge_partition.tflite.packed_files import UNREADABLE, PackedFiles, one_line
+from edge_partition.tflite.ultralytics_metadata import read_ultralytics
 
 if TYPE_CHECKING:
-    from edge_partition.tflite.file_tables import Bytes
+    from collections.abc import Mapping
 
-_T = TypeVar("_T")
+    from edge_partition.tflite.file_tables import Bytes
 
 FILE_IDENTIFIER = b"M001"
 METADATA_NAME = b"TFLITE_METADATA"
@@ -44,27 +39,15 @@ _KINDS: tuple[Kind, ...] = ("", "feature", "image", "boxes", "audio")
 _COLOR_SPACES = ("", "rgb", "gray")
 #: metadata_schema.fbs, enum BoundingBoxType.
 _BOX_TYPES = ("", "boundaries", "upper_left", "center")
-#: metadata_schema.fbs, enum AssociatedFileType: what the lines of a file label.
+#: metadata_schema.fbs, enum AssociatedFileType: labels of an axis's places, of values.
 _AXIS_LABELS, _VALUE_LABELS = 2, 3
 #: metadata_schema.fbs, union ProcessUnitOptions.
 _NORMALIZATION, _SCORE_CALIBRATION, _SCORE_THRESHOLDING = 1, 2, 3
-#: A label file of 100,000 classes is below 10 MB.
-_MAX_PACKED_BYTES = 32 << 20
-_MAX_PACKED_FILES = 1000
-#: Ultralytics' dictionary of 1,000 classes is below 100 kB.
-_MAX_DICTIONARY_BYTES = 1 << 20
-_DICTIONARY_FILES = re.compile(r".*\.(json|txt|yaml|yml)", re.IGNORECASE)
-#: What only Ultralytics' dictionaries have all of.
-_DICTIONARY_KEYS = frozenset({"names", "stride"})
-_UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError,
-    ValueError, KeyError, IndexError, TypeError, struct.error, OverflowError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """``(value - mean) / std``, one number each for all channels or one a channel."""
+    """``(value - mean) / std``, with one mean and one std for all channels or for each channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -72,14 +55,14 @@ class Normalization:
 
 @dataclass(frozen=True)
 class BoxFormat:
-    """How four numbers are a box.
+    """The meaning of a box's four numbers.
 
     Attributes:
         kind: ``boundaries`` (left, top, right, bottom), ``upper_left`` (left, top, width, height),
-            ``center`` (center's x and y, width, height), or empty where the file does not say.
-        order: Where in a box each of these stands: SSD's ``ymin, xmin, ymax, xmax`` is
-            ``boundaries`` in the order ``(1, 0, 3, 2)``. Empty: in that order.
-        in_pixels: Whether they count pixels; else they go from 0 to 1.
+            ``center`` (center's x and y, width, height), or empty if the file does not say.
+        order: For each number of ``kind`` its place in the box: SSD's ``ymin, xmin, ymax, xmax`` is
+            ``boundaries`` in the order ``(1, 0, 3, 2)``. Empty for the order ``(0, 1, 2, 3)``.
+        in_pixels: Whether the numbers are pixels; otherwise they are fractions from 0 to 1.
     """
 
     kind: str
@@ -89,22 +72,23 @@ class BoxFormat:
 
 @dataclass(frozen=True)
 class TensorMetadata:
-    """What a file says of one input or output.
+    """Metadata of one input or output.
 
     Attributes:
-        name: As the file's author calls it: ``image``, ``probability``, ``location``; may be empty.
-        description: For people.
-        kind: What it holds: ``feature``, ``image``, ``boxes``, ``audio``, or empty.
-        normalization: What a picture's values from 0 to 255 become, before they are quantized.
+        name: The author's name for the tensor, such as ``image``, ``probability``, ``location``;
+            may be empty.
+        description: The author's description, for people; may be empty.
+        kind: The tensor's content: ``feature``, ``image``, ``boxes``, ``audio``, or empty.
+        normalization: The normalization of a picture's values from 0 to 255, before quantization.
         color_space: ``rgb``, ``gray`` or empty.
-        rate_hz: Samples a second of sound; 0 where the file does not say.
-        audio_channels: Of sound; 0 where the file does not say.
+        rate_hz: Sample rate of sound, in Hz; 0 if the file does not say.
+        audio_channels: Channels of sound; 0 if the file does not say.
         labels: Class names.
-        labels_name: What they name: ``axis``: the places along the last axis; ``value``: the
-            tensor's values, as of SSD's classes; empty without labels.
-        boxes: How its numbers are boxes.
-        is_scores: Whether the file calibrates or thresholds its values as scores.
-        files: Names of the files packed with it, vocabularies among them.
+        labels_name: What the labels name: ``axis`` for the places along the last axis, ``value``
+            for the tensor's values, such as SSD's classes; empty without labels.
+        boxes: The meaning of a box's numbers, for an output of boxes.
+        is_scores: Whether the file calibrates or thresholds the tensor's values as scores.
+        files: Names of the packed files that belong to the tensor, such as vocabularies.
     """
 
     name: str = ""
@@ -123,17 +107,17 @@ class TensorMetadata:
 
 @dataclass(frozen=True)
 class TfliteMetadata:
-    """What a ``.tflite`` file says of itself.
+    """Metadata of a ``.tflite`` file.
 
     Attributes:
-        name: The model's, as its author calls it; may be empty.
-        description: For people.
-        inputs: In the order of the subgraph's inputs, one each; or none.
-        outputs: In the order of the subgraph's distinct outputs, one each; or none.
-        files: The files packed behind the model, read when asked for.
-        ultralytics: An Ultralytics export's own dictionary: ``task``, ``imgsz``, and ``names`` as a
-            list.
-        notes: Sentences for people: what could not be read.
+        name: The author's name for the model; may be empty.
+        description: The author's description, for people; may be empty.
+        inputs: Metadata of each input, in the subgraph's order; empty without metadata.
+        outputs: Metadata of each distinct output, in the subgraph's order; empty without metadata.
+        files: The files packed behind the model; each lookup reads one file.
+        ultralytics: The dictionary of an Ultralytics export: ``task``, ``imgsz``, and ``names`` as
+            a list; None for other files.
+        notes: Sentences for people on metadata that could not be read.
     """
 
     name: str = ""
@@ -146,7 +130,7 @@ class TfliteMetadata:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names of the first output that has some, or Ultralytics'; may be empty."""
+        """Class names of the first output with labels, else of ``ultralytics``; may be empty."""
         for tensor in self.outputs:
             if tensor.labels:
                 return tensor.labels
@@ -154,18 +138,18 @@ class TfliteMetadata:
 
 
 def read_metadata(data: Bytes, subgraph: int = 0) -> TfliteMetadata:
-    """Return what a ``.tflite`` file says of itself; nothing where it says nothing.
+    """Return a ``.tflite`` file's metadata; empty if the file has none.
 
     Args:
-        data: The file, as it came: slices and chosen signatures have no metadata.
-        subgraph: The number of the subgraph whose inputs and outputs are meant.
+        data: The original file: slices and chosen signatures have no metadata.
+        subgraph: The number of the subgraph whose inputs and outputs are described.
 
     Raises:
-        InvalidModelError: The model itself, not its metadata, is damaged.
+        InvalidModelError: The model, as opposed to its metadata, is damaged.
     """
     with malformed_as_invalid("the model"):
         model = schema.Model.GetRootAs(data)
-        ends = _end_counts(model, subgraph)
+        ends = _end_indexes(model, subgraph)
         entries = [model.Metadata(index) for index in range(model.MetadataLength())]
         buffers = [entry.Buffer() for entry in entries if entry.Name() == METADATA_NAME]
     files = PackedFiles(data)
@@ -175,8 +159,8 @@ def read_metadata(data: Bytes, subgraph: int = 0) -> TfliteMetadata:
         try:
             raw = buffer_bytes(model, buffers[0], data).tobytes()
             found = _read_model(raw, subgraph, files, notes)
-        except (*_UNREADABLE, InvalidModelError) as error:
-            notes.append(f"The model's metadata is damaged and left aside ({_reason(error)}).")
+        except (*UNREADABLE, InvalidModelError) as error:
+            notes.append(f"The model's metadata is damaged and ignored ({one_line(error)}).")
     inputs = _matched(found.inputs, ends[0], "inputs", notes)
     outputs = _matched(found.outputs, ends[1], "outputs", notes)
     return replace(
@@ -184,159 +168,13 @@ def read_metadata(data: Bytes, subgraph: int = 0) -> TfliteMetadata:
         inputs=inputs,
         outputs=outputs,
         files=files,
-        ultralytics=_read_ultralytics(files),
+        ultralytics=read_ultralytics(files),
         notes=tuple(notes),
     )
 
 
-class PackedFiles(Mapping[str, bytes]):
-    """The files in a ZIP archive behind a model, by name; each is read when asked for.
-
-    Names are as they stand in the archive and are used as keys alone. A file of more than 32 MiB,
-    or one that cannot be unpacked, is as one that is not there.
-
-    Attributes:
-        notes: What is wrong with the archive, for people.
-    """
-
-    def __init__(self, data: Bytes) -> None:
-        self.notes: tuple[str, ...] = ()
-        self._archive: zipfile.ZipFile | None = None
-        self._entries: dict[str, zipfile.ZipInfo] = {}
-        # The end-of-archive record lies in the last 64 KiB (PKWARE APPNOTE, 4.3.16).
-        if bytes(data[-65_557:]).rfind(b"PK\5\6") < 0:
-            return
-        try:
-            self._archive = zipfile.ZipFile(io.BufferedReader(_Stream(data)))
-            entries = self._archive.infolist()
-        except _UNREADABLE as error:
-            self.notes = (f"The files packed with the model cannot be read ({_reason(error)}).",)
-            return
-        if len(entries) > _MAX_PACKED_FILES:
-            more = f"{len(entries):,} files are packed with the model, {_MAX_PACKED_FILES:,} read."
-            self.notes = (more,)
-        self._entries = {
-            entry.filename: entry
-            for entry in entries[:_MAX_PACKED_FILES]
-            if not entry.is_dir() and entry.file_size <= _MAX_PACKED_BYTES
-        }
-
-    def __getitem__(self, name: str) -> bytes:
-        if self._archive is None:
-            raise KeyError(name)
-        entry = self._entries[name]
-        try:
-            with self._archive.open(entry) as file:
-                found = file.read(_MAX_PACKED_BYTES + 1)
-        except _UNREADABLE as error:
-            raise KeyError(name) from error
-        if len(found) > _MAX_PACKED_BYTES:
-            raise KeyError(name)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def size_bytes(self, name: str) -> int:
-        """Return a file's size as the archive says it."""
-        return self._entries[name].file_size
-
-
-class _Stream(io.RawIOBase):
-    """Bytes, mapped or not, as a file to read."""
-
-    def __init__(self, data: Bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
-        if start + offset < 0:
-            raise ValueError(f"Position {start + offset} lies before the file.")
-        self._at = start + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = self._data[self._at : self._at + len(buffer)]
-        buffer[: len(chunk)] = chunk
-        self._at += len(chunk)
-        return len(chunk)
-
-
-class _Table:
-    """A FlatBuffers table of untrusted bytes; fields are counted from 0 as in the schema."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self._data = data
-        self._table = flatbuffers.table.Table(data, position)
-
-    def text(self, number: int) -> str:
-        offset = self._offset(number)
-        if not offset:
-            return ""
-        found: bytes = self._table.String(offset + self._table.Pos)
-        return found.decode(errors="replace")
-
-    def number(self, number: int, kind: Any) -> int:
-        offset = self._offset(number)
-        return int(self._table.Get(kind, offset + self._table.Pos)) if offset else 0
-
-    def table(self, number: int) -> _Table | None:
-        offset = self._offset(number)
-        if not offset:
-            return None
-        return _Table(self._data, self._table.Indirect(offset + self._table.Pos))
-
-    def tables(self, number: int) -> list[_Table]:
-        return self._vector(
-            number, 4, lambda place: _Table(self._data, self._table.Indirect(place))
-        )
-
-    def floats(self, number: int) -> tuple[float, ...]:
-        return tuple(
-            self._vector(
-                number,
-                4,
-                lambda place: float(self._table.Get(number_types.Float32Flags, place)),
-            )
-        )
-
-    def integers(self, number: int) -> tuple[int, ...]:
-        return tuple(
-            self._vector(
-                number, 4, lambda place: int(self._table.Get(number_types.Uint32Flags, place))
-            )
-        )
-
-    def union(self, number: int) -> tuple[int, _Table | None]:
-        """Return a union's type and its table; the type's field comes before."""
-        return self.number(number - 1, number_types.Uint8Flags), self.table(number)
-
-    def _offset(self, number: int) -> int:
-        return int(self._table.Offset(4 + 2 * number))
-
-    def _vector(self, number: int, item_bytes: int, read: Callable[[int], _T]) -> list[_T]:
-        offset = self._offset(number)
-        if not offset:
-            return []
-        count = self._table.VectorLen(offset)
-        if count * item_bytes > len(self._data):
-            raise ValueError(f"a list claims {count:,} items")
-        start = self._table.Vector(offset)
-        return [read(start + item_bytes * index) for index in range(count)]
-
-
-def _end_counts(model: Any, subgraph: int) -> tuple[list[int], list[int]]:
-    """Return the inputs and outputs of a subgraph, as tensors' indexes."""
+def _end_indexes(model: Any, subgraph: int) -> tuple[list[int], list[int]]:
+    """Return the tensor indexes of a subgraph's inputs and outputs."""
     if not 0 <= subgraph < model.SubgraphsLength():
         return [], []
     table = model.Subgraphs(subgraph)
@@ -349,11 +187,11 @@ def _end_counts(model: Any, subgraph: int) -> tuple[list[int], list[int]]:
 def _matched(
     found: tuple[TensorMetadata, ...], tensors: list[int], what: str, notes: list[str]
 ) -> tuple[TensorMetadata, ...]:
-    """Return what is said of each distinct tensor; nothing where the numbers differ."""
+    """Return the metadata of each distinct tensor; nothing if the counts differ."""
     if found and len(found) != len(tensors):
         notes.append(
-            f"The model's metadata speaks of {len(found)} {what}, the model has {len(tensors)}: "
-            "left aside."
+            f"The model's metadata describes {len(found)} {what}, but the model has "
+            f"{len(tensors)}: the metadata of the {what} is ignored."
         )
         return ()
     distinct: dict[int, TensorMetadata] = {}
@@ -368,7 +206,7 @@ def _read_model(
     """Read a ``ModelMetadata``."""
     if raw[4:8] != FILE_IDENTIFIER:
         raise ValueError(f"bytes 4 to 8 are {raw[4:8]!r}, expected {FILE_IDENTIFIER!r}")
-    root = _Table(raw, struct.unpack_from("<I", raw)[0])
+    root = FlatbufferTable(raw, struct.unpack_from("<I", raw)[0])
     subgraphs = root.tables(3)
     inputs: tuple[TensorMetadata, ...] = ()
     outputs: tuple[TensorMetadata, ...] = ()
@@ -383,7 +221,9 @@ def _read_model(
     )
 
 
-def _read_tensor(table: _Table, files: Mapping[str, bytes], notes: list[str]) -> TensorMetadata:
+def _read_tensor(
+    table: FlatbufferTable, files: Mapping[str, bytes], notes: list[str]
+) -> TensorMetadata:
     """Read a ``TensorMetadata``."""
     content = table.table(3)
     kind, properties = content.union(1) if content else (0, None)
@@ -430,7 +270,7 @@ def _one_of(names: tuple[str, ...], number: int) -> str:
 
 
 def _read_normalization(
-    units: list[tuple[int, _Table | None]], notes: list[str]
+    units: list[tuple[int, FlatbufferTable | None]], notes: list[str]
 ) -> Normalization | None:
     for kind, options in units:
         if kind != _NORMALIZATION or options is None:
@@ -440,16 +280,20 @@ def _read_normalization(
         if mean and std and finite and min(std) > 0:
             return Normalization(mean, std)
         notes.append(
-            f"The model's metadata has a normalization of mean {list(mean)[:4]} and deviation "
-            f"{list(std)[:4]}, which means nothing: left aside."
+            f"The model's metadata has a normalization of mean {list(mean)[:4]} and standard "
+            f"deviation {list(std)[:4]}, which is invalid and ignored; the deviation must be above "
+            "0."
         )
     return None
 
 
 def _read_labels(
-    associated: list[_Table], files: Mapping[str, bytes], notes: list[str]
+    associated: list[FlatbufferTable], files: Mapping[str, bytes], notes: list[str]
 ) -> tuple[tuple[str, ...], Literal["", "axis", "value"]]:
-    """Return a tensor's labels: of several languages those of none or English, else the first."""
+    """Return a tensor's labels and what they name.
+
+    Of several label files, one without a language or in English comes before the others.
+    """
     candidates = [
         (file, file.number(2, number_types.Int8Flags))
         for file in associated
@@ -461,64 +305,13 @@ def _read_labels(
         try:
             text = files[name].decode("utf-8-sig")
         except KeyError:
-            notes.append(f"The model's metadata names the label file {name!r}, which is missing.")
+            notes.append(f"The label file {name!r} that the model's metadata names is missing.")
             continue
         except UnicodeDecodeError:
-            notes.append(f"The label file {name!r} packed with the model is no UTF-8 text.")
+            notes.append(f"The label file {name!r} packed with the model is not UTF-8 text.")
             continue
         lines = re.split(r"\r\n|\r|\n", text)
         while lines and not lines[-1].strip():
             lines.pop()
         return tuple(line.strip() for line in lines), "value" if kind == _VALUE_LABELS else "axis"
     return (), ""
-
-
-def _read_ultralytics(files: PackedFiles) -> dict[str, Any] | None:
-    """Return an Ultralytics export's dictionary, its ``names`` as a list."""
-    for name in files:
-        if not _DICTIONARY_FILES.fullmatch(name) or files.size_bytes(name) > _MAX_DICTIONARY_BYTES:
-            continue
-        try:
-            found = _parse_dictionary(files[name].decode())
-        except KeyError:
-            continue
-        except UnicodeDecodeError:
-            continue
-        if isinstance(found, dict) and found.keys() >= _DICTIONARY_KEYS:
-            names = _listed(found["names"])
-            if names is not None:
-                return {**found, "names": names}
-    return None
-
-
-def _parse_dictionary(text: str) -> Any:
-    """Return what JSON or a Python literal says; None where the text is neither."""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-
-
-def _listed(names: Any) -> list[str] | None:
-    """Return class names given as a list, or by their numbers, as a list."""
-    if isinstance(names, list | tuple):
-        return [str(name) for name in names]
-    if not isinstance(names, dict):
-        return None
-    try:
-        by_number = {int(number): str(name) for number, name in names.items()}
-    except (ValueError, TypeError):
-        return None
-    if set(by_number) != set(range(len(by_number))):
-        return None
-    return [by_number[number] for number in range(len(by_number))]
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,8 @@ import pytest
 from answer_manifests import ABC, PICTURE, SSD, manifest_of, sides
 
 from edge_core.contract.manifest import Quantized, TensorSpec
-from edge_partition.answers.answers import Answer, Classes, Value, describe_answer
+from edge_partition.answers.answers import Answer, describe_answer
+from edge_partition.answers.outputs import Classes, Value
 
 
 def describe(

@@ -13,15 +13,13 @@ import pytest
 from PIL import Image
 
 from edge_core.contract.manifest import Pixels, Quantized, TensorSpec
+from edge_partition.inputs.batches import batch_size, batches, split_outputs
 from edge_partition.inputs.load_inputs import (
     InputFileError,
     as_picture,
-    batch_size,
-    batches,
     expand_inputs,
     load_input,
     load_samples,
-    split_outputs,
 )
 from edge_partition.inputs.pixels import PixelsError, parse_pixels
 

@@ -15,8 +15,9 @@ from edge_partition.bundles.run_bundle import reference_payloads
 from edge_partition.bundles.verify_bundle import verify_bundle
 from edge_partition.bundles.write_bundle import write_bundle
 from edge_partition.facts.model_facts import ModelFacts, input_specs
-from edge_partition.inputs.bound_inputs import Bounds, bound_inputs
+from edge_partition.inputs.bound_inputs import bound_inputs
 from edge_partition.inputs.made_up_inputs import make_inputs, make_payloads
+from edge_partition.inputs.operator_bounds import Bounds
 from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan_split import plan_split
 from edge_partition.tflite.read_tflite import read_tflite

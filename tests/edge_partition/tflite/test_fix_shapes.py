@@ -89,9 +89,12 @@ def test_a_model_without_open_dimensions_or_with_an_open_batch_stays_as_it_is() 
 @pytest.mark.parametrize(
     ("input_shape", "message"),
     [
-        (None, r"open: input 'x' has open dimensions, \[1, \?, 4\]\. Give --input-shape"),
+        (
+            None,
+            r"open: input 'x' has open dimensions, \[1, \?, 4\]\. Give the shape without the batch",
+        ),
         ((5, 3), r"input 'x' is \[1, \?, 4\]; --input-shape 5,3 does not fit"),
-        ((5, 4, 1), r"does not fit it. Give one that does, such as --input-shape x=16,4"),
+        ((5, 4, 1), r"does not fit. Give a shape that fits, such as --input-shape x=16,4"),
     ],
 )
 def test_a_missing_or_wrong_input_shape_names_the_input(
@@ -130,9 +133,9 @@ def test_several_open_inputs_are_fixed_by_one_length_or_by_name(
 @pytest.mark.parametrize(
     ("input_shapes", "message"),
     [
-        ({}, r"input 'x' is one of 2 with open dimensions, \[1, \?, 4\]\. Give one length for all"),
-        ({}, r"--input-shape 16, or each its own .* such as --input-shape x=16,4\."),
-        ({"x": (5, 4)}, r"input 'y' is one of 2 with open dimensions"),
+        ({}, r"input 'x' is one of 2 inputs with open dimensions, \[1, \?, 4\]\. Give one len"),
+        ({}, r"one length for all inputs, such as --input-shape 16, or one shape for each input.* such as --input-shape x=16,4\."),
+        ({"x": (5, 4)}, r"input 'y' is one of 2 inputs with open dimensions"),
         ({"": (5, 4)}, r"input 'y' is \[1, \?\]; --input-shape 5,4 does not fit"),
         ({"x": (5, 4), "y": (2, 2)}, r"'y' is \[1, \?\]; --input-shape y=2,2 does not fit"),
         ({"": (5,), "z": (2,)}, r"open: has no input 'z', which .*; its inputs are 'x', 'y'"),
@@ -242,5 +245,5 @@ def test_operators_that_need_tensorflow_are_refused_on_loading(tmp_path: Path) -
 
 
 def test_bytes_that_the_runtime_refuses_are_an_error() -> None:
-    with pytest.raises(CannotRunError, match="broken cannot be run by the TFLite runtime here"):
+    with pytest.raises(CannotRunError, match="broken does not run in the TFLite runtime"):
         probe_model("broken", b"\x20\0\0\0TFL3" + bytes(64))

@@ -36,7 +36,7 @@ def test_operators_that_share_a_variable_are_named_with_it() -> None:
 
 def test_a_resource_and_what_cannot_travel_are_named() -> None:
     assert lines(stateful()) == [
-        "Operators 1-3 stay together: handle, of type resource, cannot travel."
+        "Operators 1-3 stay together: handle, of type resource, cannot be sent."
     ]
 
 

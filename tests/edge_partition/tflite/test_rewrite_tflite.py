@@ -133,9 +133,9 @@ def test_metadata_of_the_file_stays() -> None:
 
 def test_a_tensor_or_signature_that_is_not_there_is_refused() -> None:
     data = chain_of_adds()
-    with pytest.raises(InvalidModelError, match="none is number 99"):
+    with pytest.raises(InvalidModelError, match="has no tensor 99"):
         rewrite_tensors(data, names={99: "x"})
-    with pytest.raises(InvalidModelError, match="none is number -1"):
+    with pytest.raises(InvalidModelError, match="has no tensor -1"):
         rewrite_tensors(data, shapes={-1: (4,)})
     with pytest.raises(InvalidModelError, match="has no signature 'x'"):
         keep_signature(data, "x")

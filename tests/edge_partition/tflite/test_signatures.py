@@ -81,7 +81,9 @@ def test_without_a_choice_the_main_one_is_taken_and_the_others_are_told() -> Non
     chosen = choose_signature(data)
     assert chosen.data is data
     (note,) = chosen.notes
-    assert note.startswith("Signature encode of encode (x -> code), decode (code, flag -> y)")
+    assert note.startswith(
+        "Signature encode is used; the model has encode (x -> code), decode (code, flag -> y)"
+    )
     assert "--signature NAME" in note
 
 
@@ -89,7 +91,7 @@ def test_serving_default_is_taken_wherever_it_stands() -> None:
     data = two_signatures("zero", "serving_default")
     chosen = choose_signature(data)
     assert (chosen.subgraph, signatures(chosen.data)[0].name) == (1, "serving_default")
-    assert chosen.notes[0].startswith("Signature serving_default of zero")
+    assert chosen.notes[0].startswith("Signature serving_default is used; the model has zero")
     # Named, there is nothing to tell.
     assert choose_signature(data, "serving_default").notes == ()
 
@@ -110,10 +112,12 @@ def test_signatures_of_one_subgraph_need_no_choice() -> None:
 def test_an_unknown_signature_is_refused_with_the_list(tmp_path: Path) -> None:
     path = tmp_path / "two.tflite"
     path.write_bytes(two_signatures())
-    with pytest.raises(SignatureError, match=r"two has no signature 'code'; it has encode, decode"):
+    with pytest.raises(
+        SignatureError, match=r"two has no signature 'code'; its signatures are encode, decode"
+    ):
         load_model(str(path), signature="code")
     path.write_bytes(chain_of_adds())
-    with pytest.raises(SignatureError, match=r"has no signatures; leave --signature encode out"):
+    with pytest.raises(SignatureError, match=r"has no signatures; remove --signature encode"):
         load_model(str(path), signature="encode")
 
 
@@ -123,7 +127,7 @@ def test_a_signature_of_a_subgraph_that_is_not_there_is_damage() -> None:
     y = flat.add(x, x, "y")
     add_signature(flat, "a", {"x": x}, {"y": y}, 0)
     add_signature(flat, "b", {"x": x}, {"y": y}, 9)
-    with pytest.raises(InvalidModelError, match=r"signature 'b' names subgraph 9 of 1"):
+    with pytest.raises(InvalidModelError, match=r"signature 'b' names subgraph 9; the file has 1"):
         choose_signature(flat.to_bytes([x], [y]), "b")
 
 

@@ -235,7 +235,7 @@ def test_metadata_of_other_tensors_than_the_models_is_left_aside() -> None:
     found = read_metadata(small_model(raw))
     assert found.inputs == ()
     assert found.outputs[0].name == "p"
-    assert any("speaks of 2 inputs, the model has 1" in note for note in found.notes)
+    assert any("describes 2 inputs, but the model has 1" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("std", [[0.0], [-1.0], [float("nan")], [float("inf")], []])
@@ -246,7 +246,7 @@ def test_a_normalization_that_means_nothing_is_left_aside(std: list[float]) -> N
 
 
 def test_a_missing_or_unreadable_label_file_is_a_note() -> None:
-    for files, reason in (({}, "missing"), ({"labels.txt": b"\xff\xfe\0"}, "no UTF-8")):
+    for files, reason in (({}, "missing"), ({"labels.txt": b"\xff\xfe\0"}, "not UTF-8")):
         found = described({}, labelled("p", ("labels.txt", AXIS, "")), files)
         assert found.outputs[0].labels == ()
         assert any(reason in note for note in found.notes), found.notes

@@ -1,0 +1,206 @@
+"""The meaning of one output of a model, as a line for people and as JSON. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from edge_core.plain_text import plain_text
+
+#: Outputs of no more values are listed whole in ``--json``.
+_MAX_LISTED = 1000
+#: Outputs of no more values are listed whole in a line for people.
+_MAX_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class and its score.
+
+    Attributes:
+        label: The class's label, or its index as text where it has none.
+        index: Its place along the output's last axis.
+        score: A probability from 0 to 1 where :attr:`Classes.is_probability`, else as it comes.
+    """
+
+    label: str
+    index: int
+    score: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the class; null where the score is no number."""
+        return {"label": self.label, "index": self.index, "score": _finite(self.score)}
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What an output holds.
+
+    Attributes:
+        name: The output's name.
+        dtype: As it came over the wire.
+        shape: Likewise.
+        values: Real values (integers dequantized) in ``shape``.
+        is_dequantized: Whether ``values`` are other numbers than came.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: np.ndarray
+    is_dequantized: bool
+
+    def __str__(self) -> str:
+        """Return shape and range, the values themselves where there are few."""
+        text = f"{self.dtype}{list(self.shape)}"
+        if 0 < self.values.size <= _MAX_SHOWN:
+            return f"{text}: {', '.join(map(_number, self.values.reshape(-1).tolist()))}"
+        summary = self.summary()
+        if summary["mean"] is not None:
+            text += f", {_number(summary['min'])} to {_number(summary['max'])}, "
+            text += f"mean {_number(summary['mean'])}"
+        return text + self.warning()
+
+    def warning(self) -> str:
+        """Return what is wrong with the values, to be put behind them; mostly nothing."""
+        nan, infinite = self._amiss()
+        parts = [f"{count:,} {what}" for count, what in ((nan, "NaN"), (infinite, "infinite"))
+                 if count]  # fmt: skip
+        return f" ({' and '.join(parts)} of {self.values.size:,} values)" if parts else ""
+
+    def summary(self) -> dict[str, Any]:
+        """Return ``min``, ``max`` and ``mean`` of the finite values, of complex ones' sizes."""
+        values = np.abs(self.values) if np.iscomplexobj(self.values) else self.values
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            return {"min": None, "max": None, "mean": None}
+        return {
+            "min": finite.min().item(),
+            "max": finite.max().item(),
+            "mean": float(finite.mean(dtype=np.float64)),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it; the values only where they are no more than 1,000."""
+        nan, infinite = self._amiss()
+        document: dict[str, Any] = {"name": self.name, "dtype": self.dtype}
+        document |= {"shape": list(self.shape), "dequantized": self.is_dequantized}
+        document |= {**self.summary(), "nan": nan, "infinite": infinite}
+        if self.values.size <= _MAX_LISTED:
+            document["values"] = _listed(self.values)
+        return document
+
+    def _amiss(self) -> tuple[int, int]:
+        return int(np.isnan(self.values).sum()), int(np.isinf(self.values).sum())
+
+
+@dataclass(frozen=True)
+class Classes:
+    """An output with one score a class.
+
+    Attributes:
+        held: What it holds.
+        best: The best classes, best first; those alone whose score is a number.
+        is_probability: Whether the scores are known to be probabilities.
+        is_labelled: Whether the classes have labels.
+    """
+
+    held: Held
+    best: tuple[ClassScore, ...]
+    is_probability: bool
+    is_labelled: bool
+
+    def __str__(self) -> str:
+        """Return the best classes with their scores."""
+        if not self.best:
+            return f"no score is a number{self.held.warning()}"
+        word = "" if self.is_labelled else "class " if self.is_probability else "index "
+        shown = [f"{word}{plain_text(best.label)} {self._score(best.score)}" for best in self.best]
+        text = ", ".join(shown) + self.held.warning()
+        # Without labels and a meaning these may be no scores at all.
+        return text if self.is_labelled or self.is_probability else f"{text}; {self.held}"
+
+    def _score(self, score: float) -> str:
+        return f"{score:.1%}" if self.is_probability else f"(score {_number(score)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the best classes and what the output holds."""
+        return {
+            "kind": "classes",
+            "probabilities": self.is_probability,
+            "best": [best.to_json() for best in self.best],
+            **self.held.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Value:
+    """An output of one value.
+
+    Attributes:
+        held: What it holds.
+        value: The value; a probability from 0 to 1 where ``is_probability``.
+        is_probability: Whether the value is known to be one.
+    """
+
+    held: Held
+    value: Any
+    is_probability: bool
+
+    def __str__(self) -> str:
+        """Return the value."""
+        is_share = self.is_probability and math.isfinite(self.value)
+        return f"{self.value:.1%}" if is_share else _number(self.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the value and what the output holds."""
+        value = _listed(np.asarray(self.value))
+        document = {"kind": "value", "probabilities": self.is_probability, "value": value}
+        return {**document, **self.held.to_json()}
+
+
+@dataclass(frozen=True)
+class Values:
+    """An output that is neither classes nor one value.
+
+    Attributes:
+        held: What it holds.
+    """
+
+    held: Held
+
+    def __str__(self) -> str:
+        """Return shape and range."""
+        return str(self.held)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the output holds."""
+        return {"kind": "values", **self.held.to_json()}
+
+
+Output: TypeAlias = Classes | Value | Values
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
+def _finite(value: float) -> float | None:
+    """Return the number, or None for what JSON has no word for."""
+    return value if math.isfinite(value) else None
+
+
+def _listed(values: np.ndarray) -> Any:
+    """Return nested lists with null for NaN and infinities; a complex number is a pair."""
+    if np.iscomplexobj(values):
+        values = np.stack([values.real, values.imag], axis=-1)
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return values.tolist()
+    listed = values.astype(object)
+    listed[~np.isfinite(values)] = None
+    return listed.tolist()

@@ -1,0 +1,84 @@
+"""Samples -> requests, and a request's outputs -> each sample's outputs. Pure.
+
+A sample is the input of one answer: one picture of a model that takes eight pictures at once. A
+request is the input of one inference: eight such samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_partition.inputs.pixels import picture_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from edge_core.contract.manifest import TensorSpec
+
+
+def batch_size(specs: Sequence[TensorSpec]) -> int:
+    """Return how many samples make a request: above 1 where pictures come in larger batches."""
+    leading = {spec.shape[0] if spec.shape else 0 for spec in specs}
+    layouts = [picture_layout(spec) for spec in specs]
+    sizes = {layout.batch for layout in layouts if layout is not None}
+    return max(1, *leading) if len(leading) == 1 and sizes == leading else 1
+
+
+def sample_specs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return the inputs of one sample: ``specs`` with a batch of one."""
+    if batch_size(specs) == 1:
+        return tuple(specs)
+    return tuple(replace(spec, shape=(1, *spec.shape[1:])) for spec in specs)
+
+
+def batches(
+    samples: Iterable[dict[str, np.ndarray]], specs: Sequence[TensorSpec]
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Fill requests with samples.
+
+    Yields:
+        A request's inputs, of exactly ``specs``' shapes, and how many samples it is made of. The
+        last request repeats its last sample until it is full.
+    """
+    size = batch_size(specs)
+    waiting: list[dict[str, np.ndarray]] = []
+    for sample in samples:
+        waiting.append(sample)
+        if len(waiting) == size:
+            yield _joined(waiting, size)
+            waiting = []
+    if waiting:
+        yield _joined(waiting, size)
+
+
+def _joined(samples: list[dict[str, np.ndarray]], size: int) -> tuple[dict[str, np.ndarray], int]:
+    if size == 1:
+        return samples[0], 1
+    full = samples + [samples[-1]] * (size - len(samples))
+    return {name: np.concatenate([one[name] for one in full]) for name in full[0]}, len(samples)
+
+
+def split_outputs(
+    outputs: Mapping[str, np.ndarray], count: int, specs: Sequence[TensorSpec]
+) -> list[dict[str, np.ndarray]]:
+    """Return a request's outputs sample by sample, what answers repeated samples left out.
+
+    Args:
+        outputs: By name.
+        count: How many samples the request was made of, as :func:`batches` says.
+        specs: The model's inputs.
+
+    Returns:
+        ``count`` of them where every output has the batch's leading dimension, which is 1 in each;
+        else the outputs as they are, once.
+    """
+    size = batch_size(specs)
+    if size == 1 or any(array.shape[:1] != (size,) for array in outputs.values()):
+        return [dict(outputs)]
+    return [
+        {name: array[place : place + 1] for name, array in outputs.items()}
+        for place in range(count)
+    ]

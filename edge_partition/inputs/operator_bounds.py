@@ -1,0 +1,272 @@
+"""Bounds of an operator's inputs that follow from bounds of its outputs.
+
+Each rule goes against the flow of values. Everything here is pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Sizes are tried no larger, where only the runtime knows what they become.
+_MOST_SIZE = 8
+_LEAST_RANGE = 3
+#: Operators whose result holds values of their inputs, none changed.
+_PASSING = frozenset(
+    {
+        "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE",
+        "CONCATENATION", "TILE", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "BROADCAST_TO", "REVERSE_V2",
+        "GATHER", "GATHER_ND", "PAD", "PADV2", "MIRROR_PAD", "MINIMUM", "MAXIMUM", "SELECT",
+        "SELECT_V2", "ROUND", "FLOOR", "CEIL", "REDUCE_MAX", "REDUCE_MIN", "UNIQUE",
+        "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "DYNAMIC_UPDATE_SLICE", "REVERSE_SEQUENCE",
+    }
+)  # fmt: skip
+#: Of those, the inputs that hold values, where that is not the first alone.
+_VALUES: dict[str, slice] = {
+    "CONCATENATION": slice(None), "PACK": slice(None), "MINIMUM": slice(None),
+    "MAXIMUM": slice(None), "SELECT": slice(1, None), "SELECT_V2": slice(1, None),
+    "SPLIT": slice(1, 2), "DYNAMIC_UPDATE_SLICE": slice(0, 2),
+}  # fmt: skip
+_COMPARISONS = frozenset({"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"})
+
+
+class Bounds(NamedTuple):
+    """The least and the greatest value, both allowed; infinite where none is known."""
+
+    low: float
+    high: float
+
+    def meet(self, other: Bounds) -> Bounds:
+        """Return what both allow."""
+        return Bounds(max(self.low, other.low), min(self.high, other.high))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are two bounds and a whole number between them."""
+        return math.isfinite(self.low + self.high) and math.ceil(self.low) <= self.high
+
+
+ANY = Bounds(-math.inf, math.inf)
+
+
+@dataclass
+class BoundOperator:
+    """An operator with what the rules ask of it.
+
+    Attributes:
+        kind: Its name.
+        inputs: Tensor indexes, -1 for one left out.
+        outputs: Likewise.
+        table: Its table in the file.
+        shape: Returns a tensor's shape.
+        values: Returns a constant's values, None for what is computed.
+        quantized: Returns a tensor's scale and zero point, None for one without.
+    """
+
+    kind: str
+    inputs: list[int]
+    outputs: list[int]
+    table: Any
+    shape: Callable[[int], tuple[int, ...]]
+    values: Callable[[int], np.ndarray[Any, Any] | None]
+    quantized: Callable[[int], tuple[float, int] | None]
+
+    @property
+    def options(self) -> Any:
+        """The operator's builtin options, such as ``GatherOptionsT``."""
+        return schema.OperatorT.InitFromObj(self.table).builtinOptions
+
+
+def bounds_of_inputs(
+    op: BoundOperator, made: list[Bounds], *, is_lenient: bool
+) -> Iterator[tuple[int, Bounds]]:
+    """Yield bounds of an operator's inputs, those of its outputs being ``made``."""
+    if op.kind in _INDEXING and (indexed := _INDEXING[op.kind](op)) is not None:
+        place, bounds = indexed
+        yield op.inputs[place], bounds
+    if is_lenient:
+        yield from _sizes(op)
+    wanted = ANY
+    for bounds in made:
+        wanted = wanted.meet(bounds)
+    if wanted != ANY:
+        yield from _against_the_flow(op, wanted)
+
+
+def _against_the_flow(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
+    """Yield the bounds of an operator's inputs with which its outputs are as ``wanted``."""
+    first = op.inputs[0] if op.inputs else -1
+    if op.kind in _PASSING:
+        for tensor in op.inputs[_VALUES.get(op.kind, slice(0, 1))]:
+            yield tensor, wanted
+    elif op.kind in {"QUANTIZE", "DEQUANTIZE"}:
+        yield first, _requantized(op, wanted)
+    elif op.kind in {"CUMSUM", "SUM"}:
+        count = max(1, math.prod(op.shape(first)) // _kept(op))
+        yield first, Bounds(wanted.low / count, wanted.high / count)
+    elif op.kind == "NEG":
+        yield first, Bounds(-wanted.high, -wanted.low)
+    elif op.kind == "ABS":
+        yield first, Bounds(-wanted.high, wanted.high)
+    elif op.kind in _ARITHMETIC:
+        yield from _arithmetic(op, wanted)
+
+
+def _gather(op: BoundOperator) -> tuple[int, Bounds] | None:
+    shape = op.shape(op.inputs[0])
+    axis = getattr(op.options, "axis", 0)
+    return (1, _below(shape[axis % len(shape)])) if shape else None
+
+
+def _gather_nd(op: BoundOperator) -> tuple[int, Bounds]:
+    depth = op.shape(op.inputs[1])[-1:]
+    sizes = op.shape(op.inputs[0])[: depth[0]] if depth else ()
+    return 1, _below(min(sizes, default=1))
+
+
+def _one_hot(op: BoundOperator) -> tuple[int, Bounds] | None:
+    depth = op.values(op.inputs[1])
+    return None if depth is None else (0, _below(int(depth[0])))
+
+
+def _scatter_nd(op: BoundOperator) -> tuple[int, Bounds] | None:
+    target, depth = op.values(op.inputs[2]), op.shape(op.inputs[0])[-1:]
+    return None if target is None or not depth else (0, _below(int(min(target[: depth[0]]))))
+
+
+def _segments(op: BoundOperator) -> tuple[int, Bounds] | None:
+    count = op.values(op.inputs[2])
+    return None if count is None else (1, _below(int(count[0])))
+
+
+def _reversed_lengths(op: BoundOperator) -> tuple[int, Bounds]:
+    return 1, Bounds(1, op.shape(op.inputs[0])[getattr(op.options, "seqDim", 0)])
+
+
+def _update_start(op: BoundOperator) -> tuple[int, Bounds]:
+    rooms = zip(op.shape(op.inputs[0]), op.shape(op.inputs[1]), strict=True)
+    return 2, Bounds(0, min((whole - part for whole, part in rooms), default=0))
+
+
+def _slice_start(op: BoundOperator) -> tuple[int, Bounds] | None:
+    sizes = op.values(op.inputs[2])
+    if sizes is None:
+        return None
+    rooms = zip(op.shape(op.inputs[0]), sizes, strict=False)
+    return 1, Bounds(0, max(0, min((w - max(1, int(part)) for w, part in rooms), default=0)))
+
+
+#: Operators that index something, or count along it: the place of the input that does, and the
+#: bounds that the size of the thing sets to it; None where that is not known.
+_INDEXING: dict[str, Callable[[BoundOperator], tuple[int, Bounds] | None]] = {
+    "GATHER": _gather,
+    "EMBEDDING_LOOKUP": lambda op: (0, _below(op.shape(op.inputs[1])[0])),
+    "GATHER_ND": _gather_nd,
+    "ONE_HOT": _one_hot,
+    "SCATTER_ND": _scatter_nd,
+    "UNSORTED_SEGMENT_SUM": _segments,
+    "UNSORTED_SEGMENT_MAX": _segments,
+    "UNSORTED_SEGMENT_MIN": _segments,
+    "UNSORTED_SEGMENT_PROD": _segments,
+    "REVERSE_SEQUENCE": _reversed_lengths,
+    "DYNAMIC_UPDATE_SLICE": _update_start,
+    "SLICE": _slice_start,
+}
+
+
+def _sizes(op: BoundOperator) -> Iterator[tuple[int, Bounds]]:
+    """Yield the bounds of inputs that are lengths or sizes, as it seems."""
+    if op.kind in _COMPARISONS:
+        for tensor, other in (op.inputs, op.inputs[::-1]):
+            values = op.values(other)
+            if (
+                values is not None
+                and len(values) >= _LEAST_RANGE
+                and np.array_equal(values, np.arange(len(values)))
+            ):
+                yield tensor, Bounds(1, len(values))
+    elif op.kind in {"RANGE", "FILL"}:
+        for tensor in op.inputs if op.kind == "RANGE" else op.inputs[:1]:
+            yield tensor, Bounds(1, _MOST_SIZE)
+    elif op.kind in {"TILE", "BROADCAST_TO", "RESHAPE"} and len(op.inputs) > 1:
+        yield op.inputs[1], Bounds(1, _MOST_SIZE)
+
+
+def _below(size: int) -> Bounds:
+    return Bounds(0, max(0, size - 1))
+
+
+def _kept(op: BoundOperator) -> int:
+    """Return how many sums an operator makes; of a running sum one along its axis."""
+    shape = op.shape(op.inputs[0])
+    if op.kind == "SUM":
+        return max(1, math.prod(op.shape(op.outputs[0])))
+    axis = op.values(op.inputs[1])
+    along = 0 if axis is None or not shape else int(axis[0]) % len(shape)
+    return max(1, math.prod(shape) // max(1, shape[along] if shape else 1))
+
+
+def _requantized(op: BoundOperator, wanted: Bounds) -> Bounds:
+    """Return bounds of stored values from those of stored ones on the other side."""
+    (scale_in, zero_in), (scale_out, zero_out) = (
+        op.quantized(tensor) or (1.0, 0) for tensor in (op.inputs[0], op.outputs[0])
+    )
+    low, high = ((end - zero_out) * scale_out / scale_in + zero_in for end in wanted)
+    return Bounds(low, high)
+
+
+_ARITHMETIC = frozenset({"ADD", "SUB", "MUL", "DIV", "FLOOR_DIV", "FLOOR_MOD"})
+
+
+def _arithmetic(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
+    left, right = op.inputs[:2]
+    constants = [op.values(tensor) for tensor in (left, right)]
+    if constants[0] is None and constants[1] is None:
+        yield from _of_two(op, wanted)
+        return
+    is_left = constants[0] is not None
+    values = constants[0] if is_left else constants[1]
+    if values is None or not np.isfinite(values.astype(np.float64)).all():
+        return
+    tensor = right if is_left else left
+    low, high = float(values.min()), float(values.max())
+    match op.kind:
+        case "ADD":
+            yield tensor, Bounds(wanted.low - low, wanted.high - high)
+        case "SUB" if is_left:
+            yield tensor, Bounds(high - wanted.high, low - wanted.low)
+        case "SUB":
+            yield tensor, Bounds(wanted.low + high, wanted.high + low)
+        case "MUL":
+            yield tensor, _divided(wanted, low).meet(_divided(wanted, high))
+        case "DIV" | "FLOOR_DIV" if not is_left and low > 0:
+            yield tensor, Bounds(wanted.low * high, (wanted.high + 1) * low - 1)
+        case "FLOOR_MOD" if not is_left and low > 0:
+            # The remainder is below the divisor in any case.
+            yield tensor, ANY if wanted.low <= 0 and high - 1 <= wanted.high else wanted
+
+
+def _divided(wanted: Bounds, factor: float) -> Bounds:
+    if factor == 0:
+        return ANY
+    ends = sorted(end / factor for end in wanted)
+    return Bounds(*ends)
+
+
+def _of_two(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
+    """Yield bounds for two computed operands: each gets a share."""
+    if wanted.low > 0 or wanted.high < 0 or op.kind not in {"ADD", "MUL"}:
+        return
+    if op.kind == "ADD":
+        each = Bounds(wanted.low / 2, wanted.high / 2)
+    else:
+        each = Bounds(0, math.sqrt(wanted.high))
+    for tensor in op.inputs[:2]:
+        yield tensor, each

@@ -1,22 +1,23 @@
 """Graph x Fleet x objective -> Plan: the best split, its boards, their order and the wires.
 
-A plan is a row of stages, each a range of operators on a board of its own, or on several that take
-requests in turn (replicas); a stage that keeps state is never on several. Two objectives:
+A plan is a sequence of stages. Each stage is a range of operators on its own board, or on several
+boards that take requests in turn (replicas). A stage that keeps state has no replicas. There are
+two objectives:
 
 ``throughput``
-    The slowest resource sets the pace. A stage takes the larger of its processor's and its link's
-    time (:mod:`edge_partition.planning.cost_model`), divided by its replicas, each of which gets
-    every n-th request, so that the slowest of them counts. The largest of these is to be least.
-    Among the plans of that pace the one with the lowest latency wins, as far as a short search
-    tells.
+    Minimize the period: the time between results. The period of a stage is the larger of its
+    processor's and its link's time (:mod:`edge_partition.planning.cost_model`) on its slowest
+    replica, divided by the number of replicas. The slowest stage determines the plan's period. Of
+    the plans with the least period, a short search selects one with a low latency.
 ``latency``
-    A lone request passes each stage's link in, its processor and its link out, one after another.
-    The sum is to be least; then the fewer stages.
+    Minimize the latency of one request in an idle system: the sum over stages of link in,
+    processor and link out. Of plans with equal latency, the one with the fewest stages is best.
 
-Each may have the other as a limit. Plans on fewer boards than there are, one board included, are
-candidates. The optimum is exact, by :mod:`edge_partition.planning.search`, with times in whole
-nanoseconds; where the search gives up on the proof, :attr:`Plan.bound_ms` says what no plan can
-beat. :func:`evaluate` lets anybody check it against other plans.
+Each objective may have the other one as a limit. Plans on a part of the fleet, also on one board,
+are candidates. The optimum is exact, with times in whole nanoseconds
+(:mod:`edge_partition.planning.search`). If the search ends without a proof, :attr:`Plan.bound_ms`
+is a lower bound on every plan's objective. :func:`evaluate` computes a plan's objective without the
+search, so that a plan can be compared with any other.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from edge_partition.planning.plan import (
     check_cuts,
     evaluate,
 )
-from edge_partition.planning.search.least_cost import ANY_PACE, find_least_cost
-from edge_partition.planning.search.least_pace import find_least_pace
-from edge_partition.planning.search.problem import FORBIDDEN, Found, Problem
+from edge_partition.planning.search.least_cost import ANY_PERIOD, find_least_cost
+from edge_partition.planning.search.least_period import find_least_period
+from edge_partition.planning.search.problem import FORBIDDEN, Problem, SearchResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,28 +65,30 @@ __all__ = [
     "plan_split",
 ]
 
-#: ``auto``: float16 over the boundaries where that makes the plan better.
+#: ``auto``: float16 on the boundaries where float16 makes the plan better.
 WireChoice: TypeAlias = Literal["float32", "float16", "auto"]
 
-#: By default a stage has as many replicas as can be searched quickly: so many different crews, or
-#: two boards; never more than the last.
-_MOST_CREWS, _LEAST_REPLICAS, _MOST_REPLICAS = 200, 2, 8
-#: A latency in nanoseconds times this, plus 1 a stage: least latency first, then fewest stages.
-_TIE = 1 << 12
-#: How much is looked at for a lower latency among the plans of the best pace: ways, subgradient
-#: steps, and stages in all of those.
-_TIE_EFFORT, _TIE_ROUNDS, _TIE_STEPS = 40_000, 12, 4_000_000
+#: The default limit on replicas is the largest with at most this many replica sets.
+_MAX_REPLICA_SETS = 200
+#: Least and largest default limit on the replicas of a stage.
+_LEAST_REPLICAS, _MOST_REPLICAS = 2, 8
+#: A cost is nanoseconds of latency times this, plus 1 for each stage: least latency first, then
+#: fewest stages.
+_LATENCY_WEIGHT = 1 << 12
+#: Limits of the search for a low latency among the plans with the least period: labels, subgradient
+#: steps, and table cells in all subgradient steps together.
+_TIE_WORK_LIMIT, _TIE_ROUNDS, _TIE_CELLS = 40_000, 12, 4_000_000
 _NS_PER_MS = 1_000_000
-#: Cells of the tables of stages that are worked out at a time.
+#: Cells of the stages' tables that are computed in one array operation.
 _TABLE_CELLS = 1 << 15
 
 
 class LimitError(EdgePartitionError):
-    """Splits fit the boards, but none keeps the limit on the other objective.
+    """Plans fit the boards, but none meets the limit on the other objective.
 
     Attributes:
-        asked: The limit, in milliseconds of latency or results a second.
-        best: What the best plan for that alone reaches; ``None`` where the search ended without an
+        asked: The limit, in milliseconds of latency or in results per second.
+        best: The best plan for the limited objective alone; ``None`` if the search ended without an
             answer.
     """
 
@@ -93,16 +96,16 @@ class LimitError(EdgePartitionError):
         self.asked = asked
         self.best = best
         if best is None:
-            reached = "the search ended without finding one. Ask for less, or for fewer boards"
+            reached = "the search ended without a plan. Relax the limit, or use fewer boards"
         elif what == "latency":
             reached = (
-                f"the quickest takes {best.latency_ms:.3g} ms, on "
-                f"{_name_boards(best)}. Allow more, or give a faster board"
+                f"the lowest latency is {best.latency_ms:.3g} ms, on "
+                f"{_name_boards(best)}. Raise the limit, or add a faster board"
             )
         else:
             reached = (
-                f"the best serves {best.throughput_per_s:.3g} requests/s, on "
-                f"{_name_boards(best)}. Ask for less, or add a board"
+                f"the highest throughput is {best.throughput_per_s:.3g} requests/s, on "
+                f"{_name_boards(best)}. Lower the limit, or add a board"
             )
         wanted = (
             f"answers within {asked:g} ms" if what == "latency" else f"serves {asked:g} requests/s"
@@ -122,24 +125,24 @@ def plan_split(
     max_latency_ms: float | None = None,
     min_throughput_per_s: float | None = None,
 ) -> Plan:
-    """Return the best plan there is.
+    """Return the best plan for the objective.
 
     Args:
         graph: The model.
-        fleet: The boards it may use, each for one stage at most.
-        objective: What to optimise; see the module's text.
-        stages: Exactly so many stages, each on one board; ``None`` for as many as are best.
-        cuts: Cut exactly at these positions, ascending; only the boards are chosen, one a stage.
-        wire: As what float32 activations travel between stages.
-        max_replicas: A stage is served by so many boards at most; ``None``: by as many as can be
-            searched quickly, 2 where there are 16 different boards, 8 where all are equal.
-        max_latency_ms: Of a lone request.
-        min_throughput_per_s: Results a second.
+        fleet: The available boards. Each board serves at most one stage.
+        objective: The objective; see the module's docstring.
+        stages: Required number of stages, each on one board; ``None`` for any number.
+        cuts: Positions to cut at, ascending, for one board on each stage; ``None`` to choose them.
+        wire: The type of float32 activations between stages.
+        max_replicas: Largest number of boards that serve one stage. The default is the largest that
+            a quick search allows: 2 for 16 different boards, 8 if all boards are equal.
+        max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds.
+        min_throughput_per_s: Least allowed throughput, in results per second.
 
     Raises:
-        PlanRequestError: What was asked for is more than the model or the fleet has.
-        InfeasiblePlanError: No split fits the boards' memory and storage.
-        LimitError: No split that fits keeps ``max_latency_ms`` or ``min_throughput_per_s``.
+        PlanRequestError: The request exceeds the model's cuts or the fleet's boards.
+        InfeasiblePlanError: No plan fits the boards' memory and storage.
+        LimitError: No plan that fits meets ``max_latency_ms`` or ``min_throughput_per_s``.
     """
     _check_positive(
         max_replicas=max_replicas,
@@ -171,7 +174,7 @@ def plan_split(
 
 @dataclass(frozen=True)
 class _Request:
-    """What was asked of :func:`plan_split`; ``positions`` are where a stage may start or stop."""
+    """A checked request; ``positions`` are the positions where a stage may start or stop."""
 
     graph: Graph
     objective: Objective
@@ -183,11 +186,11 @@ class _Request:
     min_throughput_per_s: float | None
 
     def solve(self, wire: Wire) -> Plan:
-        """Return the best plan with ``wire`` over every boundary."""
+        """Return the best plan with ``wire`` on every boundary."""
         table = StageTable.of(self.graph, self.positions, wire)
         problem = self._problem(table)
-        pace, cost_limit = self._limits()
-        found = _search(problem, self.objective, pace, cost_limit)
+        period, cost_limit = self._limits()
+        found = _search(problem, self.objective, period, cost_limit)
         if found.route is None and found.is_proven:
             self._explain(problem, table, wire)
         if found.route is None:
@@ -196,9 +199,10 @@ class _Request:
         return replace(plan, bound_ms=self._bound_ms(found, plan))
 
     def widen(self, plan: Plan) -> Plan:
-        """Return the plan with float32 over the boundaries where float16 makes it no better.
+        """Return the plan with float32 on the boundaries where float16 makes the plan no better.
 
-        Bytes saved never cost anything here, so a plan with float16 everywhere is as good as any.
+        Smaller payloads never make a plan worse in the cost model, so ``plan``, with float16 on all
+        boundaries, is optimal.
         """
         wires: list[Wire] = list(plan.wires)
         best = plan
@@ -209,16 +213,17 @@ class _Request:
             if (
                 all(stage.fits for stage in wider.stages)
                 and wider.score_ms <= best.score_ms
-                and self._keeps_limits(wider)
+                and self._meets_limits(wider)
             ):
                 wires = tried
                 best = replace(wider, bound_ms=plan.bound_ms)
         return best
 
     def _problem(self, table: StageTable) -> Problem:
-        """Return what is to be searched.
+        """Return the search problem.
 
-        Some rows at a time, so that what is worked out on the way stays in the processor's cache.
+        The tables are computed in blocks of rows, so that intermediate arrays fit the processor's
+        cache.
         """
         nodes = len(self.positions)
         busy, cost = (np.empty((len(self.kinds), nodes, nodes), np.int64) for _ in range(2))
@@ -234,14 +239,19 @@ class _Request:
                 busy[index, starts, :first] = FORBIDDEN
                 cost[index, starts, :first] = FORBIDDEN
                 busy[index, starts, stops] = np.where(fits, busy_ns, FORBIDDEN)
-                cost[index, starts, stops] = np.where(fits, latency_ns * _TIE + 1, FORBIDDEN)
+                cost[index, starts, stops] = np.where(
+                    fits, latency_ns * _LATENCY_WEIGHT + 1, FORBIDDEN
+                )
         return Problem(
             *(busy, cost, self._capacity, self.max_replicas, self.stages, table.work_macs[0]),
-            alone=self._alone,
+            no_replicas=self._no_replicas,
         )
 
     def _shortage(self, table: StageTable) -> Problem:
-        """Return the problem without limits whose cost is the bytes that boards are short of."""
+        """Return a problem in which every board may run every stage that its role allows.
+
+        The cost is the number of bytes that a board is short of.
+        """
         short = []
         for device, allowed in self._allowed(table):
             over = np.zeros(allowed.shape)
@@ -253,18 +263,18 @@ class _Request:
         return Problem(excess, excess, self._capacity, 1, self.stages)
 
     def _allowed(self, table: StageTable) -> Iterator[tuple[Device, NDArray[np.bool_]]]:
-        """Yield a board of each kind, and the stages that its role lets it run."""
+        """Yield a board of each kind, and ``(m, n)`` whether its role allows each stage."""
         forward = table.starts[:, None] < table.stops
         pinned = {kind[0].role for kind in self.kinds} - {"any"}
         for kind in self.kinds:
             yield kind[0], forward & _role_mask(kind[0].role, pinned, table)
 
     @property
-    def _alone(self) -> NDArray[np.bool_] | None:
-        """Return the stages that keep state, ``(nodes, nodes)``: replicas would each have theirs.
+    def _no_replicas(self) -> NDArray[np.bool_] | None:
+        """Return ``(nodes, nodes)``: whether each stage keeps state; ``None`` if no stage does.
 
-        A board has only some of the requests where there are replicas, so its state would be
-        another than that of one board that has all of them.
+        Each replica gets only a part of the requests, so its state would differ from the state of
+        one board that gets all requests.
         """
         if not self.graph.stateful:
             return None
@@ -277,19 +287,19 @@ class _Request:
         return np.array([len(kind) for kind in self.kinds], np.int64)
 
     def _limits(self) -> tuple[int, int | None]:
-        """Return the largest pace and the largest cost."""
-        pace = ANY_PACE
+        """Return the largest allowed period, in nanoseconds, and the largest allowed cost."""
+        period = ANY_PERIOD
         if self.min_throughput_per_s is not None:
-            pace = _whole(1000 * _NS_PER_MS / self.min_throughput_per_s)
+            period = _whole(1000 * _NS_PER_MS / self.min_throughput_per_s)
         cost_limit = None
         if self.max_latency_ms is not None:
-            cost_limit = (_whole(self.max_latency_ms * _NS_PER_MS) + 1) * _TIE - 1
-        return pace, cost_limit
+            cost_limit = (_whole(self.max_latency_ms * _NS_PER_MS) + 1) * _LATENCY_WEIGHT - 1
+        return period, cost_limit
 
-    def _keeps_limits(self, plan: Plan) -> bool:
-        pace, cost_limit = self._limits()
-        return plan.bottleneck_ms * _NS_PER_MS <= pace and (
-            cost_limit is None or plan.latency_ms * _NS_PER_MS * _TIE <= cost_limit
+    def _meets_limits(self, plan: Plan) -> bool:
+        period, cost_limit = self._limits()
+        return plan.bottleneck_ms * _NS_PER_MS <= period and (
+            cost_limit is None or plan.latency_ms * _NS_PER_MS * _LATENCY_WEIGHT <= cost_limit
         )
 
     def _plan(self, route: Route, wire: Wire) -> Plan:
@@ -305,31 +315,31 @@ class _Request:
         wires = (wire,) * (len(route) - 1)
         return Plan.of(self.graph, placements, wires=wires, objective=self.objective)
 
-    def _bound_ms(self, found: Found, plan: Plan) -> float:
+    def _bound_ms(self, found: SearchResult, plan: Plan) -> float:
         if found.is_proven:
             return plan.score_ms
-        bound = found.bound // _TIE if self.objective == "latency" else found.bound
+        bound = found.bound // _LATENCY_WEIGHT if self.objective == "latency" else found.bound
         return max(0, bound) / _NS_PER_MS
 
     def _explain(self, problem: Problem, table: StageTable, wire: Wire) -> None:
-        """Raise the error that says why there is no plan."""
-        pace, cost_limit = self._limits()
-        if pace < ANY_PACE:
-            best = find_least_pace(problem).route
-            if best is not None and problem.pace_of(best) > pace:
+        """Raise the error that states why no plan exists."""
+        period, cost_limit = self._limits()
+        if period < ANY_PERIOD:
+            best = find_least_period(problem).route
+            if best is not None and problem.period_of(best) > period:
                 raise self._limit_error(self._plan(best, wire))
         if cost_limit is not None:
             best = find_least_cost(problem).route
-            if best is not None and (pace == ANY_PACE or problem.cost_of(best) > cost_limit):
+            if best is not None and (period == ANY_PERIOD or problem.cost_of(best) > cost_limit):
                 raise self._limit_error(self._plan(best, wire))
             if best is not None:
                 raise self._limit_error(None)
         nearest = find_least_cost(self._shortage(table)).route
         if nearest is None:
             raise PlanRequestError(
-                f"The boards' roles leave no way to split {self.graph.name}: a board that is "
-                "`first` and one that is `last` need a cut between them. Change the roles in the "
-                "fleet file."
+                f"The boards' roles leave no way to split {self.graph.name}: a board with role "
+                "`first` and a board with role `last` need a cut between them. Change the roles in "
+                "the fleet file."
             )
         raise InfeasiblePlanError(self.graph, self._plan(nearest, wire).stages)
 
@@ -341,22 +351,24 @@ class _Request:
         return LimitError(self.max_latency_ms or 0, best, "latency")
 
 
-def _search(problem: Problem, objective: Objective, pace: int, cost_limit: int | None) -> Found:
+def _search(
+    problem: Problem, objective: Objective, period: int, cost_limit: int | None
+) -> SearchResult:
     limit = FORBIDDEN - 1 if cost_limit is None else cost_limit
     if objective == "latency":
-        return find_least_cost(problem, pace=pace, limit=limit)
-    found = find_least_pace(problem, cost_limit=cost_limit)
-    if found.route is None or found.value > pace:
-        return found if found.route is None else Found(None, FORBIDDEN, FORBIDDEN)
-    rounds = max(1, min(_TIE_ROUNDS, _TIE_STEPS // problem.busy.size))
+        return find_least_cost(problem, period=period, cost_limit=limit)
+    found = find_least_period(problem, cost_limit=cost_limit)
+    if found.route is None or found.value > period:
+        return found if found.route is None else SearchResult(None, FORBIDDEN, FORBIDDEN)
+    rounds = max(1, min(_TIE_ROUNDS, _TIE_CELLS // problem.busy.size))
     quicker = find_least_cost(
-        problem, pace=found.value, known=found.route, effort=_TIE_EFFORT, rounds=rounds
+        problem, period=found.value, known=found.route, work_limit=_TIE_WORK_LIMIT, rounds=rounds
     )
     return replace(found, route=quicker.route)
 
 
 def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> Plan:
-    """Add the boards that are left over, and the best plan on one where ``plan`` uses several."""
+    """Add the unused boards and, if ``plan`` uses several boards, the best plan on one board."""
     used = {device.name for stage in plan.stages for device in stage.devices}
     unused = tuple(device for device in fleet.devices if device.name not in used)
     plan = replace(plan, unused=unused)
@@ -373,14 +385,14 @@ def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> P
 
 
 def _needs(table: StageTable, device: Device) -> tuple[tuple[IntArray, float], ...]:
-    """Return the bytes that each stage needs of memory and of storage, and the MiB there are."""
+    """Return (needed bytes of each stage, available MiB) for memory and for storage."""
     return (table.ram_bytes, device.ram_mib), (table.storage_bytes, device.storage_mib)
 
 
 def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDArray[np.bool_]:
-    """Return ``(m, n)``: the stages, of those that reach the end, that a board of ``role`` may run.
+    """Return ``(m, n)``: whether a board with ``role`` may run each stage of ``table``.
 
-    Where some board is pinned to an end of the model, no other board may run the stage there.
+    If a board is pinned to an end of the model, no unpinned board may run the stage there.
     """
     is_first, is_last = table.starts[:, None] == 0, table.stops == table.stops[-1]
     mask = np.ones((len(table.starts), len(table.stops)), bool)
@@ -396,7 +408,7 @@ def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDAr
 
 
 def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
-    """Return the boards by kind: those of one kind are the same to a plan."""
+    """Return the boards by kind. Boards of one kind differ in nothing that a plan depends on."""
     kinds: dict[Device, list[Device]] = {}
     for device in devices:
         kinds.setdefault(replace(device, name="", board=None, link_source="estimated"), []).append(
@@ -414,15 +426,15 @@ def _check_positive(**values: float | None) -> None:
 def _check_request(
     graph: Graph, fleet: Fleet, stages: int | None, cuts: Sequence[int] | None
 ) -> int | None:
-    """Return how many stages there must be, or ``None`` for any number."""
+    """Return the required number of stages, or ``None`` for any number."""
     if not fleet.devices:
         raise PlanRequestError("The fleet has no boards; expected 1 or more.")
     if cuts is not None:
         check_cuts(graph, cuts)
         if stages is not None and stages != len(cuts) + 1:
             raise PlanRequestError(
-                f"{len(cuts)} cuts make {len(cuts) + 1} stages, not {stages}. Give one or the "
-                "other."
+                f"{len(cuts)} cuts make {len(cuts) + 1} stages, not {stages}. Leave out the "
+                "cuts or the number of stages."
             )
         stages = len(cuts) + 1
     if stages is None:
@@ -443,16 +455,16 @@ def _check_request(
 
 
 def _whole(nanoseconds: float) -> int:
-    """Round down, but not a whole number that a division made a little less."""
+    """Round down; the margin keeps an integer that a division made slightly smaller."""
     return math.floor(nanoseconds + 1e-3)
 
 
 def _default_replicas(kinds: int) -> int:
-    size = crews = 0
-    while size < _MOST_REPLICAS and (size < _LEAST_REPLICAS or crews <= _MOST_CREWS):
+    size = sets = 0
+    while size < _MOST_REPLICAS and (size < _LEAST_REPLICAS or sets <= _MAX_REPLICA_SETS):
         size += 1
-        crews += math.comb(kinds + size - 1, size)
-    return size if crews <= _MOST_CREWS else max(_LEAST_REPLICAS, size - 1)
+        sets += math.comb(kinds + size - 1, size)
+    return size if sets <= _MAX_REPLICA_SETS else max(_LEAST_REPLICAS, size - 1)
 
 
 def _name_boards(plan: Plan) -> str:

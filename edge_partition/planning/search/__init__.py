@@ -1,1 +1,1 @@
-"""Exact searches that :mod:`~edge_partition.planning.plan_split` assigns operators to boards by."""
+"""Exact searches for the plans of :mod:`~edge_partition.planning.plan_split`, with bounds."""

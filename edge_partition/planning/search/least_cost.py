@@ -1,11 +1,18 @@
-"""The route with the least sum of costs that keeps a pace: exact, or with a proven bound.
+"""The cheapest route that meets a period: a labelling algorithm with Lagrangian bounds.
 
-A shortest path with limited resources (Irnich & Desaulniers, "Shortest Path Problems with Resource
-Constraints", 2005). Subgradient steps raise the bound of :mod:`.relaxation`; a path that happens to
-respect the limits is a candidate. If the bound meets the best candidate, that is the optimum.
-Otherwise all ways are gone through, node by node, dropping of two that used the same boards the
-dearer one, and what the bound proves unable to beat the candidate. Where that takes more than
-``effort`` ways, the best candidate is returned together with the bound.
+Problem: a shortest path problem with resource constraints (Irnich & Desaulniers, "Shortest Path
+Problems with Resource Constraints", 2005). The resources are the boards of each kind.
+
+Method: where no step needs replicas, :mod:`.state_space_relaxation` answers if its work limit
+allows. Otherwise subgradient steps maximize the lower bound of :mod:`.lagrangian_relaxation`, and
+feasible relaxed routes are incumbents. If the bound reaches the incumbent's cost, the incumbent is
+optimal. If not, a labelling search extends partial routes (labels) node by node. Of two labels at
+one node that used equal boards, the dearer is dominated and dropped. A label whose lower bound is
+not below the incumbent's cost is pruned.
+
+Complexity: exponential in the number of kinds in the worst case, at most ``work_limit`` labels.
+Guarantee: exact, unless the search reaches ``work_limit`` or the numbers of the sets of used boards
+do not fit an int64; then the result is the incumbent and the Lagrangian lower bound.
 """
 
 from __future__ import annotations
@@ -18,225 +25,232 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_partition.planning.search import board_sets
-from edge_partition.planning.search.counted_kinds import find_counting
-from edge_partition.planning.search.problem import FORBIDDEN, Found, Problem, Route, Step
-from edge_partition.planning.search.relaxation import Relaxation, relax
+from edge_partition.planning.search.lagrangian_relaxation import Relaxation, relax
+from edge_partition.planning.search.problem import FORBIDDEN, Problem, Route, SearchResult, Step
+from edge_partition.planning.search.state_space_relaxation import find_without_replicas
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_partition.planning.search.problem import IntArray
 
-#: Ways that are looked at before the search gives up on a proof.
-EFFORT = 4_000_000
-#: Subgradient steps: more steps, fewer ways to go through.
+#: Labels that are extended before the search stops without a proof.
+WORK_LIMIT = 4_000_000
+#: Subgradient steps. More steps give a higher bound and so fewer labels.
 ROUNDS = 40
-#: A crew costs as much time as so many ways.
-_CREW_EFFORT = 20
-#: Every set of boards has a number in an int64, or the ways are not gone through.
-_MOST_SETS = 1 << 62
-#: (Step, count) pairs that the search with counted kinds looks at.
-_COUNTING_EFFORT = 200_000_000
-#: A pace that every board keeps.
-ANY_PACE = FORBIDDEN - 1
+#: Work of extending labels by one replica set, counted in labels.
+_REPLICA_SET_WORK = 20
+#: Sets of used boards above which their numbers do not fit an int64.
+_MAX_NUMBERED_SETS = 1 << 62
+#: (Step, state) pairs in one run of the search without replicas.
+_STATE_SPACE_WORK_LIMIT = 200_000_000
+#: A period that every feasible step meets.
+ANY_PERIOD = FORBIDDEN - 1
 
 
 def find_least_cost(
     problem: Problem,
     *,
-    pace: int = ANY_PACE,
+    period: int = ANY_PERIOD,
     known: Route | None = None,
-    limit: int = FORBIDDEN - 1,
-    effort: int = EFFORT,
+    cost_limit: int = FORBIDDEN - 1,
+    work_limit: int = WORK_LIMIT,
     rounds: int = ROUNDS,
-) -> Found:
-    """Return the cheapest route that keeps ``pace``.
+) -> SearchResult:
+    """Return the cheapest route that meets ``period``.
 
     Args:
-        problem: What to search.
-        pace: Nanoseconds between results.
-        known: A route that keeps the pace and is within capacity, to start from.
-        limit: Routes that cost more don't count.
-        effort: As many ways are looked at; see the module's text.
-        rounds: As many subgradient steps are taken.
+        problem: The problem to solve.
+        period: Largest allowed period of a step, in nanoseconds.
+        known: A feasible route that meets the period, as the first incumbent.
+        cost_limit: Largest allowed cost of a route.
+        work_limit: Number of labels to extend at most.
+        rounds: Number of subgradient steps at most.
     """
-    sizes = problem.crew_sizes(pace)
+    sizes = problem.least_replicas(period)
     if known is None and int(sizes.max(initial=0)) <= 1:
-        found = find_counting(problem, sizes > 0, _COUNTING_EFFORT)
+        found = find_without_replicas(problem, sizes > 0, _STATE_SPACE_WORK_LIMIT)
         if found.is_proven:
-            return found if found.value <= limit else Found(None, FORBIDDEN, FORBIDDEN)
-    best = _Best(problem, limit, known)
-    bound = _raise_bound(problem, sizes, best, rounds)
-    if bound.bound >= best.value:
-        return best.found(bound.bound)
-    sets = board_sets.set_count(problem.capacity)
-    if best.route is None and sets <= board_sets.MOST_SETS:
-        route = board_sets.find_route(problem, pace)
+            return found if found.value <= cost_limit else SearchResult(None, FORBIDDEN, FORBIDDEN)
+    incumbent = _Incumbent(problem, cost_limit, known)
+    relaxation = _maximize_bound(problem, sizes, incumbent, rounds)
+    if relaxation.bound >= incumbent.value:
+        return incumbent.result(relaxation.bound)
+    sets = board_sets.board_set_count(problem.capacity)
+    if incumbent.route is None and sets <= board_sets.MAX_BOARD_SETS:
+        route = board_sets.find_route(problem, period)
         if route is None:
-            return Found(None, FORBIDDEN, FORBIDDEN)
-        best.offer(route)
-    if sets > _MOST_SETS:
-        return best.found(bound.bound)
-    search = _Search(problem, sizes, bound, effort)
-    best.offer(search.run(best.value - 1))
-    return best.found(best.value if search.is_complete else bound.bound)
+            return SearchResult(None, FORBIDDEN, FORBIDDEN)
+        incumbent.offer(route)
+    if sets > _MAX_NUMBERED_SETS:
+        return incumbent.result(relaxation.bound)
+    search = _LabelSearch(problem, sizes, relaxation, work_limit)
+    incumbent.offer(search.run(incumbent.value - 1))
+    return incumbent.result(incumbent.value if search.is_complete else relaxation.bound)
 
 
-class _Best:
-    """The best route so far; until there is one, its value is just beyond the limit."""
+class _Incumbent:
+    """The best feasible route so far. Without a route, the value is the cost limit plus 1."""
 
-    def __init__(self, problem: Problem, limit: int, known: Route | None) -> None:
+    def __init__(self, problem: Problem, cost_limit: int, known: Route | None) -> None:
         self._problem = problem
         self.route: Route | None = None
-        self.value = limit + 1
+        self.value = cost_limit + 1
         self.offer(known)
 
     def offer(self, route: Route | None) -> None:
-        """Take a route that keeps the pace, if it is within capacity and better."""
-        if route is not None and self._problem.admits(route):
+        """Replace the incumbent by ``route`` if ``route`` is feasible and cheaper."""
+        if route is not None and self._problem.is_feasible(route):
             cost = self._problem.cost_of(route)
             if cost < self.value:
                 self.route, self.value = route, cost
 
-    def found(self, bound: int) -> Found:
-        """Return the result, where no route costs less than ``bound``."""
+    def result(self, bound: int) -> SearchResult:
+        """Return the result, with ``bound`` as the lower bound on every route's cost."""
         if self.route is None:
-            return Found(None, FORBIDDEN, bound if bound < self.value else FORBIDDEN)
-        return Found(self.route, self.value, bound)
+            return SearchResult(None, FORBIDDEN, bound if bound < self.value else FORBIDDEN)
+        return SearchResult(self.route, self.value, bound)
 
 
-def _raise_bound(
-    problem: Problem, sizes: NDArray[np.uint8], best: _Best, rounds: int
+def _maximize_bound(
+    problem: Problem, sizes: NDArray[np.uint8], incumbent: _Incumbent, rounds: int
 ) -> Relaxation:
-    """Return the relaxation with the highest bound, offering ``best`` the routes on the way."""
+    """Return the relaxation with the highest bound; offer each relaxed route as the incumbent."""
     price = np.zeros(problem.kinds, np.int64)
     highest = relax(problem, sizes, price)
     relaxation, step = highest, 0.0
     for round_index in range(rounds):
         route = relaxation.route
-        best.offer(route)
-        if route is None or highest.bound >= best.value:
+        incumbent.offer(route)
+        if route is None or highest.bound >= incumbent.value:
             break
-        overuse = problem.use_of(route) - problem.capacity
+        overuse = problem.boards_used(route) - problem.capacity
         step = step or max(1.0, problem.cost_of(route) / len(route))
         price = np.maximum(0, price + np.rint(step / (1 + round_index) * overuse).astype(np.int64))
         relaxation = relax(problem, sizes, price)
         highest = max(highest, relaxation, key=lambda found: found.bound)
-    best.offer(relaxation.route)
+    incumbent.offer(relaxation.route)
     return highest
 
 
 @dataclass(frozen=True)
-class _Ways:
-    """Ways to a node, no two of which used the same boards.
+class _Labels:
+    """Partial routes from the first node to one node, as columns.
 
     Attributes:
-        used: ``(ways,)``, the number of the set of used boards.
-        cost: ``(ways,)``, so far.
-        start: ``(ways,)``, the node before.
-        parent: ``(ways,)``, the way to that node.
-        crew: ``(ways,)``, the last step's crew.
+        used: ``(labels,)``, number of the set of used boards.
+        cost: ``(labels,)``, cost of the partial route.
+        start: ``(labels,)``, node where the last step starts.
+        parent: ``(labels,)``, index of the label at ``start`` that was extended.
+        replica_set: ``(labels,)``, number of the last step's replica set.
     """
 
     used: IntArray
     cost: IntArray
     start: IntArray
     parent: IntArray
-    crew: IntArray
+    replica_set: IntArray
 
-    def take(self, kept: NDArray[np.int64] | NDArray[np.bool_]) -> _Ways:
-        return _Ways(*(column[kept] for column in self.columns()))
+    def take(self, kept: NDArray[np.int64] | NDArray[np.bool_]) -> _Labels:
+        return _Labels(*(column[kept] for column in self.columns()))
 
     def columns(self) -> tuple[IntArray, ...]:
-        return self.used, self.cost, self.start, self.parent, self.crew
+        return self.used, self.cost, self.start, self.parent, self.replica_set
 
 
-class _Search:
-    """Goes through all ways that the bound doesn't rule out."""
+class _LabelSearch:
+    """The labelling search: extends all labels that are neither dominated nor pruned."""
 
     def __init__(
-        self, problem: Problem, sizes: NDArray[np.uint8], relaxation: Relaxation, effort: int
+        self, problem: Problem, sizes: NDArray[np.uint8], relaxation: Relaxation, work_limit: int
     ) -> None:
         self.is_complete = True
         self._problem = problem
         self._sizes = sizes
         self._relaxation = relaxation
-        self._left_to_do = effort
+        self._work_left = work_limit
         self._counts = problem.capacity + 1
         self._strides = np.array(
             [math.prod(self._counts[:kind].tolist()) for kind in range(problem.kinds)], np.int64
         )
-        self._crews: list[tuple[int, ...]] = []
-        self._crew_index: dict[tuple[int, ...], int] = {}
-        self._waiting: list[list[_Ways]] = [[] for _ in range(problem.nodes)]
+        self._replica_sets: list[tuple[int, ...]] = []
+        self._replica_set_numbers: dict[tuple[int, ...], int] = {}
+        self._pending: list[list[_Labels]] = [[] for _ in range(problem.nodes)]
 
-    def run(self, limit: int) -> Route | None:
-        """Return the cheapest route that costs ``limit`` or less."""
+    def run(self, cost_limit: int) -> Route | None:
+        """Return the cheapest route with a cost of at most ``cost_limit``."""
         zero = np.zeros(1, np.int64)
-        self._waiting[0] = [_Ways(zero, zero, zero, zero, zero)]
-        reached: list[_Ways | None] = []
-        for node, waiting in enumerate(self._waiting):
-            ways = _merge(waiting) if waiting else None
-            reached.append(ways)
-            if ways is None or node == self._problem.nodes - 1:
+        self._pending[0] = [_Labels(zero, zero, zero, zero, zero)]
+        reached: list[_Labels | None] = []
+        for node, pending in enumerate(self._pending):
+            labels = _drop_dominated(pending) if pending else None
+            reached.append(labels)
+            if labels is None or node == self._problem.nodes - 1:
                 continue
-            self._left_to_do -= len(ways.used)
-            if self._left_to_do >= 0:
-                self._expand(node, ways, limit)
-            if self._left_to_do < 0:
+            self._work_left -= len(labels.used)
+            if self._work_left >= 0:
+                self._extend(node, labels, cost_limit)
+            if self._work_left < 0:
                 self.is_complete = False
                 return None
-        ends = reached[-1]
-        # The bound leaves room for the price of boards that stay free, so it may let some pass.
-        if ends is None or ends.cost.min() > limit:
+        complete = reached[-1]
+        # The bound subtracts the price of unused boards, so a route above the limit can remain.
+        if complete is None or complete.cost.min() > cost_limit:
             return None
-        return self._trace(reached, int(ends.cost.argmin()))
+        return self._trace(reached, int(complete.cost.argmin()))
 
-    def _expand(self, node: int, ways: _Ways, limit: int) -> None:
-        """Let ways go on from a node; stops where there is nothing left to do it with."""
+    def _extend(self, node: int, labels: _Labels, cost_limit: int) -> None:
+        """Extend the labels of a node by every step; return early if no work is left."""
         problem, price = self._problem, self._relaxation.price
-        left = self._problem.capacity - ways.used[:, None] // self._strides % self._counts
+        left = self._problem.capacity - labels.used[:, None] // self._strides % self._counts
         steps_left = np.zeros(len(left), np.int64)
         if problem.stages is not None:
             steps_left = problem.stages - (problem.capacity - left).sum(axis=1)
-        # What is left of the limit, with the price of the boards that are still free.
-        purse = limit - ways.cost + left @ price
+        # The cost limit less the label's cost, plus the price of its unused boards.
+        budget = cost_limit - labels.cost + left @ price
         sizes = self._sizes[:, node, node + 1 :]
         for offset in np.flatnonzero(sizes.any(axis=0)).tolist():
             stop = node + 1 + offset
             rows = np.maximum(steps_left - 1, 0) if problem.stages is not None else steps_left
-            to_go = self._relaxation.to_go[rows, stop]
+            cost_to_go = self._relaxation.cost_to_go[rows, stop]
             if problem.stages is not None:
-                to_go = np.where(steps_left > 0, to_go, FORBIDDEN)
-            rest = purse - to_go
-            if rest.max() < 0:
+                cost_to_go = np.where(steps_left > 0, cost_to_go, FORBIDDEN)
+            step_budget = budget - cost_to_go
+            if step_budget.max() < 0:
                 continue
-            for crew in self._crews_of(sizes[:, offset], node, stop, int(rest.max())):
-                self._left_to_do -= _CREW_EFFORT
-                if self._left_to_do < 0:
+            for number in self._replica_sets_for(
+                sizes[:, offset], node, stop, int(step_budget.max())
+            ):
+                self._work_left -= _REPLICA_SET_WORK
+                if self._work_left < 0:
                     return
-                members = self._crews[crew]
-                cost = max(int(problem.cost[kind, node, stop]) for kind in members)
-                able = rest >= cost + int(price[list(members)].sum())
-                for kind in set(members):
-                    able &= left[:, kind] >= members.count(kind)
-                going = np.flatnonzero(able)
-                if not len(going):
+                kinds = self._replica_sets[number]
+                cost = max(int(problem.cost[kind, node, stop]) for kind in kinds)
+                able = step_budget >= cost + int(price[list(kinds)].sum())
+                for kind in set(kinds):
+                    able &= left[:, kind] >= kinds.count(kind)
+                extended = np.flatnonzero(able)
+                if not len(extended):
                     continue
-                self._left_to_do -= len(going)
-                added = int(self._strides[list(members)].sum())
-                self._waiting[stop].append(
-                    _Ways(
-                        ways.used[going] + added,
-                        ways.cost[going] + cost,
-                        np.full(len(going), node),
-                        going,
-                        np.full(len(going), crew),
+                self._work_left -= len(extended)
+                added = int(self._strides[list(kinds)].sum())
+                self._pending[stop].append(
+                    _Labels(
+                        labels.used[extended] + added,
+                        labels.cost[extended] + cost,
+                        np.full(len(extended), node),
+                        extended,
+                        np.full(len(extended), number),
                     )
                 )
 
-    def _crews_of(self, sizes: NDArray[np.uint8], node: int, stop: int, purse: int) -> list[int]:
-        """Return the crews that keep the pace and no smaller one among them does."""
+    def _replica_sets_for(
+        self, sizes: NDArray[np.uint8], node: int, stop: int, budget: int
+    ) -> list[int]:
+        """Return the replica sets within ``budget`` that meet the period and have no spare board.
+
+        A set of size ``n`` has no spare board if one of its kinds needs ``n`` replicas.
+        """
         cost, price = self._problem.cost[:, node, stop], self._relaxation.price
         found = []
         for size in range(1, int(sizes.max()) + 1):
@@ -245,40 +259,41 @@ class _Search:
             able = [
                 kind
                 for kind in np.flatnonzero((sizes > 0) & (sizes <= size)).tolist()
-                if cost[kind] <= purse
+                if cost[kind] <= budget
             ]
-            for crew in combinations_with_replacement(able, size):
-                self._left_to_do -= 1
+            for kinds in combinations_with_replacement(able, size):
+                self._work_left -= 1
                 if (
-                    max(sizes[kind] for kind in crew) == size
-                    and max(cost[kind] for kind in crew) + sum(price[kind] for kind in crew)
-                    <= purse
+                    max(sizes[kind] for kind in kinds) == size
+                    and max(cost[kind] for kind in kinds) + sum(price[kind] for kind in kinds)
+                    <= budget
                 ):
-                    found.append(self._number(crew))
+                    found.append(self._number(kinds))
         return found
 
-    def _number(self, crew: tuple[int, ...]) -> int:
-        if crew not in self._crew_index:
-            self._crew_index[crew] = len(self._crews)
-            self._crews.append(crew)
-        return self._crew_index[crew]
+    def _number(self, kinds: tuple[int, ...]) -> int:
+        if kinds not in self._replica_set_numbers:
+            self._replica_set_numbers[kinds] = len(self._replica_sets)
+            self._replica_sets.append(kinds)
+        return self._replica_set_numbers[kinds]
 
-    def _trace(self, reached: list[_Ways | None], way: int) -> Route:
+    def _trace(self, reached: list[_Labels | None], label: int) -> Route:
         route: list[Step] = []
         node = len(reached) - 1
         while node:
-            ways = reached[node]
-            if ways is None:  # pragma: no cover - a way comes from a way
+            labels = reached[node]
+            if labels is None:  # pragma: no cover - every label's parent exists
                 raise AssertionError(node)
-            start = int(ways.start[way])
-            route.append(Step(start, node, self._crews[int(ways.crew[way])]))
-            node, way = start, int(ways.parent[way])
+            start = int(labels.start[label])
+            kinds = self._replica_sets[int(labels.replica_set[label])]
+            route.append(Step(start, node, kinds))
+            node, label = start, int(labels.parent[label])
         return tuple(reversed(route))
 
 
-def _merge(parts: list[_Ways]) -> _Ways:
-    """Keep the cheapest way of each set of used boards."""
-    joined = _Ways(
+def _drop_dominated(parts: list[_Labels]) -> _Labels:
+    """Return the cheapest label of each set of used boards."""
+    joined = _Labels(
         *(np.concatenate(column) for column in zip(*(p.columns() for p in parts), strict=True))
     )
     order = np.lexsort((joined.cost, joined.used))

@@ -23,7 +23,7 @@ from edge_partition.planning.plan_split import (
     plan_split,
 )
 from edge_partition.planning.search.board_sets import find_route
-from edge_partition.planning.search.furthest import FurthestSearch, NoRoute
+from edge_partition.planning.search.max_reach import MaxReachSearch, SearchStatus
 from edge_partition.planning.search.problem import FORBIDDEN, Problem
 
 if TYPE_CHECKING:
@@ -43,22 +43,22 @@ def score(plan: Plan, objective: Objective) -> tuple[int, int]:
     return (bottleneck_ns, latency_ns)
 
 
-def crews(
+def replica_sets(
     devices: tuple[Device, ...], count: int, most: int
 ) -> Iterator[tuple[tuple[Device, ...], ...]]:
-    """Every way to give each of ``count`` stages up to ``most`` boards of its own."""
+    """Yield every assignment of ``count`` stages to disjoint sets of up to ``most`` boards."""
     if not count:
         yield ()
         return
     for size in range(1, min(most, len(devices) - count + 1) + 1):
-        for crew in combinations(devices, size):
-            left = tuple(device for device in devices if device not in crew)
-            for others in crews(left, count - 1, most):
-                yield (crew, *others)
+        for replica_set in combinations(devices, size):
+            left = tuple(device for device in devices if device not in replica_set)
+            for others in replica_sets(left, count - 1, most):
+                yield (replica_set, *others)
 
 
 class Tried(NamedTuple):
-    """A plan that fits, and what it scores by this file's own reckoning."""
+    """A plan that fits, with its objectives as this test computes them."""
 
     bottleneck_ns: int
     latency_ns: int
@@ -86,7 +86,7 @@ class Tried(NamedTuple):
 def all_plans(
     graph: Graph, fleet: Fleet, *, most: int = 9, cuts: tuple[int, ...] | None = None
 ) -> Iterator[Tried]:
-    """Every crew for every stage, in every order, at every choice of cuts, that fits."""
+    """Yield every feasible plan: each replica set for each stage, in each order, with all cuts."""
 
     @cache
     def stage(name: str, start: int, stop: int) -> tuple[int, int] | None:
@@ -98,19 +98,21 @@ def all_plans(
 
     counts = range(1, len(fleet.devices) + 1) if cuts is None else [len(cuts) + 1]
     for count in counts:
-        chosen = list(crews(fleet.devices, count, most))
+        chosen = list(replica_sets(fleet.devices, count, most))
         for places in combinations(graph.cuts, count - 1) if cuts is None else [cuts]:
             ends = (0, *places, len(graph.operators))
             for boards in chosen:
                 bottleneck_ns = latency_ns = 0
-                for index, crew in enumerate(boards):
-                    if len(crew) > 1 and graph.keeps_state(ends[index], ends[index + 1]):
+                for index, replica_set in enumerate(boards):
+                    if len(replica_set) > 1 and graph.keeps_state(ends[index], ends[index + 1]):
                         break
-                    times = [stage(board.name, ends[index], ends[index + 1]) for board in crew]
+                    times = [
+                        stage(board.name, ends[index], ends[index + 1]) for board in replica_set
+                    ]
                     if None in times:
                         break
-                    pace_ns = -(-max(time[0] for time in times if time) // len(crew))
-                    bottleneck_ns = max(bottleneck_ns, pace_ns)
+                    period_ns = -(-max(time[0] for time in times if time) // len(replica_set))
+                    bottleneck_ns = max(bottleneck_ns, period_ns)
                     latency_ns += max(time[1] for time in times if time)
                 else:
                     yield Tried(bottleneck_ns, latency_ns, boards, places)
@@ -131,7 +133,7 @@ def instance(seed: int) -> tuple[random.Random, Graph, Fleet]:
 
 
 def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
-    """Done-line of the planner: exhaustive search, with branches, replicas and limits."""
+    """Compare the planner with exhaustive search, with branches, replicas and limits."""
     seen: Counter[str] = Counter()
     for seed in range(INSTANCES):
         rng, graph, fleet = instance(seed)
@@ -152,7 +154,7 @@ def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
             assert score(tried.plan(graph), objective) == tried.score(objective)
             seen[f"{objective} on {found.boards}"] += 1
             seen["replicas"] += found.boards > len(found.stages)
-            # The same under a limit on the other objective, which some plan keeps.
+            # Again with a limit on the other objective, which some plan meets.
             other = rng.choice(plans)
             if objective == "throughput":
                 limit = {"max_latency_ms": other.latency_ms}
@@ -167,7 +169,7 @@ def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
             best_kept = min(plan.score(objective) for plan in kept)
             assert score(limited, objective)[0] == best_kept[0], (seed, limit)
             seen["limits bind"] += score(limited, objective)[0] > best[0]
-    # The comparison has met each case often enough to fail.
+    # Each case occurs often enough for the comparison to fail.
     assert seen["infeasible"] > 100
     assert seen["limits bind"] > 50
     assert seen["replicas"] > 100
@@ -206,16 +208,16 @@ def test_a_stage_that_keeps_state_is_on_one_board_and_no_such_plan_beats_the_pla
                 assert limited is not None
                 assert score(limited, objective)[0] == min(p.bottleneck_ns for p in kept), seed
             seen["some stages have replicas"] += found.boards > len(found.stages)
-            seen["state costs pace"] += (
+            seen["state lengthens the period"] += (
                 objective == "throughput"
                 and free is not None
                 and score(found, objective)[0] > score(free, objective)[0]
             )
-    # The comparison has met each case often enough to fail.
+    # Each case occurs often enough for the comparison to fail.
     assert min(seen.values()) > 20, seen
 
 
-def test_a_limit_that_no_plan_keeps_is_named_with_what_can_be_had() -> None:
+def test_a_limit_that_no_plan_meets_is_named_with_the_best_value() -> None:
     refused = 0
     for seed in range(60):
         _, graph, fleet = instance(seed)
@@ -223,12 +225,12 @@ def test_a_limit_that_no_plan_keeps_is_named_with_what_can_be_had() -> None:
         if not plans:
             continue
         quickest = min(plan.latency_ms for plan in plans)
-        with pytest.raises(LimitError, match="the quickest takes") as caught:
+        with pytest.raises(LimitError, match="the lowest latency is") as caught:
             plan_split(graph, fleet, max_replicas=9, max_latency_ms=quickest * 0.99)
         assert caught.value.best is not None
         assert caught.value.best.latency_ms == quickest
         most = max(plan.throughput_per_s for plan in plans)
-        with pytest.raises(LimitError, match="the best serves") as caught:
+        with pytest.raises(LimitError, match="the highest throughput is") as caught:
             plan_split(graph, fleet, "latency", max_replicas=9, min_throughput_per_s=most * 1.01)
         assert caught.value.best is not None
         assert caught.value.best.throughput_per_s == most
@@ -236,7 +238,7 @@ def test_a_limit_that_no_plan_keeps_is_named_with_what_can_be_had() -> None:
     assert refused > 30
 
 
-def test_exactly_so_many_stages_are_one_board_each_and_the_best() -> None:
+def test_a_required_number_of_stages_has_one_board_each_and_the_best_plan() -> None:
     compared = 0
     for seed in range(200):
         _, graph, fleet = instance(2000 + seed)
@@ -308,7 +310,7 @@ def test_both_ends_pinned_need_a_cut_between_them() -> None:
         plan_split(replace(graph, cuts=()), Fleet((last, first)))
 
 
-def test_auto_sends_float16_where_that_helps_and_nowhere_else() -> None:
+def test_auto_sends_float16_only_where_float16_makes_the_plan_better() -> None:
     narrowed = kept = 0
     for seed in range(60):
         rng = seeded(4000 + seed)
@@ -337,8 +339,8 @@ def test_auto_sends_float16_where_that_helps_and_nowhere_else() -> None:
     assert kept > 5
 
 
-def test_large_searches_agree_with_the_search_through_all_sets_of_boards() -> None:
-    """The quick answers of the search for the best pace, against the exact one."""
+def test_the_fast_feasibility_test_never_contradicts_the_exact_one() -> None:
+    """Compare the fast feasibility test with the exact one."""
     answers: Counter[str] = Counter()
     for seed in range(40):
         rng = seeded(5000 + seed)
@@ -351,22 +353,22 @@ def test_large_searches_agree_with_the_search_through_all_sets_of_boards() -> No
             FORBIDDEN,
         )
         capacity = numbers.integers(1, 3, kinds)
-        alone = None if seed % 2 else numbers.random((nodes, nodes)) < 0.5
-        problem = Problem(busy, busy, capacity, rng.randint(1, 3), alone=alone)
-        search = FurthestSearch(problem)
-        for pace in range(1, 100, 7):
-            exact = find_route(problem, pace)
-            quick = search.find_route(pace)
-            answers[quick.name if isinstance(quick, NoRoute) else "route"] += 1
+        no_replicas = None if seed % 2 else numbers.random((nodes, nodes)) < 0.5
+        problem = Problem(busy, busy, capacity, rng.randint(1, 3), no_replicas=no_replicas)
+        search = MaxReachSearch(problem)
+        for period in range(1, 100, 7):
+            exact = find_route(problem, period)
+            quick = search.find_route(period)
+            answers[quick.name if isinstance(quick, SearchStatus) else "route"] += 1
             if exact is not None:
-                assert problem.admits(exact)
-                assert problem.pace_of(exact) <= pace
-                assert quick is not NoRoute.PROVEN
-            if not isinstance(quick, NoRoute):
+                assert problem.is_feasible(exact)
+                assert problem.period_of(exact) <= period
+                assert quick is not SearchStatus.INFEASIBLE
+            if not isinstance(quick, SearchStatus):
                 assert exact is not None
-                assert problem.admits(quick)
-                assert problem.pace_of(quick) <= pace
-    assert min(answers[name] for name in ("route", "PROVEN", "UNKNOWN")) > 10
+                assert problem.is_feasible(quick)
+                assert problem.period_of(quick) <= period
+    assert min(answers[name] for name in ("route", "INFEASIBLE", "UNKNOWN")) > 10
 
 
 def test_a_thousand_boards_of_eight_kinds_are_planned_and_the_plan_proven() -> None:

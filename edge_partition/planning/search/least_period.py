@@ -1,0 +1,162 @@
+"""The route with the least period, by a binary search over the periods that a step can have.
+
+Problem: minimize the largest period of a step, in nanoseconds, optionally with a limit on the cost.
+Method: each step of the binary search asks whether a route with at most that period exists. Up to
+:data:`~.board_sets.MAX_BOARD_SETS` sets of boards, :mod:`.max_reach` answers first and
+:mod:`.board_sets` decides where :mod:`.max_reach` has no answer. With a limit on the cost, or with
+more boards, :mod:`.least_cost` answers. Large models are first solved on a part of the nodes, for a
+first upper bound.
+
+Complexity: a number of feasibility tests logarithmic in the number of candidate periods. Guarantee:
+exact, unless :mod:`.least_cost` reaches its work limit; then the result is a route and a lower
+bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_partition.planning.search import board_sets
+from edge_partition.planning.search.least_cost import find_least_cost
+from edge_partition.planning.search.max_reach import (
+    MAX_REPLICA_SETS,
+    MaxReachSearch,
+    SearchStatus,
+    replica_set_count,
+)
+from edge_partition.planning.search.problem import FORBIDDEN, Problem, SearchResult
+
+if TYPE_CHECKING:
+    from edge_partition.planning.search.problem import IntArray, Route
+
+#: Fewest nodes of the coarse problem that gives the first upper bound.
+_COARSE_NODES = 24
+#: Factor by which the coarse problem has fewer nodes, above :data:`_COARSE_NODES`.
+_COARSE_FACTOR = 7
+#: A heuristic search ends when the gap is at most the upper bound divided by this.
+_HEURISTIC_DIVISOR = 64
+#: Labels that :mod:`.least_cost` extends for one period.
+_WORK_LIMIT = 200_000
+
+
+def find_least_period(
+    problem: Problem,
+    *,
+    cost_limit: int | None = None,
+    is_heuristic: bool = False,
+    reuse: MaxReachSearch | None = None,
+) -> SearchResult:
+    """Return the route with the least period.
+
+    Args:
+        problem: The problem to solve.
+        cost_limit: Largest allowed cost of a route; ``None`` for any cost.
+        is_heuristic: Whether a good route is enough. The lower bound is not valid then.
+        reuse: A search with an equal set of boards, whose tables of board sets are used again.
+    """
+    is_small = _has_few_board_sets(problem) and replica_set_count(problem) <= MAX_REPLICA_SETS
+    search = MaxReachSearch(problem, reuse) if is_small else None
+    known = _coarse_route(problem, cost_limit, search)
+    is_guess = known is not None
+    if known is None:
+        known, is_certain = _find_within(
+            problem, search, FORBIDDEN - 1, cost_limit=cost_limit, is_heuristic=is_heuristic
+        )
+        if known is None:
+            return SearchResult(None, FORBIDDEN, FORBIDDEN if is_certain else 0)
+    route, high = known, problem.period_of(known)
+    # No route has a period below ``low``, if every search without a route was a proof.
+    low, is_proven, proven, step = 0, True, 0, high // _HEURISTIC_DIVISOR
+    periods, tests_high = None, False
+    while low < high - (high // _HEURISTIC_DIVISOR if is_heuristic else 0):
+        if is_guess:
+            # The optimum is close below the coarse problem's: go down in growing steps.
+            period = max(low, high - 1 - step)
+            step *= 4
+        else:
+            if periods is None:
+                periods = _candidate_periods(problem, low, high)
+            within = periods[np.searchsorted(periods, low) : np.searchsorted(periods, high)]
+            low = int(within[0]) if len(within) else high
+            if low == high:
+                break
+            # The incumbent is often optimal long before the binary search ends, so every other
+            # test is of the largest period below the incumbent's.
+            period = int(within[-1 if tests_high else len(within) // 2])
+            tests_high = not (tests_high or is_heuristic)
+        better, is_certain = _find_within(
+            problem, search, period, cost_limit=cost_limit, is_heuristic=is_heuristic
+        )
+        if better is not None:
+            route, high = better, problem.period_of(better)
+        else:
+            if is_proven and not is_certain:
+                is_proven, proven = False, low
+            is_guess, low = False, period + 1
+    return SearchResult(route, high, high if is_proven else proven)
+
+
+def _coarse_route(
+    problem: Problem, cost_limit: int | None, search: MaxReachSearch | None
+) -> Route | None:
+    """Return a good route over a part of the nodes; ``None`` if the problem has few nodes."""
+    if problem.nodes <= 2 * _COARSE_NODES:
+        return None
+    count = max(_COARSE_NODES, problem.nodes // _COARSE_FACTOR)
+    nodes = np.unique(np.linspace(0, problem.nodes - 1, count).round().astype(int)).tolist()
+    found = find_least_period(
+        problem.restricted_to(nodes), cost_limit=cost_limit, is_heuristic=True, reuse=search
+    ).route
+    return found and tuple(
+        replace(step, start=nodes[step.start], stop=nodes[step.stop]) for step in found
+    )
+
+
+def _find_within(
+    problem: Problem,
+    search: MaxReachSearch | None,
+    period: int,
+    *,
+    cost_limit: int | None,
+    is_heuristic: bool,
+) -> tuple[Route | None, bool]:
+    """Return a route that meets ``period``, and whether the answer is certain."""
+    route: Route | SearchStatus = (
+        SearchStatus.UNKNOWN if search is None else search.find_route(period)
+    )
+    if route is SearchStatus.UNKNOWN and not is_heuristic and _has_few_board_sets(problem):
+        route = board_sets.find_route(problem, period) or SearchStatus.INFEASIBLE
+    if route is SearchStatus.INFEASIBLE:
+        return None, True
+    if not isinstance(route, SearchStatus) and (
+        cost_limit is None or problem.cost_of(route) <= cost_limit
+    ):
+        return route, True
+    if search is not None and is_heuristic:
+        return None, False
+    if cost_limit is None:
+        # Cost 1 for each step: a route with few steps is the likeliest to be within capacity.
+        unit_cost = replace(problem, cost=np.where(problem.cost < FORBIDDEN, 1, FORBIDDEN))
+        found = find_least_cost(unit_cost, period=period, work_limit=_WORK_LIMIT)
+    else:
+        found = find_least_cost(
+            problem, period=period, cost_limit=cost_limit, work_limit=_WORK_LIMIT
+        )
+    return found.route, found.is_proven
+
+
+def _has_few_board_sets(problem: Problem) -> bool:
+    return board_sets.board_set_count(problem.capacity) <= board_sets.MAX_BOARD_SETS
+
+
+def _candidate_periods(problem: Problem, low: int, high: int) -> IntArray:
+    """Return every period in ``[low, high)`` that a step can have, ascending."""
+    periods = []
+    for size in range(1, problem.max_replicas + 1):
+        busy = problem.busy_in(size)
+        within = (busy > (low - 1) * size) & (busy <= min((high - 1) * size, FORBIDDEN - 1))
+        periods.append(-(-busy[within] // size))
+    return np.unique(np.concatenate(periods))

@@ -93,7 +93,8 @@ class BrokerAddress:
         if parts.password is not None:
             raise BrokerAddressError(
                 "The broker's URL contains a password, and process lists show URLs; write the "
-                "password to a file and name the file in EDGE_PARTITION_PASSWORD_FILE."
+                "password to a file and name the file with --password-file or "
+                "EDGE_PARTITION_PASSWORD_FILE."
             )
         password = environ.get("EDGE_PARTITION_PASSWORD")
         password_file = password_file or environ.get("EDGE_PARTITION_PASSWORD_FILE")

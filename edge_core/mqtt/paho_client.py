@@ -112,7 +112,7 @@ def connect_client(
         raise BrokerUnreachableError(
             address.url,
             f"its certificate is not trusted ({error.verify_message.rstrip('.')}); name the "
-            "trusted CA in EDGE_PARTITION_CA_FILE",
+            "trusted CA with --ca-file FILE or EDGE_PARTITION_CA_FILE",
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

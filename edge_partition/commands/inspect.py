@@ -38,6 +38,9 @@ from edge_partition.tflite.probe_model import CannotRunError, probe_model
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from rich.console import Console
+    from rich.table import Table
+
 #: Width from which on the table has columns of weights and parameters, in characters.
 _WIDE = 120
 #: Width where no terminal limits the width.
@@ -103,13 +106,15 @@ def _print(document: dict[str, Any], loaded: LoadedTflite, *, is_page: bool) -> 
         # A file or a pipe has room for whole names.
         console.width = _UNLIMITED
     if not is_page:
-        _print_table(console, *_operators(document, console.width))
+        _print_table("Operators", _operator_table(document, console.width), console)
         _show.say(
             "MMACs: millions of multiply-accumulates. Crossing: what crosses a cut after the "
             "operator; - where no cut is possible."
         )
         if document["wrapped_operations"]:
-            _print_table(console, *_wrapped(document, console.width))
+            count = _show.count_of(len(document["wrapped_operations"]), "operation")
+            title = f"{count} wrapped into layers, for want of a Keras layer"
+            _print_table(title, _wrapped_table(document, console.width), console)
     for line in _end_lines(loaded):
         _show.say(line)
     for kept in document["kept_together"]:
@@ -153,8 +158,8 @@ def _warnings(loaded: LoadedTflite) -> list[str]:
     return []
 
 
-def _operators(document: dict[str, Any], width: int) -> tuple[str, list[str], list[list[str]]]:
-    """Return the title, headers and rows of the operators, for a terminal of this width."""
+def _operator_table(document: dict[str, Any], width: int) -> Table:
+    """Return a row for each operator, in at most ``width`` characters."""
     wide = width >= _WIDE
     columns = [">#", "operator", "layer", "output", ">MMACs"]
     columns += [">parameters", ">weights\nKiB"] if wide else []
@@ -184,11 +189,11 @@ def _operators(document: dict[str, Any], width: int) -> tuple[str, list[str], li
     room = max(width - taken, _LEAST_LAYER)
     for row in rows:
         row[2] = _shorten(row[2], room)
-    return "Operators", columns, rows
+    return _table(columns, rows)
 
 
-def _wrapped(document: dict[str, Any], width: int) -> tuple[str, list[str], list[list[str]]]:
-    """Return the title, headers and rows of the wrapped operations."""
+def _wrapped_table(document: dict[str, Any], width: int) -> Table:
+    """Return a row for each wrapped operation; from 120 characters on with constants."""
     operations = document["wrapped_operations"]
     rows = [
         [
@@ -203,15 +208,18 @@ def _wrapped(document: dict[str, Any], width: int) -> tuple[str, list[str], list
         columns.append("constants")
         for row, operation in zip(rows, operations, strict=True):
             row.append(", ".join(operation["constants"]))
-    wrapped = _show.count_of(len(rows), "operation")
-    return f"{wrapped} wrapped into layers, for want of a Keras layer", columns, rows
+    return _table(columns, rows)
 
 
-def _print_table(console: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
+def _table(columns: list[str], rows: list[list[str]]) -> Table:
     table = _show.table(*columns)
     for row in rows:
         # Text, not str: a name may hold markup of rich.
         table.add_row(*(Text(plain_text(cell)) for cell in row))
+    return table
+
+
+def _print_table(title: str, table: Table, console: Console) -> None:
     console.print()
     console.print(Text(title))
     console.print(table)

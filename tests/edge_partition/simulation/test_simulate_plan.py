@@ -548,7 +548,7 @@ def test_the_commands_document_is_the_forecast(
         (("{folder}/text.json",), 1, "is not JSON"),
         (("{folder}/list.json",), 1, "document is a list; expected an object"),
         (("{plan}", "--fail", "pi-9@1+1"), 1, "no board 'pi-9'"),
-        (("{plan}", "--fail", "pi-1"), 2, "expected such as pi-2@10+5"),
+        (("{plan}", "--fail", "pi-1"), 2, "expected BOARD@START+DURATION, such as pi-2@10+5"),
         (("{plan}", "--rate", "0"), 2, "--rate"),
         (("{plan}", "--steady"), 2, "--rate"),
         ((), 2, "PLAN"),

@@ -281,7 +281,7 @@ def test_inspect_split_and_verify_say_that_a_model_keeps_state(
     assert "SVDF" in json.loads(command("inspect", model_file, "--json"))["state"]
     build = tmp_path / "build"
     for options, says, verified in (
-        ((), "Each request starts from the initial state", "nothing of the input before remained"),
+        ((), "Each request starts from the initial state", "kept no state of the input before"),
         (("--state", "keep"), "one client at a time", "had the inputs in the same order"),
     ):
         assert says in command("split", model_file, "--stages", 3, *options, "-o", build)
@@ -315,7 +315,7 @@ def test_a_sample_file_is_checked_against_the_models_inputs_and_kept(
     assert read_bundle(build).sample() == values[0].tobytes()
     said = command("verify", build)
     assert "8/8 identical" in said
-    assert "The first of them is the sample that was given at the split." in said
+    assert "The first input is the sample of `split --sample`." in said
     np.save(sample, np.zeros((1, 5), np.float32))
     refused = CliRunner().invoke(
         app, ["split", str(model_file), "--stages", "2", "--sample", str(sample), "-o", str(build)]

@@ -68,4 +68,4 @@ def test_a_stateful_model_is_split_around_its_state_and_says_so(tmp_path: Path) 
         (stage.board_names, stage.start, stage.stop)
         for stage in plan_split(read_tflite(model).graph, equal_fleet(3), stages=3).stages
     ] == [("board-0", 0, 1), ("board-1", 1, 4), ("board-2", 4, 5)]
-    assert "8/8 identical: whole against 3 parts" in run("verify", build)
+    assert "8/8 identical: the whole model and its 3 parts" in run("verify", build)

@@ -1,8 +1,7 @@
-"""What a model's outputs mean, for people: labels, values, boxes, or else what an output holds.
+"""The meaning of a model's outputs, for people: labels, values, boxes, or a summary.
 
-Everything here is pure: a manifest and arrays in, frozen dataclasses out. Integers that stand for
-real values are given as those; a softmax is taken only where the manifest says that the scores are
-logits.
+Everything here is pure: a manifest and arrays in, frozen dataclasses out. Quantized integers become
+real values. A softmax is computed only if the manifest says that the scores are logits.
 """
 
 from __future__ import annotations
@@ -31,23 +30,24 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Manifest, TensorSpec
     from edge_partition.answers.boxes import RawBoxes
 
-#: Boxes that a line for people names; ``--json`` has all.
+#: Boxes named in a line for people, which counts the rest; ``--json`` has all boxes.
 _BOXES_SHOWN = 10
 _NO_LABELS = (
-    "The model has no labels: classes are shown by their index, from 0. `edge-partition split "
-    "--labels FILE` takes a file of them, one a line."
+    "The model has no labels: classes are shown by their index, from 0. To add labels, give a file "
+    "with one label per line to `edge-partition split --labels FILE`."
 )
 _MEANT = frozenset({"probabilities", "logits"})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one input's outputs mean.
+    """The meaning of the outputs for one input.
 
     Attributes:
-        outputs: Each output, in the model's order.
-        boxes: Of a detection model the boxes found, best first; None for other models.
-        notes: Sentences that hold for every input, such as labels that fit no output.
+        outputs: The meaning of each output, in the model's order.
+        boxes: The boxes that a detection model found, highest score first; None for other models.
+        notes: Sentences for people that apply to every input, for example that no output fits the
+            labels.
     """
 
     outputs: tuple[Output, ...]
@@ -56,7 +56,7 @@ class Answer:
 
     @property
     def labels(self) -> tuple[ClassScore, ...]:
-        """The best classes of the first output that has one score a class; mostly the only one."""
+        """The classes with the highest scores of the first output with one score for each class."""
         return next((item.best for item in self.outputs if isinstance(item, Classes)), ())
 
     def __str__(self) -> str:
@@ -86,15 +86,15 @@ def describe_answer(
     picture_size: tuple[int, int] | None = None,
     min_score: float = MIN_SCORE,
 ) -> Answer:
-    """Say what the outputs of one input mean.
+    """Return the meaning of the outputs for one input.
 
     Args:
-        manifest: Of the deployment that gave them.
-        outputs: Arrays by output name, of one sample where the model takes several.
-        top: Classes to name of an output with one score a class.
-        picture_size: Width and height in pixels of the picture that went in: boxes are given in
-            its pixels. None: in the pixels of the model's input.
-        min_score: Boxes with a lower score are left out.
+        manifest: The deployment's manifest.
+        outputs: Arrays by output name, of one sample if the model takes several at once.
+        top: Number of classes to name for an output with one score for each class.
+        picture_size: Width and height of the given picture in pixels; boxes are in its pixels.
+            None for boxes in pixels of the model's input.
+        min_score: Lower bound on a box's score.
     """
     labels = manifest.model.labels
     held = [_hold(spec, outputs[spec.name]) for spec in manifest.outputs]
@@ -127,7 +127,7 @@ def _mean(held: Held, spec: TensorSpec, labels: Sequence[str], top: int) -> Outp
     if size == 1:
         return _one_value(held, spec, labels, top)
     is_row = size > 1 and held.shape[-1] == size
-    # Whole numbers of 32 bits and more count or index something, and are no scores.
+    # Integers of 32 bits and more are counts or indexes, not scores.
     are_scores = held.values.dtype.kind == "f" or held.values.dtype.itemsize <= np.int16().nbytes
     if not is_row or held.values.dtype.kind in "bc" or not (are_scores or len(labels) == size):
         return Values(held)
@@ -139,22 +139,22 @@ def _one_value(held: Held, spec: TensorSpec, labels: Sequence[str], top: int) ->
     if spec.scores not in _MEANT or held.values.dtype.kind not in "fiu":
         return Value(held, value.item(), is_probability=False)
     if spec.scores == "logits":
-        # The logistic function, written so that it never overflows.
+        # The logistic function, in a form that never overflows.
         value = (1 + np.tanh(np.float64(value) / 2)) / 2
     if len(labels) == 2:  # noqa: PLR2004
-        # The one score of two classes is the second's: so Keras trains and counts them.
+        # With two classes, the only score is that of the second class, as in Keras.
         return _rank(held, np.array([1 - value, value]), "probabilities", labels, top)
     return Value(held, float(value), is_probability=True)
 
 
 def _rank(held: Held, scores: np.ndarray, meaning: str, labels: Sequence[str], top: int) -> Classes:
-    # Where a score is no number, neither is any probability.
+    # If one score is not finite, none of the probabilities is.
     is_probability = meaning in _MEANT and bool(np.isfinite(scores).all())
     if is_probability and meaning == "logits":
         scores = np.exp(scores - scores.max())
         scores /= scores.sum()
     is_labelled = len(labels) == len(scores)
-    # NaN sorts behind everything, and is the score of no best class.
+    # NaN sorts last; a class with the score NaN is left out.
     order = np.argsort(-scores, kind="stable")[: min(top, int((~np.isnan(scores)).sum()))]
     best = tuple(
         ClassScore(labels[index] if is_labelled else str(index), int(index), float(scores[index]))
@@ -170,9 +170,9 @@ def _label_notes(manifest: Manifest, outputs: Sequence[Output]) -> tuple[str, ..
     count, labels = classes[0].held.values.size, len(manifest.model.labels)
     if labels:
         note = (
-            f"The model has {labels:,} labels for {count:,} classes: they are shown by their "
-            "index, from 0. `edge-partition split --labels FILE` takes a file of "
-            f"{count:,} labels, one a line."
+            f"The model has {labels:,} labels for {count:,} classes: classes are shown by their "
+            f"index, from 0. To fix this, give a file with {count:,} labels, one per line, to "
+            "`edge-partition split --labels FILE`."
         )
         return (note,)
     return (_NO_LABELS,) if classes[0].is_probability else ()
@@ -205,7 +205,7 @@ def _place(
     picture_size: tuple[int, int] | None,
     fit: str,
 ) -> tuple[Box, ...]:
-    """Return boxes in the picture's pixels; in the input's where no picture is known."""
+    """Return boxes in pixels of the picture; of the input if there is no picture."""
     if input_size is None:
         sides = raw.sides.clip(0, 1)
     else:

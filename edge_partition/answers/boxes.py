@@ -1,4 +1,4 @@
-"""Boxes that a detection model found, and where they lie in the picture itself."""
+"""The boxes of a detection model: read from SSD outputs, and placed in the picture."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from edge_core.plain_text import plain_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Of a box whose score is below, nothing is said: what YOLO's own tools take.
+#: Default lower bound on a box's score, as in YOLO's own tools.
 MIN_SCORE = 0.25
 _SSD_NAME = re.compile(r"TFLite_Detection_PostProcess(?::([1-3]))?")
-#: Labels files of SSD models begin with a class that the model never gives.
+#: First labels of SSD label files that name no class of the model.
 _BACKGROUND = frozenset({"???", "background"})
 _CORNERS = 4
 _SSD_OUTPUTS = 4
 
 
 class UnknownDetectionsError(EdgePartitionError):
-    """Outputs that should be boxes are of no known form."""
+    """The outputs of a detection model have an unknown form."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """One thing found in a picture.
+    """An object found in a picture.
+
+    The sides are in pixels from the picture's upper left corner, and inside the picture.
 
     Attributes:
-        label: Its class: the label, or the index as text where the class has no label.
-        index: The class's index as the model counts.
-        score: From 0 to 1 where the model gives probabilities.
-        left: Its sides from the picture's upper left corner, in pixels, within the picture.
-        top: Likewise.
-        right: Likewise.
-        bottom: Likewise.
+        label: The class's label, or its index as text without a label.
+        index: The class's index in the model.
+        score: The box's score; from 0 to 1 if the model gives probabilities.
+        left: Left side, in pixels.
+        top: Top side, in pixels.
+        right: Right side, in pixels.
+        bottom: Bottom side, in pixels.
     """
 
     label: str
@@ -56,19 +58,20 @@ class Box:
         return f"{label} {self.score:.1%}" if self.score <= 1 else f"{label} {self.score:.4g}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the box with its sides to a hundredth of a pixel."""
+        """Return the box as JSON, with its sides rounded to a hundredth of a pixel."""
         sides = {side: round(getattr(self, side), 2) for side in ("left", "top", "right", "bottom")}
         return {"label": self.label, "index": self.index, "score": self.score, **sides}
 
 
 @dataclass(frozen=True)
 class RawBoxes:
-    """Boxes as a model gives them, best first.
+    """The boxes in a model's outputs, highest score first.
 
     Attributes:
-        sides: float64 ``(n, 4)``: left, top, right and bottom in parts of the model's input, 0..1.
-        classes: int64 ``(n,)``.
-        scores: float64 ``(n,)``.
+        sides: Left, top, right and bottom as fractions of the model's input; float64, shape
+            ``(n, 4)``.
+        classes: Class indexes; int64, shape ``(n,)``.
+        scores: Scores; float64, shape ``(n,)``.
     """
 
     sides: np.ndarray
@@ -80,12 +83,12 @@ def read_ssd(outputs: Mapping[str, np.ndarray], *, min_score: float = MIN_SCORE)
     """Read the four outputs of ``TFLite_Detection_PostProcess``.
 
     Args:
-        outputs: In the model's order, real values: boxes ``(1, n, 4)`` as top, left, bottom and
-            right in parts of the input, classes ``(1, n)``, scores ``(1, n)`` and their count.
-        min_score: Boxes below are left out.
+        outputs: Real values in the model's order: boxes ``(1, n, 4)`` as top, left, bottom and
+            right in fractions of the input, classes ``(1, n)``, scores ``(1, n)`` and a count.
+        min_score: Lower bound on a box's score.
 
     Raises:
-        UnknownDetectionsError: The outputs are of other shapes.
+        UnknownDetectionsError: The outputs have other shapes.
     """
     boxes, classes, scores, count = _ssd_outputs(outputs)
     found = int(np.clip(np.nan_to_num(count.reshape(-1)[0]), 0, scores.size))
@@ -98,11 +101,12 @@ def read_ssd(outputs: Mapping[str, np.ndarray], *, min_score: float = MIN_SCORE)
 
 
 def _ssd_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Return boxes, classes, scores and count, in whatever order the file has them.
+    """Return boxes, classes, scores and count, in this order.
 
-    TensorFlow 1 and Model Maker wrote them in this order and by this name, TensorFlow 2's object
-    detection as scores, boxes, count and classes: boxes and count are known by their shapes, the
-    scores by their fractions, and only where both are whole numbers does the order decide.
+    TensorFlow 1 and Model Maker write this order and the names of ``_SSD_NAME``. TensorFlow 2's
+    object detection writes scores, boxes, count and classes. Under other names, boxes and count are
+    recognized by their shapes, and scores by their fractions; if scores and classes are all whole
+    numbers, the order decides.
     """
     named = {match[1] or "0": array for name, array in outputs.items()
              if (match := _SSD_NAME.fullmatch(name))}  # fmt: skip
@@ -114,7 +118,7 @@ def _ssd_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         return [np.asarray(array, np.float64) for array in found]
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())
     raise UnknownDetectionsError(
-        f"The outputs are not the four of an SSD: {shapes}; expected boxes [1, n, 4], classes "
+        f"The outputs are not those of an SSD model: {shapes}; expected boxes [1, n, 4], classes "
         "[1, n], scores [1, n] and a count."
     )
 
@@ -128,7 +132,7 @@ def _ssd_by_shape(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     rest = [n for n in range(len(arrays)) if n not in {*boxes, *counts}]
     if len(arrays) != _SSD_OUTPUTS or len(boxes) != 1 or len(counts) != 1:
         return []
-    # Where the boxes come first, the classes are next; where they don't, the scores are first.
+    # If the boxes come first, the classes are next; otherwise the scores come first.
     classes, scores = rest if boxes[0] == 0 else rest[::-1]
     if _has_fractions(arrays[classes]) and not _has_fractions(arrays[scores]):
         classes, scores = scores, classes
@@ -140,29 +144,32 @@ def _has_fractions(array: np.ndarray) -> bool:
 
 
 def ssd_labels(labels: Sequence[str]) -> Sequence[str]:
-    """Return labels in the order of an SSD's classes, which don't count the background."""
+    """Return labels in the order of an SSD model's classes, without a label for the background."""
     return labels[1:] if labels and labels[0].strip().lower() in _BACKGROUND else labels
 
 
 def in_picture(
     sides: np.ndarray, input_size: tuple[int, int], picture_size: tuple[int, int], fit: str
 ) -> np.ndarray:
-    """Return boxes in the pixels of the picture, cut off at its edges.
+    """Return boxes in pixels of the picture, clipped at its edges.
 
     Args:
-        sides: ``(n, 4)``: left, top, right, bottom in parts of the model's input.
+        sides: Left, top, right and bottom in fractions of the model's input, shape ``(n, 4)``.
         input_size: Width and height of the input in pixels.
-        picture_size: Of the picture that was fitted into it.
-        fit: How, one of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
+        picture_size: Width and height in pixels of the picture that was fitted into the input.
+        fit: How the picture was fitted, one of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
+
+    Returns:
+        Left, top, right and bottom in pixels, shape ``(n, 4)``.
     """
     inputs, picture = np.array(input_size, np.float64), np.array(picture_size, np.float64)
     inner = inputs
     if fit == "crop":
         inner = picture * (inputs / picture).max()
     elif fit == "letterbox":
-        # Whole pixels, as the picture was resized.
+        # resize_picture rounds the inner size to whole pixels.
         inner = np.rint(picture * (inputs / picture).min()).clip(1)
-    # In the input, the picture's upper left corner: within it with bars, beyond it where cut.
+    # The picture's upper left corner in the input: positive with bars, negative after a crop.
     corner = (inputs - inner) / 2
     if fit == "letterbox":
         corner = np.floor(corner)

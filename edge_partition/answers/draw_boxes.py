@@ -1,4 +1,4 @@
-"""Boxes drawn into the picture in which they were found."""
+"""Draw boxes into the picture in which they were found."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ if TYPE_CHECKING:
 
     from edge_partition.answers.boxes import Box
 
-#: A line's width and a letter's height, in parts of the picture's shorter side; at least.
+#: A line's width and a letter's height: fraction of the picture's shorter side, lower bound in
+#: pixels.
 _LINE, _LEAST_LINE = 1 / 200, 1
 _LETTER, _LEAST_LETTER = 1 / 30, 10
-#: Classes' hues stand far apart: each is the golden angle on from the last, in degrees.
+#: Degrees between the hues of successive classes: the golden angle, which keeps all hues apart.
 _HUE_STEP = 137.508
+#: Gray value below which a background is dark and gets white text.
 _DARK_BELOW = 140
 _JPEG_QUALITY = 92
-#: Tried for captions that Pillow's own font, of little more than ASCII, lacks letters for.
+#: Fonts for captions with letters that Pillow's own font lacks.
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")
 
 
 def draw_boxes(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
     """Return a copy of ``picture``, in RGB, with ``boxes``, their labels and scores.
 
-    Each class has one color, whatever picture it is in. The best box is drawn last, over others.
+    A class has the same color in every picture. The box with the highest score is drawn last, over
+    the others.
     """
     drawn = picture.convert("RGB")
     pen = ImageDraw.Draw(drawn)
@@ -52,13 +55,13 @@ def _draw_caption(
     color: tuple[int, ...],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
-    """Write label and score above the box; within it where the picture ends above."""
+    """Write label and score above the box, or inside the box if there is no room above."""
     text = box.caption
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     margin = max(1, round((bottom - top) / 5))
     width, height = right - left + 2 * margin, bottom - top + 2 * margin
     if width > size[0] or height > size[1] / 4:
-        return  # It would hide a picture so small.
+        return  # The caption would hide too much of the picture.
     x = max(0.0, min(box.left, size[0] - width))
     y = box.top - height if box.top >= height else min(box.top, size[1] - height)
     pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
@@ -83,7 +86,7 @@ def _color(index: int) -> tuple[int, ...]:
 
 
 def draw_file(path: Path, boxes: Sequence[Box], suffix: str) -> bytes:
-    """Return a picture's file with ``boxes`` drawn into it, as ``suffix`` says: JPEG or PNG."""
+    """Return the bytes of a picture with ``boxes``: JPEG for ``.jpg`` and ``.jpeg``, else PNG."""
     buffer = io.BytesIO()
     drawn = draw_boxes(open_picture(path), boxes)
     if suffix.lower() in {".jpg", ".jpeg"}:

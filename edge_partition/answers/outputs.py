@@ -10,9 +10,9 @@ import numpy as np
 
 from edge_core.plain_text import plain_text
 
-#: Outputs of no more values are listed whole in ``--json``.
+#: Largest output whose values are all in ``--json``.
 _MAX_LISTED = 1000
-#: Outputs of no more values are listed whole in a line for people.
+#: Largest output whose values are all in a line for people.
 _MAX_SHOWN = 8
 
 
@@ -21,9 +21,10 @@ class ClassScore:
     """One class and its score.
 
     Attributes:
-        label: The class's label, or its index as text where it has none.
-        index: Its place along the output's last axis.
-        score: A probability from 0 to 1 where :attr:`Classes.is_probability`, else as it comes.
+        label: The class's label, or its index as text without a label.
+        index: The class's index along the output's last axis.
+        score: A probability from 0 to 1 if :attr:`Classes.is_probability`; otherwise the output's
+            value.
     """
 
     label: str
@@ -31,20 +32,20 @@ class ClassScore:
     score: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the class; null where the score is no number."""
+        """Return the class as JSON; a score that is not finite becomes null."""
         return {"label": self.label, "index": self.index, "score": _finite(self.score)}
 
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What an output holds.
+    """The values of an output.
 
     Attributes:
         name: The output's name.
-        dtype: As it came over the wire.
-        shape: Likewise.
-        values: Real values (integers dequantized) in ``shape``.
-        is_dequantized: Whether ``values`` are other numbers than came.
+        dtype: The dtype on the wire.
+        shape: The shape on the wire.
+        values: The values, of shape ``shape``; quantized integers become real values.
+        is_dequantized: Whether ``values`` are dequantized.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Held:
     is_dequantized: bool
 
     def __str__(self) -> str:
-        """Return shape and range, the values themselves where there are few."""
+        """Return dtype and shape with the range, or with all values if there are few."""
         text = f"{self.dtype}{list(self.shape)}"
         if 0 < self.values.size <= _MAX_SHOWN:
             return f"{text}: {', '.join(map(_number, self.values.reshape(-1).tolist()))}"
@@ -65,14 +66,14 @@ class Held:
         return text + self.warning()
 
     def warning(self) -> str:
-        """Return what is wrong with the values, to be put behind them; mostly nothing."""
-        nan, infinite = self._amiss()
+        """Return the numbers of NaN and infinite values in parentheses; empty without any."""
+        nan, infinite = self._not_finite()
         parts = [f"{count:,} {what}" for count, what in ((nan, "NaN"), (infinite, "infinite"))
                  if count]  # fmt: skip
         return f" ({' and '.join(parts)} of {self.values.size:,} values)" if parts else ""
 
     def summary(self) -> dict[str, Any]:
-        """Return ``min``, ``max`` and ``mean`` of the finite values, of complex ones' sizes."""
+        """Return ``min``, ``max`` and ``mean`` of the finite values, or magnitudes if complex."""
         values = np.abs(self.values) if np.iscomplexobj(self.values) else self.values
         finite = values[np.isfinite(values)]
         if not finite.size:
@@ -84,8 +85,8 @@ class Held:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it; the values only where they are no more than 1,000."""
-        nan, infinite = self._amiss()
+        """Return the output as JSON, with its values if there are at most 1,000."""
+        nan, infinite = self._not_finite()
         document: dict[str, Any] = {"name": self.name, "dtype": self.dtype}
         document |= {"shape": list(self.shape), "dequantized": self.is_dequantized}
         document |= {**self.summary(), "nan": nan, "infinite": infinite}
@@ -93,17 +94,17 @@ class Held:
             document["values"] = _listed(self.values)
         return document
 
-    def _amiss(self) -> tuple[int, int]:
+    def _not_finite(self) -> tuple[int, int]:
         return int(np.isnan(self.values).sum()), int(np.isinf(self.values).sum())
 
 
 @dataclass(frozen=True)
 class Classes:
-    """An output with one score a class.
+    """An output with one score for each class.
 
     Attributes:
-        held: What it holds.
-        best: The best classes, best first; those alone whose score is a number.
+        held: The output's values.
+        best: The classes with the highest scores, highest first, without those of score NaN.
         is_probability: Whether the scores are known to be probabilities.
         is_labelled: Whether the classes have labels.
     """
@@ -114,20 +115,20 @@ class Classes:
     is_labelled: bool
 
     def __str__(self) -> str:
-        """Return the best classes with their scores."""
+        """Return the best classes with their scores, in one line."""
         if not self.best:
             return f"no score is a number{self.held.warning()}"
         word = "" if self.is_labelled else "class " if self.is_probability else "index "
         shown = [f"{word}{plain_text(best.label)} {self._score(best.score)}" for best in self.best]
         text = ", ".join(shown) + self.held.warning()
-        # Without labels and a meaning these may be no scores at all.
+        # Without labels and a known meaning, the values may be no scores.
         return text if self.is_labelled or self.is_probability else f"{text}; {self.held}"
 
     def _score(self, score: float) -> str:
         return f"{score:.1%}" if self.is_probability else f"(score {_number(score)})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the best classes and what the output holds."""
+        """Return the best classes and the output's values as JSON."""
         return {
             "kind": "classes",
             "probabilities": self.is_probability,
@@ -141,9 +142,9 @@ class Value:
     """An output of one value.
 
     Attributes:
-        held: What it holds.
-        value: The value; a probability from 0 to 1 where ``is_probability``.
-        is_probability: Whether the value is known to be one.
+        held: The output's values.
+        value: The value; a probability from 0 to 1 if ``is_probability``.
+        is_probability: Whether the value is known to be a probability.
     """
 
     held: Held
@@ -156,7 +157,7 @@ class Value:
         return f"{self.value:.1%}" if is_share else _number(self.value)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value and what the output holds."""
+        """Return the value and the output's values as JSON."""
         value = _listed(np.asarray(self.value))
         document = {"kind": "value", "probabilities": self.is_probability, "value": value}
         return {**document, **self.held.to_json()}
@@ -167,17 +168,17 @@ class Values:
     """An output that is neither classes nor one value.
 
     Attributes:
-        held: What it holds.
+        held: The output's values.
     """
 
     held: Held
 
     def __str__(self) -> str:
-        """Return shape and range."""
+        """Return dtype, shape and range."""
         return str(self.held)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the output holds."""
+        """Return the output's values as JSON."""
         return {"kind": "values", **self.held.to_json()}
 
 
@@ -191,12 +192,12 @@ def _number(value: Any) -> str:
 
 
 def _finite(value: float) -> float | None:
-    """Return the number, or None for what JSON has no word for."""
+    """Return the number; None for NaN and infinities, which JSON lacks."""
     return value if math.isfinite(value) else None
 
 
 def _listed(values: np.ndarray) -> Any:
-    """Return nested lists with null for NaN and infinities; a complex number is a pair."""
+    """Return nested lists, with None for NaN and infinities; a complex number is a pair."""
     if np.iscomplexobj(values):
         values = np.stack([values.real, values.imag], axis=-1)
     if values.dtype.kind != "f" or np.isfinite(values).all():

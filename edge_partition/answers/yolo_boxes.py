@@ -1,7 +1,7 @@
-"""The head of a YOLO model -> boxes: which candidates count, and which of them overlap.
+"""The head of a YOLO model -> boxes.
 
-A head gives thousands of candidates. Those with a score are kept, and of candidates of one class
-that overlap only the best (non-maximum suppression).
+A head gives thousands of candidates. Candidates with a low score are dropped, and of overlapping
+candidates of one class only the best is kept (non-maximum suppression).
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from edge_partition.answers.boxes import MIN_SCORE, RawBoxes, UnknownDetectionsE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Of two boxes of one class that share more of their union than this, the worse is dropped.
+#: Largest intersection over union of two boxes of one class; above it, the worse box is dropped.
 MAX_OVERLAP = 0.45
-#: Boxes kept of one picture, and candidates looked at: what YOLO's own tools take.
+#: Limits on boxes and candidates of one picture, as in YOLO's own tools.
 _MAX_BOXES = 300
 _MAX_CANDIDATES = 30_000
-#: Sides in parts of the input stay near 0..1; in pixels some candidate of a head is far above.
-_PARTS_AT_MOST = 2.0
+#: Largest side in fractions of the input; in pixels, some candidate of a head is far above.
+_MAX_FRACTION = 2.0
 _RANK = 3
 _SIDES = 4
 _FINISHED_COLUMNS = 6
 
 
 class _Form(Enum):
-    """What the columns after a candidate's four sides are."""
+    """The columns after a candidate's four sides."""
 
-    SCORES = "a score a class"
-    SURE_AND_SCORES = "how sure it is that there is anything (YOLOv5), then a score a class"
-    FINISHED = "score and class; the sides are left, top, right, bottom, and nothing overlaps"
+    SCORES = "one score for each class"
+    OBJECTNESS_AND_SCORES = "objectness (YOLOv5), then one score for each class"
+    FINISHED = "score and class; the sides are left, top, right, bottom, after suppression"
 
 
 def read_yolo(
@@ -47,17 +47,19 @@ def read_yolo(
     """Read the head of an Ultralytics model.
 
     Args:
-        head: Real values ``(1, 4 + classes, n)``: center x, center y, width and height, in parts
-            of the input or in its pixels, then a score a class; rows beyond (masks, keypoints) are
-            left alone. Or ``(1, n, 4 + classes)``; or ``(1, n, 5 + classes)`` as YOLOv5 has it; or
-            ``(1, n, 6)`` of a head that has dropped what overlaps itself.
-        classes: How many classes there are; 0 where that is not known.
-        input_size: Width and height of the model's input in pixels.
-        min_score: Candidates below are left out.
-        max_overlap: Intersection over union, from 0 to 1.
+        head: Real values of one of these shapes. ``(1, 4 + classes, n)``: center x, center y, width
+            and height, in fractions of the input or in its pixels, then one score for each class;
+            further rows (masks, keypoints) are ignored. ``(1, n, 4 + classes)``: the same,
+            transposed. ``(1, n, 5 + classes)``: with YOLOv5's objectness before the scores.
+            ``(1, n, 6)``: left, top, right, bottom, score and class, after suppression.
+        classes: Number of classes; 0 if unknown.
+        input_size: Width and height of the model's input in pixels; None if unknown.
+        min_score: Lower bound on a candidate's score.
+        max_overlap: Largest intersection over union of two boxes of one class, from 0 to 1.
 
     Raises:
-        UnknownDetectionsError: Another shape, or pixels of an input of unknown size.
+        UnknownDetectionsError: The head has another shape, or boxes in pixels of an input of
+            unknown size.
     """
     if head.ndim != _RANK or head.shape[0] != 1 or min(head.shape[1:]) <= _SIDES:
         raise _unknown(head.shape, classes)
@@ -66,9 +68,9 @@ def read_yolo(
     if form is _Form.FINISHED:
         scores, chosen = candidates[:, _SIDES], np.rint(candidates[:, _SIDES + 1])
     else:
-        first = _SIDES + (form is _Form.SURE_AND_SCORES)
+        first = _SIDES + (form is _Form.OBJECTNESS_AND_SCORES)
         by_class = candidates[:, first : first + classes or None]
-        if form is _Form.SURE_AND_SCORES:
+        if form is _Form.OBJECTNESS_AND_SCORES:
             by_class = by_class * candidates[:, _SIDES:first]
         chosen = by_class.argmax(axis=1)
         scores = np.take_along_axis(by_class, chosen[:, None], axis=1)[:, 0]
@@ -84,9 +86,14 @@ def read_yolo(
 
 
 def suppress(boxes: RawBoxes, max_overlap: float) -> Sequence[int]:
-    """Return the places of the boxes that overlap no better one of their class.
+    """Return the indexes of the boxes that overlap no better box of their class.
 
-    The first :data:`_MAX_BOXES` of them; ``boxes`` are best first.
+    Args:
+        boxes: Boxes, highest score first.
+        max_overlap: Largest intersection over union, from 0 to 1.
+
+    Returns:
+        The first :data:`_MAX_BOXES` indexes, ascending.
     """
     left, top, right, bottom = boxes.sides.T
     areas = (right - left).clip(0) * (bottom - top).clip(0)
@@ -104,33 +111,33 @@ def suppress(boxes: RawBoxes, max_overlap: float) -> Sequence[int]:
 
 
 def _orient(head: np.ndarray, classes: int) -> tuple[np.ndarray, _Form]:
-    """Return ``head`` with one candidate a row, and what its columns are."""
+    """Return ``head`` with one candidate in each row, and the meaning of its columns."""
     rows, columns = head.shape
     if rows < columns and rows >= _SIDES + classes:
         return head.T, _Form.SCORES
     if columns == _FINISHED_COLUMNS:
         return head, _Form.FINISHED
     if classes and columns == _SIDES + 1 + classes:
-        return head, _Form.SURE_AND_SCORES
+        return head, _Form.OBJECTNESS_AND_SCORES
     if columns == _SIDES + classes or (not classes and columns < rows):
         return head, _Form.SCORES
     raise _unknown((1, *head.shape), classes)
 
 
 def _corners(sides: np.ndarray) -> np.ndarray:
-    """Return centers, widths and heights as left, top, right, bottom."""
+    """Convert centers, widths and heights to left, top, right, bottom."""
     centers, halves = sides[:, :2], sides[:, 2:] / 2
     return np.concatenate([centers - halves, centers + halves], axis=1)
 
 
 def _scale(sides: np.ndarray, input_size: tuple[int, int] | None) -> np.ndarray:
-    """Return what sides are to be divided by to be parts of the input: 1, or its pixels."""
+    """Return the divisors that turn sides into fractions of the input: 1, or its size."""
     finite = sides[np.isfinite(sides).all(axis=1)]
-    if not finite.size or finite.max() <= _PARTS_AT_MOST:
+    if not finite.size or finite.max() <= _MAX_FRACTION:
         return np.ones(_SIDES)
     if input_size is None:
         raise UnknownDetectionsError(
-            "The head gives boxes in pixels, and the model's input is no picture of known size."
+            "The head gives boxes in pixels, but the size of the model's input is unknown."
         )
     return np.array([*input_size, *input_size], np.float64)
 
@@ -138,5 +145,5 @@ def _scale(sides: np.ndarray, input_size: tuple[int, int] | None) -> np.ndarray:
 def _unknown(shape: tuple[int, ...], classes: int) -> UnknownDetectionsError:
     columns = 4 + classes if classes else "4 + classes"
     return UnknownDetectionsError(
-        f"The output {list(shape)} is no YOLO head; expected [1, {columns}, n]."
+        f"The output {list(shape)} is not a YOLO head; expected [1, {columns}, n]."
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def batch_size(specs: Sequence[TensorSpec]) -> int:
-    """Return how many samples make a request: above 1 where pictures come in larger batches."""
+    """Return the number of samples in a request: above 1 if the inputs take a batch of pictures."""
     leading = {spec.shape[0] if spec.shape else 0 for spec in specs}
     layouts = [picture_layout(spec) for spec in specs]
     sizes = {layout.batch for layout in layouts if layout is not None}
@@ -37,11 +37,11 @@ def sample_specs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
 def batches(
     samples: Iterable[dict[str, np.ndarray]], specs: Sequence[TensorSpec]
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Fill requests with samples.
+    """Join samples into requests.
 
     Yields:
-        A request's inputs, of exactly ``specs``' shapes, and how many samples it is made of. The
-        last request repeats its last sample until it is full.
+        A request's inputs, of exactly the shapes of ``specs``, and its number of samples. The last
+        request is filled up with copies of its last sample, which do not count.
     """
     size = batch_size(specs)
     waiting: list[dict[str, np.ndarray]] = []
@@ -64,16 +64,16 @@ def _joined(samples: list[dict[str, np.ndarray]], size: int) -> tuple[dict[str, 
 def split_outputs(
     outputs: Mapping[str, np.ndarray], count: int, specs: Sequence[TensorSpec]
 ) -> list[dict[str, np.ndarray]]:
-    """Return a request's outputs sample by sample, what answers repeated samples left out.
+    """Return the outputs of each sample of a request, without those of filled-up samples.
 
     Args:
-        outputs: By name.
-        count: How many samples the request was made of, as :func:`batches` says.
+        outputs: The request's outputs, by name.
+        count: The request's number of samples, from :func:`batches`.
         specs: The model's inputs.
 
     Returns:
-        ``count`` of them where every output has the batch's leading dimension, which is 1 in each;
-        else the outputs as they are, once.
+        The outputs of ``count`` samples, each with a leading dimension of 1, if the leading
+        dimension of every output is the batch; otherwise the unchanged outputs as the only entry.
     """
     size = batch_size(specs)
     if size == 1 or any(array.shape[:1] != (size,) for array in outputs.values()):

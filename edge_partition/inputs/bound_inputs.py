@@ -1,8 +1,8 @@
-"""What values a model's inputs may have, as far as its graph shows: ids within their table.
+"""Bounds of a model's input values, as far as its graph shows them, such as ids within their table.
 
-Bounds arise where a table is indexed and go backward, against the flow of values, through operators
-that keep values as they are or change them in a known way, up to the model's inputs. What an
-operator does that isn't known here leaves its inputs without bounds.
+Bounds start at an operator that indexes a table. They propagate backward, against the flow of
+values, through operators that pass values on or change them in a known way, up to the model's
+inputs. Other operators leave their inputs without bounds.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Operators looked at in all, called subgraphs each time they are called.
+#: Budget of operators to visit; a called subgraph counts for each call.
 _MOST_OPERATORS = 200_000
 _MOST_DEPTH = 8
 
 
 def bound_inputs(model: TfliteModel) -> dict[str, Bounds]:
-    """Return by name the bounds of those inputs of a model that its graph sets bounds to.
+    """Return, by name, the bounds of the inputs that a model's graph bounds.
 
-    Where a table's size bounds an input, that is all that counts. Else a number that is compared
-    with ``0, 1, .. n - 1`` is taken as a length from 1 to ``n``, and one that makes a size as a
-    small one.
+    A bound from a table's size takes precedence. Otherwise a number that is compared with
+    ``0, 1, .. n - 1`` is assumed to be a length from 1 to ``n``, and a number that determines a
+    size is assumed to be small.
 
     Raises:
-        InvalidModelError: The file is damaged where only this reads it.
+        InvalidModelError: The file is damaged in a part that only this function reads.
     """
     with malformed_as_invalid(model.graph.name):
         certain, likely = (_Walk(model, is_lenient=lenient).input_bounds() for lenient in (0, 1))
@@ -52,7 +52,7 @@ def bound_inputs(model: TfliteModel) -> dict[str, Bounds]:
 
 
 class _Walk:
-    """One way backward through a file, from the tables to the inputs."""
+    """One backward pass over a file's operators, from its tables to its inputs."""
 
     def __init__(self, model: TfliteModel, *, is_lenient: int) -> None:
         self._model = model
@@ -71,7 +71,7 @@ class _Walk:
         return dict(zip(names, self._subgraph(0, [], 0), strict=True))
 
     def _subgraph(self, index: int, wanted: list[Bounds], depth: int) -> list[Bounds]:
-        """Return the bounds of a subgraph's inputs, its outputs' being ``wanted``."""
+        """Return the bounds of a subgraph's inputs, for the bounds ``wanted`` of its outputs."""
         graph = self._model.schema.Subgraphs(index)
         found: dict[int, Bounds] = {}
 
@@ -79,8 +79,9 @@ class _Walk:
             if tensor < 0 or bounds == ANY:
                 return
             both = found.get(tensor, ANY).meet(bounds)
-            # Where nothing satisfies both, one is of a branch not taken: an id counted from the end
-            # (below 0) has the table's size added first. What came first is nearer to the table.
+            # If nothing satisfies both, one bound is of a branch not taken: an id counted from the
+            # end (below 0) first gets the table's size added. The earlier bound is nearer to the
+            # table.
             if both.low <= both.high or tensor not in found:
                 found[tensor] = both
 
@@ -102,13 +103,13 @@ class _Walk:
     def _called(
         self, op: BoundOperator, made: list[Bounds], depth: int
     ) -> Iterator[tuple[int, Bounds]]:
-        """Yield the bounds that the subgraphs which an operator calls set to its inputs."""
+        """Yield the bounds that called subgraphs set to an operator's inputs."""
         if op.kind not in {"IF", "WHILE", "CALL"}:
             return
         operator = schema.OperatorT.InitFromObj(op.table)
         given = op.inputs[1:] if op.kind == "IF" else op.inputs
         for _, field, called in call_fields(operator):
-            # What a loop starts with goes into its condition and body, and may come out unchanged.
+            # A loop's initial values enter its condition and body, and may be its results.
             is_condition = field.lower().startswith("cond")
             for index in called:
                 inner = self._subgraph(index, [] if is_condition else made, depth + 1)

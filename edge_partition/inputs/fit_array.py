@@ -1,7 +1,8 @@
-"""Arrays as people have them -> an input's shape and dtype, and which of them are pictures.
+"""Convert arrays to an input's shape and dtype, and recognize pictures among them.
 
-Pure, and without Pillow: files (:mod:`~edge_partition.inputs.load_inputs`) and programs
-(:mod:`~edge_partition.inputs.take_inputs`) share these rules.
+Pure, and without Pillow. The rules are the same for files
+(:mod:`~edge_partition.inputs.load_inputs`) and for programs
+(:mod:`~edge_partition.inputs.take_inputs`).
 """
 
 from __future__ import annotations
@@ -19,37 +20,37 @@ if TYPE_CHECKING:
 
 _CHANNELS = (1, 3, 4)
 _LARGEST = 255
-#: Values of a range as wide as a picture's own bytes.
+#: Lower bound on the width of a range that resembles a picture's bytes, 0 to 255.
 _WIDE = 100.0
-#: Beyond the greatest value of a range by rounding alone.
+#: Factor on the upper end of a range that allows for rounding.
 _SLACK = 1.05
 
 
 class ArrayError(PayloadError):
-    """An array is not what an input takes.
+    """An array does not fit an input.
 
     Attributes:
         spec: The input.
         found: The array's dtype and shape, such as ``float64[3, 2]``.
-        rest: What was expected, and what to do.
+        rest: The expected dtype and shape, and advice.
     """
 
     def __init__(self, array: np.ndarray[Any, Any], spec: TensorSpec, hint: str = "") -> None:
         self.spec = spec
         self.found = f"{array.dtype}{list(array.shape)}"
         self.rest = f"expected {spec.dtype}{list(spec.shape)}.{hint and ' ' + hint}"
-        super().__init__(f"Input {spec.name} is {self.found}; {self.rest}")
+        super().__init__(f"The array for input {spec.name} is {self.found}; {self.rest}")
 
 
 def fit_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return an array as ``spec`` has it; the array itself where it already is.
+    """Return an array in the shape and dtype of ``spec``; the array itself if it has them.
 
-    The shape may differ by 1s in front and at the end. Floats of any width and byte order become
-    the input's floats, or are quantized by its scale. Integers become floats unless the input
-    takes pictures, and other integers where every value fits.
+    The shape may differ in leading and trailing 1s. Floats of any width and byte order become the
+    input's floats, or are quantized by its scale. Integers become floats unless the input takes
+    pictures, and integers of another width if every value fits.
 
     Raises:
-        ArrayError: Another shape, or a dtype that may not become the input's.
+        ArrayError: The shape differs otherwise, or the dtype cannot be converted safely.
     """
     target = np.dtype(spec.dtype)
     if array.shape == spec.shape and array.dtype == target:
@@ -76,7 +77,7 @@ def _as_floats(
         cast = shaped.astype(spec.dtype)
     if (np.isinf(cast) & np.isfinite(shaped)).any():
         largest = float(np.abs(shaped[np.isfinite(shaped)].astype(np.float64)).max())
-        raise ArrayError(array, spec, f"Its {largest:g} is more than {spec.dtype} holds.")
+        raise ArrayError(array, spec, f"The value {largest:g} is too large for {spec.dtype}.")
     return cast
 
 
@@ -91,24 +92,26 @@ def _as_integers(
         least, most = int(limits.min), int(limits.max)
     if low < least or high > most:
         raise ArrayError(
-            array, spec, f"Its values go from {low} to {high}, {spec.dtype} from {least} to {most}."
+            array,
+            spec,
+            f"The values go from {low} to {high}; the range of {spec.dtype} is {least} to {most}.",
         )
     return shaped.astype(spec.dtype)
 
 
 def _hint(kind: str, spec: TensorSpec) -> str:
-    """Return what to do where a dtype could be meant in several ways, or in none."""
+    """Return advice for a dtype that has several possible meanings, or none."""
     if kind in "iub" and spec.quantized is not None:
-        return f"Give real values as floats, or values that are quantized already as {spec.dtype}."
+        return f"Give real values as floats, or quantized values as {spec.dtype}."
     if kind in "iub":
-        return "Give a picture as uint8, from 0 to 255, or the model's own values as floats."
+        return "Give a picture as uint8, from 0 to 255, or the model's input values as floats."
     if kind == "f":
         return f"Give whole numbers as {spec.dtype}."
     return ""
 
 
 def _same_but_ones(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Return whether shapes differ by 1s in front and at the end alone."""
+    """Return whether two shapes differ only in leading and trailing 1s."""
     return _without_ones(one) == _without_ones(other)
 
 
@@ -120,15 +123,15 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 def split_stack(
     array: np.ndarray[Any, Any], spec: TensorSpec
 ) -> tuple[list[np.ndarray[Any, Any]], bool]:
-    """Return the samples that an array holds, and whether they are pictures.
+    """Return the samples in an array, and whether they are pictures.
 
     Args:
         array: One sample, or several along the first dimension.
-        spec: The input of one sample: with a batch of one where it has a batch.
+        spec: The input of one sample, with a batch of one if it has a batch.
 
     Returns:
-        Views: pictures as :func:`find_pictures` says, or arrays for :func:`fit_array`, which may
-        be of a shape that it refuses.
+        Views of the array: pictures according to :func:`find_pictures`, or arrays for
+        :func:`fit_array`, which may refuse their shape.
     """
     pictures = find_pictures(array, spec)
     if pictures is not None:
@@ -136,7 +139,7 @@ def split_stack(
     if _same_but_ones(array.shape, spec.shape) or 0 in array.shape:
         return [array], False
     if array.ndim == len(spec.shape) and spec.shape[:1] == (1,):
-        # Of another shape too: the error then says what one of them has.
+        # Samples of another shape are split too, so that the error shows one sample's shape.
         return [array[place : place + 1] for place in range(len(array))], False
     if array.ndim and _same_but_ones(array.shape[1:], spec.shape):
         return [np.asarray(one) for one in array], False
@@ -146,16 +149,16 @@ def split_stack(
 def find_pictures(
     array: np.ndarray[Any, Any], spec: TensorSpec
 ) -> list[np.ndarray[Any, Any]] | None:
-    """Return the pictures that an array is, which are to go through the input's pixels.
+    """Return the pictures in an array whose values need the conversion of the input's ``pixels``.
 
-    An array of bytes is one picture ``(height, width[, channels])`` of any size, or a stack of
-    them, unless the input takes bytes and the array has its shape. Floats are a picture where they
-    have another shape than the input, or lack its batch and go from 0 to about 255 where the input
-    takes other values.
+    A uint8 array is one picture ``(height, width[, channels])`` of any size, or a stack of
+    pictures, unless the input is uint8 and the array has the input's shape. Floats are a picture if
+    their shape differs from the input's, or if they lack the input's batch and go from 0 to about
+    255 although the input takes another range.
 
     Returns:
-        ``(height, width)`` or ``(height, width, channels)`` each, or what only looks like a
-        picture and is to be refused as one; None where the array is the input's tensor, or none.
+        Pictures of shape ``(height, width)`` or ``(height, width, channels)``, or an array that
+        resembles a picture and that the conversion refuses; None if the array is no picture.
     """
     layout = picture_layout(spec)
     if layout is None or (spec.pixels is None and len(spec.shape) < 4):  # noqa: PLR2004
@@ -186,23 +189,23 @@ def _byte_pictures(
         last = channels
     if array.ndim == first and last not in _CHANNELS and is_gray:
         return list(array)
-    # Three planes for a model of colours may be one picture with its channels first, which is
-    # refused: as a stack of gray ones it would get wrong answers without a word.
+    # Three planes for a color model may be one picture with its channels first. They are refused:
+    # treated as a stack of gray pictures, they would get wrong answers without a warning.
     return list(array) if array.ndim == stack and len(array) else [array]
 
 
 def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
-    """Return whether floats go from 0 to 255 where the input takes something else."""
+    """Return whether floats seem to go from 0 to 255 although the input takes another range."""
     if spec.pixels is None or not array.size:
         return False
     low, high = value_range(spec.pixels)
-    # Where a range is as wide as that of bytes, such as BGR less its mean, negative values tell.
+    # For a range as wide as that of bytes, such as BGR minus its mean, only the sign differs.
     most = 1.0 if high - low >= _WIDE else max(1.0, high * _SLACK)
     return bool(array.min() >= 0 and most < array.max() <= _LARGEST)
 
 
 def range_note(array: np.ndarray[Any, Any], spec: TensorSpec) -> str:
-    """Return a sentence where a tensor's floats are far from what pixels become; else nothing."""
+    """Return a warning if a tensor's floats are far from the input's range; otherwise nothing."""
     if spec.pixels is None or array.dtype.kind != "f" or not array.size:
         return ""
     low, high = value_range(spec.pixels)
@@ -213,7 +216,7 @@ def range_note(array: np.ndarray[Any, Any], spec: TensorSpec) -> str:
     if not (is_outside or is_unscaled):
         return ""
     return (
-        f"The floats for {spec.name} go from {least:g} to {most:g}; pictures become "
-        f"{round(low, 3) + 0.0:g} to {round(high, 3) + 0.0:g}. They go in as they are: give a "
-        "picture as uint8 to have it converted."
+        f"The floats for input {spec.name} go from {least:g} to {most:g}; the model takes "
+        f"{round(low, 3) + 0.0:g} to {round(high, 3) + 0.0:g}. The floats are used unchanged; to "
+        "have a picture converted, give it as uint8."
     )

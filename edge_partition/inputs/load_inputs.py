@@ -1,7 +1,6 @@
-"""Files and pictures -> a model's inputs, one sample or several, and samples -> requests.
+"""Files and pictures -> samples of a model's inputs.
 
-A sample is one answer's worth: of a model whose pictures come in batches of eight, one picture. A
-request is what goes to the boards at once: that model's next eight samples.
+:mod:`~edge_partition.inputs.batches` defines a sample, and joins samples into requests.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import TensorSpec
 
-#: What numpy and Pillow raise on damaged files, apart from what says so by itself.
+#: Exceptions of numpy and Pillow on damaged files.
 _UNREADABLE = (
     OSError, ValueError, EOFError, MemoryError, SyntaxError, NotImplementedError, TypeError,
     IndexError, KeyError, OverflowError, struct.error, tokenize.TokenError,
@@ -40,13 +39,13 @@ _UNREADABLE = (
 )  # fmt: skip
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 INPUT_SUFFIXES = IMAGE_SUFFIXES | {".npy", ".npz", ".wav", ".csv"}
-#: Of an archive's arrays in an error.
+#: An archive's arrays named in an error message.
 _NAMES_SHOWN = 8
 _KINDS = "image, .npy, .npz, .wav or .csv file"
 
 
 class InputFileError(EdgePartitionError):
-    """A file is no input for this model.
+    """A file cannot be an input of this model.
 
     Attributes:
         path: The file.
@@ -58,13 +57,13 @@ class InputFileError(EdgePartitionError):
 
 
 def expand_inputs(paths: Iterable[Path]) -> list[Path]:
-    """Return the files that ``paths`` name, folders replaced by what they hold, sorted.
+    """Return the files that ``paths`` name; a folder stands for its input files, sorted.
 
-    Folders within folders count, as one a class has them (``cat/01.jpg``). What is hidden, such as
-    ``._cat.jpg`` that macOS leaves, is no input.
+    Subfolders count, such as one folder for each class (``cat/01.jpg``). Hidden files are left out,
+    such as the ``._cat.jpg`` of macOS.
 
     Raises:
-        InputFileError: A path is not there, or a folder holds no input.
+        InputFileError: A path does not exist, or a folder holds no input file.
     """
     files: list[Path] = []
     for path in paths:
@@ -77,7 +76,7 @@ def expand_inputs(paths: Iterable[Path]) -> list[Path]:
                 and file.is_file()
             )
             if not found:
-                raise InputFileError(path, f"holds no {_KINDS}.")
+                raise InputFileError(path, f"the folder holds no {_KINDS}.")
             files += found
         elif path.is_file():
             files.append(path)
@@ -87,10 +86,14 @@ def expand_inputs(paths: Iterable[Path]) -> list[Path]:
 
 
 def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
-    """Read one file as one request: the inputs ``specs`` of a model, exactly.
+    """Read one file as one request of a model with the inputs ``specs``.
+
+    Returns:
+        Arrays by input name, of exactly the dtypes and shapes of ``specs``.
 
     Raises:
-        InputFileError: As :func:`load_samples`, or the file holds more than one request.
+        InputFileError: The file cannot be read, holds another shape or dtype than expected, or
+            holds more than one request.
     """
     requests = batches(load_samples(path, specs), specs)
     inputs, _ = next(requests)
@@ -102,27 +105,28 @@ def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
 def load_samples(
     path: Path, specs: Sequence[TensorSpec], *, on_note: Callable[[str], None] | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Read one file as any number of samples.
+    """Read one file as one or more samples.
 
-    A picture is one, through the input's pixels. ``.npy`` holds the only input, ``.npz`` one array
-    an input by name: one sample, with or without its batch of one, or several stacked along the
-    first dimension. Arrays of bytes for an input that takes pictures are pictures of any size;
-    others go in as they are, cast where no value is lost (:mod:`~edge_partition.inputs.fit_array`),
-    and floats for an integer input are quantized by its scale. A ``.wav`` is cut into windows, a
-    ``.csv`` has a sample a row (:mod:`~edge_partition.inputs.read_sound`,
-    :mod:`~edge_partition.inputs.read_table`).
+    A picture is one sample; its values are converted as the input's ``pixels`` say. A ``.npy``
+    holds the only input, a ``.npz`` one array for each input, by name. Each array is one sample,
+    with or without a batch of one, or several samples stacked along the first dimension. A uint8
+    array for an input that takes pictures is a picture of any size. Other arrays are used
+    unchanged, cast if no value is lost (:mod:`~edge_partition.inputs.fit_array`), and floats for
+    an integer input are quantized by its scale. A ``.wav`` is divided into windows
+    (:mod:`~edge_partition.inputs.read_sound`), and each row of a ``.csv`` is a sample
+    (:mod:`~edge_partition.inputs.read_table`).
 
     Args:
         path: The file.
         specs: The model's inputs.
-        on_note: Called with sentences for people, such as that a sample rate is not known.
+        on_note: Called with each sentence for people, for example about an unknown sample rate.
 
     Yields:
-        By input name arrays of its dtype and shape; the leading dimension is 1 where requests are
-        made of several samples (:func:`~edge_partition.inputs.batches.batch_size`).
+        Arrays by input name, of the input's dtype and shape; the leading dimension is 1 if a
+        request consists of several samples (:func:`~edge_partition.inputs.batches.batch_size`).
 
     Raises:
-        InputFileError: The file can't be read, or holds another shape or dtype than expected.
+        InputFileError: The file cannot be read, or holds another shape or dtype than expected.
     """
     samples = sample_specs(specs)
     suffix = path.suffix.lower()
@@ -150,7 +154,7 @@ def load_samples(
 
 
 def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
-    """Return a picture as people have it as one sample of a model with one input.
+    """Return a picture as one sample of a model with one input.
 
     Args:
         value: A path, a Pillow image, or an array ``(height, width)`` or ``(height, width, 1|3|4)``
@@ -158,17 +162,18 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         specs: The model's inputs.
 
     Returns:
-        As :func:`load_samples` gives.
+        The array by input name, like a sample of :func:`load_samples`.
 
     Raises:
-        InputFileError: The path's file is no picture, or holds several.
-        PixelsError: The model has several inputs or takes no picture, or the value is none.
+        InputFileError: The file cannot be read, or holds several samples.
+        PixelsError: The model has several inputs or takes no pictures, or ``value`` is not a
+            picture.
     """
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs)
         raise PixelsError(
-            f"One picture given; the model has {len(specs)} inputs ({names}). Give a dict with an "
-            "array for each."
+            f"Got one picture, but the model has {len(specs)} inputs ({names}). Give a dict with "
+            "an array for each input."
         )
     (spec,) = sample_specs(specs)
     if isinstance(value, str | Path):
@@ -185,14 +190,14 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
 def _load_picture(path: Path, spec: TensorSpec) -> np.ndarray:
     try:
         with warnings.catch_warnings():
-            # The limit is resize_picture's.
+            # resize_picture checks the number of pixels against its own limit.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
     except Image.DecompressionBombError as error:
         size = re.search(r"\((\d+) pixels\)", str(error))
         count = f"{int(size[1]):,}" if size else "too many"
         raise PixelsError(
-            f"The picture has {count} pixels; expected {MAX_PIXELS:,} at most."
+            f"The picture has {count} pixels; expected at most {MAX_PIXELS:,}."
         ) from None
     with image:
         return apply_pixels(resize_picture(image, spec), spec)
@@ -206,17 +211,19 @@ def _load_arrays(
     for spec in specs:
         given = arrays[spec.name]
         if not isinstance(given, np.ndarray | np.generic):  # A raw member of an archive.
-            raise InputFileError(path, f"holds no array for input {spec.name}, whatever its name.")
+            raise InputFileError(path, f"the entry for input {spec.name} is not an array.")
         stacks[spec.name] = split_stack(np.asarray(given), spec)
     counts = {name: len(items) for name, (items, _) in stacks.items()}
     count = max(counts.values())
     if min(counts.values()) != count:
-        for spec in specs:  # What fits in no number is said first.
+        for spec in specs:  # A sample of another shape is reported before unequal counts.
             _as_input(*_item(stacks, spec, 0), spec)
         first, *others = counts.items()
-        rest = ", ".join(f"{name} {number}" for name, number in others)
+        rest = ", ".join(f"input {name} has {number}" for name, number in others)
         raise InputFileError(
-            path, f"{first[0]} stacks {first[1]} inputs, {rest}; expected as many of each."
+            path,
+            f"input {first[0]} has {first[1]} samples, {rest}; expected equally many for each "
+            "input.",
         )
     noted = on_note is None
     for place in range(count):
@@ -243,15 +250,15 @@ def _as_input(item: np.ndarray, is_picture: bool, spec: TensorSpec) -> np.ndarra
 
 
 def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
-    # allow_pickle is off by default, and stays off: a pickle is a program.
+    # allow_pickle stays off, the default, since a pickle can run any code.
     if path.suffix.lower() == ".npy":
         return {_only(path, specs).name: np.load(path)}
     with np.load(path) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputFileError(path, "is no .npz archive, whatever its name.")
+            raise InputFileError(path, "is not an .npz archive, despite its name.")
         missing = [spec.name for spec in specs if spec.name not in archive]
         if missing and len(specs) == len(archive.files) == 1:
-            # np.savez(path, array) calls it arr_0; there is nothing to mix up.
+            # np.savez(path, array) names the array arr_0; with one input there is no doubt.
             return {specs[0].name: archive[archive.files[0]]}
         if missing:
             names = ", ".join(spec.name for spec in specs)
@@ -259,7 +266,8 @@ def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
             more = ", ..." if len(archive.files) > _NAMES_SHOWN else ""
             raise InputFileError(
                 path,
-                f"lacks {', '.join(missing)}; it holds {held}{more}, the model has inputs {names}.",
+                f"lacks an array for input {', '.join(missing)}; the archive holds {held}{more}, "
+                f"and the model has the inputs {names}.",
             )
         return {spec.name: archive[spec.name] for spec in specs}
 
@@ -267,5 +275,7 @@ def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
 def _only(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec:
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs)
-        raise InputFileError(path, f"the model has {len(specs)} inputs ({names}); use an .npz.")
+        raise InputFileError(
+            path, f"the model has {len(specs)} inputs ({names}); give an .npz file."
+        )
     return specs[0]

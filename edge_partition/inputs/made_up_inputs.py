@@ -1,8 +1,9 @@
-"""Inputs made up where nobody gave any: seeded, different from each other, and valid for the model.
+"""Generate inputs for a model: seeded, all different, and valid as far as the graph shows.
 
-Ids lie within the table that they index and lengths fit, as far as the graph shows
-(:mod:`edge_partition.inputs.bound_inputs`); masks are ones; pictures are noise through the input's
-own pixels; everything else is normal noise, or an integer type's whole range.
+Ids lie within the table that they index, and lengths fit
+(:mod:`edge_partition.inputs.bound_inputs`). Masks are ones. Pictures are noise, converted as the
+input's ``pixels`` say. Other floats are normally distributed; other integers are uniform over their
+type's range or, for wide types, over the ids of a small table.
 """
 
 from __future__ import annotations
@@ -35,21 +36,24 @@ if TYPE_CHECKING:
 _SEED = 20
 _IMAGE_RANK = 4
 _IMAGE_CHANNELS = (1, 3)
-#: Wide integers that nothing bounds: they mostly are ids of a large table.
+#: Largest value of wide integers without bounds, which mostly are ids of a large table.
 _MOST_ID = 127
-#: As loud as speech, on samples from -1 to 1.
-_LOUDNESS = 0.2
+#: Standard deviation of sound samples from -1 to 1, about that of speech.
+_SOUND_STD = 0.2
 _MASK = re.compile(r"(?<![a-z])mask|mask(?![a-z])", re.IGNORECASE)
 _TRAINING = re.compile(r"(?<![a-z])training(?![a-z])", re.IGNORECASE)
 
 
 def make_payloads(model: TfliteModel, specs: Sequence[TensorSpec], count: int) -> Iterator[bytes]:
-    """Yield ``count`` inputs as they travel: the same for the same model, each another.
+    """Yield ``count`` different inputs as payloads; equal for equal models.
 
     Args:
         model: The whole model.
-        specs: Its inputs, by the names of the model's graph.
-        count: How many; the first ones are the same whatever it is.
+        specs: The model's inputs, with the names in the model's graph.
+        count: Number of inputs; a smaller count gives the first ones of a larger count.
+
+    Yields:
+        The bytes of all input arrays, in the order of ``specs``.
     """
     for arrays in make_inputs(model, specs, count):
         yield b"".join(arrays[spec.name].tobytes() for spec in specs)
@@ -58,21 +62,21 @@ def make_payloads(model: TfliteModel, specs: Sequence[TensorSpec], count: int) -
 def make_inputs(
     model: TfliteModel, specs: Sequence[TensorSpec], count: int
 ) -> Iterator[dict[str, _Array]]:
-    """Yield ``count`` inputs as :func:`make_payloads` does, as arrays by name."""
+    """Yield the inputs of :func:`make_payloads` as arrays by input name."""
     maker = _Maker(specs, bound_inputs(model))
     for _ in range(count):
         yield {spec.name: maker.make(spec) for spec in specs}
 
 
 class _Maker:
-    """Makes one array after another; knows what the other inputs are."""
+    """Generates one array after another, with regard to the model's other inputs."""
 
     def __init__(self, specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> None:
         self._random = np.random.default_rng(_SEED)
         self._bounds = bounds
         names = [spec.name for spec in specs]
         masks = {spec.name for spec in specs if _MASK.search(spec.name)}
-        # What a mask lets pass must vary: without another input the mask itself does.
+        # Some input must vary; if every input is a mask, the masks do.
         self._masks = masks if len(masks) < len(names) else set()
         self._has_values = any(spec.dtype != "bool" for spec in specs)
         self._id_shapes = {spec.shape for spec in specs if spec.name in bounds}
@@ -92,7 +96,7 @@ class _Maker:
     def _is_mask(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
         if spec.name in self._masks:
             return True
-        # Beside ids, integers of their shape that index nothing: masks whose name doesn't say so.
+        # Integers that index nothing but have the shape of ids are masks, whatever their name.
         return (
             dtype.kind in "iu"
             and dtype.itemsize > 1
@@ -144,7 +148,7 @@ class _Maker:
             real, imaginary = self._random.standard_normal((2, *spec.shape))
             return np.asarray(real + 1j * imaginary, dtype)
         if spec.rate_hz:
-            sound = _LOUDNESS * self._random.standard_normal(spec.shape)
+            sound = _SOUND_STD * self._random.standard_normal(spec.shape)
             return np.clip(sound, -1, 1).astype(dtype)
         if len(spec.shape) == _IMAGE_RANK and spec.shape[-1] in _IMAGE_CHANNELS:
             return self._random.uniform(0, 255, spec.shape).astype(dtype)

@@ -1,4 +1,4 @@
-"""Files -> requests, with the name of each sample, so that answers can be told apart."""
+"""Files -> requests with a name for each sample, so that each answer has its sample's name."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SampleName:
     """One sample of a file.
 
     Attributes:
-        name: The file's path; ``path[3]`` for the fourth of a file that holds several.
-        file: The file.
+        name: The file's path; ``path[3]`` for the fourth sample of a file with several.
+        file: The file's path.
     """
 
     name: str
@@ -34,11 +34,11 @@ class SampleName:
 
 @dataclass(frozen=True)
 class NamedRequest:
-    """What goes to the boards at once.
+    """The input of one inference, with the names of its samples.
 
     Attributes:
         inputs: Arrays by input name, of exactly the model's shapes.
-        samples: What they are made of, in order; what only fills a batch is not among them.
+        samples: Names of the samples, in order, without the copies that fill up the batch.
     """
 
     inputs: dict[str, np.ndarray]
@@ -47,7 +47,7 @@ class NamedRequest:
     def split(
         self, outputs: Mapping[str, np.ndarray], specs: Sequence[TensorSpec]
     ) -> list[tuple[SampleName, dict[str, np.ndarray]]]:
-        """Return the outputs sample by sample; together where the model gives no row a sample."""
+        """Return each sample's outputs; all outputs under one name if they have no batch."""
         parts = split_outputs(outputs, len(self.samples), specs)
         if len(parts) == len(self.samples):
             return list(zip(self.samples, parts, strict=True))
@@ -65,13 +65,15 @@ def named_requests(
     """Read files as requests of a model with the inputs ``specs``, one after another.
 
     Args:
-        files: Their paths.
+        files: The files' paths.
         specs: The model's inputs.
-        on_note: As :func:`~edge_partition.inputs.load_inputs.load_samples` takes.
-        on_error: Called with a file that can't be read to its end, and why; the others go on.
+        on_note: Called with each sentence for people about a file.
+        on_error: Called with the path of a file that cannot be read to its end, and the error;
+            reading continues with the next file.
 
     Raises:
-        InputFileError: Without ``on_error``: a file can't be read, or is no input of the model.
+        InputFileError: A file cannot be read or is not an input of the model, and ``on_error`` is
+            None.
     """
     waiting: collections.deque[SampleName] = collections.deque()
 
@@ -93,7 +95,7 @@ def named_requests(
 def _numbered(
     file: Path, samples: Iterator[dict[str, np.ndarray]]
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Give each sample its name; a number only where there are several."""
+    """Yield each sample with its name, with a number if the file has several samples."""
     first = next(samples, None)
     if first is None:
         return

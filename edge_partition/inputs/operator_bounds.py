@@ -15,10 +15,11 @@ from ai_edge_litert import schema_py_generated as schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Sizes are tried no larger, where only the runtime knows what they become.
+#: Upper bound on an input that determines a size known only to the runtime.
 _MOST_SIZE = 8
+#: Shortest constant ``0, 1, .. n - 1`` that marks a comparison with positions.
 _LEAST_RANGE = 3
-#: Operators whose result holds values of their inputs, none changed.
+#: Operators whose results hold unchanged values of their inputs.
 _PASSING = frozenset(
     {
         "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE",
@@ -28,7 +29,7 @@ _PASSING = frozenset(
         "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "DYNAMIC_UPDATE_SLICE", "REVERSE_SEQUENCE",
     }
 )  # fmt: skip
-#: Of those, the inputs that hold values, where that is not the first alone.
+#: The inputs of these operators that hold values; by default, the first input.
 _VALUES: dict[str, slice] = {
     "CONCATENATION": slice(None), "PACK": slice(None), "MINIMUM": slice(None),
     "MAXIMUM": slice(None), "SELECT": slice(1, None), "SELECT_V2": slice(1, None),
@@ -38,18 +39,18 @@ _COMPARISONS = frozenset({"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"})
 
 
 class Bounds(NamedTuple):
-    """The least and the greatest value, both allowed; infinite where none is known."""
+    """The smallest and the largest allowed value; infinite without a bound."""
 
     low: float
     high: float
 
     def meet(self, other: Bounds) -> Bounds:
-        """Return what both allow."""
+        """Return the bounds of the values that both bounds allow."""
         return Bounds(max(self.low, other.low), min(self.high, other.high))
 
     @property
     def is_known(self) -> bool:
-        """Whether there are two bounds and a whole number between them."""
+        """Whether both bounds are finite with a whole number between them."""
         return math.isfinite(self.low + self.high) and math.ceil(self.low) <= self.high
 
 
@@ -58,16 +59,17 @@ ANY = Bounds(-math.inf, math.inf)
 
 @dataclass
 class BoundOperator:
-    """An operator with what the rules ask of it.
+    """An operator, with access to its tensors.
 
     Attributes:
-        kind: Its name.
-        inputs: Tensor indexes, -1 for one left out.
-        outputs: Likewise.
-        table: Its table in the file.
-        shape: Returns a tensor's shape.
-        values: Returns a constant's values, None for what is computed.
-        quantized: Returns a tensor's scale and zero point, None for one without.
+        kind: The operator's name.
+        inputs: Tensor indexes of the inputs, -1 for an absent optional input.
+        outputs: Tensor indexes of the outputs.
+        table: The operator's table in the file.
+        shape: Function from a tensor's index to its shape.
+        values: Function from a tensor's index to its values; None for a tensor that is computed.
+        quantized: Function from a tensor's index to its scale and zero point; None for a tensor
+            without them.
     """
 
     kind: str
@@ -87,7 +89,13 @@ class BoundOperator:
 def bounds_of_inputs(
     op: BoundOperator, made: list[Bounds], *, is_lenient: bool
 ) -> Iterator[tuple[int, Bounds]]:
-    """Yield bounds of an operator's inputs, those of its outputs being ``made``."""
+    """Yield bounds of an operator's inputs, as pairs of tensor index and bounds.
+
+    Args:
+        op: The operator.
+        made: Bounds of the operator's outputs.
+        is_lenient: Whether to guess that inputs are lengths or sizes.
+    """
     if op.kind in _INDEXING and (indexed := _INDEXING[op.kind](op)) is not None:
         place, bounds = indexed
         yield op.inputs[place], bounds
@@ -101,7 +109,7 @@ def bounds_of_inputs(
 
 
 def _against_the_flow(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
-    """Yield the bounds of an operator's inputs with which its outputs are as ``wanted``."""
+    """Yield bounds of an operator's inputs that keep its outputs within ``wanted``."""
     first = op.inputs[0] if op.inputs else -1
     if op.kind in _PASSING:
         for tensor in op.inputs[_VALUES.get(op.kind, slice(0, 1))]:
@@ -163,8 +171,8 @@ def _slice_start(op: BoundOperator) -> tuple[int, Bounds] | None:
     return 1, Bounds(0, max(0, min((w - max(1, int(part)) for w, part in rooms), default=0)))
 
 
-#: Operators that index something, or count along it: the place of the input that does, and the
-#: bounds that the size of the thing sets to it; None where that is not known.
+#: For operators that index a tensor or count along it: the place of the index among the inputs and
+#: the bounds from the tensor's size; None if the size is not known.
 _INDEXING: dict[str, Callable[[BoundOperator], tuple[int, Bounds] | None]] = {
     "GATHER": _gather,
     "EMBEDDING_LOOKUP": lambda op: (0, _below(op.shape(op.inputs[1])[0])),
@@ -182,7 +190,7 @@ _INDEXING: dict[str, Callable[[BoundOperator], tuple[int, Bounds] | None]] = {
 
 
 def _sizes(op: BoundOperator) -> Iterator[tuple[int, Bounds]]:
-    """Yield the bounds of inputs that are lengths or sizes, as it seems."""
+    """Yield bounds of inputs that are probably lengths or sizes."""
     if op.kind in _COMPARISONS:
         for tensor, other in (op.inputs, op.inputs[::-1]):
             values = op.values(other)
@@ -204,7 +212,7 @@ def _below(size: int) -> Bounds:
 
 
 def _kept(op: BoundOperator) -> int:
-    """Return how many sums an operator makes; of a running sum one along its axis."""
+    """Return the number of sums that an operator computes; a whole running sum counts as one."""
     shape = op.shape(op.inputs[0])
     if op.kind == "SUM":
         return max(1, math.prod(op.shape(op.outputs[0])))
@@ -214,7 +222,7 @@ def _kept(op: BoundOperator) -> int:
 
 
 def _requantized(op: BoundOperator, wanted: Bounds) -> Bounds:
-    """Return bounds of stored values from those of stored ones on the other side."""
+    """Return bounds of the input's stored integers, from those of the output's stored integers."""
     (scale_in, zero_in), (scale_out, zero_out) = (
         op.quantized(tensor) or (1.0, 0) for tensor in (op.inputs[0], op.outputs[0])
     )
@@ -249,7 +257,7 @@ def _arithmetic(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds
         case "DIV" | "FLOOR_DIV" if not is_left and low > 0:
             yield tensor, Bounds(wanted.low * high, (wanted.high + 1) * low - 1)
         case "FLOOR_MOD" if not is_left and low > 0:
-            # The remainder is below the divisor in any case.
+            # The remainder is always below the divisor.
             yield tensor, ANY if wanted.low <= 0 and high - 1 <= wanted.high else wanted
 
 
@@ -261,7 +269,7 @@ def _divided(wanted: Bounds, factor: float) -> Bounds:
 
 
 def _of_two(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
-    """Yield bounds for two computed operands: each gets a share."""
+    """Yield bounds for two computed operands; each gets an equal share."""
     if wanted.low > 0 or wanted.high < 0 or op.kind not in {"ADD", "MUL"}:
         return
     if op.kind == "ADD":

@@ -1,4 +1,4 @@
-"""How large a picture is, as it is looked at."""
+"""A picture's size, with its EXIF orientation applied."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ORIENTATION = 0x0112
-#: EXIF's orientations from here on lie on their side.
-_FIRST_ON_ITS_SIDE = 5
+#: EXIF orientations from 5 to 8 swap width and height.
+_FIRST_SWAPPED = 5
 
 
 def picture_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height in pixels, turned as EXIF says; nothing is decompressed."""
+    """Return width and height in pixels, after EXIF rotation, without decompressing the image."""
     width, height = image.size
-    lies = image.getexif().get(_ORIENTATION, 1) >= _FIRST_ON_ITS_SIDE
-    return (height, width) if lies else (width, height)
+    is_swapped = image.getexif().get(_ORIENTATION, 1) >= _FIRST_SWAPPED
+    return (height, width) if is_swapped else (width, height)
 
 
 def file_picture_size(path: Path) -> tuple[int, int] | None:
-    """As :func:`picture_size`; None where the file's name is no picture's."""
+    """Return the :func:`picture_size` of a file; None if its suffix is not a picture's."""
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return None
     with Image.open(path) as image:
@@ -32,6 +32,6 @@ def file_picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Return a file's picture, turned as EXIF says."""
+    """Return a file's picture, rotated according to EXIF."""
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image)

@@ -1,4 +1,4 @@
-"""What a picture's values become before they go into a model: said in words, read, and computed.
+"""The conversion of a picture's values to a model's input: parsed, described and applied.
 
 Pure: arrays in, arrays out. :class:`~edge_core.contract.manifest.Pixels` has the formula.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: keras.applications.imagenet_utils, mode "torch": RGB, of values from 0 to 1.
 _TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: Likewise, mode "caffe": BGR, of values from 0 to 255.
+#: keras.applications.imagenet_utils, mode "caffe": BGR, of values from 0 to 255.
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 FULL_RANGE = Pixels("rgb", (0.0,), (1.0,))
@@ -38,32 +38,32 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})", re.IGNORECASE)
 _NAMED = {"imagenet": IMAGENET, "imagenet-bgr": IMAGENET_BGR}
 _CHANNELS = (1, 3, 4)
-#: A matrix of fewer rows is no picture that somebody would give.
+#: Smallest height and width of a tensor that is taken for a picture without metadata.
 _LEAST_SIDE = 8
 _LARGEST = 255
 _SAID_BY = {
-    "application": "the application's own",
-    "metadata": "as the file's metadata says",
-    "quantization": "as its scale and zero point say",
-    "option": "as given with --pixels",
+    "application": "from the application",
+    "metadata": "from the file's metadata",
+    "quantization": "from the input's scale and zero point",
+    "option": "from --pixels",
     "guess": "a guess",
 }
 
 
 class PixelsError(EdgePartitionError):
-    """A picture can't become an input, or what was said of pixels can't be meant."""
+    """A picture cannot become an input, or a description of pixels is invalid."""
 
 
 @dataclass(frozen=True)
 class PictureLayout:
-    """How a picture lies in an input's tensor.
+    """The layout of a picture in an input's tensor.
 
     Attributes:
-        batch: The leading dimension; 0 where the tensor has none for a batch.
-        height: In pixels.
-        width: In pixels.
-        channels: 1, 3 or 4; 0 where the tensor has no dimension for them: gray.
-        channels_first: Whether they stand before height and width.
+        batch: Size of the batch dimension; 0 for a tensor without a batch.
+        height: Height in pixels.
+        width: Width in pixels.
+        channels: 1, 3 or 4; 0 for a gray picture in a tensor without a channel dimension.
+        channels_first: Whether the channel dimension comes before height and width.
     """
 
     batch: int
@@ -74,11 +74,11 @@ class PictureLayout:
 
 
 def picture_layout(spec: TensorSpec) -> PictureLayout | None:
-    """Return how a picture lies in ``spec``'s tensor; None where it can't be one.
+    """Return the layout of a picture in ``spec``'s tensor; None if the tensor fits no picture.
 
-    Known are ``[batch, height, width, 1|3|4]``, ``[batch, 1|3|4, height, width]``, both also
-    without the batch, and gray ``[height, width]`` and ``[batch, height, width]``, which must be
-    square unless the input is said to take pictures: others are sequences.
+    The layouts are ``[batch, height, width, 1|3|4]`` and ``[batch, 1|3|4, height, width]``, both
+    also without the batch, and gray ``[height, width]`` and ``[batch, height, width]``. A gray
+    picture must be square if ``spec.pixels`` is None: other such tensors are sequences.
     """
     if spec.dtype == "bool" or spec.dtype.startswith("complex"):
         return None
@@ -110,15 +110,16 @@ def _with_channels(batch: int, shape: tuple[int, ...]) -> PictureLayout | None:
 
 
 def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
-    """Read what a person says of pixels; see :data:`PIXELS_METAVAR`.
+    """Parse a person's description of pixels, in the form of :data:`PIXELS_METAVAR`.
 
     Args:
-        text: Such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or ``127.5/127.5 gray``; MEAN and STD
-            are one number, or one a channel in the order that follows.
-        channels: The input's; 0 and 1 are gray.
+        text: The description, such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or
+            ``127.5/127.5 gray``. MEAN and STD are one number, or one number for each channel in
+            the given order.
+        channels: The input's number of channels; 0 and 1 are gray.
 
     Raises:
-        PixelsError: It can't be read, or has a number of channels that the input has not.
+        PixelsError: The text cannot be parsed, or does not fit the number of channels.
     """
     words = text.lower().split()
     values, order = (words[0] if words else ""), (words[1] if len(words) == 2 else "")  # noqa: PLR2004
@@ -128,7 +129,7 @@ def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
     pixels = _parse_values(values)
     if pixels is None or len(words) > 2 or order not in {"", *PIXEL_ORDERS}:  # noqa: PLR2004
         raise PixelsError(
-            f"--pixels {text!r} can't be read; expected one of {PIXELS_METAVAR}, such as -1..1 or "
+            f"--pixels {text!r} is invalid; expected one of {PIXELS_METAVAR}, such as -1..1 or "
             "127.5/127.5,bgr."
         )
     gray = channels in {0, 1}
@@ -136,25 +137,25 @@ def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
         pixels = replace(pixels, order=order or ("gray" if gray else "rgb"))
     elif order not in {"", pixels.order}:
         raise PixelsError(
-            f"--pixels {text!r}: {values} is {pixels.order.upper()}; give MEAN/STD for another "
-            "order."
+            f"--pixels {text!r}: {values} has the order {pixels.order.upper()}; give MEAN/STD for "
+            "another order."
         )
     if gray and pixels.order != "gray":
         raise PixelsError(
-            f"--pixels {text!r} is for three channels, and the model's input has one; give a "
-            "range such as 0..1, or one MEAN/STD."
+            f"--pixels {text!r} is for three channels, but the model's input has one channel; give "
+            "a range such as 0..1, or one MEAN/STD."
         )
     numbers = max(len(pixels.mean), len(pixels.std))
     if numbers > 1 and (pixels.order == "gray" or channels > numbers):
         raise PixelsError(
-            f"--pixels {text!r} has {numbers} numbers; the input has {channels or 1} channels, so "
-            "give one MEAN/STD for all."
+            f"--pixels {text!r} has {numbers} numbers, but the input has {channels or 1} channels; "
+            "give one MEAN/STD for all channels."
         )
     return pixels
 
 
 def _parse_values(text: str) -> Pixels | None:
-    """Return the values' part of what a person said; None where it can't be read."""
+    """Return the pixels of a description without its order; None if it cannot be parsed."""
     match = _RANGE.fullmatch(text)
     if text in _NAMED:
         found: Pixels | None = replace(_NAMED[text], said_by="option")
@@ -187,7 +188,7 @@ def _of_mean_and_std(text: str) -> Pixels | None:
 
 
 def value_range(pixels: Pixels) -> tuple[float, float]:
-    """Return the least and the greatest value that a picture's values can become."""
+    """Return the smallest and the largest value of a converted picture."""
     numbers = max(len(pixels.mean), len(pixels.std))
     pairs = list(zip(_spread(pixels.mean, numbers), _spread(pixels.std, numbers), strict=True))
     return (
@@ -201,9 +202,9 @@ def _spread(numbers: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 
 def describe_pixels(pixels: Pixels) -> str:
-    """Return for people what a picture's values become, and who says so.
+    """Return a description of the conversion and its source, for people.
 
-    Such as ``-1..1 RGB (the application's own)``.
+    For example ``-1..1 RGB (from the application)``.
     """
     return f"{_describe_values(pixels)} ({_SAID_BY[pixels.said_by]})"
 
@@ -212,9 +213,9 @@ def _describe_values(pixels: Pixels) -> str:
     order = pixels.order if pixels.order == "gray" else pixels.order.upper()
     same = (pixels.order, pixels.mean, pixels.std)
     if same == (IMAGENET.order, IMAGENET.mean, IMAGENET.std):
-        return "RGB by ImageNet's mean and deviation"
+        return "RGB normalized with ImageNet's mean and standard deviation"
     if same == (IMAGENET_BGR.order, IMAGENET_BGR.mean, IMAGENET_BGR.std):
-        return "BGR less ImageNet's mean"
+        return "BGR minus ImageNet's mean"
     if len(pixels.mean) == len(pixels.std) == 1:
         ends = [f"{round(value, 6) + 0.0:g}" for value in value_range(pixels)]
         if max(map(len, ends)) <= 4:  # noqa: PLR2004 -- such as 0, 255, -128, 0.5
@@ -226,39 +227,40 @@ def _describe_values(pixels: Pixels) -> str:
 
 
 def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return a picture of the input's size as the input.
+    """Convert a picture of the input's size to the input.
 
     Args:
-        values: From 0 to 255, of shape ``(height, width, channels)``: one channel for gray, RGB or
-            RGBA as :func:`source_channels` says; any dtype.
-        spec: The input; without ``pixels`` values stay from 0 to 255.
+        values: Picture of any dtype, from 0 to 255, shape ``(height, width, channels)``: gray, RGB
+            or RGBA, with :func:`source_channels` channels.
+        spec: The input; without ``pixels``, values stay from 0 to 255.
 
     Returns:
-        Of the input's dtype and shape, a batch of one where it has a batch. Floats are what
-        Keras's ``preprocess_input`` gives, to the last bit. Integers are quantized by the input's
-        scale and zero point, rounded half away from zero as TFLite's ``QUANTIZE`` does, and
-        clipped.
+        An array of the input's dtype and shape, with a batch of one if the input has a batch.
+        Floats equal the results of Keras's ``preprocess_input`` to the last bit. Integers are
+        quantized by the input's scale and zero point, rounded half away from zero like TFLite's
+        ``QUANTIZE``, and clipped.
 
     Raises:
-        PixelsError: The input takes no picture, or one of another size.
+        PixelsError: The input takes no pictures, or pictures of another size.
     """
     layout = picture_layout(spec)
     if layout is None:
         raise PixelsError(
-            f"A picture is no {spec.dtype}{list(spec.shape)}, which {spec.name} takes."
+            f"Input {spec.name} takes no picture: it is {spec.dtype}{list(spec.shape)}."
         )
     pixels = spec.pixels or default_pixels(layout)
     expected = (layout.height, layout.width, source_channels(layout, pixels))
     if values.shape != expected:
         raise PixelsError(
-            f"A picture of shape {list(values.shape)} is not of {spec.name}'s {list(expected)}."
+            f"The picture for input {spec.name} has the shape {list(values.shape)}; expected "
+            f"{list(expected)}."
         )
     if pixels.order == "bgr":
         values = np.concatenate([values[..., 2::-1], values[..., 3:]], axis=-1)
     if max(len(pixels.mean), len(pixels.std)) not in {1, values.shape[-1]}:
         raise PixelsError(
-            f"{spec.name} has {values.shape[-1]} channels and its pixels {len(pixels.mean)} means; "
-            "give one MEAN/STD with --pixels."
+            f"Input {spec.name} has {values.shape[-1]} channels, but its pixels have "
+            f"{len(pixels.mean)} means; give one MEAN/STD with --pixels."
         )
     real = _normalize(values.astype(np.float32), pixels)
     placed = real if spec.dtype.startswith("float") else _to_integers(real, spec, pixels)
@@ -271,17 +273,17 @@ def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[A
 
 
 def default_pixels(layout: PictureLayout) -> Pixels:
-    """Return what is taken where nothing is known: values from 0 to 255."""
+    """Return the default conversion: values from 0 to 255, RGB or gray."""
     return replace(FULL_RANGE, order="gray" if layout.channels in {0, 1} else "rgb")
 
 
 def source_channels(layout: PictureLayout, pixels: Pixels) -> int:
-    """Return the channels that a picture is opened with: gray 1, RGB 3, RGBA 4."""
+    """Return the number of channels to open a picture with: gray 1, RGB 3, RGBA 4."""
     return 1 if pixels.order == "gray" else max(1, layout.channels)
 
 
 def _normalize(values: np.ndarray[Any, Any], pixels: Pixels) -> np.ndarray[Any, Any]:
-    # Quotients of doubles, then float32: what numpy makes of Keras's Python numbers.
+    # Division in float64, then a cast to float32, as numpy treats Keras's Python numbers.
     unit = np.float32(pixels.unit)
     mean = (np.array(pixels.mean) / pixels.unit).astype(np.float32)
     std = (np.array(pixels.std) / pixels.unit).astype(np.float32)
@@ -295,13 +297,13 @@ def _to_integers(
         return quantize(real, spec.dtype, spec.quantized)
     limits = np.iinfo(spec.dtype)
     if limits.max == np.iinfo(np.int8).max and value_range(pixels)[1] > limits.max:
-        # Full-integer models without a scale take pixels shifted to their signed range.
+        # An int8 model without a scale takes pixels shifted to the signed range.
         real = real - (limits.max + 1)
     return np.asarray(np.clip(_round_half_away(real), limits.min, limits.max))
 
 
 def quantize(real: np.ndarray[Any, Any], dtype: str, quantized: Quantized) -> np.ndarray[Any, Any]:
-    """Return real values as integers of ``dtype``, rounded half away from zero and clipped."""
+    """Quantize real values to integers of ``dtype``, rounded half away from zero and clipped."""
     limits = np.iinfo(dtype)
     steps = _round_half_away(real.astype(np.float32) / np.float32(quantized.scale))
     clipped = np.clip(steps + quantized.zero_point, limits.min, limits.max)
@@ -309,6 +311,6 @@ def quantize(real: np.ndarray[Any, Any], dtype: str, quantized: Quantized) -> np
 
 
 def _round_half_away(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Round as C's ``round``, which TFLite's reference ``QUANTIZE`` calls."""
+    """Round like C's ``round``, which TFLite's reference ``QUANTIZE`` calls."""
     wide = values.astype(np.float64)
     return np.asarray(np.copysign(np.floor(np.abs(wide) + 0.5), wide))

@@ -1,4 +1,4 @@
-"""``.wav`` files -> windows of the length that a model takes."""
+"""``.wav`` files -> windows of a model's input length."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _FULL_SCALE = 2.0**31
 
 
 class SoundError(EdgePartitionError):
-    """A sound is none that the model takes; the text lacks the file's name."""
+    """A sound does not fit the model; the message lacks the file's name."""
 
 
 def takes_sound(spec: TensorSpec) -> bool:
-    """Return whether an input is a wave: one dimension above 1, floats or 16-bit integers."""
+    """Return whether an input fits sound: one dimension above 1; float, int16 or quantized."""
     wide = [size for size in spec.shape if size > 1]
     is_wave = spec.dtype in {"float32", "float16", "int16"} or spec.quantized is not None
     return len(wide) == 1 and is_wave
@@ -36,33 +36,34 @@ def takes_sound(spec: TensorSpec) -> bool:
 def sound_windows(
     path: Path, spec: TensorSpec, *, on_note: Callable[[str], None] | None = None
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Read a mono ``.wav`` of 8, 16, 24 or 32 bits as inputs, one after another.
+    """Read a mono ``.wav`` of 8, 16, 24 or 32 bits as windows, one after another.
 
     Args:
         path: The file.
-        spec: The input; its ``rate_hz`` must be the file's where it is known.
-        on_note: Called with a sentence where the model's rate is not known, and where the last
-            window is filled.
+        spec: The input; its ``rate_hz``, unless 0, must be the file's sample rate.
+        on_note: Called with a sentence if the model's sample rate is unknown, and if the last
+            window is filled up.
 
     Yields:
-        Arrays of ``spec``: floats from -1 to 1, int16 as they are, other integers by scale and zero
-        point. The last window is filled with silence.
+        Arrays of the dtype and shape of ``spec``: floats from -1 to 1, int16 samples unchanged,
+        other integers quantized. The last window is filled up with zeros.
 
     Raises:
-        SoundError: The file is stereo or of another rate, or the input takes no wave.
-        wave.Error: It is no PCM file.
-        OSError: It can't be read.
+        SoundError: The file is not mono, damaged or of another sample rate, or the input takes no
+            sound.
+        wave.Error: The file is not a PCM file.
+        OSError: The file cannot be read.
     """
     if not takes_sound(spec):
         raise SoundError(
-            f"sound is no {spec.dtype}{list(spec.shape)}, which {spec.name} takes; give what the "
-            "model was trained on, such as a spectrogram, as .npy."
+            f"input {spec.name} takes no sound: it is {spec.dtype}{list(spec.shape)}. Give the "
+            "values that the model was trained on, such as a spectrogram, as .npy."
         )
     data, width, rate_hz = _read(path, spec)
     if not spec.rate_hz and on_note is not None:
         on_note(
-            f"{path}: the model does not say which sample rate it takes; the file's {rate_hz} Hz "
-            "are taken to be right."
+            f"{path}: the model's sample rate is unknown; the file's {rate_hz} Hz are assumed to "
+            "be right."
         )
     samples = _samples(data, width)
     if not len(samples):
@@ -71,8 +72,8 @@ def sound_windows(
     missing = -len(samples) % length
     if missing and on_note is not None:
         on_note(
-            f"{path}: the model takes {length:,} samples at once; the file has {len(samples):,}, "
-            f"so the last {missing:,} of its last window are zeros."
+            f"{path}: the model takes windows of {length:,} samples; the file has "
+            f"{len(samples):,} samples, so the last window ends with {missing:,} zeros."
         )
     padded = np.concatenate([samples, np.zeros(missing, np.int32)])
     for window in padded.reshape(-1, length):
@@ -80,7 +81,7 @@ def sound_windows(
 
 
 def _read(path: Path, spec: TensorSpec) -> tuple[bytes, int, int]:
-    """Return a file's PCM, its bytes a sample, and its samples a second."""
+    """Return a file's PCM data, its bytes per sample, and its sample rate in Hz."""
     try:
         with wave.open(str(path), "rb") as sound:
             channels, width, count = sound.getnchannels(), sound.getsampwidth(), sound.getnframes()
@@ -91,32 +92,33 @@ def _read(path: Path, spec: TensorSpec) -> tuple[bytes, int, int]:
                     of_rate, option = f" of {spec.rate_hz} Hz", f" -ar {spec.rate_hz}"
                 raise SoundError(
                     f"has {channels} channel{'s' * (channels != 1)} of {rate_hz} Hz; the model "
-                    f"takes one{of_rate}: "
+                    f"takes one channel{of_rate}. Convert the file: "
                     f"`ffmpeg -i {shlex.quote(str(path.absolute()))} -ac 1{option} mono.wav`."
                 )
             data = sound.readframes(count)
     except EOFError:
-        reason = "ends within its header" if path.stat().st_size else "is empty"
+        reason = "ends inside its header" if path.stat().st_size else "is empty"
         raise SoundError(f"{reason}; expected a PCM .wav file.") from None
-    except RuntimeError:  # What wave raises on chunks that lead nowhere.
-        raise SoundError("is damaged: its parts lead outside the file.") from None
+    except RuntimeError:  # wave raises it on chunks outside the file.
+        raise SoundError("is damaged: its chunks lead outside the file.") from None
     if width not in _SHIFT_BY_BYTES:
-        raise SoundError(f"has {8 * width} bits a sample; expected 8, 16, 24 or 32.")
+        raise SoundError(f"has {8 * width} bits per sample; expected 8, 16, 24 or 32.")
     if len(data) < count * width:
-        raise SoundError(f"is cut short: {len(data) // width:,} samples of {count:,} are there.")
+        raise SoundError(f"is incomplete: it has {len(data) // width:,} of its {count:,} samples.")
     return data, width, rate_hz
 
 
 def _samples(data: bytes, width: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return PCM as int32 of full scale.
+    """Return PCM data as int32 of full scale.
 
-    Eight bits are unsigned (Multimedia Programming Interface 1.0, "Data Format of the Samples").
+    Samples of eight bits are unsigned (Multimedia Programming Interface 1.0, "Data Format of the
+    Samples").
     """
     count = len(data) // width
     raw = np.frombuffer(data, np.uint8, count=count * width).reshape(count, width)
     if width == 1:
         raw = np.bitwise_xor(raw, np.uint8(0x80))
-    # Little-endian: the file's bytes are the highest of four.
+    # Little-endian: the file's bytes become the highest of four bytes.
     wide = np.zeros((count, 4), np.uint8)
     wide[:, 4 - width :] = raw
     return np.asarray(wide.reshape(-1).view("<i4"), np.int32)

@@ -1,4 +1,4 @@
-"""``.csv`` files -> inputs: a sample a row, or the whole table as one."""
+"""``.csv`` files -> samples: one for each row, or one for the whole table."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class TableError(EdgePartitionError):
-    """A table is no input of the model; the text lacks the file's name."""
+    """A table is not an input of the model; the message lacks the file's name."""
 
 
 def table_samples(path: Path, spec: TensorSpec) -> list[np.ndarray[Any, Any]]:
-    """Read numbers that commas, semicolons, tabs or spaces part; a heading line is skipped.
+    """Read numbers separated by commas, semicolons, tabs or spaces; a heading line is skipped.
 
-    Each row is a sample where it has as many numbers as the input has elements; else the table is
-    one sample where it has as many rows and columns as the input.
+    If a row has as many numbers as the input has elements, each row is a sample. Otherwise, the
+    whole table is one sample if it has the input's rows and columns.
 
     Returns:
-        Arrays of ``spec``; reals are quantized where it has a scale.
+        Arrays of the dtype and shape of ``spec``; quantized if the input has a scale.
 
     Raises:
-        TableError: Other numbers of rows and columns, a cell that is no number, or a fraction for
-            an input of integers.
-        OSError: It can't be read.
-        UnicodeDecodeError: It is no text.
+        TableError: The rows and columns do not fit the input, a cell is not a number, or a number
+            is out of range or a fraction for an integer input.
+        OSError: The file cannot be read.
+        UnicodeDecodeError: The file is not UTF-8 text.
     """
     rows = _rows(path.read_text(encoding="utf-8-sig"))
     size = math.prod(spec.shape)
@@ -44,10 +44,10 @@ def table_samples(path: Path, spec: TensorSpec) -> list[np.ndarray[Any, Any]]:
     wide = [length for length in spec.shape if length > 1]
     if rows.size == size and (columns == 1 or list(rows.shape) == wide):
         return [_as_input(rows, spec)]
-    whole = f", or be {wide[0]} rows of {wide[1]}" if len(wide) == 2 else ""  # noqa: PLR2004
+    whole = f", or the file {wide[0]} rows of {wide[1]}" if len(wide) == 2 else ""  # noqa: PLR2004
     raise TableError(
-        f"has {len(rows)} rows of {columns} numbers; {spec.name} takes {spec.dtype}"
-        f"{list(spec.shape)}, so each row should have {size:,} numbers{whole}."
+        f"has {len(rows)} rows of {columns} numbers; input {spec.name} is {spec.dtype}"
+        f"{list(spec.shape)}, so each row needs {size:,} numbers{whole}."
     )
 
 
@@ -64,10 +64,14 @@ def _rows(text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         cells = cells[1:]
     for number, row in enumerate(cells, len(lines) - len(cells) + 1):
         if len(row) != len(cells[0]):
-            raise TableError(f"line {number} has {len(row)} cells, the first {len(cells[0])}.")
+            raise TableError(
+                f"line {number} has {len(row)} cells; the first row has {len(cells[0])}."
+            )
         for cell in row:
             if not _is_number(cell):
-                raise TableError(f"line {number} has {cell[:40]!r}; expected numbers alone.")
+                raise TableError(
+                    f"line {number} has the cell {cell[:40]!r}; expected only numbers."
+                )
     return np.array([[float(cell) for cell in row] for row in cells])
 
 
@@ -85,5 +89,7 @@ def _as_input(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any,
         return np.asarray(shaped != 0)
     limits = np.iinfo(spec.dtype)
     if (shaped != np.floor(shaped)).any() or shaped.min() < limits.min or shaped.max() > limits.max:
-        raise TableError(f"holds numbers that are no {spec.dtype}, which {spec.name} takes.")
+        raise TableError(
+            f"holds a number that is not {spec.dtype}, the dtype of input {spec.name}."
+        )
     return shaped.astype(spec.dtype)

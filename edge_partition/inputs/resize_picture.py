@@ -1,4 +1,4 @@
-"""Pictures of any size and kind -> values from 0 to 255 at the size that a model takes."""
+"""Pictures of any size and mode -> values from 0 to 255 at a model's input size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-#: A picture that decompresses to more is refused before it is decompressed.
+#: Largest number of pixels; a larger picture is refused before decompression.
 MAX_PIXELS = 100_000_000
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -27,25 +27,26 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
 }
-#: The gray of letterbox bars that YOLO models are trained with (ultralytics, LetterBox).
+#: Gray value of the letterbox bars in the training of YOLO models (ultralytics, LetterBox).
 _BAR = 114
 _LARGEST = 255
 
 
 def resize_picture(image: Image.Image, spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return a picture at ``spec``'s size: turned as EXIF says, converted, fitted and resized.
+    """Return a picture at ``spec``'s size, after EXIF rotation and mode conversion.
 
     Returns:
-        uint8, ``(height, width, channels)``, channels as
-        :func:`~edge_partition.inputs.pixels.source_channels` says.
+        uint8, shape ``(height, width, channels)``, with
+        :func:`~edge_partition.inputs.pixels.source_channels` channels.
 
     Raises:
-        PixelsError: ``spec`` takes no picture, or the picture has no 8 or 16 bits a channel.
+        PixelsError: ``spec`` takes no pictures, or the picture is too large or has neither 8 nor
+            16 bits per channel.
     """
     layout = _layout(spec)
     if image.width * image.height > MAX_PIXELS:
         raise PixelsError(
-            f"The picture has {image.width}x{image.height} pixels; expected {MAX_PIXELS:,} at most."
+            f"The picture has {image.width}x{image.height} pixels; expected at most {MAX_PIXELS:,}."
         )
     pixels = spec.pixels or default_pixels(layout)
     channels = source_channels(layout, pixels)
@@ -57,35 +58,38 @@ def resize_picture(image: Image.Image, spec: TensorSpec) -> np.ndarray[Any, Any]
 
 
 def picture_of_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return an array as people have pictures, as :func:`resize_picture` does.
+    """Return a picture given as an array, at ``spec``'s size, like :func:`resize_picture`.
 
     Args:
-        array: ``(height, width)`` or ``(height, width, 1|3|4)``, RGB; uint8, or floats from 0 to
-            255, which are not rounded.
+        array: Shape ``(height, width)`` or ``(height, width, 1|3|4)``, RGB; uint8, or floats from
+            0 to 255.
         spec: The input.
 
+    Returns:
+        uint8, or float32 for floats, which are not rounded; shape ``(height, width, channels)``.
+
     Raises:
-        PixelsError: Another shape or dtype, or floats of another range.
+        PixelsError: The array has another shape or dtype, or floats of another range.
     """
     if array.ndim == 2:  # noqa: PLR2004
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in _MODES or 0 in array.shape:  # noqa: PLR2004
         raise PixelsError(
-            f"An array of shape {list(array.shape)} is neither {spec.name}'s {list(spec.shape)} "
-            "nor a picture; expected (height, width) or (height, width, 3)."
+            f"The array for input {spec.name} has the shape {list(array.shape)}; expected "
+            f"{list(spec.shape)}, or a picture (height, width) or (height, width, 3)."
         )
     if array.dtype == np.uint8:
         return resize_picture(
             Image.fromarray(array[..., 0] if array.shape[2] == 1 else array), spec
         )
     if not np.issubdtype(array.dtype, np.floating):
-        raise PixelsError(f"A picture of {array.dtype}; expected uint8, or floats from 0 to 255.")
+        raise PixelsError(f"The picture is {array.dtype}; expected uint8, or floats from 0 to 255.")
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= _LARGEST) or 0 < high <= 1:
         raise PixelsError(
-            f"A picture of floats from {low:g} to {high:g}; expected 0 to 255, which becomes what "
-            f"the model takes. An array of {spec.name}'s own shape {list(spec.shape)} and dtype "
-            "goes in as it is."
+            f"The picture has floats from {low:g} to {high:g}; expected 0 to 255. To give "
+            f"converted values, give an array of {spec.dtype}{list(spec.shape)} for input "
+            f"{spec.name}."
         )
     return _resize_floats(array.astype(np.float32), spec)
 
@@ -94,13 +98,13 @@ def _layout(spec: TensorSpec) -> PictureLayout:
     layout = picture_layout(spec)
     if layout is None:
         raise PixelsError(
-            f"A picture is no {spec.dtype}{list(spec.shape)}, which {spec.name} takes."
+            f"Input {spec.name} takes no picture: it is {spec.dtype}{list(spec.shape)}."
         )
     return layout
 
 
 def _resize_floats(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """As :func:`resize_picture`, each channel as floats."""
+    """Resize a float32 picture channel by channel, like :func:`resize_picture`."""
     layout = _layout(spec)
     pixels = spec.pixels or default_pixels(layout)
     channels = source_channels(layout, pixels)
@@ -122,7 +126,7 @@ def _resize_floats(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[
 def _fit(
     picture: Image.Image, size: tuple[int, int], fit: str, method: Image.Resampling
 ) -> Image.Image:
-    """Return ``picture`` at ``size`` (width, height)."""
+    """Return ``picture`` at ``size`` (width, height), fitted by one of ``PIXEL_FITS``."""
     if fit == "crop":
         return picture.resize(size, method, box=_largest_middle(picture.size, size))
     if fit == "letterbox":
@@ -141,7 +145,7 @@ def _fit(
 def _largest_middle(
     size: tuple[int, int], wanted: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Return the largest centred box of ``size`` that has the proportions of ``wanted``."""
+    """Return the largest centered box within ``size`` that has the proportions of ``wanted``."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = wanted[0] * scale, wanted[1] * scale
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
@@ -149,11 +153,12 @@ def _largest_middle(
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return ``image`` with 8 bits a channel; Pillow itself clips wider ones to white."""
+    """Return ``image`` with 8 bits per channel; Pillow would clip 16-bit values to white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
         raise PixelsError(
-            "The picture has 32 bits a pixel, of no fixed range; save it with 8 or 16, or as .npy."
+            "The picture has 32 bits per channel, which have no fixed range; save the picture with "
+            "8 or 16 bits, or as .npy."
         )
     return image

@@ -1,8 +1,8 @@
-"""What people give to a :class:`~edge_partition.client.pipeline.Pipeline` -> arrays by input name.
+"""Inputs given to a :class:`~edge_partition.client.pipeline.Pipeline` -> arrays by input name.
 
-An array that already is what the model takes goes in as it is, and costs a comparison of shapes;
-others are shaped and cast as those of files are (:mod:`~edge_partition.inputs.fit_array`). Pictures
-go through the input's pixels; Pillow is imported only for them.
+An array of the input's shape and dtype is used unchanged, at the cost of comparing shapes. Other
+arrays are reshaped and cast like those of files (:mod:`~edge_partition.inputs.fit_array`). Pictures
+are converted as the input's ``pixels`` say; only they import Pillow.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class TakenInputs:
     """A request's inputs.
 
     Attributes:
-        arrays: By input name, of the input's shape and dtype; some may be missing, which is found
-            when they are encoded.
-        is_sample: Whether they are one sample, repeated where the model takes a larger batch.
-        picture_size: Width and height in pixels of the picture that went in, for a model that
-            finds boxes; None without a picture.
+        arrays: Arrays by input name, of the input's shape and dtype. A missing input is reported
+            when the arrays are encoded.
+        is_sample: Whether the arrays are one sample, repeated to fill the model's batch.
+        picture_size: Width and height of the given picture in pixels, for a detection model; None
+            without a picture.
     """
 
     arrays: dict[str, np.ndarray]
@@ -51,13 +51,17 @@ class TakenInputs:
 
 
 def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
-    """Return a request's inputs as arrays by name, whatever form they were given in.
+    """Return a request's inputs as arrays by name.
+
+    Args:
+        manifest: The deployment's manifest.
+        inputs: An array, a path or a Pillow image for a model with one input; a sequence of these
+            in the order of the inputs, or a dict by input name.
 
     Raises:
-        PayloadError: Another number of inputs, a name that is none, or an array of another shape
-            or dtype.
-        InputFileError: A path's file is no input of the model.
-        PixelsError: A picture that can't become the input.
+        PayloadError: The number of inputs, an input's name, or an array's shape or dtype is wrong.
+        InputFileError: A file is not an input of the model.
+        PixelsError: A picture cannot become the input.
     """
     specs = manifest.inputs
     if isinstance(inputs, np.ndarray) and len(specs) == 1 and _is_exact(inputs, specs[0]):
@@ -71,7 +75,7 @@ def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
     named = _by_name(specs, inputs)
     for spec in specs:
         if spec.name not in named:
-            continue  # Encoding says so.
+            continue  # Encoding raises the error.
         value = named[spec.name]
         if _is_file_or_image(value):
             arrays[spec.name] = _from_picture(value, spec)
@@ -92,20 +96,21 @@ def _by_name(specs: Sequence[TensorSpec], inputs: Any) -> Mapping[str, Any]:
         named = inputs
     elif isinstance(inputs, list | tuple):
         if len(inputs) != len(names):
-            raise PayloadError(f"{len(inputs)} arrays given; the model has inputs {names}.")
+            raise PayloadError(f"Got {len(inputs)} arrays; the model has the inputs {names}.")
         named = dict(zip(names, inputs, strict=True))
     else:
         if len(names) != 1:
-            raise PayloadError(f"One array given; the model has inputs {names}.")
+            raise PayloadError(f"Got one array; the model has the inputs {names}.")
         named = {names[0]: inputs}
     unknown = set(named) - set(names)
     if unknown:
-        raise PayloadError(f"No input is called {sorted(unknown)}; the model has inputs {names}.")
+        missing = ", ".join(map(repr, sorted(unknown)))
+        raise PayloadError(f"The model has no input {missing}; its inputs are {names}.")
     return named
 
 
 def _is_file_or_image(value: Any) -> bool:
-    # Who has a Pillow image has imported Pillow; nobody else need wait for it.
+    # A Pillow image implies that Pillow is imported; without one, its import would be a waste.
     pillow = sys.modules.get("PIL.Image")
     return isinstance(value, str | os.PathLike) or (
         pillow is not None and isinstance(value, pillow.Image)
@@ -117,7 +122,7 @@ def _is_exact(array: np.ndarray, spec: TensorSpec) -> bool:
 
 
 def _from_array(array: np.ndarray, spec: TensorSpec) -> tuple[np.ndarray, bool, np.ndarray | None]:
-    """Return an array as the input, whether it is one sample, and its picture where it is one."""
+    """Return an array as the input, whether it is one sample, and the picture in it, if any."""
     if _is_exact(array, spec):
         return array, False, None
     pictures = find_pictures(array, spec)
@@ -133,7 +138,7 @@ def _from_array(array: np.ndarray, spec: TensorSpec) -> tuple[np.ndarray, bool, 
     if len(pictures) != batch:
         of_batch = f", or {batch}" if batch > 1 else ""
         raise PayloadError(
-            f"Input {spec.name} is {len(pictures)} pictures; expected one{of_batch} at once."
+            f"Got {len(pictures)} pictures for input {spec.name}; expected one{of_batch}."
         )
     from edge_partition.inputs.load_inputs import as_picture  # noqa: PLC0415 -- Pillow
 
@@ -157,7 +162,7 @@ def _read_file(path: str | os.PathLike[str], specs: Sequence[TensorSpec]) -> dic
 
 
 def _size(manifest: Manifest, picture: Any) -> tuple[int, int] | None:
-    """Return a picture's width and height where boxes will be found in it."""
+    """Return a picture's width and height for a detection model; None for other models."""
     if not manifest.model.detections:
         return None
     if isinstance(picture, np.ndarray):

@@ -90,7 +90,7 @@ def test_an_input_of_the_wrong_shape_or_dtype_is_refused_before_it_is_sent(
             pipeline.infer(image[:, :95])
         with pytest.raises(PayloadError, match=r"complex64.*expected float32"):
             pipeline.infer(image.astype(np.complex64))
-        with pytest.raises(PayloadError, match="No input is called"):
+        with pytest.raises(PayloadError, match="The model has no input"):
             pipeline.infer({"nonsense": image})
 
 

@@ -305,7 +305,7 @@ def test_scores_above_one_are_no_percentages() -> None:
 
 def test_outputs_that_are_no_boxes_after_all_are_described_and_that_is_said() -> None:
     spec = TensorSpec("out", "float32", (1, 3))
-    for detections, what in (("ssd", "not the four of an SSD"), ("yolo", "no YOLO head")):
+    for detections, what in (("ssd", "not those of an SSD model"), ("yolo", "not a YOLO head")):
         manifest = manifest_of(spec, detections=detections)
         answer = describe_answer(manifest, {"out": floats(1, 2, 3)}, top=1)
         assert answer.boxes is None

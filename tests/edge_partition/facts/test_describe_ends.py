@@ -16,7 +16,7 @@ def test_the_description_of_an_input_has_pixels_rate_and_scale() -> None:
     assert describe_input(IMAGE) == "image float32[1, 8, 8, 3]"
     said = replace(parse_pixels("-1..1,bgr"), resize="area", fit="letterbox", said_by="metadata")
     assert describe_input(replace(IMAGE, pixels=said)) == (
-        "image float32[1, 8, 8, 3]: pictures as -1..1 BGR (as the file's metadata says), resized "
+        "image float32[1, 8, 8, 3]: pictures as -1..1 BGR (from the file's metadata), resized "
         "(area) and padded with gray bars"
     )
     batch = replace(IMAGE, shape=(8, 8, 8, 3), pixels=parse_pixels("0..1"))
@@ -51,6 +51,6 @@ def test_status_describes_the_inputs_of_each_deployment() -> None:
     manifest = Manifest("m", "g", model, (image,), (SCORES,), (stage,))
     document = status._describe(FleetStatus((), (manifest,)), None)
     (deployment,) = document["deployments"]
-    assert deployment["inputs"][0]["pixels"]["words"] == "-1..1 RGB (as given with --pixels)"
+    assert deployment["inputs"][0]["pixels"]["words"] == "-1..1 RGB (from --pixels)"
     assert deployment["inputs"][0]["words"].startswith("image float32[1, 8, 8, 3]: pictures as")
     assert deployment["labels"] == 2

@@ -105,7 +105,7 @@ def test_a_rescaling_that_is_folded_into_the_first_filters_is_noted(
 
 def test_pixels_that_are_rescaled_twice_get_a_warning() -> None:
     found = facts(picture=PictureOptions(pixels="-1..1"), rescale=1 / 255)
-    assert words(found) == "-1..1 RGB (as given with --pixels)"
+    assert words(found) == "-1..1 RGB (from --pixels)"
     (note,) = found.notes
     assert note.startswith("Warning: ")
     assert "--pixels 0..255" in note
@@ -121,13 +121,13 @@ def test_large_pixels_from_an_option_get_a_warning_if_no_operator_rescales_them(
 def test_the_person_has_priority_over_the_application_the_file_and_the_scale() -> None:
     said = metadata((0.0,), (255.0,))
     model: dict[str, Any] = {"dtype": "uint8", "quantized": (1 / 127.5, 127)}
-    assert words(facts(**model)) == "-1..1 RGB (as its scale and zero point say)"
-    assert words(facts(said, **model)) == "0..1 RGB (as the file's metadata says)"
+    assert words(facts(**model)) == "-1..1 RGB (from the input's scale and zero point)"
+    assert words(facts(said, **model)) == "0..1 RGB (from the file's metadata)"
     both = replace(said, application="resnet50")
-    assert words(facts(both, **model)) == "BGR less ImageNet's mean (the application's own)"
+    assert words(facts(both, **model)) == "BGR minus ImageNet's mean (from the application)"
     asked = PictureOptions(pixels="0..255", fit="crop")
     found = facts(both, asked, **model)
-    assert words(found) == "0..255 RGB (as given with --pixels)"
+    assert words(found) == "0..255 RGB (from --pixels)"
     assert found.pixels["image"].fit == "crop"
 
 
@@ -174,8 +174,8 @@ def test_metadata_beyond_the_range_of_the_inputs_scale_is_ignored() -> None:
     """A uint8 model whose metadata was copied from the float one."""
     said = metadata((0.0,), (1.0,))
     model: dict[str, Any] = {"dtype": "uint8", "quantized": (1 / 255, 0)}
-    assert words(facts(said)) == "0..255 RGB (as the file's metadata says)"
-    assert words(facts(said, **model)) == "0..1 RGB (as its scale and zero point say)"
+    assert words(facts(said)) == "0..255 RGB (from the file's metadata)"
+    assert words(facts(said, **model)) == "0..1 RGB (from the input's scale and zero point)"
     fits = metadata((127.5,), (127.5,))
     assert "metadata" in words(facts(fits, dtype="uint8", quantized=(0.0078125, 128)))
 
@@ -190,13 +190,13 @@ def test_metadata_with_one_number_per_channel_is_used() -> None:
 
 def test_an_unusual_range_of_an_integer_input_gives_the_pixels() -> None:
     found = facts(shape=(1, 8, 8, 1), dtype="int8", quantized=(16 / 255, -128))
-    assert words(found) == "0..16 gray (as its scale and zero point say)"
+    assert words(found) == "0..16 gray (from the input's scale and zero point)"
     assert found.notes == ()
 
 
 def test_a_calibration_on_guessed_pixels_does_not_confirm_the_guess() -> None:
     model: dict[str, Any] = {"dtype": "uint8", "quantized": (1.0, 0)}
-    assert words(facts(**model)).endswith("(as its scale and zero point say)")
+    assert words(facts(**model)).endswith("(from the input's scale and zero point)")
     found = facts(StatedFacts(is_converted_here=True), **model)
     assert words(found).endswith("(a guess)")
     assert len(found.notes) == 1
@@ -217,7 +217,7 @@ def test_an_input_that_takes_no_pictures_has_no_pixels_and_no_note() -> None:
 
 def test_a_matrix_is_a_picture_if_the_person_gives_pixels() -> None:
     found = facts(shape=(1, 16, 4), picture=PictureOptions(pixels="0..1"))
-    assert words(found) == "0..1 gray (as given with --pixels)"
+    assert words(found) == "0..1 gray (from --pixels)"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_boxes_are_recognized_by_their_operator_or_by_the_task() -> None:
     assert of_task("detect").detections == "yolo"
     assert of_task("classify").detections == ""
     assert of_task("detect").labels == ("a", "b", "c", "d")
-    assert words(of_task("detect")) == "0..1 RGB (as the file's metadata says)"
+    assert words(of_task("detect")) == "0..1 RGB (from the file's metadata)"
     fits = {task: of_task(task).pixels["image"].fit for task in ("detect", "classify")}
     assert fits == {"detect": "letterbox", "classify": "crop"}
 

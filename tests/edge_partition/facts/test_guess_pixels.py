@@ -35,8 +35,12 @@ def described(pixels: Pixels | None) -> str | None:
         (Quantized(1.0, -128), "int8", "0..255 RGB"),
         # Calibrated on pictures without a fully white pixel.
         (Quantized(0.984 / 255, -128), "int8", "0..1 RGB"),
-        (Quantized(4.75 / 255, -14), "int8", "RGB by ImageNet's mean and deviation"),
-        (Quantized(274.7 / 255, -13), "int8", "BGR less ImageNet's mean"),
+        (
+            Quantized(4.75 / 255, -14),
+            "int8",
+            "RGB normalized with ImageNet's mean and standard deviation",
+        ),
+        (Quantized(274.7 / 255, -13), "int8", "BGR minus ImageNet's mean"),
         (Quantized(16 / 255, -128), "int8", None),
         (Quantized(0.1, 0), "int8", None),
     ],

@@ -148,7 +148,7 @@ def test_arrays_for_other_inputs_are_refused_with_the_models_names(tmp_path: Pat
     np.savez(tmp_path / "a.npz", y=np.zeros((2, 3), np.float32))
     assert "inputs x, i" in error_of(tmp_path / "a.npz", VECTOR, INDEX)
     np.save(tmp_path / "a.npy", np.zeros((2, 3), np.float32))
-    assert "2 inputs (x, i); use an .npz" in error_of(tmp_path / "a.npy", VECTOR, INDEX)
+    assert "2 inputs (x, i); give an .npz file" in error_of(tmp_path / "a.npy", VECTOR, INDEX)
     Image.fromarray(pixels(3)).save(tmp_path / "a.png")
     assert "float32[2, 3]" in error_of(tmp_path / "a.png", VECTOR)
 
@@ -244,7 +244,7 @@ def test_a_decompression_bomb_is_refused_by_its_size(tmp_path: Path, side: int) 
     path.write_bytes(png_of(side, side))
     message = error_of(path, RGB)
     assert "The picture has" in message
-    assert "pixels; expected 100,000,000 at most." in message
+    assert "pixels; expected at most 100,000,000." in message
     assert "DOS" not in message
 
 
@@ -311,10 +311,14 @@ def test_stacked_arrays_of_another_shape_or_unequal_length_are_refused(tmp_path:
     with pytest.raises(InputFileError, match=r"holds float32\[1, 5\] .* expected float32\[1, 3\]"):
         list(load_samples(tmp_path / "wide.npy", [x]))
     np.savez(tmp_path / "xy.npz", x=np.zeros((4, 3), np.float32), y=np.zeros(3, np.int8))
-    with pytest.raises(InputFileError, match=r"x stacks 4 inputs, y 3; expected as many of each"):
+    with pytest.raises(
+        InputFileError, match=r"input x has 4 samples, input y has 3; expected equally many"
+    ):
         list(load_samples(tmp_path / "xy.npz", [x, y]))
     np.savez(tmp_path / "xy.npz", x=np.zeros((1, 3), np.float32), y=np.zeros(3, np.int8))
-    with pytest.raises(InputFileError, match=r"x stacks 1 inputs, y 3; expected as many of each"):
+    with pytest.raises(
+        InputFileError, match=r"input x has 1 samples, input y has 3; expected equally many"
+    ):
         list(load_samples(tmp_path / "xy.npz", [x, y]))
     # What is of another shape altogether is said first.
     np.savez(tmp_path / "xy.npz", x=np.zeros((2, 2, 3, 3), np.float32), y=np.zeros(3, np.int8))
@@ -526,7 +530,7 @@ def test_arrays_of_bytes_are_pictures(
     assert both[5]["extra"].tolist() == [[10, 11]]
     np.savez(tmp_path / "two.npz", image=stack[:3], extra=np.zeros((2, 2)))
     with pytest.raises(
-        InputFileError, match=r"image stacks 3 inputs, extra 2; expected as many of each\.$"
+        InputFileError, match=r"input image has 3 samples, input extra has 2; expected equally many"
     ):
         list(load_samples(tmp_path / "two.npz", [spec, other]))
 
@@ -574,10 +578,10 @@ def test_integers_for_a_picture_are_refused_with_what_makes_them_one(tmp_path: P
 @pytest.mark.parametrize(
     ("said", "values", "note"),
     [
-        ("-1..1", (0, 255), "for image go from 0 to 255; pictures become -1 to 1"),
-        ("0..1", (0, 255), "from 0 to 255; pictures become 0 to 1"),
-        ("imagenet", (0, 255), "from 0 to 255; pictures become -2.118 to 2.64"),
-        ("0..255", (0, 1), "from 0 to 1; pictures become 0 to 255"),
+        ("-1..1", (0, 255), "for input image go from 0 to 255; the model takes -1 to 1"),
+        ("0..1", (0, 255), "from 0 to 255; the model takes 0 to 1"),
+        ("imagenet", (0, 255), "from 0 to 255; the model takes -2.118 to 2.64"),
+        ("0..255", (0, 1), "from 0 to 1; the model takes 0 to 255"),
         ("-1..1", (-1, 1), ""),
         ("-1..1", (0, 1.5), ""),
         ("0..255", (0, 200), ""),
@@ -604,11 +608,16 @@ def test_the_one_array_of_an_archive_needs_no_name(tmp_path: Path) -> None:
     np.savez(path, x)
     np.testing.assert_array_equal(load_input(path, [VECTOR])["x"], x)
     np.savez(path, x, x)
-    assert "lacks x; it holds arr_0, arr_1, the model has inputs x." in error_of(path, VECTOR)
+    assert (
+        "lacks an array for input x; the archive holds arr_0, arr_1, and the model has the inputs x"
+        in error_of(path, VECTOR)
+    )
     np.savez(path, x)
-    assert "lacks x, i; it holds arr_0, the" in error_of(path, VECTOR, INDEX)
+    assert "lacks an array for input x, i; the archive holds arr_0, and" in error_of(
+        path, VECTOR, INDEX
+    )
     np.savez(path, *[x] * 9)
-    assert "arr_7, ..., the model" in error_of(path, VECTOR)
+    assert "arr_7, ..., and the model" in error_of(path, VECTOR)
 
 
 # Sound
@@ -662,7 +671,7 @@ def test_sound_of_another_rate_or_in_stereo_is_refused_with_what_makes_it_right(
     path = tmp_path / "a.wav"
     write_wav(path, np.zeros(8, np.int16), rate_hz=44_100)
     message = error_of(path, SOUND)
-    assert "1 channel of 44100 Hz; the model takes one of 16000" in message
+    assert "1 channel of 44100 Hz; the model takes one channel of 16000" in message
     assert f"`ffmpeg -i {path} -ac 1 -ar 16000 mono.wav`" in message
     write_wav(path, np.zeros(8, np.int16), channels=2)
     assert "has 2 channels of 16000 Hz" in error_of(path, SOUND)
@@ -670,7 +679,7 @@ def test_sound_of_another_rate_or_in_stereo_is_refused_with_what_makes_it_right(
     spaced = tmp_path / "a b's.wav"
     path.rename(spaced)
     message = error_of(spaced, replace(SOUND, rate_hz=0))
-    assert "the model takes one: `ffmpeg" in message
+    assert "the model takes one channel. Convert the file: `ffmpeg" in message
     assert "-ar" not in message
     assert shlex.split(message.split("`")[1])[1:4] == ["-i", str(spaced), "-ac"]
     write_wav(path, np.zeros(0, np.int16))
@@ -679,16 +688,20 @@ def test_sound_of_another_rate_or_in_stereo_is_refused_with_what_makes_it_right(
     path.write_bytes(b"")
     assert "is empty; expected a PCM .wav file" in error_of(path, SOUND)
     path.write_bytes(whole[:6])
-    assert "ends within its header" in error_of(path, SOUND)
+    assert "ends inside its header" in error_of(path, SOUND)
 
 
-@pytest.mark.parametrize(("count", "zeros"), [(3, "last 1 of"), (9, "last 3 of"), (8, "")])
+@pytest.mark.parametrize(
+    ("count", "zeros"), [(3, "ends with 1 zeros"), (9, "ends with 3 zeros"), (8, "")]
+)
 def test_zeros_that_fill_a_window_are_said(tmp_path: Path, count: int, zeros: str) -> None:
     write_wav(tmp_path / "a.wav", np.ones(count, np.int16))
     notes: list[str] = []
     list(load_samples(tmp_path / "a.wav", [SOUND], on_note=notes.append))
     assert len(notes) == bool(zeros)
-    assert all(f"takes 4 samples at once; the file has {count}, so" in note for note in notes)
+    assert all(
+        f"takes windows of 4 samples; the file has {count} samples, so" in note for note in notes
+    )
     assert zeros in "".join(notes)
 
 
@@ -745,8 +758,8 @@ def test_a_whole_table_is_a_sample_where_the_model_takes_one(
 def test_a_table_for_integers_is_whole_or_quantized(tmp_path: Path) -> None:
     spec = TensorSpec("x", "int32", (1, 2))
     assert load_input(table(tmp_path, "3,-4"), [spec])["x"].tolist() == [[3, -4]]
-    assert "no int32" in error_of(table(tmp_path, "3,4.5"), spec)
-    assert "no uint8" in error_of(table(tmp_path, "3,-4"), replace(spec, dtype="uint8"))
+    assert "not int32" in error_of(table(tmp_path, "3,4.5"), spec)
+    assert "not uint8" in error_of(table(tmp_path, "3,-4"), replace(spec, dtype="uint8"))
     scaled = replace(spec, dtype="uint8", quantized=Quantized(0.5, 1))
     assert load_input(table(tmp_path, "3,4.5"), [scaled])["x"].tolist() == [[7, 10]]
 
@@ -755,10 +768,10 @@ def test_a_table_for_integers_is_whole_or_quantized(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "empty"),
-        ("1,2", "1 rows of 2 numbers; x takes float32[2, 3], so each row should have 6 numbers"),
-        ("1,2", "6 numbers, or be 2 rows of 3."),
-        ("1,2,3\n4,5", "line 2 has 2 cells, the first 3"),
-        ("a,b,c\n1,2,3\n4,five,6", "line 3 has 'five'"),
+        ("1,2", "1 rows of 2 numbers; input x is float32[2, 3], so each row needs 6 numbers"),
+        ("1,2", "6 numbers, or the file 2 rows of 3."),
+        ("1,2,3\n4,5", "line 2 has 2 cells; the first row has 3"),
+        ("a,b,c\n1,2,3\n4,five,6", "line 3 has the cell 'five'"),
     ],
 )  # fmt: skip
 def test_other_tables_are_refused_with_the_place(tmp_path: Path, text: str, message: str) -> None:
@@ -806,7 +819,7 @@ def test_arrays_of_other_channels_become_the_models(
         (np.zeros((9, 9, 2), np.uint8), r"shape [9, 9, 2]"),
         (np.zeros((2, 9, 9, 3), np.uint8), r"shape [2, 9, 9, 3]"),
         (np.zeros((0, 9, 3), np.uint8), r"shape [0, 9, 3]"),
-        (np.zeros((9, 9, 3), np.int32), "A picture of int32"),
+        (np.zeros((9, 9, 3), np.int32), "The picture is int32"),
         ("a b", "shape []"),
     ],
 )
@@ -833,7 +846,7 @@ def test_a_file_of_several_is_refused_as_one_picture(tmp_path: Path) -> None:
     [
         ("F", (9, 9), GRAY, "The picture has 32 bits"),
         ("1", (10_001, 10_000), RGB, "The picture has 10001x10000 pixels"),
-        ("L", (9, 9), VECTOR, "A picture is no float32[2, 3], which x takes"),
+        ("L", (9, 9), VECTOR, "Input x takes no picture: it is float32[2, 3]"),
     ],
 )
 def test_a_refused_image_is_a_whole_sentence(

@@ -150,13 +150,21 @@ def test_mean_and_deviation_are_a_channels_own_in_the_order_that_the_model_takes
 @pytest.mark.parametrize(
     ("text", "said_by", "words"),
     [
-        ("-1..1", "application", "-1..1 RGB (the application's own)"),
-        ("0..255,bgr", "option", "0..255 BGR (as given with --pixels)"),
-        ("0..1,gray", "metadata", "0..1 gray (as the file's metadata says)"),
-        ("imagenet", "guess", "RGB by ImageNet's mean and deviation (a guess)"),
-        ("imagenet-bgr", "application", "BGR less ImageNet's mean (the application's own)"),
-        ("127/128", "quantization", "(value - 127) / 128 RGB (as its scale and zero point say)"),
-        ("1,2,3/4,5,6", "option", "(value - 1, 2, 3) / 4, 5, 6 RGB (as given with --pixels)"),
+        ("-1..1", "application", "-1..1 RGB (from the application)"),
+        ("0..255,bgr", "option", "0..255 BGR (from --pixels)"),
+        ("0..1,gray", "metadata", "0..1 gray (from the file's metadata)"),
+        (
+            "imagenet",
+            "guess",
+            "RGB normalized with ImageNet's mean and standard deviation (a guess)",
+        ),
+        ("imagenet-bgr", "application", "BGR minus ImageNet's mean (from the application)"),
+        (
+            "127/128",
+            "quantization",
+            "(value - 127) / 128 RGB (from the input's scale and zero point)",
+        ),
+        ("1,2,3/4,5,6", "option", "(value - 1, 2, 3) / 4, 5, 6 RGB (from --pixels)"),
     ],
 )
 def test_pixels_are_told_in_words(text: str, said_by: str, words: str) -> None:
@@ -210,7 +218,7 @@ def test_how_a_picture_lies_in_a_tensor(
 )
 def test_sequences_ids_and_features_are_no_pictures(shape: tuple[int, ...], dtype: str) -> None:
     assert picture_layout(TensorSpec("x", dtype, shape)) is None
-    with pytest.raises(PixelsError, match=r"which x takes"):
+    with pytest.raises(PixelsError, match=r"Input x takes no picture"):
         apply_pixels(PICTURE, TensorSpec("x", dtype, shape))
 
 
@@ -313,5 +321,5 @@ def test_halves_are_rounded_away_from_zero() -> None:
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
-    with pytest.raises(PixelsError, match=r"\[16, 15, 3\] is not of image's \[16, 16, 3\]"):
+    with pytest.raises(PixelsError, match=r"\[16, 15, 3\]; expected \[16, 16, 3\]"):
         apply_pixels(PICTURE[:, :15], RGB)

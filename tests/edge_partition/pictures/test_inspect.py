@@ -190,7 +190,7 @@ def test_the_meaning_of_inputs_and_outputs_is_shown(tmp_path: Path) -> None:
     assert "Answers: 192 classes: class 0, class 1, class 2 and 189 more." in text
     assert "the model does not state its pixels" in text
     asked = run(file, "--pixels", "-1..1,bgr", "--resize", "area", "--fit", "letterbox")
-    assert "-1..1 BGR (as given with --pixels), resized (area) and padded with gray bars" in asked
+    assert "-1..1 BGR (from --pixels), resized (area) and padded with gray bars" in asked
     assert "a guess" not in asked
 
 
@@ -199,7 +199,7 @@ def test_the_meaning_of_inputs_and_outputs_is_in_the_document(tmp_path: Path) ->
     (image,), (last,) = document["inputs"], document["outputs"]
     assert image["pixels"]["order"] == "bgr"
     assert image["pixels"]["mean"] == [103.939, 116.779, 123.68]
-    assert image["pixels"]["words"] == "BGR less ImageNet's mean (as given with --pixels)"
+    assert image["pixels"]["words"] == "BGR minus ImageNet's mean (from --pixels)"
     assert (last["scores"], document["labels"], document["notes"]) == ("probabilities", 0, [])
 
 
@@ -209,8 +209,8 @@ def test_a_bundle_shows_the_options_of_its_split(tmp_path: Path) -> None:
         split.command, [file, "--stages", "2", "-o", build, "--pixels", "0..1"]
     )
     assert result.exit_code == 0, result.output
-    assert "pictures as 0..1 RGB (as given with --pixels)" in " ".join(result.output.split())
-    assert "pictures as 0..1 RGB (as given with --pixels)" in run(build)
+    assert "pictures as 0..1 RGB (from --pixels)" in " ".join(result.output.split())
+    assert "pictures as 0..1 RGB (from --pixels)" in run(build)
     assert "pictures as -1..1 RGB" in run(build, "--pixels", "-1..1")
 
 

@@ -133,8 +133,8 @@ def test_several_open_inputs_are_fixed_by_one_length_or_by_name(
 @pytest.mark.parametrize(
     ("input_shapes", "message"),
     [
-        ({}, r"input 'x' is one of 2 inputs with open dimensions, \[1, \?, 4\]\. Give one len"),
-        ({}, r"one length for all inputs, such as --input-shape 16, or one shape for each input.* such as --input-shape x=16,4\."),
+        ({}, r"input 'x' is one of 2 inputs with open dimensions, \[1, \?, 4\]\. Give one"),
+        ({}, r"--input-shape 16, or one shape for each input.* such as --input-shape x=16,4\."),
         ({"x": (5, 4)}, r"input 'y' is one of 2 inputs with open dimensions"),
         ({"": (5, 4)}, r"input 'y' is \[1, \?\]; --input-shape 5,4 does not fit"),
         ({"x": (5, 4), "y": (2, 2)}, r"'y' is \[1, \?\]; --input-shape y=2,2 does not fit"),

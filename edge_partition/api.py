@@ -1,4 +1,4 @@
-"""From a model to answers in Python: the steps that the commands are made of.
+"""From a model to answers in Python: the steps behind the commands.
 
 >>> import edge_partition as ep
 >>> model = ep.load_model("model.tflite")  # doctest: +SKIP
@@ -57,28 +57,28 @@ def load_model(
     on_step: Callable[[str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> LoadedTflite:
-    """Load a model and convert it to TFLite; a ``.tflite`` file is read as it is.
+    """Load a model and convert it to TFLite; a ``.tflite`` file is read unchanged.
 
     Args:
-        source: A Keras application's name, a ``.keras``, ``.h5`` or ``.tflite`` file, a
+        source: The name of a Keras application, a ``.keras``, ``.h5`` or ``.tflite`` file, a
             SavedModel's folder, or ``package.module:function``.
-        weights: ``seeded`` or a weights file, for Keras models.
-        input_shapes: Shapes without the batch, by the input's name; ``""`` for every input that
-            the model leaves open.
+        weights: ``seeded`` or a file with weights, for Keras models.
+        input_shapes: Shapes without the batch, by the input's name; the name ``""`` is for every
+            input whose shape the model leaves open.
         quantization: ``none``, ``dynamic``, ``float16`` or ``int8``.
         calibration: For ``int8``: a file of sample inputs, or a folder of them.
         signature: The signature to take of a model that has several.
-        picture: What a person says of the model's pictures and classes.
+        picture: Options about the model's pictures and classes.
         on_step: Called with the name of each step.
-        on_note: Called with what a person should know of a calibration file.
+        on_note: Called with notes about a calibration file.
 
     Returns:
-        The ``.tflite`` file, its graph, and what is known of its inputs and outputs.
+        The ``.tflite`` file, its graph, and the facts about its inputs and outputs.
 
     Raises:
-        EdgePartitionError: Its leaves say what was wrong with the model or the arguments.
+        EdgePartitionError: The model or an argument can't be used; each cause has a subclass.
     """
-    # Neither what reads models nor the planner is loaded for commands that only ask boards.
+    # Imported here: commands that only ask boards load neither the model readers nor the planner.
     from edge_partition.model import load_model as models  # noqa: PLC0415
     from edge_partition.model.read_calibration import read_calibration  # noqa: PLC0415
 
@@ -118,7 +118,7 @@ def plan_model(
     on_unusable: Callable[[Exception], None] | None = None,
     **limits: Any,
 ) -> Plan:
-    """Choose the board of each operator: the best plan of all.
+    """Choose the boards and the cuts: the best of all plans.
 
     Args:
         model: What :func:`load_model` returned.
@@ -126,8 +126,8 @@ def plan_model(
         objective: ``throughput`` (results a second) or ``latency`` (milliseconds a request).
         stages: Exactly this many stages, each on one board.
         cuts: The layers to cut after, by name.
-        use_profiles: Plan with the times that ``edge-partition profile`` measured on boards of
-            these names, where there are any.
+        use_profiles: Plan with the times of ``edge-partition profile`` for boards of these names,
+            where there are any.
         on_unusable: Called with the error of a profile that can't be used.
         limits: ``wire``, ``max_replicas``, ``max_latency_ms`` and ``min_throughput_per_s``, as
             :func:`~edge_partition.planning.plan_split.plan_split` takes them.
@@ -150,7 +150,7 @@ def use_measured_times(
     *,
     on_unusable: Callable[[Exception], None] | None = None,
 ) -> Fleet:
-    """Return the boards with the times that they measured of the model, as far as they did.
+    """Return the boards with the times that they measured of the model, where there are any.
 
     Args:
         model: What :func:`load_model` returned.
@@ -179,7 +179,7 @@ def split_model(
     sample: bytes | None = None,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """Cut the model as the plan says and write the bundle.
+    """Cut the model by the plan and write the bundle.
 
     Args:
         model: What :func:`load_model` returned.
@@ -188,7 +188,7 @@ def split_model(
         deployment: The deployment's name; by default made from the model's.
         state: ``reset`` or ``keep``, for a model that keeps state between requests.
         sample: An input that the boards try their parts on: :func:`read_sample` of a file.
-        on_stage: Called with (stages written, stages in all).
+        on_stage: Called with (written stages, all stages).
 
     Raises:
         BundleError: The folder holds something else, or can't be written.
@@ -224,7 +224,7 @@ def read_bundle(path: AnyPath) -> Bundle:
     """Read a bundle and check every file against its manifest.
 
     Raises:
-        BundleError: No bundle there, or a file is missing or damaged.
+        BundleError: The folder holds no bundle, or a file is missing or damaged.
         ManifestError: ``manifest.json`` can't be used.
     """
     return bundles.read_bundle(Path(path))
@@ -244,12 +244,12 @@ def verify_bundle(
         bundle: What :func:`split_model` or :func:`read_bundle` returned.
         files: Inputs; without any, the bundle's sample and made-up inputs. Where a label stands in
             a file's or folder's name (``digit-7.png``, ``cat/01.jpg``), accuracy is counted.
-        count: How many made-up inputs.
-        on_input: Called with (inputs done, inputs in all).
-        on_note: Called with what a person should know of a file.
+        count: The number of made-up inputs.
+        on_input: Called with (compared inputs, all inputs).
+        on_note: Called with notes about a file.
 
     Raises:
-        ComparisonError: The comparison could not fail, so it shows nothing.
+        ComparisonError: The comparison could not fail, so its result proves nothing.
         InputFileError: A file can't be read, or is no input of the model.
     """
     manifest = bundle.manifest
@@ -272,18 +272,19 @@ def deploy_bundle(
     prefix: str = DEFAULT_PREFIX,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[LoadedStage, ...]:
-    """Make a bundle live on its boards: all of them take and try their parts first.
+    """Make a bundle live on its boards; before, all of them load and try their parts.
 
     Args:
         bundle: What :func:`split_model` or :func:`read_bundle` returned.
-        broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
-        prefix: The topics' prefix.
-        on_progress: Called with (board, bytes it has, bytes it needs); from several threads.
+        broker: The broker's URL, or its address with account and certificates; None: the URL in
+            ``EDGE_PARTITION_BROKER``, else ``mqtt://127.0.0.1:1883``.
+        prefix: The first levels of every topic.
+        on_progress: Called with (board, received bytes, all bytes), from several threads.
 
     Raises:
-        UnknownBoardError: A board of the bundle is not online; nothing changed.
+        UnknownBoardError: A board of the bundle is offline; nothing changed.
         DeploymentRefusedError: A board refused; nothing changed.
-        BrokerUnreachableError: There is no broker.
+        BrokerUnreachableError: No broker answers at the address.
     """
     with Deployer(_broker(broker), prefix=prefix) as deployer:
         return deployer.deploy(bundle, on_progress=on_progress)
@@ -301,8 +302,8 @@ def undeploy(
     Args:
         deployment: The deployment's name.
         broker: As for :func:`deploy_bundle`.
-        prefix: The topics' prefix.
-        force: Also while a board of the deployment is offline and can't be told.
+        prefix: The first levels of every topic.
+        force: End the deployment even while a board is offline; this board keeps its part.
 
     Raises:
         UnknownDeploymentError: Nothing is live under this name.
@@ -315,11 +316,11 @@ def undeploy(
 def read_status(
     broker: str | BrokerAddress | None = None, *, prefix: str = DEFAULT_PREFIX
 ) -> FleetStatus:
-    """Return the boards at a broker, online or not, and the manifests that are live.
+    """Return the boards at a broker, online or offline, and the live manifests.
 
     Args:
         broker: As for :func:`deploy_bundle`.
-        prefix: The topics' prefix.
+        prefix: The first levels of every topic.
     """
     with Deployer(_broker(broker), prefix=prefix) as deployer:
         return deployer.status()

@@ -50,7 +50,7 @@ def console() -> Console:
 
 
 def say(text: str, *, bold: bool = False) -> None:
-    """Print a sentence as it is: no markup, nothing that controls the terminal."""
+    """Print a sentence unchanged: without markup or control characters."""
     console().print(Text(plain_text(text), style="bold" if bold else ""))
 
 
@@ -91,9 +91,14 @@ def table(*columns: str) -> Table:
 
 
 def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, once: Iterable[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    once: Iterable[str] = (),
+    gap: bool = True,
 ) -> None:
-    """Print a table, with an empty line before and after it.
+    """Print a table, with an empty line after it.
 
     Args:
         title: The line above the table; empty: no title.
@@ -101,6 +106,7 @@ def show_table(
         rows: The cells, as plain text.
         once: Headers of columns that are left out where all rows have the same cell; a line below
             the table has that cell.
+        gap: Whether an empty line comes before the table too.
     """
     columns, rows, constants = split_constant(columns, rows, once)
     shown = table(*columns)
@@ -111,7 +117,8 @@ def show_table(
     if Measurement.get(out, out.options.update(max_width=_UNLIMITED), shown).maximum > out.width:
         # Less space between the columns, so that fewer names are folded.
         shown.padding = 0
-    out.print()
+    if gap:
+        out.print()
     if title:
         out.print(Text(plain_text(title)))
     out.print(shown)

@@ -27,7 +27,8 @@ from edge_partition.commands._options import model_options
 def command(model: str, output: Path, as_json: bool, **options: Any) -> None:
     """Convert a Keras MODEL to one .tflite file.
 
-    Operations that are no Keras layers become named layers that keep their constants.
+    MODEL is a name, file or folder as for `edge-partition split`. Operations that are no Keras
+    layers become named layers that keep their constants.
     """
     loaded = _planning.load(model, **options)
     write_file(output, loaded.tflite.data)

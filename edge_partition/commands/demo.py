@@ -94,6 +94,8 @@ def command(
 ) -> None:
     """Split MODEL for several boards, start the boards here, and stream INPUTS through them.
 
+    MODEL is a name, file or folder as for `edge-partition split`.
+
     Without arguments: the digits model of the source checkout, and images that its training did not
     use. The command starts a broker and one agent for each board, as processes that only this
     machine can reach, and ends them.

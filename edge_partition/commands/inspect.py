@@ -64,7 +64,8 @@ _NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
 def command(model: str, page: Path | None, as_json: bool, **options: Any) -> None:
     """Show MODEL's operators, the tensors that cross each cut, and the wrapped constants.
 
-    For a bundle's folder, the whole model in the bundle is shown.
+    MODEL is a name, file or folder as for `edge-partition split`, or a bundle's folder: then the
+    whole model in the bundle is shown.
 
     \b
     edge-partition inspect MobileNetV3Large

@@ -58,7 +58,10 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Show the best split of MODEL without writing a bundle."""
+    """Show the best split of MODEL without writing a bundle.
+
+    MODEL is a name, file or folder as for `edge-partition split`.
+    """
     if pareto and (cuts or (fleet is not None and stages is not None)):
         raise click.UsageError(
             "--pareto tries every number of boards and chooses the cuts; leave --cut out, and "

@@ -92,8 +92,9 @@ def command(
 
     Then each board times its stages of the best plans.
 
-    The measurements are kept on this machine by model, board and runtime version; `plan` and
-    `split` use them. A board with a measurement is not measured again.
+    MODEL is a name, file or folder as for `edge-partition split`. The measurements are kept on this
+    machine by model, board and runtime version; `plan` and `split` use them. A board with a
+    measurement is not measured again.
     """
     broker = broker_address(options)
     limits = None if fleet is None else _read_fleet(fleet, devices)

@@ -91,7 +91,7 @@ def _show_deployments(deployments: list[dict[str, Any]]) -> None:
         for item in deployments
     ]
     columns = ("deployment", "model", "state", "boards of each stage")
-    _show.show_table("Deployments", columns, rows)
+    _show.show_table("Deployments", columns, rows, gap=False)
     for item in deployments:
         for verb, ends in (("takes", item["inputs"]), ("gives", item["outputs"])):
             for line in _end_lines(ends):

@@ -1,4 +1,4 @@
-"""Graph x Fleet -> plans to choose from: latency against throughput over the number of boards."""
+"""Plans to choose from: latency against throughput, for several numbers of boards."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from edge_partition.planning.plan import Plan
     from edge_partition.tflite.graph import Graph
 
-#: Of larger fleets so many numbers of boards are tried, closer to each other where they are small.
+#: Numbers of boards that are tried for a larger fleet: small numbers are closer together.
 _MOST_COUNTS = 12
-#: Plans between the quickest and the one with the most throughput, by equal factors.
+#: Plans between the lowest latency and the highest throughput, in equal factors of throughput.
 _STEPS_BETWEEN = 6
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan to choose, or not.
+    """A plan, and whether another plan is better.
 
     Attributes:
         plan: The plan.
-        is_on_front: Whether no other plan at hand is as good in both, latency and throughput, and
-            better in one.
+        is_on_front: Whether no other compared plan is at least as good in latency and throughput,
+            and better in one of them.
     """
 
     plan: Plan
@@ -43,20 +43,20 @@ def compare_plans(
     on_plan: Callable[[str], None] = lambda _what: None,
     **limits: Any,
 ) -> tuple[Choice, ...]:
-    """Return the best plans of several numbers of boards, by boards and then latency.
+    """Return the best plans for several numbers of boards, sorted by boards, then by latency.
 
-    They are: for each number of boards, one stage a board, the plan of the most throughput and the
-    one of the lowest latency; over the whole fleet, with replicas and any number of stages, the
-    same two, and for some throughputs between theirs the plan of the lowest latency.
+    For each number of boards with one stage a board, there are two plans: the highest throughput
+    and the lowest latency. Over the whole fleet, with replicas and any number of stages, there are
+    these two plans too, and for some throughputs between them the plan of the lowest latency.
 
     Args:
         graph: The model.
         fleet: The boards.
-        on_plan: Called with what is planned next.
+        on_plan: Called with the name of each step.
         limits: As :func:`~edge_partition.planning.plan_split.plan_split` takes them.
 
     Raises:
-        EdgePartitionError: There is no plan at all, or none within the limits; see there.
+        EdgePartitionError: No plan fits the boards, or no plan is within the limits.
     """
     on_plan("Planning over all boards")
     quickest = plan_split(graph, fleet, "latency", **limits)
@@ -91,7 +91,7 @@ def _counts(most: int) -> list[int]:
 
 
 def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
-    """Drop plans that say the same, and tell which no other beats."""
+    """Drop plans with equal boards, latency and throughput, and mark those that none beats."""
     distinct: dict[tuple[int, float, float], Plan] = {}
     for plan in plans:
         distinct.setdefault((plan.boards, plan.latency_ms, plan.throughput_per_s), plan)
@@ -100,7 +100,7 @@ def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
 
 
 def _beats(one: Plan, other: Plan) -> bool:
-    """Whether a plan is as good in both and better in one; of equals, the one on fewer boards."""
+    """Return whether ``one`` is as good in both, and better in one or on fewer boards."""
     if one.latency_ms > other.latency_ms or one.bottleneck_ms > other.bottleneck_ms:
         return False
     if (one.latency_ms, one.bottleneck_ms) == (other.latency_ms, other.bottleneck_ms):

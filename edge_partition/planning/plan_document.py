@@ -1,4 +1,4 @@
-"""A plan as ``--json`` says it and as a bundle keeps it, in ``plan.json``."""
+"""A plan as a JSON document: for ``--json``, and for ``plan.json`` in a bundle."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from edge_partition.planning.fleet import Source
     from edge_partition.planning.plan import Plan
 
-#: Its name in a bundle.
+#: Name of the document's file in a bundle.
 PLAN_FILE = "plan.json"
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return what ``--json`` says of a plan."""
+    """Return a plan as a JSON document; times in milliseconds, sizes in bytes."""
     return {
         "model": plan.graph_name,
         "objective": plan.objective,
@@ -57,7 +57,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def plan_source(plan: Plan) -> Source:
-    """Return ``measured`` where no time of the plan is an estimate."""
+    """Return ``measured`` if all times of the plan are measured, else ``estimated``."""
     sources = {
         source
         for stage in plan.stages

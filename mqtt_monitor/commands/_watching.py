@@ -1,4 +1,4 @@
-"""Whether somebody watches the terminal, and the lines about the broker for whoever does."""
+"""The check for a live terminal, and the lines about the connection to the broker."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from edge_partition.answers.boxes import (
     read_ssd,
     ssd_labels,
 )
-from edge_partition.answers.outputs import Classes, ClassScore, Held, Output, Value, Values
+from edge_partition.answers.outputs import Classes, ClassScore, Output, OutputTensor, Value, Values
 from edge_partition.answers.yolo_boxes import read_yolo
 from edge_partition.inputs.pixels import picture_layout
 
@@ -36,7 +36,7 @@ _NO_LABELS = (
     "The model has no labels: classes are shown by their index, from 0. To add labels, give a file "
     "with one label per line to `edge-partition split --labels FILE`."
 )
-_MEANT = frozenset({"probabilities", "logits"})
+_KNOWN_MEANINGS = frozenset({"probabilities", "logits"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Answer:
             return _boxes_line(self.boxes)
         if len(self.outputs) == 1:
             return str(self.outputs[0])
-        return "; ".join(f"{plain_text(item.held.name)}: {item}" for item in self.outputs)
+        return "; ".join(f"{plain_text(item.tensor.name)}: {item}" for item in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer: ``labels``, ``outputs``, and ``boxes`` of a detection model."""
@@ -97,21 +97,22 @@ def describe_answer(
         min_score: Lower bound on a box's score.
     """
     labels = manifest.model.labels
-    held = [_hold(spec, outputs[spec.name]) for spec in manifest.outputs]
+    tensors = [_dequantize(spec, outputs[spec.name]) for spec in manifest.outputs]
     if manifest.model.detections:
         try:
-            boxes = _find_boxes(manifest, held, picture_size, min_score)
+            boxes = _find_boxes(manifest, tensors, picture_size, min_score)
         except UnknownDetectionsError as error:
-            answer = Answer(tuple(map(Values, held)))
+            answer = Answer(tuple(map(Values, tensors)))
             return replace(answer, notes=(plain_text(str(error)),))
-        return Answer(tuple(map(Values, held)), boxes, () if labels else (_NO_LABELS,))
-    meant = tuple(
-        _mean(item, spec, labels, top) for item, spec in zip(held, manifest.outputs, strict=True)
+        return Answer(tuple(map(Values, tensors)), boxes, () if labels else (_NO_LABELS,))
+    interpreted = tuple(
+        _interpret(item, spec, labels, top)
+        for item, spec in zip(tensors, manifest.outputs, strict=True)
     )
-    return Answer(meant, notes=_label_notes(manifest, meant))
+    return Answer(interpreted, notes=_label_notes(manifest, interpreted))
 
 
-def _hold(spec: TensorSpec, array: np.ndarray) -> Held:
+def _dequantize(spec: TensorSpec, array: np.ndarray) -> OutputTensor:
     values = np.asarray(array)
     if spec.quantized is not None:
         scale, zero_point = spec.quantized.scale, spec.quantized.zero_point
@@ -119,37 +120,41 @@ def _hold(spec: TensorSpec, array: np.ndarray) -> Held:
     elif values.dtype.kind == "f":
         values = values.astype(np.float64)
     shape = tuple(values.shape)
-    return Held(spec.name, spec.dtype, shape, values, spec.quantized is not None)
+    return OutputTensor(spec.name, spec.dtype, shape, values, spec.quantized is not None)
 
 
-def _mean(held: Held, spec: TensorSpec, labels: Sequence[str], top: int) -> Output:
-    size = held.values.size
+def _interpret(tensor: OutputTensor, spec: TensorSpec, labels: Sequence[str], top: int) -> Output:
+    size = tensor.values.size
     if size == 1:
-        return _one_value(held, spec, labels, top)
-    is_row = size > 1 and held.shape[-1] == size
+        return _one_value(tensor, spec, labels, top)
+    is_row = size > 1 and tensor.shape[-1] == size
     # Integers of 32 bits and more are counts or indexes, not scores.
-    are_scores = held.values.dtype.kind == "f" or held.values.dtype.itemsize <= np.int16().nbytes
-    if not is_row or held.values.dtype.kind in "bc" or not (are_scores or len(labels) == size):
-        return Values(held)
-    return _rank(held, held.values.reshape(-1).astype(np.float64), spec.scores, labels, top)
+    are_scores = (
+        tensor.values.dtype.kind == "f" or tensor.values.dtype.itemsize <= np.int16().nbytes
+    )
+    if not is_row or tensor.values.dtype.kind in "bc" or not (are_scores or len(labels) == size):
+        return Values(tensor)
+    return _rank(tensor, tensor.values.reshape(-1).astype(np.float64), spec.scores, labels, top)
 
 
-def _one_value(held: Held, spec: TensorSpec, labels: Sequence[str], top: int) -> Output:
-    value = held.values.reshape(-1)[0]
-    if spec.scores not in _MEANT or held.values.dtype.kind not in "fiu":
-        return Value(held, value.item(), is_probability=False)
+def _one_value(tensor: OutputTensor, spec: TensorSpec, labels: Sequence[str], top: int) -> Output:
+    value = tensor.values.reshape(-1)[0]
+    if spec.scores not in _KNOWN_MEANINGS or tensor.values.dtype.kind not in "fiu":
+        return Value(tensor, value.item(), is_probability=False)
     if spec.scores == "logits":
         # The logistic function, in a form that never overflows.
         value = (1 + np.tanh(np.float64(value) / 2)) / 2
     if len(labels) == 2:  # noqa: PLR2004
         # With two classes, the only score is that of the second class, as in Keras.
-        return _rank(held, np.array([1 - value, value]), "probabilities", labels, top)
-    return Value(held, float(value), is_probability=True)
+        return _rank(tensor, np.array([1 - value, value]), "probabilities", labels, top)
+    return Value(tensor, float(value), is_probability=True)
 
 
-def _rank(held: Held, scores: np.ndarray, meaning: str, labels: Sequence[str], top: int) -> Classes:
+def _rank(
+    tensor: OutputTensor, scores: np.ndarray, meaning: str, labels: Sequence[str], top: int
+) -> Classes:
     # If one score is not finite, none of the probabilities is.
-    is_probability = meaning in _MEANT and bool(np.isfinite(scores).all())
+    is_probability = meaning in _KNOWN_MEANINGS and bool(np.isfinite(scores).all())
     if is_probability and meaning == "logits":
         scores = np.exp(scores - scores.max())
         scores /= scores.sum()
@@ -160,14 +165,14 @@ def _rank(held: Held, scores: np.ndarray, meaning: str, labels: Sequence[str], t
         ClassScore(labels[index] if is_labelled else str(index), int(index), float(scores[index]))
         for index in order
     )
-    return Classes(held, best, is_probability, is_labelled)
+    return Classes(tensor, best, is_probability, is_labelled)
 
 
 def _label_notes(manifest: Manifest, outputs: Sequence[Output]) -> tuple[str, ...]:
     classes = [item for item in outputs if isinstance(item, Classes)]
     if not classes or any(item.is_labelled for item in classes):
         return ()
-    count, labels = classes[0].held.values.size, len(manifest.model.labels)
+    count, labels = classes[0].tensor.values.size, len(manifest.model.labels)
     if labels:
         note = (
             f"The model has {labels:,} labels for {count:,} classes: classes are shown by their "
@@ -180,7 +185,7 @@ def _label_notes(manifest: Manifest, outputs: Sequence[Output]) -> tuple[str, ..
 
 def _find_boxes(
     manifest: Manifest,
-    held: Sequence[Held],
+    tensors: Sequence[OutputTensor],
     picture_size: tuple[int, int] | None,
     min_score: float,
 ) -> tuple[Box, ...]:
@@ -190,9 +195,9 @@ def _find_boxes(
     input_size = None if layout is None else (layout.width, layout.height)
     if manifest.model.detections == "ssd":
         labels = ssd_labels(labels)
-        raw = read_ssd({item.name: item.values for item in held}, min_score=min_score)
+        raw = read_ssd({item.name: item.values for item in tensors}, min_score=min_score)
     else:
-        head = next((item.values for item in held if item.values.ndim == 3), held[0].values)  # noqa: PLR2004
+        head = next((item.values for item in tensors if item.values.ndim == 3), tensors[0].values)  # noqa: PLR2004
         raw = read_yolo(head, classes=len(labels), input_size=input_size, min_score=min_score)
     fit = spec.pixels.fit if spec is not None and spec.pixels is not None else "stretch"
     return _place(raw, labels, input_size, picture_size, fit)

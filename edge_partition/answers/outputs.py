@@ -37,7 +37,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class OutputTensor:
     """The values of an output.
 
     Attributes:
@@ -103,13 +103,13 @@ class Classes:
     """An output with one score for each class.
 
     Attributes:
-        held: The output's values.
+        tensor: The output's values.
         best: The classes with the highest scores, highest first, without those of score NaN.
         is_probability: Whether the scores are known to be probabilities.
         is_labelled: Whether the classes have labels.
     """
 
-    held: Held
+    tensor: OutputTensor
     best: tuple[ClassScore, ...]
     is_probability: bool
     is_labelled: bool
@@ -117,12 +117,12 @@ class Classes:
     def __str__(self) -> str:
         """Return the best classes with their scores, in one line."""
         if not self.best:
-            return f"no score is a number{self.held.warning()}"
+            return f"no score is a number{self.tensor.warning()}"
         word = "" if self.is_labelled else "class " if self.is_probability else "index "
         shown = [f"{word}{plain_text(best.label)} {self._score(best.score)}" for best in self.best]
-        text = ", ".join(shown) + self.held.warning()
+        text = ", ".join(shown) + self.tensor.warning()
         # Without labels and a known meaning, the values may be no scores.
-        return text if self.is_labelled or self.is_probability else f"{text}; {self.held}"
+        return text if self.is_labelled or self.is_probability else f"{text}; {self.tensor}"
 
     def _score(self, score: float) -> str:
         return f"{score:.1%}" if self.is_probability else f"(score {_number(score)})"
@@ -133,7 +133,7 @@ class Classes:
             "kind": "classes",
             "probabilities": self.is_probability,
             "best": [best.to_json() for best in self.best],
-            **self.held.to_json(),
+            **self.tensor.to_json(),
         }
 
 
@@ -142,12 +142,12 @@ class Value:
     """An output of one value.
 
     Attributes:
-        held: The output's values.
+        tensor: The output's values.
         value: The value; a probability from 0 to 1 if ``is_probability``.
         is_probability: Whether the value is known to be a probability.
     """
 
-    held: Held
+    tensor: OutputTensor
     value: Any
     is_probability: bool
 
@@ -160,7 +160,7 @@ class Value:
         """Return the value and the output's values as JSON."""
         value = _listed(np.asarray(self.value))
         document = {"kind": "value", "probabilities": self.is_probability, "value": value}
-        return {**document, **self.held.to_json()}
+        return {**document, **self.tensor.to_json()}
 
 
 @dataclass(frozen=True)
@@ -168,18 +168,18 @@ class Values:
     """An output that is neither classes nor one value.
 
     Attributes:
-        held: The output's values.
+        tensor: The output's values.
     """
 
-    held: Held
+    tensor: OutputTensor
 
     def __str__(self) -> str:
         """Return dtype, shape and range."""
-        return str(self.held)
+        return str(self.tensor)
 
     def to_json(self) -> dict[str, Any]:
         """Return the output's values as JSON."""
-        return {"kind": "values", **self.held.to_json()}
+        return {"kind": "values", **self.tensor.to_json()}
 
 
 Output: TypeAlias = Classes | Value | Values

@@ -85,10 +85,10 @@ def _check_one_input(manifest: Manifest, answer: Answer) -> None:
         OutputsError: An output has such rows.
     """
     for spec, output in zip(manifest.outputs, answer.outputs, strict=True):
-        rows = output.held.shape[0] if output.held.shape else 0
-        are_rows = rows > 1 and output.held.values.size == rows * output.held.shape[-1]
-        are_scores = bool(spec.scores) or output.held.shape[-1:] == (len(manifest.model.labels),)
-        is_stack = spec.shape != output.held.shape and spec.shape[1:] == output.held.shape[1:]
+        rows = output.tensor.shape[0] if output.tensor.shape else 0
+        are_rows = rows > 1 and output.tensor.values.size == rows * output.tensor.shape[-1]
+        are_scores = bool(spec.scores) or output.tensor.shape[-1:] == (len(manifest.model.labels),)
+        is_stack = spec.shape != output.tensor.shape and spec.shape[1:] == output.tensor.shape[1:]
         is_stack |= all(taken.shape[:1] == (rows,) for taken in manifest.inputs)
         if isinstance(output, Values) and are_rows and (are_scores or is_stack):
             raise OutputsError(

@@ -199,7 +199,7 @@ def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
     if spec.pixels is None or not array.size:
         return False
     low, high = value_range(spec.pixels)
-    # For a range as wide as that of bytes, such as BGR minus its mean, only the sign differs.
+    # A range as wide as that of bytes, such as BGR minus its mean, is told by negative values.
     most = 1.0 if high - low >= _WIDE else max(1.0, high * _SLACK)
     return bool(array.min() >= 0 and most < array.max() <= _LARGEST)
 

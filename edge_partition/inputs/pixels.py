@@ -41,7 +41,7 @@ _CHANNELS = (1, 3, 4)
 #: Smallest height and width of a tensor that is taken for a picture without metadata.
 _LEAST_SIDE = 8
 _LARGEST = 255
-_SAID_BY = {
+_SOURCES = {
     "application": "from the application",
     "metadata": "from the file's metadata",
     "quantization": "from the input's scale and zero point",
@@ -85,8 +85,8 @@ def picture_layout(spec: TensorSpec) -> PictureLayout | None:
     shape = spec.shape
     if len(shape) == 4:  # noqa: PLR2004 -- batch, height, width, channels
         return _with_channels(shape[0], shape[1:])
-    said = spec.pixels is not None
-    if spec.dtype in {"int32", "int64", "uint32", "uint64"} and not said:
+    is_picture = spec.pixels is not None
+    if spec.dtype in {"int32", "int64", "uint32", "uint64"} and not is_picture:
         return None  # ids
     if len(shape) == 3 and shape[0] > 1:  # noqa: PLR2004
         whole = _with_channels(0, shape)
@@ -94,7 +94,9 @@ def picture_layout(spec: TensorSpec) -> PictureLayout | None:
             return whole
     if len(shape) in {2, 3}:
         height, width = shape[-2:]
-        if min(height, width) >= (2 if said else _LEAST_SIDE) and (said or height == width):
+        if min(height, width) >= (2 if is_picture else _LEAST_SIDE) and (
+            is_picture or height == width
+        ):
             return PictureLayout(shape[0] if len(shape) > 2 else 0, height, width, 0)  # noqa: PLR2004
     return None
 
@@ -206,7 +208,7 @@ def describe_pixels(pixels: Pixels) -> str:
 
     For example ``-1..1 RGB (from the application)``.
     """
-    return f"{_describe_values(pixels)} ({_SAID_BY[pixels.said_by]})"
+    return f"{_describe_values(pixels)} ({_SOURCES[pixels.said_by]})"
 
 
 def _describe_values(pixels: Pixels) -> str:

@@ -110,7 +110,7 @@ def _by_name(specs: Sequence[TensorSpec], inputs: Any) -> Mapping[str, Any]:
 
 
 def _is_file_or_image(value: Any) -> bool:
-    # A Pillow image implies that Pillow is imported; without one, its import would be a waste.
+    # A Pillow image exists only if Pillow is imported; importing Pillow here would take time.
     pillow = sys.modules.get("PIL.Image")
     return isinstance(value, str | os.PathLike) or (
         pillow is not None and isinstance(value, pillow.Image)

@@ -1,1 +1,1 @@
-"""The flatbuffer: read, changed, cut into slices."""
+"""``.tflite`` files: read, changed and cut into slices."""

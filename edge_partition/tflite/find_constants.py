@@ -55,7 +55,7 @@ class Constants:
     def read_by(self, op: FileOperator) -> tuple[int, ...]:
         """Return the stored constants that an operator reads, also through ``makers``.
 
-        Tensors that share one buffer are represented by the first of them.
+        The first tensor stands for all that share its buffer.
         """
         found: dict[int, None] = {}
         waiting = list(reversed(op.inputs))
@@ -97,7 +97,7 @@ def find_constants(
     written = {tensor for op in operators for tensor in op.outputs}
     read = {tensor for op in operators for tensor in op.inputs}
     # An empty constant, such as the shape of a scalar, has no bytes to be recognized by.
-    empty = frozenset(found.hollow & read - written - set(inputs))
+    empty = frozenset(found.zero_size & read - written - set(inputs))
 
     known = (empty | found.buffers.keys()) - set(inputs)
     makers: dict[int, int] = {}

@@ -45,7 +45,7 @@ def find_cuts(
             size, and of a fixed shape.
     """
     positions = range(1, len(operators))
-    blocked = _parting_users(operators, resource_users, variables)
+    blocked = _between_users(operators, resource_users, variables)
     if not can_travel.issuperset(t for op in graph.operators for t in op.outputs):
         blocked.update(
             position
@@ -55,10 +55,10 @@ def find_cuts(
     return tuple(position for position in positions if position not in blocked)
 
 
-def _parting_users(
+def _between_users(
     operators: Sequence[FileOperator], resource_users: _Indexes, variables: _Indexes
 ) -> set[int]:
-    """Return the positions that would part operators that share a resource or a variable."""
+    """Return the positions between operators that share a resource or a variable."""
     users: dict[int, list[int]] = {}
     for position, op in enumerate(operators):
         shared = variables.intersection(op.inputs)

@@ -109,5 +109,5 @@ class _Stream(io.RawIOBase):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's text in one line; its type where the text is empty."""
+    """Return an exception's text in one line; its type if the text is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -218,4 +218,4 @@ def _shapes(details: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 if __name__ == "__main__":
     for step in _probe(sys.argv[1], json.loads(sys.argv[2])):
-        print(json.dumps(step), flush=True)  # noqa: T201 - a crash must not take what is known
+        print(json.dumps(step), flush=True)  # noqa: T201 - a crash must not lose earlier steps

@@ -38,15 +38,15 @@ class FileTensors:
         tensors: All tensors, by index; ``is_constant`` is not set yet.
         buffers: For each tensor with a value in the file, the number of its buffer.
         variables: Indexes of the variable tensors.
-        open: Indexes of the tensors without a fixed shape in the file, an open batch apart.
-        hollow: Indexes of the tensors that have no elements in the file; a subset of ``open``.
+        open: Indexes of the tensors without a fixed shape in the file, except for an open batch.
+        zero_size: Indexes of the tensors that have no elements in the file; a subset of ``open``.
     """
 
     tensors: tuple[Tensor, ...]
     buffers: Mapping[int, int]
     variables: frozenset[int]
     open: frozenset[int]
-    hollow: frozenset[int]
+    zero_size: frozenset[int]
 
 
 def read_tensors(tables: ModelTables) -> FileTensors:
@@ -69,13 +69,13 @@ def read_tensors(tables: ModelTables) -> FileTensors:
             variables.add(index)
         elif stored_bytes:
             buffers[index] = table.Buffer()
-    hollow = frozenset(tensor.index for tensor in tensors if 0 in tensor.shape)
+    zero_size = frozenset(tensor.index for tensor in tensors if 0 in tensor.shape)
     return FileTensors(
         tuple(tensors),
         buffers,
         frozenset(variables),
-        hollow | _find_open(tables, tensors),
-        hollow,
+        zero_size | _find_open(tables, tensors),
+        zero_size,
     )
 
 
@@ -101,7 +101,7 @@ def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tupl
 
 
 def _find_open(tables: ModelTables, tensors: list[Tensor]) -> frozenset[int]:
-    """Return the tensors whose ``shape_signature`` or rank is open, an open batch apart."""
+    """Return the tensors whose ``shape_signature`` or rank is open, except for an open batch."""
     tensor_tables = [tables.main.Tensors(tensor.index) for tensor in tensors]
     signatures = [numbers(table.ShapeSignatureAsNumpy()) for table in tensor_tables]
     has_batch = any(signatures[index][:1] == (-1,) for index in tables.read_inputs())

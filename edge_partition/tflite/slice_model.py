@@ -69,7 +69,7 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
     with malformed_as_invalid(graph.name):
         slicer = _Slicer(model)
         slicer.add_main(start, stop)
-        return slicer.to_bytes(f"A part of {graph.name}")
+        return slicer.to_bytes(f"A slice of {graph.name}")
 
 
 def tap_model(model: TfliteModel, tensors: Iterable[int]) -> bytes:

@@ -1,4 +1,4 @@
-"""What outputs mean: each value here is computed by hand."""
+"""The meaning of outputs, with expected values computed by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_probabilities_are_shown_in_percent_best_first() -> None:
     ]
 
 
-def test_a_softmax_is_taken_of_logits_alone() -> None:
+def test_a_softmax_is_computed_only_for_logits() -> None:
     values = floats(math.log(1), math.log(6), math.log(3))
     assert str(describe(values, ABC, scores="logits")) == "bee 60.0%, cat 30.0%"
     # Of scores that nobody says anything of, nothing is made up.
@@ -55,9 +55,7 @@ def test_large_logits_do_not_overflow() -> None:
     ("dtype", "zero_point", "stored"),
     [("uint8", 0, [32, 160, 64]), ("int8", -128, [-96, 32, -64]), ("int16", 0, [32, 160, 64])],
 )
-def test_quantized_scores_are_given_as_what_they_stand_for(
-    dtype: str, zero_point: int, stored: list[int]
-) -> None:
+def test_quantized_scores_are_dequantized(dtype: str, zero_point: int, stored: list[int]) -> None:
     array = np.array([stored], dtype)
     answer = describe(array, ABC, scores="probabilities", quantized=Quantized(1 / 256, zero_point))
     assert str(answer) == "bee 62.5%, cat 25.0%"
@@ -73,7 +71,7 @@ def test_quantized_logits_are_dequantized_before_the_softmax() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint8"])
-def test_ties_stay_in_order_and_all_is_given_where_more_is_asked_for(dtype: str) -> None:
+def test_ties_keep_their_order_and_a_large_top_gives_all_classes(dtype: str) -> None:
     answer = describe(np.array([[3, 100, 3, 7]], dtype), ("a", "b", "c", "d"), top=9)
     assert [(best.label, best.score) for best in answer.labels] == [
         ("b", 100),
@@ -89,7 +87,7 @@ def test_one_row_of_scores_is_found_in_any_rank(shape: tuple[int, ...]) -> None:
     assert str(describe(array, ABC, scores="probabilities", top=1)) == "bee 100.0%"
 
 
-def test_without_labels_the_index_is_shown_and_how_to_give_labels() -> None:
+def test_without_labels_the_index_is_shown_with_advice_on_labels() -> None:
     answer = describe(floats(*[0.0] * 280, 1.0, 0.0), scores="probabilities", top=1)
     assert str(answer) == "class 280 100.0%"
     (note,) = answer.notes
@@ -97,7 +95,7 @@ def test_without_labels_the_index_is_shown_and_how_to_give_labels() -> None:
     assert "--labels FILE" in note
 
 
-def test_labels_of_another_number_are_not_used_and_that_is_said() -> None:
+def test_labels_of_another_number_are_ignored_with_a_note() -> None:
     answer = describe(floats(0.1, 0.9, 0, 0), ABC, scores="probabilities", top=1)
     assert str(answer) == "class 1 90.0%"
     assert answer.labels[0].label == "1"
@@ -112,7 +110,7 @@ def test_scores_of_unknown_meaning_without_labels_show_the_range_too() -> None:
     assert answer.notes == ()
 
 
-def test_one_value_is_given_as_it_is() -> None:
+def test_one_value_is_shown_unchanged() -> None:
     answer = describe(floats(21.75))
     assert str(answer) == "21.75"
     assert isinstance(answer.outputs[0], Value)
@@ -121,7 +119,7 @@ def test_one_value_is_given_as_it_is() -> None:
     assert str(describe(np.array([[True]]))) == "True"
 
 
-def test_one_probability_of_two_labels_is_the_second_ones() -> None:
+def test_one_probability_with_two_labels_is_that_of_the_second() -> None:
     assert str(describe(floats(0.875), ("cat", "dog"), scores="probabilities")) == (
         "dog 87.5%, cat 12.5%"
     )
@@ -133,12 +131,12 @@ def test_one_probability_of_two_labels_is_the_second_ones() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_logit_however_large_is_a_probability() -> None:
+def test_any_large_logit_becomes_a_probability() -> None:
     answers = [str(describe(floats(logit), scores="logits")) for logit in (-2000, 0, 2000)]
     assert answers == ["0.0%", "50.0%", "100.0%"]
 
 
-def test_anything_else_is_shape_and_range() -> None:
+def test_any_other_output_is_shown_as_shape_and_range() -> None:
     mask = np.arange(12, dtype=np.float32).reshape(1, 2, 3, 2)
     assert str(describe(mask)) == "float32[1, 2, 3, 2], 0 to 11, mean 5.5"
     assert str(describe(mask.astype(np.uint8), quantized=Quantized(0.5, 2))) == (
@@ -151,7 +149,7 @@ def test_anything_else_is_shape_and_range() -> None:
     assert "0 to 5, mean" in str(describe(np.array([[3 + 4j] + [0] * 9], np.complex64)))
 
 
-def test_numbers_that_are_none_are_said_and_nothing_is_made_of_them() -> None:
+def test_nan_and_infinite_values_are_counted_and_give_no_scores() -> None:
     answer = describe(floats(0.5, math.nan, math.inf), ABC, scores="logits")
     assert str(answer) == "cat (score inf), ant (score 0.5) (1 NaN and 1 infinite of 3 values)"
     assert [best.label for best in describe(floats(math.nan, 1, math.nan), ABC).labels] == ["bee"]
@@ -163,7 +161,7 @@ def test_numbers_that_are_none_are_said_and_nothing_is_made_of_them() -> None:
     assert json.loads(text)["outputs"][0]["nan"] == 1
 
 
-def test_several_outputs_are_each_described_and_labels_go_to_the_one_they_fit() -> None:
+def test_each_output_is_described_and_labels_apply_to_the_one_they_fit() -> None:
     specs = (
         TensorSpec("age", "float32", (1, 1)),
         TensorSpec("kind", "float32", (1, 3), scores="probabilities"),
@@ -181,7 +179,7 @@ def test_one_sample_of_a_batch_is_described_as_one() -> None:
     assert str(answer) == "cat 100.0%"
 
 
-def test_json_holds_values_dequantized_and_leaves_large_ones_out() -> None:
+def test_json_has_dequantized_values_and_omits_large_outputs() -> None:
     answer = describe(np.array([[2, 4, 6]], np.int8), ABC, quantized=Quantized(0.5, 2))
     document = json.loads(json.dumps(answer.to_json()))
     assert document["labels"][0] == {"label": "cat", "index": 2, "score": 2.0}
@@ -209,7 +207,7 @@ def test_labels_from_the_network_cannot_drive_a_terminal() -> None:
     assert str(two) == "a\\x1b[0m: 1; b: 2"
 
 
-def test_scores_fit_labels_whatever_is_known_of_them() -> None:
+def test_scores_fit_labels_with_or_without_a_known_meaning() -> None:
     # Whole numbers that have a label each are scores after all.
     answer = describe(np.array([[5, 9, 2]], np.int32), ABC, top=1)
     assert isinstance(answer.outputs[0], Classes)
@@ -233,7 +231,7 @@ def ssd_answer(picture_size: tuple[int, int] | None, fit: str = "stretch") -> An
     return describe_answer(manifest, SSD_ARRAYS, top=1, picture_size=picture_size)
 
 
-def test_ssd_boxes_are_those_counted_in_the_pictures_pixels_and_within_it() -> None:
+def test_ssd_boxes_are_limited_by_the_count_and_clipped_to_the_picture() -> None:
     answer = ssd_answer((400, 300))
     assert sides(answer) == [(80, 30, 240, 150), (200, 150, 400, 300)]
     assert str(answer) == (
@@ -249,12 +247,12 @@ def test_without_a_picture_boxes_are_in_the_inputs_pixels() -> None:
     assert sides(ssd_answer(None)) == [(40, 10, 120, 50), (100, 50, 200, 100)]
 
 
-def test_boxes_of_a_cropped_picture_are_where_they_were_in_the_whole() -> None:
+def test_boxes_of_a_cropped_picture_are_placed_in_the_whole_picture() -> None:
     # 400x400 into 200x100: at half its size, of which rows 50 to 150 go in.
     assert sides(ssd_answer((400, 400), "crop"))[0] == (80, 120, 240, 200)
 
 
-def test_boxes_of_a_letterboxed_picture_are_where_they_were_without_the_bars() -> None:
+def test_boxes_of_a_letterboxed_picture_are_placed_without_the_bars() -> None:
     # 400x400 into 200x100: at a quarter of its size, with bars of 50 left and right.
     assert sides(ssd_answer((400, 400), "letterbox")) == [(0, 40, 280, 200), (200, 200, 400, 400)]
 
@@ -267,7 +265,7 @@ def test_boxes_of_a_letterboxed_picture_are_where_they_were_without_the_bars() -
     ],
 )
 @pytest.mark.parametrize("scores", [(0.75, 0.5, 0.875), (1, 1, 1)])
-def test_ssd_outputs_without_their_names_are_found_in_the_usual_orders(
+def test_ssd_outputs_of_other_names_are_recognized_in_the_usual_orders(
     order: tuple[int, ...], scores: tuple[float, ...]
 ) -> None:
     arrays = list(SSD_ARRAYS.values())
@@ -297,13 +295,13 @@ def test_an_ssds_labels_may_begin_with_the_background() -> None:
     assert "no labels" in without.notes[0]
 
 
-def test_scores_above_one_are_no_percentages() -> None:
+def test_scores_above_one_are_not_percentages() -> None:
     arrays = {**SSD_ARRAYS, SSD[2].name: np.array([[32.3251, 0.5, 0]], np.float32)}
     answer = describe_answer(manifest_of(*SSD, labels=ABC, detections="ssd"), arrays, top=1)
     assert str(answer).startswith("2 boxes: bee 32.33 at 40,10 to 120,50; ant 50.0% at")
 
 
-def test_outputs_that_are_no_boxes_after_all_are_described_and_that_is_said() -> None:
+def test_outputs_that_are_not_boxes_are_described_with_a_note() -> None:
     spec = TensorSpec("out", "float32", (1, 3))
     for detections, what in (("ssd", "not those of an SSD model"), ("yolo", "not a YOLO head")):
         manifest = manifest_of(spec, detections=detections)
@@ -328,13 +326,13 @@ def test_broken_boxes_are_left_out() -> None:
 
 @pytest.mark.parametrize("labels", [(), ABC])
 @pytest.mark.parametrize("scores", ["", "logits", "probabilities"])
-def test_where_no_score_is_a_number_no_class_is_best(labels: tuple[str, ...], scores: str) -> None:
+def test_no_class_is_best_if_every_score_is_nan(labels: tuple[str, ...], scores: str) -> None:
     answer = describe(floats(math.nan, math.nan, math.nan), labels, scores=scores)
     assert str(answer) == "no score is a number (3 NaN of 3 values)"
     assert answer.labels == ()
     assert answer.to_json()["outputs"][0]["best"] == []
 
 
-def test_two_classes_of_one_score_that_is_no_number_have_no_best() -> None:
+def test_two_classes_with_one_score_of_nan_have_no_best() -> None:
     answer = describe(floats(math.nan), ("no", "yes"), scores="probabilities")
     assert str(answer) == "no score is a number (1 NaN of 1 values)"

@@ -1,4 +1,4 @@
-"""Boxes in the picture's own pixels, and drawn there."""
+"""Boxes placed in the picture's own pixels, and drawn there."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ WHITE = (255, 255, 255)
 @pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (257, 100), (97, 333), (64, 96)])
 @pytest.mark.parametrize("input_size", [(96, 96), (64, 96), (101, 70)])
-def test_a_box_leads_back_to_where_the_picture_was_resized_from(
+def test_a_box_in_the_input_maps_back_to_the_picture(
     fit: str, size: tuple[int, int], input_size: tuple[int, int]
 ) -> None:
-    """What is found in the resized picture is where it was painted, to an input's pixel."""
+    """An object found in the resized picture is placed where it was painted, to one pixel."""
     width, height = size
     # Around the middle, so that a crop keeps it.
     painted = (width * 0.4, height * 0.45, width * 0.55, height * 0.6)
@@ -62,7 +62,7 @@ def color_at(picture: Image.Image, x: int, y: int) -> tuple[int, ...]:
     return color
 
 
-def test_boxes_are_drawn_around_and_the_rest_stays() -> None:
+def test_boxes_are_outlined_and_the_rest_is_unchanged() -> None:
     picture = Image.new("RGB", (400, 300), WHITE)
     boxes = [Box("cat", 1, 0.9, 50, 60, 200, 250), Box("dog", 2, 0.8, 210, 60, 390, 250)]
     drawn = draw_boxes(picture, boxes)
@@ -82,7 +82,7 @@ def test_boxes_are_drawn_around_and_the_rest_stays() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_pictures_of_every_mode_and_the_smallest_are_drawn_into(mode: str) -> None:
+def test_boxes_are_drawn_into_pictures_of_every_mode_and_size(mode: str) -> None:
     for size in [(1, 1), (5, 300), (300, 5)]:
         boxes = [
             Box("größe \x1b[2J 猫", 3, 0.5, 0, 0, *size),
@@ -92,7 +92,7 @@ def test_pictures_of_every_mode_and_the_smallest_are_drawn_into(mode: str) -> No
         assert (drawn.mode, drawn.size) == ("RGB", size)
 
 
-def test_a_picture_on_its_side_is_drawn_upright(tmp_path: Path) -> None:
+def test_a_rotated_picture_is_drawn_upright(tmp_path: Path) -> None:
     file = tmp_path / "side.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6

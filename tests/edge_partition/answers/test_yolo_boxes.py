@@ -1,4 +1,4 @@
-"""YOLO heads made by hand, with the boxes that they hold."""
+"""YOLO heads made by hand, and their boxes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDES = [(0.3, 0.3, 0.7, 0.7), (0.3, 0.3, 0.7, 0.7), (0.5, 0.3, 0.9, 0.7)]
 
 
 def head_of(candidates: list[tuple[float, ...]], fill: int = 20) -> np.ndarray:
-    """Return ``(1, 7, n)``, padded with candidates of nothing as a real head is."""
+    """Return a head ``(1, 7, n)``, padded with empty candidates like a real head."""
     rows = np.zeros((len(candidates) + fill, len(candidates[0])), np.float32)
     rows[: len(candidates)] = candidates
     return rows.T[None]
@@ -48,14 +48,14 @@ def in_pixels(head: np.ndarray) -> np.ndarray:
     ],
     ids=["parts", "pixels", "transposed", "masks"],
 )
-def test_of_overlapping_candidates_of_a_class_the_best_stays(head: np.ndarray) -> None:
+def test_the_best_of_overlapping_candidates_of_a_class_is_kept(head: np.ndarray) -> None:
     found = read_yolo(head, classes=3, input_size=(200, 100))
     assert found.classes.tolist() == [index for index, _ in FOUND]
     assert found.scores == pytest.approx([score for _, score in FOUND])
     assert found.sides == pytest.approx(np.array(SIDES), abs=1e-6)
 
 
-def test_without_the_suppression_all_above_the_threshold_would_stay() -> None:
+def test_without_suppression_all_candidates_above_the_threshold_are_kept() -> None:
     # The comparison above could fail.
     head = head_of(CANDIDATES)
     assert len(read_yolo(head, classes=3, input_size=None, max_overlap=1).scores) == 4
@@ -64,28 +64,28 @@ def test_without_the_suppression_all_above_the_threshold_would_stay() -> None:
     assert read_yolo(head, classes=3, input_size=None, max_overlap=0.3).classes.tolist() == [1, 2]
 
 
-def test_yolo5_multiplies_scores_by_how_sure_it_is() -> None:
+def test_yolo5_multiplies_scores_by_the_objectness() -> None:
     rows = [(*row[:4], 0.5, *row[4:]) for row in CANDIDATES]
     head = head_of(rows).transpose(0, 2, 1)
     found = read_yolo(head, classes=3, input_size=None)
     assert found.scores == pytest.approx([score / 2 for _, score in FOUND])
 
 
-def test_a_head_that_needs_no_suppression_keeps_what_it_says() -> None:
+def test_a_head_after_suppression_keeps_all_its_boxes() -> None:
     rows = [(0.3, 0.3, 0.7, 0.7, 0.9, 1), (0.3, 0.3, 0.7, 0.7, 0.8, 1), (0, 0, 1, 1, 0.1, 0)]
     found = read_yolo(np.array([rows * 3], np.float32), classes=3, input_size=None)
     assert found.scores == pytest.approx([0.9] * 3 + [0.8] * 3)
     assert found.sides[0] == pytest.approx(SIDES[0])
 
 
-def test_candidates_that_are_no_numbers_are_left_out() -> None:
+def test_candidates_with_nan_are_left_out() -> None:
     head = head_of(CANDIDATES)
     head[0, 2, 0] = np.nan
     head[0, 5, 2] = np.inf
     assert read_yolo(head, classes=3, input_size=None).scores == pytest.approx([0.8, 0.6])
 
 
-def test_what_is_no_head_is_refused_with_what_was_expected() -> None:
+def test_an_output_that_is_not_a_head_is_refused_with_the_expected_shape() -> None:
     for shape in [(1, 7), (1, 4, 900), (2, 7, 900), (1, 900, 9), (1, 7, 10, 10)]:
         with pytest.raises(UnknownDetectionsError, match=r"expected \[1, 7, n\]"):
             read_yolo(np.zeros(shape, np.float32), classes=3, input_size=None)

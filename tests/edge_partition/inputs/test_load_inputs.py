@@ -56,7 +56,7 @@ def error_of(path: Path, *specs: TensorSpec) -> str:
     return str(caught.value)
 
 
-def test_a_picture_of_the_models_size_is_its_pixels(tmp_path: Path) -> None:
+def test_a_picture_of_the_models_size_is_not_resized(tmp_path: Path) -> None:
     Image.fromarray(pixels(3)).save(tmp_path / "a.png")
     loaded = load_input(tmp_path / "a.png", [RGB])["image"]
     assert loaded.dtype == np.float32
@@ -71,7 +71,7 @@ def test_full_integer_models_get_pixels_in_their_range(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded[0].astype(int) + shift, pixels(3))
 
 
-def test_channels_become_the_models(tmp_path: Path) -> None:
+def test_channels_are_converted_to_the_models(tmp_path: Path) -> None:
     Image.fromarray(pixels(1)).save(tmp_path / "gray.png")
     from_gray = load_input(tmp_path / "gray.png", [RGB])["image"]
     np.testing.assert_array_equal(from_gray[0], np.repeat(pixels(1)[..., None], 3, axis=2))
@@ -116,7 +116,7 @@ def test_width_and_height_are_not_swapped(tmp_path: Path) -> None:
     assert (loaded[:, 4:] == 255).all()
 
 
-def test_arrays_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_arrays_are_used_unchanged(tmp_path: Path) -> None:
     x, i = np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7)
     np.save(tmp_path / "x.npy", x)
     np.testing.assert_array_equal(load_input(tmp_path / "x.npy", [VECTOR])["x"], x)
@@ -176,7 +176,7 @@ def test_a_pickle_is_never_run(tmp_path: Path, suffix: str) -> None:
     assert not sprung.exists()
 
 
-def test_a_file_of_the_wrong_name_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_the_wrong_suffix_is_refused(tmp_path: Path) -> None:
     x = np.zeros((2, 3), np.float32)
     np.savez(tmp_path / "x.npz", x=x)
     (tmp_path / "x.npz").rename(tmp_path / "archive.npy")
@@ -194,7 +194,7 @@ def test_a_file_of_the_wrong_name_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tif", "npy", "npz", "wav"])
-def test_cut_and_garbled_files_are_refused_or_read_but_never_crash(
+def test_truncated_and_damaged_files_are_refused_or_read_but_never_crash(
     tmp_path: Path, suffix: str
 ) -> None:
     path, spec = tmp_path / f"a.{suffix}", RGB
@@ -263,7 +263,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         expand_inputs([tmp_path / "x.png"])
 
 
-def test_a_folder_is_its_inputs_sorted_and_files_stay_as_named(tmp_path: Path) -> None:
+def test_a_folder_stands_for_its_sorted_inputs_and_files_keep_their_order(tmp_path: Path) -> None:
     folder = tmp_path / "inputs"
     folder.mkdir()
     for name in (
@@ -291,7 +291,7 @@ def test_a_folder_without_inputs_is_named(tmp_path: Path) -> None:
         expand_inputs([tmp_path])
 
 
-def test_stacked_arrays_are_an_input_each(tmp_path: Path) -> None:
+def test_each_array_of_a_stack_is_an_input(tmp_path: Path) -> None:
     x, y = TensorSpec("x", "float32", (1, 3)), TensorSpec("y", "int8", (1,))
     stack = np.arange(12, dtype=np.float32).reshape(4, 3)
     np.save(tmp_path / "x.npy", stack)
@@ -330,7 +330,7 @@ def test_stacked_arrays_of_another_shape_or_unequal_length_are_refused(tmp_path:
         list(load_samples(tmp_path / "four.npy", [pair]))
 
 
-def test_pictures_become_what_the_input_takes(tmp_path: Path) -> None:
+def test_pictures_are_converted_to_the_inputs_range(tmp_path: Path) -> None:
     Image.fromarray(pixels(3)).save(tmp_path / "a.png")
     plain = load_input(tmp_path / "a.png", [RGB])["image"]
     spec = replace(RGB, pixels=parse_pixels("-1..1,bgr"))
@@ -365,7 +365,7 @@ def fitted(fit: str, picture: np.ndarray, height: int, width: int) -> np.ndarray
     return made
 
 
-def test_a_picture_is_stretched_cut_or_given_bars() -> None:
+def test_a_picture_is_stretched_cropped_or_letterboxed() -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20], wide[:, 20:] = 100, 200
     stretched, cut, barred = (fitted(fit, wide, 30, 30) for fit in ("stretch", "crop", "letterbox"))
@@ -377,7 +377,7 @@ def test_a_picture_is_stretched_cut_or_given_bars() -> None:
     assert (barred[20:] == 114).all()
 
 
-def test_bars_stand_beside_a_high_picture_and_what_is_cut_is_its_middle() -> None:
+def test_a_tall_picture_is_letterboxed_at_its_sides_and_cropped_to_its_middle() -> None:
     high = np.zeros((30, 10), np.uint8)
     high[10:20] = 9
     barred = fitted("letterbox", high, 30, 30)[..., 0]
@@ -389,7 +389,7 @@ def test_bars_stand_beside_a_high_picture_and_what_is_cut_is_its_middle() -> Non
     assert rgba[0, 0].tolist() == [114, 114, 114, 255]
 
 
-def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+def test_a_photograph_is_rotated_according_to_exif(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     upright = np.zeros((6, 4, 3), np.uint8)
@@ -414,7 +414,7 @@ def test_gray_models_take_any_picture(tmp_path: Path, shape: tuple[int, ...]) ->
     assert load_input(tmp_path / "palette.png", [spec])["x"].shape == shape
 
 
-def test_channels_stand_first_where_the_model_has_them_first(tmp_path: Path) -> None:
+def test_channels_come_first_if_the_model_has_them_first(tmp_path: Path) -> None:
     Image.fromarray(pixels(3)).save(tmp_path / "a.png")
     made = load_input(tmp_path / "a.png", [TensorSpec("x", "float32", (1, 3, 4, 6))])["x"]
     np.testing.assert_array_equal(made[0], pixels(3).transpose(2, 0, 1))
@@ -445,7 +445,7 @@ def test_stacked_pictures_fill_batches_too(tmp_path: Path) -> None:
         load_input(tmp_path / "x.npy", [BATCH])
 
 
-def test_answers_are_those_of_the_real_samples_alone() -> None:
+def test_copies_that_fill_a_batch_give_no_answers() -> None:
     outputs = {"scores": np.arange(6).reshape(3, 2), "boxes": np.arange(3).reshape(3, 1)}
     parts = split_outputs(outputs, 2, [BATCH])
     assert [part["scores"].tolist() for part in parts] == [[[0, 1]], [[2, 3]]]
@@ -469,7 +469,7 @@ def test_answers_are_those_of_the_real_samples_alone() -> None:
         ([()], 1),
     ],
 )
-def test_batches_are_those_of_pictures(shapes: list[tuple[int, ...]], size: int) -> None:
+def test_only_pictures_come_in_batches(shapes: list[tuple[int, ...]], size: int) -> None:
     specs = [TensorSpec(f"x{at}", "float32", shape) for at, shape in enumerate(shapes)]
     assert batch_size(specs) == size
 
@@ -491,7 +491,7 @@ def test_arrays_may_lack_a_batch_of_one_and_be_stacked_with_it(tmp_path: Path) -
     assert firsts == [0, 784, 1568]
 
 
-def test_real_values_are_quantized_for_an_input_that_has_a_scale(tmp_path: Path) -> None:
+def test_real_values_are_quantized_for_an_input_with_a_scale(tmp_path: Path) -> None:
     spec = TensorSpec("x", "int8", (1, 3), quantized=Quantized(0.5, -10))
     np.save(tmp_path / "x.npy", np.array([[0, 1, -2.25]]))
     assert load_input(tmp_path / "x.npy", [spec])["x"].tolist() == [[-10, -8, -15]]
@@ -537,7 +537,7 @@ def test_arrays_of_bytes_are_pictures(
 
 @pytest.mark.parametrize("given", [(5, 28, 28), (5, 28, 28, 1), (5, 1, 28, 28), (5, 40, 40)])
 @pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (1, 28, 28, 1), (1, 1, 28, 28)])
-def test_gray_bytes_are_stacked_in_any_way(
+def test_gray_bytes_may_be_stacked_in_any_layout(
     tmp_path: Path, shape: tuple[int, ...], given: tuple[int, ...]
 ) -> None:
     spec = TensorSpec("x", "float32", shape, pixels=parse_pixels("0..1", channels=1))
@@ -560,7 +560,7 @@ def test_bytes_with_their_channels_first_are_never_three_gray_pictures(tmp_path:
         np.testing.assert_array_equal(load_input(path, [first])["x"][0], picture.transpose(2, 0, 1))
 
 
-def test_bytes_for_an_input_of_bytes_stay_as_they_are(tmp_path: Path) -> None:
+def test_bytes_for_an_input_of_bytes_are_unchanged(tmp_path: Path) -> None:
     spec = replace(RGB, dtype="uint8", pixels=parse_pixels("0..255,bgr"))
     stack = np.random.default_rng(6).integers(0, 256, (2, 4, 6, 3), np.uint8)
     for given in (stack, stack[:1]):
@@ -569,7 +569,7 @@ def test_bytes_for_an_input_of_bytes_stay_as_they_are(tmp_path: Path) -> None:
         np.testing.assert_array_equal(made, given)
 
 
-def test_integers_for_a_picture_are_refused_with_what_makes_them_one(tmp_path: Path) -> None:
+def test_integers_for_a_picture_are_refused_with_advice(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(RGB.shape, np.int64))
     spec = replace(RGB, pixels=parse_pixels("-1..1"))
     assert "Give a picture as uint8" in error_of(tmp_path / "x.npy", spec)
@@ -588,7 +588,7 @@ def test_integers_for_a_picture_are_refused_with_what_makes_them_one(tmp_path: P
         ("0..255", (0, 0), ""),
     ],
 )
-def test_floats_far_from_what_pixels_become_go_in_with_a_note(
+def test_floats_far_from_the_inputs_range_are_used_with_a_note(
     tmp_path: Path, said: str, values: tuple[float, float], note: str
 ) -> None:
     array = np.full((3, 4, 6, 3), values[0], np.float32)
@@ -602,7 +602,7 @@ def test_floats_far_from_what_pixels_become_go_in_with_a_note(
     assert note in "".join(notes)
 
 
-def test_the_one_array_of_an_archive_needs_no_name(tmp_path: Path) -> None:
+def test_the_only_array_of_an_archive_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.savez(path, x)
@@ -634,7 +634,7 @@ SOUND = TensorSpec("sound", "float32", (1, 4), rate_hz=16_000)
         (4, np.array([0, 2**30, -(2**31), 2**31 - 1], np.int32)),
     ],
 )
-def test_sound_of_any_width_goes_from_minus_one_to_one(
+def test_sound_of_any_width_is_scaled_to_minus_one_to_one(
     tmp_path: Path, width: int, samples: np.ndarray
 ) -> None:
     write_wav(tmp_path / "a.wav", samples, width=width)
@@ -643,7 +643,7 @@ def test_sound_of_any_width_goes_from_minus_one_to_one(
     np.testing.assert_allclose(made, [[0, 0.5, -1, 1]], atol=0.01)
 
 
-def test_sound_for_integers_stays_as_it_is(tmp_path: Path) -> None:
+def test_sound_for_integers_is_unchanged(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", np.array([1, -2, 3, -4], np.int16))
     whole = load_input(tmp_path / "a.wav", [replace(SOUND, dtype="int16")])["sound"]
     assert whole.tolist() == [[1, -2, 3, -4]]
@@ -653,7 +653,7 @@ def test_sound_for_integers_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 4, 1), (1, 1, 4)])
-def test_longer_sound_is_cut_into_windows_and_the_last_filled(
+def test_longer_sound_is_divided_into_windows_and_the_last_is_filled(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     write_wav(tmp_path / "a.wav", np.full(9, 2**14, np.int16))
@@ -665,7 +665,7 @@ def test_longer_sound_is_cut_into_windows_and_the_last_filled(
     assert [array.reshape(-1).tolist() for array in made[1:]] == [[0.5] * 4, [0.5, 0, 0, 0]]
 
 
-def test_sound_of_another_rate_or_in_stereo_is_refused_with_what_makes_it_right(
+def test_sound_of_another_rate_or_in_stereo_is_refused_with_a_command_that_converts_it(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "a.wav"
@@ -694,7 +694,7 @@ def test_sound_of_another_rate_or_in_stereo_is_refused_with_what_makes_it_right(
 @pytest.mark.parametrize(
     ("count", "zeros"), [(3, "ends with 1 zeros"), (9, "ends with 3 zeros"), (8, "")]
 )
-def test_zeros_that_fill_a_window_are_said(tmp_path: Path, count: int, zeros: str) -> None:
+def test_zeros_that_fill_a_window_are_noted(tmp_path: Path, count: int, zeros: str) -> None:
     write_wav(tmp_path / "a.wav", np.ones(count, np.int16))
     notes: list[str] = []
     list(load_samples(tmp_path / "a.wav", [SOUND], on_note=notes.append))
@@ -705,7 +705,7 @@ def test_zeros_that_fill_a_window_are_said(tmp_path: Path, count: int, zeros: st
     assert zeros in "".join(notes)
 
 
-def test_sound_without_a_known_rate_goes_in_with_a_note(tmp_path: Path) -> None:
+def test_sound_for_a_model_of_unknown_rate_is_used_with_a_note(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", np.zeros(4, np.int16), rate_hz=22_050)
     notes: list[str] = []
     (sample,) = load_samples(tmp_path / "a.wav", [replace(SOUND, rate_hz=0)], on_note=notes.append)
@@ -714,7 +714,7 @@ def test_sound_without_a_known_rate_goes_in_with_a_note(tmp_path: Path) -> None:
     assert "22050 Hz" in note
 
 
-def test_sound_is_no_spectrogram(tmp_path: Path) -> None:
+def test_sound_is_not_a_spectrogram(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", np.zeros(4, np.int16))
     assert "spectrogram" in error_of(tmp_path / "a.wav", RGB)
 
@@ -748,14 +748,14 @@ def test_each_row_of_a_table_is_a_sample(tmp_path: Path, text: str) -> None:
         ("1\n2\n3\n4\n5\n6", (1, 6, 1)),
     ],
 )
-def test_a_whole_table_is_a_sample_where_the_model_takes_one(
+def test_a_whole_table_is_a_sample_if_the_model_takes_a_table(
     tmp_path: Path, text: str, shape: tuple[int, ...]
 ) -> None:
     (sample,) = load_samples(table(tmp_path, text), [TensorSpec("x", "float32", shape)])
     np.testing.assert_array_equal(sample["x"], np.arange(1, 7).reshape(shape))
 
 
-def test_a_table_for_integers_is_whole_or_quantized(tmp_path: Path) -> None:
+def test_a_table_for_integers_has_whole_numbers_or_is_quantized(tmp_path: Path) -> None:
     spec = TensorSpec("x", "int32", (1, 2))
     assert load_input(table(tmp_path, "3,-4"), [spec])["x"].tolist() == [[3, -4]]
     assert "not int32" in error_of(table(tmp_path, "3,4.5"), spec)
@@ -774,14 +774,14 @@ def test_a_table_for_integers_is_whole_or_quantized(tmp_path: Path) -> None:
         ("a,b,c\n1,2,3\n4,five,6", "line 3 has the cell 'five'"),
     ],
 )  # fmt: skip
-def test_other_tables_are_refused_with_the_place(tmp_path: Path, text: str, message: str) -> None:
+def test_other_tables_are_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
     assert message in error_of(table(tmp_path, text), VECTOR)
 
 
 # Pictures as people have them in a program
 
 
-def test_a_picture_in_a_program_is_what_its_file_is(tmp_path: Path) -> None:
+def test_a_picture_in_a_program_equals_its_file(tmp_path: Path) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (9, 13, 3), np.uint8)
     path = tmp_path / "a.png"
     Image.fromarray(noise).save(path)
@@ -798,7 +798,7 @@ def test_a_picture_in_a_program_is_what_its_file_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("shape", [(9, 13), (9, 13, 1), (9, 13, 3), (9, 13, 4)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_arrays_of_other_channels_become_the_models(
+def test_arrays_of_other_channels_are_converted_to_the_models(
     dtype: type, shape: tuple[int, ...], channels: int
 ) -> None:
     spec = TensorSpec("x", "float32", (1, 4, 6, channels))
@@ -823,19 +823,19 @@ def test_arrays_of_other_channels_become_the_models(
         ("a b", "shape []"),
     ],
 )
-def test_what_is_no_picture_is_refused(value: Any, message: str) -> None:
+def test_a_value_that_is_not_a_picture_is_refused(value: Any, message: str) -> None:
     with pytest.raises(PixelsError) as caught:
         as_picture(np.asarray(value), [RGB])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_one_picture_is_refused_where_a_model_has_several_inputs() -> None:
+def test_one_picture_is_refused_if_a_model_has_several_inputs() -> None:
     with pytest.raises(PixelsError, match=r"2 inputs \(image, x\)\. Give a dict"):
         as_picture(pixels(3), [RGB, VECTOR])
 
 
-def test_a_file_of_several_is_refused_as_one_picture(tmp_path: Path) -> None:
+def test_a_file_of_several_inputs_is_refused_as_one_picture(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((3, 9, 9, 3), np.uint8))
     with pytest.raises(InputFileError, match="holds several inputs; expected one"):
         as_picture(tmp_path / "x.npy", [RGB])
@@ -849,7 +849,7 @@ def test_a_file_of_several_is_refused_as_one_picture(tmp_path: Path) -> None:
         ("L", (9, 9), VECTOR, "Input x takes no picture: it is float32[2, 3]"),
     ],
 )
-def test_a_refused_image_is_a_whole_sentence(
+def test_the_message_on_a_refused_image_is_a_whole_sentence(
     mode: str, size: tuple[int, int], spec: TensorSpec, message: str
 ) -> None:
     with pytest.raises(PixelsError) as caught:
@@ -861,17 +861,17 @@ def test_a_picture_for_a_batch_is_one_sample() -> None:
     assert as_picture(pixels(3), [BATCH])["image"].shape == (1, 4, 6, 3)
 
 
-def test_a_black_picture_of_floats_is_one() -> None:
+def test_a_black_picture_of_floats_is_a_picture() -> None:
     assert not as_picture(np.zeros((9, 9, 3)), [RGB])["image"].any()
 
 
-def test_a_said_order_of_gray_turns_colours_gray_for_three_channels() -> None:
+def test_the_order_gray_turns_colors_gray_for_three_channels() -> None:
     spec = replace(RGB, pixels=Pixels("gray", (0.0,), (1.0,)))
     made = as_picture(np.full((4, 6, 3), (255, 0, 0), np.uint8), [spec])["image"]
     assert (made == 76).all()
 
 
-def test_a_folder_of_class_folders_is_read_in_order_without_what_is_hidden(tmp_path: Path) -> None:
+def test_a_folder_of_class_folders_is_read_in_order_without_hidden_files(tmp_path: Path) -> None:
     for name in ("cat/02.npy", "cat/01.npy", "dog/a/01.npy", ".cache/01.npy", "dog/notes.txt"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def whole(flat: FlatModel, *values: int) -> int:
 def bounds_of(
     change: Callable[[FlatModel, int], int], *, dtype: str = "int32", shape: tuple[int, ...] = IDS
 ) -> Bounds | None:
-    """Return what is found for ``ids``, which look up a table after ``change``."""
+    """Return the bounds of ``ids``, which index a table after ``change``."""
     flat = FlatModel()
     ids = flat.tensor("ids", shape, dtype)
     made = gather(flat, change(flat, ids))
@@ -71,7 +71,7 @@ def bounds_of(
 
 
 def wrap_negative(flat: FlatModel, ids: int) -> int:
-    """As Keras looks up: an id below 0 counts from the table's end."""
+    """Index a table like Keras: an id below 0 counts from the table's end."""
     is_negative = step(flat, "LESS", [ids, whole(flat, 0)], dtype="bool")
     added = step(flat, "ADD", [ids, whole(flat, ROWS)])
     return step(flat, "SELECT_V2", [is_negative, added, ids])
@@ -116,12 +116,12 @@ def test_ids_lie_within_the_table_that_they_look_up(
     assert (np.ceil(bounds.low), np.floor(bounds.high)) == expected
 
 
-def test_ids_given_as_floats_and_narrow_integers_are_bounded_too() -> None:
+def test_ids_as_floats_and_narrow_integers_are_bounded_too() -> None:
     for dtype in ("float32", "uint8"):
         assert bounds_of(lambda flat, ids: step(flat, "CAST", [ids]), dtype=dtype) == Bounds(0, 6)
 
 
-def test_what_is_not_known_to_keep_values_sets_no_bounds() -> None:
+def test_an_operator_of_unknown_effect_sets_no_bounds() -> None:
     def hash_of(flat: FlatModel, ids: int) -> int:
         return step(flat, "FLOOR_MOD", [ids, whole(flat, ROWS)])
 
@@ -130,14 +130,14 @@ def test_what_is_not_known_to_keep_values_sets_no_bounds() -> None:
     assert bound_inputs(read_tflite(chain_of_adds())) == {}
 
 
-def test_of_several_tables_the_smallest_counts() -> None:
+def test_the_smallest_of_several_tables_sets_the_bound() -> None:
     flat = FlatModel()
     ids = flat.tensor("ids", IDS, "int32")
     outputs = [gather(flat, ids, rows=rows) for rows in (50, 3, 9)]
     assert bound_inputs(read_tflite(flat.to_bytes([ids], outputs))) == {"ids": Bounds(0, 2)}
 
 
-def test_other_ways_to_look_up_bound_as_well() -> None:
+def test_other_operators_that_index_set_bounds_too() -> None:
     flat = FlatModel()
     looked, hot, place = (
         flat.tensor(name, shape, "int32")
@@ -191,7 +191,7 @@ def test_ids_that_a_called_subgraph_looks_up_are_bounded(kind: str) -> None:
     assert bound_inputs(model)["ids"] == Bounds(0, ROWS - 1)
 
 
-def test_a_length_lies_within_what_it_is_compared_with() -> None:
+def test_a_length_is_bounded_by_the_positions_it_is_compared_with() -> None:
     flat = FlatModel()
     length = flat.tensor("length", (1,), "int32")
     places = flat.constant("places", np.arange(9, dtype=np.int32))
@@ -201,7 +201,7 @@ def test_a_length_lies_within_what_it_is_compared_with() -> None:
 
 
 def lookup_model() -> bytes:
-    """Ids and their segments looked up, added, and passed by a mask whose name says nothing."""
+    """Ids and segments index tables; a mask without a telling name multiplies the sum."""
     flat = FlatModel()
     ids, segments, other = (flat.tensor(n, IDS, "int32") for n in ("ids", "segments", "other"))
     total = step(
@@ -212,7 +212,7 @@ def lookup_model() -> bytes:
     return flat.to_bytes([ids, segments, other], [total, weight])
 
 
-def test_the_runtime_takes_what_is_made_up_and_refuses_an_id_beyond_the_table() -> None:
+def test_the_runtime_accepts_made_up_inputs_and_refuses_an_id_beyond_the_table() -> None:
     model = read_tflite(lookup_model())
     specs = input_specs(model.graph, ModelFacts())
     outputs = tuple(
@@ -253,7 +253,7 @@ def test_parts_of_a_model_with_small_tables_are_verified_and_have_a_reference(
 PLAIN = read_tflite(chain_of_adds())
 
 
-def test_made_up_inputs_are_seeded_and_of_their_kind() -> None:
+def test_made_up_inputs_are_seeded_and_fit_their_specs() -> None:
     specs = (
         TensorSpec("image", "float32", (1, 16, 16, 3)),
         TensorSpec("vector", "float32", (1, 500)),
@@ -300,26 +300,26 @@ def test_masks_let_everything_pass(name: str, dtype: str) -> None:
         assert (arrays[name] == 1).all()
 
 
-def test_a_quantized_mask_is_the_integer_that_stands_for_one() -> None:
+def test_a_quantized_mask_is_the_integer_for_one() -> None:
     mask = TensorSpec("mask", "int8", (1, 9), quantized=Quantized(1 / 255, -128))
     specs = (TensorSpec("x", "float32", (4,)), mask)
     (arrays,) = make_inputs(PLAIN, specs, 1)
     assert (arrays["mask"] == 127).all()
 
 
-def test_where_the_mask_is_all_there_is_it_varies() -> None:
+def test_a_mask_varies_if_it_is_the_only_input() -> None:
     for name, dtype in (("mask", "bool"), ("flags", "bool"), ("mask", "int32")):
         first, second = make_inputs(PLAIN, (TensorSpec(name, dtype, (1, 90)),), 2)
         assert first[name].tobytes() != second[name].tobytes()
 
 
-def test_a_name_that_only_contains_the_letters_is_no_mask() -> None:
+def test_a_name_that_only_contains_the_letters_of_mask_is_not_a_mask() -> None:
     specs = (TensorSpec("x", "float32", (4,)), TensorSpec("unmasked_text", "int32", (1, 90)))
     (arrays,) = make_inputs(PLAIN, specs, 1)
     assert len(set(arrays["unmasked_text"].flat)) > 10
 
 
-def test_pictures_are_noise_through_the_inputs_own_pixels() -> None:
+def test_pictures_are_noise_converted_by_the_inputs_pixels() -> None:
     pixels = Pixels("rgb", (127.5,), (127.5,), unit=127.5)
     image = TensorSpec("image", "float32", (3, 24, 24, 3), pixels=pixels)
     first, second = make_inputs(PLAIN, (image,), 2)

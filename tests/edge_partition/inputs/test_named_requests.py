@@ -17,7 +17,7 @@ ONE = TensorSpec("x", "float32", (1, 3))
 BATCH = TensorSpec("image", "float32", (4, 8, 8, 3), pixels=Pixels("rgb", (0.0,), (1.0,)))
 
 
-def test_a_stacked_file_is_several_inputs_with_a_number_each(tmp_path: Path) -> None:
+def test_each_input_of_a_stacked_file_has_a_number(tmp_path: Path) -> None:
     single, stack, empty = (tmp_path / name for name in ("a.npy", "b.npy", "c.csv"))
     np.save(single, np.full((1, 3), 7, np.float32))
     np.save(stack, np.arange(9, dtype=np.float32).reshape(3, 3))
@@ -32,7 +32,7 @@ def test_a_stacked_file_is_several_inputs_with_a_number_each(tmp_path: Path) -> 
     assert rows == [[[7, 7, 7]], [[0, 1, 2]], [[3, 4, 5]], [[6, 7, 8]], [[1, 2, 3]], [[4, 5, 6]]]
 
 
-def test_batches_run_across_files_and_answers_go_back_to_their_pictures(tmp_path: Path) -> None:
+def test_batches_span_files_and_answers_keep_the_names_of_their_pictures(tmp_path: Path) -> None:
     files = []
     for value in range(6):
         files.append(tmp_path / f"{value}.png")
@@ -53,7 +53,7 @@ def test_batches_run_across_files_and_answers_go_back_to_their_pictures(tmp_path
     assert whole["sum"].shape == (1, 9)
 
 
-def test_files_are_read_as_requests_are_taken(tmp_path: Path) -> None:
+def test_files_are_read_only_when_requests_are_taken(tmp_path: Path) -> None:
     good = tmp_path / "good.npy"
     np.save(good, np.zeros((1, 3), np.float32))
     requests = named_requests([good, tmp_path / "missing.npy"], [ONE])
@@ -62,7 +62,7 @@ def test_files_are_read_as_requests_are_taken(tmp_path: Path) -> None:
         next(requests)
 
 
-def test_a_file_that_cant_be_read_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
     good, missing, half, last = (tmp_path / name for name in ("a.npy", "b.npy", "c.csv", "d.npy"))
     for file in (good, last):
         np.save(file, np.zeros((1, 3), np.float32))
@@ -78,7 +78,7 @@ def test_a_file_that_cant_be_read_is_told_and_the_others_go_on(tmp_path: Path) -
     assert told == [(missing, "InputFileError"), (half, "InputFileError")]
 
 
-def test_a_bad_picture_is_no_part_of_a_batch(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_not_in_a_batch(tmp_path: Path) -> None:
     files = [tmp_path / f"{value}.png" for value in range(6)]
     for value, file in enumerate(files):
         Image.new("RGB", (20, 30), (value,) * 3).save(file)

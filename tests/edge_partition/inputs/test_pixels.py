@@ -38,7 +38,7 @@ def applied(pixels: Pixels, spec: TensorSpec = RGB, picture: Any = PICTURE) -> n
     return apply_pixels(picture, replace(spec, pixels=pixels))
 
 
-def test_every_application_gets_what_its_own_preprocessing_gives_to_the_last_bit() -> None:
+def test_every_application_gets_the_bits_of_its_own_preprocessing() -> None:
     import keras  # noqa: PLC0415 -- seconds, which other tests need not take
 
     modes = (FULL_RANGE, MINUS_ONE_TO_ONE, IMAGENET, IMAGENET_BGR)
@@ -85,7 +85,7 @@ def test_a_model_is_known_by_the_name_that_its_application_gave_it(
 @pytest.mark.parametrize(
     "name", ["", "sequential", "functional", "resnet", "my_resnet50", "resnet50_flowers", "vgg"]
 )
-def test_other_models_are_no_application(name: str) -> None:
+def test_other_models_are_not_applications(name: str) -> None:
     assert application_pixels(name) is None
 
 
@@ -110,7 +110,7 @@ def test_other_models_are_no_application(name: str) -> None:
         ("imagenet-bgr", 3, "bgr", -123.68, 151.061),
     ],
 )
-def test_what_people_say_of_pixels_is_read(
+def test_descriptions_of_pixels_are_parsed(
     text: str, channels: int, order: str, black: float, white: float
 ) -> None:
     pixels = parse_pixels(text, channels=channels)
@@ -123,7 +123,7 @@ def test_what_people_say_of_pixels_is_read(
     ["", "0..", "1..0", "0..0", "0..1..2", "-1..1,hsv", "-1..1,rgb,bgr", "127.5", "127.5/0", "1/-1",
      "1,2/3", "nan/1", "1,2,3,4/1", "imagenet/1", "0..1 rgb x", "0..1,rgb bgr", "imagenet,bgr"],
 )  # fmt: skip
-def test_what_means_nothing_is_refused_with_what_can_be_said(text: str) -> None:
+def test_an_invalid_description_is_refused_with_the_valid_forms(text: str) -> None:
     with pytest.raises(PixelsError, match="--pixels") as caught:
         parse_pixels(text)
     assert "\n" not in str(caught.value)
@@ -134,12 +134,12 @@ def test_what_means_nothing_is_refused_with_what_can_be_said(text: str) -> None:
     [("imagenet", 1), ("imagenet-bgr", 0), ("0..1,rgb", 1), ("1,2,3/1,1,1", 1),
      ("1,2,3/1,1,1", 4), ("1,2,3/1", 0), ("1,2,3/1,gray", 3)],
 )  # fmt: skip
-def test_what_is_for_other_channels_is_refused(text: str, channels: int) -> None:
+def test_a_description_for_other_channels_is_refused(text: str, channels: int) -> None:
     with pytest.raises(PixelsError, match="channel"):
         parse_pixels(text, channels=channels)
 
 
-def test_mean_and_deviation_are_a_channels_own_in_the_order_that_the_model_takes() -> None:
+def test_mean_and_deviation_are_per_channel_in_the_models_order() -> None:
     made = applied(parse_pixels("10,20,30/1,2,4,bgr"))[0]
     red, green, blue = (PICTURE[..., channel].astype(np.float32) for channel in range(3))
     np.testing.assert_array_equal(made[..., 0], blue - 10)
@@ -167,11 +167,11 @@ def test_mean_and_deviation_are_a_channels_own_in_the_order_that_the_model_takes
         ("1,2,3/4,5,6", "option", "(value - 1, 2, 3) / 4, 5, 6 RGB (from --pixels)"),
     ],
 )
-def test_pixels_are_told_in_words(text: str, said_by: str, words: str) -> None:
+def test_pixels_are_described_in_words(text: str, said_by: str, words: str) -> None:
     assert describe_pixels(replace(parse_pixels(text), said_by=said_by)) == words
 
 
-def test_whoever_says_it_has_a_name() -> None:
+def test_every_source_of_pixels_has_a_description() -> None:
     for said_by in PIXEL_SOURCES:
         assert describe_pixels(replace(FULL_RANGE, said_by=said_by)).startswith("0..255 RGB (")
 
@@ -194,7 +194,7 @@ def test_whoever_says_it_has_a_name() -> None:
         ((3, 224, 192), "float32", PictureLayout(0, 224, 192, 3, channels_first=True)),
     ],
 )
-def test_how_a_picture_lies_in_a_tensor(
+def test_layouts_of_a_picture_in_a_tensor(
     shape: tuple[int, ...], dtype: str, layout: PictureLayout
 ) -> None:
     assert picture_layout(TensorSpec("x", dtype, shape)) == layout
@@ -216,13 +216,13 @@ def test_how_a_picture_lies_in_a_tensor(
         ((), "float32"),
     ],
 )
-def test_sequences_ids_and_features_are_no_pictures(shape: tuple[int, ...], dtype: str) -> None:
+def test_sequences_ids_and_features_are_not_pictures(shape: tuple[int, ...], dtype: str) -> None:
     assert picture_layout(TensorSpec("x", dtype, shape)) is None
     with pytest.raises(PixelsError, match=r"Input x takes no picture"):
         apply_pixels(PICTURE, TensorSpec("x", dtype, shape))
 
 
-def test_a_matrix_that_is_said_to_be_a_picture_is_one_of_any_size() -> None:
+def test_a_matrix_with_pixels_is_a_picture_of_any_size() -> None:
     spec = TensorSpec("x", "float32", (1, 32, 100), pixels=parse_pixels("0..1,gray"))
     assert picture_layout(spec) == PictureLayout(1, 32, 100, 0)
 
@@ -237,7 +237,7 @@ def test_a_matrix_that_is_said_to_be_a_picture_is_one_of_any_size() -> None:
         ((16, 16, 3), lambda rgb: rgb),
     ],
 )
-def test_values_lie_where_the_layout_has_them(shape: tuple[int, ...], of_rgb: Any) -> None:
+def test_values_are_placed_according_to_the_layout(shape: tuple[int, ...], of_rgb: Any) -> None:
     made = applied(parse_pixels("0..255"), TensorSpec("x", "float32", shape))
     np.testing.assert_array_equal(made, of_rgb(PICTURE.astype(np.float32)))
 
@@ -246,7 +246,7 @@ def test_values_lie_where_the_layout_has_them(shape: tuple[int, ...], of_rgb: An
     ("shape", "repeats"),
     [((16, 16), 1), ((1, 16, 16), 1), ((1, 16, 16, 1), 1), ((1, 16, 16, 3), 3)],
 )
-def test_gray_values_fill_the_channels_that_there_are(shape: tuple[int, ...], repeats: int) -> None:
+def test_gray_values_fill_all_channels(shape: tuple[int, ...], repeats: int) -> None:
     gray = PICTURE[..., :1]
     made = applied(parse_pixels("0..255,gray"), TensorSpec("x", "float32", shape), gray)
     assert made.shape == shape
@@ -295,9 +295,7 @@ def test_integers_without_a_scale_are_pixels_in_their_range() -> None:
     ("dtype", "scale", "zero_point"),
     [("int8", 0.007843138, -1), ("int8", 0.0186, 12), ("uint8", 0.0078125, 128)],
 )
-def test_rounding_is_that_of_the_runtimes_own_quantize(
-    dtype: str, scale: float, zero_point: int
-) -> None:
+def test_rounding_equals_the_runtimes_quantize(dtype: str, scale: float, zero_point: int) -> None:
     model = FlatModel()
     x, q = model.tensor("x", (1, 2000)), model.tensor("q", (1, 2000))
     tensor = model.main.tensors[q]

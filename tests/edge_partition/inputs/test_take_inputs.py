@@ -1,4 +1,4 @@
-"""What people give to a pipeline, and what goes to the boards."""
+"""Inputs given to a pipeline, and the arrays sent to the boards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_array_of_the_inputs_shape_goes_in_as_it_is() -> None:
+def test_an_array_of_the_inputs_shape_is_used_unchanged() -> None:
     array = np.random.default_rng(1).random((1, 8, 12, 3), np.float32)
     for inputs in (array, [array], (array,), {"image": array}):
         taken = take_inputs(manifest(), inputs)
@@ -68,7 +68,7 @@ def test_a_picture_is_the_same_input_in_every_form(file: Path) -> None:
     assert np.abs(plain - expected).max() > 100
 
 
-def test_a_picture_of_the_exact_size_without_the_batch_goes_through_pixels() -> None:
+def test_a_picture_of_the_exact_size_without_the_batch_is_converted() -> None:
     array = np.full((8, 12, 3), 255, np.uint8)
     assert (take_inputs(manifest(), array).arrays["image"] == 1).all()
     bare = replace(SPEC, shape=(8, 12, 3))
@@ -83,7 +83,7 @@ def test_a_picture_of_the_exact_size_without_the_batch_goes_through_pixels() -> 
 
 
 @pytest.mark.parametrize("size", [(8, 12), (20, 30)])
-def test_a_stack_of_bytes_is_the_pictures_in_it(size: tuple[int, int]) -> None:
+def test_a_stack_of_bytes_is_several_pictures(size: tuple[int, int]) -> None:
     stack = np.random.default_rng(3).integers(0, 256, (3, *size, 3), np.uint8)
     each = [take_inputs(manifest(), picture).arrays["image"] for picture in stack]
     assert min(array.min() for array in each) < -0.3
@@ -99,10 +99,10 @@ def test_a_stack_of_bytes_is_the_pictures_in_it(size: tuple[int, int]) -> None:
         take_inputs(manifest(replace(SPEC, shape=(4, 8, 12, 3))), stack)
 
 
-def test_floats_without_the_batch_are_the_tensor_unless_they_are_a_pictures(
+def test_floats_without_the_batch_are_the_tensor_unless_they_have_a_pictures_range(
     tmp_path: Path,
 ) -> None:
-    """A program and a file get the same: values from -1 to 1 are kept, 0 to 255 converted."""
+    """In programs and files, values from -1 to 1 are unchanged, and 0 to 255 converted."""
     bytes_in = np.random.default_rng(3).integers(0, 256, (8, 12, 3)).astype(np.float32)
     scaled = bytes_in / np.float32(127.5) - np.float32(1)
     for given in (bytes_in, scaled):
@@ -166,7 +166,7 @@ def test_an_array_may_lack_ones_and_have_another_width(
         ("float32", np.array([["1", "2", "3"]]), "expected float32"),
     ],
 )
-def test_what_would_lose_values_is_refused_in_programs_and_files(
+def test_a_cast_that_would_lose_values_is_refused_in_programs_and_files(
     tmp_path: Path, dtype: str, array: np.ndarray, what: str
 ) -> None:
     spec = TensorSpec("x", dtype, (1, 3))
@@ -212,7 +212,7 @@ def test_one_sample_of_a_larger_batch_is_repeated() -> None:
         ("nowhere.png", "nowhere.png"),
     ],
 )
-def test_what_could_be_meant_otherwise_is_refused_with_a_sentence(picture: Any, what: str) -> None:
+def test_an_ambiguous_picture_is_refused_with_a_sentence(picture: Any, what: str) -> None:
     with pytest.raises((PixelsError, InputFileError), match=what):
         take_inputs(manifest(), picture)
 
@@ -226,7 +226,7 @@ def test_a_file_of_several_inputs_is_refused(tmp_path: Path) -> None:
     assert (take_inputs(manifest(), path).arrays["image"] == 1).all()
 
 
-def test_an_array_for_an_input_that_takes_no_picture_is_none() -> None:
+def test_an_array_for_an_input_without_pictures_is_not_a_picture() -> None:
     table = TensorSpec("image", "float32", (1, 20))
     for array in (np.zeros((5, 20), np.float32), np.zeros((9, 9, 3), np.uint8)):
         with pytest.raises(PayloadError, match=r"expected float32\[1, 20\]"):
@@ -237,7 +237,7 @@ def test_an_array_for_an_input_that_takes_no_picture_is_none() -> None:
         take_inputs(manifest(table), Image.new("L", (9, 9)))
 
 
-def test_a_larger_batch_is_filled_with_the_one_picture(file: Path) -> None:
+def test_a_larger_batch_is_filled_with_copies_of_one_picture(file: Path) -> None:
     one = take_inputs(manifest(), file).arrays["image"]
     for picture in (file, Image.open(file), np.asarray(Image.open(file))):
         taken = take_inputs(manifest(replace(SPEC, shape=(4, 8, 12, 3))), picture)
@@ -263,7 +263,7 @@ def test_a_model_of_several_inputs_takes_pictures_by_name_and_in_order(file: Pat
         take_inputs(two, {"nonsense": picture})
 
 
-def test_the_pictures_own_size_is_kept_where_boxes_will_be_found(file: Path) -> None:
+def test_the_pictures_own_size_is_kept_for_a_detection_model(file: Path) -> None:
     boxes = manifest_of(*SSD, detections="ssd", picture=SPEC)
     side = file.with_name("side.jpg")
     exif = Image.Exif()
@@ -281,6 +281,6 @@ def test_the_pictures_own_size_is_kept_where_boxes_will_be_found(file: Path) -> 
     assert take_inputs(manifest(), file).picture_size is None
 
 
-def test_who_sends_arrays_needs_no_pillow() -> None:
+def test_sending_arrays_does_not_import_pillow() -> None:
     code = "import sys, edge_partition; assert 'PIL' not in sys.modules, sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""``inspect`` on damaged copies of a real model: a graph or one of our errors, nothing else."""
+"""``inspect`` on damaged copies of a real model: a graph or an ``EdgePartitionError``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COPIES = 120
 
 
 def structure(data: bytes) -> list[int]:
-    """The places of the bytes that are no weights: damage to those leaves a sound model."""
+    """Return the positions of the bytes outside the weights, whose damage would go unnoticed."""
     model = schema.Model.GetRootAs(data)
     is_weight = np.zeros(len(data), bool)
     for index in range(model.BuffersLength()):

@@ -9,7 +9,7 @@ from edge_partition.tflite.graph import Graph, Operator, Tensor, layer_label
 
 
 def chain(*names: str) -> Graph:
-    """A graph of one operator a name, each reading what the one before it made."""
+    """Return a chain of operators, one for each name."""
     tensors = [Tensor(0, "image", "float32", (4,), 16)]
     tensors += [
         Tensor(index, name, "float32", (4,), 16) for index, name in enumerate(names, start=1)
@@ -30,7 +30,7 @@ NESTED = chain("net/dense/MatMul", "net/inner/dense/MatMul", "net/inner/dense2/M
     ("name", "position"),
     [("dense", 1), ("inner/dense", 2), ("inner", 3), ("dense2", 3), ("net/dense", 1), ("out", 4)],
 )
-def test_an_exact_name_goes_before_the_end_of_a_path(name: str, position: int) -> None:
+def test_an_exact_name_takes_precedence_over_the_end_of_a_path(name: str, position: int) -> None:
     assert NESTED.position_after(name) == position
 
 
@@ -57,7 +57,7 @@ def test_an_exact_name_goes_before_the_end_of_a_path(name: str, position: int) -
         ),
     ],
 )
-def test_an_ambiguous_name_is_refused_with_choices_that_can_be_given(
+def test_an_ambiguous_name_is_refused_with_unambiguous_choices(
     names: tuple[str, ...], name: str, choices: tuple[str, ...]
 ) -> None:
     graph = chain(*names)
@@ -78,7 +78,7 @@ def test_a_shared_layer_ends_with_its_last_call() -> None:
     assert graph.position_after("m/dense/MatMul") == 1
 
 
-def test_scopes_that_all_layers_share_may_be_left_out() -> None:
+def test_a_name_may_omit_scopes_that_all_layers_share() -> None:
     graph = chain(
         "StatefulPartitionedCall/model/dense/MatMul",
         "StatefulPartitionedCall/model/inner/dense/MatMul",
@@ -90,19 +90,19 @@ def test_scopes_that_all_layers_share_may_be_left_out() -> None:
     assert graph.position_after("model") == 3
 
 
-def test_each_of_the_layers_fused_into_an_operator_names_it() -> None:
+def test_every_layer_fused_into_an_operator_denotes_it() -> None:
     graph = chain("m/conv/convolution;m/bn/batchnorm/add;m/act/Relu", "m/last/MatMul")
     for name in ("conv", "bn", "act", graph.tensors[1].name):
         assert graph.position_after(name) == 1
 
 
-def test_many_choices_are_counted() -> None:
+def test_an_error_lists_eight_choices_and_counts_the_rest() -> None:
     graph = chain(*(f"m/block_{number}/dense/MatMul" for number in range(20)))
     with pytest.raises(AmbiguousLayerError, match=r"block_0/dense, .*block_7/dense and 12 more\."):
         graph.position_after("dense")
 
 
-def test_an_unknown_name_is_answered_with_near_ones() -> None:
+def test_an_unknown_name_gets_similar_names() -> None:
     with pytest.raises(UnknownLayerError, match="Did you mean dense") as caught:
         NESTED.position_after("denze")
     assert caught.value.layer_name == "denze"
@@ -116,7 +116,7 @@ TENSOR_NAMES = st.lists(PATHS, min_size=1, max_size=2).map(";".join)
 
 
 @given(st.lists(TENSOR_NAMES, min_size=1, max_size=12, unique=True))
-def test_every_cut_name_cuts_where_it_says(names: list[str]) -> None:
+def test_every_cut_name_denotes_its_own_cut(names: list[str]) -> None:
     graph = chain(*names)
     for position, operator in enumerate(graph.operators, start=1):
         made = graph.tensors[operator.outputs[0]].name
@@ -129,7 +129,7 @@ def test_every_cut_name_cuts_where_it_says(names: list[str]) -> None:
 
 
 @given(st.lists(TENSOR_NAMES, min_size=1, max_size=12, unique=True))
-def test_a_name_means_one_operator_or_is_refused(names: list[str]) -> None:
+def test_a_name_denotes_one_operator_or_is_refused(names: list[str]) -> None:
     graph = chain(*names)
     for name in {part for text in names for part in (text, *text.split("/"), layer_label(text))}:
         try:
@@ -143,7 +143,7 @@ def test_a_name_means_one_operator_or_is_refused(names: list[str]) -> None:
         assert name in {made, operator.layer} or f"/{name}/" in f"/{made.replace(';', '/')}/"
 
 
-def test_a_converted_models_layers_are_found_where_names_repeat() -> None:
+def test_layers_of_a_converted_model_are_found_despite_repeated_names() -> None:
     from edge_partition.model.convert_tflite import convert_tflite  # noqa: PLC0415 - seconds
     from edge_partition.model.seeded_weights import keras  # noqa: PLC0415
     from edge_partition.model.wrap_operations import wrap_operations  # noqa: PLC0415

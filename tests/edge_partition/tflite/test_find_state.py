@@ -1,4 +1,4 @@
-"""State between requests: found when a model is read, never replicated, and gone by the next."""
+"""State between requests: found in the model, never replicated, and reset for each request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def inputs(count: int) -> list[bytes]:
 
 
 def run(data: bytes, payloads: list[bytes], *, anew: bool) -> list[bytes]:
-    """Run the runtime's own interpreter, a new one for each input or one for all."""
+    """Run the runtime's interpreter, a new one for each input or one for all inputs."""
     answers, interpreter = [], None
     for payload in payloads:
         if anew or interpreter is None:
@@ -80,12 +80,12 @@ def kinds_with_state(data: bytes) -> list[str]:
 # Found
 
 
-def test_a_variable_that_is_assigned_is_state_and_all_that_touches_it() -> None:
+def test_an_assigned_variable_and_its_users_are_state() -> None:
     touching = ["VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"]
     assert kinds_with_state(state_models.accumulator()) == touching
 
 
-def test_a_variable_that_is_only_read_is_a_constant_by_another_name() -> None:
+def test_a_variable_that_is_only_read_is_no_state() -> None:
     assert kinds_with_state(state_models.only_read()) == []
     # Of two variables only the one that is assigned counts.
     graph = read_tflite(state_models.assigned_elsewhere()).graph
@@ -107,7 +107,7 @@ def test_variable_tensors_are_state() -> None:
     assert not graph.keeps_state(2, 3)
 
 
-def test_a_seeded_random_generator_is_state_and_one_without_a_seed_is_none() -> None:
+def test_a_random_generator_is_state_only_with_a_seed() -> None:
     assert kinds_with_state(state_models.random_numbers(5)) == ["RANDOM_UNIFORM"]
     assert kinds_with_state(state_models.random_numbers(0)) == []
 
@@ -127,7 +127,7 @@ def test_a_hash_table_is_no_state() -> None:
     assert graph.stateful == frozenset()
 
 
-def test_what_people_are_told_names_the_operators_and_what_becomes_of_state() -> None:
+def test_the_sentence_on_state_names_the_operators_and_the_mode() -> None:
     graph = read_tflite(state_models.chain()).graph
     for mode, says in (
         ("", "unless it is split with --state keep"),
@@ -145,9 +145,7 @@ def test_what_people_are_told_names_the_operators_and_what_becomes_of_state() ->
 
 
 @pytest.mark.parametrize("state", ["reset", "keep"])
-def test_the_manifest_says_which_stages_keep_state_and_what_becomes_of_it(
-    tmp_path: Path, state: str
-) -> None:
+def test_the_manifest_has_the_stages_with_state_and_the_mode(tmp_path: Path, state: str) -> None:
     bundle = bundle_of(state_models.chain(), tmp_path / "build", cuts=[1, 2, 7], state=state)
     manifest = bundle.manifest
     assert [stage.state for stage in manifest.stages] == [True, False, True, False]
@@ -156,13 +154,13 @@ def test_the_manifest_says_which_stages_keep_state_and_what_becomes_of_it(
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-def test_a_model_without_state_needs_nothing_of_agents(tmp_path: Path) -> None:
+def test_a_model_without_state_requires_no_agent_feature(tmp_path: Path) -> None:
     bundle = bundle_of(chain_of_adds(), tmp_path / "build", cuts=[1], state="keep")
     assert (bundle.manifest.model.state, bundle.manifest.needs) == ("", ())
     assert "state" not in bundle.manifest.to_json()
 
 
-def test_the_two_ways_of_a_state_are_two_generations(tmp_path: Path) -> None:
+def test_the_two_modes_of_state_give_two_generations(tmp_path: Path) -> None:
     one, other = (
         bundle_of(state_models.svdf(), tmp_path / state, state=state).manifest.generation
         for state in ("reset", "keep")
@@ -204,7 +202,7 @@ def test_a_plan_with_replicas_of_a_stateful_stage_is_refused(tmp_path: Path) -> 
         *("both", "random"),
     ],
 )
-def test_parts_that_stay_loaded_equal_a_fresh_interpreter_each_or_one_fed_in_order(
+def test_loaded_stages_equal_new_interpreters_or_one_fed_in_order(
     tmp_path: Path, data: bytes, cuts: list[int] | None
 ) -> None:
     payloads = inputs(6)
@@ -240,7 +238,7 @@ def test_a_state_that_leaks_from_one_input_to_the_next_fails_verification(tmp_pa
     assert verification.identical == 1  # The first input finds no state yet.
 
 
-def test_a_model_whose_state_is_not_known_is_no_comparison(tmp_path: Path) -> None:
+def test_verification_refuses_a_model_of_unknown_state(tmp_path: Path) -> None:
     bundle = bundle_of(state_models.accumulator(), tmp_path / "build")
     stages = tuple(replace(stage, state=False) for stage in bundle.manifest.stages)
     old = replace(
@@ -272,7 +270,7 @@ def model_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_inspect_split_and_verify_say_that_a_model_keeps_state(
+def test_inspect_split_and_verify_report_that_a_model_keeps_state(
     model_file: Path, tmp_path: Path
 ) -> None:
     assert "keeps state from one request to the next (ASSIGN_VARIABLE," in command(
@@ -328,7 +326,7 @@ def test_a_sample_file_is_checked_against_the_models_inputs_and_kept(
 # An agent of another version
 
 
-def test_an_agent_that_knows_nothing_of_needs_is_refused_before_it_serves(tmp_path: Path) -> None:
+def test_an_agent_without_support_for_needs_is_refused_before_it_serves(tmp_path: Path) -> None:
     manifest = bundle_of(state_models.svdf(), tmp_path / "build").manifest
     _check_needs(manifest, "pi-1", {"artifacts": [], "needs": ["state"]})
     with pytest.raises(

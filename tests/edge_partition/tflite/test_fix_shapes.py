@@ -39,7 +39,7 @@ def open_model(*, second_is_open: bool = False) -> bytes:
     return flat.to_bytes([x], [out])
 
 
-def test_an_input_shape_settles_every_tensor_and_parts_equal_the_whole(tmp_path: Path) -> None:
+def test_an_input_shape_fixes_every_tensor_and_parts_equal_the_whole(tmp_path: Path) -> None:
     path = tmp_path / "open.tflite"
     path.write_bytes(open_model())
     model = load_model(str(path), input_shapes={"": (5, 4)}).tflite
@@ -74,7 +74,7 @@ def test_only_shapes_are_written() -> None:
     assert fix_shapes(fixed, name="open") is fixed
 
 
-def test_a_model_without_open_dimensions_or_with_an_open_batch_stays_as_it_is() -> None:
+def test_a_model_without_open_dimensions_or_with_an_open_batch_is_unchanged() -> None:
     data = chain_of_adds()
     assert fix_shapes(data, name="chain") is data
     assert fix_shapes(data, name="chain", input_shapes={"": ()}) is data
@@ -141,14 +141,14 @@ def test_several_open_inputs_are_fixed_by_one_length_or_by_name(
         ({"": (5,), "z": (2,)}, r"open: has no input 'z', which .*; its inputs are 'x', 'y'"),
     ],
 )  # fmt: skip
-def test_what_is_missing_or_does_not_fit_several_inputs_is_said(
+def test_a_missing_or_unfit_shape_of_several_inputs_is_reported(
     input_shapes: dict[str, tuple[int, ...]], message: str
 ) -> None:
     with pytest.raises(OpenShapeError, match=message):
         fix_shapes(open_model(second_is_open=True), name="open", input_shapes=input_shapes)
 
 
-def test_a_lone_open_dimension_that_the_file_calls_a_batch_can_be_given_by_name() -> None:
+def test_an_open_batch_that_is_the_only_dimension_can_be_given_by_name() -> None:
     flat = FlatModel()
     x = flat.tensor("x", (1,), signature=(-1,))
     y = flat.tensor("y", (1,), signature=(-1,))
@@ -169,7 +169,7 @@ def test_a_shape_for_a_fixed_input_is_refused() -> None:
     assert fix_shapes(data, name="fixed", input_shapes={"x": (4,)}) is data
 
 
-def test_a_size_that_follows_from_the_values_stays_open() -> None:
+def test_a_size_that_depends_on_values_stays_open() -> None:
     # WHERE lists the positions that hold: none of zeros, some of random numbers.
     flat = FlatModel()
     x = flat.tensor("x", (1, 1), signature=(1, -1))
@@ -188,7 +188,7 @@ def test_a_size_that_follows_from_the_values_stays_open() -> None:
     assert shapes.varying == {len(flat.main.tensors) - 1: (-1, 2)}
 
 
-def test_what_follows_from_the_values_is_told_from_an_open_batch() -> None:
+def test_a_size_that_depends_on_values_is_distinguished_from_an_open_batch() -> None:
     flat = FlatModel()
     x = flat.tensor("x", (1, 4), signature=(-1, 4))
     zero = flat.constant("zero", np.zeros((1, 1), np.float32))
@@ -221,7 +221,7 @@ def custom_model(code: str) -> bytes:
     return flat.to_bytes([x], [flat.add(made, x, "last")])
 
 
-def test_a_custom_operator_is_carried_and_named() -> None:
+def test_a_custom_operator_is_kept_in_slices_and_named() -> None:
     model = read_tflite(custom_model("MyOwnOperator"))
     assert model.custom_operators == {"MyOwnOperator"}
     assert [operator.kind for operator in model.graph.operators] == ["ADD", "MyOwnOperator", "ADD"]
@@ -229,7 +229,7 @@ def test_a_custom_operator_is_carried_and_named() -> None:
     assert read_tflite(slice_model(model, 0, 1)).custom_operators == frozenset()
 
 
-def test_a_custom_operator_that_the_runtime_has_not_is_named() -> None:
+def test_a_custom_operator_that_the_runtime_lacks_is_named() -> None:
     with pytest.raises(
         CannotRunError, match=r"custom operator MyOwnOperator.*another variant"
     ) as caught:

@@ -73,7 +73,7 @@ def test_an_input_that_nothing_reads_crosses_only_the_first_boundary() -> None:
     assert "unused" not in names(graph.boundary(1))
 
 
-def test_shared_weights_count_once_a_stage() -> None:
+def test_shared_weights_count_once_per_stage() -> None:
     graph = gated_graph()
     assert graph.weight_bytes(0, 5) == 1000
     assert graph.weight_bytes(0, 1) + graph.weight_bytes(1, 5) == 2000
@@ -86,7 +86,7 @@ def test_macs_add_up() -> None:
     assert graph.macs(1, 3) == 0
 
 
-def test_peak_counts_inputs_for_the_whole_stage_and_no_passed_on_tensor() -> None:
+def test_peak_counts_inputs_for_the_whole_stage_and_no_forwarded_tensor() -> None:
     graph = gated_graph()
     assert graph.peak_activation_bytes(0, 1) == 100 + 40
     # "image" only passes here: stem 40 + squeeze 4.
@@ -103,7 +103,7 @@ def test_ranges_outside_the_model_are_refused(start: int, stop: int) -> None:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """Any graph whose operators read what is there, constants shared between them."""
+    """Draw a graph whose operators read available tensors and share constants."""
     size = st.integers(1, 50)
     tensors = [tensor(0, "in", draw(size)), tensor(1, "in2", draw(size))]
     constants = list(range(2, 5))
@@ -127,7 +127,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 
 def simulated_peak(graph: Graph, start: int, stop: int) -> int:
-    """Run the stage by the book, holding tensors in a set."""
+    """Simulate the arena of a stage with a set of live tensors."""
     stage = graph.operators[start:stop]
     read = {index for op in stage for index in op.inputs}
     before = {tensor.index for tensor in graph.boundary(start)} if start else set(graph.inputs)
@@ -143,7 +143,7 @@ def simulated_peak(graph: Graph, start: int, stop: int) -> int:
 
 
 @given(graphs())
-def test_tables_and_single_answers_and_a_simulation_agree(graph: Graph) -> None:
+def test_tables_single_values_and_a_simulation_agree(graph: Graph) -> None:
     n = len(graph.operators)
     peaks, weights = graph.peak_activation_table(), graph.weight_table()
     assert peaks.shape == weights.shape == (n + 1, n + 1)
@@ -165,12 +165,12 @@ def test_a_layer_is_found_by_its_path_in_a_fused_name() -> None:
     assert graph.position_after("early") == 3
 
 
-def test_an_operation_inside_a_layer_is_no_layer() -> None:
+def test_an_operation_inside_a_layer_is_not_a_layer() -> None:
     with pytest.raises(UnknownLayerError):
         gated_graph().position_after("mul")
 
 
-def test_an_unknown_layer_is_answered_with_near_matches() -> None:
+def test_an_unknown_layer_gets_near_matches() -> None:
     with pytest.raises(UnknownLayerError, match=r"gated has no layer.*squeeze") as caught:
         gated_graph().position_after("sqeeze")
     assert caught.value.near_matches[0] == "squeeze"

@@ -34,13 +34,13 @@ def test_operators_that_share_a_variable_are_named_with_it() -> None:
     ]
 
 
-def test_a_resource_and_what_cannot_travel_are_named() -> None:
+def test_a_resource_that_cannot_be_sent_is_named() -> None:
     assert lines(stateful()) == [
         "Operators 1-3 stay together: handle, of type resource, cannot be sent."
     ]
 
 
-def test_a_tensor_of_no_fixed_shape_is_named() -> None:
+def test_a_tensor_without_a_fixed_shape_is_named() -> None:
     flat = FlatModel()
     x = flat.tensor("x")
     loose = flat.tensor("loose", (4, 1), signature=(4, -1))
@@ -52,7 +52,7 @@ def test_a_tensor_of_no_fixed_shape_is_named() -> None:
     ]
 
 
-def test_a_stateful_model_is_split_around_its_state_and_says_so(tmp_path: Path) -> None:
+def test_a_stateful_model_is_split_around_its_state_with_a_note(tmp_path: Path) -> None:
     model, build = tmp_path / "stateful.tflite", tmp_path / "build"
     model.write_bytes(stateful())
 

@@ -1,4 +1,4 @@
-"""Converted models whose tensors have sizes that only running tells: cut around those, exactly."""
+"""Converted models with sizes known only from running: cut elsewhere, with exact results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ layers, ops = keras.layers, keras.ops
 
 
 def counted() -> keras.Model:
-    """``WHERE`` lists the positive values: converted, its result is ``[-1, 2]``, as open as it."""
+    """``WHERE`` lists the positive values: the converted result has the open shape ``[-1, 2]``."""
     import tensorflow as tf  # noqa: PLC0415 -- after Keras's settings
 
     class Places(layers.Layer):
@@ -47,7 +47,7 @@ def aligned() -> keras.Model:
     ("build", "loose"),
     [(counted, "Where"), (aligned, "ctc_loss_dense/While")],
 )
-def test_what_has_no_fixed_shape_stays_in_one_stage_and_every_cut_left_is_exact(
+def test_a_tensor_without_a_fixed_shape_stays_in_one_stage_and_every_cut_is_exact(
     build: Callable[[], keras.Model], loose: str
 ) -> None:
     model = build()

@@ -1,4 +1,4 @@
-"""Models that other people made: every ``.tflite`` in the ``mediapipe`` wheel, split in four.
+"""Third-party models: every ``.tflite`` in the ``mediapipe`` wheel, split in four.
 
 The wheel (36 MB) is downloaded once, to a folder that git ignores; nothing of it is committed.
 """
@@ -46,7 +46,7 @@ REFUSED = {"face_landmark_with_attention": "Landmarks2TransformMatrix"}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """The wheel's models by name."""
+    """Return the wheel's models by name."""
     if not list(CACHE.glob("mediapipe-*.whl")):
         words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         words += ["--disable-pip-version-check", "--only-binary=:all:", *FOR]
@@ -71,7 +71,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(REFUSED)))
-def test_four_parts_of_somebody_elses_model_equal_the_whole_bit_for_bit(
+def test_four_parts_of_a_third_party_model_equal_the_whole_bit_for_bit(
     name: str, models: Mapping[str, Path], tmp_path: Path
 ) -> None:
     model = load_model(str(models[name])).tflite
@@ -92,9 +92,7 @@ def test_four_parts_of_somebody_elses_model_equal_the_whole_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_a_custom_operator_that_no_board_has_is_named(
-    name: str, models: Mapping[str, Path]
-) -> None:
+def test_a_custom_operator_that_boards_lack_is_named(name: str, models: Mapping[str, Path]) -> None:
     model = load_model(str(models[name])).tflite
     assert REFUSED[name] in model.custom_operators
     with pytest.raises(CannotRunError) as caught:
@@ -112,7 +110,7 @@ def test_a_custom_operator_that_no_board_has_is_named(
         ("face_detection_short_range", (127.5,), ()),
     ],
 )
-def test_what_a_file_says_of_its_pictures_and_labels_is_read(
+def test_metadata_of_pictures_and_labels_is_read(
     name: str, std: tuple[float, ...], labels: tuple[str, ...], models: Mapping[str, Path]
 ) -> None:
     found = read_metadata(map_file(models[name]))

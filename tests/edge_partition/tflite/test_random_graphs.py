@@ -1,4 +1,4 @@
-"""Whatever the graph and wherever the cuts, the chained slices give the whole model's bits."""
+"""For random graphs and cuts, the chained slices give the whole model's bits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GraphBuilder:
         return index
 
     def constant(self, shape: tuple[int, ...]) -> int:
-        """A new constant, one that other operators read as well, or a second name for its bytes."""
+        """Return a new constant, an existing one, or a second tensor of an existing buffer."""
         kind = self.draw(st.sampled_from(("own", "shared", "alias")))
         if kind != "own" and shape in self.shared:
             known = self.shared[shape]
@@ -71,7 +71,7 @@ class GraphBuilder:
         self._combine(x, self.constant((1, self.widths[x])))
 
     def _unpack(self) -> None:
-        """An operator fed by constants alone, which every stage that reads its result needs."""
+        """Add an operator fed by constants alone, which every reader of its result needs."""
         x = self._pick()
         shape = (1, self.widths[x])
         made = self.flat.tensor(f"unpacked{len(self.flat.main.tensors)}", shape)

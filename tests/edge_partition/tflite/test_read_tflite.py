@@ -113,7 +113,7 @@ def test_operators_that_reach_no_output_are_left_out() -> None:
     assert len(read_tflite(flat.to_bytes([x], [y])).graph.operators) == 1
 
 
-def test_operators_that_share_a_resource_are_never_parted() -> None:
+def test_operators_that_share_a_resource_stay_together() -> None:
     graph = read_tflite(stateful()).graph
     assert [op.kind for op in graph.operators][1:4] == [
         "VAR_HANDLE", "ASSIGN_VARIABLE", "READ_VARIABLE",
@@ -121,7 +121,7 @@ def test_operators_that_share_a_resource_are_never_parted() -> None:
     assert graph.cuts == (1, 4)
 
 
-def test_operators_that_share_a_variable_tensor_are_never_parted() -> None:
+def test_operators_that_share_a_variable_tensor_stay_together() -> None:
     flat = FlatModel()
     x = flat.tensor("x")
     state = flat.tensor("state", variable=True)
@@ -134,7 +134,7 @@ def test_operators_that_share_a_variable_tensor_are_never_parted() -> None:
     assert state not in graph.operators[0].inputs
 
 
-def test_a_tensor_of_no_fixed_shape_is_never_cut() -> None:
+def test_a_tensor_without_a_fixed_shape_crosses_no_cut() -> None:
     flat = FlatModel()
     x = flat.tensor("x")
     loose = flat.tensor("loose", (4, 1), signature=(4, -1))
@@ -146,7 +146,7 @@ def test_a_tensor_of_no_fixed_shape_is_never_cut() -> None:
 
 
 @pytest.mark.parametrize(("batch", "cuts"), [(1, (2,)), (-1, (1, 2))])
-def test_an_open_first_dimension_is_a_batch_only_where_an_input_has_one(
+def test_an_open_first_dimension_is_a_batch_only_if_an_input_has_one(
     batch: int, cuts: tuple[int, ...]
 ) -> None:
     flat = FlatModel()
@@ -163,7 +163,7 @@ def test_an_open_first_dimension_is_a_batch_only_where_an_input_has_one(
 
 
 @pytest.mark.parametrize(("writes_ranks", "cuts"), [(True, (2,)), (False, (1, 2))])
-def test_a_tensor_of_unknown_rank_is_no_scalar_where_the_file_tells_them_apart(
+def test_a_tensor_of_unknown_rank_is_not_a_scalar_if_the_file_marks_ranks(
     *, writes_ranks: bool, cuts: tuple[int, ...]
 ) -> None:
     flat = FlatModel()
@@ -203,7 +203,7 @@ def test_an_open_batch_has_the_size_in_the_file() -> None:
     ("shape", "signature", "dtype"),
     [((1, 1, 3), (-1, -1, 3), "float32"), ((0, 3), None, "float32"), ((1,), None, "string")],
 )
-def test_an_input_that_cannot_travel_is_named(
+def test_an_input_that_cannot_be_sent_is_named(
     shape: tuple[int, ...], signature: tuple[int, ...] | None, dtype: str
 ) -> None:
     flat = FlatModel()
@@ -266,7 +266,7 @@ def test_broken_models_are_refused_in_one_line(case: str, tmp_path: Path) -> Non
         assert "\n" not in str(caught.value)
 
 
-def test_counts_that_the_file_has_no_room_for_are_refused_at_once() -> None:
+def test_counts_larger_than_the_file_are_refused_at_once() -> None:
     data = chain_of_adds()
     root = struct.unpack_from("<I", data)[0]
     vtable = root - struct.unpack_from("<i", data, root)[0]
@@ -317,7 +317,7 @@ def test_weights_behind_the_flatbuffer_are_read() -> None:
     assert buffer_bytes(inside.schema, 1, inside.data).tobytes() == values
 
 
-def test_integers_that_stand_for_real_values_say_how(
+def test_quantized_integers_have_their_scale_and_zero_point(
     small_mobilenet: Callable[[str], bytes],
 ) -> None:
     data = small_mobilenet("int8")
@@ -353,7 +353,7 @@ def test_integers_that_stand_for_real_values_say_how(
         ([0.5, 0.25], [0, 0], None),
     ],
 )
-def test_scales_that_mean_nothing_or_one_channel_alone_are_left_out(
+def test_invalid_and_per_channel_scales_are_left_out(
     scale: list[float], zero_point: list[int], quantized: Quantized | None
 ) -> None:
     flat = FlatModel()

@@ -62,7 +62,7 @@ def test_an_output_of_the_model_is_no_constant() -> None:
 
 
 def test_a_tensor_without_elements_that_nothing_writes_is_an_empty_constant() -> None:
-    found = found_tensors(5, hollow=frozenset({0, 2, 4}), buffers={1: 7})
+    found = found_tensors(5, zero_size=frozenset({0, 2, 4}), buffers={1: 7})
     assert find_constants(found, (DEQUANTIZE, ADD), ((0,), (3,)), frozenset()).empty == {4}
 
 
@@ -129,18 +129,18 @@ def test_a_chain_is_cut_anywhere() -> None:
     assert cuts_of() == (1, 2, 3, 4)
 
 
-def test_no_cut_parts_the_users_of_a_resource() -> None:
+def test_no_cut_separates_the_users_of_a_resource() -> None:
     assert cuts_of(resource_users={1, 3}) == (1, 4)
 
 
-def test_no_cut_parts_the_readers_of_a_variable() -> None:
+def test_no_cut_separates_the_readers_of_a_variable() -> None:
     operators = tuple(
         replace(op, inputs=(*op.inputs, 6)) if op.index in {0, 2} else op for op in CHAIN
     )
     assert cuts_of(operators=operators, variables={6}) == (3, 4)
 
 
-def test_no_cut_is_crossed_by_a_tensor_that_cannot_travel() -> None:
+def test_no_cut_is_crossed_by_a_tensor_that_cannot_be_sent() -> None:
     assert cuts_of(can_travel=EVERY - {2}) == (1, 3, 4)
 
 

@@ -70,7 +70,7 @@ def test_signatures_and_the_subgraphs_behind_them_stay() -> None:
 
 
 @pytest.mark.parametrize("shape", [None, (), (1, 4), (4, 1)])
-def test_shapes_are_given_whatever_the_file_has(shape: tuple[int, ...] | None) -> None:
+def test_shapes_are_set_whatever_the_file_has(shape: tuple[int, ...] | None) -> None:
     flat = FlatModel()
     x = flat.tensor("x", (2, 3), signature=(-1, 3))
     y = flat.tensor("y", shape or ())
@@ -86,7 +86,7 @@ def test_shapes_are_given_whatever_the_file_has(shape: tuple[int, ...] | None) -
     assert run_whole(model, values.tobytes()) == (2 * values).tobytes()
 
 
-def test_an_open_size_is_said_so() -> None:
+def test_an_open_size_is_written_as_open() -> None:
     flat = FlatModel()
     x = flat.tensor("x")
     data = rewrite_tensors(flat.to_bytes([x], [flat.add(x, x, "y")]), shapes={1: (-1, 4)})
@@ -131,7 +131,7 @@ def test_metadata_of_the_file_stays() -> None:
     assert model.Buffers(model.Metadata(0).Buffer()).DataAsNumpy().tobytes() == b"kept"
 
 
-def test_a_tensor_or_signature_that_is_not_there_is_refused() -> None:
+def test_a_missing_tensor_or_signature_is_refused() -> None:
     data = chain_of_adds()
     with pytest.raises(InvalidModelError, match="has no tensor 99"):
         rewrite_tensors(data, names={99: "x"})

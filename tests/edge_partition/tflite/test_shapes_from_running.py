@@ -1,4 +1,4 @@
-"""Shapes that a ``.tflite`` file does not say, or says wrongly, and the runtime knows."""
+"""Shapes that are missing or wrong in a ``.tflite`` file, and found by running it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def ssd_options() -> bytes:
 
 
 def run_alone(data: bytes, payload: bytes) -> list[np.ndarray]:
-    """What the runtime makes of the file as it came."""
+    """Return the outputs of the original file in the runtime."""
     interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
     place = 0
@@ -92,9 +92,7 @@ def run_alone(data: bytes, payload: bytes) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_custom_operators_outputs_have_the_shapes_that_the_runtime_finds(
-    kind: str, tmp_path: Path
-) -> None:
+def test_outputs_of_a_custom_operator_have_the_shapes_of_a_run(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "ssd.tflite"
     path.write_bytes(ssd(kind))
     model = load_model(str(path)).tflite
@@ -114,7 +112,7 @@ def test_a_custom_operators_outputs_have_the_shapes_that_the_runtime_finds(
 
 
 def positives(kind: str, *, last: bool) -> bytes:
-    """``WHERE`` lists the positive values: as many as there are. If not ``last``, their sum."""
+    """``WHERE`` lists the positive values; without ``last``, an operator sums them."""
     flat = FlatModel()
     x = flat.tensor("x", (6,))
     zero = flat.constant("zero", np.float32(0))
@@ -136,14 +134,14 @@ def positives(kind: str, *, last: bool) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["unranked", "old"])
-def test_an_output_whose_size_follows_from_the_values_is_refused(kind: str, tmp_path: Path) -> None:
+def test_an_output_whose_size_depends_on_values_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "where.tflite"
     path.write_bytes(positives(kind, last=True))
     with pytest.raises(ModelArgumentError, match=r"output 'places' has no fixed shape.*padded"):
         load_model(str(path))
 
 
-def test_inside_a_model_no_cut_lets_such_a_tensor_cross() -> None:
+def test_a_tensor_whose_size_depends_on_values_crosses_no_cut() -> None:
     data = positives("old", last=False)
     model = read_tflite(fix_shapes(data, name="where"))
     graph = model.graph
@@ -198,7 +196,7 @@ def test_positions_beyond_a_table_do_not_break_the_probe() -> None:
     assert probed.shapes[rows] == (4, 3)
 
 
-def test_zeros_alone_tell_nothing_of_what_varies() -> None:
+def test_a_single_run_on_zeros_shows_no_varying_sizes() -> None:
     # A table of no rows: no position is in it.
     flat = FlatModel()
     ids = flat.tensor("ids", (4,), "int32")

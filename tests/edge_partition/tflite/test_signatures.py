@@ -24,7 +24,7 @@ X = np.random.default_rng(0).standard_normal(4).astype(np.float32)
 
 
 def expected(data: bytes, name: str, **arguments: Any) -> np.ndarray:
-    """What the runtime's own signature runner gives."""
+    """Return the outputs of the runtime's signature runner."""
     (value,) = Interpreter(model_content=data).get_signature_runner(name)(**arguments).values()
     return np.asarray(value)
 
@@ -61,7 +61,7 @@ def test_parts_of_each_signature_equal_the_runtimes_signature_runner(tmp_path: P
     assert len({answer.tobytes() for answer in (encoded, *answers)}) == 3
 
 
-def test_a_kept_signature_is_all_that_the_file_has() -> None:
+def test_a_kept_signature_leaves_nothing_else_in_the_file() -> None:
     data = two_signatures()
     kept = keep_signature(data, "decode")
     assert signatures(kept) == (Signature("decode", ("code", "flag"), ("y",), 0),)
@@ -76,7 +76,7 @@ def test_a_kept_signature_is_all_that_the_file_has() -> None:
     assert read_tflite(kept).schema.BuffersLength() == 3
 
 
-def test_without_a_choice_the_main_one_is_taken_and_the_others_are_told() -> None:
+def test_the_default_signature_is_the_main_one_and_the_note_lists_all() -> None:
     data = two_signatures()
     chosen = choose_signature(data)
     assert chosen.data is data
@@ -87,7 +87,7 @@ def test_without_a_choice_the_main_one_is_taken_and_the_others_are_told() -> Non
     assert "--signature NAME" in note
 
 
-def test_serving_default_is_taken_wherever_it_stands() -> None:
+def test_serving_default_is_the_default_at_any_position() -> None:
     data = two_signatures("zero", "serving_default")
     chosen = choose_signature(data)
     assert (chosen.subgraph, signatures(chosen.data)[0].name) == (1, "serving_default")
@@ -121,7 +121,7 @@ def test_an_unknown_signature_is_refused_with_the_list(tmp_path: Path) -> None:
         load_model(str(path), signature="encode")
 
 
-def test_a_signature_of_a_subgraph_that_is_not_there_is_damage() -> None:
+def test_a_signature_of_a_missing_subgraph_is_damage() -> None:
     flat = FlatModel()
     x = flat.tensor("x")
     y = flat.add(x, x, "y")
@@ -131,7 +131,7 @@ def test_a_signature_of_a_subgraph_that_is_not_there_is_damage() -> None:
         choose_signature(flat.to_bytes([x], [y]), "b")
 
 
-def test_inspect_tells_the_signatures_and_takes_one(tmp_path: Path) -> None:
+def test_inspect_shows_the_signatures_and_accepts_one(tmp_path: Path) -> None:
     path = tmp_path / "two.tflite"
     path.write_bytes(two_signatures())
     told = CliRunner().invoke(inspect, [str(path)], catch_exceptions=False)

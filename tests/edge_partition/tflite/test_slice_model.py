@@ -46,13 +46,13 @@ def test_chained_slices_give_the_whole_models_bits(
             assert run_chained(model, cuts, pictures(seed)) == whole, (stages, cuts)
 
 
-def test_every_operator_may_be_a_stage_of_its_own(small_mobilenet: Callable[[str], bytes]) -> None:
+def test_every_operator_may_be_a_separate_stage(small_mobilenet: Callable[[str], bytes]) -> None:
     model = read_tflite(small_mobilenet("none"))
     assert max(len(model.graph.boundary(cut)) for cut in model.graph.cuts) > 2
     assert run_chained(model, model.graph.cuts, pictures(3)) == run_whole(model, pictures(3))
 
 
-def test_float16_slices_bring_the_operators_that_unpack_their_weights(
+def test_float16_slices_include_the_operators_that_unpack_their_weights(
     small_mobilenet: Callable[[str], bytes],
 ) -> None:
     model = read_tflite(small_mobilenet("float16"))
@@ -69,7 +69,7 @@ def test_float16_slices_bring_the_operators_that_unpack_their_weights(
 
 
 def two_ends() -> TfliteModel:
-    """Two inputs, the second read late; an output made early; one that is an input as well."""
+    """Two inputs, the second read late; one output made early, another that is also an input."""
     flat = FlatModel()
     left, right = flat.tensor("left"), flat.tensor("right")
     early = flat.add(left, left, "early")
@@ -79,7 +79,7 @@ def two_ends() -> TfliteModel:
     return read_tflite(flat.to_bytes([left, right], [last, right, early]))
 
 
-def test_inputs_and_outputs_travel_past_the_stages_that_do_not_use_them() -> None:
+def test_inputs_and_outputs_are_forwarded_past_stages_that_do_not_use_them() -> None:
     model = two_ends()
     left, right = (np.array(values, "<f4") for values in ([1, 2, 3, 4], [5, 6, 7, 8]))
     payload = left.tobytes() + right.tobytes()
@@ -90,7 +90,7 @@ def test_inputs_and_outputs_travel_past_the_stages_that_do_not_use_them() -> Non
     )
 
 
-def test_a_slice_holds_only_what_its_operators_touch() -> None:
+def test_a_slice_holds_only_tensors_of_its_operators() -> None:
     model = two_ends()
     assert [tensor.name for tensor in model.graph.boundary(1)] == ["right", "early"]
     assert [tensor.name for tensor in stage_inputs(model, 1, 2)] == ["early"]
@@ -141,7 +141,7 @@ def test_quantization_and_versions_stay(small_mobilenet: Callable[[str], bytes])
     assert versions[1].items() <= versions[0].items()
 
 
-def test_control_flow_comes_with_its_subgraphs() -> None:
+def test_a_slice_with_control_flow_includes_the_subgraphs() -> None:
     import tensorflow as tf  # noqa: PLC0415 - seconds, which the other tests need not take
 
     class Loop(tf.Module):
@@ -169,7 +169,7 @@ def test_control_flow_comes_with_its_subgraphs() -> None:
     assert schema.Model.GetRootAs(first).SubgraphsLength() == 1
 
 
-def test_operators_that_share_state_are_not_parted() -> None:
+def test_operators_that_share_state_are_not_separated() -> None:
     flat = FlatModel()
     x = flat.tensor("x")
     state = flat.tensor("state", variable=True)
@@ -196,7 +196,7 @@ def test_a_repeated_name_gets_the_graphs_unique_name() -> None:
     assert run_chained(model, [1], payload) == np.array([3, 6, 9, 12], "<f4").tobytes()
 
 
-def test_a_tapped_model_gives_what_it_gave_and_what_lies_inside() -> None:
+def test_a_tapped_model_gives_its_outputs_and_the_activations() -> None:
     model = read_tflite(chain_of_adds())
     names = {tensor.name: tensor for tensor in model.graph.tensors}
     taps = [names[name].index for name in ("second", "first", "sum")]

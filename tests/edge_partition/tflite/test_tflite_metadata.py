@@ -52,7 +52,7 @@ def described(
     return read_metadata(small_model(metadata([input_table], [output_table]), files))
 
 
-def test_a_file_without_metadata_says_nothing() -> None:
+def test_a_file_without_metadata_gives_empty_metadata() -> None:
     found = read_metadata(chain_of_adds())
     assert found.inputs == found.outputs == found.notes == ()
     assert found.ultralytics is None
@@ -75,7 +75,7 @@ def test_an_image_is_normalized_as_the_file_says(mean: list[float], std: list[fl
     assert found.outputs[0].normalization is None
 
 
-def test_gray_images_sound_and_boxes_are_told_apart() -> None:
+def test_gray_images_sound_and_boxes_are_distinguished() -> None:
     sound = {0: "audio", 3: {0: union_type(4), 1: {0: uint(16000), 1: uint(1)}}}
     boxes = {
         0: "location",
@@ -125,13 +125,13 @@ def test_of_several_languages_english_is_taken_first(locales: tuple[str, str], c
     assert found.outputs[0].labels == (("null",), ("one",))[chosen]
 
 
-def test_scores_that_the_file_thresholds_are_told() -> None:
+def test_scores_that_the_file_thresholds_are_marked() -> None:
     found = described({}, {0: "score", 4: [{0: union_type(3), 1: {}}]})
     assert found.outputs[0].is_scores
     assert not described({}, {0: "score"}).outputs[0].is_scores
 
 
-def test_a_vocabulary_is_no_list_of_labels() -> None:
+def test_a_vocabulary_is_not_a_list_of_labels() -> None:
     found = described({**labelled("ids", ("vocab.txt", 5, ""))}, {}, {"vocab.txt": "a\nb"})
     assert found.inputs[0].labels == ()
     assert found.inputs[0].files == ("vocab.txt",)
@@ -165,7 +165,7 @@ ULTRALYTICS = {
         ("metadata.json", json.dumps({**ULTRALYTICS, "names": ["person", "bicycle"]})),
     ],
 )
-def test_an_ultralytics_export_says_its_task_and_names(name: str, text: str) -> None:
+def test_an_ultralytics_export_gives_its_task_and_names(name: str, text: str) -> None:
     found = read_metadata(with_files(chain_of_adds(), {name: text}))
     assert found.ultralytics is not None
     assert found.ultralytics["task"] == "detect"
@@ -188,17 +188,17 @@ def test_an_ultralytics_export_says_its_task_and_names(name: str, text: str) -> 
         "",
     ],
 )
-def test_another_dictionary_or_none_is_no_ultralytics_export(text: str) -> None:
+def test_another_dictionary_or_none_is_not_an_ultralytics_export(text: str) -> None:
     assert read_metadata(with_files(chain_of_adds(), {"meta.txt": text})).ultralytics is None
 
 
-def test_names_that_lead_out_of_the_archive_are_keys_alone(tmp_path: Path) -> None:
+def test_names_that_lead_out_of_the_archive_are_only_keys(tmp_path: Path) -> None:
     found = read_metadata(with_files(chain_of_adds(), {"../../evil.txt": "x", "/etc/x": "y"}))
     assert found.files["../../evil.txt"] == b"x"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_packed_file_of_absurd_size_is_left_aside() -> None:
+def test_a_packed_file_of_absurd_size_is_ignored() -> None:
     stream = io.BytesIO(small_model(metadata([{}], [labelled("p", ("bomb.txt", AXIS, ""))])))
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.txt", bytes(40 << 20))
@@ -230,7 +230,7 @@ def test_damaged_metadata_is_a_note(raw: bytes, reason: str) -> None:
     assert any(reason in note for note in found.notes), found.notes
 
 
-def test_metadata_of_other_tensors_than_the_models_is_left_aside() -> None:
+def test_metadata_that_does_not_fit_the_models_tensors_is_ignored() -> None:
     raw = metadata([image([0], [255]), image([0], [255])], [{0: "p"}])
     found = read_metadata(small_model(raw))
     assert found.inputs == ()
@@ -239,7 +239,7 @@ def test_metadata_of_other_tensors_than_the_models_is_left_aside() -> None:
 
 
 @pytest.mark.parametrize("std", [[0.0], [-1.0], [float("nan")], [float("inf")], []])
-def test_a_normalization_that_means_nothing_is_left_aside(std: list[float]) -> None:
+def test_an_invalid_normalization_is_ignored(std: list[float]) -> None:
     found = described(image([127.5], std), {})
     assert found.inputs[0].normalization is None
     assert any("normalization" in note for note in found.notes)
@@ -253,7 +253,7 @@ def test_a_missing_or_unreadable_label_file_is_a_note() -> None:
 
 
 def test_every_byte_of_metadata_may_be_damaged_and_the_model_still_loads(tmp_path: Path) -> None:
-    """Damage in the metadata's buffer or the archive: read or noted, never an error."""
+    """Damage in the metadata's buffer or the archive gives metadata or a note, never an error."""
     raw = metadata(
         [image([127.5], [127.5])], [labelled("p", ("labels.txt", AXIS, "en"))], name="sound"
     )

@@ -201,7 +201,7 @@ def test_a_length_is_bounded_by_the_positions_it_is_compared_with() -> None:
 
 
 def lookup_model() -> bytes:
-    """Ids and segments index tables; a mask without a telling name multiplies the sum."""
+    """Ids and segments index tables; the third input is a mask without a telling name."""
     flat = FlatModel()
     ids, segments, other = (flat.tensor(n, IDS, "int32") for n in ("ids", "segments", "other"))
     total = step(

@@ -23,7 +23,7 @@ COPIES = 120
 
 
 def structure(data: bytes) -> list[int]:
-    """Return the positions of the bytes outside the weights, whose damage would go unnoticed."""
+    """Return the positions of all bytes outside the weights, whose damage leaves a valid model."""
     model = schema.Model.GetRootAs(data)
     is_weight = np.zeros(len(data), bool)
     for index in range(model.BuffersLength()):

@@ -112,7 +112,7 @@ def test_outputs_of_a_custom_operator_have_the_shapes_of_a_run(kind: str, tmp_pa
 
 
 def positives(kind: str, *, last: bool) -> bytes:
-    """``WHERE`` lists the positive values; without ``last``, an operator sums them."""
+    """``WHERE`` lists the positive values; without ``last``, an operator sums their positions."""
     flat = FlatModel()
     x = flat.tensor("x", (6,))
     zero = flat.constant("zero", np.float32(0))

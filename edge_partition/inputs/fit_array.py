@@ -77,7 +77,7 @@ def _as_floats(
         cast = shaped.astype(spec.dtype)
     if (np.isinf(cast) & np.isfinite(shaped)).any():
         largest = float(np.abs(shaped[np.isfinite(shaped)].astype(np.float64)).max())
-        raise ArrayError(array, spec, f"The value {largest:g} is too large for {spec.dtype}.")
+        raise ArrayError(array, spec, f"A value of {largest:g} is too large for {spec.dtype}.")
     return cast
 
 

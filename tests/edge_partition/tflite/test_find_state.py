@@ -130,7 +130,7 @@ def test_a_hash_table_is_no_state() -> None:
 def test_the_sentence_on_state_names_the_operators_and_the_mode() -> None:
     graph = read_tflite(state_models.chain()).graph
     for mode, says in (
-        ("", "unless it is split with --state keep"),
+        ("", "unless the model is split with --state keep"),
         ("reset", "Each request starts from the initial state"),
         ("keep", "one client at a time"),
     ):

@@ -1,33 +1,34 @@
 """Graph x Device -> milliseconds and bytes of a stage.
 
-Times are whole nanoseconds inside, so that sums, maxima and ties are exact wherever a plan is
-compared with another.
+Times are integers of nanoseconds internally, so that sums, maxima and ties are exact when plans are
+compared.
 
-**Work.** A stage's work is counted in multiply-accumulates: its own, 3 for each byte that an
-operator writes or of a weight that it reads, and 100,000 for each operator. With one speed a
-board, those weights predict XNNPACK's published times of MobileNet v1, v2, v3 Large and v3 Small
-on the Raspberry Pi 3B+ and 4 (github.com/google/XNNPACK, README) within 5 %; the two speeds were
-fitted to the same figures. The speed of quantized operators is not told apart.
+**Work.** The work of an operator is its multiply-accumulates (MACs), plus 3 for each byte that it
+writes and each byte of weights that it reads, plus 100,000. With one speed for each board, these
+weights predict XNNPACK's published times of MobileNet v1, v2, v3 Large and v3 Small on the
+Raspberry Pi 3B+ and 4 (github.com/google/XNNPACK, README) within 5 %. The two speeds were fitted to
+the same times. The model does not distinguish the speed of quantized operators.
 
-Where a board was measured (:mod:`edge_partition.planning.stage_times`), its times take the place of
-all that.
+For a measured board, the measured times (:mod:`edge_partition.planning.stage_times`) replace this
+estimate.
 
-**Messages.** The agent's network thread takes processor time for each message, in and out. An
-agent that sent itself messages of 1 kB to 1 MB took 0.24 ms a message and 0.5 ms a MB, measured on
-an x86-64 processor that does 50 of the above work units a nanosecond: 12 million units a message
-and 25 a byte. With the four-core speeds of the Raspberry Pi presets that makes 1.3 ms a message on
-a Pi 4, five times the time: an estimate, until a profile was measured.
+**Messages.** The agent's network thread takes processor time for each message, in and out. An agent
+that sent messages of 1 kB to 1 MB to itself took 0.24 ms for each message and 0.5 ms for each MB,
+on an x86-64 processor that does 50 work units a nanosecond: 12 million units for each message and
+25 for each byte. At the four-core speeds of the Raspberry Pi presets, this gives 1.3 ms for each
+message on a Pi 4, five times as much. It is an estimate, which a measured profile replaces.
 
-The two threads overlap where there is a processor for each. Where there are fewer (a quota, or as
-many inference threads as cores), they share what there is: at full load a request takes the
-processor time of both over the number of processors, and never less than either alone.
+The network thread and the inference thread overlap where there is a processor for each. With fewer
+processors (a quota, or as many inference threads as cores), the threads share them. At full load a
+request then takes the processor time of both threads divided by the number of processors, and at
+least the longer of the two times.
 
-**Memory.** An agent with its interpreter, numpy and MQTT client at work took 53 to 60 MiB (measured
-on x86-64: the resident memory of agents that served stages of MobileNetV3Large, EfficientNetV2B0
-and ResNet50 in 1, 2 and 4 parts, less what follows). On top come XNNPACK's packed copy of the
-weights (the agent releases the mapped file once that is made), the activations' arena, and
-messages: those of a few requests, and for the first stage the inputs of all that a client sends at
-once, as far as the agent takes them.
+**Memory.** An agent at work with its interpreter, numpy and MQTT client takes 53 to 60 MiB
+(resident memory on x86-64 of agents that served stages of MobileNetV3Large, EfficientNetV2B0 and
+ResNet50 in 1, 2 and 4 parts, less the following). XNNPACK's packed copy of the weights, the arena
+of activations and the messages are added. The agent releases the mapped file once the weights are
+packed. The messages are those of a few requests. The first stage also holds the inputs of all
+requests that a client sends at once, up to the agent's receive maximum.
 """
 
 from __future__ import annotations
@@ -50,43 +51,44 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 MIB = 1 << 20
 
-#: Resident memory of an agent at work, less what its stages add.
+#: Resident memory of an agent at work, without the memory of its stages.
 AGENT_RAM_BYTES = 56 * MIB
-#: Requests whose inputs and outputs an agent holds at full load, with four in flight a board.
+#: Requests whose inputs and outputs an agent holds at full load, with four in flight per board.
 _REQUESTS_HELD = 3
-#: Requests whose inputs the first stage's agent holds: those that it takes ahead, and what 12 such
-#: agents had beyond that in the mean (1 to 8 MiB, 5.6 inputs), where copies of large messages come
-#: and go.
+#: Requests whose inputs the first stage's agent holds: its receive maximum, and 5 for temporary
+#: copies of large messages. Over 12 agents, the mean of these copies was 5.6 inputs (1 to 8 MiB).
 _FIRST_REQUESTS_HELD = RECEIVE_MAXIMUM + 5
 _MACS_PER_BYTE = 3
 _MACS_PER_OPERATOR = 100_000
 _MACS_PER_MESSAGE = 12_000_000
 _MACS_PER_MESSAGE_BYTE = 25
-#: What an operator, its tensors' names and shapes take in a file: MobileNetV3Large's file is 320
-#: bytes an operator larger than its weights.
+#: Bytes of an operator, its tensors' names and shapes in a file. MobileNetV3Large's file is larger
+#: than its weights by 320 bytes for each operator.
 _FILE_BYTES_PER_OPERATOR = 512
 _NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage costs a board.
+    """Cost of a stage on a board.
 
     Attributes:
-        invoke_ms: Milliseconds of one inference.
-        handling_ms: Milliseconds of the network thread to receive the inputs and send the outputs.
-        busy_ms: Milliseconds that a request occupies the board's processors at full load.
-        receive_ms: Milliseconds of the inputs over the board's link.
-        send_ms: Milliseconds of the outputs over the board's link.
-        link_delay_ms: Milliseconds of either in which the link is free for others.
-        ram_bytes: Resident bytes of an agent that serves this stage alone.
-        storage_bytes: Bytes of the stage's file.
-        in_bytes: Bytes of one request's inputs.
-        out_bytes: Bytes of one request's outputs.
+        invoke_ms: Time of one inference, in milliseconds.
+        handling_ms: Time of the network thread to receive the inputs and send the outputs, in
+            milliseconds.
+        busy_ms: Time that a request occupies the board's processors at full load, in milliseconds.
+        receive_ms: Time of the inputs on the board's link, in milliseconds.
+        send_ms: Time of the outputs on the board's link, in milliseconds.
+        link_delay_ms: Part of ``receive_ms`` and of ``send_ms`` in which the link is free for other
+            messages, in milliseconds.
+        ram_bytes: Resident memory of an agent that serves only this stage.
+        storage_bytes: Size of the stage's file.
+        in_bytes: Size of one request's inputs.
+        out_bytes: Size of one request's outputs.
         macs: Multiply-accumulates of one inference.
-        handling_source: Whether ``handling_ms`` rests on measurements of this board.
-        invoke_source: Whether ``invoke_ms`` rests on measurements of this board.
-        link_source: Whether ``receive_ms`` and ``send_ms`` do.
+        handling_source: Whether ``handling_ms`` is measured on this board or estimated.
+        invoke_source: Whether ``invoke_ms`` is measured on this board or estimated.
+        link_source: Whether ``receive_ms`` and ``send_ms`` are measured or estimated.
     """
 
     invoke_ms: float
@@ -106,25 +108,25 @@ class StageCost:
 
     @property
     def link_ms(self) -> float:
-        """Milliseconds of one request's tensors over the board's link, in and out."""
+        """Time of one request's tensors on the board's link, in and out, in milliseconds."""
         return _to_ms(_to_ns(self.receive_ms) + _to_ns(self.send_ms))
 
     @property
     def transfer_ms(self) -> float:
-        """Milliseconds that they occupy it."""
+        """Time that one request's tensors occupy the link, in milliseconds."""
         return _to_ms(_to_ns(self.link_ms) - 2 * _to_ns(self.link_delay_ms))
 
     @property
     def latency_ms(self) -> float:
-        """Milliseconds that one request takes from the broker, through the board, and back."""
+        """Time of one request from the broker through the board to the broker, in milliseconds."""
         return _to_ms(sum(map(_to_ns, (self.invoke_ms, self.handling_ms, self.link_ms))))
 
     @property
     def bottleneck_ms(self) -> float:
-        """Milliseconds between results at full load.
+        """Period at full load, in milliseconds.
 
-        The link carries one request's tensors while the processors work on another's, so the
-        slower of the two sets the pace.
+        The link carries one request's tensors while the processors work on another request, so the
+        slower of the two determines the period.
         """
         return max(self.busy_ms, self.transfer_ms)
 
@@ -141,12 +143,12 @@ def stage_cost(
     Args:
         graph: The model.
         device: The board.
-        start: The first operator.
-        stop: The position after the last operator.
-        wires: As what float32 activations come in, and as what they go out.
+        start: First operator.
+        stop: Position after the last operator.
+        wires: The types of float32 activations in the inputs and in the outputs.
 
     Raises:
-        IndexError: The range is not one of the graph's.
+        IndexError: The range is outside the graph.
     """
     in_bytes = graph.boundary_bytes(start, wires[0])
     out_bytes = graph.boundary_bytes(stop, wires[1])
@@ -185,7 +187,7 @@ def invoke_ms(
     stop: int,
     wires: tuple[Wire, Wire] = ("float32", "float32"),
 ) -> float:
-    """Return the milliseconds of one inference of a stage alone; see :func:`stage_cost`."""
+    """Return the time of one inference of a stage, in milliseconds; see :func:`stage_cost`."""
     if device.stage_times is None:
         work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
         return _to_ms(int(_invoke_ns(np.int64(work_macs), device)))
@@ -194,12 +196,12 @@ def invoke_ms(
 
 
 def operator_work_macs(graph: Graph) -> list[int]:
-    """Return each operator's work, in multiply-accumulates; see the module's text."""
+    """Return each operator's work, in work units; see the module's docstring."""
     return [_work_macs(graph, index) for index in range(len(graph.operators))]
 
 
 def total_work_macs(graph: Graph) -> int:
-    """Return the model's work, in multiply-accumulates; see the module's text.
+    """Return the model's work, in work units; see the module's docstring.
 
     A board that runs the whole model in ``t`` milliseconds has a speed of
     ``total_work_macs(graph) / t / 1e6`` for :attr:`Device.speed_gmac_s`.
@@ -209,16 +211,16 @@ def total_work_macs(graph: Graph) -> int:
 
 @dataclass(frozen=True)
 class StageTable:
-    """What all stages between some positions take, whatever the board.
+    """Work and bytes of all stages between given positions, for any board.
 
     Attributes:
         starts: ``(m,)``, positions where a stage may start, ascending.
-        stops: ``(n,)``, positions where one may stop, ascending.
-        work_macs: ``(m, n)``, of the stage from one to the other; 0 or less where it is empty.
+        stops: ``(n,)``, positions where a stage may stop, ascending.
+        work_macs: ``(m, n)``, work of each stage; 0 or less where ``start >= stop``.
         ram_bytes: ``(m, n)``, as :attr:`StageCost.ram_bytes`.
         storage_bytes: ``(m, n)``, as :attr:`StageCost.storage_bytes`.
-        in_bytes: ``(m,)``, what crosses each start.
-        out_bytes: ``(n,)``, what crosses each stop.
+        in_bytes: ``(m,)``, bytes that cross each start.
+        out_bytes: ``(n,)``, bytes that cross each stop.
     """
 
     starts: IntArray
@@ -235,8 +237,8 @@ class StageTable:
 
         Args:
             graph: The model.
-            positions: Where a stage may start or stop, ascending.
-            wire: As what float32 activations travel over every boundary.
+            positions: Positions where a stage may start or stop, ascending.
+            wire: The type of float32 activations on every boundary.
         """
         at = np.array(positions, np.int64)
         between = np.ix_(at, at)
@@ -256,7 +258,7 @@ class StageTable:
         )
 
     def part(self, starts: slice, stops: slice) -> StageTable:
-        """Return the stages from some of the starts to some of the stops."""
+        """Return the table of the given rows and columns."""
         return StageTable(
             starts=self.starts[starts],
             stops=self.stops[stops],
@@ -268,7 +270,7 @@ class StageTable:
         )
 
     def invoke_ns(self, device: Device) -> IntArray:
-        """Return ``(m, n)`` nanoseconds of one inference of each stage on ``device``."""
+        """Return the time of one inference of each stage on ``device``, ``(m, n)`` nanoseconds."""
         if device.stage_times is not None:
             crossing_bytes = self.in_bytes[:, None] + self.out_bytes
             return device.stage_times.table_ns(self.starts, self.stops, crossing_bytes)
@@ -276,7 +278,7 @@ class StageTable:
         return result
 
     def handling_ns(self, device: Device) -> IntArray:
-        """Return ``(m, n)`` nanoseconds of receiving and sending a request's tensors."""
+        """Return the network thread's time of a request, ``(m, n)`` nanoseconds."""
         receive_ns, send_ns = (
             _handling_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
@@ -284,12 +286,12 @@ class StageTable:
         return result
 
     def busy_ns(self, device: Device) -> IntArray:
-        """Return ``(m, n)`` nanoseconds that a request occupies the processors at full load."""
+        """Return the processors' busy time of a request at full load, ``(m, n)`` nanoseconds."""
         result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device), device)
         return result
 
     def bottleneck_and_latency_ns(self, device: Device) -> tuple[IntArray, IntArray]:
-        """Return both of :class:`StageCost`'s for each stage, ``(m, n)`` each, in nanoseconds."""
+        """Return each stage's period and latency on ``device``, ``(m, n)`` nanoseconds each."""
         invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
         transfer_ns = self.transfer_ns(device)
         busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
@@ -297,7 +299,7 @@ class StageTable:
         return np.maximum(busy_ns, transfer_ns), latency_ns
 
     def transfer_ns(self, device: Device) -> IntArray:
-        """Return ``(m, n)`` nanoseconds that a request occupies ``device``'s link, in and out."""
+        """Return the link's busy time of a request, in and out, ``(m, n)`` nanoseconds."""
         receive_ns, send_ns = (
             _transfer_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
@@ -314,30 +316,30 @@ def _work_macs(graph: Graph, index: int) -> int:
 
 
 def _message_bytes(start: Any, in_bytes: Any, out_bytes: Any) -> Any:
-    """Return the memory of messages on stages from ``start``, from integers or arrays of them."""
+    """Return the memory of messages for stages from ``start``; integers or arrays."""
     inputs_held = np.where(start == 0, _FIRST_REQUESTS_HELD, _REQUESTS_HELD)
     return inputs_held * in_bytes + _REQUESTS_HELD * out_bytes
 
 
 def _invoke_ns(work_macs: Any, device: Device) -> Any:
-    # 10^9 a second are 1 a nanosecond.
+    # A speed of 10^9 units a second is 1 unit a nanosecond.
     return np.rint(work_macs / device.speed_gmac_s).astype(np.int64)
 
 
 def _handling_ns(size_bytes: Any, device: Device) -> Any:
-    """Return the nanoseconds of one message of each size."""
+    """Return the network thread's time of one message of each size, in nanoseconds."""
     if device.handling is None:
         return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, device)
-    # Milliseconds a megabyte are nanoseconds a byte.
+    # Milliseconds per megabyte are nanoseconds per byte.
     handling_ns = device.handling.fixed_ms * _NS_PER_MS + device.handling.ms_per_mb * size_bytes
     return np.rint(handling_ns).astype(np.int64)
 
 
 def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
-    """Return what two threads that share ``device.cores`` take at full load; see the text above."""
+    """Return the busy time at full load of the two threads that share ``device.cores``."""
     cores = device.threads if device.cores is None else device.cores
     if cores <= device.threads:
-        # Inference takes all there is, whatever the messages need comes on top.
+        # Inference uses all processors, so the time for messages is added.
         shared_ns = invoke_ns + np.rint(handling_ns * (min(1, cores) / cores)).astype(np.int64)
         return np.maximum(shared_ns, handling_ns)
     both_ns = invoke_ns * device.threads + handling_ns * min(1, cores)
@@ -346,12 +348,12 @@ def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
 
 
 def _transfer_ns(size_bytes: Any, device: Device) -> Any:
-    """Return the nanoseconds that a message of each size occupies the link."""
+    """Return the time that a message of each size occupies the link, in nanoseconds."""
     return np.rint(size_bytes * 8_000 / device.link_mbit_s).astype(np.int64)
 
 
 def _delay_ns(device: Device) -> int:
-    """Return the nanoseconds that a message is on its way beside that."""
+    """Return the fixed delay of a message on the link, in nanoseconds."""
     return _to_ns(device.link_ms)
 
 

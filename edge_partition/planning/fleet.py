@@ -1,7 +1,7 @@
-"""``fleet.toml`` -> the boards a model may be split over, with their memory, speed and links.
+"""``fleet.toml`` -> the boards for a plan, with their memory, speed and links.
 
-A device's figures are what its agent may use, not what is printed on the box. Whatever the file
-leaves out comes from the ``board`` preset; what no preset fills is not limited.
+The figures of a board are the limits of its agent, not those of the hardware. A field that the file
+leaves out comes from the ``board`` preset. A figure without a preset is not limited.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from edge_partition.planning.link_times import HandlingTimes
     from edge_partition.planning.stage_times import StageTimes
 
-#: Where a figure comes from.
+#: Origin of a figure.
 Source: TypeAlias = Literal["measured", "estimated"]
-#: The end of the model that a board is pinned to: the one at the camera, the one at the motor.
+#: The end of the model that a board is pinned to, such as the board with the camera: ``first``.
 Role: TypeAlias = Literal["any", "first", "last"]
 
 
 class FleetError(EdgePartitionError):
-    """A fleet file cannot be used.
+    """A fleet file is not valid.
 
     Attributes:
         path: The file.
-        device: The device's name, or its place in the file such as ``device[2]``, or ``None`` when
-            the fault is not one device's.
-        field: The field at fault, or ``None``.
+        device: Name of the invalid device, or its place in the file such as ``device[2]``; ``None``
+            if the error is not in one device.
+        field: The invalid field, or ``None``.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class Device:
 
     Attributes:
         name: The agent's ``--name``.
-        board: The preset its figures came from, or ``None``.
-        ram_mib: MiB the agent may use, itself included; infinite when not limited.
-        storage_mib: MiB of disk the agent may use; infinite when not limited.
-        speed_gmac_s: 10^9 work units a second, as :mod:`edge_partition.planning.cost_model` counts
-        work.
+        board: The preset of the figures, or ``None``.
+        ram_mib: Memory limit of the agent, its own memory included, in MiB; infinite if unlimited.
+        storage_mib: Disk limit of the agent, in MiB; infinite if unlimited.
+        speed_gmac_s: Speed in 10^9 work units per second, in the work units of
+            :mod:`edge_partition.planning.cost_model`.
         threads: Threads of one inference.
-        cores: Processors that the agent may use, a fraction under a quota; None: as many as it has
-            threads, so that handling messages takes time from inference.
-        link_mbit_s: 10^6 bits a second to the broker, and from it.
-        link_ms: Fixed milliseconds of each message over the link, in either direction.
-        stage_times: Measured times of the model at hand, which ``speed_gmac_s`` gives way to.
-        handling: Measured processor time of messages; None: estimated from ``speed_gmac_s``.
-        link_source: Where ``link_mbit_s`` and ``link_ms`` come from.
-        role: ``first``: it runs the first stage and no other, and no board of another role does;
-            ``last`` likewise.
+        cores: Processors that the agent may use, a fraction under a quota; ``None``: equal to
+            ``threads``, so that handling messages takes processor time from inference.
+        link_mbit_s: Speed of the link in each direction, in 10^6 bits per second.
+        link_ms: Fixed delay of each message on the link, in milliseconds.
+        stage_times: Measured times of the current model, used instead of ``speed_gmac_s``.
+        handling: Measured processor time of messages; ``None``: estimated from ``speed_gmac_s``.
+        link_source: Origin of ``link_mbit_s`` and ``link_ms``.
+        role: ``first``: the board runs the first stage and no other stage, and no board with
+            another role runs the first stage. ``last``: the same rule for the last stage.
     """
 
     name: str
@@ -87,15 +87,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The boards at hand, in the file's order; at least one, with distinct names."""
+    """The boards of a fleet, in the file's order: one or more, with distinct names."""
 
     devices: tuple[Device, ...]
 
 
-# ram_mib: the smallest memory the board is sold with, less some 200 MiB for a Raspberry Pi OS Lite
-# and its page cache: an estimate; a board with more deserves its own figure in fleet.toml.
+# ram_mib: the smallest memory that the board is sold with, less about 200 MiB for Raspberry Pi OS
+# Lite and its page cache: an estimate. fleet.toml can give a larger figure.
 # storage_mib: a share of an 8 GB card, an estimate.
-# link_ms: the switch, the kernel and the broker's hop, an estimate; Wi-Fi's is larger and varies.
+# link_ms: the switch, the kernel and the broker, an estimate. Wi-Fi has a larger, varying delay.
 # speed_gmac_s: fitted, with the cost model's own work units, to XNNPACK's published four-thread
 # times of MobileNet v1, v2, v3 Large and v3 Small where a source is named (github.com/google/
 # XNNPACK, README, "Raspberry Pi", 12 February 2020: v3 Large 67 ms on the 3B+, 41 ms on the 4).
@@ -157,13 +157,13 @@ _FIELDS = ("name", "board", "role", *_NUMBERS)
 def equal_fleet(count: int) -> Fleet:
     """Return ``count`` boards ``board-0``, ``board-1``, ... of equal speed and without limits.
 
-    Their links are too fast to be what a plan turns on, so that the parts come out alike in work.
+    The links are too fast to limit a plan, so that all stages have about equal work.
 
     Raises:
         ValueError: ``count`` is less than 1.
     """
     if count < 1:
-        raise ValueError(f"A fleet has at least one board, not {count}.")
+        raise ValueError(f"A fleet of {count} boards was requested; expected 1 or more.")
     return Fleet(
         tuple(
             Device(name=f"board-{index}", link_mbit_s=10_000, link_ms=0.1) for index in range(count)
@@ -172,10 +172,10 @@ def equal_fleet(count: int) -> Fleet:
 
 
 def load_fleet(path: Path) -> Fleet:
-    """Read ``fleet.toml`` (DESIGN, "Fleet").
+    """Return the fleet in a ``fleet.toml`` file.
 
     Args:
-        path: A TOML file with one ``[[device]]`` table a board.
+        path: A TOML file with one ``[[device]]`` table for each board.
 
     Raises:
         FleetError: The file cannot be read, is not TOML, or a field is unknown, of the wrong type

@@ -1,8 +1,8 @@
-"""Non-negative least squares: what fits measurements best when no part of them may be negative.
+"""Non-negative least squares: the best fit to measurements without negative parts.
 
-The problem: Lawson & Hanson, Solving Least Squares Problems (1974), chapter 23. Solved by
-coordinate descent (Franc, Hlavac & Navara, 2005), which takes ten lines where there are some
-dozens of unknowns.
+The problem: Lawson & Hanson, Solving Least Squares Problems (1974), chapter 23. The method:
+coordinate descent (Franc, Hlavac & Navara, 2005), which is short and fast for some dozens of
+unknowns.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _CONVERGED = 1e-12
 def fit_relative(
     terms: NDArray[np.float64], measured: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the ``x >= 0`` for which ``terms @ x`` has the least squared relative errors.
+    """Return the ``x >= 0`` that minimizes the weighted squared relative errors of ``terms @ x``.
 
     Args:
-        terms: ``(m, n)``, how often each unknown is in each measurement.
-        measured: ``(m,)``, over 0.
-        weight: ``(m,)``, how many times each measurement counts.
+        terms: ``(m, n)``, coefficient of each unknown in each measurement.
+        measured: ``(m,)``, the measurements, above 0.
+        weight: ``(m,)``, weight of each measurement.
 
     Returns:
-        float64, shape ``(n,)``.
+        ``x``: float64, shape ``(n,)``.
     """
     target = np.sqrt(weight)
     weighted = terms * (target / measured)[:, None]
-    # Columns of unit length: bytes and nanoseconds converge alike.
+    # Columns are scaled to unit length, so that unknowns of different units converge equally fast.
     length = np.linalg.norm(weighted, axis=0)
     length[length == 0] = 1
     scaled = weighted / length

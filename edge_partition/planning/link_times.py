@@ -1,4 +1,4 @@
-"""A board's timed messages -> what handling one costs the board, and what its link takes."""
+"""A board's timed messages -> the time of handling a message, and the speed of the link."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BITS_PER_MS_PER_MBIT_S = 1000
-#: A link that no size slows down is given this speed, in 10^6 bits a second.
+#: Largest speed of a link, in 10^6 bits per second: for times that do not grow with the size.
 _MOST_MBIT_S = 1e6
 _LEAST_MS = 1e-3
 
 
 @dataclass(frozen=True)
 class HandlingTimes:
-    """What the agent's network thread takes for a message, received or sent.
+    """Time of the agent's network thread for one message, received or sent.
 
-    Milliseconds of a processor of the board as the agent has it: under a quota of half a
-    processor they are twice the processor time.
+    The time is elapsed time: under a quota of half a processor, it is twice the processor time.
 
     Attributes:
-        fixed_ms: Of each message, whatever its size.
-        ms_per_mb: Of each 10^6 bytes.
+        fixed_ms: Time of each message of any size, in milliseconds.
+        ms_per_mb: Time of each 10^6 bytes, in milliseconds.
     """
 
     fixed_ms: float
@@ -38,14 +37,17 @@ class HandlingTimes:
 
 @dataclass(frozen=True)
 class TimedMessage:
-    """A message from a board to itself through the broker: one out and one in.
+    """A message from a board to itself through the broker: one message out and one in.
 
     Attributes:
-        size_bytes: Of its payload.
-        lone_ms: From one arrival to the next, where one message is on its way.
-        window_ms: The same where several are.
-        cpu_ms: The agent's processor time of it, where one is on its way.
-        apart_cpu_ms: The same where messages come as far apart as a stage's.
+        size_bytes: Size of the payload.
+        lone_ms: Time from one arrival to the next with one message in flight, in milliseconds.
+        window_ms: Time from one arrival to the next with several messages in flight, in
+            milliseconds.
+        cpu_ms: Processor time of the agent for the message, with one message in flight, in
+            milliseconds.
+        apart_cpu_ms: Processor time of the agent for the message, with pauses between messages as
+            between the requests of a stage, in milliseconds.
     """
 
     size_bytes: int
@@ -60,8 +62,8 @@ class LinkTimes:
     """A link between board and broker.
 
     Attributes:
-        mbit_s: 10^6 bits a second, in either direction.
-        fixed_ms: Milliseconds of each message, whatever its size.
+        mbit_s: Speed in each direction, in 10^6 bits per second.
+        fixed_ms: Delay of each message of any size, in milliseconds.
     """
 
     mbit_s: float
@@ -69,11 +71,11 @@ class LinkTimes:
 
 
 def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTimes:
-    """Return what handling a message takes; half of what one out and one in take together.
+    """Return the time of handling a message: half the time of one message out and one in.
 
     Args:
-        messages: Of several sizes; one at least.
-        cores: Processors that the agent may use, a fraction under a quota.
+        messages: One or more timed messages, of several sizes.
+        cores: Processors that the agent may use; a fraction under a quota.
     """
     each_ms = _elapsed_ms([message.apart_cpu_ms for message in messages], cores) / 2
     terms = np.array([[1.0, message.size_bytes / 1e6] for message in messages])
@@ -82,10 +84,14 @@ def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTime
 
 
 def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
-    """Return the link that explains the messages best.
+    """Return the link that fits the messages best.
 
-    What is left of a lone message's time without the board's own part is two ways over the link.
-    Arguments as for :func:`fit_handling`.
+    The time of a lone message less the board's handling time is the time of two passes over the
+    link.
+
+    Args:
+        messages: One or more timed messages, of several sizes.
+        cores: Processors that the agent may use; a fraction under a quota.
     """
     lone_ms = np.array([message.lone_ms for message in messages])
     handled_ms = _elapsed_ms([message.cpu_ms for message in messages], cores)
@@ -93,11 +99,11 @@ def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
     kilobits = np.array([message.size_bytes * 8 / _BITS_PER_MS_PER_MBIT_S for message in messages])
     terms = np.stack([np.ones(len(messages)), kilobits], axis=1)
     fixed_ms, ms_per_kbit = fit_relative(terms, one_way_ms, np.ones(len(messages)))
-    # What several messages showed together, the link can do.
-    shown_mbit_s = max(
+    # The link is at least as fast as the throughput of several messages in flight.
+    reached_mbit_s = max(
         2 * kbit / message.window_ms for kbit, message in zip(kilobits, messages, strict=True)
     )
-    mbit_s = max(shown_mbit_s, 1 / max(float(ms_per_kbit), 1 / _MOST_MBIT_S))
+    mbit_s = max(reached_mbit_s, 1 / max(float(ms_per_kbit), 1 / _MOST_MBIT_S))
     return LinkTimes(min(_MOST_MBIT_S, float(mbit_s)), float(fixed_ms))
 
 

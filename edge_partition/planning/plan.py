@@ -1,4 +1,4 @@
-"""A plan: which boards run which operators, what travels between them, and what that costs."""
+"""A plan: the boards that run each range of operators, the wires between them, and the costs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Objective: TypeAlias = Literal["throughput", "latency"]
 
 _NS_PER_MS = 1_000_000
-#: As many boards are named in an error; of the others it is said how many.
+#: Changes named in an error message. The message counts the rest.
 _MOST_NAMED = 4
 
 
@@ -27,16 +27,16 @@ class PlanRequestError(EdgePartitionError):
 
 
 class InfeasiblePlanError(EdgePartitionError):
-    """No split fits the boards. The facts are those of the split that needs the least change.
+    """No plan fits the boards. The attributes describe the plan that needs the least change.
 
     Attributes:
-        device: Name of the board that is shortest of memory or storage.
-        limit: What it is short of: ``RAM`` or ``storage``.
-        start: First operator of its stage.
-        stop: The position after its last operator.
-        needed_bytes: What the stage needs.
-        available_bytes: What the board has.
-        change: The least change of the fleet file that makes the split fit, in words.
+        device: Name of the board with the largest shortage of memory or storage.
+        limit: The resource that is short: ``RAM`` or ``storage``.
+        start: First operator of the board's stage.
+        stop: Position after the stage's last operator.
+        needed_bytes: Bytes of the resource that the stage needs.
+        available_bytes: Bytes of the resource that the board has.
+        change: The least change of the fleet file that makes the plan fit, in words.
     """
 
     def __init__(self, graph: Graph, nearest: Sequence[PlannedStage]) -> None:
@@ -55,7 +55,7 @@ class InfeasiblePlanError(EdgePartitionError):
             [(device, limit, needed, had) for _, device, limit, needed, had in short]
         )
         super().__init__(
-            f"No split of {graph.name} fits the boards. In the one that comes nearest, on "
+            f"No split of {graph.name} fits the boards. In the nearest split, on "
             f"{len(nearest)} board{'s' * (len(nearest) > 1)}, {self.device} needs "
             f"{_mib(self.needed_bytes)} MiB of {self.limit} for operators [{self.start}, "
             f"{self.stop}) and has {_mib(self.available_bytes)} MiB: short by "
@@ -66,13 +66,13 @@ class InfeasiblePlanError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """Operators ``[start, stop)``, the boards that run them, and what they cost each.
+    """Operators ``[start, stop)``, the boards that run them, and the cost on each board.
 
     Attributes:
         devices: One board, or replicas that take requests in turn.
-        start: The first operator.
-        stop: The position after the last operator.
-        costs: One a board.
+        start: First operator.
+        stop: Position after the last operator.
+        costs: Cost of the stage on each of ``devices``.
     """
 
     devices: tuple[Device, ...]
@@ -82,21 +82,21 @@ class PlannedStage:
 
     @property
     def cost(self) -> StageCost:
-        """What the slowest of the boards takes."""
+        """Cost of the stage on its slowest board."""
         return max(self.costs, key=lambda cost: cost.bottleneck_ms)
 
     @property
     def bottleneck_ms(self) -> float:
-        """Milliseconds between results at full load; requests go to the boards in turn."""
+        """Period at full load, in milliseconds; requests go to the boards in turn."""
         return -(-_to_ns(self.cost.bottleneck_ms) // len(self.devices)) / _NS_PER_MS
 
     @property
     def latency_ms(self) -> float:
-        """Milliseconds of a lone request, on the board that takes longest."""
+        """Latency of one request in an idle system, on the slowest board, in milliseconds."""
         return max(cost.latency_ms for cost in self.costs)
 
     def limits(self) -> tuple[tuple[Device, str, int, float], ...]:
-        """Return each board, each limit's name, the bytes needed and the bytes available."""
+        """Return (board, resource, needed bytes, available bytes) for RAM and storage."""
         return tuple(
             limit
             for device, cost in zip(self.devices, self.costs, strict=True)
@@ -108,12 +108,12 @@ class PlannedStage:
 
     @property
     def fits(self) -> bool:
-        """Whether every board has the memory and the storage."""
+        """Whether every board has enough memory and storage."""
         return all(needed_bytes <= available for _, _, needed_bytes, available in self.limits())
 
     @property
     def board_names(self) -> str:
-        """The boards' names, for people."""
+        """The boards' names, separated by commas."""
         return ", ".join(device.name for device in self.devices)
 
     def __str__(self) -> str:
@@ -130,17 +130,17 @@ class Plan:
     """A model's stages on their boards.
 
     Attributes:
-        objective: What the plan is the best for.
+        objective: The objective that the plan optimizes.
         graph: The model.
-        stages: In order; together they cover all operators.
-        wires: As what float32 activations travel over each boundary between two stages.
-        bound_ms: No plan has a smaller ``bottleneck_ms`` (objective throughput) or ``latency_ms``
-            (objective latency) within the limits that were given: the plan's own where it is
-            proven to be the best, as nearly always. ``None`` where nothing was searched.
-        single_board_alternative: The best plan that leaves the whole model on one board, if there
-            is a board that holds it and this plan uses several. It may well be the better one
-            for the other objective, or where the number of stages was given.
-        unused: Boards of the fleet that the plan leaves alone; of no import to anything but people.
+        stages: The stages in order. Together they cover all operators.
+        wires: The type of float32 activations on each boundary between two stages.
+        bound_ms: Lower bound on ``bottleneck_ms`` (objective throughput) or ``latency_ms``
+            (objective latency) of all plans within the request's limits, in milliseconds. It is the
+            plan's own value if the plan is proven optimal. ``None`` without a search.
+        single_board_alternative: The best plan with the whole model on one board, if the model fits
+            a board and this plan uses several. It may be better for the other objective, or if the
+            request gave the number of stages.
+        unused: Boards of the fleet that the plan does not use.
     """
 
     objective: Objective
@@ -160,17 +160,17 @@ class Plan:
         wires: Sequence[Wire] | None = None,
         objective: Objective = "throughput",
     ) -> Plan:
-        """Return the plan that places operators on boards as told, fitting or not.
+        """Return the plan with the given placements, also if they do not fit the boards.
 
         Args:
             graph: The model.
             placements: For each stage its boards, its first operator and the position after its
-                last; together they cover all operators, in order.
-            wires: One a boundary between stages; by default ``float32`` everywhere.
-            objective: What the plan is meant for.
+                last operator. Together the stages cover all operators, in order.
+            wires: The wire of each boundary between stages; by default all ``float32``.
+            objective: The objective of the plan.
 
         Raises:
-            PlanRequestError: The placements don't cover the model, a boundary is no cut of the
+            PlanRequestError: The placements do not cover the model, a boundary is not a cut of the
                 graph, or a board has two stages.
         """
         _check_placements(graph, placements)
@@ -203,47 +203,47 @@ class Plan:
 
     @property
     def placements(self) -> tuple[tuple[tuple[Device, ...], int, int], ...]:
-        """What the plan decides but for the wires, as :meth:`of` takes it."""
+        """Boards, start and stop of each stage, as :meth:`of` takes them."""
         return tuple((stage.devices, stage.start, stage.stop) for stage in self.stages)
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """The positions where the model is cut."""
+        """Positions where the model is cut, ascending."""
         return tuple(stage.start for stage in self.stages[1:])
 
     @property
     def boards(self) -> int:
-        """How many boards the plan uses."""
+        """Number of boards that the plan uses."""
         return sum(len(stage.devices) for stage in self.stages)
 
     @property
     def latency_ms(self) -> float:
-        """Milliseconds from a lone request's inputs to its result."""
+        """Latency of one request in an idle system, in milliseconds."""
         return sum(_to_ns(stage.latency_ms) for stage in self.stages) / _NS_PER_MS
 
     @property
     def slowest_stage(self) -> int:
-        """The index of the first stage that sets the pace."""
+        """Index of the first stage with the longest period."""
         return max(range(len(self.stages)), key=lambda index: self.stages[index].bottleneck_ms)
 
     @property
     def bottleneck_ms(self) -> float:
-        """Milliseconds between results at full load."""
+        """Period at full load, in milliseconds."""
         return self.stages[self.slowest_stage].bottleneck_ms
 
     @property
     def throughput_per_s(self) -> float:
-        """Results a second at full load."""
+        """Results per second at full load."""
         return 1000 / self.bottleneck_ms
 
     @property
     def score_ms(self) -> float:
-        """What the objective makes small: ``bottleneck_ms`` or ``latency_ms``."""
+        """Value that the objective minimizes: ``bottleneck_ms`` or ``latency_ms``."""
         return self.latency_ms if self.objective == "latency" else self.bottleneck_ms
 
     @property
     def gap(self) -> float:
-        """By what share of it, at most, the best plan's score is smaller; 0 where proven best."""
+        """Upper bound on the optimum's relative improvement of the score; 0 if proven optimal."""
         return 0.0 if self.bound_ms is None else max(0.0, 1 - self.bound_ms / self.score_ms)
 
     def __str__(self) -> str:
@@ -255,14 +255,14 @@ class Plan:
 
 
 def evaluate(plan: Plan) -> Plan:
-    """Return ``plan`` with every cost worked out anew from its graph, boards, cuts and wires.
+    """Return ``plan`` with every cost computed from its graph, boards, cuts and wires.
 
-    With :meth:`Plan.of` anybody can try another plan, and so check that none beats the one that
+    Together with :meth:`Plan.of`, this compares any plan with the plan that
     :func:`~edge_partition.planning.plan_split.plan_split` found.
 
     Raises:
-        PlanRequestError: The plan is none; see :meth:`Plan.of`.
-        InfeasiblePlanError: A part does not fit its board.
+        PlanRequestError: The placements are invalid; see :meth:`Plan.of`.
+        InfeasiblePlanError: A stage does not fit its board.
     """
     fresh = Plan.of(plan.graph, plan.placements, wires=plan.wires, objective=plan.objective)
     if not all(stage.fits for stage in fresh.stages):
@@ -271,17 +271,17 @@ def evaluate(plan: Plan) -> Plan:
 
 
 def check_cuts(graph: Graph, cuts: Sequence[int]) -> None:
-    """Check that a model can be cut at these positions.
+    """Check that a model can be cut at the given positions.
 
     Raises:
-        PlanRequestError: One is no cut of the graph, or they are not ascending.
+        PlanRequestError: A position is not a cut of the graph, or the positions do not ascend.
     """
     allowed = set(graph.cuts)
     for before, cut in zip((0, *cuts), cuts, strict=False):
         if cut not in allowed:
             raise PlanRequestError(
                 f"{graph.name} cannot be cut at position {cut}. `edge-partition inspect` lists "
-                "where it can."
+                "the cuts."
             )
         if cut <= before:
             raise PlanRequestError(
@@ -302,7 +302,7 @@ def _check_placements(
     check_cuts(graph, starts[1:])
     names = [device.name for devices, _, _ in placements for device in devices]
     if len(set(names)) < len(names) or not all(devices for devices, _, _ in placements):
-        raise PlanRequestError("Each stage needs a board, and each board has one stage at most.")
+        raise PlanRequestError("Each stage needs a board, and each board serves at most one stage.")
 
 
 def _smallest_change(short: list[tuple[Device, str, int, float]]) -> str:

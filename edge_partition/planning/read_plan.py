@@ -1,4 +1,4 @@
-"""A plan as ``edge-partition plan --json`` writes it -> what each board does for a request."""
+"""A plan's JSON document -> the times of one request on each board."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HINT = "`edge-partition plan MODEL --fleet fleet.toml --json` writes a plan"
 
 
 class PlanDocumentError(EdgePartitionError):
-    """A document is no plan.
+    """A document is not a valid plan.
 
     Attributes:
-        where: The field at fault, such as ``stages[0].replicas[1].invoke_ms``.
+        where: Path of the invalid field, such as ``stages[0].replicas[1].invoke_ms``.
     """
 
     def __init__(self, where: str, problem: str) -> None:
@@ -29,21 +29,21 @@ class PlanDocumentError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class ReplicaTimes:
-    """What one request takes of one board, in milliseconds.
+    """Times of one request on one board, in milliseconds.
 
     Attributes:
-        device: The board.
-        receive_ms: Of the board's link, for the inputs.
-        receive_handling_ms: Of the board's network thread, for the inputs.
-        invoke_ms: Of the board's inference thread.
-        send_handling_ms: Of the board's network thread, for the outputs.
-        send_ms: Of the board's link, for the outputs.
-        link_delay_ms: The part of either in which the link is free for others.
-        busy_ms: Of the processors at full load: between the larger of ``invoke_ms`` and
-            ``handling_ms`` (they never wait for each other) and their sum (there is one processor
-            for both).
-        invoke_spread: The standard deviation of an inference's time over its mean; None where the
-            plan doesn't say.
+        device: Name of the board.
+        receive_ms: Time of the inputs on the board's link.
+        receive_handling_ms: Time of the board's network thread for the inputs.
+        invoke_ms: Time of the board's inference thread.
+        send_handling_ms: Time of the board's network thread for the outputs.
+        send_ms: Time of the outputs on the board's link.
+        link_delay_ms: Part of ``receive_ms`` and of ``send_ms`` in which the link is free for other
+            messages.
+        busy_ms: Busy time of the processors at full load: from the larger of ``invoke_ms`` and
+            ``handling_ms`` (one processor for each thread) to their sum (one processor for both).
+        invoke_spread: Relative standard deviation of the inference time; ``None`` if the plan gives
+            none.
     """
 
     device: str
@@ -58,43 +58,43 @@ class ReplicaTimes:
 
     @property
     def handling_ms(self) -> float:
-        """Milliseconds of the board's network thread, in and out."""
+        """Time of the board's network thread, in and out, in milliseconds."""
         return self.receive_handling_ms + self.send_handling_ms
 
     @property
     def link_ms(self) -> float:
-        """Milliseconds of the board's link, in and out."""
+        """Time on the board's link, in and out, in milliseconds."""
         return self.receive_ms + self.send_ms
 
     @property
     def transfer_ms(self) -> float:
-        """Milliseconds that the messages occupy it."""
+        """Busy time of the board's link, in and out, in milliseconds."""
         return self.receive_transfer_ms + self.send_transfer_ms
 
     @property
     def receive_transfer_ms(self) -> float:
-        """The inputs' part of that."""
+        """Busy time of the board's link for the inputs, in milliseconds."""
         return self.receive_ms - self.link_delay_ms
 
     @property
     def send_transfer_ms(self) -> float:
-        """The outputs' part of that."""
+        """Busy time of the board's link for the outputs, in milliseconds."""
         return self.send_ms - self.link_delay_ms
 
     @property
     def latency_ms(self) -> float:
-        """Milliseconds of a lone request, from the broker and back to it."""
+        """Latency of one request in an idle system, from broker to broker, in milliseconds."""
         return self.link_ms + self.handling_ms + self.invoke_ms
 
 
 @dataclass(frozen=True)
 class PipelineTimes:
-    """A plan's times.
+    """Times of all boards of a plan.
 
     Attributes:
-        model: The model's name.
-        source: ``measured`` or ``estimated``, as the plan says.
-        stages: For each stage the boards that share its requests, in turn.
+        model: Name of the model.
+        source: ``measured`` or ``estimated``.
+        stages: For each stage, the times of its replicas, in the order of their turns.
     """
 
     model: str
@@ -102,7 +102,7 @@ class PipelineTimes:
     stages: tuple[tuple[ReplicaTimes, ...], ...]
 
     def slowed(self, factors: Mapping[str, float]) -> PipelineTimes:
-        """Return the times with the processor's part of each board multiplied by its factor."""
+        """Return the times with each board's processor times multiplied by the board's factor."""
 
         def slow(times: ReplicaTimes) -> ReplicaTimes:
             factor = factors.get(times.device, 1.0)
@@ -118,15 +118,15 @@ class PipelineTimes:
 
     @property
     def devices(self) -> frozenset[str]:
-        """The boards' names."""
+        """Names of the boards."""
         return frozenset(times.device for stage in self.stages for times in stage)
 
 
 def read_plan(document: Any) -> PipelineTimes:
-    """Return the times that a plan's document holds.
+    """Return the times in a plan's document.
 
     Raises:
-        PlanDocumentError: A field is missing or not what it should be.
+        PlanDocumentError: A field is missing or invalid.
     """
     try:
         return _read_plan(Field(document, root="document"))
@@ -158,7 +158,7 @@ def _read_replica(replica: Field) -> ReplicaTimes:
 
     invoke_ms, handling_ms = replica["invoke_ms"].number(), replica["handling_ms"].number()
     receive_ms, send_ms = replica["receive_ms"].number(), replica["send_ms"].number()
-    # Messages cost the network thread in proportion to their time on the link.
+    # The network thread's time is shared in proportion to the messages' times on the link.
     received = receive_ms / (receive_ms + send_ms) if receive_ms + send_ms else _HALF
     busy_ms = optional("busy_ms", invoke_ms + handling_ms)
     return ReplicaTimes(

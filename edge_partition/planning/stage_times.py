@@ -1,18 +1,17 @@
 """Timed slices of a model on a board -> the time of any stage on that board.
 
-A stage's inference is taken to cost its operators' times, a fixed time, and a time for each byte
-that it takes in or hands on:
+The model of a stage's inference time is linear:
 
     invoke = fixed + per_byte * (in_bytes + out_bytes) + sum of the stage's operators
 
-Slices of several sizes are timed, since a small one alone stays in caches that a whole stage does
-not fit into. The unknowns are one time for each run of operators between neighbouring ends of
-slices, the fixed time and the time a byte; none may be negative. They are fitted to the slices by
-least squares of the relative errors, in which a slice counts as often as it has such runs: stages
-are as large as the largest slices.
-Within such a run the operators share its time in proportion to their estimated work.
+The slices have several sizes, because a small slice alone stays in caches that are too small for a
+whole stage. The unknowns are one time for each run of operators between neighbouring ends of
+slices, the fixed time and the time per byte. None may be negative. They are fitted to the slices by
+least squares of the relative errors. The weight of a slice is its number of runs, because stages
+are as large as the largest slices. Within a run, the operators share the time in proportion to
+their estimated work.
 
-A stage that was itself timed takes what it took; of several times, their median.
+A stage that was itself timed has its measured time: the median, if it was timed several times.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True)
 class TimedSlice:
-    """Operators ``[start, stop)`` as a model of their own, and the median time of an inference."""
+    """Operators ``[start, stop)`` as a separate model, and the median time of one inference."""
 
     start: int
     stop: int
@@ -46,13 +45,13 @@ class TimedSlice:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """What any stage of one model takes on one board.
+    """Inference times of all stages of one model on one board.
 
     Attributes:
-        before_ns: ``(n + 1,)``, the nanoseconds of the operators before each position.
-        fixed_ns: Nanoseconds of each inference, whatever the stage.
-        ns_per_byte: Nanoseconds for each byte of a stage's inputs and outputs.
-        timed_ns: Nanoseconds of the stages ``[start, stop)`` that were themselves timed.
+        before_ns: ``(n + 1,)``, time of the operators before each position, in nanoseconds.
+        fixed_ns: Fixed time of each inference, in nanoseconds.
+        ns_per_byte: Time per byte of a stage's inputs and outputs, in nanoseconds.
+        timed_ns: Measured times of single stages: pairs of ``(start, stop)`` and nanoseconds.
     """
 
     before_ns: tuple[int, ...]
@@ -61,24 +60,24 @@ class StageTimes:
     timed_ns: tuple[tuple[tuple[int, int], int], ...] = ()
 
     def invoke_ns(self, start: int, stop: int, crossing_bytes: int) -> int:
-        """Return the nanoseconds of stage ``[start, stop)``.
+        """Return the time of stage ``[start, stop)``, in nanoseconds.
 
         Args:
-            start: Its first operator.
-            stop: The position after its last.
-            crossing_bytes: Bytes of its inputs and outputs.
+            start: First operator of the stage.
+            stop: Position after the stage's last operator.
+            crossing_bytes: Bytes of the stage's inputs and outputs.
         """
         return int(self.table_ns([start], [stop], crossing_bytes)[0, 0])
 
     def table_ns(
         self, starts: Sequence[int] | IntArray, stops: Sequence[int] | IntArray, crossing_bytes: Any
     ) -> IntArray:
-        """Return ``(m, n)`` nanoseconds of the stage from each start to each stop.
+        """Return the time of the stage from each start to each stop, ``(m, n)`` nanoseconds.
 
         Args:
-            starts: ``(m,)``, the stages' first operators.
-            stops: ``(n,)``, the positions after their last.
-            crossing_bytes: ``(m, n)`` or one for all, bytes of the stages' inputs and outputs.
+            starts: ``(m,)``, first operators of the stages.
+            stops: ``(n,)``, positions after the stages' last operators.
+            crossing_bytes: Bytes of the stages' inputs and outputs: ``(m, n)`` or a number.
         """
         before_ns = np.array(self.before_ns, np.int64)
         copied_ns = np.rint(self.ns_per_byte * crossing_bytes).astype(np.int64)
@@ -95,15 +94,15 @@ class StageTimes:
 def fit_stage_times(
     slices: Sequence[TimedSlice], work: Sequence[int], boundary_bytes: Sequence[int]
 ) -> StageTimes:
-    """Return the times that explain the timed slices best; see the module's text.
+    """Return the times that fit the timed slices best; see the module's docstring.
 
     Args:
-        slices: Together they cover every operator.
-        work: ``(n,)``, each operator's estimated work, in any unit.
-        boundary_bytes: ``(n + 1,)``, what crosses each position.
+        slices: The timed slices. Together they cover every operator.
+        work: ``(n,)``, estimated work of each operator, in any unit.
+        boundary_bytes: ``(n + 1,)``, bytes that cross each position.
 
     Raises:
-        ValueError: An operator is in no slice.
+        ValueError: No slice contains some operator.
     """
     count = len(work)
     ends = sorted({0, count} | {end for item in slices for end in (item.start, item.stop)})
@@ -137,7 +136,7 @@ def fit_stage_times(
 
 
 def median_times_ms(slices: Sequence[TimedSlice]) -> dict[tuple[int, int], float]:
-    """Return the time of each ``(start, stop)``: the median where it was timed several times."""
+    """Return the median time of each timed ``(start, stop)``, in milliseconds."""
     times_ms: dict[tuple[int, int], list[float]] = {}
     for item in slices:
         times_ms.setdefault((item.start, item.stop), []).append(item.invoke_ms)

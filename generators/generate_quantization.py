@@ -1,9 +1,10 @@
-"""Write ``quantization.md``: what each quantization of the digits model costs, whole and split.
+"""Write ``docs/quantization.md``: the cost of each quantization of the digits model.
 
     python generators/generate_quantization.py
 
-Takes some two minutes. The model is cut at the same two layers in every row, one cut through a
-residual and one through a squeeze-and-excite gate, and run on the 360 held-out digits.
+The script takes about two minutes. Each row of the document runs the 360 held-out digits through
+the whole model and through three parts. The two cuts are the same in every row: one through a
+residual, one through a squeeze-and-excite gate.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_partition.bundles.bundle import Bundle
+    from edge_partition.bundles.compare_outputs import Accuracy
     from edge_partition.bundles.verify_bundle import Verification
     from edge_partition.tflite.graph import Wire
 
@@ -42,7 +44,7 @@ ROWS: tuple[tuple[str, Wire], ...] = (
     ("dynamic", "float16"),
     ("int8", "float32"),
 )
-#: Every 15th training digit calibrates int8: 96 of them.
+#: Every 15th of the 1,437 training digits calibrates int8: 96 digits.
 CALIBRATION_STEP = 15
 
 sys.path.insert(0, str(DIGITS))
@@ -51,19 +53,28 @@ import digits  # noqa: E402 -- the example is no package
 
 @dataclass(frozen=True)
 class Row:
-    """One quantization on one wire, run on all held-out digits."""
+    """One quantization with one data type between boards, run on all held-out digits."""
 
     quantization: str
     wire: str
     bundle: Bundle
     verification: Verification
 
+    @property
+    def parts_accuracy(self) -> str:
+        """The share of digits that the three parts classify correctly, in percent."""
+        return f"{self._accuracy.parts_right / self.verification.inputs:.2%}"
+
+    @property
+    def _accuracy(self) -> Accuracy:
+        if self.verification.accuracy is None:
+            raise TypeError("the held-out digits have no labels")
+        return self.verification.accuracy
+
     def cells(self) -> list[str]:
         """Return the table's cells."""
         verification, manifest = self.verification, self.bundle.manifest
-        accuracy, wire = verification.accuracy, verification.wire
-        if accuracy is None:
-            raise TypeError("no held-out digit has a label")
+        accuracy, wire = self._accuracy, verification.wire
         name = f"`--quantize {self.quantization}`"
         if wire is not None:
             name += f" `--wire {self.wire}`"
@@ -75,7 +86,7 @@ class Row:
             f"{self.bundle.whole_file.stat().st_size / 1024:,.0f}",
             " + ".join(stage_kib),
             f"{accuracy.whole_right / count:.2%} ({accuracy.whole_right})",
-            f"{accuracy.parts_right / count:.2%} ({accuracy.parts_right})",
+            f"{self.parts_accuracy} ({accuracy.parts_right})",
             f"{verification.identical} of {count}"
             if wire is None
             else f"{wire.max_difference:.1e} off",
@@ -84,7 +95,7 @@ class Row:
 
 
 def measure(folder: Path) -> Iterator[Row]:
-    """Convert once a quantization, split, and run whole and parts."""
+    """Yield the rows; each quantization is converted once."""
     images, labels = digits.held_out()
     samples = digits.training()[0][::CALIBRATION_STEP]
     loaded: Any = None
@@ -114,7 +125,7 @@ def measure(folder: Path) -> Iterator[Row]:
         payloads = [encode_tensors([spec], {spec.name: image}) for image in _batches(images)]
         verification = verify_bundle(bundle, payloads, classes=[int(label) for label in labels])
         if not verification.exact:
-            raise ValueError(f"{quantization}: parts differ from the whole")
+            raise ValueError(f"{quantization}: the parts' outputs differ from the whole model's")
         yield Row(quantization, wire, bundle, verification)
 
 
@@ -133,50 +144,55 @@ def render(rows: list[Row]) -> str:
     table = "\n".join(
         f"| {' | '.join(line)} |" for line in (head, ["---"] + ["---:"] * (len(head) - 1), *cells)
     )
-    shapes = "; ".join(
-        " and ".join("x".join(map(str, spec.shape)) for spec in stage.inputs)
+    shapes = [
+        ", ".join("x".join(map(str, spec.shape)) for spec in stage.inputs)
         for stage in rows[0].bundle.manifest.stages[1:]
-    )
+    ]
     clamped = sum(row.verification.wire.clamped for row in rows if row.verification.wire)
+    accuracies = sorted({row.parts_accuracy for row in rows})
+    rounded = max(row.verification.wire.max_difference for row in rows if row.verification.wire)
     return f"""# Quantization
 
-<!-- Written by generators/generate_quantization.py; change that. -->
+<!-- Written by generators/generate_quantization.py. Change the generator, not this file. -->
 
-The [digits model](../examples/digits/README.md), a MobileNetV3Large of 96x96 inputs, in every
-quantization: on the {rows[0].verification.inputs} held-out digits, whole, and split over three
-boards. Cut 1 is after `{CUT_AFTER[0]}`, where a residual crosses, cut 2 after
-`{CUT_AFTER[1]}`, where a squeeze-and-excite gate does:
-{shapes}. int8 was calibrated with
-{len(range(0, 1437, CALIBRATION_STEP))} training digits.
+**Splitting changes no byte of the answers, in any quantization.** Only `--wire float16` rounds. Here
+a class's probability changes by at most {rounded:.1e}, and three parts classify
+{" to ".join(accuracies)} of the {rows[0].verification.inputs} held-out digits correctly.
 
 {table}
 
-**Parts against whole** counts the digits for which every output byte of the chain of three parts is
-the whole model's. The model is converted once and its file is sliced, so in every quantization that
-is all of them. A float16 wire rounds on purpose: there, the table has the largest difference of any
-class's probability from the whole model's. With
-nothing rounded, the same parts are exact too: `verify` checks both.
+The model is the [digits model](../examples/digits/README.md), a MobileNetV3Large with inputs of
+96x96, split over three boards.
+{len(range(0, 1437, CALIBRATION_STEP))} training digits calibrated int8.
 
-**Bytes** are what one request sends over each cut, in MQTT's payload. int8 activations travel as
-they are, with the scale they have in the model: a quarter of the bytes, and no further error.
+- **Cut 1** is after `{CUT_AFTER[0]}` and goes through a residual. These tensors cross:
+  {shapes[0]}.
+- **Cut 2** is after `{CUT_AFTER[1]}` and goes through a
+  squeeze-and-excite gate. These tensors cross: {shapes[1]}.
+- **Parts against whole**: the number of digits for which every output byte of the three chained
+  parts equals the whole model's. The model is converted once and its file is sliced; therefore all
+  digits are equal in each quantization. With `--wire float16`, the column shows the largest
+  difference between the parts' and the whole model's probability of a class; without the rounding,
+  the same parts are exact. `verify` checks both.
+- **Bytes at a cut**: the MQTT payload of one request. int8 activations travel unchanged, with their
+  scale in the model: a quarter of the bytes, and no further error.
 
 ## Which to choose
 
-- `--quantize none`: float32. The reference.
-- `--quantize float16`: weights as float16, computed in float32. Half the file.
-- `--quantize dynamic`: weights as int8, activations float32. A quarter of the file.
-- `--quantize int8 --calibration FOLDER`: weights and activations as int8: a quarter of the file and
-  of the bytes between boards. The folder holds some 100 typical inputs, images, `.npy` or `.npz`,
-  which set the scales. The model's own inputs and outputs stay as they are in Keras.
-- `--wire float16`, with any of the first three: float32 activations between boards are sent as
-  float16. The stages' files are the same; only the manifest says `float16` where the file has
-  float32, and each board widens what it gets and narrows what it sends. Tensors that a board only
-  passes on are not touched. The model's own inputs and outputs travel as they are, also where they
-  cross a cut.
+- `--quantize none`: float32, the reference.
+- `--quantize float16`: weights in float16, computation in float32. Half the file size.
+- `--quantize dynamic`: weights in int8, activations in float32. A quarter of the file size.
+- `--quantize int8 --calibration FOLDER`: weights and activations in int8. A quarter of the file
+  size and of the bytes between boards. The folder holds about 100 typical inputs (images, `.npy` or
+  `.npz`), which set the scales. The model's own inputs and outputs keep their Keras types.
+- `--wire float16`, with any of the first three: float32 activations travel between boards as
+  float16. The stages' files are the same; the manifest says `float16` where the file has float32.
+  Each board converts the tensors that it receives and sends. A board forwards other tensors
+  unchanged. The model's own inputs and outputs are not converted, even where they cross a cut.
 
-What is beyond float16's range (65,504) is sent as the largest float16 with its sign, not as an
-infinity: one infinity can turn a whole answer into NaN two layers on, a large number that came out
-smaller seldom changes it. `verify` counts such values: {clamped:,} here.
+A value beyond float16's range (65,504) is sent as the largest float16 with its sign, not as
+infinity. One infinity can turn the whole answer into NaN two layers later; a smaller large number
+seldom changes the answer. `verify` counts these values: {clamped:,} here.
 """
 
 

@@ -1,4 +1,4 @@
-"""Commands from hosts: taken in the network thread, done in the jobs thread, answered."""
+"""Commands from hosts: received in the network thread, executed in the jobs thread, answered."""
 
 from __future__ import annotations
 
@@ -15,56 +15,55 @@ if TYPE_CHECKING:
 
     from device_agent.commands import Commands
     from device_agent.jobs import Jobs
-    from device_agent.timing.time_messages import MessageTimer
     from edge_core.mqtt.connection import Connection, Message
 
 _LOG = logging.getLogger("device-agent")
 
 _MAX_WAITING_COMMANDS = 32
-#: The network thread answers a ping; it does not even read larger messages.
+#: Largest payload in which the network thread looks for a ``ping``, in bytes.
 _MAX_PING_BYTES = 256
-#: Commands after which subscriptions and the profile may be other than before.
+#: Commands that may change the deployments and the board's free memory and storage.
 _CHANGING = frozenset({"prepare", "load", "abort", "remove"})
 
 
 class CommandInbox:
-    """Answers each command once, with what was done or why not.
+    """Answers each command once, with its result or the reason of the refusal.
 
     Attributes:
-        commands: Does the commands; None while the agent starts.
-        is_stopping: Whether all commands are refused because the agent stops.
+        commands: The commands that the board knows; None while the agent starts.
+        is_stopping: Whether the agent is stopping and therefore refuses all commands.
     """
 
     def __init__(
         self,
         connection: Connection,
         jobs: Jobs,
-        timer: MessageTimer,
         *,
         device: str,
         instance: str,
+        update_subscriptions: Callable[[], None],
         on_changed: Callable[[], None],
     ) -> None:
-        """Take what commands need.
+        """Receive nothing yet.
 
         Args:
-            connection: Answers leave by it.
-            jobs: The thread that does commands.
-            timer: Does ``time-messages``.
+            connection: The agent's connection.
+            jobs: The jobs thread.
             device: This board's name.
-            instance: This process's id, for ``ping``.
-            on_changed: Called in the jobs thread after a command that changed deployments.
+            instance: Id of this process, for ``ping``.
+            update_subscriptions: Callback in the jobs thread before each answer.
+            on_changed: Callback in the jobs thread after a command that may change deployments.
         """
         self.commands: Commands | None = None
         self.is_stopping = False
         self._connection = connection
         self._jobs = jobs
-        self._timer = timer
         self._ping_answer = {"ok": True, "device": device, "instance": instance}
+        self._update_subscriptions = update_subscriptions
         self._on_changed = on_changed
 
     def take(self, message: Message) -> None:
-        """Answer a ping, queue another command, or refuse it. In the network thread."""
+        """Answer a ``ping``; queue or refuse any other command. Runs in the network thread."""
         if message.retained:
             _LOG.warning("ignored a retained command")
         elif self.is_stopping:
@@ -72,7 +71,7 @@ class CommandInbox:
         elif len(message.payload) <= _MAX_PING_BYTES and _is_ping(message):
             self._answer(message, self._ping_answer)
         elif self._jobs.waiting() >= _MAX_WAITING_COMMANDS:
-            reason = f"{_MAX_WAITING_COMMANDS} commands wait; send it later."
+            reason = f"{_MAX_WAITING_COMMANDS} commands are waiting; send the command again later."
             self._answer(message, _refusal(ErrorCode.OVERLOADED, reason))
         else:
             self._jobs.put(lambda: self._do(message))
@@ -80,22 +79,21 @@ class CommandInbox:
     def _do(self, message: Message) -> None:
         waited_s = time.monotonic() - message.arrived
         if self.commands is None or (message.expiry_s is not None and waited_s > message.expiry_s):
-            _LOG.warning("a command expired while others ran")
+            _LOG.warning("ignored a command that expired after waiting %.1f s", waited_s)
             return
         command: dict[str, Any] = {}
         try:
             command = decode_json(message.payload)
-            if command.get("command") == "time-messages":
-                self.commands.check_idle(force=command.get("force") is True)
-                answer = {"ok": True, **self._timer.answer(command)}
-            else:
-                answer = {"ok": True, **self.commands.answer(command)}
+            answer = {"ok": True, **self.commands.answer(command)}
         except CommandError as error:
             _LOG.warning("refused %s: %s", command.get("command", "a command"), error)
             answer = _refusal(error.code, error.reason)
-        except Exception as error:  # noqa: BLE001 - the host must hear of it
-            _LOG.exception("command %s", command.get("command"))
+        except Exception as error:  # noqa: BLE001 - the host must get an answer
+            _LOG.exception("command %s failed", command.get("command"))
             answer = _refusal(ErrorCode.BAD_COMMAND, f"The agent failed: {error!r}")
+        # The network thread may have changed a deployment and not yet its subscriptions. A host may
+        # send requests as soon as it reads the new state in the answer.
+        self._update_subscriptions()
         if command.get("command") in _CHANGING:
             self._on_changed()
         self._answer(message, answer)
@@ -110,7 +108,7 @@ class CommandInbox:
                 correlation_data=message.correlation_data,
             )
         except (MessageTooLargeError, ValueError) as error:
-            _LOG.warning("an answer can't be sent to %r: %s", message.response_topic, error)
+            _LOG.warning("cannot send an answer to %r: %s", message.response_topic, error)
 
 
 def _is_ping(message: Message) -> bool:

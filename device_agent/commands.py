@@ -1,4 +1,4 @@
-"""The commands that a host sends to this board, run one after another in the jobs thread."""
+"""The commands that a host sends to this board; the jobs thread executes one after another."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import time
 from base64 import b64decode
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from device_agent.assignment import read_assignment, read_name, reading_fields
 from device_agent.deployments import Generation
@@ -21,21 +19,22 @@ from edge_core.contract.names import NAME_PATTERN
 from edge_core.program import heap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from device_agent.artifact_store import Artifact, ArtifactStore
+    from device_agent.capacity import Capacity
     from device_agent.locked_deployments import LockedDeployments
     from device_agent.saved_state import SavedState
+    from device_agent.timing.time_messages import MessageTimer
 
 _LOG = logging.getLogger("device-agent")
 
-_MIB = 1024 * 1024
-#: Left free on the disk for state files and the system.
-_STORAGE_MARGIN_BYTES = _MIB
+#: Commands whose refusal the statistics show until the board takes the deployment.
+_TAKING = frozenset({"prepare", "store", "load"})
 
 
 class Commands:
-    """Does what commands ask, and returns their answers' fields."""
+    """Executes commands and returns the fields of their answers."""
 
     def __init__(
         self,
@@ -44,34 +43,29 @@ class Commands:
         store: ArtifactStore,
         saved: SavedState,
         *,
+        capacity: Capacity,
+        timer: MessageTimer,
         threads: int,
-        ram_bytes: int | None,
     ) -> None:
-        """Take what the commands work on.
+        """Change nothing yet.
 
         Args:
             device: This board's name in manifests.
-            deployments: What the board holds in memory.
+            deployments: The deployments of this board.
             store: The state directory.
-            saved: Keeps the state directory equal to ``deployments``.
-            threads: The number of threads that an interpreter uses.
-            ram_bytes: What the agent may use, itself included; None: what the board has free.
+            saved: Writer of the deployments' state.
+            capacity: The memory and storage that the board has left.
+            timer: Timer of messages.
+            threads: Number of threads of an interpreter.
         """
         self._device = device
         self._deployments = deployments
         self._store = store
         self._saved = saved
+        self._capacity = capacity
+        self._timer = timer
         self._threads = threads
-        self._ram_bytes = ram_bytes
-        self._base_rss_bytes = psutil.Process().memory_info().rss
-
-    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a command asks (``edge_core.contract.messages``) and return the answer's fields.
-
-        Raises:
-            CommandError: The command cannot be done.
-        """
-        commands: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+        self._commands: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "prepare": self._prepare,
             "store": self._store_chunk,
             "load": self._load,
@@ -79,64 +73,40 @@ class Commands:
             "remove": self._remove,
             "status": self._status,
             "profile": self._profile,
+            "time-messages": self._time_messages,
         }
+
+    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Execute a command and return the fields of the answer.
+
+        :mod:`edge_core.contract.messages` describes each command and its answer.
+
+        Raises:
+            CommandError: The command is unknown or wrong, or the board refuses the command.
+        """
         name = command.get("command")
-        if not isinstance(name, str) or name not in commands:
+        if not isinstance(name, str) or name not in self._commands:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
-                f"The command {name!r} is unknown; expected ping, time-messages, "
-                f"{', '.join(commands)}.",
+                f"The command {name!r} is unknown; expected ping, {', '.join(self._commands)}.",
             )
         try:
-            return commands[name](command)
+            return self._commands[name](command)
         except CommandError as error:
-            if name in {"prepare", "store", "load"}:
+            if name in _TAKING:
                 self._deployments.note_refusal(*self._meant(command), error.code, error.reason)
             raise
 
-    def check_idle(self, *, force: bool) -> None:
-        """Refuse to time while this board serves a deployment, unless the host forces it.
-
-        Raises:
-            CommandError: With ``busy``.
-        """
-        with self._deployments.read() as deployments:
-            live = deployments.live_names()
-        if live and not force:
-            raise CommandError(
-                ErrorCode.BUSY,
-                f"Board {self._device} serves {', '.join(live)}: timing would slow it down, and "
-                "it would falsify the times. Undeploy first, or profile with --force.",
-            )
-
-    def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
-        """Return the deployment and the generation that a command is about."""
-        with self._deployments.read() as deployments:
-            incoming = deployments.incoming_with(str(command.get("sha256")))
-        if incoming is not None:
-            return incoming.manifest.deployment, incoming.manifest.generation
-        manifest = command.get("manifest")
-        fields = manifest if isinstance(manifest, dict) else command
-        deployment, generation = (
-            value if isinstance(value, str) and NAME_PATTERN.fullmatch(value) else None
-            for value in (fields.get("deployment"), fields.get("generation"))
-        )
-        return deployment, generation
+    # The commands
 
     def _prepare(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Check memory and storage for a generation, and expect its files."""
         assignment = read_assignment(self._device, command)
         manifest = assignment.manifest
         with self._deployments.change() as deployments:
             deployments.begin_prepare(manifest.deployment)
         try:
-            self._check_memory(
-                "the generation",
-                sum(
-                    max(stage.size_bytes, stage.predicted.ram_bytes - self._base_rss_bytes)
-                    for stage in assignment.stages
-                ),
-            )
-            self._check_storage("the generation", assignment.artifacts().values())
+            self._capacity.check_generation(assignment)
             with self._deployments.change() as deployments:
                 deployments.expect_files(assignment)
         finally:
@@ -150,33 +120,8 @@ class Commands:
             "needs": list(manifest.needs),
         }
 
-    def _check_memory(self, what: str, needed_bytes: int) -> int:
-        """Return the bytes that are left beside ``needed_bytes``."""
-        used = psutil.Process().memory_info().rss
-        if self._ram_bytes is None:
-            free, of = psutil.virtual_memory().available, "the board has free"
-        else:
-            free, of = self._ram_bytes - used, "is left of the agent's --ram-mib"
-        if needed_bytes > free:
-            raise CommandError(
-                ErrorCode.NO_MEMORY,
-                f"Board {self._device} has too little memory: {what} needs "
-                f"{needed_bytes / _MIB:.1f} MiB, {max(0, free) / _MIB:.1f} MiB {of} "
-                f"(the agent and what it serves now take {used / _MIB:.1f} MiB).",
-            )
-        return int(free - needed_bytes)
-
-    def _check_storage(self, what: str, files: Iterable[Artifact]) -> None:
-        needed_bytes = sum(file.size_bytes - self._store.have_bytes(file) for file in files)
-        free_bytes = self._store.free_bytes() - _STORAGE_MARGIN_BYTES
-        if needed_bytes > free_bytes:
-            raise CommandError(
-                ErrorCode.NO_STORAGE,
-                f"Board {self._device} has too little storage: {what} needs "
-                f"{needed_bytes / _MIB:.1f} MiB, {max(0, free_bytes) / _MIB:.1f} MiB are free.",
-            )
-
     def _store_chunk(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a chunk of an announced file."""
         file = self._announced_file(command.get("sha256"))
         if file is None or command.get("size_bytes") != file.size_bytes:
             raise CommandError(
@@ -195,17 +140,8 @@ class Commands:
             ) from None
         return {"have_bytes": self._store.append(file, offset, chunk)}
 
-    def _announced_file(self, sha256: Any) -> Artifact | None:
-        piece = self._saved.piece
-        if piece is not None and sha256 == piece.sha256:
-            return piece
-        if not isinstance(sha256, str):
-            return None
-        with self._deployments.read() as deployments:
-            incoming = deployments.incoming_with(sha256)
-        return incoming.artifacts()[sha256] if incoming is not None else None
-
     def _load(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Load the stages of a prepared generation and compare each with its reference output."""
         name, generation = read_name(command, "deployment"), read_name(command, "generation")
         with self._deployments.read() as deployments:
             assignment = deployments.incoming(name, generation)
@@ -225,6 +161,7 @@ class Commands:
         return {"stages": [asdict(report) for _, report in results]}
 
     def _abort(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Drop a generation that is not live."""
         name, generation = read_name(command, "deployment"), read_name(command, "generation")
         with self._deployments.change() as deployments:
             deployments.abort(name, generation)
@@ -233,6 +170,7 @@ class Commands:
         return {}
 
     def _remove(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Drop all generations of a deployment."""
         name = read_name(command, "deployment")
         with self._deployments.change() as deployments:
             known = deployments.remove(name)
@@ -245,16 +183,17 @@ class Commands:
         return {}
 
     def _status(self, _command: Mapping[str, Any]) -> dict[str, Any]:
+        """List the loaded generations."""
         with self._deployments.read() as deployments:
             return {"deployments": deployments.status()}
 
     def _profile(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Time a slice of a model, or ask for the rest of its file."""
         piece = read_piece(self._device, command)
         self._saved.piece = piece.file
         try:
-            self.check_idle(force=piece.force)
-            spare_bytes = self._check_memory("the slice", piece.ram_bytes)
-            self._check_storage("the slice", [piece.file])
+            self._check_idle(force=piece.force)
+            spare_bytes = self._capacity.check_piece(piece)
             have_bytes = self._store.have_bytes(piece.file)
             if have_bytes < piece.file.size_bytes:
                 return {"have_bytes": have_bytes}
@@ -271,6 +210,53 @@ class Commands:
         self._forget_piece()
         _LOG.info("profile: %.12s took %.3f ms", piece.file.sha256, timed["invoke_ms"])
         return timed
+
+    def _time_messages(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Time messages between this board and the broker."""
+        self._check_idle(force=command.get("force") is True)
+        return self._timer.answer(command)
+
+    # Steps of several commands
+
+    def _check_idle(self, *, force: bool) -> None:
+        """Refuse to time while this board serves a deployment, unless ``force`` is set.
+
+        Raises:
+            CommandError: With ``busy``.
+        """
+        with self._deployments.read() as deployments:
+            live = deployments.live_names()
+        if live and not force:
+            raise CommandError(
+                ErrorCode.BUSY,
+                f"Board {self._device} serves {', '.join(live)}: timing would slow the requests "
+                "down, and the requests would falsify the times. Undeploy first, or profile with "
+                "--force.",
+            )
+
+    def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """Return the deployment and the generation that a command is about."""
+        with self._deployments.read() as deployments:
+            incoming = deployments.incoming_with(str(command.get("sha256")))
+        if incoming is not None:
+            return incoming.manifest.deployment, incoming.manifest.generation
+        manifest = command.get("manifest")
+        fields = manifest if isinstance(manifest, dict) else command
+        deployment, generation = (
+            value if isinstance(value, str) and NAME_PATTERN.fullmatch(value) else None
+            for value in (fields.get("deployment"), fields.get("generation"))
+        )
+        return deployment, generation
+
+    def _announced_file(self, sha256: Any) -> Artifact | None:
+        piece = self._saved.piece
+        if piece is not None and sha256 == piece.sha256:
+            return piece
+        if not isinstance(sha256, str):
+            return None
+        with self._deployments.read() as deployments:
+            incoming = deployments.incoming_with(sha256)
+        return incoming.artifacts()[sha256] if incoming is not None else None
 
     def _forget_piece(self) -> None:
         self._saved.piece = None

@@ -1,4 +1,4 @@
-"""The topics that this board listens to, kept equal to what its deployments need."""
+"""The subscriptions of this board, which follow its deployments."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ if TYPE_CHECKING:
 
 
 class Subscriptions:
-    """Subscribes to stages and manifests. Methods may be called from any thread."""
+    """The topics of stages and manifests that this board needs. Methods run in any thread."""
 
     def __init__(
-        self, connection: Connection, topics: Topics, on_message: Callable[[Message], None]
+        self,
+        connection: Connection,
+        topics: Topics,
+        deployments: LockedDeployments,
+        on_message: Callable[[Message], None],
     ) -> None:
         """Subscribe to nothing yet.
 
         Args:
-            connection: To subscribe with.
-            topics: The topics' names.
-            on_message: Called in the network thread with each message.
+            connection: The agent's connection.
+            topics: The topics of the fleet.
+            deployments: The deployments of this board.
+            on_message: Callback in the network thread, for each message.
         """
         self._connection = connection
         self._topics = topics
+        self._deployments = deployments
         self._on_message = on_message
         self._lock = threading.Lock()
         self._filters: set[Topic] = set()
-        #: Filters of stages that several boards share, by deployment and stage index.
+        #: Filters of the stages that several boards serve, by deployment and stage index.
         self._shared: dict[tuple[str, int], Topic] = {}
 
-    def update(self, deployments: LockedDeployments) -> None:
-        """Listen to what ``deployments`` need, and to nothing else."""
+    def update(self) -> None:
+        """Subscribe to the topics that the deployments need, and unsubscribe from all others."""
         with self._lock:
-            with deployments.read() as held:
+            with self._deployments.read() as held:
                 wanted = {self._topics.manifest(name) for name in held.names()}
                 stages = held.stage_filters()
             self._shared = {}
@@ -53,18 +59,21 @@ class Subscriptions:
             self._filters = wanted
 
     def is_shared(self, deployment: str, index: int) -> bool:
-        """Return whether other boards answer a stage's messages too."""
+        """Return whether other boards serve the stage too."""
         return (deployment, index) in self._shared
 
     def forget(self, deployment: str, index: int) -> None:
-        """End what the broker's session still holds of a stage that left this board."""
+        """Unsubscribe from a stage that this board no longer has.
+
+        The broker's session may still have the subscription of an earlier process of this agent.
+        """
         for sharers in (1, 2):
             self._connection.unsubscribe(
                 self._topics.stage_subscription(deployment, index, sharers)
             )
 
     def leave_shared(self) -> None:
-        """Leave the stages that other boards serve too; their messages then go to those boards."""
+        """Unsubscribe from the stages that other boards serve too; they get the requests."""
         with self._lock:
             for topic_filter in self._shared.values():
                 self._connection.unsubscribe(topic_filter)

@@ -1,4 +1,4 @@
-"""The messages in which a board describes itself: ``profile`` (retained) and ``stats``."""
+"""The two messages about a board: ``profile`` (retained) and ``stats``."""
 
 from __future__ import annotations
 
@@ -23,50 +23,54 @@ class Report:
     """Publishes the profile and the statistics while the board is connected.
 
     Attributes:
-        profile: The profile's fields but for free memory and storage, which change.
-        profile_due_s: The monotonic time at which the profile is published unless somebody cancels
-            that; until then nothing publishes the profile.
+        profile: Fields of the profile, without free memory and storage, which change.
+        profile_due_s: Time at which the profile is published, on the monotonic clock in seconds;
+            until then nothing publishes the profile. None: the profile is not delayed.
     """
 
     def __init__(
-        self, connection: Connection, topics: Topics, config: Config, instance: str
+        self,
+        connection: Connection,
+        topics: Topics,
+        config: Config,
+        instance: str,
+        free_storage_bytes: Callable[[], int],
     ) -> None:
         """Read the hardware.
 
         Args:
-            connection: To publish with.
-            topics: The topics' names.
-            config: The agent's options.
-            instance: This process's id.
+            connection: The agent's connection.
+            topics: The topics of the fleet.
+            config: Options of the agent.
+            instance: Id of this process.
+            free_storage_bytes: Function that returns the free storage, in bytes.
         """
         self.profile: dict[str, Any] = {"instance": instance, **read_hardware(config)}
         self.profile_due_s: float | None = None
         self._connection = connection
         self._topics = topics
         self._device = config.name
+        self._free_storage_bytes = free_storage_bytes
         self._link = LinkReader()
         self._load: LoadReader | None = None
         self._stats_due_s = 0.0
         self._sequence = 0
 
-    def publish_profile(self, free_bytes: Callable[[], int]) -> None:
-        """Publish the profile.
-
-        Args:
-            free_bytes: Returns the free storage.
-        """
-        # What is queued while away would be sent before we know whether the name is still ours.
+    def publish_profile(self) -> None:
+        """Publish the profile, unless the board is disconnected or the profile is delayed."""
+        # paho would send a queued profile at the next connect, before the agent knows whether
+        # another agent took its name.
         if not self._connection.is_connected or self.profile_due_s is not None:
             return
-        document = {**self.profile, **read_free(free_bytes())}
+        document = {**self.profile, **read_free(self._free_storage_bytes())}
         self._connection.publish(self._topics.profile(self._device), encode_json(document))
 
-    def publish_due_profile(self, free_bytes: Callable[[], int]) -> None:
+    def publish_due_profile(self) -> None:
         """Publish the profile if :attr:`profile_due_s` has passed."""
         due = self.profile_due_s
         if due is not None and time.monotonic() >= due and self._connection.is_connected:
             self.profile_due_s = None
-            self.publish_profile(free_bytes)
+            self.publish_profile()
 
     def publish_due_stats(
         self,
@@ -75,12 +79,12 @@ class Report:
         stages: Callable[[], list[dict[str, Any]]],
         refusals: Callable[[], list[dict[str, Any]]],
     ) -> None:
-        """Publish the statistics if a period has passed since the last ones.
+        """Publish the statistics if a period has passed since the last statistics.
 
         Args:
-            queue_length: How many requests wait.
-            stages: Returns each stage's statistics of the period, which begins anew.
-            refusals: Returns why this board did not take its part of deployments.
+            queue_length: Number of waiting requests.
+            stages: Function that returns the statistics of each stage and starts a new period.
+            refusals: Function that returns the last refusal of each deployment.
         """
         now = time.monotonic()
         if self._load is None:

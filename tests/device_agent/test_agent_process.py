@@ -96,6 +96,19 @@ def test_no_module_of_the_agent_imports_tensorflow_or_keras() -> None:
     assert not roots & {"tensorflow", "keras", "edge_partition", "typer", "rich", "flatbuffers"}
 
 
+def test_an_agent_connects_before_it_imports_numpy_or_a_runtime() -> None:
+    script = (
+        "import sys, device_agent.agent; print('\\n'.join(sys.modules))\n"
+        "import device_agent.commands; print('then:', 'numpy' in sys.modules)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert "paho.mqtt.client" in found
+    assert not set(found) & {"numpy", "ai_edge_litert", "tflite_runtime"}
+    assert found[-1] == "then: True"
+
+
 def test_a_name_in_use_is_refused(
     broker: MosquittoBroker, name: str, start: Start, tmp_path: Path
 ) -> None:

@@ -176,15 +176,6 @@ class Host:
         self.publish_manifest(pipeline)
         for device in devices:
             wait_for(lambda d=device: self.states(d).get(manifest.generation) == "live")
-            self.wait_for_subscriptions(device)
-
-    def wait_for_subscriptions(self, device: str) -> None:
-        """Wait until a device has subscribed to the topics of the states that it reported.
-
-        One thread of the agent receives a manifest, subscribes, and then answers pings. Another
-        thread reports the states, perhaps before the subscription.
-        """
-        self.command(device, "ping")
 
     # Requests
 

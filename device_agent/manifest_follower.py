@@ -1,0 +1,95 @@
+"""The retained manifests of this board's deployments, and those that the broker forgot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from device_agent.presence import RETAINED_WAIT_S
+from device_agent.publish_forgotten import publish_forgotten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from device_agent.locked_deployments import LockedDeployments
+    from edge_core.contract.topics import Topics
+    from edge_core.mqtt.agent_requests import AgentRequests
+    from edge_core.mqtt.connection import Connection, Message
+
+
+class ManifestFollower:
+    """Passes manifests to the deployments, in the order in which the manifests arrive."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        requests: AgentRequests,
+        topics: Topics,
+        deployments: LockedDeployments,
+        *,
+        device: str,
+        on_changed: Callable[[str], None],
+    ) -> None:
+        """Keep manifests until :meth:`start`.
+
+        Args:
+            connection: The agent's connection.
+            requests: Sender of ``status`` to other boards.
+            topics: The topics of the fleet.
+            deployments: The deployments of this board.
+            device: This board's name.
+            on_changed: Callback in the network thread, with the name of a deployment that a
+                manifest changed.
+        """
+        self._connection = connection
+        self._requests = requests
+        self._topics = topics
+        self._deployments = deployments
+        self._device = device
+        self._on_changed = on_changed
+        self._lock = threading.Lock()
+        #: Manifests that arrived before :meth:`start`; None after :meth:`start`.
+        self._early: list[Message] | None = []
+        self._due_s: float | None = None
+
+    def start(self) -> None:
+        """Follow the manifests that arrived so far, and every later manifest at its arrival.
+
+        The caller saves the deployments afterwards: the early manifests cause no callback.
+        """
+        with self._lock:
+            for message in self._early or ():
+                self._follow(message)
+            self._early = None
+        self._due_s = time.monotonic() + RETAINED_WAIT_S
+
+    def connected(self) -> None:
+        """Expect the broker's retained manifests again. Runs in the network thread."""
+        with self._deployments.change() as held:
+            held.expect_manifests()
+        self._due_s = time.monotonic() + RETAINED_WAIT_S
+
+    def manifest_arrived(self, message: Message) -> None:
+        """Follow a manifest. Runs in the network thread."""
+        with self._lock:
+            if self._early is not None:
+                self._early.append(message)
+                return
+        if self._follow(message):
+            self._on_changed(self._topics.name_in(message.topic))
+
+    def publish_due(self) -> None:
+        """Publish the manifests that the broker should have sent by now and did not send."""
+        due_s = self._due_s
+        if due_s is None or time.monotonic() < due_s or not self._connection.is_connected:
+            return
+        self._due_s = None
+        with self._deployments.read() as held:
+            forgotten = held.unconfirmed()
+        publish_forgotten(forgotten, self._connection, self._requests, self._topics, self._device)
+
+    def _follow(self, message: Message) -> bool:
+        return self._deployments.manifest_arrived(
+            self._topics.name_in(message.topic), message.payload
+        )

@@ -22,7 +22,7 @@ from edge_partition.answers.boxes import (
 )
 from edge_partition.answers.outputs import Classes, ClassScore, Output, OutputTensor, Value, Values
 from edge_partition.answers.yolo_boxes import read_yolo
-from edge_partition.inputs.pixels import picture_layout
+from edge_partition.inputs.picture_layout import picture_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

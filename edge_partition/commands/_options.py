@@ -10,7 +10,8 @@ import click
 from edge_core.contract.manifest import PIXEL_FITS, RESIZE_FILTERS
 from edge_core.program.click_program import combined
 from edge_partition.facts.model_facts import PictureOptions
-from edge_partition.inputs.pixels import PIXELS_METAVAR, PixelsError, parse_pixels
+from edge_partition.inputs.describe_pixels import PIXELS_METAVAR, parse_pixels
+from edge_partition.inputs.pixels import PixelsError
 from edge_partition.model.quantizations import QUANTIZATIONS
 from edge_partition.planning.plan_split import WireChoice
 

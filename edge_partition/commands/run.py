@@ -24,10 +24,10 @@ from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.result import Result
 from edge_partition.client.stream_report import StreamTimes
 from edge_partition.commands import _show
+from edge_partition.inputs.describe_pixels import describe_pixels
 from edge_partition.inputs.load_inputs import IMAGE_SUFFIXES, InputFileError, expand_inputs
 from edge_partition.inputs.named_requests import named_requests
 from edge_partition.inputs.picture_size import file_picture_size
-from edge_partition.inputs.pixels import describe_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

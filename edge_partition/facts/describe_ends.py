@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_partition.inputs.pixels import describe_pixels, picture_layout
+from edge_partition.inputs.describe_pixels import describe_pixels
+from edge_partition.inputs.picture_layout import picture_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

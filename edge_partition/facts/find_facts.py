@@ -21,15 +21,14 @@ from edge_partition.facts.guess_pixels import (
 )
 from edge_partition.facts.model_facts import ModelFacts, PictureOptions
 from edge_partition.facts.read_labels import fit_labels, labels_beside, read_labels_file
+from edge_partition.inputs.describe_pixels import describe_pixels, parse_pixels
+from edge_partition.inputs.picture_layout import picture_layout
 from edge_partition.inputs.pixels import (
     IMAGENET,
     IMAGENET_BGR,
     MINUS_ONE_TO_ONE,
     PixelsError,
     default_pixels,
-    describe_pixels,
-    parse_pixels,
-    picture_layout,
     value_range,
 )
 from edge_partition.tflite.graph import layer_paths
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from edge_partition.inputs.pixels import PictureLayout
+    from edge_partition.inputs.picture_layout import PictureLayout
     from edge_partition.tflite.graph import Graph
     from edge_partition.tflite.read_tflite import TfliteModel
     from edge_partition.tflite.tflite_metadata import TensorMetadata, TfliteMetadata

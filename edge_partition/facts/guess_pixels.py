@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_partition.inputs.describe_pixels import parse_pixels
 from edge_partition.inputs.pixels import (
     FULL_RANGE,
     IMAGENET,
     IMAGENET_BGR,
     MINUS_ONE_TO_ONE,
-    parse_pixels,
     value_range,
 )
 from edge_partition.tflite.file_tables import buffer_bytes

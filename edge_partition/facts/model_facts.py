@@ -42,7 +42,7 @@ class PictureOptions:
 
     Attributes:
         pixels: Pixel format, such as ``-1..1`` or ``127.5/127.5,bgr``, for
-            :func:`~edge_partition.inputs.pixels.parse_pixels`.
+            :func:`~edge_partition.inputs.describe_pixels.parse_pixels`.
         resize: One of :data:`~edge_core.contract.manifest.RESIZE_FILTERS`.
         fit: One of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
         labels: File of class names, one per line.

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_core.errors import PayloadError
-from edge_partition.inputs.pixels import picture_layout, quantize, value_range
+from edge_partition.inputs.picture_layout import picture_layout
+from edge_partition.inputs.pixels import quantize, value_range
 
 if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec
-    from edge_partition.inputs.pixels import PictureLayout
+    from edge_partition.inputs.picture_layout import PictureLayout
 
 _CHANNELS = (1, 3, 4)
 _LARGEST = 255

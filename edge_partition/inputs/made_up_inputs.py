@@ -15,20 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from edge_partition.inputs.bound_inputs import bound_inputs
-from edge_partition.inputs.pixels import (
-    apply_pixels,
-    default_pixels,
-    picture_layout,
-    quantize,
-    source_channels,
-)
+from edge_partition.inputs.picture_layout import picture_layout
+from edge_partition.inputs.pixels import apply_pixels, default_pixels, quantize, source_channels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from edge_core.contract.manifest import TensorSpec
     from edge_partition.inputs.operator_bounds import Bounds
-    from edge_partition.inputs.pixels import PictureLayout
+    from edge_partition.inputs.picture_layout import PictureLayout
     from edge_partition.tflite.read_tflite import TfliteModel
 
     _Array: TypeAlias = np.ndarray[Any, Any]

@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from edge_partition.inputs.pixels import (
-    PictureLayout,
-    PixelsError,
-    default_pixels,
-    picture_layout,
-    source_channels,
-)
+from edge_partition.inputs.picture_layout import PictureLayout, picture_layout
+from edge_partition.inputs.pixels import PixelsError, default_pixels, source_channels
 
 if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec

@@ -19,7 +19,7 @@ import numpy as np
 from edge_core.errors import PayloadError
 from edge_partition.inputs.batches import batches
 from edge_partition.inputs.fit_array import find_pictures, fit_array
-from edge_partition.inputs.pixels import picture_layout
+from edge_partition.inputs.picture_layout import picture_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 
 from edge_core.contract.manifest import TensorSpec
-from edge_partition.inputs.load_inputs import (
-    InputFileError,
-    load_input,
-)
+from edge_partition.inputs.load_inputs import InputFileError, load_input
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from edge_core.contract.manifest import Manifest, ModelInfo, Predicted, Quantize
 from edge_partition.boards.fleet_status import FleetStatus
 from edge_partition.commands import status
 from edge_partition.facts.describe_ends import describe_classes, describe_input, describe_output
-from edge_partition.inputs.pixels import parse_pixels
+from edge_partition.inputs.describe_pixels import parse_pixels
 
 IMAGE = TensorSpec("image", "float32", (1, 8, 8, 3))
 SCORES = TensorSpec("scores", "int8", (1, 10))

@@ -11,7 +11,8 @@ from tflite_models import FlatModel
 from edge_partition.facts.find_facts import StatedFacts, find_facts
 from edge_partition.facts.model_facts import ModelFacts, PictureOptions
 from edge_partition.facts.read_labels import LabelsError
-from edge_partition.inputs.pixels import PixelsError, describe_pixels
+from edge_partition.inputs.describe_pixels import describe_pixels
+from edge_partition.inputs.pixels import PixelsError
 from edge_partition.tflite.read_tflite import read_tflite
 from edge_partition.tflite.tflite_metadata import Normalization, TensorMetadata, TfliteMetadata
 

@@ -12,7 +12,7 @@ from edge_partition.facts.guess_pixels import (
     first_steps,
     pixels_of_range,
 )
-from edge_partition.inputs.pixels import describe_pixels, parse_pixels
+from edge_partition.inputs.describe_pixels import describe_pixels, parse_pixels
 from edge_partition.tflite.read_tflite import TfliteModel, read_tflite
 
 SHAPE = (1, 8, 8, 3)

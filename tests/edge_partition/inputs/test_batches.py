@@ -9,11 +9,7 @@ from PIL import Image
 
 from edge_core.contract.manifest import TensorSpec
 from edge_partition.inputs.batches import batch_size, batches, split_outputs
-from edge_partition.inputs.load_inputs import (
-    InputFileError,
-    load_input,
-    load_samples,
-)
+from edge_partition.inputs.load_inputs import InputFileError, load_input, load_samples
 
 if TYPE_CHECKING:
     from pathlib import Path

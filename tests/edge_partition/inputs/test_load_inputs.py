@@ -10,13 +10,13 @@ from input_files import INDEX, RGB, VECTOR, error_of, pixels, write_wav
 from PIL import Image
 
 from edge_core.contract.manifest import Quantized, TensorSpec
+from edge_partition.inputs.describe_pixels import parse_pixels
 from edge_partition.inputs.load_inputs import (
     InputFileError,
     expand_inputs,
     load_input,
     load_samples,
 )
-from edge_partition.inputs.pixels import parse_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path

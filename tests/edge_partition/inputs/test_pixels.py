@@ -11,21 +11,17 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from tflite_models import FlatModel
 
-from edge_core.contract.manifest import PIXEL_SOURCES, Pixels, Quantized, TensorSpec
+from edge_core.contract.manifest import Pixels, Quantized, TensorSpec
 from edge_partition.facts.application_pixels import application_pixels
+from edge_partition.inputs.describe_pixels import parse_pixels
 from edge_partition.inputs.pixels import (
     FULL_RANGE,
     IMAGENET,
     IMAGENET_BGR,
     MINUS_ONE_TO_ONE,
-    PictureLayout,
     PixelsError,
     apply_pixels,
-    describe_pixels,
-    parse_pixels,
-    picture_layout,
     quantize,
-    value_range,
 )
 
 RAMP = np.stack([np.arange(256), np.arange(256)[::-1], np.roll(np.arange(256), 77)], -1)
@@ -89,142 +85,12 @@ def test_other_models_are_not_applications(name: str) -> None:
     assert application_pixels(name) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "channels", "order", "black", "white"),
-    [
-        ("0..255", 3, "rgb", 0, 255),
-        ("0..1", 3, "rgb", 0, 1),
-        ("-1..1", 3, "rgb", -1, 1),
-        ("-1..1,bgr", 3, "bgr", -1, 1),
-        ("-1..1 BGR", 3, "bgr", -1, 1),
-        ("-0.5..0.5", 3, "rgb", -0.5, 0.5),
-        ("0..16", 1, "gray", 0, 16),
-        ("0..1", 0, "gray", 0, 1),
-        ("0..1,gray", 3, "gray", 0, 1),
-        ("127.5/127.5", 3, "rgb", -1, 1),
-        ("127.5/127.5,gray", 1, "gray", -1, 1),
-        ("128/64", 4, "rgb", -2, 127 / 64),
-        ("0,0,0/255,255,255", 3, "rgb", 0, 1),
-        ("imagenet", 3, "rgb", -2.1179039, 2.64),
-        ("imagenet rgb", 3, "rgb", -2.1179039, 2.64),
-        ("imagenet-bgr", 3, "bgr", -123.68, 151.061),
-    ],
-)
-def test_descriptions_of_pixels_are_parsed(
-    text: str, channels: int, order: str, black: float, white: float
-) -> None:
-    pixels = parse_pixels(text, channels=channels)
-    assert (pixels.order, pixels.said_by) == (order, "option")
-    assert value_range(pixels) == pytest.approx((black, white), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "0..", "1..0", "0..0", "0..1..2", "-1..1,hsv", "-1..1,rgb,bgr", "127.5", "127.5/0", "1/-1",
-     "1,2/3", "nan/1", "1,2,3,4/1", "imagenet/1", "0..1 rgb x", "0..1,rgb bgr", "imagenet,bgr"],
-)  # fmt: skip
-def test_an_invalid_description_is_refused_with_the_valid_forms(text: str) -> None:
-    with pytest.raises(PixelsError, match="--pixels") as caught:
-        parse_pixels(text)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "channels"),
-    [("imagenet", 1), ("imagenet-bgr", 0), ("0..1,rgb", 1), ("1,2,3/1,1,1", 1),
-     ("1,2,3/1,1,1", 4), ("1,2,3/1", 0), ("1,2,3/1,gray", 3)],
-)  # fmt: skip
-def test_a_description_for_other_channels_is_refused(text: str, channels: int) -> None:
-    with pytest.raises(PixelsError, match="channel"):
-        parse_pixels(text, channels=channels)
-
-
 def test_mean_and_deviation_are_per_channel_in_the_models_order() -> None:
     made = applied(parse_pixels("10,20,30/1,2,4,bgr"))[0]
     red, green, blue = (PICTURE[..., channel].astype(np.float32) for channel in range(3))
     np.testing.assert_array_equal(made[..., 0], blue - 10)
     np.testing.assert_array_equal(made[..., 1], (green - 20) / 2)
     np.testing.assert_array_equal(made[..., 2], (red - 30) / 4)
-
-
-@pytest.mark.parametrize(
-    ("text", "said_by", "words"),
-    [
-        ("-1..1", "application", "-1..1 RGB (from the application)"),
-        ("0..255,bgr", "option", "0..255 BGR (from --pixels)"),
-        ("0..1,gray", "metadata", "0..1 gray (from the file's metadata)"),
-        (
-            "imagenet",
-            "guess",
-            "RGB normalized with ImageNet's mean and standard deviation (a guess)",
-        ),
-        ("imagenet-bgr", "application", "BGR minus ImageNet's mean (from the application)"),
-        (
-            "127/128",
-            "quantization",
-            "(value - 127) / 128 RGB (from the input's scale and zero point)",
-        ),
-        ("1,2,3/4,5,6", "option", "(value - 1, 2, 3) / 4, 5, 6 RGB (from --pixels)"),
-    ],
-)
-def test_pixels_are_described_in_words(text: str, said_by: str, words: str) -> None:
-    assert describe_pixels(replace(parse_pixels(text), said_by=said_by)) == words
-
-
-def test_every_source_of_pixels_has_a_description() -> None:
-    for said_by in PIXEL_SOURCES:
-        assert describe_pixels(replace(FULL_RANGE, said_by=said_by)).startswith("0..255 RGB (")
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "layout"),
-    [
-        ((1, 32, 48, 3), "float32", PictureLayout(1, 32, 48, 3)),
-        ((8, 32, 48, 3), "int8", PictureLayout(8, 32, 48, 3)),
-        ((1, 28, 28, 1), "uint8", PictureLayout(1, 28, 28, 1)),
-        ((1, 28, 28, 4), "float16", PictureLayout(1, 28, 28, 4)),
-        ((1, 3, 32, 48), "float32", PictureLayout(1, 32, 48, 3, channels_first=True)),
-        ((1, 1, 28, 28), "float32", PictureLayout(1, 28, 28, 1, channels_first=True)),
-        ((1, 3, 32, 3), "float32", PictureLayout(1, 3, 32, 3)),
-        ((28, 28), "float32", PictureLayout(0, 28, 28, 0)),
-        ((1, 28, 28), "float32", PictureLayout(1, 28, 28, 0)),
-        ((16, 28, 28), "float32", PictureLayout(16, 28, 28, 0)),
-        ((224, 192, 3), "float32", PictureLayout(0, 224, 192, 3)),
-        ((28, 28, 1), "float32", PictureLayout(0, 28, 28, 1)),
-        ((3, 224, 192), "float32", PictureLayout(0, 224, 192, 3, channels_first=True)),
-    ],
-)
-def test_layouts_of_a_picture_in_a_tensor(
-    shape: tuple[int, ...], dtype: str, layout: PictureLayout
-) -> None:
-    assert picture_layout(TensorSpec("x", dtype, shape)) == layout
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [
-        ((1, 7, 7, 1024), "float32"),
-        ((1, 128, 3), "float32"),
-        ((1, 50, 13), "float32"),
-        ((128, 64), "float32"),
-        ((4, 4), "float32"),
-        ((1, 1000), "float32"),
-        ((1, 32, 32, 3), "bool"),
-        ((64, 64), "int64"),
-        ((1, 1, 1, 3), "float32"),
-        ((1, 8, 32, 32, 3), "float32"),
-        ((), "float32"),
-    ],
-)
-def test_sequences_ids_and_features_are_not_pictures(shape: tuple[int, ...], dtype: str) -> None:
-    assert picture_layout(TensorSpec("x", dtype, shape)) is None
-    with pytest.raises(PixelsError, match=r"Input x takes no picture"):
-        apply_pixels(PICTURE, TensorSpec("x", dtype, shape))
-
-
-def test_a_matrix_with_pixels_is_a_picture_of_any_size() -> None:
-    spec = TensorSpec("x", "float32", (1, 32, 100), pixels=parse_pixels("0..1,gray"))
-    assert picture_layout(spec) == PictureLayout(1, 32, 100, 0)
 
 
 @pytest.mark.parametrize(

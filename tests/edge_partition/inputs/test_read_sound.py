@@ -9,10 +9,7 @@ import pytest
 from input_files import RGB, error_of, write_wav
 
 from edge_core.contract.manifest import Quantized, TensorSpec
-from edge_partition.inputs.load_inputs import (
-    load_input,
-    load_samples,
-)
+from edge_partition.inputs.load_inputs import load_input, load_samples
 
 if TYPE_CHECKING:
     from pathlib import Path

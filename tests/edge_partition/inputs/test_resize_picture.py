@@ -11,12 +11,9 @@ from input_files import BATCH, GRAY, RGB, VECTOR, error_of, pixels
 from PIL import Image
 
 from edge_core.contract.manifest import Pixels, TensorSpec
-from edge_partition.inputs.load_inputs import (
-    InputFileError,
-    as_picture,
-    load_input,
-)
-from edge_partition.inputs.pixels import PixelsError, parse_pixels
+from edge_partition.inputs.describe_pixels import parse_pixels
+from edge_partition.inputs.load_inputs import InputFileError, as_picture, load_input
+from edge_partition.inputs.pixels import PixelsError
 
 if TYPE_CHECKING:
     from pathlib import Path

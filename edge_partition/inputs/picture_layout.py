@@ -1,0 +1,70 @@
+"""The layout of a picture in an input's tensor. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_core.contract.manifest import TensorSpec
+
+_CHANNELS = (1, 3, 4)
+#: Smallest height and width of a tensor that is taken for a picture without metadata.
+_LEAST_SIDE = 8
+
+
+@dataclass(frozen=True)
+class PictureLayout:
+    """The layout of a picture in an input's tensor.
+
+    Attributes:
+        batch: Size of the batch dimension; 0 for a tensor without a batch.
+        height: Height in pixels.
+        width: Width in pixels.
+        channels: 1, 3 or 4; 0 for a gray picture in a tensor without a channel dimension.
+        channels_first: Whether the channel dimension comes before height and width.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    channels_first: bool = False
+
+
+def picture_layout(spec: TensorSpec) -> PictureLayout | None:
+    """Return the layout of a picture in ``spec``'s tensor; None if the tensor fits no picture.
+
+    The layouts are ``[batch, height, width, 1|3|4]`` and ``[batch, 1|3|4, height, width]``, both
+    also without the batch, and gray ``[height, width]`` and ``[batch, height, width]``. A gray
+    picture must be square if ``spec.pixels`` is None: other such tensors are sequences.
+    """
+    if spec.dtype == "bool" or spec.dtype.startswith("complex"):
+        return None
+    shape = spec.shape
+    if len(shape) == 4:  # noqa: PLR2004 -- batch, height, width, channels
+        return _with_channels(shape[0], shape[1:])
+    is_picture = spec.pixels is not None
+    if spec.dtype in {"int32", "int64", "uint32", "uint64"} and not is_picture:
+        return None  # ids
+    if len(shape) == 3 and shape[0] > 1:  # noqa: PLR2004
+        whole = _with_channels(0, shape)
+        if whole is not None and min(whole.height, whole.width) >= _LEAST_SIDE:
+            return whole
+    if len(shape) in {2, 3}:
+        height, width = shape[-2:]
+        if min(height, width) >= (2 if is_picture else _LEAST_SIDE) and (
+            is_picture or height == width
+        ):
+            return PictureLayout(shape[0] if len(shape) > 2 else 0, height, width, 0)  # noqa: PLR2004
+    return None
+
+
+def _with_channels(batch: int, shape: tuple[int, ...]) -> PictureLayout | None:
+    if shape[2] in _CHANNELS:
+        layout = PictureLayout(batch, shape[0], shape[1], shape[2])
+    elif shape[0] in _CHANNELS:
+        layout = PictureLayout(batch, shape[1], shape[2], shape[0], channels_first=True)
+    else:
+        return None
+    return layout if min(layout.height, layout.width) > 1 else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, requires
 
 _DISTRIBUTION = "edge-partition"
 #: Modules whose package has another name.
@@ -23,6 +22,9 @@ def find_extra(module: str, prefer: str | None = None) -> str | None:
         module: The name of a module that could not be imported.
         prefer: The extra to name where several bring the module.
     """
+    # Imported here: programs that miss nothing start sooner.
+    from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415
+
     top = module.partition(".")[0]
     package = _PACKAGES.get(top, top)
     try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 DISTRIBUTION = "edge-partition"
 
 
 def version_line(program: str) -> str:
     """Return ``PROGRAM VERSION``; outside an installation the version is ``unknown``."""
+    # Imported here: programs that are not asked for the version start sooner.
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
     try:
         return f"{program} {version(DISTRIBUTION)}"
     except PackageNotFoundError:

@@ -1,0 +1,50 @@
+"""The option ``--draw`` of ``edge-partition run``: pictures with the boxes found in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_core.errors import EdgePartitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edge_core.contract.manifest import Manifest
+
+
+class DrawError(EdgePartitionError):
+    """The option ``--draw`` can't be met."""
+
+
+def check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> None:
+    """Refuse a wrong ``--draw`` before the stream starts.
+
+    Raises:
+        DrawError: The model finds no boxes, the folder holds the inputs, or can't be made.
+    """
+    if not manifest.model.detections:
+        raise DrawError(
+            f"--draw: the outputs of deployment {manifest.deployment!r} are not known as boxes "
+            "(SSD's four outputs, or a YOLO head with its metadata); leave --draw out."
+        )
+    if folder.resolve() in {file.resolve().parent for file in files}:
+        raise DrawError(
+            f"--draw {folder}: the inputs are in this folder and would be overwritten; name "
+            "another folder."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DrawError(f"--draw {folder}: the folder can't be made: {error.strerror}.") from None
+
+
+def free_name(file: Path, taken: set[str]) -> str:
+    """Return the file's name, with a number where another picture has the name already."""
+    suffix = file.suffix if file.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
+    name, number = f"{file.stem}{suffix}", 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{file.stem}-{number}{suffix}"
+    taken.add(name.casefold())
+    return name

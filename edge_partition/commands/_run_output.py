@@ -1,0 +1,134 @@
+"""The output of ``edge-partition run``: answers printed on arrival, and kept where asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_core.errors import EdgePartitionError
+from edge_core.plain_text import plain_text
+from edge_core.write_file import write_file
+from edge_partition.answers.draw_boxes import draw_file
+from edge_partition.commands import _show
+from edge_partition.commands._run_answers import Answered, Failed
+from edge_partition.commands._run_drawing import free_name
+from edge_partition.inputs.load_inputs import IMAGE_SUFFIXES, InputFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+
+class UnansweredError(EdgePartitionError):
+    """Some inputs had no answer; a message for each of them was printed before.
+
+    Attributes:
+        failed: The number of inputs without an answer.
+        total: The number of all inputs.
+    """
+
+    def __init__(self, failed: int, total: int) -> None:
+        self.failed = failed
+        self.total = total
+        super().__init__(f"{failed:,} of {total:,} inputs had no answer.")
+
+
+class AnswerLog:
+    """The answers so far: printed on arrival, kept only for ``-o`` and ``--json``.
+
+    Attributes:
+        total: The number of inputs so far.
+        failed: The number of inputs without an answer.
+        outputs: The outputs of each answered input, for ``-o``; else empty.
+        rows: The rows of the ``--json`` document; else empty.
+        notes: Sentences to print at the end, in the order of the keys.
+        drawn: The number of pictures written.
+    """
+
+    def __init__(self, folder: Path | None, *, as_json: bool, keeps_outputs: bool) -> None:
+        """Start without answers.
+
+        Args:
+            folder: The folder for pictures with boxes; None: none are drawn.
+            as_json: Whether rows are kept and nothing is printed before the end.
+            keeps_outputs: Whether ``outputs`` are kept.
+        """
+        self.total = self.failed = self.drawn = 0
+        self.outputs: list[dict[str, np.ndarray]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.notes: dict[str, None] = {}
+        self.folder = folder
+        self._names_taken: set[str] = set()
+        self._as_json = as_json
+        self._keeps_outputs = keeps_outputs
+        self._first: Failed | None = None
+
+    def note(self, *notes: str) -> None:
+        """Keep sentences for the end, each once."""
+        self.notes.update(dict.fromkeys(notes))
+
+    def add(self, item: Answered | Failed) -> None:
+        """Show one input's answer or error."""
+        self.total += 1
+        if self.total > 1:
+            self._tell_first()
+        if isinstance(item, Failed):
+            self._fail(item)
+            return
+        self.note(*item.answer.notes)
+        if self._keeps_outputs:
+            self.outputs.append(item.outputs)
+        if not self._as_json:
+            click.echo(f"{plain_text(item.sample.name)}: {item.answer}")
+        path = None if self.folder is None else self._draw(self.folder, item)
+        if self._as_json:
+            row = {"input": item.sample.name, "latency_ms": round(item.latency_ms, 3)}
+            drawn = {} if path is None else {"drawn": str(path)}
+            self.rows.append({**row, **item.answer.to_json(), **drawn})
+
+    def end(
+        self, stopped: EdgePartitionError | KeyboardInterrupt | None
+    ) -> EdgePartitionError | KeyboardInterrupt | None:
+        """Return the error to end with; None: all inputs were answered.
+
+        The error is what stopped the stream, else the number of inputs without an answer. For a
+        single input it is that input's own error.
+        """
+        if stopped is not None:
+            self._tell_first()
+            return stopped
+        if self._first is not None:
+            return self._first.error
+        return UnansweredError(self.failed, self.total) if self.failed else None
+
+    def _fail(self, item: Failed) -> None:
+        self.failed += 1
+        if self._as_json:
+            self.rows.append({"input": item.name, "error": str(item.error)})
+        if self.total == 1:
+            # If no other input follows, the command ends with this error.
+            self._first = item
+        else:
+            _warn(item)
+
+    def _tell_first(self) -> None:
+        if self._first is not None:
+            _warn(self._first)
+            self._first = None
+
+    def _draw(self, folder: Path, row: Answered) -> Path | None:
+        """Write a picture with its boxes and return the file."""
+        if row.answer.boxes is None or row.sample.file.suffix.lower() not in IMAGE_SUFFIXES:
+            return None
+        path = folder / free_name(row.sample.file, self._names_taken)
+        write_file(path, draw_file(row.sample.file, row.answer.boxes, path.suffix))
+        self.drawn += 1
+        return path
+
+
+def _warn(item: Failed) -> None:
+    # The error of a file names the file; an error from a board doesn't.
+    name = "" if isinstance(item.error, InputFileError) else f"{item.name}: "
+    _show.warn(plain_text(f"{name}{item.error}"))

@@ -1,4 +1,4 @@
-"""``device-agent``: options, signals, exit status.
+"""The program ``device-agent``: options, signals and exit status.
 
 Exit status: 0 stopped on request, 1 failed, 2 wrong usage.
 """
@@ -29,18 +29,18 @@ def _parser() -> StrictParser:
     parser = StrictParser(
         prog="device-agent",
         description="Run this board's part of a model that is split over several boards.",
-        epilog="The --config file may hold every option, with _ for -: state_dir = '...'. A "
-        "password never stands on the command line: use --password-file, or the environment "
-        "variable EDGE_PARTITION_PASSWORD.",
+        epilog="The --config file may set every option, with _ for -: state_dir = '...'. There is "
+        "no option for a password: use --password-file, or the environment variable "
+        "EDGE_PARTITION_PASSWORD.",
     )
     add = parser.add_argument
     add("--name", metavar="NAME", help="this board's name, unique at the broker (required)")
     add(
         "--state-dir",
         metavar="DIR",
-        help="the folder that keeps deployments across restarts, for this agent alone (required)",
+        help="the folder that keeps deployments across restarts, used by no other agent (required)",
     )
-    add("--config", metavar="FILE", type=Path, help="a TOML file with any of these options")
+    add("--config", metavar="FILE", type=Path, help="a TOML file that sets any of these options")
     for option in BROKER_OPTIONS:
         add(option.flag, metavar=option.metavar, help=f"{option.help} (or {option.variable})")
     add(
@@ -52,7 +52,7 @@ def _parser() -> StrictParser:
         "--threads",
         type=int,
         metavar="N",
-        help=f"threads for inference (default: all cores, {MAX_DEFAULT_THREADS} at most)",
+        help=f"threads for inference (default: all cores, at most {MAX_DEFAULT_THREADS})",
     )
     add(
         "--ram-mib",
@@ -64,8 +64,8 @@ def _parser() -> StrictParser:
         "--keepalive",
         type=int,
         metavar="SECONDS",
-        help="the broker reports this board as offline after 1.5 times this time without a "
-        f"message (default: {DEFAULT_KEEPALIVE_S})",
+        help="longest silence: after 1.5 times this time without a message, the broker reports "
+        f"this board as offline (default: {DEFAULT_KEEPALIVE_S})",
     )
     add(
         "--connect-timeout",
@@ -87,8 +87,8 @@ def _run(words: list[str]) -> None:
     file = options.pop("config")
     config = make_config(options, file)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    # The agent uses numpy for the measurements of a profile alone. numpy's thread pool would take
-    # memory, and made those measurements vary twentyfold on a busy board.
+    # numpy's thread pool would take memory. With the pool, the measurements of a profile varied by
+    # a factor of 20 on a busy board.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     heap.prepare()
     from device_agent.agent import Agent  # noqa: PLC0415 - not needed for -h
@@ -96,7 +96,7 @@ def _run(words: list[str]) -> None:
     try:
         Agent(config, StopRequest.on_signals()).run()
     except Exception:
-        # run_program reads --debug on the command line; the configuration file may set it too.
+        # run_program knows only --debug of the command line, not of the configuration file.
         if config.debug:
             traceback.print_exc()
         raise

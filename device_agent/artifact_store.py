@@ -1,11 +1,11 @@
-"""The agent's folder on disk: files by their SHA-256, and what each deployment's state is.
+"""The agent's state directory: files by SHA-256, and the state of each deployment.
 
 ```
 state_dir/
-  lock                        held while an agent runs
-  artifacts/{sha256}          complete and checked
-  artifacts/{sha256}.part     on its way; its length says where to go on
-  deployments/{name}.json     what is live and what is prepared
+  lock                        locked while an agent runs
+  artifacts/{sha256}          a complete and checked file
+  artifacts/{sha256}.part     an incomplete file; its length is the offset of the next chunk
+  deployments/{name}.json     the live and the prepared generation
 ```
 """
 
@@ -29,33 +29,33 @@ if TYPE_CHECKING:
 
 
 class StateDirError(EdgePartitionError):
-    """The state directory can't be used.
+    """The state directory cannot be used.
 
     Attributes:
-        folder: The directory.
+        folder: Path of the directory.
     """
 
     def __init__(self, folder: Path, reason: str) -> None:
         self.folder = folder
-        super().__init__(f"The state directory {folder} can't be used: {reason}.")
+        super().__init__(f"The state directory {folder} cannot be used: {reason}.")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file the agent needs: a stage, or a reference tensor."""
+    """A file that the agent needs: the model of a stage, or reference tensors."""
 
     sha256: str
     size_bytes: int
 
 
 class ArtifactStore:
-    """Files under one folder, for one agent alone."""
+    """The files in the state directory of one agent."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder where it is missing, and lock it.
+        """Create the folder if needed, and lock it.
 
         Raises:
-            StateDirError: It can't be written, or another agent uses it.
+            StateDirError: The folder cannot be written, or another agent uses it.
         """
         self.folder = folder
         self._artifacts = folder / "artifacts"
@@ -67,21 +67,21 @@ class ArtifactStore:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StateDirError(
-                folder, "another agent uses it; give each agent a --state-dir of its own"
+                folder, "another agent uses it; give each agent its own --state-dir"
             ) from None
         except OSError as error:
             raise StateDirError(
-                folder, f"{error.strerror}; name another with --state-dir"
+                folder, f"{error.strerror}; set another folder with --state-dir"
             ) from None
 
     # Artifacts
 
     def path(self, artifact: Artifact) -> Path:
-        """Return where the complete artifact is, or will be."""
+        """Return the path of the complete artifact, whether or not the file exists."""
         return self._artifacts / artifact.sha256
 
     def have_bytes(self, artifact: Artifact) -> int:
-        """Return how much of the artifact is here; what is longer than it should be is deleted."""
+        """Return the stored size of the artifact, in bytes, and delete a file of a wrong size."""
         for path in (self.path(artifact), self._part(artifact)):
             if path.exists():
                 size_bytes = path.stat().st_size
@@ -94,11 +94,15 @@ class ArtifactStore:
         return 0
 
     def append(self, artifact: Artifact, offset: int, data: bytes) -> int:
-        """Add a chunk; return how much is here now. A chunk that came before is passed over.
+        """Append a chunk to an incomplete artifact; ignore a chunk that is already stored.
+
+        Returns:
+            The stored size of the artifact, in bytes.
 
         Raises:
-            CommandError: The chunk doesn't belong there, the disk is full, or (``checksum``) the
-                complete file has another SHA-256 and was deleted.
+            CommandError: With ``bad-command``: the chunk does not start at the stored size, or ends
+                after the artifact's size; with ``no-storage``: the disk did not take the chunk;
+                with ``checksum``: the complete file has another SHA-256 and was deleted.
         """
         have = self.have_bytes(artifact)
         if offset + len(data) <= have and data:
@@ -126,7 +130,8 @@ class ArtifactStore:
             part.unlink(missing_ok=True)
             raise CommandError(
                 ErrorCode.NO_STORAGE,
-                f"{artifact.size_bytes:,} bytes can't be stored: {error.strerror}.",
+                f"The file {artifact.sha256[:12]} of {artifact.size_bytes:,} bytes cannot be "
+                f"stored: {error.strerror}.",
             ) from None
         if have == artifact.size_bytes:
             _check(artifact, part)
@@ -138,7 +143,8 @@ class ArtifactStore:
         """Read a complete artifact again and compare its SHA-256.
 
         Raises:
-            CommandError: It is not here, or it is damaged and was deleted.
+            CommandError: With ``not-found``: the file is incomplete; with ``checksum``: the file is
+                damaged and was deleted.
         """
         path = self.path(artifact)
         if self.have_bytes(artifact) != artifact.size_bytes or not path.exists():
@@ -150,17 +156,17 @@ class ArtifactStore:
         _check(artifact, path)
 
     def read(self, artifact: Artifact) -> bytes:
-        """Return a complete artifact's bytes."""
+        """Return the bytes of a complete artifact."""
         return self.path(artifact).read_bytes()
 
     def keep_only(self, wanted: Collection[str]) -> None:
-        """Delete every artifact, complete or not, whose SHA-256 is not wanted."""
+        """Delete every complete or incomplete artifact whose SHA-256 is not in ``wanted``."""
         for path in self._artifacts.iterdir():
             if path.name.removesuffix(".part") not in wanted:
                 path.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
-        """Return what the disk can still take, in bytes."""
+        """Return the free space of the disk, in bytes."""
         return shutil.disk_usage(self.folder).free
 
     def _part(self, artifact: Artifact) -> Path:
@@ -169,7 +175,7 @@ class ArtifactStore:
     # State
 
     def write_state(self, deployment: str, state: dict[str, Any]) -> None:
-        """Replace a deployment's state at once, so that a power cut leaves the old or the new."""
+        """Replace the state of a deployment; a power cut leaves the old or the new state."""
         path = self._deployments / f"{deployment}.json"
         temporary = path.with_suffix(".json.new")
         with temporary.open("w") as file:
@@ -180,11 +186,11 @@ class ArtifactStore:
         _fsync_folder(self._deployments)
 
     def delete_state(self, deployment: str) -> None:
-        """Forget a deployment."""
+        """Delete the state of a deployment, if there is one."""
         (self._deployments / f"{deployment}.json").unlink(missing_ok=True)
 
     def read_states(self) -> dict[str, Any]:
-        """Return each deployment's state, None for one that can't be read."""
+        """Return the state of each deployment; None: the state cannot be read."""
         states: dict[str, Any] = {}
         for path in sorted(self._deployments.glob("*.json")):
             if NAME_PATTERN.fullmatch(path.stem):
@@ -202,8 +208,8 @@ def _check(artifact: Artifact, path: Path) -> None:
         path.unlink(missing_ok=True)
         raise CommandError(
             ErrorCode.CHECKSUM,
-            f"The file {artifact.sha256[:12]} has the SHA-256 {found[:12]}; it was deleted. "
-            "Send it again.",
+            f"The file {artifact.sha256[:12]} has the SHA-256 {found[:12]} and was deleted. "
+            "Send the file again.",
         )
 
 

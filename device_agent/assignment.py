@@ -1,4 +1,4 @@
-"""What ``prepare`` asks of a board: a manifest's stages, their files and reference tensors."""
+"""The assignment in a ``prepare`` command: stages, their files and reference tensors."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import Stage
 
-#: The entries of a manifest's ``needs`` that this agent supports.
+#: Entries of a manifest's ``needs`` that this agent supports.
 KNOWN_NEEDS = frozenset({NEEDS_STATE})
 _MAX_NEEDS_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
 class Reference:
-    """An input of a stage and the output that the host computed for that input, as payloads."""
+    """A reference input of a stage and the output that the host computed from it, as payloads."""
 
     stage: int
     input: Artifact
     output: Artifact
 
     def to_json(self) -> dict[str, Any]:
-        """Return the reference as JSON fields, as ``prepare`` carries them."""
+        """Return the reference as JSON fields of ``prepare``."""
         return {
             "stage": self.stage,
             "input": {"sha256": self.input.sha256, "size_bytes": self.input.size_bytes},
@@ -56,7 +56,7 @@ class Assignment:
         return {file.sha256: file for file in files}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the assignment as JSON fields, as :func:`read_assignment` reads them."""
+        """Return the assignment as JSON fields for :func:`read_assignment`."""
         return {
             "manifest": json.loads(self.manifest.to_json()),
             "references": [reference.to_json() for reference in self.references],
@@ -68,11 +68,11 @@ def read_assignment(device: str, document: Any) -> Assignment:
 
     Args:
         device: This board's name in manifests.
-        document: The command, or what :meth:`Assignment.to_json` returned.
+        document: The command, or the result of :meth:`Assignment.to_json`.
 
     Raises:
-        CommandError: With ``bad-command`` where a field is missing or wrong; with
-            ``unknown-need`` where the manifest needs what this agent does not support.
+        CommandError: With ``bad-command``: a field is missing or wrong; with ``unknown-need``: this
+            agent does not support a need of the manifest.
     """
     manifest = read_manifest(document)
     check_needs(manifest)
@@ -80,8 +80,8 @@ def read_assignment(device: str, document: Any) -> Assignment:
     if not stages:
         raise CommandError(
             ErrorCode.BAD_COMMAND,
-            f"The manifest has no stage for board {device}; "
-            f"it names {', '.join(sorted({name for s in manifest.stages for name in s.devices}))}.",
+            f"The manifest has no stage for board {device}; its boards are "
+            f"{', '.join(sorted({name for s in manifest.stages for name in s.devices}))}.",
         )
     with reading_fields():
         items = Field(document, root="command").get("references", [])
@@ -89,7 +89,7 @@ def read_assignment(device: str, document: Any) -> Assignment:
     for stage in stages:
         if stage.index not in references:
             raise CommandError(
-                ErrorCode.BAD_COMMAND, f"There is no reference for stage {stage.index}."
+                ErrorCode.BAD_COMMAND, f"The command has no reference for stage {stage.index}."
             )
         _check_reference_sizes(manifest, stage, references[stage.index])
     return Assignment(manifest, stages, tuple(references[stage.index] for stage in stages))
@@ -112,7 +112,7 @@ def read_manifest(command: Any) -> Manifest:
     """Read the field ``manifest`` of a command.
 
     Raises:
-        CommandError: With ``bad-command``: the field is no manifest.
+        CommandError: With ``bad-command``: the field is not a manifest.
     """
     with reading_fields():
         document = Field(command, root="command").get("manifest").value
@@ -123,17 +123,17 @@ def read_manifest(command: Any) -> Manifest:
 
 
 def read_name(command: Any, key: str) -> str:
-    """Read a field that holds a deployment's or a generation's name. Names become file names.
+    """Read a field with the name of a deployment or a generation. Names become file names.
 
     Raises:
-        CommandError: With ``bad-command``: the field is no name.
+        CommandError: With ``bad-command``: the field is not a name.
     """
     with reading_fields():
         return Field(command, root="command")[key].name()
 
 
 def check_needs(manifest: Manifest) -> None:
-    """Refuse a manifest that needs what this agent does not support.
+    """Refuse a manifest with a need that this agent does not support.
 
     Raises:
         CommandError: With ``unknown-need``.
@@ -142,9 +142,9 @@ def check_needs(manifest: Manifest) -> None:
     if unknown:
         raise CommandError(
             ErrorCode.UNKNOWN_NEED,
-            f"{manifest.deployment} needs {', '.join(unknown)[:_MAX_NEEDS_CHARACTERS]} of its "
-            f"agents; this one knows {', '.join(sorted(KNOWN_NEEDS))}. Install the version of "
-            "edge-partition that split the model on this board.",
+            f"{manifest.deployment} needs {', '.join(unknown)[:_MAX_NEEDS_CHARACTERS]} from its "
+            f"agents; this agent supports {', '.join(sorted(KNOWN_NEEDS))}. Install on this board "
+            "the version of edge-partition that split the model.",
         )
 
 

@@ -1,4 +1,7 @@
-"""One name, one agent: two agents of one name would take the broker's session from each other."""
+"""Check that no other agent uses a name.
+
+Two agents of one name have one MQTT client id and would take the session from each other.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("device-agent")
 
-#: How long a running agent may take to answer a ping.
+#: Longest time that a running agent takes to answer a ``ping``, in seconds.
 _PING_WAIT_S = 1.0
 
 
@@ -26,7 +29,7 @@ class NameInUseError(EdgePartitionError):
     """Another agent of this name is connected.
 
     Attributes:
-        name: The name.
+        name: Name of both agents.
     """
 
     def __init__(self, name: str) -> None:
@@ -38,11 +41,12 @@ class NameInUseError(EdgePartitionError):
 
 
 def check_name_is_free(config: Config, address: BrokerAddress) -> None:
-    """Ask the broker and the agent of this name, if there is one, whether the agent runs.
+    """Ask the broker for the availability of the name, and send a ``ping`` to an online agent.
 
     Raises:
-        NameInUseError: The agent answered.
-        EdgePartitionError: The broker cannot be reached, or refuses.
+        NameInUseError: An agent of this name answered.
+        BrokerUnreachableError: No broker answered.
+        BrokerRefusedError: The broker refused the connection.
     """
     name, topics = config.name, Topics(config.prefix)
     client = f"edge-agent-{name}-{uuid.uuid4().hex[:8]}"
@@ -59,6 +63,8 @@ def check_name_is_free(config: Config, address: BrokerAddress) -> None:
             )
             raise NameInUseError(name)
     except RequestTimeoutError:
-        _LOG.info("the agent that was %s is gone; its will is not out yet", name)
+        _LOG.info(
+            "the previous agent of %s is gone; the broker has not published its will yet", name
+        )
     finally:
         probe.close()

@@ -1,12 +1,15 @@
-"""Whose state a stage holds that goes on from request to request, and which request comes next.
+"""The order of a client's requests to a stage that keeps state between requests.
 
-Requests bring the client's response topic and, as correlation data, a number of 8 big-endian bytes
-that starts at 1. From these alone a stage tells a client's first request, its next one, one that
-was sent again after a reconnect, and one that its state doesn't fit: every stage of a chain decides
-by itself and alike. Pure: nothing here runs a model.
+A request carries the client's response topic and, as correlation data, a number of 8 big-endian
+bytes that starts at 1. With these two, each stage of a chain recognizes a client's first request,
+the next request, a request that was sent again after a reconnect, and a request that does not fit
+the state. All stages decide alike, without messages between them.
 
-A client whose correlation data is no such number (``mosquitto_rr``, ``mosquitto_pub``) is served in
-the order in which its requests arrive, from the initial state on if another was served before.
+Some clients send correlation data that is not such a number (``mosquitto_rr``, ``mosquitto_pub``).
+Their requests are served in order of arrival. The first request after one of another client starts
+from the initial state.
+
+The module is pure: it runs no model.
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ _NUMBER_BYTES = 8
 
 
 class StateError(EdgePartitionError):
-    """A request needs a state that the stage does not hold.
+    """A request needs a state that the stage does not have.
 
     Attributes:
-        code: ``state-lost`` or ``state-taken``.
+        code: Cause, ``state-lost`` or ``state-taken``.
     """
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
@@ -33,11 +36,11 @@ class StateError(EdgePartitionError):
 
 
 class Turn(Enum):
-    """What a request is to the state."""
+    """The position of a request in the order of its client's requests."""
 
     FIRST = "starts from the initial state"
-    NEXT = "goes on from the request before"
-    REPEAT = "was answered already"
+    NEXT = "continues from the previous request"
+    REPEAT = "was already answered"
 
 
 @dataclass(frozen=True)
@@ -48,22 +51,22 @@ class _Served:
 
 
 class ClientOrder:
-    """One stage's client: its last request and the answer to it."""
+    """The client whose state a stage holds, with the client's last request and its answer."""
 
     def __init__(self) -> None:
         """Start with no client."""
         self._served: _Served | None = None
 
     def find_turn(self, client: str, correlation_data: bytes | None) -> Turn:
-        """Return what a request is to the state.
+        """Return the position of a request.
 
         Args:
-            client: The response topic.
-            correlation_data: The request's.
+            client: Response topic of the request.
+            correlation_data: Correlation data of the request; None: the request has none.
 
         Raises:
-            StateError: With ``state-lost``: the requests before it are not in the state; with
-                ``state-taken``: another client's are.
+            StateError: With ``state-lost``: the state does not contain the client's previous
+                requests; with ``state-taken``: the state belongs to another client.
         """
         number, last = _number(correlation_data), self._served
         is_same = last is not None and last.client == client
@@ -76,39 +79,39 @@ class ClientOrder:
         if last is None:
             raise StateError(
                 ErrorCode.STATE_LOST,
-                f"got request {number} and holds no state: the board started again since, the "
-                "deployment is a new one, or a request failed. Open a new pipeline to begin anew.",
+                f"got request {number} and holds no state: the board restarted, the deployment "
+                "was replaced, or a request failed. Open a new pipeline to start again.",
             )
         if not is_same:
             raise StateError(
                 ErrorCode.STATE_TAKEN,
-                f"got request {number} of a client whose state another client's first request "
-                "ended: it serves one client at a time. Open a new pipeline to take it back.",
+                f"got request {number} from a client whose state was lost to another client: the "
+                "stage serves one client at a time. Open a new pipeline to start again.",
             )
         if last.number is not None and number == last.number + 1:
             return Turn.NEXT
         raise StateError(
             ErrorCode.STATE_LOST,
-            f"got request {number} after {last.number or 'one without a number'}: its state is not "
-            "what the client's requests before led to. Open a new pipeline to begin anew.",
+            f"got request {number} after {last.number or 'one without a number'}: the state does "
+            "not contain the client's previous requests. Open a new pipeline to start again.",
         )
 
     def answer_again(self) -> bytes:
-        """Return the last request's answer.
+        """Return the answer to the last request.
 
         Raises:
-            StateError: With ``state-lost``: there is none.
+            StateError: With ``state-lost``: the stage holds no answer.
         """
         if self._served is None:
             raise StateError(ErrorCode.STATE_LOST, "holds no answer.")
         return self._served.answer
 
     def note(self, client: str, correlation_data: bytes | None, answer: bytes) -> None:
-        """Take note that a request was served: the state is its client's."""
+        """Note that a request was served: the state now belongs to its client."""
         self._served = _Served(client, _number(correlation_data), answer)
 
     def forget(self) -> None:
-        """Take note that the state is nobody's, such as after an inference that failed."""
+        """Note that the state belongs to no client, as after a failed inference."""
         self._served = None
 
 

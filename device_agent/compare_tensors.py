@@ -1,4 +1,4 @@
-"""Compare a stage's output with what the host computed for the same input."""
+"""Compare a stage's output with the host's output for the same input."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import TensorSpec
 
-#: Other processors add in another order; measured against the largest value of the tensor, since
-#: a value near zero may be the difference of two large ones.
+#: Largest difference of floats, relative to the largest value of the tensor: processors add in
+#: different orders, and a value near zero may be the difference of two large values.
 RELATIVE_TOLERANCE = 1e-3
-#: A float16 may fall on the next step, which is up to 2**-10 of its value (``--wire float16``).
+#: As RELATIVE_TOLERANCE, plus one step of a float16, which is up to 2**-10 of the value
+#: (``--wire float16``).
 FLOAT16_TOLERANCE = RELATIVE_TOLERANCE + 2**-10
-#: One step of a quantized value: a rounding that falls the other way.
+#: Largest difference of integers: a quantized value may be rounded to the next step.
 INTEGER_TOLERANCE = 1
 
 
 def compare_tensors(specs: Sequence[TensorSpec], found: bytes, expected: bytes, what: str) -> float:
-    """Return the largest absolute difference between two payloads; 0 for the same bits.
+    """Return the largest absolute difference between two payloads; 0: equal bits.
+
+    Args:
+        specs: Tensors of both payloads.
+        found: Payload computed on this board.
+        expected: Payload computed on the host.
+        what: Name of the stage, for the error.
 
     Raises:
         CommandError: With ``wrong-result``: a tensor differs by more than the tolerance.
@@ -47,12 +54,12 @@ def compare_tensors(specs: Sequence[TensorSpec], found: bytes, expected: bytes, 
             magnitude = float(np.max(finite)) if finite.size else 0.0
             relative = FLOAT16_TOLERANCE if spec.dtype == "float16" else RELATIVE_TOLERANCE
             tolerance = float(INTEGER_TOLERANCE) if "int" in spec.dtype else relative * magnitude
-        # Written so that NaN, where the host has a number, fails.
+        # The comparison is negated so that NaN fails where the host has a number.
         if not difference <= tolerance:
             raise CommandError(
                 ErrorCode.WRONG_RESULT,
-                f"{what} gives another result on this board: {spec.name} differs by up to "
-                f"{difference:.6g}; expected {tolerance:.6g} at most.",
+                f"{what} gives another result on this board than on the host: {spec.name} differs "
+                f"by up to {difference:.6g}; expected at most {tolerance:.6g}.",
             )
         largest = max(largest, difference)
     return largest

@@ -1,4 +1,4 @@
-"""The agent's options: command line, TOML file, environment, in that order of precedence."""
+"""The agent's options, from the command line, else a TOML file, else the environment."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ if TYPE_CHECKING:
 
 DEFAULT_KEEPALIVE_S = 10
 DEFAULT_CONNECT_TIMEOUT_S = 5.0
-#: More threads than a small board's fast cores slow a small model down.
+#: More threads make a small model slower on a small board.
 MAX_DEFAULT_THREADS = 4
 
 
 class ConfigError(EdgePartitionError):
-    """An option is missing, unknown or out of range; the text names it."""
+    """An option is missing, unknown or out of range; the text names the option."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What one agent was told. Field names are the keys of the TOML file.
+    """The options of one agent. The field names are the keys of the TOML file.
 
     Attributes:
-        broker: ``mqtt[s]://HOST:PORT``.
-        name: The board's name: a topic level and part of the MQTT client id.
-        state_dir: Where deployments outlive a restart; for one agent alone.
-        prefix: Leading topic levels.
-        threads: Threads a model is run with.
-        ram_mib: What the agent may use, itself included; None: what the board has free.
-        username: Sent to the broker.
-        password_file: Holds the password; there is no option for the password itself, since
-            command lines show in process lists.
-        ca_file: Certificates to trust instead of the system's.
-        certificate_file: The agent's own certificate.
-        key_file: The key of ``certificate_file``.
-        keepalive: Seconds; after 1.5 times this without a word the broker publishes the will.
-        connect_timeout: Seconds to wait for the broker at start.
-        debug: Show tracebacks.
+        broker: URL of the broker, ``mqtt[s]://HOST:PORT``.
+        name: The board's name, which is a topic level and a part of the MQTT client id.
+        state_dir: Folder that keeps deployments across restarts, used by no other agent.
+        prefix: First levels of every topic.
+        threads: Number of threads of an interpreter, at least 1.
+        ram_mib: Memory that the agent may use, its own included, in MiB; None: the board's free
+            memory is the limit.
+        username: Account at the broker.
+        password_file: File that holds the account's password. No option holds the password itself,
+            because process lists show command lines.
+        ca_file: PEM file of the certificates to trust instead of the system's.
+        certificate_file: PEM file of the agent's own certificate.
+        key_file: PEM file of the key of ``certificate_file``.
+        keepalive: MQTT keep-alive, in seconds: after 1.5 times this time without a message, the
+            broker publishes the will.
+        connect_timeout: Longest wait for the broker at start, in seconds.
+        debug: Whether the agent prints the traceback of an error.
     """
 
     broker: str
@@ -67,18 +69,24 @@ class Config:
 def make_config(
     options: Mapping[str, Any], file: Path | None, environ: Mapping[str, str] = os.environ
 ) -> Config:
-    """Join the command line's ``options`` (None: not given) with the file and the environment.
+    """Return the agent's options.
+
+    Args:
+        options: Options of the command line; None as a value: the option was not given.
+        file: TOML file; None: there is no file.
+        environ: Environment variables.
 
     Raises:
-        ConfigError: Something is missing, unknown, of the wrong type or out of range.
+        ConfigError: An option is missing, unknown, of the wrong type or out of range, or the file
+            cannot be read.
     """
     values = _read_file(file) if file is not None else {}
     values.update({key: value for key, value in options.items() if value is not None})
     values.setdefault("broker", environ.get("EDGE_PARTITION_BROKER"))
     for key, how in (
-        ("broker", "Name one with --broker mqtt://HOST:PORT or EDGE_PARTITION_BROKER."),
-        ("name", "Name the board with --name."),
-        ("state_dir", "Name a folder of its own with --state-dir."),
+        ("broker", "Set it with --broker mqtt://HOST:PORT or EDGE_PARTITION_BROKER."),
+        ("name", "Set the board's name with --name."),
+        ("state_dir", "Set a folder that no other agent uses with --state-dir."),
     ):
         if not values.get(key):
             raise ConfigError(f"The agent has no {key}. {how}")
@@ -86,16 +94,16 @@ def make_config(
     values["state_dir"] = Path(values["state_dir"])
     if not NAME_PATTERN.fullmatch(values["name"]):
         raise ConfigError(
-            f"The name {values['name']!r} is not one; expected letters, digits, '.', '_' and '-', "
-            "128 at most, the first a letter or digit."
+            f"The name {values['name']!r} is not valid; expected at most 128 letters, digits, '.', "
+            "'_' and '-', beginning with a letter or a digit."
         )
     for key in ("threads", "ram_mib", "keepalive", "connect_timeout"):
         if values.get(key) is not None and values[key] <= 0:
-            raise ConfigError(f"The option {key} is {values[key]}; expected more than 0.")
+            raise ConfigError(f"The option {key} is {values[key]}; expected a number above 0.")
     return Config(**values)
 
 
-#: Option -> the check of its value in the file. Every other option is a string.
+#: Checks of the values in the file, by option. Every other option is a string.
 _CHECKS: dict[str, Callable[[Field], Any]] = {
     "threads": lambda field: field.whole(1),
     "ram_mib": lambda field: field.whole(1),
@@ -109,11 +117,11 @@ def _read_file(file: Path) -> dict[str, Any]:
     try:
         document = Field(tomllib.loads(file.read_text()), root="the file")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration {file} can't be read: {error}.") from None
+        raise ConfigError(f"The configuration file {file} cannot be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The configuration {file} is not TOML: {error}.") from None
+        raise ConfigError(f"The configuration file {file} is not TOML: {error}.") from None
     try:
         document.refuse_unknown([field.name for field in fields(Config)])
         return {key: _CHECKS.get(key, Field.text)(document[key]) for key in document.object()}
     except FieldError as error:
-        raise ConfigError(f"The configuration {file} is wrong: {error}") from None
+        raise ConfigError(f"The configuration file {file} is wrong: {error}") from None

@@ -1,14 +1,14 @@
-"""The deployments of one board as a pure state machine: events in, decisions out.
+"""The deployments of one board as a pure state machine.
 
 ```
 prepare -> incoming -> load -> prepared -> its manifest is live    -> live
                                            another manifest is live -> draining for 10 s -> gone
 ```
 
-No file, no clock, no thread: times are arguments, and
-:class:`~device_agent.locked_deployments.LockedDeployments` lets one thread at a time in. Events are
-methods that change the state; the other methods return what follows from it: which requests are
-answered (:meth:`Deployments.routes`), which topics are listened to, which files are needed.
+The module uses no file, clock or thread: times are arguments, and
+:class:`~device_agent.locked_deployments.LockedDeployments` admits one thread at a time. Events are
+methods that change the state. Decisions are methods that read the state: the requests that the
+board answers (:meth:`Deployments.routes`), the topics to subscribe to, the files to keep.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ if TYPE_CHECKING:
     from device_agent.load_stage import LoadedStage
     from edge_core.contract.manifest import Manifest
 
-#: Seconds for which requests of the previous generation are answered after another went live.
+#: Time for which a generation still answers requests after the next one went live, in seconds.
 DRAIN_S = 10.0
-#: The number of deployments whose last refusal is kept, and the characters kept of its reason.
+#: Number of deployments whose last refusal is kept, and number of characters of its reason.
 _MAX_REFUSALS = 8
 _MAX_REASON_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
 class Route:
-    """The stage that answers messages on one stage topic.
+    """The loaded stages that answer the requests on one stage topic.
 
     Attributes:
-        live_generation: The generation of messages that name none.
-        stages: The stages loaded on this board, by generation.
-        elsewhere: Generations whose stage other boards run; this board must not answer them.
+        live_generation: Generation that answers a request without a generation; None: no
+            generation is live.
+        stages: Stages loaded on this board, by generation.
+        elsewhere: Generations whose stage other boards run. This board does not answer their
+            requests.
     """
 
     live_generation: str | None
@@ -47,9 +49,9 @@ class Route:
 
     @property
     def serves(self) -> str | None:
-        """The loaded generation that answers: the live one, else one that drains.
+        """The loaded generation that answers: the live one, else a draining one, else None.
 
-        Never the generation that the broker says is live, if this board does not hold it.
+        The generation in the broker's manifest does not count unless this board has loaded it.
         """
         if self.live_generation in self.stages:
             return self.live_generation
@@ -65,7 +67,7 @@ class Generation:
 
     @property
     def id(self) -> str:
-        """The generation's name."""
+        """Name of the generation."""
         return self.assignment.manifest.generation
 
 
@@ -74,13 +76,13 @@ class _Entry:
     """One deployment.
 
     Attributes:
-        incoming: The generation whose files are being sent.
-        prepared: The generation that is loaded and waits for its manifest.
-        live: The generation that answers requests.
-        draining: Generations that still answer, each with the time of its end.
-        seen: The manifest that is live by the broker's word.
-        previous: The manifest before ``seen``, with the time until which it counts.
-        confirmed: Whether the broker has shown a manifest since the last connect.
+        incoming: Generation whose files the host is sending.
+        prepared: Generation that is loaded and waits for its manifest.
+        live: Generation that answers requests.
+        draining: Previous generations that still answer, each with the end of its draining time.
+        seen: Last manifest that the broker sent.
+        previous: Manifest before ``seen``, with the end of its draining time.
+        confirmed: Whether the broker sent a manifest since the last connect.
     """
 
     incoming: Assignment | None = None
@@ -92,7 +94,7 @@ class _Entry:
     confirmed: bool = False
 
     def generations(self) -> list[Generation]:
-        """Return the loaded generations; the first has the strongest claim to a stage's topic."""
+        """Return the loaded generations in their order of precedence for a stage's topic."""
         held = [self.live, *(item for item, _ in self.draining), self.prepared]
         return [item for item in held if item is not None]
 
@@ -102,7 +104,7 @@ class _Entry:
         return [*(held.assignment for held in self.generations()), *incoming]
 
     def follow(self, manifest: Manifest, now_s: float) -> None:
-        """Make the generation of ``manifest`` live if it is loaded; the one before drains."""
+        """Make the generation of ``manifest`` live if loaded; the previous generation drains."""
         known = self.seen or (self.live and self.live.assignment.manifest)
         if known and known.generation != manifest.generation:
             self.previous = (known, now_s + DRAIN_S)
@@ -116,7 +118,7 @@ class _Entry:
             self.live, self.prepared = self.prepared, None
             return
         for held in self.draining:
-            # After a roll-back the generation is still loaded.
+            # After a roll-back, the generation of the manifest may still be draining.
             if held[0].id == manifest.generation:
                 self.draining.remove(held)
                 self.live = held[0]
@@ -125,7 +127,15 @@ class _Entry:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why this board did not take its part of a deployment."""
+    """The reason for which this board refused its part of a deployment.
+
+    Attributes:
+        deployment: Name of the deployment.
+        generation: Name of the generation; None: unknown.
+        code: Cause, for programs.
+        reason: Cause in a sentence, for people.
+        time_s: Time of the refusal, in seconds since the epoch.
+    """
 
     deployment: str
     generation: str | None
@@ -145,13 +155,15 @@ class Deployments:
         """
         self._device = device
         self._entries: dict[str, _Entry] = {}
-        #: By deployment, the oldest first.
+        #: Last refusal by deployment, the oldest refusal first.
         self._refusals: dict[str, Refusal] = {}
 
     # Events
 
     def follow_manifest(self, deployment: str, manifest: Manifest | None, now_s: float) -> bool:
         """Follow the deployment's retained manifest; None: the manifest was cleared.
+
+        ``now_s`` is the time on the monotonic clock, in seconds.
 
         Returns:
             Whether anything changed.
@@ -169,16 +181,16 @@ class Deployments:
         return before != (entry.live, entry.seen and entry.seen.generation)
 
     def begin_prepare(self, deployment: str) -> None:
-        """Give up what was prepared or incoming before: its memory is needed."""
+        """Drop the prepared and the incoming generation, to free their memory."""
         entry = self._entries.setdefault(deployment, _Entry())
         entry.prepared = entry.incoming = None
 
     def expect_files(self, assignment: Assignment) -> None:
-        """Take an assignment whose files come next."""
+        """Make an assignment the incoming one: its files come next."""
         self._entries[assignment.manifest.deployment].incoming = assignment
 
     def finish_load(self, generation: Generation, now_s: float) -> None:
-        """Take a generation that was loaded; it is live at once where its manifest already is."""
+        """Make a loaded generation prepared, or live if its manifest has already arrived."""
         manifest = generation.assignment.manifest
         entry = self._entries[manifest.deployment]
         self._refusals.pop(manifest.deployment, None)
@@ -189,7 +201,7 @@ class Deployments:
             entry.follow(entry.seen, now_s)
 
     def abort(self, deployment: str, generation: str) -> None:
-        """Give up a generation that is not live."""
+        """Drop a generation that is incoming or prepared."""
         entry = self._entries.get(deployment)
         if entry is None:
             return
@@ -199,12 +211,12 @@ class Deployments:
             entry.prepared = None
 
     def remove(self, deployment: str) -> bool:
-        """Give up a deployment; return whether there was one."""
+        """Drop a deployment; return whether the board had it."""
         self._refusals.pop(deployment, None)
         return self._entries.pop(deployment, None) is not None
 
     def drop_empty(self, deployment: str) -> None:
-        """Forget a deployment of which nothing is loaded or incoming."""
+        """Drop a deployment without a loaded or incoming generation."""
         entry = self._entries.get(deployment)
         if entry is not None and not entry.assignments():
             del self._entries[deployment]
@@ -212,17 +224,17 @@ class Deployments:
     def restore(
         self, deployment: str, *, live: Generation | None, prepared: Generation | None
     ) -> None:
-        """Take the generations that an earlier process of this agent left on disk."""
+        """Add the generations that an earlier process of this agent saved."""
         if live is not None or prepared is not None:
             self._entries[deployment] = _Entry(live=live, prepared=prepared)
 
     def expect_manifests(self) -> None:
-        """Note that the broker has yet to show the manifests that it retains."""
+        """Note that the broker will send its retained manifests again after a connect."""
         for entry in self._entries.values():
             entry.confirmed = False
 
     def expire(self, now_s: float) -> bool:
-        """Give up what has drained; return whether anything changed."""
+        """Drop the generations that have drained; return whether anything changed."""
         changed = False
         for entry in self._entries.values():
             kept = [held for held in entry.draining if held[1] > now_s]
@@ -234,7 +246,7 @@ class Deployments:
         return changed
 
     def note_refusal(self, refusal: Refusal) -> None:
-        """Keep why this board did not take its part, until the board takes it."""
+        """Keep a refusal until the board loads a generation of the deployment."""
         self._refusals.pop(refusal.deployment, None)
         while len(self._refusals) >= _MAX_REFUSALS:
             del self._refusals[next(iter(self._refusals))]
@@ -251,7 +263,7 @@ class Deployments:
         return sorted(name for name, entry in self._entries.items() if entry.live)
 
     def live_generation(self, deployment: str) -> str | None:
-        """Return the generation that answers; None: there is none."""
+        """Return the live generation of a deployment; None: no generation is live."""
         entry = self._entries.get(deployment)
         return entry.live.id if entry and entry.live else None
 
@@ -281,12 +293,15 @@ class Deployments:
         return routes
 
     def stage_filters(self) -> dict[tuple[str, int], int]:
-        """Return the stage topics to listen on, with the number of boards that share each.
+        """Return the number of boards that serve each stage, for the stages to subscribe to.
 
-        The board listens to a stage of its own from ``prepared`` on, so that no message is lost
-        between the manifest's arrival and the subscription's. The board joins a shared
-        subscription only when live: before that, it would take messages from boards that can
-        answer them.
+        The board subscribes to a stage without replicas once the stage is prepared, so no request
+        is lost between the arrival of the manifest and the subscription. The board joins a shared
+        subscription only once the stage is live: before, it would take requests from boards that
+        can answer them.
+
+        Returns:
+            The number of boards, by deployment and stage index.
         """
         filters: dict[tuple[str, int], int] = {}
         for name, entry in self._entries.items():
@@ -298,7 +313,7 @@ class Deployments:
         return filters
 
     def unconfirmed(self) -> list[Manifest]:
-        """Return live manifests that the broker does not hold, of pipelines that start here."""
+        """Return the live manifests that the broker did not send, if this board runs stage 0."""
         return [
             entry.live.assignment.manifest
             for entry in self._entries.values()
@@ -308,20 +323,20 @@ class Deployments:
         ]
 
     def incoming(self, deployment: str, generation: str) -> Assignment | None:
-        """Return the assignment of a generation whose files are being sent."""
+        """Return the incoming assignment of a generation; None: its files are not expected."""
         entry = self._entries.get(deployment)
         found = entry.incoming if entry is not None else None
         return found if found is not None and found.manifest.generation == generation else None
 
     def incoming_with(self, sha256: str) -> Assignment | None:
-        """Return the incoming assignment that has a file; None: no such file is expected."""
+        """Return the incoming assignment with a file; None: the file is not expected."""
         for entry in self._entries.values():
             if entry.incoming is not None and sha256 in entry.incoming.artifacts():
                 return entry.incoming
         return None
 
     def artifacts(self) -> dict[str, Artifact]:
-        """Return all files that are needed, by SHA-256."""
+        """Return the files of all generations, by SHA-256."""
         return {
             sha256: file
             for entry in self._entries.values()
@@ -330,13 +345,13 @@ class Deployments:
         }
 
     def state_to_save(self, deployment: str) -> dict[str, Assignment]:
-        """Return the assignments that a restarted agent loads, by ``live`` and ``prepared``."""
+        """Return the assignments for a restarted agent, under ``live`` and ``prepared``."""
         entry = self._entries.get(deployment, _Entry())
         held = {"live": entry.live, "prepared": entry.prepared}
         return {key: item.assignment for key, item in held.items() if item is not None}
 
     def status(self) -> list[dict[str, Any]]:
-        """Return the loaded generations as the command ``status`` answers them."""
+        """Return the loaded generations as in the answer to ``status``."""
         return [
             {
                 "deployment": name,
@@ -354,7 +369,7 @@ class Deployments:
         ]
 
     def refusals(self) -> list[dict[str, Any]]:
-        """Return each deployment's last refusal as the ``stats`` message holds it."""
+        """Return the last refusal of each deployment as in the ``stats`` message."""
         return [
             {
                 "deployment": refusal.deployment,

@@ -1,4 +1,4 @@
-"""One thread for what may take long: commands, loading models, writing to disk."""
+"""The jobs thread: executes commands, loads models and writes to the disk."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ _LOG = logging.getLogger("device-agent")
 
 
 class Jobs:
-    """Runs jobs one after another, so that they need no lock against each other."""
+    """Runs jobs one at a time, in the order of :meth:`put`, so that jobs need no locks.
+
+    An executor of ``concurrent.futures`` does not fit: it starts the first job at once, and a
+    process cannot end before its executor's last job.
+    """
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Begin with what waits."""
+        """Start with the waiting jobs."""
         self._thread.start()
 
     def waiting(self) -> int:
-        """Return how many jobs wait."""
+        """Return the number of waiting jobs."""
         return self._queue.qsize()
 
     def put(self, job: Callable[[], None]) -> None:
-        """Queue a job; never blocks."""
+        """Queue a job without blocking."""
         self._queue.put(job)
 
     def finish(self, timeout_s: float) -> None:
-        """Do what is queued, then end the thread; give up after ``timeout_s``."""
+        """Wait at most ``timeout_s`` for the queued jobs and the end of the thread."""
         self._queue.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
@@ -42,5 +46,5 @@ class Jobs:
         while (job := self._queue.get()) is not None:
             try:
                 job()
-            except Exception:  # noqa: BLE001 - the thread must outlive any one job
+            except Exception:  # noqa: BLE001 - the thread must survive a failed job
                 _LOG.exception("a job failed")

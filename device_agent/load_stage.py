@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Stage
 
 _TIMED_RUNS = 5
-#: A slow stage is timed fewer times, so that the host's wait stays short.
+#: Time after which no further run starts, in seconds: the host waits for the report.
 _TIMED_S = 1.0
 
 
@@ -31,12 +31,12 @@ class LoadedStage:
     """A stage that is ready to run.
 
     Attributes:
-        deployment: Which deployment it is of.
-        generation: And which generation of that.
-        stage: What the manifest says of it.
-        is_last: Whether it answers the client.
-        interpreter: Its model.
-        order: Whose state it holds, where state goes on from request to request.
+        deployment: Name of the deployment.
+        generation: Name of the generation.
+        stage: The stage in the manifest.
+        is_last: Whether the outputs go to the client.
+        interpreter: Interpreter with the stage's model.
+        order: Client whose state the stage keeps; None: the stage keeps no state between requests.
     """
 
     deployment: str
@@ -49,15 +49,15 @@ class LoadedStage:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading and checking a stage took.
+    """Times, accuracy and memory of a stage that was loaded and checked.
 
     Attributes:
-        stage: The stage's index.
-        load_ms: Until the interpreter was ready.
-        invoke_ms: Median of a few inferences, each from the initial state where requests start
-            from that.
-        max_difference: Largest absolute difference from the reference output; 0: the same bits.
-        ram_bytes: The agent's resident memory afterwards.
+        stage: Index of the stage.
+        load_ms: Time to create the interpreter, in milliseconds.
+        invoke_ms: Median time of up to five inferences, in milliseconds. The time includes the
+            reset to the initial state if each request starts from the initial state.
+        max_difference: Largest absolute difference from the reference output; 0: equal bits.
+        ram_bytes: Resident memory of the agent after loading, in bytes.
     """
 
     stage: int
@@ -70,11 +70,20 @@ class LoadReport:
 def load_stage(
     assignment: Assignment, stage: Stage, store: ArtifactStore, threads: int
 ) -> tuple[LoadedStage, LoadReport]:
-    """Load a stage, run it on its reference input and compare; no state is left of that.
+    """Load a stage, run it on its reference input, and compare the outputs with the reference.
+
+    The returned stage is in its initial state.
+
+    Args:
+        assignment: Assignment that has the stage and its reference.
+        stage: Stage to load.
+        store: Store with the files of the assignment.
+        threads: Number of threads of the interpreter.
 
     Raises:
-        CommandError: A file is missing or damaged, the runtime doesn't take the model
-            (``cannot-load``), or the output is another (``wrong-result``).
+        CommandError: With ``not-found``: a file is incomplete; with ``checksum``: a file is
+            damaged; with ``cannot-load``: the runtime cannot load or run the model; with
+            ``wrong-result``: the output differs from the reference.
     """
     file = Artifact(stage.sha256, stage.size_bytes)
     reference = next(item for item in assignment.references if item.stage == stage.index)

@@ -1,4 +1,4 @@
-"""The board's deployments, shared by the threads of the agent."""
+"""The deployments of a board, shared by the threads of the agent."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class LockedDeployments:
     The lock is held for changes in memory only, never while files are read or models loaded.
 
     Attributes:
-        routes: The routes after the last change. The mapping is replaced as a whole, so that the
-            inference thread reads it without the lock.
+        routes: The routes after the last change, by deployment and stage index. A change replaces
+            the whole mapping, so the inference thread reads the mapping without the lock.
     """
 
     def __init__(self, device: str) -> None:
@@ -49,7 +49,7 @@ class LockedDeployments:
 
     @contextmanager
     def change(self) -> Iterator[Deployments]:
-        """Hold the lock and change the deployments; :attr:`routes` follow."""
+        """Hold the lock, change the deployments, and update :attr:`routes`."""
         with self._lock:
             try:
                 yield self._deployments
@@ -57,7 +57,7 @@ class LockedDeployments:
                 self.routes = self._deployments.routes()
 
     def expire(self) -> bool:
-        """Give up what has drained; return whether anything changed, so that a save is due."""
+        """Drop the generations that have drained; return whether the caller must save."""
         with self._lock:
             changed = self._deployments.expire(time.monotonic())
             if changed:
@@ -65,24 +65,26 @@ class LockedDeployments:
             return changed
 
     def manifest_arrived(self, deployment: str, payload: bytes | bytearray) -> bool:
-        """Follow the deployment's retained manifest, as it came from the broker.
-
-        Changes memory only. If anything changed, the caller saves the state to disk in the jobs
-        thread.
+        """Follow the deployment's retained manifest; an empty payload clears the manifest.
 
         Returns:
-            Whether anything changed.
+            Whether anything changed in memory. If so, the caller saves the state in the jobs
+            thread.
         """
         manifest = None
         if payload:
             try:
                 manifest = Manifest.from_json(bytes(payload))
             except ManifestError as error:
-                _LOG.warning("ignored a manifest of %s: %s", deployment, error)
+                _LOG.warning("%s: ignored an unreadable manifest: %s", deployment, error)
                 self.note_refusal(deployment, None, ErrorCode.BAD_PAYLOAD, str(error))
                 return False
             if manifest.deployment != deployment:
-                _LOG.warning("ignored a manifest of %s on %s", manifest.deployment, deployment)
+                _LOG.warning(
+                    "%s: ignored a manifest that names deployment %s",
+                    deployment,
+                    manifest.deployment,
+                )
                 return False
         with self.change() as deployments:
             before = deployments.live_generation(deployment)
@@ -95,14 +97,14 @@ class LockedDeployments:
         return changed
 
     def refusals(self) -> list[dict[str, Any]]:
-        """Return each deployment's last refusal as the ``stats`` message holds it."""
+        """Return the last refusal of each deployment as in the ``stats`` message."""
         with self._lock:
             return self._deployments.refusals()
 
     def note_refusal(
         self, deployment: str | None, generation: str | None, code: str, reason: str
     ) -> None:
-        """Keep why this board did not take its part of a deployment."""
+        """Keep the reason for which this board refused its part of a deployment."""
         if deployment is not None:
             refusal = Refusal(deployment, generation, str(code), reason, time.time())
             with self._lock:

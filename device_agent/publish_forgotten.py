@@ -1,4 +1,4 @@
-"""Manifests that a restarted broker forgot are published again by the boards that serve them."""
+"""Publish manifests again that a restarted broker forgot."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ def publish_forgotten(
     topics: Topics,
     device: str,
 ) -> None:
-    """Publish live manifests that the broker does not hold, unless they were undeployed meanwhile.
+    """Publish live manifests that the broker does not have, except those of ended deployments.
 
     Args:
-        manifests: The manifests that are live on this board.
-        connection: Manifests leave by it.
-        requests: Asks the other boards.
-        topics: The topics' names.
+        manifests: Manifests that are live on this board and that the broker did not send.
+        connection: The agent's connection.
+        requests: Sender of ``status`` to other boards.
+        topics: The topics of the fleet.
         device: This board's name.
     """
     for manifest in manifests:
         stranger = _board_without(manifest, requests, topics, device)
         if stranger is None:
-            _LOG.info("%s: the broker forgot the manifest; published again", manifest.deployment)
+            _LOG.info("%s: the broker forgot the manifest; published it again", manifest.deployment)
             connection.publish(topics.manifest(manifest.deployment), manifest.to_json().encode())
             continue
         _LOG.warning(
-            "%s: the broker has no manifest and board %s holds nothing of it: it was undeployed "
-            "while this board was away; `edge-partition undeploy %s` clears it here",
+            "%s: the broker has no manifest, and board %s holds nothing of the deployment: the "
+            "deployment was undeployed while this board was offline. Run `edge-partition undeploy "
+            "%s` to remove this board's part.",
             *(manifest.deployment, stranger, manifest.deployment),
         )
 
@@ -52,10 +53,11 @@ def publish_forgotten(
 def _board_without(
     manifest: Manifest, requests: AgentRequests, topics: Topics, device: str
 ) -> str | None:
-    """Return another board of a deployment that says it holds nothing of it, if there is one.
+    """Return another board of the deployment that holds nothing of it; None: no board says so.
 
-    A broker without the manifest has forgotten the manifest, or the deployment was undeployed while
-    this board was away: only the other boards know which. Boards that do not answer prove nothing.
+    If the broker has no manifest, the broker forgot the manifest, or the deployment was undeployed
+    while this board was offline. Only the other boards know which. A board that does not answer
+    tells nothing.
     """
     others = {name for stage in manifest.stages for name in stage.devices}
     for other in sorted(others - {device}):

@@ -1,6 +1,6 @@
-"""The deployments on disk: saved after each change, loaded when the agent starts.
+"""The deployments on disk: saved after each change, loaded at the start of the agent.
 
-All methods run in the jobs thread, or before it starts.
+All methods run in the jobs thread, or before the jobs thread starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class SavedState:
     """Keeps the state directory equal to the deployments in memory.
 
     Attributes:
-        piece: The slice that ``profile`` asked for last, until it was timed; its file stays.
+        piece: File of the slice that a host is sending to be timed; this file is kept. None: there
+            is no such slice.
     """
 
     def __init__(
@@ -34,20 +35,20 @@ class SavedState:
 
         Args:
             device: This board's name in manifests.
-            deployments: What is saved and loaded.
+            deployments: The deployments of this board.
             store: The state directory.
-            threads: The number of threads that an interpreter uses.
+            threads: Number of threads of an interpreter.
         """
         self.piece: Artifact | None = None
         self._device = device
         self._deployments = deployments
         self._store = store
         self._threads = threads
-        #: Deployments whose state on disk is not the present one.
+        #: Deployments whose state on disk is out of date, because writing failed.
         self._unsaved: set[str] = set()
 
     def save(self, deployment: str) -> None:
-        """Write a deployment's state and delete the files that nothing needs any more."""
+        """Write the state of a deployment, and delete the files that are no longer needed."""
         with self._deployments.change() as deployments:
             deployments.drop_empty(deployment)
             state = {
@@ -60,24 +61,24 @@ class SavedState:
             else:
                 self._store.delete_state(deployment)
         except OSError as error:
-            _LOG.error("%s: the state can't be written: %s", deployment, error)
+            _LOG.error("%s: cannot write the state: %s", deployment, error)
             self._unsaved.add(deployment)
         else:
             self._unsaved.discard(deployment)
         self.delete_unwanted()
 
     def save_all(self) -> None:
-        """Write every deployment's state."""
+        """Write the state of every deployment."""
         with self._deployments.read() as deployments:
             names = deployments.names()
         for name in names:
             self.save(name)
 
     def delete_unwanted(self) -> None:
-        """Delete the files that no deployment and no slice to be timed needs.
+        """Delete the files that neither a deployment nor the slice to be timed needs.
 
-        Nothing is deleted while a state on disk is an old one: a restarted agent would load that
-        state.
+        While a state on disk is out of date, all files stay: a restarted agent would load the old
+        state with its files.
         """
         if self._unsaved:
             return
@@ -88,12 +89,13 @@ class SavedState:
         try:
             self._store.keep_only(wanted)
         except OSError as error:
-            _LOG.error("files that nothing needs can't be deleted: %s", error)
+            _LOG.error("cannot delete files that are no longer needed: %s", error)
 
     def load(self) -> None:
-        """Load the generations that were live or prepared when the agent ended.
+        """Load the generations that were live or prepared at the end of the last process.
 
-        A generation that cannot be read or loaded is logged and left out.
+        If a generation cannot be read or loaded, the agent logs the reason and drops the
+        generation.
         """
         for name, state in self._store.read_states().items():
             documents = state if isinstance(state, dict) else {}
@@ -117,7 +119,7 @@ class SavedState:
                 for stage in assignment.stages
             )
         except CommandError as error:
-            _LOG.error("%s: not served: %s", deployment, error)
+            _LOG.error("%s: cannot serve the saved generation: %s", deployment, error)
             self._deployments.note_refusal(deployment, generation, error.code, error.reason)
             return None
         _LOG.info("%s: loaded generation %s from disk", deployment, generation)

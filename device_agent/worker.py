@@ -1,8 +1,8 @@
-"""The inference thread: take a stage's inputs, run it, pass the outputs on.
+"""The inference thread: takes the inputs of a stage, runs the stage and publishes the outputs.
 
-A message is acknowledged only after its result was handed to the connection, which sends in
-order: an agent that dies in between gets the message again. One message costs one hop between
-threads and no copy of the payload but the runtime's own.
+The worker acknowledges a request after it has passed the result to the connection, which sends in
+order. If the agent is killed in between, the broker delivers the request again. A request changes
+threads once, and only the runtime copies its payload.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("device-agent")
 
-#: More than twice the receive maximum: after a reconnect the broker sends again what is still
-#: queued here, and rumqttd heeds no maximum.
+#: Most requests that may wait: more than twice the receive maximum, because after a reconnect the
+#: broker sends the queued requests again, and because rumqttd ignores the receive maximum.
 QUEUE_LENGTH = 32
 
 
@@ -51,7 +51,7 @@ class _RefusedError(EdgePartitionError):
 
 
 class Worker:
-    """Runs stages one after another in a thread of its own."""
+    """Runs stages in its own thread, one request at a time."""
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class Worker:
         routes: Callable[[], Mapping[tuple[str, int], Route]],
         stats: Stats,
     ) -> None:
-        """Prepare; :meth:`start` begins to serve, what came before waits.
+        """Queue requests until :meth:`start`.
 
         Args:
-            connection: Results leave by it.
-            topics: Where they go.
-            device: This board's name, for the trace.
-            routes: Returns what is loaded now.
-            stats: Counts.
+            connection: The agent's connection.
+            topics: The topics of the fleet.
+            device: This board's name, for traces and errors.
+            routes: Function that returns the present routes, by deployment and stage index.
+            stats: Counters and times of the stages.
         """
         self._connection = connection
         self._topics = topics
@@ -79,29 +79,29 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
-        """Begin with what waits."""
+        """Start with the waiting requests."""
         self._thread.start()
 
     def queue_length(self) -> int:
-        """Return how many requests wait."""
+        """Return the number of waiting requests."""
         return self._queue.qsize()
 
     def submit(self, deployment: str, index: int, message: Message) -> None:
-        """Queue a request; called by the network thread alone."""
+        """Queue a request, or refuse it if the queue is full. Runs in the network thread."""
         if self._queue.qsize() >= QUEUE_LENGTH:
             self.refuse(
                 deployment,
                 index,
                 message,
                 ErrorCode.OVERLOADED,
-                f"Board {self._device} has {QUEUE_LENGTH} requests waiting; keep fewer in flight.",
+                f"Board {self._device} has {QUEUE_LENGTH} waiting requests; keep fewer in flight.",
             )
             self._connection.acknowledge(message)
             return
         self._queue.put((deployment, index, message))
 
     def finish(self, timeout_s: float) -> None:
-        """Serve what is queued, then end the thread; give up after ``timeout_s``."""
+        """Wait at most ``timeout_s`` for the queued requests and the end of the thread."""
         self._queue.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
@@ -109,7 +109,7 @@ class Worker:
     def refuse(
         self, deployment: str, index: int, message: Message, code: ErrorCode, reason: str
     ) -> None:
-        """Answer a request with an error; the caller acknowledges it."""
+        """Answer a request with an error; the caller acknowledges the request."""
         self._stats.count_error(deployment, index, code)
         if message.response_topic is None:
             return
@@ -125,7 +125,7 @@ class Worker:
                 user=user,
             )
         except (MessageTooLargeError, ValueError) as error:
-            _LOG.warning("an error can't be sent to %r: %s", message.response_topic, error)
+            _LOG.warning("cannot send an error to %r: %s", message.response_topic, error)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -134,8 +134,8 @@ class Worker:
                 self._serve(deployment, index, message)
             except _RefusedError as error:
                 self.refuse(deployment, index, message, error.code, str(error))
-            except Exception as error:  # noqa: BLE001 - the thread must outlive any one request
-                _LOG.exception("stage %d of %s", index, deployment)
+            except Exception as error:  # noqa: BLE001 - the thread must survive a failed request
+                _LOG.exception("stage %d of %s failed", index, deployment)
                 self.refuse(deployment, index, message, ErrorCode.STAGE_FAILED, repr(error))
             self._connection.acknowledge(message)
 
@@ -192,7 +192,7 @@ class Worker:
         self._make_ready(loaded)
 
     def _find(self, deployment: str, index: int, message: Message) -> LoadedStage | None:
-        """Return the stage that a request is for; None: another board answers it."""
+        """Return the loaded stage for a request; None: another board answers the request."""
         route = self._routes().get((deployment, index))
         generation = message.user.get(GENERATION) or (route.live_generation if route else None)
         if route is not None and generation is not None:
@@ -203,15 +203,15 @@ class Worker:
                 return None
         raise _RefusedError(
             ErrorCode.UNKNOWN_GENERATION,
-            f"Board {self._device} does not serve generation {generation or 'none'} of "
-            f"{deployment} stage {index}; "
-            f"live is {(route.live_generation if route else None) or 'none'}.",
+            f"Board {self._device} does not serve stage {index} of {deployment} in generation "
+            f"{generation or 'none'}; the live generation is "
+            f"{(route.live_generation if route else None) or 'none'}.",
         )
 
     def _make_ready(self, loaded: LoadedStage) -> None:
-        """Bring back the initial state while nobody waits, where the next request starts from it.
+        """Reset the state after the answer was sent, so that the next request does not wait.
 
-        It would be brought back then in any case.
+        A reset that fails here is only logged: ``invoke`` resets the state again if needed.
         """
         if loaded.order is None:
             try:
@@ -220,7 +220,7 @@ class Worker:
                 _LOG.warning("stage %d of %s: %s", loaded.stage.index, loaded.deployment, error)
 
     def _answer(self, loaded: LoadedStage, message: Message) -> bytes:
-        """Return a stage's result, from the state that is the request's."""
+        """Return the result of a stage, computed from the state that the request needs."""
         order, client = loaded.order, message.response_topic
         if order is None or client is None:
             self._check_size(loaded, message)
@@ -236,7 +236,7 @@ class Worker:
                 f"{error}",
             ) from None
         self._check_size(loaded, message)
-        order.forget()  # Should the inference fail, nobody knows what became of the state.
+        order.forget()  # If the inference fails, the state is unknown.
         result = self._invoke(loaded, message, starts_over=turn is Turn.FIRST)
         order.note(client, message.correlation_data, result)
         return result

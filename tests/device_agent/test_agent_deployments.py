@@ -52,7 +52,7 @@ def test_a_damaged_file_is_refused_and_deleted(
     data = pipeline.files[0]
     assert sha256(data) in wanted
     bad = bytes([data[0] ^ 1]) + data[1:]
-    _assert_refused("checksum", "Send it again", lambda: host.store(name, data, 0, bad))
+    _assert_refused("checksum", "Send the file again", lambda: host.store(name, data, 0, bad))
     assert not list((tmp_path / name / "artifacts").glob(f"{sha256(data)}*"))
     host.load(name, pipeline)
     assert host.states(name) == {"g1": "prepared"}
@@ -277,7 +277,7 @@ def test_what_the_state_on_disk_names_stays_there_while_a_new_state_cannot_be_wr
     wait_for(lambda: host.states(name) == {"g2": "live"})
     kept = {path.name for path in (tmp_path / name / "artifacts").iterdir()}
     assert sha256(old.files[0]) in kept
-    assert "the state can't be written" in agent.text()
+    assert "cannot write the state" in agent.text()
     # With room again, what is served is written, and only that is kept.
     (tmp_path / name / "deployments" / f"{name}.json.new").rmdir()
     host.deploy(make_pipeline(name, [[name]], generation="g3", seed=3))
@@ -297,7 +297,9 @@ def test_a_damaged_file_is_not_served_after_a_restart(
     damaged[-1] ^= 1
     file.write_bytes(damaged)
     again = start(name)
-    wait_for(lambda: host.states(name) == {} and "not served" in again.text())
+    wait_for(
+        lambda: host.states(name) == {} and "cannot serve the saved generation" in again.text()
+    )
     assert not file.exists()
 
 

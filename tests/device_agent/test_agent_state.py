@@ -210,7 +210,7 @@ def test_profiling_leaves_kept_state_alone_and_a_restart_loses_it_with_a_clear_e
     lost = ask(host, name, payloads[2], 3, repeated={2})
     assert lost.user["error"] == "state-lost"
     assert name.encode() in lost.payload
-    assert b"started again" in lost.payload
+    assert b"restarted" in lost.payload
     assert result(ask(host, name, payloads[0], 1)) == expected[0]
 
 
@@ -222,7 +222,7 @@ def test_what_an_agent_does_not_know_is_refused_by_name_when_it_comes_and_from_d
     strange = replace(
         pipeline, manifest=replace(pipeline.manifest, needs=("state", "telepathy", "tea"))
     )
-    with pytest.raises(CommandError, match="needs telepathy, tea of its agents") as refused:
+    with pytest.raises(CommandError, match="needs telepathy, tea from its agents") as refused:
         host.prepare(name, strange)
     assert refused.value.code == "unknown-need"
     host.deploy(pipeline)
@@ -233,5 +233,5 @@ def test_what_an_agent_does_not_know_is_refused_by_name_when_it_comes_and_from_d
     saved["live"]["manifest"]["needs"] = ["telepathy"]
     file.write_text(json.dumps(saved))
     again = start(name)
-    wait_for(lambda: "needs telepathy of its agents" in again.text())
+    wait_for(lambda: "needs telepathy from its agents" in again.text())
     assert host.states(name) == {}

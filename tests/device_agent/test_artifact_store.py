@@ -64,13 +64,13 @@ def test_a_chunk_elsewhere_is_refused(
 
 def test_other_bytes_than_announced_are_deleted(store: ArtifactStore) -> None:
     file = artifact()
-    with pytest.raises(CommandError, match="Send it again") as raised:
+    with pytest.raises(CommandError, match="Send the file again") as raised:
         store.append(file, 0, bytes(len(DATA)))
     assert raised.value.code == ErrorCode.CHECKSUM
     assert store.have_bytes(file) == 0
     store.append(file, 0, DATA)
     store.path(file).write_bytes(bytes(len(DATA)))
-    with pytest.raises(CommandError, match="it was deleted"):
+    with pytest.raises(CommandError, match="and was deleted"):
         store.check(file)
     assert not store.path(file).exists()
 
@@ -106,8 +106,8 @@ def test_states_are_replaced_at_once_and_damage_is_told(store: ArtifactStore) ->
 
 
 def test_a_folder_is_one_agents(store: ArtifactStore, tmp_path: Path) -> None:
-    with pytest.raises(StateDirError, match="give each agent a --state-dir of its own"):
+    with pytest.raises(StateDirError, match="give each agent its own --state-dir"):
         ArtifactStore(store.folder)
     (tmp_path / "file").write_text("")
-    with pytest.raises(StateDirError, match="name another with --state-dir"):
+    with pytest.raises(StateDirError, match="set another folder with --state-dir"):
         ArtifactStore(tmp_path / "file")

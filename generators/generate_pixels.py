@@ -1,12 +1,13 @@
-"""Write docs/pixels.md: pictures through every Keras application, split and run, against Keras.
+"""Write docs/pixels.md: the answers of `edge-partition run` to photographs against Keras's answers.
 
-    python generators/generate_pixels.py                        # all that are not in the cache
+    python generators/generate_pixels.py                        # all applications not in the cache
     python generators/generate_pixels.py --only MobileNetV2 --again
-    python generators/generate_pixels.py --table                # from the cache alone
+    python generators/generate_pixels.py --table                # measure nothing, use the cache
 
-For each application: `edge-partition split --weights seeded`, a broker and two agents, and
-`edge-partition run` on two photographs; Keras predicts for the same photographs, decoded and
-resized by Pillow here and prepared by its own `preprocess_input`. The cache is docs/.cache.
+For each application, the script runs `edge-partition split --weights seeded`, a broker, two agents
+and `edge-partition run`. Keras predicts for the same photographs: this script decodes and resizes
+them with Pillow, and the application's own `preprocess_input` prepares them. The cache is
+docs/.cache.
 """
 
 # ruff: noqa: ISC004 -- a script that writes paragraphs
@@ -46,23 +47,23 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
 }
-#: How near `run` must come to Keras.
+#: Largest accepted difference of a class's score between `run` and Keras.
 LIMIT = 1e-4
 
 
 class UnequalError(Exception):
-    """A figure is not what it must be."""
+    """A command failed, or the manifest has no pixel range; the application has no figures."""
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Return an application's pixels and how far `run` is from Keras with right and wrong ones."""
+    """Return an application's pixels, and the differences to Keras of `run` and of wrong pixels."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _edge_partition("split", name, "--weights", "seeded", "--stages", "2", "-o", folder / "b")
         bundle = read_bundle(folder / "b")
         (spec,) = bundle.manifest.inputs
         if spec.pixels is None:
-            raise UnequalError(f"{name}: the manifest says nothing of pixels")
+            raise UnequalError(f"{name}: the manifest has no pixel range")
         with DeskFleet(equal_fleet(2)) as desk:
             with Deployer(desk.url) as deployer:
                 deployer.deploy(bundle)
@@ -89,7 +90,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def predict(name: str, height: int, width: int, resize: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return Keras's answers to the pictures, with its own preprocessing and with another.
+    """Return Keras's answers to the pictures, with right and with wrong preprocessing.
 
     Returns:
         float32, shape ``(pictures, classes)`` each.
@@ -121,7 +122,7 @@ def _edge_partition(*words: str | Path) -> None:
 
 
 def write_document(names: list[str]) -> None:
-    """Write pixels.md from what is in the cache."""
+    """Write docs/pixels.md from the cache."""
     found = [
         json.loads(path.read_text())
         for name in sorted(names)
@@ -130,18 +131,22 @@ def write_document(names: list[str]) -> None:
     done = [row for row in found if "failed" not in row]
     near = sum(row["difference"] <= LIMIT for row in done)
     lines = [
-        "# What a picture becomes: every Keras application",
+        "# Pixels of the Keras applications",
         "",
-        "Written by `python generators/generate_pixels.py`; do not edit.",
+        "Written by `python generators/generate_pixels.py`. Change the generator, not this file.",
         "",
-        "Each application is split in two with seeded weights and deployed to two agents. "
-        "`edge-partition run` sends two photographs; Keras predicts for the same photographs, "
-        "resized by Pillow and prepared by the application's own `preprocess_input`. "
-        f"**`run` is within {LIMIT:g} of Keras in {near} of {len(names)}.**",
+        f"**`edge-partition run` answers as Keras does: within {LIMIT:g} in {near} of "
+        f"{len(names)} applications.** *Order*, *mean*, *deviation* and *resize* say how a picture "
+        "becomes the model's input; `split` writes them into the manifest.",
         "",
-        "*Wrong pixels* is how far Keras is from its own answer when the values are left from 0 to "
-        "255, or scaled to -1..1 where the application takes 0 to 255: what the comparison would "
-        "have shown.",
+        "- *run against Keras*: the largest difference of a score. Each application has seeded "
+        "weights and is split over two agents. `run` sends two photographs. Keras predicts for the "
+        "same photographs, resized by Pillow and prepared by the application's own "
+        "`preprocess_input`.",
+        "- *wrong pixels*: the largest difference of a score that a wrong range of pixel values "
+        "makes in Keras: 0 to 255 left as they are, or -1..1 for an application that takes 0 to "
+        "255. The comparison would show an error of this size.",
+        "- *largest score*: the largest score in Keras's answers.",
         "",
         f"Keras {version('keras')}, TensorFlow {version('tensorflow-cpu')}, LiteRT "
         f"{version('ai-edge-litert')}, Pillow {version('pillow')}.",
@@ -167,13 +172,17 @@ def _spell(numbers: list[float]) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for, then write the document."""
+    """Measure the applications that the options name, then write the document."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these applications")
-    parser.add_argument("--again", action="store_true", help="also what is in the cache")
-    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="measure only these applications")
+    parser.add_argument(
+        "--again", action="store_true", help="measure applications in the cache too"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="measure nothing; write the document from the cache"
+    )
     arguments = parser.parse_args()
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         names = process.submit(list_applications).result()

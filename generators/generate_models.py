@@ -1,12 +1,12 @@
 """Write docs/models.md: every Keras application wrapped, converted, split and compared.
 
-    python generators/generate_models.py                        # all that are not in the cache
+    python generators/generate_models.py                        # all applications not in the cache
     python generators/generate_models.py --only MobileNetV3Large --again
-    python generators/generate_models.py --table                # from the cache alone
+    python generators/generate_models.py --table                # measure nothing, use the cache
 
-Each application's figures are kept as JSON in docs/.cache, so that the script may be stopped and
-started again. Every step has a process of its own, and the models come one after another: the
-largest takes some 13 GB of memory until it is done, and as much disk as its ``.tflite``.
+The script keeps each application's figures as JSON in docs/.cache and may be stopped and started
+again. Each step runs in its own process, one model after another. The largest model needs about
+13 GB of memory, and as much disk as its ``.tflite``.
 """
 
 # ruff: noqa: ISC004 -- a script that writes paragraphs
@@ -64,7 +64,7 @@ _BLOCKS = {
     "DenseNet concatenations": ("DenseNet",),
 }
 
-# Applications by the megabytes of their weights, so that the small ones are not kept waiting.
+# Applications by the size of their weights: small ones come first and do not wait for large ones.
 _SMALL_FIRST = (
     "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile", "EfficientNetV2B0", "DenseNet121",
     "ConvNeXtTiny", "MobileNetV2", "MobileNet", "EfficientNetB0", "EfficientNetV2B1",
@@ -78,7 +78,7 @@ _SMALL_FIRST = (
 
 
 def list_applications() -> list[str]:
-    """Return the applications' names; runs where Keras may be loaded."""
+    """Return the applications' names. This loads Keras into the process."""
     from edge_partition.model import keras_setup  # noqa: F401, PLC0415
 
     # isort: split
@@ -90,7 +90,7 @@ def list_applications() -> list[str]:
 
 
 def convert(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
-    """Write the application's ``.tflite`` and two pictures as it wants them."""
+    """Write the application's ``.tflite`` and two preprocessed pictures."""
     from edge_partition.model.convert_tflite import (  # noqa: PLC0415 -- TensorFlow
         convert_tflite,
         freeze_model,
@@ -107,14 +107,14 @@ def convert(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
     operations = len(wrapped_operations(wrapped))
     began = time.perf_counter()
     frozen = freeze_model(wrapped)
-    # As `load_model` does, so that Keras's weights are not held meanwhile.
+    # As `load_model` does: frees Keras's weights before the conversion.
     del model, wrapped
     gc.collect()
     content = convert_tflite(frozen)
     seconds = time.perf_counter() - began
     model_path.write_bytes(content)
     preprocess = _preprocessing(name)
-    # preprocess_input works in place.
+    # preprocess_input changes its argument; each picture is a new array.
     np.save(pictures_path, [preprocess(_picture(seed, height, width)) for seed in range(_PICTURES)])
     return {
         "input": [height, width],
@@ -134,7 +134,9 @@ def split(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
     first, second = (np.frombuffer(whole, np.float32) for whole in wholes)
     spread = float(np.abs(first - second).max())
     if not (spread > 0 and np.isfinite(first).all() and np.isfinite(second).all()):
-        raise RuntimeError(f"{name} answers both pictures alike; a comparison proves nothing.")
+        raise RuntimeError(
+            f"{name} gives both pictures the same output or an output that is not finite."
+        )
     crossing = {cut: len(graph.boundary(cut)) for cut in graph.cuts}
     splits = {str(parts): _planned_cuts(graph, parts) for parts in _PARTS}
     splits["widths"] = _one_of_each_width(crossing)
@@ -143,7 +145,7 @@ def split(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
         results = _run_chained(model, cuts, payloads)
         identical = results == wholes
         difference = _difference(results, wholes)
-        # A differing bit that is no difference, such as the sign of 0, is none either.
+        # Bytes that differ without a numeric difference, such as the sign of 0, still count.
         differences[parts] = 0.0 if identical else max(difference, float(np.finfo("f4").tiny))
     return {
         "operators": len(graph.operators),
@@ -159,7 +161,7 @@ def split(name: str, model_path: Path, pictures_path: Path) -> dict[str, Any]:
 
 
 def cut_everywhere(name: str, model_path: Path, pictures_path: Path) -> list[dict[str, Any]]:
-    """Cut in two at every position in turn, and compare."""
+    """Compare the two parts with the whole, for each cut position."""
     model = read_tflite(model_path, name=name)
     graph = model.graph
     payloads = [picture.tobytes() for picture in np.load(pictures_path)]
@@ -192,7 +194,7 @@ def _preprocessing(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _picture(seed: int, height: int, width: int) -> np.ndarray:
-    """Return coloured blocks of several sizes: noise alone averages out, whatever the seed.
+    """Return coloured blocks of several sizes; noise alone would average out for each seed.
 
     Returns:
         float32, shape ``(1, height, width, 3)``, from 0 to 255.
@@ -212,7 +214,7 @@ def _planned_cuts(graph: Graph, parts: int) -> list[int]:
 
 
 def _one_of_each_width(crossing: dict[int, int]) -> list[int]:
-    """Return, for each number of tensors that cross somewhere, the middle one of such cuts."""
+    """Return one cut for each number of crossing tensors: the middle one of these cuts."""
     cuts: dict[int, list[int]] = {}
     for cut, count in crossing.items():
         cuts.setdefault(count, []).append(cut)
@@ -247,7 +249,7 @@ def _difference(results: list[bytes], wholes: list[bytes]) -> float:
 
 
 def _peak_bytes() -> int:
-    # Not ru_maxrss, which a process has from the one that started it.
+    # Not ru_maxrss: a process inherits the value of its parent.
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
@@ -257,7 +259,7 @@ def _memory_bytes() -> int:
 
 
 def measure_model(name: str) -> dict[str, Any]:
-    """Return an application's figures, or the reason why there are none."""
+    """Return an application's figures, or the reason for a failure under ``failed``."""
     with tempfile.TemporaryDirectory() as folder:
         model_path, pictures_path = Path(folder) / "model.tflite", Path(folder) / "pictures.npy"
         result: dict[str, Any] = {"name": name, "load": os.getloadavg()[0]}
@@ -276,18 +278,18 @@ def measure_model(name: str) -> dict[str, Any]:
         except (EdgePartitionError, RuntimeError) as error:
             result["failed"] = " ".join(str(error).split()) or type(error).__name__
         except BrokenProcessPool:
-            result["failed"] = "The process was ended: the machine's memory does not suffice."
+            result["failed"] = "The process was killed: the machine has too little memory."
     return result
 
 
 def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
-    """Return what a function returns in a process that ends with it, and takes its memory along."""
+    """Return the function's result from a process of its own, which frees all memory at its end."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as process:
         return process.submit(function, *args).result()
 
 
 def write_document(names: list[str]) -> None:
-    """Write this script's part of models.md from what is in the cache."""
+    """Write the applications' section of models.md from the cache."""
     found = {
         name: json.loads(path.read_text())
         for name in sorted(names)
@@ -301,9 +303,9 @@ def write_document(names: list[str]) -> None:
         largest = max(done, key=lambda result: result["size_bytes"])
         times = largest["convert_peak_bytes"] / largest["size_bytes"]
         lines += [
-            f"**Not run yet: {', '.join(missing)}.** TensorFlow's conversion is what stands in the "
-            f"way of the largest: of {largest['name']} it took {times:.0f} times the file's size "
-            f"in memory, and this machine has {_memory_bytes() / 1e9:.0f} GB.",
+            f"**Not run yet: {', '.join(missing)}.** The conversion of {largest['name']} took "
+            f"{times:.0f} times the file's size in memory; this machine has "
+            f"{_memory_bytes() / 1e9:.0f} GB.",
             "",
         ]
     lines += [*_cost_table(done), ""]
@@ -316,26 +318,29 @@ def _introduction(names: list[str], done: list[dict[str, Any]]) -> list[str]:
     exact = sum(max(result["differences"].values()) == 0 for result in done)
     cuts = sum(len(result["splits"]["widths"]) for result in done)
     loads = [result["load"] for result in done]
+    counted = f"All {len(names)}" if len(done) == len(names) else f"{len(done)} of the {len(names)}"
     return [
         "# Every Keras application, split",
         "",
-        "Written by `python generators/generate_models.py`; do not edit.",
+        "Written by `python generators/generate_models.py`. Change the script, not this text.",
         "",
-        f"`keras.applications` has {len(names)} models. {len(done)} of them were wrapped, "
-        "converted to float32 TFLite once, and sliced. The chained parts gave "
-        f"**the whole model's output bit for bit in {exact} of {len(done)}**.",
+        f"**In {exact} of {len(done)} applications, the chained parts give the whole model's "
+        f"output bit for bit.** {counted} models of `keras.applications` were wrapped, converted "
+        "once to float32 TFLite, and sliced.",
         "",
-        "Each application has its documented input size, seeded weights (`--weights seeded`) and "
-        f"its own `preprocess_input`, and gets {_PICTURES} pictures. Their outputs differ by what "
-        "the table says, so the comparison could fail. It is split in 2, 4 and 8 where "
-        "`edge-partition split --stages N` splits it, and then, all in one chain, at one cut for "
-        f"each number of tensors that cross anywhere in it, {cuts} cuts in all. A difference of 0 "
-        "means that every byte of the output is the same.",
+        "- *Model*: the documented input size, seeded weights (`--weights seeded`), and "
+        f"{_PICTURES} pictures prepared by the application's own `preprocess_input`.",
+        "- *Splits*: into 2, 4 and 8 parts, at the cuts of `edge-partition split --stages N`. One "
+        "more chain has one cut for each number of crossing tensors that occurs in the model, "
+        f"{cuts} cuts in all.",
+        "- *Comparison*: a difference of 0 means that all bytes of the output are equal. The "
+        "column *outputs differ by* shows that the two pictures have different outputs, so the "
+        "comparison could fail.",
         "",
         f"Keras {version('keras')}, TensorFlow {_tensorflow_version()}, LiteRT "
-        f"{version('ai-edge-litert')}, {os.cpu_count()} cores ({platform.machine()}). Other work "
-        f"ran meanwhile (load average {min(loads):.1f} to {max(loads):.1f}), so seconds are upper "
-        "bounds, and seconds of CPU are nearer to those of a quiet machine.",
+        f"{version('ai-edge-litert')}, {os.cpu_count()} cores ({platform.machine()}). Other "
+        f"programs ran at the same time (load average {min(loads):.1f} to {max(loads):.1f}): "
+        "seconds are upper bounds, and seconds of CPU are closer to the times of a quiet machine.",
         "",
     ]
 
@@ -353,9 +358,10 @@ def _exactness_table(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "## Exactness",
         "",
-        "*Wide cuts* are those that more than one tensor crosses; *widths* are the numbers of "
-        "tensors that crossed at the cuts of the last chain. The last column is the largest "
-        "difference between the two pictures' scores, and the largest score.",
+        "- *wide cuts*: possible cuts that more than one tensor crosses.",
+        "- *widths*: the numbers of crossing tensors for which the last chain has a cut.",
+        "- *outputs differ by*: the largest difference between the two pictures' scores, and the "
+        "largest score.",
         "",
         _row(
             "model", "input", "wrapped operations", "TFLite operators", "possible cuts",
@@ -416,14 +422,17 @@ def _cost_table(done: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Cost",
         "",
-        "Memory to convert is the whole process's peak: TensorFlow, the Keras model until its "
-        f"weights are frozen, and the converter. {largest['name']} takes the most, "
-        f"{largest['convert_peak_bytes'] / 1e9:.1f} GB. "
-        "Slicing into 8 is measured by `benchmarks/slice_models.py`: reading and slicing in a "
-        "fresh process, and what its memory grew by at most, pages of the mapped model included. "
-        f"The slowest is {slowest['name']} with {slowest['slicing']['seconds']:.2f} s "
-        f"({slowest['slicing']['cpu_seconds']:.2f} s of CPU); {hungriest['name']} takes the most "
-        f"memory for its size, {_slicing_ratio(hungriest):.1f} times the model.",
+        f"{largest['name']} needs the most memory to convert, "
+        f"{largest['convert_peak_bytes'] / 1e9:.1f} GB. {slowest['name']} is the slowest to slice: "
+        f"{slowest['slicing']['seconds']:.2f} s ({slowest['slicing']['cpu_seconds']:.2f} s CPU). "
+        f"{hungriest['name']} needs the most memory for its size to slice, "
+        f"{_slicing_ratio(hungriest):.1f} times the model.",
+        "",
+        "- *convert, MB*: the peak of the whole process: TensorFlow, the Keras model until its "
+        "weights are frozen, and the converter.",
+        "- *slice into 8*, by `benchmarks/slice_models.py`: reading and slicing in a new process. "
+        "MB is the largest growth of the process, including pages of the mapped model; *times the "
+        "model* is this growth over the size of the `.tflite`.",
         "",
         _row(
             "model", ".tflite, MB", "convert, s", "convert, MB", "slice into 8, s",
@@ -458,9 +467,10 @@ def _every_cut_table(rows: list[dict[str, Any]]) -> list[str]:
     return [
         f"## {_CUT_EVERYWHERE}, cut in two everywhere",
         "",
-        f"{len(rows)} positions between {len(rows) + 1} operators, cut one after another: **{exact}"
-        f" are exact**. At {wide} more than one tensor crosses. The fewest bytes, "
-        f"{least['bytes']:,}, cross before operator {least['cut']}.",
+        f"**{exact} of {len(rows)} cuts are exact.** Each row is one split in two, at one of the "
+        f"{len(rows)} positions between {len(rows) + 1} operators. More than one tensor crosses at "
+        f"{wide} cuts. The cut before operator {least['cut']} sends the fewest bytes, "
+        f"{least['bytes']:,}.",
         "",
         _row("cut before operator", "after", "layer", "tensors that cross", "bytes", "exact"),
         "|--:|---|---|---|--:|---|",
@@ -479,11 +489,15 @@ def _every_cut_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """Run what the options ask for."""
+    """Measure the applications that the options name, then write the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these applications alone")
-    parser.add_argument("--again", action="store_true", help="also what is in the cache")
-    parser.add_argument("--table", action="store_true", help="write the document, run nothing")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="measure only these applications")
+    parser.add_argument(
+        "--again", action="store_true", help="measure applications in the cache too"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="measure nothing; write the document from the cache"
+    )
     options = parser.parse_args()
     _CACHE.mkdir(parents=True, exist_ok=True)
     (_CACHE.parent / ".gitignore").write_text("*\n")

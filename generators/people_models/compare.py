@@ -1,9 +1,9 @@
-"""A split model against itself in one piece, and against the answers of who made it.
+"""Compare a split model with the whole model, and the whole model with the original's answers.
 
     python -m people_models.compare FOLDER BUILD [BUILD ..]
 
-FOLDER has ``inputs.npz`` and ``answers.npz`` of :mod:`people_models.prepare`. Prints JSON. A
-process of its own, because what a runtime's native code does to it is one of the results.
+FOLDER has ``inputs.npz`` and ``answers.npz`` of :mod:`people_models.prepare`. The script prints
+JSON. It is a process of its own, so that a crash of the runtime's native code is a result too.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ Samples = list[list[tuple[str, np.ndarray]]]
 def compare(folder: Path, builds: list[Path]) -> dict[str, Any]:
     """Return the largest differences.
 
-    ``chains``: by build, between its stages' outputs and the whole's, 0 where every byte is the
-    same. ``own``: between the whole and the answers that came with the model, and ``own_largest``,
-    the largest of these. ``spread``: between the answers to two samples, so that a difference
-    would show. ``order``: ``names`` or ``positions``, by which outputs were paired.
+    - ``chains``: for each build, between the chained stages' outputs and the whole's; 0 if all
+      bytes are equal.
+    - ``own``: between the whole's outputs and the original's; ``own_largest``: the original's
+      largest value.
+    - ``spread``: between the original's answers to two samples; 0 means that the comparison proves
+      nothing.
+    - ``order``: ``names`` or ``positions``, the key by which outputs were paired.
     """
     samples = _load(folder / "inputs.npz")
     answers = _load(folder / "answers.npz")
@@ -74,7 +77,7 @@ def _load(path: Path) -> Samples:
 
 
 def _save(path: Path, specs: tuple[TensorSpec, ...], payloads: list[bytes]) -> None:
-    """Write all samples as ``edge-partition run`` takes and writes them, by the tensors' names."""
+    """Write all samples in the format of ``edge-partition run``: stacked, by tensor name."""
     decoded = [decode_tensors(specs, payload) for payload in payloads]
     np.savez(path, **{spec.name: np.stack([each[spec.name] for each in decoded]) for spec in specs})
 
@@ -89,7 +92,7 @@ def _sample(
 
 
 def _leave_out_repeats(answers: Samples, count: int) -> Samples:
-    """Leave out outputs equal to an earlier one in every sample, where the model gives fewer."""
+    """Drop outputs that repeat an earlier one in every sample, if the model has fewer outputs."""
     if len(answers[0]) <= count:
         return answers
     kept: list[int] = []
@@ -125,7 +128,7 @@ def _chained(build: Path, payloads: list[bytes], results: list[bytes]) -> float:
         for a, b in zip(parts, results, strict=True)
         for spec in outputs
     )
-    # A differing bit that is no difference, such as the sign of 0, is none either.
+    # Bytes that differ without a numeric difference, such as the sign of 0, still count.
     return max(most, float(np.finfo("f4").tiny))
 
 

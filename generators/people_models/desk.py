@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-#: `edge-partition split --stages N` without a fleet calls its boards so.
+#: The boards' names of `edge-partition split --stages N` without a fleet.
 BOARDS = ("board-0", "board-1", "board-2", "board-3")
 
 
@@ -47,8 +47,8 @@ class Desk:
 
 
 def _first_document(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Return the first JSON document of a process that goes on running."""
-    assert process.stdout is not None  # noqa: S101 -- it was asked for
+    """Return the first JSON document that a running process prints."""
+    assert process.stdout is not None  # noqa: S101 -- opened as a pipe
     text = ""
     for line in process.stdout:
         text += line
@@ -57,4 +57,4 @@ def _first_document(process: subprocess.Popen[str]) -> dict[str, str]:
         except ValueError:
             continue
         return dict(document)
-    raise RuntimeError(f"the broker ended: {text}")
+    raise RuntimeError(f"the broker ended before it printed a JSON document: {text}")

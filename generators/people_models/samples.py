@@ -1,4 +1,4 @@
-"""Inputs that are valid for a model."""
+"""Valid inputs for a model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def made_up(
     *,
     batch: int = 1,
 ) -> Any:
-    """Return an array for one input, with its open dimensions as the collection says."""
+    """Return an array for one input, with the collection's sizes for open dimensions."""
     given = model.shapes.get(name, model.shapes.get(""))
     if None in shape[1:] and given is not None:
         shape = [shape[0], *given]

@@ -94,7 +94,7 @@ def imdb_bilstm() -> Any:
     "Text", f"{_EXAMPLES} text_classification_with_transformer", ids={"": 200}, form="function"
 )
 def text_transformer() -> Any:
-    """Film reviews: token and position embeddings, one transformer block of a person's own."""
+    """Film reviews: token and position embeddings, one custom transformer block."""
 
     class TokenAndPosition(keras.layers.Layer):
         def __init__(self, length: int, vocabulary: int, width: int) -> None:
@@ -162,7 +162,7 @@ def lstm_seq2seq() -> Any:
 
 @people_model("Text", f"{_EXAMPLES} captcha_ocr", low=0, high=1)
 def captcha_crnn() -> Any:
-    """Letters in a picture: convolutions, then bidirectional LSTMs along its width."""
+    """Letters in a picture: convolutions, then bidirectional LSTMs along the picture's width."""
     x = inputs = keras.Input((80, 24, 1))
     for filters in (8, 16):
         x = L.MaxPooling2D()(L.Conv2D(filters, 3, activation="relu", padding="same")(x))
@@ -206,7 +206,7 @@ def stateful_gru() -> Any:
 
 @people_model("Recurrent", "after Keras's guide to RNNs", form="h5")
 def stacked_rnn_cells() -> Any:
-    """An RNN layer over three stacked LSTM cells, read backwards."""
+    """An RNN layer over three stacked LSTM cells, backwards in time."""
     inputs = keras.Input((9, 6))
     cells = [L.LSTMCell(8) for _ in range(3)]
     x = L.RNN(L.StackedRNNCells(cells), go_backwards=True)(inputs)
@@ -258,7 +258,7 @@ def series_transformer() -> Any:
     refused=True,
 )
 def series_transformer_h5() -> Any:
-    """The same saved as .h5, which Keras 3 writes and cannot read again."""
+    """The same model saved as .h5, which Keras 3 writes and cannot read again."""
     return _series_transformer()
 
 
@@ -326,7 +326,7 @@ def graph_convolution() -> Any:
 
 @people_model("Tables", f"{_EXAMPLES} nerf", form="h5")
 def nerf_mlp() -> Any:
-    """Points of a scene: an MLP whose input joins again half way."""
+    """Points of a scene: an MLP whose input is concatenated again half way."""
     x = inputs = keras.Input((40, 33))
     for layer in range(6):
         x = L.Dense(32, activation="relu")(x)

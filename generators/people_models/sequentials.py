@@ -1,4 +1,4 @@
-"""Every shape that ``keras.Sequential`` has in tutorials and in people's files."""
+"""The forms of ``keras.Sequential`` in tutorials and in users' files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def mnist_convnet() -> Any:
 
 @people_model(_KIND, f"{_TUTORIALS} CNN (CIFAR images)", form="h5")
 def cifar_cnn() -> Any:
-    """Small pictures; the first layer says input_shape, as Keras 2's tutorials do."""
+    """Small pictures; the first layer has input_shape, as in Keras 2's tutorials."""
     return keras.Sequential(
         [
             L.Conv2D(32, (3, 3), activation="relu", input_shape=(32, 32, 3)),
@@ -88,7 +88,7 @@ def added_one_by_one() -> Any:
     _KIND, "after keras.io's guide to Sequential models", form="function", shapes={"": (12,)}
 )
 def never_built() -> Any:
-    """Neither Input nor a call: its shape is said on the command line."""
+    """Neither Input nor a call; the command line gives the shape."""
     return keras.Sequential([L.Dense(16, activation="relu"), L.Dense(8), L.Dense(3)])
 
 
@@ -155,7 +155,7 @@ def sequential_in_functional() -> Any:
 
 @people_model(_KIND, f"{_EXAMPLES} addition_rnn")
 def addition_rnn() -> Any:
-    """Adds numbers spelled as characters: LSTM, RepeatVector, LSTM, Dense."""
+    """Addition of numbers written as characters: LSTM, RepeatVector, LSTM, Dense."""
     return keras.Sequential(
         [
             keras.Input((7, 12)),

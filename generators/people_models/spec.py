@@ -1,4 +1,4 @@
-"""One entry of the collection, and the decorator that makes one of a function that builds it."""
+"""One entry of the collection, and the decorator that turns a build function into an entry."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: How a model reaches ``edge-partition``: a file of Keras 3 or Keras 2, a folder, a Python
-#: function, or a file as its package ships it.
+#: The form of the MODEL argument: a file of Keras 3 or Keras 2, a folder, a Python function, or a
+#: package's own file.
 FORMS = ("keras", "h5", "saved_model", "function", "file")
 KERAS = "keras"
 KERAS2 = "tf-keras==2.21.0"
 
 
 class Lazy:
-    """A module that is imported when something of it is used, so that listing takes no seconds."""
+    """A module that is imported at its first use, so that listing the models is fast."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -32,11 +32,11 @@ class PackageFile:
 
     Attributes:
         registry: ``pypi`` or ``npm``.
-        package: Its name there.
+        package: The package's name in the registry.
         version: The release.
         member: The file's path in the wheel or archive; a folder's ends with ``/``.
-        python: The Python whose wheel it is, where there is one for each.
-        platform: Likewise.
+        python: The Python version of the wheel, for packages with a wheel for each version.
+        platform: The platform tag of the wheel, for packages with a wheel for each platform.
     """
 
     registry: str
@@ -49,25 +49,25 @@ class PackageFile:
 
 @dataclass(frozen=True)
 class PeopleModel:
-    """A model, where it is from and how it is handed to ``edge-partition``.
+    """A model, its source, and its command line for ``edge-partition``.
 
     Attributes:
-        name: Unique; lower case words joined by hyphens.
-        kind: The heading it stands under.
-        source: The package and version it is from, or the publication it is built after.
-        what: One sentence.
+        name: Unique name; lower case words joined by hyphens.
+        kind: The heading in the document.
+        source: The package and version, or the publication or tutorial that the model follows.
+        what: The description in the document.
         form: One of :data:`FORMS`.
         build: Returns the model; None for a file of a package.
         file: The file of a package.
-        shapes: By input name, ``""`` for all: what ``--input-shape`` says.
-        ids: The integers that go in run from 0 to this, exclusive; by input name or ``""``.
-        low: The least value of float inputs; None: unit normal.
-        high: The largest.
+        shapes: Values of ``--input-shape``, by input name; ``""`` is for all inputs.
+        ids: Exclusive upper bound of integer inputs from 0, by input name; ``""`` is for all.
+        low: Smallest value of float inputs; None: unit normal.
+        high: Largest value of float inputs.
         needs: Packages to install first.
-        refused: That ``edge-partition`` refuses it is right, and its sentence can be acted on.
-        keras2: ``tf_keras`` built it.
-        exported: The input's shape that a subclassed model is exported with.
-        options: What else the command line needs to be told.
+        refused: Whether a refusal by ``edge-partition`` is the expected result.
+        keras2: Whether ``tf_keras`` builds the model.
+        exported: Input shape with which a subclassed model is exported.
+        options: Further options of the command line.
     """
 
     name: str
@@ -89,7 +89,7 @@ class PeopleModel:
 
     @property
     def command_options(self) -> list[str]:
-        """What follows MODEL on the command line."""
+        """The options after MODEL on the command line."""
         words = list(self.options)
         for name, shape in self.shapes.items():
             sizes = ",".join(map(str, shape))
@@ -110,7 +110,7 @@ def add(model: PeopleModel) -> None:
 def people_model(
     kind: str, source: str, *, form: str = "keras", **details: Any
 ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """Make an entry of a function without arguments: its name and docstring are the model's."""
+    """Add a function without arguments as a model; its name and docstring describe the model."""
 
     def enter(build: Callable[[], Any]) -> Callable[[], Any]:
         name = build.__name__.replace("_", "-")

@@ -1,8 +1,8 @@
-"""Commands in children of a process that has loaded TensorFlow and Keras, and nothing of ours.
+"""Run commands in forks of a process that has loaded TensorFlow and Keras.
 
-A command alone takes seconds to load them. ``python -m people_models.warm`` reads one JSON object a
-line, ``{"words", "folder", "seconds"}``, runs it in a fork, and answers with its exit status; what
-the command printed stands in the files ``stdout`` and ``stderr`` of its working folder.
+Loading these takes seconds, so the commands share it. ``python -m people_models.warm`` reads one
+JSON object a line, ``{"words", "folder", "seconds"}``, runs the command in a fork, and prints the
+exit status. The command's output is in the files ``stdout`` and ``stderr`` of its working folder.
 """
 
 # ruff: noqa: PLC0415
@@ -35,7 +35,7 @@ def serve() -> None:
 
 
 def _run(words: list[str], folder: Path) -> int:
-    """Be the command: ``edge-partition ..``, or a module of this package with its arguments."""
+    """Run ``edge-partition ..``, or a module of this package with its arguments."""
     os.setpgid(0, 0)
     os.chdir(folder)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):

@@ -155,8 +155,8 @@ def render(rows: list[Row]) -> str:
 
 <!-- Written by generators/generate_quantization.py. Change the generator, not this file. -->
 
-**Splitting changes no byte of the answers, in any quantization.** Only `--wire float16` rounds. Here
-a class's probability changes by at most {rounded:.1e}, and three parts classify
+**Splitting changes no byte of the answers, in any quantization.** Only `--wire float16` rounds.
+Here a class's probability changes by at most {rounded:.1e}, and three parts classify
 {" to ".join(accuracies)} of the {rows[0].verification.inputs} held-out digits correctly.
 
 {table}

@@ -22,8 +22,8 @@ from edge_partition.commands import _show
 from edge_partition.commands._run_answers import AnswerMaker, stream_answers
 from edge_partition.commands._run_drawing import check_drawable
 from edge_partition.commands._run_output import AnswerLog
-from edge_partition.inputs.load_inputs import IMAGE_SUFFIXES, expand_inputs
 from edge_partition.inputs.describe_pixels import describe_pixels
+from edge_partition.inputs.load_inputs import IMAGE_SUFFIXES, expand_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,8 +18,9 @@ from edge_core.errors import EdgePartitionError
 from edge_partition.facts.read_labels import read_labels
 from edge_partition.model import keras_setup, legacy_keras  # noqa: F401 -- before Keras
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.read_keras_file import MODEL_FILES, read_keras_file
-from edge_partition.model.saved_model import is_saved_model, load_saved_model
+from edge_partition.model.model_kinds import KERAS_ENDINGS, ModelKind, model_kind
+from edge_partition.model.read_keras_file import read_keras_file
+from edge_partition.model.saved_model import load_saved_model
 from edge_partition.model.settle_shapes import format_shape
 from edge_partition.model.source_errors import (
     InputShapeError,
@@ -41,7 +42,6 @@ __all__ = [
     "ModelSourceError",
     "WeightsUnavailableError",
     "input_specs",
-    "is_keras_source",
     "load_keras_model",
 ]
 
@@ -87,11 +87,6 @@ class LoadedModel:
     operations: tuple[WrappedOperation, ...] = ()
 
 
-def is_keras_source(source: str) -> bool:
-    """Return whether a MODEL argument needs Keras or TensorFlow: all but a ``.tflite`` file."""
-    return not source.lower().endswith(".tflite")
-
-
 def load_keras_model(
     source: str,
     *,
@@ -118,7 +113,8 @@ def load_keras_model(
         WeightsUnavailableError: The weights cannot be read or fetched, or do not fit.
         InputShapeError: A dimension is open, or a shape of ``input_shapes`` does not fit.
     """
-    if is_saved_model(source):
+    kind = model_kind(source)
+    if kind is ModelKind.SAVED_MODEL:
         return _load_saved_model(source, weights, input_shapes, signature)
     if signature is not None:
         raise ModelSourceError(
@@ -127,11 +123,11 @@ def load_keras_model(
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     given = "seeded" if weights == "seeded" else "trained"
-    if source.lower().endswith(MODEL_FILES):
+    if kind is ModelKind.KERAS_FILE:
         name = Path(source).stem
         model, notes = read_keras_file(source)
         labels = read_labels(Path(source))
-    elif ":" in source:
+    elif kind is ModelKind.FUNCTION:
         name = source.rpartition(":")[2]
         model = _call_function(source)
     else:
@@ -382,7 +378,7 @@ def _load_weights(source: str, model: keras.Model, weights: str) -> None:
         raise WeightsUnavailableError(
             source, f"no weights file {weights}. Give an existing file, or --weights seeded."
         )
-    if not weights.lower().endswith(MODEL_FILES):
+    if not weights.lower().endswith(KERAS_ENDINGS):
         raise WeightsUnavailableError(
             source, f"weights file {weights} must end in .weights.h5, .h5 or .keras."
         )

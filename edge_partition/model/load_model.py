@@ -13,8 +13,8 @@ from edge_core.errors import EdgePartitionError
 from edge_partition.facts.find_facts import StatedFacts, find_facts, input_pixels
 from edge_partition.facts.model_facts import ModelFacts, PictureOptions
 from edge_partition.facts.read_labels import read_labels
+from edge_partition.model.model_kinds import ModelKind, model_kind
 from edge_partition.model.quantizations import QUANTIZATIONS
-from edge_partition.model.saved_model import is_saved_model
 from edge_partition.tflite.file_tables import InvalidModelError, map_file
 from edge_partition.tflite.fix_shapes import fix_shapes
 from edge_partition.tflite.read_tflite import TfliteModel, read_tflite
@@ -101,7 +101,7 @@ def load_model(
     """
     say = on_step or (lambda _step: None)
     request = _Request(source, weights, input_shapes, quantization, calibration, signature, picture)
-    if source.endswith(".tflite"):
+    if model_kind(source) is ModelKind.TFLITE:
         _check_tflite_options(request)
         say("Reading")
         return _load_tflite(request)
@@ -242,7 +242,7 @@ def _prepare(
         wrapped = wrapped_operations(model)
     stated = StatedFacts(
         # The name of a SavedModel is the name of its folder.
-        application="" if is_saved_model(source) else str(model.name),
+        application="" if model_kind(source) is ModelKind.SAVED_MODEL else str(model.name),
         labels=loaded.labels,
         file=Path(source) if Path(source).is_file() else None,
         notes=loaded.notes,

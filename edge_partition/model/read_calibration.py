@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edge_partition.facts.find_facts import StatedFacts, input_pixels
 from edge_partition.inputs.batches import batches
 from edge_partition.inputs.load_inputs import expand_inputs, load_samples
-from edge_partition.model.saved_model import is_saved_model
+from edge_partition.model.model_kinds import ModelKind, model_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +39,8 @@ def read_calibration(
 
         specs = input_specs(model)
         # The name of a SavedModel is the name of its folder.
-        application = "" if is_saved_model(source) else str(model.name)
+        is_saved_model = model_kind(source) is ModelKind.SAVED_MODEL
+        application = "" if is_saved_model else str(model.name)
         pixels = input_pixels(specs, StatedFacts(application=application), picture)
         specs = tuple(replace(spec, pixels=pixels.get(spec.name)) for spec in specs)
         samples = (

@@ -21,8 +21,6 @@ from edge_partition.model.source_errors import ModelSourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Endings of model files.
-MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

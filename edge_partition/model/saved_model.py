@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 _DEFAULT_SIGNATURE = "serving_default"
 
 
-def is_saved_model(source: str) -> bool:
-    """Return whether a MODEL argument is a SavedModel's folder."""
-    return any((Path(source) / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
-
-
 def saved_model_name(source: str) -> str:
     """Return the folder's name, or its parent's name if the folder is a numbered version."""
     path = Path(source).resolve()

@@ -14,7 +14,6 @@ from edge_partition.model.keras_model import (
     ModelSourceError,
     WeightsUnavailableError,
     input_specs,
-    is_keras_source,
     load_keras_model,
 )
 from edge_partition.model.seeded_weights import keras, seed_weights
@@ -216,12 +215,6 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     small_model().save(tmp_path / "m.keras")
     with pytest.raises(WeightsUnavailableError, match="do not fit"):
         load_keras_model(str(tmp_path / "m.keras"), weights=str(tmp_path / "other.weights.h5"))
-
-
-def test_only_a_tflite_file_needs_no_keras() -> None:
-    assert is_keras_source("MobileNetV3Large")
-    assert is_keras_source("models/a.keras")
-    assert not is_keras_source("models/a.tflite")
 
 
 def test_the_error_for_an_h5_file_with_bare_operations_names_the_limit(tmp_path: Path) -> None:

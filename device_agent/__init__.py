@@ -1,1 +1,1 @@
-"""Board side: fetch a stage, check it, load it, run it, pass activations on."""
+"""The agent on a board: receives, checks, loads and runs stages, and sends activations on."""

@@ -63,8 +63,6 @@ def check_name_is_free(config: Config, address: BrokerAddress) -> None:
             )
             raise NameInUseError(name)
     except RequestTimeoutError:
-        _LOG.info(
-            "the previous agent of %s is gone; the broker has not published its will yet", name
-        )
+        _LOG.info("the previous agent %s has ended; the broker still reports it as online", name)
     finally:
         probe.close()

@@ -1,1 +1,1 @@
-"""What a board tells of itself."""
+"""The hardware, load and statistics of a board, and the messages that report them."""

@@ -1,4 +1,4 @@
-"""What the board is (``profile``) and how it fares (``stats``)."""
+"""The board's hardware and software (for ``profile``) and its load (for ``stats``)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import psutil
 if TYPE_CHECKING:
     from device_agent.config import Config
 
-#: Side of the matrices whose product is timed: 16.8 million multiply-accumulates, which take a
-#: few milliseconds, and 768 kB, which fit the caches of small boards.
+#: Side of the matrices whose product is timed: 16.8 million MACs, which take a few milliseconds,
+#: and 768 kB, which fit into the caches of small boards.
 _MATMUL_SIDE = 256
 _MATMUL_RUNS = 5
 
 
 def read_hardware(config: Config) -> dict[str, Any]:
-    """Return what is known of the board without importing anything slow."""
+    """Return the profile's fields that need no slow import."""
     return {
         "device": config.name,
         "machine": platform.machine(),
@@ -35,12 +35,12 @@ def read_hardware(config: Config) -> dict[str, Any]:
 
 
 def read_software() -> dict[str, Any]:
-    """Return the versions of agent and TFLite runtime.
+    """Return the versions of the agent and of the TFLite runtime.
 
     Raises:
         RuntimeUnavailableError: No runtime is installed.
     """
-    from importlib import metadata  # noqa: PLC0415 - slow, and not needed to be online
+    from importlib import metadata  # noqa: PLC0415 - slow, and the agent is online without it
 
     from edge_core.runtime.stage_interpreter import runtime_name  # noqa: PLC0415
 
@@ -48,7 +48,7 @@ def read_software() -> dict[str, Any]:
 
 
 def read_free(free_storage_bytes: int) -> dict[str, Any]:
-    """Return the memory and storage that are free now, in bytes."""
+    """Return the free memory and storage, in bytes."""
     return {
         "free_memory_bytes": psutil.virtual_memory().available,
         "free_storage_bytes": free_storage_bytes,
@@ -56,11 +56,11 @@ def read_free(free_storage_bytes: int) -> dict[str, Any]:
 
 
 def measure_matmul_gmac_s() -> float:
-    """Return the billions of float32 multiply-accumulates a second of one core, in a numpy product.
+    """Return the speed of one core in a float32 matrix product, in billions of MACs a second.
 
-    The best of a few runs: what disturbs a run only ever makes it slower.
+    The result is the fastest of a few runs, because other load only makes a run slower.
     """
-    import numpy as np  # noqa: PLC0415 - slow, and not needed to be online
+    import numpy as np  # noqa: PLC0415 - slow, and the agent is online without it
 
     left = np.linspace(0, 1, _MATMUL_SIDE**2, dtype=np.float32).reshape(_MATMUL_SIDE, -1)
     best_s = float("inf")
@@ -72,19 +72,20 @@ def measure_matmul_gmac_s() -> float:
 
 
 class LoadReader:
-    """Reads memory, CPU, temperature and clocks of this process and board."""
+    """Reads memory, processor use, temperature and clock of this process and board."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._started = time.monotonic()
-        # The first call only sets the mark that the next one measures from.
+        # The first call starts the period that the next call measures.
         self._process.cpu_percent(None)
 
     def read(self) -> dict[str, Any]:
-        """Return the load since the last call; ``cpu_percent`` is of one core.
+        """Return the load since the last call.
 
-        ``time_s`` is the board's own clock, seconds since 1970: who reads it when it arrives can
-        tell whether the clock is off.
+        ``cpu_percent`` is a percentage of one core; 200 means two full cores. ``time_s`` is the
+        board's clock in seconds since 1970; a reader compares it with the time of arrival to find
+        a wrong clock.
         """
         return {
             "time_s": round(time.time(), 3),
@@ -99,7 +100,7 @@ class LoadReader:
 
 
 def read_clock_mhz() -> float | None:
-    """Return the processor's clock now, the mean over its cores; None where the system hides it."""
+    """Return the mean clock rate of the cores, in MHz; None: the system does not report it."""
     read = getattr(psutil, "cpu_freq", None)
     try:
         clock = read() if read is not None else None
@@ -109,7 +110,7 @@ def read_clock_mhz() -> float | None:
 
 
 def read_temperature_c() -> float | None:
-    """Return the highest of the board's temperatures, in degrees Celsius; None without a sensor."""
+    """Return the highest temperature of the board, in degrees Celsius; None: no sensor."""
     read = getattr(psutil, "sensors_temperatures", None)
     try:
         sensors = read() if read is not None else {}
@@ -120,10 +121,10 @@ def read_temperature_c() -> float | None:
 
 
 def read_throttled() -> bool | None:
-    """Return whether a Raspberry Pi's firmware slows its processor now; None on other boards.
+    """Return whether the firmware of a Raspberry Pi slows the processor; None: another board.
 
-    Bits 1 to 3: frequency capped, throttled, soft temperature limit (Raspberry Pi documentation,
-    "vcgencmd get_throttled").
+    Bits 1 to 3 mean: frequency capped, throttled, soft temperature limit (Raspberry Pi
+    documentation, "vcgencmd get_throttled").
     """
     try:
         flags = int(Path("/sys/devices/platform/soc/soc:firmware/get_throttled").read_text(), 16)
@@ -133,7 +134,7 @@ def read_throttled() -> bool | None:
 
 
 def _read_boot() -> str | None:
-    """Return what agents on one machine have in common, and no two machines."""
+    """Return an id that is equal for all agents on one machine; None: the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

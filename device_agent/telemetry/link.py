@@ -1,4 +1,4 @@
-"""The link to the broker, as far as the system tells: which interface, how fast, how loud."""
+"""The link to the broker: network interface, speed, signal strength and transferred bytes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import psutil
 
 _INTERFACES = Path("/sys/class/net")
 _WIRELESS = Path("/proc/net/wireless")
-#: In ``/proc/net/wireless`` behind interface, status and link quality.
+#: Column of the signal level in ``/proc/net/wireless``, after interface, status and link quality.
 _LEVEL_COLUMN = 3
 _MAX_FILE_BYTES = 16 * 1024
 
 
 class LinkReader:
-    """Reads the interface by which the broker is reached."""
+    """Reads the state of the interface that connects to the broker."""
 
     def __init__(self, interfaces: Path = _INTERFACES, wireless: Path = _WIRELESS) -> None:
         self._interfaces = interfaces
@@ -24,16 +24,15 @@ class LinkReader:
         self._interface: str | None = None
 
     def read(self, address: str | None) -> dict[str, Any] | None:
-        """Return what is known of the link; what the system doesn't tell is left out.
-
-        ``interface``; ``speed_mbit_s``, of a wire; ``signal_dbm``, of Wi-Fi; ``received_bytes`` and
-        ``sent_bytes`` since the system started, of everything that uses the interface.
+        """Return the state of the link.
 
         Args:
-            address: The connection's own; None: there is none.
+            address: Local address of the connection; None: there is no connection.
 
         Returns:
-            None where the interface is not known.
+            ``interface``; ``speed_mbit_s`` of a wired link; ``signal_dbm`` of Wi-Fi;
+            ``received_bytes`` and ``sent_bytes`` of all programs since the system started. Values
+            that the system does not report are missing. None: the interface is unknown.
         """
         if address != self._address:
             self._address, self._interface = address, _interface_of(address)
@@ -42,7 +41,7 @@ class LinkReader:
         folder = self._interfaces / self._interface
         speed = _read_whole(folder / "speed")
         figures = {
-            # Linux says -1 while a wire carries nothing.
+            # Linux reports -1 while the cable has no carrier.
             "speed_mbit_s": speed if speed is not None and speed > 0 else None,
             "signal_dbm": self._read_signal_dbm(self._interface),
             "received_bytes": _read_whole(folder / "statistics" / "rx_bytes"),
@@ -59,7 +58,7 @@ class LinkReader:
                     level = float(fields[_LEVEL_COLUMN])
                 except ValueError:
                     return None
-                # Some drivers count in units of their own, from 0 up.
+                # Some drivers report the level in their own unit, from 0 up.
                 return level if level < 0 else None
         return None
 

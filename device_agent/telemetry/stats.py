@@ -1,4 +1,4 @@
-"""Counts and times of the stages served, gathered for the ``stats`` topic."""
+"""Counts and times of the served stages, for the ``stats`` message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOG = logging.getLogger("device-agent")
 
 @dataclass
 class _Period:
-    """Milliseconds over one period: enough for mean and maximum."""
+    """Count, sum and maximum of the times of one period, in milliseconds."""
 
     count: int = 0
     total_ms: float = 0.0
@@ -49,9 +49,10 @@ class _StageStats:
 
 
 class Stats:
-    """Per-stage counts and summed times since the agent started, and times since last taken.
+    """Counts and summed times of each stage since the agent started, and times of the last period.
 
-    Stats may get lost on their way; from sums the mean over any time between two of them is known.
+    ``stats`` messages may be lost. With sums, a reader can compute the mean between any two
+    messages that arrived.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class Stats:
         self._stages: dict[tuple[str, int], _StageStats] = {}
 
     def count_request(self, deployment: str, index: int, queue_ms: float, invoke_ms: float) -> None:
-        """Count a request that got its result."""
+        """Count a request that was answered with a result."""
         with self._lock:
             stage = self._stage(deployment, index)
             stage.requests += 1
@@ -69,26 +70,29 @@ class Stats:
             stage.invoke.add(invoke_ms)
 
     def count_error(self, deployment: str, index: int, code: str) -> None:
-        """Count a request that got an error."""
+        """Count a request that was answered with an error."""
         with self._lock:
             self._stage(deployment, index).errors[str(code)] += 1
 
     def count_unanswerable(self, deployment: str, index: int) -> None:
-        """Count a request without a usable response topic; the first of a stage is logged."""
+        """Count a request without a usable response topic; log the first one of each stage."""
         with self._lock:
             stage = self._stage(deployment, index)
             stage.unanswerable += 1
             first = stage.unanswerable == 1
         if first:
             _LOG.warning(
-                "%s stage %d: dropped a request without a usable response topic", deployment, index
+                "%s: stage %d dropped a request without a usable response topic", deployment, index
             )
 
     def take(self, served: Mapping[tuple[str, int], str | None]) -> list[dict[str, Any]]:
-        """Return every stage's figures, start a new period, forget what is not ``served``.
+        """Return the statistics of every stage and start a new period.
+
+        Stages that are not in ``served`` are returned once more and then dropped.
 
         Args:
-            served: The stages loaded here, with the generation that answers requests.
+            served: Generation that answers requests, by deployment and index of a loaded stage;
+                None: no generation answers.
         """
         with self._lock:
             for key in served:

@@ -1,1 +1,1 @@
-"""What a board measures when asked."""
+"""Measurements on a board that a host requests."""

@@ -1,16 +1,17 @@
-"""Times a piece of a model on this board, as the host's ``profile`` asks.
+"""Time a slice of a model on this board, for the command ``profile``.
 
-What a piece finds in the caches is what the rest of a stage leaves there. A small piece that runs
-alone, again and again, would find its own weights, and seem faster than it is as part of a stage:
-before each timed run as many bytes are read as the host says the rest of a stage has.
+Caches: a small slice that runs alone, again and again, finds its own weights in the caches and is
+faster than as a part of a stage, where the rest of the stage displaces the weights. Before each
+timed run, the agent therefore reads as many bytes as the rest of a stage has; the host sends the
+number.
 
-Runs are taken in batches, and a batch's time is its mean: what a busy or throttled processor adds
-falls on few short runs and on many long ones, so that means add up to a stage's, and medians of
-runs don't. The median over the batches leaves out what disturbed one of them.
+Batches: the time of a batch is the mean of its runs. A busy or throttled processor delays few of
+many short runs and most long runs, so means of slices add up to the mean of a stage; medians do
+not. The median over the batches excludes a disturbed batch.
 
-Where one thread infers, a batch's time is shared out between runs and reading by processor time:
-under a quota (a container's) the kernel stops a process at points that keep step with the runs, and
-the clock would count the stops to one or the other.
+Processor time: if one thread infers, the wall time of a batch is divided between runs and reading
+in proportion to their processor time. Under a quota, as in a container, the kernel stops a process
+at points that are in step with the runs, and wall time would assign all stops to one of the two.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import Stage, TensorSpec
 
-#: As long as a period of Linux's processor quotas (kernel.org, sched-bwc: 100 ms).
+#: Length of a batch, equal to a period of Linux's processor quotas (kernel.org, sched-bwc: 100 ms).
 _BATCH_S = 0.1
-#: The median has settled when another batch moved it by less than this, so many times in a row.
+#: The median has settled if _SETTLED_BATCHES batches in a row changed it by less than this share.
 _SETTLED = 0.02
 _SETTLED_BATCHES = 2
-#: The first runs find cold caches and unmapped pages.
+#: Runs before the timed runs: the first runs have cold caches and unmapped pages.
 _WARM_UP_RUNS = 2
 
 
@@ -53,10 +54,9 @@ class Piece:
 
     Attributes:
         stage: The slice, as the only stage of a manifest.
-        displaced_bytes: To be read before each timed run, as far as the board has memory for it;
-            see the module's text.
-        max_s: Seconds after which the median is taken as it is.
-        force: Also while a deployment is served.
+        displaced_bytes: Number of bytes to read before each timed run, if the board has the memory.
+        max_s: Time limit, in seconds; after it, the median counts even if it has not settled.
+        force: Whether to time while the board serves a deployment.
     """
 
     stage: Stage
@@ -66,12 +66,12 @@ class Piece:
 
     @property
     def file(self) -> Artifact:
-        """The slice's file."""
+        """File of the slice."""
         return Artifact(self.stage.sha256, self.stage.size_bytes)
 
     @property
     def ram_bytes(self) -> int:
-        """What timing it takes beside the agent, by the host's estimate of the slice."""
+        """Memory that timing needs in addition to the agent's, in bytes, as the host estimates."""
         tensor_bytes = payload_bytes(self.stage.inputs) + payload_bytes(self.stage.outputs)
         model_bytes = max(self.stage.size_bytes, self.stage.predicted.ram_bytes)
         return model_bytes + 2 * tensor_bytes
@@ -79,13 +79,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Times:
-    """A piece's times.
+    """The measured times of a slice.
 
     Attributes:
-        invoke_ms: Median over batches of their runs' mean.
-        spread_ms: From the fastest batch to the slowest.
-        runs: In all batches.
-        settled: Whether the median stood still before ``max_s`` was over.
+        invoke_ms: Median over batches of the mean time of a run, in milliseconds.
+        spread_ms: Difference between the slowest and the fastest batch, in milliseconds.
+        runs: Number of runs in all batches.
+        settled: Whether the median settled within ``max_s``.
     """
 
     invoke_ms: float
@@ -98,12 +98,13 @@ def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
     """Read the fields of ``profile``.
 
     Raises:
-        CommandError: With ``bad-command``: they are not what they should be.
+        CommandError: With ``bad-command``: a field is missing or wrong.
     """
     manifest = read_manifest(command)
     if len(manifest.stages) != 1 or manifest.stages[0].devices != (device,):
         raise CommandError(
-            ErrorCode.BAD_COMMAND, f"A profile needs a `manifest` of one stage for {device}."
+            ErrorCode.BAD_COMMAND,
+            f"`profile` needs a `manifest` with one stage, for board {device} alone.",
         )
     with reading_fields():
         fields = Field(command, root="command")
@@ -116,22 +117,22 @@ def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
 
 
 def time_piece(piece: Piece, path: Path, *, threads: int, displaced_bytes: int) -> dict[str, Any]:
-    """Load a piece, run it until its median settles, and return the answer's fields.
+    """Load a slice, run it until its median time settles, and return the fields of the answer.
 
     Args:
-        piece: What to time.
-        path: Its file, complete and checked.
-        threads: Threads of one inference.
-        displaced_bytes: Read before each timed run.
+        piece: Slice to time.
+        path: Complete and checked file of the slice.
+        threads: Number of threads of the interpreter.
+        displaced_bytes: Number of bytes to read before each timed run.
 
     Raises:
-        CommandError: With ``cannot-load``: the runtime does not take it, or it does not run.
+        CommandError: With ``cannot-load``: the runtime cannot load or run the slice.
     """
     try:
         interpreter = StageInterpreter(
             *(path, piece.stage.inputs, piece.stage.outputs),
             num_threads=threads,
-            # Requests mostly start from the initial state, and getting back to it takes time.
+            # By default each request starts from the initial state, and the reset takes time.
             state="reset" if piece.stage.state else "",
         )
         times = _time_ms(interpreter, piece, displaced_bytes, one_thread=threads == 1)
@@ -175,7 +176,7 @@ def _time_ms(
 
 
 def _payload(specs: tuple[TensorSpec, ...]) -> bytes:
-    """Return seeded inputs: floats vary; integers, which may be indexes, are 0."""
+    """Return seeded inputs: random floats; zeros for integers, which may be indexes."""
     generator = np.random.default_rng(0)
     parts = []
     for spec in specs:

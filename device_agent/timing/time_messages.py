@@ -1,15 +1,16 @@
-"""What messages cost this board: it sends some to itself through the broker, as a stage would.
+"""Time messages: the board sends messages to itself through the broker, as a stage would.
 
-The thread that asks plays the inference thread: it takes a message that the network thread queued,
-publishes one of the same size, and acknowledges the first. A round is one message in and one out,
-as each request is to a stage. One message at a time shows how long it takes, several show what the
-link carries.
+The jobs thread takes the place of the inference thread: it takes a message that the network thread
+queued, publishes a message of equal size, and acknowledges the first message. Such a round is one
+message in and one message out, as for each request to a stage. One message at a time gives the
+latency of a round; several in flight give the throughput of the link.
 
-The processor time is taken apart from both, with a message every few milliseconds: an inference
-lies between a stage's messages, and what woke for one is out of the caches by the next. So memory
-is read, as much as an inference reads, and the thread sleeps; the reading's time is taken off.
-Without the sleep messages of 1 kB to 600 kB took 0.2 to 0.4 ms, with it 0.3 to 0.5 ms, and as much
-in stages at full load (x86-64, a quarter of a processor).
+A stage has an inference between its messages, and the inference displaces the code and data of the
+connection from the caches. With one message at a time, the agent therefore reads as much memory in
+each round as an inference does. Processor time is measured with and without a pause after the
+reading. The times exclude reading and pause. Messages of 1 kB to 600 kB took 0.2 to 0.4 ms of
+processor time without the pause and 0.3 to 0.5 ms with the pause, as in stages at full load
+(x86-64, a quarter of a processor).
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
 
 _WINDOW = 4
 _MODE_S = 0.4
-#: As long as a period of Linux's processor quotas (kernel.org, sched-bwc: 100 ms).
+#: Length of a batch, equal to a period of Linux's processor quotas (kernel.org, sched-bwc: 100 ms).
 _BATCH_S = 0.1
 _WARM_UP_ROUNDS = 8
-#: As much as an inference reads: after 4 MiB a large processor had lost nothing.
+#: Memory to read in each round. Reading 4 MiB displaced nothing from the caches of a large
+#: processor.
 _DISPLACED_BYTES = 16 << 20
 _PAUSE_S = 0.005
 _ANSWER_S = 10.0
@@ -57,22 +59,22 @@ _SPIN_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class _Rounds:
-    """Medians over batches of their rounds' mean."""
+    """Wall time and processor time of a round: medians over batches of the mean of a batch."""
 
     wall_ms: float
     cpu_ms: float
 
 
 class MessageTimer:
-    """Times messages; see the module's text."""
+    """Times messages between this board and the broker."""
 
     def __init__(self, connection: Connection, topic: Topic, threads: int) -> None:
-        """Prepare.
+        """Subscribe to nothing yet.
 
         Args:
-            connection: The agent's, on which messages wait for their acknowledgement.
-            topic: One that only this agent uses.
-            threads: Threads of one inference.
+            connection: The agent's connection, with manual acknowledgements.
+            topic: Topic that only this agent uses.
+            threads: Number of threads of an interpreter.
         """
         self._connection = connection
         self._topic = topic
@@ -80,12 +82,12 @@ class MessageTimer:
         self._arrived: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Time messages of the command's ``size_bytes`` and return the answer's fields.
+        """Time messages of ``size_bytes`` in the command, and return the fields of the answer.
 
         Raises:
-            CommandError: With ``bad-command``: it says no size, or too large a one; with
-                ``too-large``: the broker takes no such message; with ``not-found``: it brings none
-                back.
+            CommandError: With ``bad-command``: the size is missing or too large; with
+                ``too-large``: the broker refuses messages of this size; with ``not-found``: a
+                message did not come back from the broker.
         """
         with reading_fields():
             fields = Field(command, root="command")
@@ -101,8 +103,8 @@ class MessageTimer:
         except queue.Empty:
             raise CommandError(
                 ErrorCode.NOT_FOUND,
-                f"The broker did not bring a message on {self._topic} back within "
-                f"{_ANSWER_S:g} s; its access list may forbid it.",
+                f"A message on {self._topic} did not come back from the broker within "
+                f"{_ANSWER_S:g} s; check that the broker's access list allows this topic.",
             ) from None
         finally:
             self._connection.unsubscribe(self._topic)
@@ -156,10 +158,10 @@ class MessageTimer:
         )
 
     def _pass_on(self, payload: bytes, displacing: bytes, pause_s: float) -> tuple[float, float]:
-        """Do a round; return the wall time and the processor time between its two messages."""
+        """Do a round; return the wall and processor time between its two messages, in seconds."""
         message = self._take()
         started, thread_started = time.perf_counter(), time.thread_time()
-        displacing.find(b"!")  # reads them all
+        displacing.find(b"!")  # Reads all bytes, because none matches.
         if pause_s:
             time.sleep(pause_s)
         displaced = time.perf_counter() - started, time.thread_time() - thread_started
@@ -172,14 +174,14 @@ class MessageTimer:
 
 
 def measure_cores(threads: int) -> float:
-    """Return how many processors this process gets when so many threads want one each."""
+    """Return the number of processors that this process gets while ``threads`` threads compute."""
     threads = min(threads, len(os.sched_getaffinity(0)))
     data = bytes(_SPIN_BYTES)
     started, cpu_started = time.perf_counter(), time.process_time()
 
     def spin() -> None:
         while time.perf_counter() < started + _SPIN_S:
-            hashlib.sha256(data)  # without the GIL
+            hashlib.sha256(data)  # Releases the GIL.
 
     spinning = [threading.Thread(target=spin) for _ in range(threads)]
     for thread in spinning:

@@ -36,7 +36,7 @@ class NameInUseError(EdgePartitionError):
         self.name = name
         super().__init__(
             f"Agent name already in use: another agent called {name} is connected to this broker. "
-            "Stop it, or choose another --name."
+            "Stop that agent, or choose another --name."
         )
 
 

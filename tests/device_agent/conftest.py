@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[MosquittoBroker]:
-    """Shared: each test has boards and deployments of its own names."""
+    """One broker for all tests: each test has its own names of boards and deployments."""
     if find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
     with MosquittoBroker(port=0) as broker:
@@ -39,7 +39,7 @@ def name() -> str:
 def start(
     broker: MosquittoBroker, host: Host, tmp_path: Path
 ) -> Iterator[Callable[..., AgentProcess]]:
-    """Start agents that are online on return and gone after the test."""
+    """Start agents, wait until they are online, and stop them after the test."""
     agents: list[AgentProcess] = []
 
     def start_one(name: str, *options: str) -> AgentProcess:

@@ -40,7 +40,7 @@ def _assert_refused(code: str, says: str, what: Callable[[], object]) -> None:
     assert says in refused.value.reason
 
 
-# Taking a deployment
+# Receiving a deployment
 
 
 def test_a_damaged_file_is_refused_and_deleted(
@@ -58,7 +58,7 @@ def test_a_damaged_file_is_refused_and_deleted(
     assert host.states(name) == {"g1": "prepared"}
 
 
-def test_a_transfer_goes_on_where_it_stopped_even_after_a_restart(
+def test_a_transfer_continues_where_it_stopped_even_after_a_restart(
     host: Host, name: str, start: Start
 ) -> None:
     agent = start(name)
@@ -86,7 +86,7 @@ def test_a_file_never_grows_beyond_what_was_announced(
     _assert_refused("bad-command", "the file has", lambda: host.store(name, data, 0, data + repeat))
 
 
-def test_what_was_not_announced_is_not_stored(host: Host, name: str, start: Start) -> None:
+def test_a_file_that_was_not_announced_is_not_stored(host: Host, name: str, start: Start) -> None:
     start(name)
     host.prepare(name, make_pipeline(name, [[name]]))
     _assert_refused("bad-command", "announced", lambda: host.store(name, b"other", 0, b"other"))
@@ -104,28 +104,28 @@ def test_too_little_storage_is_refused_with_numbers(host: Host, name: str, start
     pipeline = make_pipeline(name, [[name]])
     stage = replace(pipeline.manifest.stages[0], size_bytes=2**60)
     manifest = replace(pipeline.manifest, stages=(stage,))
-    # On a board with too little memory for it as well, that would be said first.
+    # A board with too little memory refuses for that reason first.
     with pytest.raises(CommandError) as refused:
         host.prepare(name, replace(pipeline, manifest=manifest))
     assert refused.value.code in {"no-storage", "no-memory"}
     assert "MiB" in refused.value.reason
 
 
-def test_a_stage_that_answers_otherwise_than_its_reference_is_refused(
+def test_a_stage_whose_output_differs_from_its_reference_is_refused(
     host: Host, name: str, start: Start
 ) -> None:
     start(name)
     good = make_pipeline(name, [[name]])
     host.deploy(good)
     other = make_pipeline(name, [[name]], generation="g2", seed=5)
-    # The manifest and file of one model, the reference of another.
+    # Manifest and file belong to one model, the reference to another.
     wrong = replace(other, weights=good.weights)
     _assert_refused("wrong-result", "differs by up to", lambda: host.load(name, wrong))
     assert host.states(name) == {"g1": "live"}
     _assert_serves(host, good)
 
 
-def test_what_is_no_model_is_refused(host: Host, name: str, start: Start) -> None:
+def test_a_file_that_is_not_a_model_is_refused(host: Host, name: str, start: Start) -> None:
     start(name)
     pipeline = make_pipeline(name, [[name]])
     junk = b"TFL3" + hashlib.sha256(b"x").digest() * 8
@@ -136,9 +136,7 @@ def test_what_is_no_model_is_refused(host: Host, name: str, start: Start) -> Non
     assert host.states(name) == {}
 
 
-def test_commands_that_make_no_sense_are_refused(
-    host: Host, name: str, start: Start, tmp_path: Path
-) -> None:
+def test_wrong_commands_are_refused(host: Host, name: str, start: Start, tmp_path: Path) -> None:
     start(name)
     keep = tmp_path / "keep.json"
     keep.write_text("{}")
@@ -161,10 +159,10 @@ def test_commands_that_make_no_sense_are_refused(
     assert keep.exists()
 
 
-# From one generation to the next
+# Changing the generation
 
 
-def test_requests_before_the_manifest_are_answered_as_unknown(
+def test_requests_before_the_manifest_get_the_error_unknown_generation(
     host: Host, name: str, start: Start
 ) -> None:
     start(name)
@@ -204,7 +202,7 @@ def test_the_old_generation_drains_while_the_new_one_serves(
     assert message.user["error"] == "unknown-generation"
 
 
-def test_a_stage_that_moves_is_answered_once_by_the_board_that_has_it(
+def test_one_board_answers_each_request_after_a_stage_moved_to_another_board(
     host: Host, name: str, start: Start
 ) -> None:
     first, second = f"{name}-a", f"{name}-b"
@@ -216,14 +214,14 @@ def test_a_stage_that_moves_is_answered_once_by_the_board_that_has_it(
     host.load(second, new)
     _assert_serves(host, old)
     host.publish_manifest(new)
-    # A request that names no generation is answered by what is live where it comes to.
+    # A request without a generation gets the live generation of the board that receives it.
     wait_for(lambda: host.states(second) == {"g2": "live"})
     wait_for(lambda: host.states(first).get("g1") != "live")
     _assert_serves(host, new)
     _assert_serves(host, old, user={"generation": "g1"})
     _assert_serves(host, new, user={"generation": "g2"})
     time.sleep(0.5)
-    assert host.results.empty(), "a second board answered as well"
+    assert host.results.empty(), "a second board answered too"
 
 
 def test_an_aborted_generation_leaves_nothing(
@@ -264,21 +262,21 @@ def test_a_restarted_agent_serves_from_disk_with_no_host_present(
     _assert_serves(host, pipeline)
 
 
-def test_what_the_state_on_disk_names_stays_there_while_a_new_state_cannot_be_written(
+def test_the_files_of_the_saved_state_stay_while_a_new_state_cannot_be_written(
     host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:
     agent = start(name)
     old = make_pipeline(name, [[name]])
     new = make_pipeline(name, [[name]], generation="g2", seed=2)
     host.deploy(old)
-    # A folder where the new state is to be written: no disk takes a file there.
+    # A folder with the name of the new file makes the write fail.
     (tmp_path / name / "deployments" / f"{name}.json.new").mkdir()
     host.deploy(new)
     wait_for(lambda: host.states(name) == {"g2": "live"})
     kept = {path.name for path in (tmp_path / name / "artifacts").iterdir()}
     assert sha256(old.files[0]) in kept
     assert "cannot write the state" in agent.text()
-    # With room again, what is served is written, and only that is kept.
+    # Once writing works again, the agent saves the served generation and keeps only its files.
     (tmp_path / name / "deployments" / f"{name}.json.new").rmdir()
     host.deploy(make_pipeline(name, [[name]], generation="g3", seed=3))
     wait_for(lambda: host.states(name) == {"g3": "live"})
@@ -303,7 +301,9 @@ def test_a_damaged_file_is_not_served_after_a_restart(
     assert not file.exists()
 
 
-def test_a_deployment_outlives_a_broker_that_forgets(name: str, tmp_path: Path) -> None:
+def test_a_deployment_survives_a_broker_that_forgets_its_manifest(
+    name: str, tmp_path: Path
+) -> None:
     with MosquittoBroker(port=0) as broker:
         agent = start_agent(broker.url, name, tmp_path / name)
         try:
@@ -322,16 +322,16 @@ def test_a_deployment_outlives_a_broker_that_forgets(name: str, tmp_path: Path) 
             assert agent.stop() == 0
 
 
-# What the statistics say of it
+# Statistics
 
 
 def _newest_stats(host: Host, name: str) -> dict[str, Any]:
-    """Return statistics that were sent after this call."""
+    """Return statistics that the board sends after this call."""
     host.stats.clear()
     return wait_for(lambda: next((item for item in host.stats if item["device"] == name), None))
 
 
-def test_statistics_tell_the_last_refusal_until_the_deployment_is_taken(
+def test_statistics_have_the_last_refusal_until_the_board_takes_the_deployment(
     host: Host, name: str, start: Start
 ) -> None:
     start(name, "--ram-mib", "128")
@@ -351,7 +351,7 @@ def test_statistics_tell_the_last_refusal_until_the_deployment_is_taken(
     assert _newest_stats(host, name)["refusals"] == []
 
 
-def test_statistics_tell_of_a_manifest_that_the_board_cannot_read(
+def test_statistics_have_a_refusal_for_a_manifest_that_the_board_cannot_read(
     host: Host, name: str, start: Start
 ) -> None:
     start(name)
@@ -366,16 +366,18 @@ def test_statistics_tell_of_a_manifest_that_the_board_cannot_read(
     assert "schema 99" in refusal["reason"]
 
 
-def test_statistics_name_the_generation_that_is_loaded_not_the_one_said_to_be_live(
+def test_statistics_name_the_loaded_generation_not_that_of_the_manifest(
     host: Host, name: str, start: Start
 ) -> None:
     start(name)
     held = make_pipeline(name, [[name]])
     host.deploy(held)
     assert [item["generation"] for item in _newest_stats(host, name)["stages"]] == ["g1"]
-    # Somebody else's word: this board was never asked to load it.
+    # This board was never asked to load generation g2.
     host.publish_manifest(make_pipeline(name, [[name]], generation="g2"))
     host.stats.clear()
     told = wait_for(lambda: [item["stages"] for item in host.stats if item["device"] == name])[0]
-    assert [item["generation"] for item in told] == ["g1"], "it drains, and nothing else is here"
+    assert [item["generation"] for item in told] == ["g1"], (
+        "g1 is draining, and no other generation is loaded"
+    )
     assert wait_for(lambda: not _newest_stats(host, name)["stages"])

@@ -34,7 +34,9 @@ def _run(*options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_stopped_agent_says_offline_and_ends_with_0(host: Host, name: str, start: Start) -> None:
+def test_a_stopped_agent_publishes_offline_and_ends_with_0(
+    host: Host, name: str, start: Start
+) -> None:
     agent = start(name)
     assert agent.stop() == 0
     host.wait_for_availability(name, OFFLINE)
@@ -42,12 +44,12 @@ def test_a_stopped_agent_says_offline_and_ends_with_0(host: Host, name: str, sta
     assert "Traceback" not in agent.text()
 
 
-def test_a_killed_agent_is_offline_by_its_will(host: Host, name: str, start: Start) -> None:
+def test_the_will_of_a_killed_agent_says_offline(host: Host, name: str, start: Start) -> None:
     start(name).kill()
     host.wait_for_availability(name, OFFLINE)
 
 
-def test_the_profile_names_hardware_runtime_and_speed(host: Host, name: str, start: Start) -> None:
+def test_the_profile_has_hardware_runtime_and_speed(host: Host, name: str, start: Start) -> None:
     import json  # noqa: PLC0415
 
     start(name, "--ram-mib", "300")
@@ -73,7 +75,7 @@ def test_an_idle_agent_is_small_and_has_no_tensorflow(host: Host, name: str, sta
     process = psutil.Process(agent.process.pid)
     assert process.memory_info().rss <= _IDLE_RSS_LIMIT_BYTES
     mapped = Path(f"/proc/{process.pid}/maps").read_text()
-    # The runtime itself shows that the check could fail.
+    # The runtime is mapped, so a mapped TensorFlow would be found.
     assert "tflite" in mapped.lower() or "litert" in mapped.lower()
     assert "/tensorflow/" not in mapped
     assert "/keras/" not in mapped
@@ -129,12 +131,12 @@ def test_a_state_directory_in_use_is_refused(
     assert "another agent uses it" in second.text()
 
 
-def test_an_agent_yields_to_one_that_took_its_name_while_it_was_silent(
+def test_an_agent_ends_if_another_agent_took_its_name_while_it_was_suspended(
     broker: MosquittoBroker, host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:
     first = start(name)
     wait_for(lambda: b"matmul_gmac_s" in (host.retained(host.topics.profile(name)) or b""))
-    assert host.states(name) == {}, "its start is over when it answers"
+    assert host.states(name) == {}, "the agent answers, so its start is complete"
     first.process.send_signal(signal.SIGSTOP)
     second = start_agent(broker.url, name, tmp_path / "other")
     try:
@@ -142,7 +144,7 @@ def test_an_agent_yields_to_one_that_took_its_name_while_it_was_silent(
         first.process.send_signal(signal.SIGCONT)
         assert first.process.wait(20) == 1
         assert "already in use" in first.text()
-        # What the first took from the second in passing comes back to it.
+        # The second agent gets back the session that the first agent took for a moment.
         wait_for(lambda: "online again" in second.text())
         wait_for(lambda: host.retained(host.topics.availability(name)) == ONLINE)
         assert host.command(name, "ping")["device"] == name
@@ -151,7 +153,7 @@ def test_an_agent_yields_to_one_that_took_its_name_while_it_was_silent(
         assert second.stop() == 0
 
 
-def test_an_agent_outlives_its_broker(name: str, tmp_path: Path) -> None:
+def test_an_agent_reconnects_to_a_restarted_broker(name: str, tmp_path: Path) -> None:
     from agent_host import Host  # noqa: PLC0415
 
     with MosquittoBroker(port=0) as broker:

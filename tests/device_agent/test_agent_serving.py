@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Start = Callable[..., AgentProcess]
 
 
-def test_two_boards_give_what_the_whole_model_gives(host: Host, name: str, start: Start) -> None:
+def test_two_boards_give_the_output_of_the_whole_model(host: Host, name: str, start: Start) -> None:
     for board in (f"{name}-a", f"{name}-b"):
         start(board)
     pipeline = make_pipeline(name, [[f"{name}-a"], [f"{name}-b"]])
@@ -48,7 +48,9 @@ def test_loading_reports_time_memory_and_no_difference(host: Host, name: str, st
     assert report["ram_bytes"] > 10e6
 
 
-def test_bad_requests_are_answered_with_their_error(host: Host, name: str, start: Start) -> None:
+def test_a_wrong_request_gets_an_error_that_names_the_cause(
+    host: Host, name: str, start: Start
+) -> None:
     start(name)
     pipeline = make_pipeline(name, [[name]])
     host.deploy(pipeline)
@@ -61,7 +63,7 @@ def test_bad_requests_are_answered_with_their_error(host: Host, name: str, start
     assert "error" not in host.ask(name, payload, user={"generation": "g1"}).user
 
 
-def test_a_request_nobody_can_answer_is_counted(host: Host, name: str, start: Start) -> None:
+def test_a_request_without_a_response_topic_is_counted(host: Host, name: str, start: Start) -> None:
     agent = start(name)
     pipeline = make_pipeline(name, [[name]])
     host.deploy(pipeline)
@@ -86,14 +88,14 @@ def slow(host: Host, name: str, start: Start) -> tuple[str, bytes, AgentProcess]
 
 
 @pytest.mark.alone
-def test_a_request_that_expired_while_queued_is_answered_so(
+def test_a_request_that_expired_in_the_queue_gets_the_error_expired(
     host: Host, name: str, start: Start
 ) -> None:
     start(name)
-    # Few enough that the board holds them all at once: what waits in the broker instead loses
-    # its time there, unseen by the board. The six must take well over the second that the last
-    # one has, on a machine whose speed may change by several times between one moment and the
-    # next: asked again with more work if not.
+    # The board must hold all requests at once: the board cannot see the time that a request waits
+    # at the broker. The earlier requests must take far longer than the one second that the last
+    # request has. The speed of the machine may change several-fold, so the test repeats with more
+    # work if the earlier requests were too fast.
     held = RECEIVE_MAXIMUM - 1
     for generation, repeats in enumerate((80, 320, 1280), 1):
         pipeline = make_pipeline(
@@ -119,7 +121,7 @@ def test_a_request_that_expired_while_queued_is_answered_so(
     assert answers == {**dict.fromkeys(earlier), late: "expired"}
 
 
-def test_a_stopping_agent_finishes_what_it_holds(
+def test_a_stopping_agent_answers_its_waiting_requests(
     host: Host, slow: tuple[str, bytes, AgentProcess]
 ) -> None:
     name, payload, agent = slow
@@ -131,7 +133,7 @@ def test_a_stopping_agent_finishes_what_it_holds(
     assert answered == sent
 
 
-def test_what_a_killed_agent_held_is_answered_by_its_next_start(
+def test_a_restarted_agent_answers_the_requests_of_the_killed_agent(
     host: Host, slow: tuple[str, bytes, AgentProcess], start: Start
 ) -> None:
     name, payload, agent = slow

@@ -1,4 +1,4 @@
-"""Boards that serve models with state: from the initial state each, or in a client's order."""
+"""Boards that serve models with state, in the modes ``reset`` and ``keep``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StatePipeline:
-    """As ``dense_models.Pipeline`` is: a manifest, its files and a reference."""
+    """A manifest, its files and a reference, in the place of ``dense_models.Pipeline``."""
 
     manifest: Manifest
     files: tuple[bytes, ...]
@@ -95,13 +95,13 @@ def ask(
     """Send a request and return its answer.
 
     Args:
-        host: Who asks.
-        name: The deployment.
-        payload: The request's.
-        number: The request's, as the client counts.
-        client: Who counts.
-        repeated: Earlier requests that may be answered once more: the agent was killed since, and
-            the broker delivers again what the agent had not acknowledged.
+        host: The test's host.
+        name: Name of the deployment.
+        payload: Payload of the request.
+        number: Number of the request.
+        client: Name of the client.
+        repeated: Numbers of earlier requests that may be answered again: after the agent was
+            killed, the broker delivers unacknowledged requests again.
     """
     topic = host.topics.result(f"{host.client}-{client}")
     asked = _ASKED.get(topic)
@@ -128,7 +128,7 @@ def ask(
     return message
 
 
-#: The numbers that were asked, by the topic of their results.
+#: Numbers of the sent requests, by the topic of their results.
 _ASKED: dict[str, set[int]] = {}
 
 
@@ -137,7 +137,7 @@ def result(message: Message) -> bytes:
     return bytes(message.payload)
 
 
-def test_each_request_starts_from_the_initial_state_whatever_came_before(
+def test_with_reset_each_request_starts_from_the_initial_state(
     host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:
     boards = [f"{name}-{place}" for place in "abc"]
@@ -148,13 +148,13 @@ def test_each_request_starts_from_the_initial_state_whatever_came_before(
     expected = answers(payloads, anew=True)
     assert expected != answers(payloads, anew=False)
     assert [bytes(host.ask(name, payload).payload) for payload in payloads] == expected
-    # Also when they wait for each other, and come from two clients.
+    # The same holds for requests that wait in the queue.
     for payload in payloads:
         host.send(name, payload)
     assert [bytes(host.receive().payload) for _ in payloads] == expected
 
 
-def test_kept_state_goes_on_in_a_clients_order_and_is_never_anothers(
+def test_with_keep_the_state_follows_one_clients_requests_in_their_order(
     host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:
     boards = [f"{name}-a", f"{name}-b"]
@@ -163,7 +163,7 @@ def test_kept_state_goes_on_in_a_clients_order_and_is_never_anothers(
     host.deploy(make_pipeline(name, boards, tmp_path, cuts=[2], state="keep"))
     payloads = inputs(6)
     expected = answers(payloads, anew=False)
-    # The reference input and the timed runs after loading have left nothing.
+    # The reference input and the timed runs after loading did not change the state.
     assert result(ask(host, name, payloads[0], 1)) == expected[0]
     assert result(ask(host, name, payloads[1], 2)) == expected[1]
     for _ in range(2):
@@ -181,11 +181,11 @@ def test_kept_state_goes_on_in_a_clients_order_and_is_never_anothers(
     assert result(ask(host, name, payloads[0], 1, "b")) == expected[0]
     assert ask(host, name, payloads[4], 5).user["error"] == "state-taken"
     assert result(ask(host, name, payloads[1], 2, "b")) == expected[1]
-    # Clients that don't count are served in order, each from the initial state.
+    # Requests without a number are served in order, starting from the initial state.
     assert [bytes(host.ask(name, payload).payload) for payload in payloads] == expected
 
 
-def test_profiling_leaves_kept_state_alone_and_a_restart_loses_it_with_a_clear_error(
+def test_profiling_does_not_change_kept_state_and_a_restart_ends_it_with_an_error(
     host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:
     agent = start(name)
@@ -214,7 +214,7 @@ def test_profiling_leaves_kept_state_alone_and_a_restart_loses_it_with_a_clear_e
     assert result(ask(host, name, payloads[0], 1)) == expected[0]
 
 
-def test_what_an_agent_does_not_know_is_refused_by_name_when_it_comes_and_from_disk(
+def test_a_manifest_with_unknown_needs_is_refused_from_the_host_and_from_disk(
     host: Host, name: str, start: Start, tmp_path: Path
 ) -> None:
     agent = start(name)

@@ -1,4 +1,4 @@
-"""Files on a board: chunks in order, checked when complete, replaced at once."""
+"""The state directory: files that arrive in chunks, and saved states."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "state")
 
 
-def test_chunks_make_a_file_that_is_checked_when_complete(store: ArtifactStore) -> None:
+def test_a_file_from_chunks_is_checked_when_complete(store: ArtifactStore) -> None:
     file = artifact()
     assert store.have_bytes(file) == 0
     assert store.append(file, 0, DATA[:4000]) == 4000
@@ -40,7 +40,7 @@ def test_chunks_make_a_file_that_is_checked_when_complete(store: ArtifactStore) 
     assert store.path(file).stat().st_size == len(DATA)
 
 
-def test_a_chunk_that_came_before_is_passed_over(store: ArtifactStore) -> None:
+def test_a_chunk_that_is_already_stored_is_ignored(store: ArtifactStore) -> None:
     file = artifact()
     store.append(file, 0, DATA[:4000])
     assert store.append(file, 0, DATA[:4000]) == 4000
@@ -53,7 +53,7 @@ def test_a_chunk_that_came_before_is_passed_over(store: ArtifactStore) -> None:
 @pytest.mark.parametrize(
     ("offset", "length", "words"), [(10, 5, "expected 0"), (0, 20_000, "ends at 20,000")]
 )
-def test_a_chunk_elsewhere_is_refused(
+def test_a_chunk_at_a_wrong_place_is_refused(
     store: ArtifactStore, offset: int, length: int, words: str
 ) -> None:
     with pytest.raises(CommandError, match=words) as raised:
@@ -62,7 +62,7 @@ def test_a_chunk_elsewhere_is_refused(
     assert store.have_bytes(artifact()) == 0
 
 
-def test_other_bytes_than_announced_are_deleted(store: ArtifactStore) -> None:
+def test_a_file_with_another_checksum_is_deleted(store: ArtifactStore) -> None:
     file = artifact()
     with pytest.raises(CommandError, match="Send the file again") as raised:
         store.append(file, 0, bytes(len(DATA)))
@@ -91,7 +91,7 @@ def test_only_wanted_files_stay(store: ArtifactStore) -> None:
     assert [store.have_bytes(each) for each in (wanted, other, partial)] == [len(DATA), 0, 0]
 
 
-def test_states_are_replaced_at_once_and_damage_is_told(store: ArtifactStore) -> None:
+def test_states_are_replaced_and_a_damaged_state_is_none(store: ArtifactStore) -> None:
     store.write_state("net", {"live": 1})
     store.write_state("net", {"live": 2})
     store.write_state("gone", {})
@@ -105,7 +105,7 @@ def test_states_are_replaced_at_once_and_damage_is_told(store: ArtifactStore) ->
     assert not list(folder.glob("*.new"))
 
 
-def test_a_folder_is_one_agents(store: ArtifactStore, tmp_path: Path) -> None:
+def test_two_agents_cannot_use_one_folder(store: ArtifactStore, tmp_path: Path) -> None:
     with pytest.raises(StateDirError, match="give each agent its own --state-dir"):
         ArtifactStore(store.folder)
     (tmp_path / "file").write_text("")

@@ -1,4 +1,4 @@
-"""The agent in environments as bare as a board's, one for each TFLite runtime."""
+"""The agent in an environment with only a board's packages, for each TFLite runtime."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as it is shipped, built once for all runtimes."""
+    """The wheel of the package, built once for all runtimes."""
     folder = tmp_path_factory.mktemp("wheel")
     source = _copy_source(folder / "source")
     subprocess.run(
@@ -51,10 +51,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=sorted(_RUNTIMES))
 def bare_python(request: pytest.FixtureRequest, wheel: Path) -> tuple[str, str]:
-    """The runtime and an interpreter that has it and the agent's other dependencies alone.
+    """The name of a runtime, and a Python that has only this runtime and the agent's dependencies.
 
-    Not even pip: this interpreter's installs there. Kept in the checkout until pyproject.toml
-    changes; the package itself is installed each time.
+    The environment has no pip: the pip of this Python installs into it. The environment stays in
+    the checkout until pyproject.toml changes. The package itself is installed each time.
     """
     runtime = request.param
     if runtime == "tflite-runtime" and sys.version_info >= (3, 12):
@@ -77,7 +77,7 @@ def bare_python(request: pytest.FixtureRequest, wheel: Path) -> tuple[str, str]:
 
 
 def _copy_source(folder: Path) -> Path:
-    """Copy what is packaged, since building leaves files where it builds."""
+    """Copy the packaged files, because a build leaves files in its folder."""
     folder.mkdir()
     for found in _CHECKOUT.iterdir():
         if (found / "py.typed").exists():

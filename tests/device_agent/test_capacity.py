@@ -1,4 +1,4 @@
-"""Boards refuse what does not fit into their memory or storage, with numbers."""
+"""A board refuses a generation or slice that does not fit, with numbers."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ def refused(order: ClientOrder, client: str, value: int) -> ErrorCode:
     return caught.value.code
 
 
-def test_the_first_request_starts_over_and_the_next_ones_go_on() -> None:
+def test_request_1_starts_from_the_initial_state_and_later_requests_continue() -> None:
     order = ClientOrder()
     turns = [serve(order, A, number(value)) for value in (1, 2, 3)]
     assert turns == [Turn.FIRST, Turn.NEXT, Turn.NEXT]
 
 
-def test_a_request_that_is_sent_again_has_the_answer_that_it_had() -> None:
+def test_a_request_that_is_sent_again_gets_the_same_answer() -> None:
     order = ClientOrder()
     serve(order, A, number(1), b"one")
     serve(order, A, number(2), b"two")
@@ -43,7 +43,7 @@ def test_a_request_that_is_sent_again_has_the_answer_that_it_had() -> None:
     assert serve(order, A, number(3)) is Turn.NEXT
 
 
-def test_a_first_request_that_is_sent_again_does_not_start_over() -> None:
+def test_request_1_sent_again_gets_the_same_answer() -> None:
     order = ClientOrder()
     serve(order, A, number(1), b"one")
     assert order.find_turn(A, number(1)) is Turn.REPEAT
@@ -51,7 +51,7 @@ def test_a_first_request_that_is_sent_again_does_not_start_over() -> None:
 
 
 @pytest.mark.parametrize("value", [1 + 2, 99, 2**64 - 1, 0])
-def test_a_gap_is_refused_and_leaves_the_state_as_it_is(value: int) -> None:
+def test_a_gap_is_refused_and_does_not_change_the_state(value: int) -> None:
     order = ClientOrder()
     serve(order, A, number(1), b"one")
     assert refused(order, A, value) is ErrorCode.STATE_LOST
@@ -59,7 +59,7 @@ def test_a_gap_is_refused_and_leaves_the_state_as_it_is(value: int) -> None:
     assert serve(order, A, number(2)) is Turn.NEXT
 
 
-def test_an_older_request_that_comes_late_is_refused_and_the_client_goes_on() -> None:
+def test_a_late_older_request_is_refused_and_the_client_continues() -> None:
     order = ClientOrder()
     for value in (1, 2, 3, 4):
         serve(order, A, number(value))
@@ -67,12 +67,12 @@ def test_an_older_request_that_comes_late_is_refused_and_the_client_goes_on() ->
     assert serve(order, A, number(5)) is Turn.NEXT
 
 
-def test_a_board_that_started_again_holds_nothing() -> None:
+def test_a_restarted_board_holds_no_state() -> None:
     assert refused(ClientOrder(), A, 2) is ErrorCode.STATE_LOST
     assert serve(ClientOrder(), A, number(1)) is Turn.FIRST
 
 
-def test_after_an_inference_that_failed_nobody_goes_on() -> None:
+def test_after_a_failed_inference_no_client_continues() -> None:
     order = ClientOrder()
     serve(order, A, number(1))
     order.forget()
@@ -81,7 +81,7 @@ def test_after_an_inference_that_failed_nobody_goes_on() -> None:
         order.answer_again()
 
 
-def test_another_client_takes_the_state_and_the_first_is_told() -> None:
+def test_another_client_takes_the_state_and_the_first_client_gets_an_error() -> None:
     order = ClientOrder()
     serve(order, A, number(1))
     serve(order, A, number(2), b"a")
@@ -89,12 +89,12 @@ def test_another_client_takes_the_state_and_the_first_is_told() -> None:
     assert serve(order, A, number(3)) is Turn.NEXT
     assert serve(order, B, number(1), b"b") is Turn.FIRST
     assert refused(order, A, 4) is ErrorCode.STATE_TAKEN
-    # Its last request again, too: the answer that is held is another client's.
+    # The client's last request is refused too: the held answer belongs to the other client.
     assert refused(order, A, 3) is ErrorCode.STATE_TAKEN
     assert serve(order, B, number(2)) is Turn.NEXT
 
 
-def test_a_client_begins_anew_with_request_1() -> None:
+def test_a_client_starts_again_with_request_1() -> None:
     order = ClientOrder()
     for value in (1, 2, 3):
         serve(order, A, number(value))
@@ -103,11 +103,11 @@ def test_a_client_begins_anew_with_request_1() -> None:
 
 
 @pytest.mark.parametrize("correlation_data", [b"", b"x", b"seven..", b"nine......", b"0" * 16])
-def test_clients_without_numbers_go_on_in_order(correlation_data: bytes) -> None:
+def test_clients_without_numbers_continue_in_order(correlation_data: bytes) -> None:
     order = ClientOrder()
     turns = [serve(order, A, correlation_data) for _ in range(3)]
     assert turns == [Turn.FIRST, Turn.NEXT, Turn.NEXT]
     assert serve(order, B, correlation_data) is Turn.FIRST
-    # A number doesn't fit to what came without one, unless it is the first.
+    # After requests without a number, only number 1 is accepted.
     assert refused(order, B, 7) is ErrorCode.STATE_LOST
     assert serve(order, B, number(1)) is Turn.FIRST

@@ -1,4 +1,4 @@
-"""Commands: each is answered once, after the subscriptions that its answer lets a host expect."""
+"""Commands are answered once, after the subscriptions for the state in the answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOPICS = Topics()
 
 
 class Wire:
-    """Everything that leaves the board, in order: the place of a connection's socket."""
+    """Packets that leave the board, in order; takes the place of a connection's socket."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
@@ -44,7 +44,7 @@ class Wire:
 
 
 class Board:
-    """An agent's inbox with everything behind it, and a wire in the place of the network."""
+    """An inbox with commands, deployments and a state directory, and a wire for the network."""
 
     def __init__(self, folder: Path) -> None:
         self.wire = Wire()
@@ -90,7 +90,7 @@ class Board:
         )
 
     def work(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Do all jobs and return everything that was sent."""
+        """Do all jobs and return all sent packets."""
         self.jobs.start()
         self.jobs.finish(20)
         return self.wire.sent
@@ -101,7 +101,7 @@ def board(tmp_path: Path) -> Board:
     return Board(tmp_path)
 
 
-def test_a_state_is_reported_after_the_subscriptions_that_it_needs(board: Board) -> None:
+def test_status_is_answered_after_the_subscriptions_for_the_reported_state(board: Board) -> None:
     taken = assignment("a1", ("pi-1", "pi-2"))
     with board.deployments.change() as deployments:
         deployments.restore("net", live=None, prepared=generation_of(taken))

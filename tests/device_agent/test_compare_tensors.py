@@ -8,7 +8,7 @@ from edge_core.contract.manifest import TensorSpec
 from edge_core.contract.messages import CommandError
 
 
-def test_one_step_of_the_largest_float16_is_tolerated_on_top_of_a_float32s_difference() -> None:
+def test_float16_may_differ_by_one_more_step_than_float32() -> None:
     specs = [TensorSpec("x", "float16", (3,))]
     expected = np.array([0, 1, 1.0], np.float16)
     step = np.nextafter(np.float16(1), np.float16(2))
@@ -21,7 +21,7 @@ def test_one_step_of_the_largest_float16_is_tolerated_on_top_of_a_float32s_diffe
         compare_tensors(specs, wrong.tobytes(), expected.tobytes(), "Stage 0")
 
 
-def test_float32_is_held_to_a_thousandth() -> None:
+def test_float32_may_differ_by_a_thousandth_of_the_largest_value() -> None:
     specs = [TensorSpec("x", "float32", (2,))]
     expected = np.array([1, 100], np.float32)
     near, far = expected + np.float32(0.09), expected + np.float32(0.11)

@@ -37,7 +37,7 @@ def test_files_are_expected_from_prepare_until_load(held: Deployments) -> None:
     assert states(held) == {"g1": "prepared"}
 
 
-def test_a_prepared_generation_answers_only_from_its_manifest_on(held: Deployments) -> None:
+def test_a_prepared_generation_answers_only_after_its_manifest(held: Deployments) -> None:
     taken = assignment("g1", ("pi-1",))
     load(held, taken)
     assert served(held) is None
@@ -48,7 +48,9 @@ def test_a_prepared_generation_answers_only_from_its_manifest_on(held: Deploymen
     assert held.live_names() == ["net"]
 
 
-def test_a_manifest_that_came_before_the_load_makes_the_generation_live(held: Deployments) -> None:
+def test_a_generation_is_live_at_once_if_its_manifest_came_before_the_load(
+    held: Deployments,
+) -> None:
     taken = assignment("g1", ("pi-1",))
     held.begin_prepare("net")
     held.expect_files(taken)
@@ -57,14 +59,14 @@ def test_a_manifest_that_came_before_the_load_makes_the_generation_live(held: De
     assert states(held) == {"g1": "live"}
 
 
-def test_the_same_manifest_again_changes_nothing(held: Deployments) -> None:
+def test_a_repeated_manifest_changes_nothing(held: Deployments) -> None:
     taken = assignment("g1", ("pi-1",))
     load(held, taken)
     held.follow_manifest("net", taken.manifest, 1.0)
     assert not held.follow_manifest("net", taken.manifest, 2.0)
 
 
-def test_the_generation_before_answers_until_it_has_drained(held: Deployments) -> None:
+def test_the_previous_generation_answers_until_it_has_drained(held: Deployments) -> None:
     old, new = assignment("g1", ("pi-1",)), assignment("g2", ("pi-1",))
     load(held, old)
     held.follow_manifest("net", old.manifest, 0.0)
@@ -79,7 +81,7 @@ def test_the_generation_before_answers_until_it_has_drained(held: Deployments) -
     assert not held.expire(5.0 + DRAIN_S + 1)
 
 
-def test_a_roll_back_finds_the_generation_still_loaded(held: Deployments) -> None:
+def test_a_roll_back_makes_a_draining_generation_live_again(held: Deployments) -> None:
     old, new = assignment("g1", ("pi-1",)), assignment("g2", ("pi-1",))
     load(held, old)
     held.follow_manifest("net", old.manifest, 0.0)
@@ -89,7 +91,7 @@ def test_a_roll_back_finds_the_generation_still_loaded(held: Deployments) -> Non
     assert states(held) == {"g1": "live", "g2": "draining"}
 
 
-def test_a_generation_that_other_boards_run_is_theirs_to_answer(held: Deployments) -> None:
+def test_a_generation_that_other_boards_run_is_elsewhere(held: Deployments) -> None:
     old, new = assignment("g1", ("pi-1",)), manifest("g2", ("pi-2",))
     load(held, old)
     held.follow_manifest("net", old.manifest, 0.0)
@@ -101,7 +103,7 @@ def test_a_generation_that_other_boards_run_is_theirs_to_answer(held: Deployment
     assert held.routes() == {}
 
 
-def test_a_cleared_manifest_ends_what_is_live_and_drains_nothing(held: Deployments) -> None:
+def test_a_cleared_manifest_ends_the_live_generation_without_draining(held: Deployments) -> None:
     taken = assignment("g1", ("pi-1",))
     load(held, taken)
     held.follow_manifest("net", taken.manifest, 0.0)
@@ -116,7 +118,7 @@ def test_the_manifest_of_a_deployment_that_is_not_here_is_ignored(held: Deployme
     assert held.names() == set()
 
 
-def test_prepare_gives_up_what_was_prepared_and_keeps_what_is_live(held: Deployments) -> None:
+def test_prepare_drops_the_prepared_generation_and_keeps_the_live_one(held: Deployments) -> None:
     live, prepared = assignment("g1", ("pi-1",)), assignment("g2", ("pi-1",))
     load(held, live)
     held.follow_manifest("net", live.manifest, 0.0)
@@ -126,7 +128,7 @@ def test_prepare_gives_up_what_was_prepared_and_keeps_what_is_live(held: Deploym
 
 
 @pytest.mark.parametrize("generation", ["g1", "g2", "g3"])
-def test_abort_gives_up_one_generation_that_is_not_live(held: Deployments, generation: str) -> None:
+def test_abort_drops_one_generation_that_is_not_live(held: Deployments, generation: str) -> None:
     load(held, assignment("g1", ("pi-1",)))
     held.follow_manifest("net", manifest("g1", ("pi-1",)), 0.0)
     load(held, assignment("g2", ("pi-1",)))
@@ -138,14 +140,14 @@ def test_abort_gives_up_one_generation_that_is_not_live(held: Deployments, gener
     held.abort("other", generation)
 
 
-def test_remove_gives_up_everything_of_a_deployment(held: Deployments) -> None:
+def test_remove_drops_all_generations_of_a_deployment(held: Deployments) -> None:
     load(held, assignment("g1", ("pi-1",)))
     assert held.remove("net")
     assert not held.remove("net")
     assert (held.names(), held.artifacts(), held.routes()) == (set(), {}, {})
 
 
-def test_a_shared_stage_is_listened_to_only_while_it_is_live(held: Deployments) -> None:
+def test_a_shared_stage_is_subscribed_to_only_while_it_is_live(held: Deployments) -> None:
     taken = assignment("g1", ("pi-1",), ("pi-1", "pi-2"))
     load(held, taken)
     assert held.stage_filters() == {("net", 0): 1}
@@ -153,20 +155,20 @@ def test_a_shared_stage_is_listened_to_only_while_it_is_live(held: Deployments) 
     assert held.stage_filters() == {("net", 0): 1, ("net", 1): 2}
 
 
-def test_manifests_that_a_restarted_broker_did_not_show_are_told(held: Deployments) -> None:
+def test_live_manifests_that_the_broker_did_not_send_are_unconfirmed(held: Deployments) -> None:
     first, second = assignment("g1", ("pi-1",)), assignment("g1", ("pi-2",), ("pi-1",), name="b")
     for taken in (first, second):
         load(held, taken)
         held.follow_manifest(taken.manifest.deployment, taken.manifest, 0.0)
     assert held.unconfirmed() == []
     held.expect_manifests()
-    # Only the board of the first stage speaks for a deployment.
+    # Only the board of stage 0 publishes the manifest of a deployment again.
     assert held.unconfirmed() == [first.manifest]
     held.follow_manifest("net", first.manifest, 1.0)
     assert held.unconfirmed() == []
 
 
-def test_a_restarted_agent_serves_what_it_saved(held: Deployments) -> None:
+def test_a_restarted_agent_serves_the_saved_generations(held: Deployments) -> None:
     live, prepared = assignment("g1", ("pi-1",)), assignment("g2", ("pi-1",))
     load(held, live)
     held.follow_manifest("net", live.manifest, 0.0)

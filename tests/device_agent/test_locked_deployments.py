@@ -1,4 +1,4 @@
-"""Deployments that threads share."""
+"""The lock around the deployments of a board."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from board_deployments import assignment, generation_of
 from device_agent.locked_deployments import LockedDeployments
 
 
-def test_routes_follow_changes_and_are_replaced_as_a_whole() -> None:
+def test_a_change_replaces_all_routes() -> None:
     held = LockedDeployments("pi-1")
     taken = assignment("g1", ("pi-1",))
     with held.change() as deployments:
@@ -28,7 +28,7 @@ def test_a_manifest_that_cannot_be_read_is_a_refusal() -> None:
     assert (refusal["deployment"], refusal["code"]) == ("net", "bad-payload")
 
 
-def test_a_manifest_of_another_name_changes_nothing() -> None:
+def test_a_manifest_that_names_another_deployment_changes_nothing() -> None:
     held = LockedDeployments("pi-1")
     taken = assignment("g1", ("pi-1",))
     with held.change() as deployments:
@@ -38,7 +38,7 @@ def test_a_manifest_of_another_name_changes_nothing() -> None:
     assert held.routes["net", 0].live_generation == "g1"
 
 
-def test_one_thread_at_a_time_changes_them() -> None:
+def test_one_thread_at_a_time_changes_the_deployments() -> None:
     held = LockedDeployments("pi-1")
     entered = threading.Event()
     with held.change():

@@ -1,4 +1,4 @@
-"""The inference thread: every request is answered once, by a result or an error."""
+"""The inference thread answers every request once, with a result or an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_S = 20
 
 @dataclass
 class Wire:
-    """What leaves the board, in order: the place of a connection's socket."""
+    """Messages that leave the board, in order; takes the place of a connection's socket."""
 
     sent: queue.Queue[tuple[Any, ...]] = field(default_factory=queue.Queue)
 
@@ -62,7 +62,7 @@ class Board:
         )
 
     def ask(self, message: Message) -> tuple[str, bytes, dict[str, Any]]:
-        """Return what the worker publishes; the acknowledgement must follow."""
+        """Return the message that the worker publishes; the acknowledgement must follow."""
         self.worker.submit("net", 0, message)
         topic, payload, properties = self.wire.sent.get(timeout=PATIENCE_S)
         assert self.wire.sent.get(timeout=PATIENCE_S) == ("acknowledged", message)
@@ -78,7 +78,7 @@ def board(request: pytest.FixtureRequest) -> Any:
     interpreter, reference = (
         StageInterpreter(pipeline.files[0], *specs, num_threads=1) for _ in range(2)
     )
-    # The runtime's own bits, which are numpy's but for rounding.
+    # The expected bits come from the runtime; numpy's result differs by rounding.
     expected = reference.invoke(tensors[0].tobytes())
     assert np.allclose(np.frombuffer(expected, np.float32), tensors[1].ravel(), atol=1e-5)
     generation = pipeline.manifest.generation
@@ -113,18 +113,18 @@ def test_a_result_goes_to_the_client_or_to_the_next_stage(board: Board) -> None:
         ({"expiry_s": 1, "arrived": time.monotonic() - 60}, ErrorCode.EXPIRED),
     ],
 )
-def test_what_cannot_be_served_is_answered_with_an_error(
+def test_a_request_that_cannot_be_served_gets_an_error(
     board: Board, fields: dict[str, Any], code: ErrorCode
 ) -> None:
     topic, payload, properties = board.ask(board.request(**fields))
     assert (topic, properties["user"][ERROR]) == ("client/result", code)
     assert b"net" in payload or b"pi-1" in payload
-    # The thread lives on.
+    # The thread survives the error.
     assert board.ask(board.request())[1] == board.output
 
 
 @pytest.mark.parametrize("fields", [{"user": {GENERATION: "theirs"}}, {"response_topic": None}])
-def test_what_nobody_waits_for_here_is_acknowledged_alone(
+def test_a_request_that_this_board_does_not_answer_is_only_acknowledged(
     board: Board, fields: dict[str, Any]
 ) -> None:
     message = board.request(**fields)
@@ -132,7 +132,7 @@ def test_what_nobody_waits_for_here_is_acknowledged_alone(
     assert board.wire.sent.get(timeout=PATIENCE_S) == ("acknowledged", message)
 
 
-def test_more_than_the_queue_holds_is_refused_at_once() -> None:
+def test_a_request_to_a_full_queue_is_refused_at_once() -> None:
     wire = Wire()
     connection: Any = wire
     worker = Worker(connection, TOPICS, "pi-1", dict, Stats())  # not started: everything waits

@@ -1,1 +1,1 @@
-"""What the monitor knows of boards and deployments."""
+"""The fleet's state: boards, deployments, requests, events and alerts."""

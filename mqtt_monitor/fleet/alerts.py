@@ -1,12 +1,21 @@
-"""What somebody should look at, in plain words. Pure: a snapshot in, sentences out."""
+"""Alerts of a snapshot, as sentences. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mqtt_monitor.fleet.figures import mib
-from mqtt_monitor.fleet.state import is_settled
+from mqtt_monitor.fleet.figures import duration, mib
+from mqtt_monitor.fleet.levels import is_above_plan, is_near_limit
+from mqtt_monitor.fleet.thresholds import (
+    CLOCK_OFF_S,
+    LONG_QUEUE,
+    MEMORY_MARGIN,
+    QUEUE_SAMPLES,
+    SILENT_S,
+    SLOWER_BY_MS,
+    is_settled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,32 +24,18 @@ if TYPE_CHECKING:
 
 Severity = Literal["critical", "warning"]
 
-#: Memory counts as nearly used up within this share of its limit.
-MEMORY_MARGIN = 0.10
-#: A stage is slower than planned, and its memory larger, beyond this factor.
-PLAN_FACTOR = 1.15
-#: Below this a difference from the plan is the timer's, not the stage's.
-_SLOWER_BY_MS = 0.5
-#: Clocks that differ more make logs of several boards misleading, and certificates fail.
-CLOCK_OFF_S = 2.0
-#: A queue counts as growing from this length on.
-_LONG_QUEUE = 8
-_HALF_MINUTE = 6
-#: An agent that has just come online loads its models before it tells how it fares.
-_SILENT_S = 30.0
-
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing amiss.
+    """A problem in the fleet.
 
     Attributes:
-        kind: Which check found it; fixed words, for styles and counters.
-        severity: ``critical``: requests fail; ``warning``: they may, or are slow.
-        text: A sentence: what is, and what was expected.
-        device: The board it is about.
-        deployment: The deployment it is about.
-        stage: The stage's index in that.
+        kind: Fixed identifier of the check that found the problem.
+        severity: ``critical``: requests fail; ``warning``: requests may fail or are slow.
+        text: A sentence with the actual and the expected value.
+        device: Name of the board concerned.
+        deployment: Name of the deployment concerned.
+        stage: Index of the stage concerned.
     """
 
     kind: str
@@ -52,28 +47,31 @@ class Alert:
 
 
 def find_alerts(fleet: Fleet) -> tuple[Alert, ...]:
-    """Return what is amiss, critical things first."""
+    """Return a snapshot's alerts, critical ones first.
+
+    Without a connection to the broker the lost connection is the only alert.
+    """
     if not fleet.broker.connected:
         why = f": {fleet.broker.reason}" if fleet.broker.reason else ""
         text = (
-            f"Lost the connection to the broker at {fleet.broker.url}{why}; trying again. "
-            "What is shown is as it was then."
+            f"Lost the connection to the broker at {fleet.broker.url}{why}. Reconnecting. "
+            "All values are those of the moment of disconnection."
         )
         return (Alert("broker-away", "critical", text),)
     found: list[Alert] = []
     dependents = _dependents(fleet)
     for device in fleet.devices.values():
-        found += _of_device(device, fleet, dependents.get(device.name, []))
+        found += _board_alerts(device, fleet, dependents.get(device.name, []))
     for deployment in fleet.deployments.values():
-        found += _of_deployment(deployment, fleet)
+        found += _deployment_alerts(deployment, fleet)
     if fleet.too_many:
-        text = f"There are more {' and '.join(fleet.too_many)} than are shown here."
+        text = f"The fleet has more {' and '.join(fleet.too_many)} than the monitor shows."
         found.append(Alert("too-many", "warning", text))
     return tuple(sorted(found, key=lambda alert: alert.severity != "critical"))
 
 
 def _dependents(fleet: Fleet) -> dict[str, list[str]]:
-    """Return for each board the deployments with a stage that has no other board that is up."""
+    """Return for each board the deployments with a stage that no other online board serves."""
     dependents: dict[str, list[str]] = {}
     for deployment in fleet.deployments.values():
         needed: set[str] = set()
@@ -85,145 +83,144 @@ def _dependents(fleet: Fleet) -> dict[str, list[str]]:
     return dependents
 
 
-def _of_device(device: Device, fleet: Fleet, dependents: list[str]) -> Iterator[Alert]:
+def _board_alerts(device: Device, fleet: Fleet, dependents: list[str]) -> Iterator[Alert]:
     name = device.name
     if device.state == "offline":
-        if dependents:
-            text = f"Board {name} is offline; {', '.join(dependents)} can't do without it."
-            yield Alert("offline", "critical", text, device=name)
-        else:
+        if not dependents:
             yield Alert("offline", "warning", f"Board {name} is offline.", device=name)
+            return
+        one = len(dependents) == 1
+        needed_by = f"deployment {dependents[0]} needs" if one else f"{', '.join(dependents)} need"
+        text = f"Board {name} is offline; {needed_by} this board."
+        yield Alert("offline", "critical", text, device=name)
         return
     load = device.load
     if load is None or not device.fresh:
-        silent_s = fleet.at_s - _last_word_s(device, fleet)
-        if silent_s > _SILENT_S and device.state == "online":
-            text = (
-                f"Board {name} says it is online, but nothing of how it fares came for "
-                f"{silent_s:.0f} s."
-            )
+        silent_s = fleet.at_s - _last_statistics_s(device, fleet)
+        if silent_s > SILENT_S and device.state == "online":
+            text = f"Board {name} is online but has sent no statistics for {silent_s:.0f} s."
             yield Alert("silent", "warning", text, device=name)
-    else:
-        for kind, sentence in (
-            ("memory", _memory(device, load)),
-            ("throttled", _throttled(device, load)),
-            ("queue", _queue(device)),
-            ("clock", _clock(device)),
-        ):
-            if sentence is not None:
-                yield Alert(kind, "warning", sentence, device=name)
+        return
+    for kind, sentence in (
+        ("memory", _memory(device, load)),
+        ("throttled", _throttled(device, load)),
+        ("queue", _queue(device)),
+        ("clock", _clock(device)),
+    ):
+        if sentence is not None:
+            yield Alert(kind, "warning", sentence, device=name)
 
 
-def _last_word_s(device: Device, fleet: Fleet) -> float:
-    """Return when a board told how it fares, or since when it could have."""
+def _last_statistics_s(device: Device, fleet: Fleet) -> float:
+    """Return the time of a board's last statistics, else the earliest time for its first ones."""
     if device.load is not None:
         return device.load.at_s
     return max(device.since_s or 0.0, fleet.broker.since_s or 0.0)
 
 
-def _of_deployment(deployment: Deployment, fleet: Fleet) -> Iterator[Alert]:
+def _deployment_alerts(deployment: Deployment, fleet: Fleet) -> Iterator[Alert]:
     name = deployment.name
     if deployment.problem is not None:
-        yield Alert(
-            "manifest",
-            "warning",
-            f"The newest manifest of {name} can't be read: {deployment.problem}",
-            deployment=name,
-        )
+        text = f"The newest manifest of deployment {name} can't be read: {deployment.problem}"
+        yield Alert("manifest", "warning", text, deployment=name)
     settled = is_settled(deployment.since_s, fleet.at_s)
     for stage in deployment.stages:
         for board in stage.boards:
             if settled:
-                yield from _of_generation(deployment, stage, board)
+                yield from _generation_alerts(deployment, stage, board)
         slower = _slower(stage)
         if slower is not None:
-            text = f"{name} stage {stage.index} on {'|'.join(stage.devices)} {slower}"
+            text = f"{name} stage {stage.index} on {', '.join(stage.devices)} {slower}"
             yield Alert("slow", "warning", text, deployment=name, stage=stage.index)
-        yield from _of_memory_plan(deployment, stage, fleet)
+        yield from _planned_memory_alerts(deployment, stage, fleet)
         if stage.index > 0:
-            yield from _of_crossing(deployment, stage)
+            yield from _message_alerts(deployment, stage)
 
 
-def _of_generation(deployment: Deployment, stage: Stage, board: BoardStage) -> Iterator[Alert]:
+def _generation_alerts(deployment: Deployment, stage: Stage, board: BoardStage) -> Iterator[Alert]:
     what = f"{deployment.name} stage {stage.index}"
     if board.state == "unknown" and board.serves is None:
-        kind, text = "missing", f"Board {board.device} should run {what} and was never heard of."
+        kind = "missing"
+        text = f"Board {board.device} should serve {what} but has never connected."
     elif board.serves is False:
-        kind, text = "not-serving", f"Board {board.device} is up, but does not serve {what}."
+        kind = "not-serving"
+        text = f"Board {board.device} is online but does not serve {what}."
     elif (
         board.serves and board.generation is not None and board.generation != deployment.generation
     ):
         kind = "generation"
         text = (
-            f"Board {board.device} serves generation {board.generation} of {what}; live is "
-            f"{deployment.generation}."
+            f"Board {board.device} serves generation {board.generation} of {what}; the live "
+            f"generation is {deployment.generation}."
         )
     else:
         return
     yield Alert(kind, "critical", text, board.device, deployment.name, stage.index)
 
 
-def _of_memory_plan(deployment: Deployment, stage: Stage, fleet: Fleet) -> Iterator[Alert]:
-    """Find boards that serve this stage alone and take more memory than planned for it."""
+def _planned_memory_alerts(deployment: Deployment, stage: Stage, fleet: Fleet) -> Iterator[Alert]:
+    """Find boards that serve only this stage and use more memory than planned."""
     for name in stage.devices:
         device = fleet.devices.get(name)
         if device is None or not device.fresh or device.load is None or len(device.serves) != 1:
             continue
         rss_bytes, planned_bytes = device.load.rss_bytes, stage.predicted_ram_bytes
-        if rss_bytes is not None and rss_bytes > PLAN_FACTOR * planned_bytes > 0:
+        if rss_bytes is not None and is_above_plan(rss_bytes, planned_bytes):
             text = (
-                f"Board {name} takes {mib(rss_bytes)} for {deployment.name} stage {stage.index}; "
-                f"planned were {mib(planned_bytes)}."
+                f"The agent on board {name} uses {mib(rss_bytes)} for {deployment.name} stage "
+                f"{stage.index}; the plan says {mib(planned_bytes)}."
             )
             yield Alert("memory-plan", "warning", text, name, deployment.name, stage.index)
 
 
-def _of_crossing(deployment: Deployment, stage: Stage) -> Iterator[Alert]:
-    for kind, count, done in (
+def _message_alerts(deployment: Deployment, stage: Stage) -> Iterator[Alert]:
+    for kind, count, what in (
         ("lost", stage.input.lost, "were lost"),
         ("repeated", stage.input.repeated, "arrived more than once"),
     ):
         if count:
             text = (
                 f"{count:,} messages of {deployment.name} between stages {stage.index - 1} and "
-                f"{stage.index} {done} since the monitor looks."
+                f"{stage.index} {what} since the monitor started."
             )
             yield Alert(kind, "warning", text, deployment=deployment.name, stage=stage.index)
 
 
 def _memory(device: Device, load: Load) -> str | None:
-    rss_bytes = load.rss_bytes
-    limit_bytes = device.ram_limit_bytes
-    if limit_bytes and rss_bytes is not None and rss_bytes > (1 - MEMORY_MARGIN) * limit_bytes:
+    name = device.name
+    if is_near_limit(device):
+        limit_bytes = device.ram_limit_bytes
         return (
-            f"Board {device.name}'s agent takes {mib(rss_bytes)} of the {mib(limit_bytes)} it "
-            "may use."
+            f"The agent on board {name} uses {mib(load.rss_bytes)}; its limit is "
+            f"{mib(limit_bytes)}."
         )
     total_bytes = device.profile.total_memory_bytes if device.profile else None
     free_bytes = device.free_memory_bytes
     if total_bytes and free_bytes is not None and free_bytes < MEMORY_MARGIN * total_bytes:
-        return f"Board {device.name} has {mib(free_bytes)} free of {mib(total_bytes)}."
+        return f"Board {name} has {mib(free_bytes)} of {mib(total_bytes)} memory free."
     return None
 
 
 def _throttled(device: Device, load: Load) -> str | None:
     if not load.throttled:
         return None
-    heat = f" at {load.temperature_c:.0f} °C" if load.temperature_c is not None else ""
-    return f"Board {device.name} slows its processor down{heat}: cool it."
+    at = f" at {load.temperature_c:.0f} °C" if load.temperature_c is not None else ""
+    return (
+        f"Board {device.name} throttles its processor{at}; check its cooling and its power supply."
+    )
 
 
 def _queue(device: Device) -> str | None:
-    """Tell of a queue whose later quarter of a minute is all above the earlier."""
+    """Report a queue whose newer lengths all exceed the older ones."""
     lengths = device.queue_lengths
-    if len(lengths) < _HALF_MINUTE or lengths[-1] < _LONG_QUEUE:
+    if len(lengths) < QUEUE_SAMPLES or lengths[-1] < LONG_QUEUE:
         return None
-    half = _HALF_MINUTE // 2
+    half = QUEUE_SAMPLES // 2
     if min(lengths[half:]) <= max(lengths[:half]):
         return None
     return (
-        f"Board {device.name}'s queue grows: {lengths[-1]} requests wait, half a minute ago "
-        f"{lengths[0]}."
+        f"The queue of board {device.name} grows: {lengths[-1]} requests wait now, "
+        f"{lengths[0]} waited half a minute ago."
     )
 
 
@@ -232,27 +229,17 @@ def _clock(device: Device) -> str | None:
     if offset_s is None or abs(offset_s) <= CLOCK_OFF_S:
         return None
     direction = "ahead of" if offset_s > 0 else "behind"
-    return f"Board {device.name}'s clock is {_duration(abs(offset_s))} {direction} this machine's."
+    off = duration(abs(offset_s), digits=1)
+    return f"The clock of board {device.name} is {off} {direction} the monitor's clock."
 
 
 def _slower(stage: Stage) -> str | None:
     measured_ms, planned_ms = stage.invoke_minute_ms, stage.predicted_ms
-    if measured_ms is None or planned_ms <= 0:
+    if measured_ms is None or not is_above_plan(measured_ms, planned_ms):
         return None
-    if measured_ms <= PLAN_FACTOR * planned_ms or measured_ms - planned_ms < _SLOWER_BY_MS:
+    if measured_ms - planned_ms < SLOWER_BY_MS:
         return None
     return (
-        f"takes {measured_ms:.1f} ms; planned were {planned_ms:.1f} ms "
+        f"takes {measured_ms:.1f} ms; the plan says {planned_ms:.1f} ms "
         f"({measured_ms / planned_ms - 1:+.0%})."
     )
-
-
-def _duration(seconds: float) -> str:
-    minute_s, hour_s, day_s = 60, 3600, 86400
-    if seconds < 2 * minute_s:
-        return f"{seconds:.1f} s"
-    if seconds < 2 * hour_s:
-        return f"{seconds / minute_s:.0f} minutes"
-    if seconds < 2 * day_s:
-        return f"{seconds / hour_s:.0f} hours"
-    return f"{seconds / day_s:.0f} days"

@@ -1,4 +1,4 @@
-"""One message as the monitor takes it: what arrived, where, when."""
+"""A received message."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A message that arrived.
+    """A received message.
 
     Attributes:
-        time_s: When, by the watcher's clock: seconds since 1970.
-        topic: Where it was published.
-        payload: Its bytes. Of tensors (results) a recording keeps none.
-        retained: It was kept by the broker and is not new.
-        correlation_data: The request id.
-        user: MQTT 5 user properties.
+        time_s: Arrival time by the monitor's clock, in seconds since the epoch.
+        topic: The message's topic.
+        payload: The payload. A recording keeps no payload of results with tensors.
+        retained: Whether the broker had retained the message.
+        correlation_data: The request's id.
+        user: The MQTT 5 user properties.
     """
 
     time_s: float

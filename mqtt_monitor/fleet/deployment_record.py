@@ -1,4 +1,4 @@
-"""What is known of one deployment: its manifest, and its stages' figures over time."""
+"""The state of one deployment, computed from its manifest and its boards' records. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edge_core.contract.manifest import Manifest, WrappedLayer
 from edge_core.errors import ManifestError
-from mqtt_monitor.fleet.crossing import REST, Crossing
+from mqtt_monitor.fleet.boundary_counter import IDLE_PERIODS, BoundaryCounter
 from mqtt_monitor.fleet.limits import MAX_REPLICAS, MAX_TENSORS
 from mqtt_monitor.fleet.read_values import read_text
 from mqtt_monitor.fleet.series import Series
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec
     from mqtt_monitor.fleet.device_record import DeviceRecord, StageChange
 
-#: What a stage's view is made of: its boards, and what crosses before and after it.
+#: Identifies the inputs of a stage's view: its boards and its boundaries' counts.
 _Key = tuple[object, object, object]
 
-#: Figures of a stage, over all its boards, that are kept for an hour.
+#: Values of a stage, over all its boards, that are kept for an hour.
 STAGE_FIGURES = ("requests_per_s", "errors_per_s", "invoke_ms", "queue_ms")
 
 
@@ -34,7 +34,7 @@ class _Tensors:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """What the manifest says of a stage, without what only boards need."""
+    """A stage's entry in the manifest, without the fields that only boards need."""
 
     index: int
     devices: tuple[str, ...]
@@ -60,7 +60,13 @@ class _Plan:
 
 
 class DeploymentRecord:
-    """Follows one deployment."""
+    """Follows one deployment.
+
+    Attributes:
+        since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest
+            has not changed since the monitor started.
+        problem: Why the newest manifest could not be read.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -68,24 +74,28 @@ class DeploymentRecord:
         self.problem: str | None = None
         self._plan: _Plan | None = None
         self._series: list[dict[str, Series]] = []
-        self._crossings: list[Crossing] = []
-        #: Each stage as it was last shown, with what it was made of.
-        self._shown: list[tuple[_Key, Stage] | None] = []
+        self._boundaries: list[BoundaryCounter] = []
+        #: The last view of each stage, and the inputs of that view.
+        self._views: list[tuple[_Key, Stage] | None] = []
 
     @property
     def generation(self) -> str | None:
-        """Which is live."""
+        """The live generation; None: no readable manifest."""
         return self._plan.generation if self._plan else None
 
     @property
     def stages(self) -> tuple[PlannedStage, ...]:
-        """As planned."""
+        """The planned stages, in order."""
         return self._plan.stages if self._plan else ()
 
     def fold_manifest(self, payload: bytes, room_for_stages: int) -> bool:
-        """Take a manifest that isn't empty; return whether all its stages are kept.
+        """Add a manifest that is not empty; return whether all its stages are kept.
 
-        What can't be read leaves the one before in place, as it does on the boards.
+        An unreadable manifest leaves the previous one in place, as on the boards.
+
+        Args:
+            payload: The manifest's JSON text.
+            room_for_stages: Number of stages that may be kept.
         """
         try:
             manifest = Manifest.from_json(payload)
@@ -93,7 +103,7 @@ class DeploymentRecord:
             self.problem = read_text(" ".join(str(error).split()))
             return True
         if manifest.deployment != self.name:
-            self.problem = f"it is of {manifest.deployment}"
+            self.problem = f"it names deployment {manifest.deployment}"
             return True
         self.problem = None
         stages = manifest.stages[:room_for_stages]
@@ -122,61 +132,67 @@ class DeploymentRecord:
         )
         if self.generation != plan.generation or len(self.stages) != len(stages):
             self._series = [{figure: Series() for figure in STAGE_FIGURES} for _ in stages]
-            self._crossings = [Crossing() for _ in stages[1:]]
+            self._boundaries = [BoundaryCounter() for _ in stages[1:]]
         self._plan = plan
-        self._shown = [None] * len(stages)
+        self._views = [None] * len(stages)
         return len(stages) == len(manifest.stages)
 
     def fold_change(
         self, item: StageChange, device: DeviceRecord, devices: Mapping[str, DeviceRecord]
     ) -> None:
-        """Take what a board's statistics added to one of the stages."""
+        """Add what a board's statistics changed for one stage.
+
+        Args:
+            item: The change.
+            device: The board's record.
+            devices: The records of all boards.
+        """
         index = item.stage
         if index >= len(self._series) or device.name not in self.stages[index].devices:
             return
-        self._compare(item)
+        self._count_messages(item)
         if device.load is None:
             return
-        self._rest(index, devices)
+        self._note_idle(index, devices)
         now_s = device.load.at_s
         stage = self._view_stage(self.stages[index], devices, now_s)
         for figure, series in self._series[index].items():
             series.add(now_s, getattr(stage, figure))
 
-    def _compare(self, item: StageChange) -> None:
+    def _count_messages(self, item: StageChange) -> None:
         index, change = item.stage, item.change
         if index > 0:
-            before = self._crossings[index - 1]
-            before.arrived(change.answered + change.failed)
+            before = self._boundaries[index - 1]
+            before.add_received(change.answered + change.failed)
             if not change.continuous:
-                before.begin_anew()
-        if index < len(self._crossings):
-            after = self._crossings[index]
-            after.sent(change.answered)
+                before.note_gap()
+        if index < len(self._boundaries):
+            after = self._boundaries[index]
+            after.add_sent(change.answered)
             if not change.continuous:
-                after.begin_anew()
+                after.note_gap()
 
-    def _rest(self, index: int, devices: Mapping[str, DeviceRecord]) -> None:
+    def _note_idle(self, index: int, devices: Mapping[str, DeviceRecord]) -> None:
         for boundary in (index - 1, index):
-            if 0 <= boundary < len(self._crossings) and all(
-                self._is_at_rest(stage, devices) for stage in (boundary, boundary + 1)
+            if 0 <= boundary < len(self._boundaries) and all(
+                self._is_idle(stage, devices) for stage in (boundary, boundary + 1)
             ):
-                self._crossings[boundary].rest()
+                self._boundaries[boundary].note_idle()
 
-    def _is_at_rest(self, index: int, devices: Mapping[str, DeviceRecord]) -> bool:
+    def _is_idle(self, index: int, devices: Mapping[str, DeviceRecord]) -> bool:
         for name in self.stages[index].devices:
             device = devices.get(name)
             if device is None or device.load is None:
                 return False
             counter = device.counters.get((self.name, index))
-            if counter is None:
+            if counter is None or counter.idle_periods < IDLE_PERIODS:
                 return False
-            if counter.still < REST or device.load.queue_length or device.state == "offline":
+            if device.load.queue_length or device.state == "offline":
                 return False
         return True
 
     def series(self, index: int, figure: str) -> Series | None:
-        """Return a stage's series, if there is one."""
+        """Return a stage's series of one of ``STAGE_FIGURES``; None: unknown stage or figure."""
         if 0 <= index < len(self._series):
             return self._series[index].get(figure)
         return None
@@ -200,13 +216,13 @@ class DeploymentRecord:
         return tuple(boards)
 
     def view(self, devices: Mapping[str, DeviceRecord], now_s: float) -> Deployment:
-        """Return the deployment as it stands."""
+        """Return the deployment at ``now_s``, in seconds since the epoch."""
         stages = tuple(self._view_stage(stage, devices, now_s) for stage in self.stages)
         plan = self._plan
         state: Literal["live", "broken", "unreadable"]
         if plan is None:
             state = "unreadable"
-        elif all(any(_can_serve(board) for board in stage.boards) for stage in stages):
+        elif all(stage.can_serve for stage in stages):
             state = "live"
         else:
             state = "broken"
@@ -229,8 +245,8 @@ class DeploymentRecord:
         self, stage: PlannedStage, devices: Mapping[str, DeviceRecord], now_s: float
     ) -> Stage:
         index = stage.index
-        before = self._crossings[index - 1] if index > 0 else None
-        after = self._crossings[index] if index < len(self._crossings) else None
+        before = self._boundaries[index - 1] if index > 0 else None
+        after = self._boundaries[index] if index < len(self._boundaries) else None
         key = (
             tuple(
                 (device, device.version, device.is_fresh(now_s))
@@ -241,11 +257,12 @@ class DeploymentRecord:
             before and (before.lost, before.repeated),
             after and (after.lost, after.repeated),
         )
-        shown = self._shown[index]
-        if shown is not None and shown[0] == key:
-            return shown[1]
+        last = self._views[index]
+        if last is not None and last[0] == key:
+            return last[1]
         boards = self._boards(stage, devices, now_s)
         requests_per_s = _total(boards, lambda board: board.requests_per_s)
+        rss_bytes, shares_memory = _memory(stage, devices, now_s)
         view = Stage(
             index=index,
             devices=stage.devices,
@@ -260,12 +277,14 @@ class DeploymentRecord:
             invoke_ms=_mean(boards, lambda board: board.invoke_ms),
             invoke_minute_ms=_mean(boards, lambda board: board.invoke_minute_ms),
             queue_ms=_mean(boards, lambda board: board.queue_ms),
+            rss_bytes=rss_bytes,
+            shares_memory=shares_memory,
             layers=stage.layers,
             more_layers=stage.more_layers,
             wrapped=stage.wrapped,
             more_wrapped=stage.more_wrapped,
         )
-        self._shown[index] = key, view
+        self._views[index] = key, view
         return view
 
 
@@ -284,13 +303,13 @@ def _printable(layer: WrappedLayer) -> WrappedLayer:
     )
 
 
-def _boundary(tensors: _Tensors, per_s: float | None, crossing: Crossing | None) -> Boundary:
+def _boundary(tensors: _Tensors, per_s: float | None, counter: BoundaryCounter | None) -> Boundary:
     return Boundary(
         tensors=tensors.names,
         request_bytes=tensors.request_bytes,
         bytes_per_s=None if per_s is None else per_s * tensors.request_bytes,
-        lost=crossing.lost if crossing else None,
-        repeated=crossing.repeated if crossing else None,
+        lost=counter.lost if counter else None,
+        repeated=counter.repeated if counter else None,
     )
 
 
@@ -300,10 +319,20 @@ def _arriving_per_s(board: BoardStage) -> float | None:
     return board.requests_per_s + (board.errors_per_s or 0.0)
 
 
-def _can_serve(board: BoardStage) -> bool:
-    if board.serves is None:
-        return board.state == "online"
-    return board.serves
+def _memory(
+    stage: PlannedStage, devices: Mapping[str, DeviceRecord], now_s: float
+) -> tuple[int | None, bool]:
+    """Return the largest resident memory among a stage's agents, and whether one serves more."""
+    found = [
+        (device.load.rss_bytes, len(device.serves) > 1)
+        for name in stage.devices
+        if (device := devices.get(name)) is not None
+        and device.load is not None
+        and device.load.rss_bytes
+        and device.is_fresh(now_s)
+    ]
+    largest = max((rss_bytes for rss_bytes, _ in found), default=None)
+    return largest, any(shares for _, shares in found)
 
 
 def _total(
@@ -316,7 +345,7 @@ def _total(
 def _mean(
     boards: Iterable[BoardStage], figure: Callable[[BoardStage], float | None]
 ) -> float | None:
-    """Return the mean over boards, each by its share of the requests."""
+    """Return the mean over boards, weighted by their requests a second."""
     weighted = [
         (value, board.requests_per_s or 0.0)
         for board in boards
@@ -333,9 +362,9 @@ def _bottleneck(stages: tuple[Stage, ...]) -> int | None:
         return None
     measured = all(stage.invoke_ms is not None for stage in stages)
 
-    def pace_ms(stage: Stage) -> float:
+    def period_ms(stage: Stage) -> float:
         invoke_ms = stage.invoke_ms if measured else None
         return (stage.predicted_ms if invoke_ms is None else invoke_ms) / max(1, len(stage.devices))
 
-    slowest = max(stages, key=pace_ms)
-    return slowest.index if pace_ms(slowest) > 0 else None
+    slowest = max(stages, key=period_ms)
+    return slowest.index if period_ms(slowest) > 0 else None

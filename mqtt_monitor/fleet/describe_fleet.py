@@ -1,16 +1,31 @@
-"""A snapshot as one JSON document: ``--json``."""
+"""Converts a snapshot into the JSON document of ``--json`` and of the web page. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mqtt_monitor.fleet.levels import (
+    compare_memory,
+    compare_time,
+    is_near_limit,
+    limit_share,
+    tensor_rates,
+)
+
 if TYPE_CHECKING:
     from mqtt_monitor.fleet.alerts import Alert
-    from mqtt_monitor.fleet.snapshot import Deployment, Device, Fleet, Load, Request, Stage
+    from mqtt_monitor.fleet.snapshot import (
+        BoardStage,
+        Deployment,
+        Device,
+        Fleet,
+        Load,
+        Request,
+        Stage,
+    )
 
-
-#: What a manifest says of a stage's layers.
+#: Fields of a stage's layers.
 _LAYERS = ("layers", "more_layers", "wrapped", "more_wrapped")
 
 
@@ -19,10 +34,16 @@ def describe_fleet(
 ) -> dict[str, Any]:
     """Return the document: lists of boards and deployments as in ``edge-partition status --json``.
 
-    Field names are those of :mod:`mqtt_monitor.fleet.snapshot`, but that a deployment's name is
-    ``deployment``, and that ``state`` is ``online`` or ``offline`` alone: a board that never said
-    is online if it tells how it fares. The layers of stages are many and stay as they are: a stream
-    goes without them.
+    Field names are those of :mod:`mqtt_monitor.fleet.snapshot`, with these exceptions: a
+    deployment's name is ``deployment``, and ``state`` of a board is ``online`` or ``offline``. A
+    board that never published its availability is online while it sends statistics. The document
+    adds the decisions of :mod:`mqtt_monitor.fleet.levels`.
+
+    Args:
+        fleet: The snapshot.
+        alerts: The snapshot's alerts.
+        with_layers: Whether to include the layers of each stage. They are many and never change
+            within a generation, so the page's stream leaves them out.
     """
     return {
         "at_s": fleet.at_s,
@@ -39,7 +60,7 @@ def describe_fleet(
     }
 
 
-# Not dataclasses.asdict: it copies every value deeply, which took 0.3 s for 500 boards.
+# Not dataclasses.asdict, which copies every value deeply: 0.3 s for 500 boards.
 
 
 def _device(device: Device) -> dict[str, Any]:
@@ -51,6 +72,8 @@ def _device(device: Device) -> dict[str, Any]:
         "load": _load(device.load) if device.load else None,
         "serves": [vars(served) for served in device.serves],
         "refusals": [vars(refusal) for refusal in device.refusals],
+        "limit_share": limit_share(device),
+        "near_limit": is_near_limit(device),
     }
 
 
@@ -63,7 +86,13 @@ def _deployment(deployment: Deployment, *, with_layers: bool) -> dict[str, Any]:
     return {
         "deployment": fields.pop("name"),
         **fields,
-        "stages": [_stage(stage, with_layers=with_layers) for stage in deployment.stages],
+        "stages": [
+            {
+                **_stage(stage, with_layers=with_layers),
+                "is_bottleneck": deployment.is_bottleneck(stage),
+            }
+            for stage in deployment.stages
+        ],
     }
 
 
@@ -78,9 +107,20 @@ def _stage(stage: Stage, *, with_layers: bool) -> dict[str, Any]:
         **fields,
         "input": vars(stage.input),
         "output": vars(stage.output),
-        "boards": [
-            {**vars(board), "errors_total": dict(board.errors_total)} for board in stage.boards
-        ],
+        "boards": [_board_stage(stage, board) for board in stage.boards],
+        "can_serve": stage.can_serve,
+        "time_plan": vars(compare_time(stage)),
+        "memory_plan": vars(compare_memory(stage)),
+    }
+
+
+def _board_stage(stage: Stage, board: BoardStage) -> dict[str, Any]:
+    in_bytes_per_s, out_bytes_per_s = tensor_rates(stage, board)
+    return {
+        **vars(board),
+        "errors_total": dict(board.errors_total),
+        "in_bytes_per_s": in_bytes_per_s,
+        "out_bytes_per_s": out_bytes_per_s,
     }
 
 

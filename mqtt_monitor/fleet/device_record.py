@@ -1,4 +1,4 @@
-"""What is known of one board, message by message."""
+"""The state of one board, computed from its messages. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mqtt_monitor.fleet.figures import MIB
-from mqtt_monitor.fleet.limits import MAX_REFUSALS, MAX_SERVED
+from mqtt_monitor.fleet.limits import MAX_SERVED
+from mqtt_monitor.fleet.link_meter import LinkMeter
 from mqtt_monitor.fleet.read_values import (
     read_count,
     read_flag,
@@ -17,21 +18,20 @@ from mqtt_monitor.fleet.read_values import (
     read_signed,
     read_text,
 )
+from mqtt_monitor.fleet.refusal_log import RefusalLog
 from mqtt_monitor.fleet.series import Series
-from mqtt_monitor.fleet.snapshot import Device, Link, Load, Profile, Refusal, Served, State
+from mqtt_monitor.fleet.snapshot import Device, Load, Profile, Served, State
 from mqtt_monitor.fleet.stage_counter import Change, StageCounter
+from mqtt_monitor.fleet.thresholds import QUEUE_SAMPLES
 
-#: Statistics older than this many periods say nothing of now.
+#: Periods after which statistics are too old.
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
-#: A board that was not heard of before tells a refusal as news for so long.
-_NEWS_S = 15.0
-#: Half a minute.
-_QUEUE_LENGTHS = 6
-#: A message's way makes a clock look slow, never fast: the largest of a minute's is the best.
+#: Statistics of a minute, for the clock offset. A message's time on the network makes the board's
+#: clock look late, never early, so the largest offset is the best estimate.
 _CLOCK_SAMPLES = 12
 
-#: Figures of a board that are kept for an hour.
+#: Values of a board that are kept for an hour.
 DEVICE_FIGURES = (
     "cpu_percent",
     "temperature_c",
@@ -43,7 +43,7 @@ DEVICE_FIGURES = (
 
 @dataclass(frozen=True)
 class StageChange:
-    """What one message changed for one stage of a board."""
+    """The change of one stage's counts by one statistics message of a board."""
 
     deployment: str
     stage: int
@@ -52,7 +52,14 @@ class StageChange:
 
 
 class DeviceRecord:
-    """Follows one board."""
+    """Follows one board.
+
+    Attributes:
+        counters: The counts of each stage, by deployment and stage.
+        serves: The stages in the newest statistics.
+        version: Counts the changes, so that callers can keep what they derive from the board until
+            the next change.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -64,38 +71,30 @@ class DeviceRecord:
         self.missed_stats = 0
         self.counters: dict[tuple[str, int], StageCounter] = {}
         self.serves: tuple[Served, ...] = ()
-        #: Whether its agent's version tells of refusals.
-        self.tells_refusals = False
-        self.refusals: tuple[Refusal, ...] = ()
-        #: Those of ``refusals`` that the newest statistics told first.
-        self.refused_now: tuple[Refusal, ...] = ()
-        self._refused_at_s: dict[str, float] = {}
+        self.refusals = RefusalLog()
         self.series = {figure: Series() for figure in DEVICE_FIGURES}
         self._listed: frozenset[tuple[str, int]] = frozenset()
-        #: The interface that ``_moved`` counts for.
-        self._interface: str | None = None
-        self._moved: tuple[int | None, int | None] = (None, None)
-        self._queue_lengths: deque[int] = deque(maxlen=_QUEUE_LENGTHS)
+        self._link = LinkMeter()
+        self._queue_lengths: deque[int] = deque(maxlen=QUEUE_SAMPLES)
         self._clock_offsets_s: deque[float] = deque(maxlen=_CLOCK_SAMPLES)
-        self._gap_is_ours = False
-        #: Counts changes, so that what was made of this board can be kept until the next.
+        self._monitor_gap = False
         self.version = 0
         self._view: tuple[tuple[int, bool], Device] | None = None
 
     def fold_state(self, state: State) -> bool:
-        """Take an availability; return whether it changed."""
+        """Add an availability; return whether it changed."""
         changed = state != self.state
         self.state = state
         self.version += changed
         return changed
 
     def note_since(self, time_s: float) -> None:
-        """Take note of when the state changed."""
+        """Note the time of the last change of ``state``."""
         self.since_s = time_s
         self.version += 1
 
     def fold_profile(self, document: dict[str, Any]) -> bool:
-        """Take a profile; return whether it shows that the agent was started anew."""
+        """Add a profile; return whether it shows that the agent restarted."""
         self.version += 1
         before = self.profile.instance if self.profile else None
         ram_mib = read_number(document.get("ram_mib"))
@@ -121,32 +120,37 @@ class DeviceRecord:
         self.restarts += restarted
         return restarted
 
-    def watcher_was_away(self) -> None:
-        """Take note that statistics may have been sent which nobody could see."""
-        self._gap_is_ours = True
+    def note_monitor_gap(self) -> None:
+        """Note that the board may have sent statistics while the monitor was disconnected."""
+        self._monitor_gap = True
 
     def fold_stats(
         self, document: dict[str, Any], at_s: float, room_for_counters: int
     ) -> tuple[list[StageChange], bool]:
-        """Take statistics; return what they changed, and whether the agent was started anew.
+        """Add statistics; return what they changed, and whether they show a restart of the agent.
 
-        A restart is told here only for agents whose profile names no instance.
+        Statistics show a restart only for agents whose profile has no instance.
+
+        Args:
+            document: The statistics, as received.
+            at_s: Arrival time, in seconds since the epoch.
+            room_for_counters: Number of further stages whose counts may be kept.
         """
         before = self.load
         load = _read_load(document, at_s)
-        self.refused_now = ()
+        self.refusals.new = ()
         if before is not None and _is_repeat(load, before):
             return [], False
         self.version += 1
-        restarted = before is not None and _began_anew(load, before)
-        if before is not None and not restarted and not self._gap_is_ours:
+        restarted = before is not None and _has_restarted(load, before)
+        if before is not None and not restarted and not self._monitor_gap:
             self.missed_stats += _missed(load, before)
-        self._gap_is_ours = False
+        self._monitor_gap = False
         elapsed_s = _elapsed_s(load, before, restarted=restarted)
-        link = self._read_link(document, None if restarted else elapsed_s)
+        link = self._link.read(document.get("link"), None if restarted else elapsed_s)
         self.load = load = replace(load, link=link)
         self._note_figures(load, document)
-        self._fold_refusals(document, load, known=before is not None)
+        self.refusals.fold(document, load.at_s, known=before is not None)
         changes = self._fold_stages(
             document,
             load,
@@ -155,78 +159,18 @@ class DeviceRecord:
             restarted=restarted,
             room=room_for_counters,
         )
-        told = restarted and (self.profile is None or self.profile.instance is None)
-        self.restarts += told
-        return changes, told
-
-    def _read_link(self, document: dict[str, Any], elapsed_s: float | None) -> Link | None:
-        fields = document.get("link")
-        interface = read_text(fields.get("interface")) if isinstance(fields, dict) else None
-        if not isinstance(fields, dict) or interface is None:
-            self._interface = None
-            return None
-        moved = (read_count(fields.get("received_bytes")), read_count(fields.get("sent_bytes")))
-        before = self._moved if interface == self._interface else (None, None)
-        self._interface, self._moved = interface, moved
-        in_per_s, out_per_s = (
-            (now - then) / elapsed_s
-            if elapsed_s and now is not None and then is not None and now >= then
-            else None
-            for now, then in zip(moved, before, strict=True)
-        )
-        return Link(
-            interface=interface,
-            speed_mbit_s=read_number(fields.get("speed_mbit_s")),
-            signal_dbm=read_signed(fields.get("signal_dbm")),
-            in_bytes_per_s=in_per_s,
-            out_bytes_per_s=out_per_s,
-            received_bytes=moved[0],
-            sent_bytes=moved[1],
-        )
-
-    def _fold_refusals(self, document: dict[str, Any], load: Load, *, known: bool) -> None:
-        self.tells_refusals = "refusals" in document
-        now_s = read_number(document.get("time_s"))
-        refusals: list[Refusal] = []
-        news: list[Refusal] = []
-        told: dict[str, float] = {}
-        for entry in read_list(document.get("refusals"), MAX_REFUSALS):
-            if not isinstance(entry, dict):
-                continue
-            deployment = read_name(entry.get("deployment"))
-            then_s = read_number(entry.get("time_s"))
-            if deployment is None or then_s is None or deployment in told:
-                continue
-            # Both times are the board's, so that its clock may be off.
-            age_s = max(0.0, now_s - then_s) if now_s is not None else 0.0
-            code = read_text(entry.get("code")) or "other"
-            refusal = Refusal(
-                deployment=deployment,
-                generation=read_name(entry.get("generation")),
-                code=code,
-                reason=read_text(entry.get("reason")) or code,
-                at_s=load.at_s - age_s,
-            )
-            told[deployment] = then_s
-            if self._refused_at_s.get(deployment) == then_s:
-                # The message's way differs; what was shown stays.
-                earlier = next(item for item in self.refusals if item.deployment == deployment)
-                refusals.append(earlier)
-                continue
-            refusals.append(refusal)
-            if known or age_s <= _NEWS_S:
-                news.append(refusal)
-        self.refusals, self.refused_now = tuple(refusals), tuple(news)
-        self._refused_at_s = told
+        reported = restarted and (self.profile is None or self.profile.instance is None)
+        self.restarts += reported
+        return changes, reported
 
     def _note_figures(self, load: Load, document: dict[str, Any]) -> None:
         if load.queue_length is not None:
             self._queue_lengths.append(load.queue_length)
-        their_time_s = read_number(document.get("time_s"))
-        if their_time_s is None:
+        board_time_s = read_number(document.get("time_s"))
+        if board_time_s is None:
             self._clock_offsets_s.clear()
         else:
-            self._clock_offsets_s.append(their_time_s - load.at_s)
+            self._clock_offsets_s.append(board_time_s - load.at_s)
         for figure, series in self.series.items():
             series.add(load.at_s, getattr(load, figure))
 
@@ -256,7 +200,7 @@ class DeviceRecord:
                     continue
                 room -= 1
                 counter = self.counters[key] = StageCounter()
-            # A stage that wasn't listed before has been loaded since: it counts from 0.
+            # A stage missing in the previous statistics was loaded since then: it counts from 0.
             change = counter.fold(
                 entry,
                 elapsed_s,
@@ -271,26 +215,26 @@ class DeviceRecord:
         return changes
 
     def has_unlisted(self) -> bool:
-        """Return whether counts are kept of stages that its newest statistics don't list."""
+        """Return whether counts are kept of stages missing in the newest statistics."""
         return len(self.counters) > len(self._listed)
 
     def forget_counters(self, wanted: frozenset[tuple[str, int]]) -> None:
-        """Drop the counts of stages that are neither listed by the board nor ``wanted``."""
+        """Remove the counts of stages that are neither in the newest statistics nor wanted."""
         for key in [key for key in self.counters if key not in self._listed and key not in wanted]:
             del self.counters[key]
 
     def is_fresh(self, now_s: float) -> bool:
-        """Return whether its statistics speak of now."""
+        """Return whether the statistics are recent and the board is not offline."""
         if self.load is None or self.state == "offline":
             return False
         return abs(now_s - self.load.at_s) <= _FRESH_PERIODS * self.load.period_s
 
     def lists(self, deployment: str, stage: int) -> bool:
-        """Return whether its newest statistics list a stage."""
+        """Return whether the newest statistics list a stage."""
         return (deployment, stage) in self._listed
 
     def view(self, now_s: float) -> Device:
-        """Return the board as it stands."""
+        """Return the board at ``now_s``, in seconds since the epoch."""
         fresh = self.is_fresh(now_s)
         if self._view is not None and self._view[0] == (self.version, fresh):
             return self._view[1]
@@ -306,7 +250,7 @@ class DeviceRecord:
             clock_offset_s=max(self._clock_offsets_s, default=None),
             queue_lengths=tuple(self._queue_lengths),
             serves=self.serves,
-            refusals=self.refusals,
+            refusals=self.refusals.current,
         )
         self._view = (self.version, fresh), device
         return device
@@ -316,7 +260,7 @@ def _read_load(document: dict[str, Any], at_s: float) -> Load:
     return Load(
         at_s=at_s,
         sequence=read_count(document.get("sequence")),
-        # A garbled period must not make statistics fresh for ever.
+        # Bounded: a damaged period must not make statistics count as recent for ever.
         period_s=min(read_number(document.get("period_s")) or _DEFAULT_PERIOD_S, 300.0),
         uptime_s=read_number(document.get("uptime_s")),
         cpu_percent=read_number(document.get("cpu_percent")),
@@ -336,7 +280,7 @@ def _is_repeat(load: Load, before: Load) -> bool:
     )
 
 
-def _began_anew(load: Load, before: Load) -> bool:
+def _has_restarted(load: Load, before: Load) -> bool:
     if load.uptime_s is not None and before.uptime_s is not None:
         return load.uptime_s < before.uptime_s
     if load.sequence is not None and before.sequence is not None:
@@ -351,9 +295,10 @@ def _missed(load: Load, before: Load) -> int:
 
 
 def _elapsed_s(load: Load, before: Load | None, *, restarted: bool) -> float | None:
-    """Return the seconds in which the newest counts grew.
+    """Return the time over which the newest counts grew, in seconds; None: unknown.
 
-    By the agent's own clock, which doesn't jump and knows no way of messages; else by ours.
+    The agent's uptime is exact: it never jumps and excludes the messages' time on the network. An
+    agent that does not report it is timed by arrival.
     """
     if before is None:
         return None

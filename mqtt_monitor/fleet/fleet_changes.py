@@ -1,4 +1,4 @@
-"""What changed between two snapshots, for a stream: 500 boards at rest cost nothing. Pure."""
+"""The changes between two snapshots, for the page's stream: idle boards cost no bytes. Pure."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ _T = TypeVar("_T")
 
 
 def describe_changes(before: Fleet | None, now: Fleet) -> dict[str, Any]:
-    """Return what brings a reader of ``before`` to ``now``.
+    """Return the document that updates a reader of ``before`` to ``now``.
 
-    The document is :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet`'s with those boards,
-    deployments, events and requests alone that are new or other than before, and the names of those
-    that are gone: ``gone_devices``, ``gone_deployments``. ``alerts`` stands only where they are
-    others. With ``before`` None it is everything.
+    The document is that of :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet`, restricted to
+    new and changed boards, deployments, events and requests. ``gone_devices`` and
+    ``gone_deployments`` name removed ones. ``alerts`` is missing if the alerts have not changed.
+
+    Args:
+        before: The reader's snapshot; None: the document contains the whole fleet.
+        now: The new snapshot.
     """
     alerts = find_alerts(now)
     if before is None:
         return describe_fleet(now, alerts)
     last_event = before.events[-1].number if before.events else 0
-    # A request's entry is replaced when its client tells more of it.
+    # By identity: a client's report replaces the request's earlier entry.
     known = {id(request) for request in before.requests}
     changed = replace(
         now,

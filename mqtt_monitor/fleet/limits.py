@@ -1,18 +1,19 @@
-"""How much the watcher keeps. Whatever is sent to its topics, its memory stays within this."""
+"""The limits of what the monitor keeps. They bound its memory for any sequence of messages."""
 
 from __future__ import annotations
 
 MAX_DEVICES = 1000
 MAX_DEPLOYMENTS = 200
-#: Of all deployments together.
+#: Stages of all deployments together.
 MAX_STAGES = 1000
-#: Boards of one stage, stages of one board.
+#: Boards of one stage.
 MAX_REPLICAS = 64
+#: Stages of one board.
 MAX_SERVED = 64
-#: A stage on a board, of the whole fleet.
+#: Stage counters of all boards together.
 MAX_BOARD_STAGES = 4000
 MAX_ERROR_CODES = 16
-#: Of one board.
+#: Refusals of one board.
 MAX_REFUSALS = 16
 MAX_TENSORS = 32
 MAX_TRACED_STAGES = 64
@@ -21,8 +22,8 @@ MAX_EVENTS = 500
 
 MAX_STATS_BYTES = 256 * 1024
 MAX_PROFILE_BYTES = 64 * 1024
-#: A manifest holds the names of the classes too.
+#: A manifest includes the names of the model's classes.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-#: Answers to commands and errors are sentences; larger results are tensors.
+#: Answers to commands and error messages are short; larger results are tensors.
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_TRACE_CHARACTERS = 16 * 1024

@@ -1,4 +1,4 @@
-"""Values out of JSON that anybody may have sent: what can't be read is None, nothing raises."""
+"""Reads values of untrusted JSON: an unusable value is None, and nothing raises."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from edge_core.contract.names import NAME_PATTERN
 
-#: Longer texts are cut: they are names and versions, shown in tables.
+#: Characters kept of a text. Texts are names and versions, shown in tables.
 MAX_TEXT = 200
-#: Beyond every byte count, time and rate there is; keeps sums and products finite.
+#: Larger than any real byte count, time or rate; keeps sums and products finite.
 _LARGEST = 1e18
-#: Control characters, line and paragraph separators, and those that change the direction of
-#: writing or can't be encoded: what could garble a terminal or a log line.
+#: Characters that could corrupt a terminal or a log line: control characters, line and paragraph
+#: separators, characters that change the writing direction, surrogates.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
 
 
 def read_object(payload: bytes, limit_bytes: int) -> dict[str, Any] | None:
-    """Return a JSON object; None for anything else, and for more than ``limit_bytes``."""
+    """Return a JSON object; None for anything else, and for payloads over ``limit_bytes``."""
     if len(payload) > limit_bytes:
         return None
     try:
@@ -32,15 +32,15 @@ def read_object(payload: bytes, limit_bytes: int) -> dict[str, Any] | None:
 
 
 def read_number(value: Any) -> float | None:
-    """Return a number, 0 or more; None for NaN, infinity and anything else."""
+    """Return a number from 0 to ``_LARGEST``; None for NaN, infinity and anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # Comparing a NaN is false, and comparing a huge int with a float is exact.
+    # A comparison with NaN is false; a comparison of a huge int with a float is exact.
     return float(value) if 0 <= value <= _LARGEST else None
 
 
 def read_signed(value: Any) -> float | None:
-    """Return a number of either sign, such as a temperature."""
+    """Return a number of either sign, such as a temperature; None for anything else."""
     if isinstance(value, float | int) and not isinstance(value, bool) and value < 0:
         magnitude = read_number(-value)
         return None if magnitude is None else -magnitude
@@ -48,20 +48,21 @@ def read_signed(value: Any) -> float | None:
 
 
 def read_count(value: Any) -> int | None:
-    """Return a whole number, 0 or more."""
+    """Return a number of at least 0, rounded down; None for anything else."""
     number = read_number(value)
     return None if number is None else math.floor(number)
 
 
 def read_flag(value: Any) -> bool | None:
-    """Return a boolean."""
+    """Return a boolean; None for anything else."""
     return value if isinstance(value, bool) else None
 
 
 def read_text(value: Any) -> str | None:
-    """Return a text without control characters, cut to a table's measure; None: no text.
+    """Return the first ``MAX_TEXT`` characters of a text, with unprintable characters replaced.
 
-    Markup (``<``, ``[``) stays: each face escapes what means something to it.
+    None for an empty text and for anything else. Markup (``<``, ``[``) stays; each front end
+    escapes its own.
     """
     if not isinstance(value, str) or not value:
         return None
@@ -69,10 +70,10 @@ def read_text(value: Any) -> str | None:
 
 
 def read_name(value: Any) -> str | None:
-    """Return a name of a device, deployment or generation; None for what can't be one."""
+    """Return a valid name of a board, deployment or generation; None for anything else."""
     return value if isinstance(value, str) and NAME_PATTERN.fullmatch(value) else None
 
 
 def read_list(value: Any, limit: int) -> list[Any]:
-    """Return at most ``limit`` items of a list; of anything else none."""
+    """Return at most ``limit`` items of a list; an empty list for anything else."""
     return value[:limit] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""Recent requests, from what clients and last stages say of them."""
+"""Reads requests from results, from clients' reports and from error messages. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mqtt_monitor.fleet.arrival import Arrival
 
-#: Codes of answers to commands that say a board won't take its part.
+#: Error codes with which a board refuses its part of a deployment.
 REFUSALS = frozenset({"no-memory", "no-storage", "checksum", "cannot-load", "wrong-result"})
 _MAX_ID_BYTES = 32
 
@@ -27,12 +27,12 @@ _MAX_ID_BYTES = 32
 def read_result(
     arrival: Arrival, client: str, deployment_of: Callable[[str | None], str | None]
 ) -> Request | None:
-    """Read a message on a result topic; None: it is no result of a request.
+    """Read a message on a result topic; None: the message has no trace and no error.
 
     Args:
-        arrival: Its payload is looked at only where it is an error's sentence.
-        client: Whose topic it is.
-        deployment_of: Returns the deployment of a generation, if it is known.
+        arrival: The message. The payload is read only if it is an error message.
+        client: Name of the client, from the topic.
+        deployment_of: Returns the deployment of a generation; None: unknown.
     """
     error = arrival.user.get(ERROR)
     stages = _read_trace(arrival.user.get(TRACE))
@@ -55,7 +55,7 @@ def read_result(
 def read_report(
     arrival: Arrival, client: str, deployment_of: Callable[[str | None], str | None]
 ) -> Request | None:
-    """Read a client's own report of a request (``client/{client}/trace``); None: it is none."""
+    """Read a client's report of a request (``client/{client}/trace``); None: unreadable."""
     document = read_object(arrival.payload, MAX_ANSWER_BYTES)
     latency_ms = read_number(document.get("latency_ms")) if document is not None else None
     if document is None or latency_ms is None:
@@ -79,7 +79,7 @@ def read_report(
 
 
 def read_refusal(arrival: Arrival) -> str | None:
-    """Return why a board refused its part of a model; None: the message says nothing of that."""
+    """Return why a board refused its part of a deployment; None: not a refusal."""
     if arrival.user or not arrival.payload.startswith(b"{"):
         return None
     document: dict[str, Any] | None = read_object(arrival.payload, MAX_ANSWER_BYTES)

@@ -1,4 +1,4 @@
-"""The last hour of one figure, in memory that never grows."""
+"""The last hour of one value, in memory of fixed size. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EMPTY = array("f", [math.nan]) * _SLOTS
 
 
 class Series:
-    """One value for each 5 s of the last hour: 2.9 kB. Of values in one slot the last counts."""
+    """One value for each 5 s of the last hour: 2.9 kB. The last value in a slot counts."""
 
     __slots__ = ("_newest", "_values")
 
@@ -21,11 +21,11 @@ class Series:
         self._newest: int | None = None
 
     def add(self, time_s: float, value: float | None) -> None:
-        """Note a value; a time before the newest by more than an hour starts over.
+        """Add a value. A time that is an hour from the newest one empties the series first.
 
         Args:
-            time_s: Seconds since 1970, by the watcher's clock, which may be set back.
-            value: None: no value.
+            time_s: Time by the monitor's clock, in seconds since the epoch; may jump back.
+            value: The value; None: not reported.
         """
         slot = math.floor(time_s / SLOT_S)
         if self._newest is None or abs(slot - self._newest) >= _SLOTS:
@@ -40,9 +40,9 @@ class Series:
         """Return ``(time_s, mean)`` for each step of the last hour, oldest first.
 
         Args:
-            now_s: Seconds since 1970.
-            step_s: A multiple of 5 s; 60 gives the hour in 60 points. None stands where no
-                value came.
+            now_s: The present time, in seconds since the epoch.
+            step_s: Width of a step, a multiple of 5 s; 60 gives 60 points. A step without a value
+                has None as its mean.
         """
         width = max(1, round(step_s / SLOT_S))
         last = math.floor(now_s / SLOT_S) // width

@@ -1,7 +1,7 @@
-"""The fleet at one moment: what faces show. Frozen and plain.
+"""The fleet at one moment: frozen dataclasses, which every front end shows.
 
-:mod:`mqtt_monitor.fleet.state` gives the overview and says where each figure comes from. ``None``
-is "not told": an agent of another version, no statistics yet, or too old to count.
+:mod:`mqtt_monitor.fleet.state` gives an overview and the source of each value. ``None`` means "not
+reported": an agent of another version, no statistics yet, or statistics that are too old.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ State = Literal["online", "offline", "unknown"]
 
 @dataclass(frozen=True)
 class Broker:
-    """The watcher's line to the broker.
+    """The monitor's connection to the broker.
 
     Attributes:
-        url: Its address, without secrets; of a recording, the address it was recorded at.
-        connected: While false, everything else is as it was when the line broke.
-        since_s: When the line was made or lost.
-        reason: Why it was lost.
+        url: The broker's address, without secrets. For a recording: the address of the recorded
+            broker.
+        connected: Whether the monitor is connected. While false, all other values are those of the
+            moment of disconnection.
+        since_s: Time of the last connection or disconnection, in seconds since the epoch.
+        reason: Why the connection was lost.
     """
 
     url: str
@@ -38,7 +40,7 @@ class Broker:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a board says it is; as of its last ``profile`` message."""
+    """A board's hardware and software, from the board's last ``profile`` message."""
 
     instance: str | None = None
     boot: str | None = None
@@ -59,16 +61,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class Link:
-    """A board's interface to the broker, with everything that uses it.
+    """A board's network interface to the broker. Counts include the traffic of all programs.
 
     Attributes:
-        interface: Its name.
-        speed_mbit_s: Of a wire, as it was agreed with the other end.
-        signal_dbm: Of Wi-Fi; below -75 it is weak.
-        in_bytes_per_s: Received, over the newest period.
-        out_bytes_per_s: Sent, likewise.
-        received_bytes: Since the interface counts.
-        sent_bytes: Likewise.
+        interface: Name of the interface.
+        speed_mbit_s: Negotiated speed of a wired link, in Mbit/s.
+        signal_dbm: Wi-Fi signal strength, in dBm; below -75 is weak.
+        in_bytes_per_s: Received bytes a second, over the newest period.
+        out_bytes_per_s: Sent bytes a second, over the newest period.
+        received_bytes: Received bytes, by the interface's own counter.
+        sent_bytes: Sent bytes, by the interface's own counter.
     """
 
     interface: str
@@ -82,21 +84,21 @@ class Link:
 
 @dataclass(frozen=True)
 class Load:
-    """How a board fares; as of its last ``stats`` message.
+    """A board's load, from the board's last ``stats`` message.
 
     Attributes:
-        at_s: When it arrived.
-        sequence: The agent's count of these messages.
-        period_s: How often the agent sends them.
-        uptime_s: Of the agent.
-        cpu_percent: Of one core: 200 is two cores.
-        temperature_c: The hottest sensor's.
-        throttled: The firmware slows the processor now.
-        clock_mhz: The processor's, now.
-        rss_bytes: The agent's resident memory.
-        free_memory_bytes: The board's.
-        queue_length: Requests waiting on the board, of all stages.
-        link: Its link to the broker.
+        at_s: Arrival time of the message, in seconds since the epoch.
+        sequence: The message's number; the agent counts its messages.
+        period_s: Time between two ``stats`` messages, in seconds.
+        uptime_s: Time since the agent's start, in seconds.
+        cpu_percent: The agent's CPU use as a percentage of one core; 200 means two full cores.
+        temperature_c: Temperature of the hottest sensor, in °C.
+        throttled: Whether the firmware throttles the processor now.
+        clock_mhz: The processor's present clock rate, in MHz.
+        rss_bytes: Resident memory of the agent, in bytes.
+        free_memory_bytes: Free memory of the board, in bytes.
+        queue_length: Requests that wait on the board, over all stages.
+        link: The board's network interface to the broker.
     """
 
     at_s: float
@@ -119,17 +121,19 @@ class Device:
 
     Attributes:
         name: The agent's ``--name``.
-        state: What its availability says; ``unknown`` where it never said.
-        since_s: When the state was seen to change; None: before the watcher came.
-        profile: None until one was read.
-        load: None until statistics came.
-        fresh: The statistics are recent (younger than 3.5 periods) and the board isn't offline.
-        restarts: Times its agent was seen to start anew.
-        missed_stats: Statistics that got lost on their way, by gaps in their sequence.
-        clock_offset_s: The board's clock minus the watcher's, the messages' way not counted.
-        queue_lengths: The last few of ``load.queue_length``, oldest first.
-        serves: The stages it says it serves.
-        refusals: What it refused to take last, by its newest statistics.
+        state: The board's availability; ``unknown`` if none was published.
+        since_s: Time of the last change of ``state``, in seconds since the epoch; None: the state
+            has not changed since the monitor started.
+        profile: The board's hardware and software; None: no profile yet.
+        load: The board's load; None: no statistics yet.
+        fresh: Whether the statistics are younger than 3.5 periods and the board is not offline.
+        restarts: Restarts of the agent that the monitor noticed.
+        missed_stats: Lost ``stats`` messages, counted by gaps in their numbers.
+        clock_offset_s: The board's clock minus the monitor's clock, in seconds, without the
+            messages' time on the network.
+        queue_lengths: The newest values of ``load.queue_length``, oldest first.
+        serves: The stages that the board reports to serve.
+        refusals: The deployments that the board refused last, from the newest statistics.
     """
 
     name: str
@@ -147,12 +151,12 @@ class Device:
 
     @property
     def ram_limit_bytes(self) -> int | None:
-        """What the agent may use; None: no limit was set."""
+        """The agent's memory limit, in bytes; None: no limit."""
         return self.profile.ram_limit_bytes if self.profile else None
 
     @property
     def free_memory_bytes(self) -> int | None:
-        """The board's free memory, by the newest message that told it."""
+        """The board's free memory, in bytes, from the newest message that reports it."""
         if self.load is not None and self.load.free_memory_bytes is not None:
             return self.load.free_memory_bytes
         return self.profile.free_memory_bytes if self.profile else None
@@ -160,7 +164,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Served:
-    """A stage that a board says it serves, whether or not a manifest says so."""
+    """A stage that a board reports to serve, with or without a manifest."""
 
     deployment: str
     stage: int
@@ -169,14 +173,14 @@ class Served:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a board did not take its part of a deployment, the last time that it was asked.
+    """A board's last refusal of a deployment.
 
     Attributes:
-        deployment: The deployment.
-        generation: Of that; None: not known.
-        code: Why, in a word.
-        reason: Why, in a sentence.
-        at_s: When, by the watcher's clock.
+        deployment: Name of the deployment.
+        generation: The refused generation; None: not reported.
+        code: The error code.
+        reason: The reason, as a sentence.
+        at_s: Time of the refusal by the monitor's clock, in seconds since the epoch.
     """
 
     deployment: str
@@ -188,25 +192,28 @@ class Refusal:
 
 @dataclass(frozen=True)
 class BoardStage:
-    """A stage on one of its boards. Totals grow as long as the watcher watches, restarts or not.
+    """A stage on one of its boards. Totals grow while the monitor runs, across agents' restarts.
 
     Attributes:
-        device: The board.
-        state: The board's.
-        serves: Whether its newest statistics list the stage; None: no recent ones.
-        generation: Which it says is live.
-        requests_per_s: Answered, over the newest period; None: not recent.
-        errors_per_s: Answered with an error.
-        invoke_ms: Mean of one inference over the newest period; None: no request in it.
-        invoke_max_ms: The slowest one.
-        invoke_minute_ms: Mean over the last minute.
-        queue_ms: Mean wait on the board, from arrival to the inference, over the newest period.
-        queue_max_ms: The longest wait.
+        device: Name of the board.
+        state: The board's state.
+        serves: Whether the board's newest statistics list the stage; None: no recent statistics.
+        generation: The generation that the board serves.
+        requests_per_s: Requests answered a second, over the newest period; None: no recent
+            statistics.
+        errors_per_s: Requests answered with an error a second, over the newest period.
+        invoke_ms: Mean time of an inference over the newest period, in milliseconds; None: no
+            request in this period.
+        invoke_max_ms: Longest inference of the newest period, in milliseconds.
+        invoke_minute_ms: Mean time of an inference over the last minute, in milliseconds.
+        queue_ms: Mean time from a request's arrival on the board to its inference, over the newest
+            period, in milliseconds.
+        queue_max_ms: Longest wait of the newest period, in milliseconds.
         requests_total: Requests answered.
         errors_total: Requests answered with an error, by code.
         unanswerable_total: Requests without a usable response topic.
-        invoke_seconds_total: Sum over ``requests_total``.
-        queue_seconds_total: Sum over ``requests_total``.
+        invoke_seconds_total: Inference time of all ``requests_total``, in seconds.
+        queue_seconds_total: Waiting time of all ``requests_total``, in seconds.
     """
 
     device: str
@@ -226,19 +233,23 @@ class BoardStage:
     invoke_seconds_total: float = 0.0
     queue_seconds_total: float = 0.0
 
+    @property
+    def can_serve(self) -> bool:
+        """Whether the board serves the stage, or is online and has no recent statistics."""
+        return self.state == "online" if self.serves is None else self.serves
+
 
 @dataclass(frozen=True)
 class Boundary:
-    """What crosses from one stage to the next.
+    """The tensors between two stages, or between the client and a stage.
 
     Attributes:
-        tensors: Each as ``name dtype[shape]``.
-        request_bytes: Of one request's payload.
-        bytes_per_s: By the rate of the stage that sends; None: not known.
-        lost: Messages that one stage sent and the other never counted.
-        repeated: Messages that the receiving stage counted more than once.
-            Both are told where the stream rests (nothing counted for three periods), and by then
-            exact; None: it has not rested yet since these boards serve.
+        tensors: The tensors, each as ``name dtype[shape]``.
+        request_bytes: Payload of one request, in bytes.
+        bytes_per_s: Payload bytes a second, at the rate of the stage; None: rate unknown.
+        lost: Messages that the sending stage counted and the receiving stage did not; None: the
+            boundary has not been idle for three periods since the boards started.
+        repeated: Messages that the receiving stage counted more than once; None as for ``lost``.
     """
 
     tensors: tuple[str, ...]
@@ -250,26 +261,30 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a model, planned and measured.
+    """A stage: its plan and its measurements.
 
     Attributes:
-        index: Its place in the pipeline.
-        devices: The boards that run it; more than one: replicas.
-        size_bytes: Of its ``.tflite``.
-        predicted_ms: What the plan says of one inference.
-        predicted_ram_bytes: What the plan says of the agent's resident memory.
-        input: What it receives.
-        output: What it sends: to the next stage, or to the client.
-        boards: One for each of ``devices``, in that order.
-        requests_per_s: Of all its boards; None: no board tells.
-        errors_per_s: Likewise.
-        invoke_ms: Mean over its boards' newest periods.
-        invoke_minute_ms: Mean over its boards' last minute.
-        queue_ms: Mean over its boards' newest periods.
-        layers: The names of its layers, in the order in which they run; empty: not told.
-        more_layers: How many more there are.
-        wrapped: Those of its layers that were bare operations, with their constants.
-        more_wrapped: How many more there are.
+        index: Position of the stage in the pipeline, from 0.
+        devices: The boards that serve the stage; several boards are replicas.
+        size_bytes: Size of the stage's ``.tflite`` file, in bytes.
+        predicted_ms: Planned time of one inference, in milliseconds.
+        predicted_ram_bytes: Planned resident memory of the agent, in bytes.
+        input: The tensors that the stage receives.
+        output: The tensors that the stage sends to the next stage or to the client.
+        boards: One entry for each of ``devices``, in the order of ``devices``.
+        requests_per_s: Requests answered a second by all boards; None: not reported.
+        errors_per_s: Requests answered with an error a second by all boards.
+        invoke_ms: Mean time of an inference over the boards' newest periods, in milliseconds.
+        invoke_minute_ms: Mean time of an inference over the last minute, in milliseconds.
+        queue_ms: Mean waiting time over the boards' newest periods, in milliseconds.
+        rss_bytes: Largest resident memory of an agent with recent statistics among the boards, in
+            bytes.
+        shares_memory: Whether one of these agents serves several stages, so that ``rss_bytes``
+            includes the memory of other stages.
+        layers: Names of the layers, in execution order; empty: not reported.
+        more_layers: Number of further layers, without names.
+        wrapped: The layers that were bare operations, with their constants.
+        more_wrapped: Number of further wrapped operations.
     """
 
     index: int
@@ -285,6 +300,8 @@ class Stage:
     invoke_ms: float | None
     invoke_minute_ms: float | None
     queue_ms: float | None
+    rss_bytes: int | None = None
+    shares_memory: bool = False
     layers: tuple[str, ...] = ()
     more_layers: int = 0
     wrapped: tuple[WrappedLayer, ...] = ()
@@ -292,32 +309,38 @@ class Stage:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """Its layers as lines for people, wrapped operations among them with their constants."""
+        """The layers as lines of text; wrapped operations show their constants."""
         wrapped = {layer.name: str(layer) for layer in self.wrapped}
         lines = dict.fromkeys(wrapped.pop(name, name) for name in self.layers)
         lines.update(dict.fromkeys(wrapped.values()))
         return tuple(lines)
 
+    @property
+    def can_serve(self) -> bool:
+        """Whether at least one board can serve the stage."""
+        return any(board.can_serve for board in self.boards)
+
 
 @dataclass(frozen=True)
 class Deployment:
-    """A live manifest and how it fares.
+    """A live manifest and the measurements of its stages.
 
     Attributes:
-        name: Its name.
-        generation: Which is live; None: no manifest of it could be read.
-        since_s: When the manifest was seen to change; None: before the watcher came.
-        model: The model's name.
-        quantization: How it was converted.
-        weights: Where its weights came from.
-        wire: As what float activations travel.
-        state: ``live``: every stage has a board that serves it; ``broken``: one has none;
-            ``unreadable``: see ``problem``.
-        problem: Why its newest manifest can't be read (another version's, or damaged).
-        stages: In order.
-        requests_per_s: Of the last stage: results.
-        bottleneck: The index of the stage that sets the pace: the longest inference, divided by
-            the boards that share it. Measured where all are, else planned.
+        name: Name of the deployment.
+        generation: The live generation; None: no readable manifest.
+        since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest
+            has not changed since the monitor started.
+        model: Name of the model.
+        quantization: Quantization of the model.
+        weights: Source of the weights.
+        wire: Data type of float activations in messages.
+        state: ``live``: every stage has a board that serves it; ``broken``: a stage has none;
+            ``unreadable``: no manifest could be read, see ``problem``.
+        problem: Why the newest manifest could not be read (another version, or damaged).
+        stages: The stages, in order.
+        requests_per_s: Results a second: those of the last stage.
+        bottleneck: Index of the slowest stage: the longest inference time, divided by the number
+            of replicas. Measured times if all stages have them, planned times otherwise.
     """
 
     name: str
@@ -333,22 +356,27 @@ class Deployment:
     requests_per_s: float | None
     bottleneck: int | None
 
+    def is_bottleneck(self, stage: Stage) -> bool:
+        """Return whether a stage is the slowest of several stages."""
+        return len(self.stages) > 1 and stage.index == self.bottleneck
+
 
 @dataclass(frozen=True)
 class Request:
-    """One recent request, as its result told.
+    """A recent request.
 
     Attributes:
-        at_s: When the result was seen.
-        client: Who asked: the level of its result topic.
+        at_s: Arrival time of the result or of the client's report, in seconds since the epoch.
+        client: Name of the client: a level of its result topic.
         request: The correlation data, in hexadecimal.
-        deployment: None: of a generation that is not known.
+        deployment: Name of the deployment; None: unknown generation.
         generation: The generation that answered.
-        latency_ms: As the client measured it, from sending to the result; None where only the
-            result was seen. What exceeds the stages' sum is the wire and the broker.
-        stages: What each stage took, in the order they ran.
-        error: The error's code; None: a result.
-        reason: The error's sentence.
+        latency_ms: Time from sending to result, in milliseconds, as the client measured it; None:
+            the monitor saw only the result. The part beyond ``stages_ms`` is time in the client,
+            the network and the broker.
+        stages: The times of each stage, in execution order.
+        error: The error code; None: the request got a result.
+        reason: The error message.
     """
 
     at_s: float
@@ -363,12 +391,12 @@ class Request:
 
     @property
     def stages_ms(self) -> float:
-        """Milliseconds on boards: waiting and computing."""
+        """Time on boards, waiting and inference, in milliseconds."""
         return sum(stage.queue_ms + stage.invoke_ms for stage in self.stages)
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """Kind of an event."""
 
     ONLINE = "online"
     OFFLINE = "offline"
@@ -386,16 +414,15 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened, for a time line.
+    """An event in the fleet.
 
     Attributes:
-        number: Counts events; larger is later. A face that shows events as they come asks for
-            those after the last it has seen.
-        at_s: When it was noticed.
-        kind: What.
-        device: The board, if it is one's.
-        deployment: The deployment, if it is one's.
-        text: A sentence.
+        number: The event's number; later events have larger numbers.
+        at_s: Time of the event, in seconds since the epoch.
+        kind: Kind of the event.
+        text: The event as a sentence.
+        device: The board that the event concerns.
+        deployment: The deployment that the event concerns.
     """
 
     number: int
@@ -408,12 +435,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Messages:
-    """What came, since the watcher began.
+    """Number of messages since the monitor started.
 
     Attributes:
-        read: Messages understood.
-        unreadable: Messages that could not be (garbage, too large, another program's).
-        ignored: Messages about boards, deployments or stages beyond the limits.
+        read: Messages that could be read.
+        unreadable: Messages that could not be read (damaged, too large, another program's).
+        ignored: Messages about boards or deployments beyond the limits.
     """
 
     read: int
@@ -423,18 +450,20 @@ class Messages:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Everything at one moment.
+    """The fleet at one moment.
 
     Attributes:
-        at_s: The moment, seconds since 1970 by the watcher's clock (of a recording: then).
-        broker: The line to the broker.
-        devices: By name, sorted.
-        deployments: By name, sorted.
-        requests: Recent requests, oldest first; empty unless results are watched or clients tell.
+        at_s: The moment by the monitor's clock, in seconds since the epoch. For a recording: the
+            recorded time.
+        broker: The connection to the broker.
+        devices: The boards, sorted by name.
+        deployments: The deployments, sorted by name.
+        requests: Recent requests, oldest first; empty if results are not watched and no client
+            reports requests.
         events: Recent events, oldest first.
-        too_many: What there was more of than the watcher keeps: of ``boards``, ``deployments``,
-            ``stages``. What is there is right, but not all.
-        messages: Counts.
+        too_many: Kinds of which the fleet has more than the monitor keeps: ``boards``,
+            ``deployments``, ``stages``. The values shown are correct but incomplete.
+        messages: Number of messages.
     """
 
     at_s: float

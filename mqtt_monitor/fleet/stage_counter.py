@@ -1,4 +1,4 @@
-"""One stage's counts on one board: from counts that begin anew with the agent to sums that grow."""
+"""The counts of one stage on one board: totals that keep growing across the agent's restarts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from mqtt_monitor.fleet.limits import MAX_ERROR_CODES
 from mqtt_monitor.fleet.read_values import read_count, read_name, read_number, read_text
 from mqtt_monitor.fleet.snapshot import BoardStage, State
+from mqtt_monitor.fleet.stage_events import StageEvents
 
 #: Periods of 5 s in a minute.
 _MINUTE = 12
@@ -16,13 +17,13 @@ _MINUTE = 12
 
 @dataclass(frozen=True)
 class Change:
-    """What a board's newest statistics added for one stage.
+    """The requests of one stage that a board's newest statistics added.
 
     Attributes:
         answered: Requests that got a result.
-        failed: Requests that got an error, or could get none.
-        continuous: The counts go on from those before; False: what was counted since is not known,
-            or the counts began anew.
+        failed: Requests that got an error, or that had no usable response topic.
+        continuous: Whether the counts continue those of the previous statistics; False: the first
+            statistics, or the counts started again at 0.
     """
 
     answered: int
@@ -32,7 +33,7 @@ class Change:
 
 @dataclass
 class _Counts:
-    """As the agent sent them."""
+    """The counts of an agent, since its start."""
 
     requests: int
     errors: dict[str, int]
@@ -44,44 +45,80 @@ class _Counts:
 _ZERO = _Counts(0, {}, 0, 0.0, 0.0)
 
 
+@dataclass(frozen=True)
+class _Added:
+    """The difference between two counts of an agent."""
+
+    answered: int
+    errors: dict[str, int]
+    unanswerable: int
+
+    @property
+    def failed(self) -> int:
+        return sum(self.errors.values()) + self.unanswerable
+
+
+class _Times:
+    """The time that a stage spends on one of inference and waiting."""
+
+    __slots__ = ("max_ms", "mean_ms", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.mean_ms: float | None = None
+        self.max_ms: float | None = None
+
+    def add(
+        self, period: Any, total_ms: float | None, before_ms: float | None, answered: int
+    ) -> float:
+        """Add a period; return the time that its requests took, in milliseconds.
+
+        Args:
+            period: The period's mean and maximum, as received.
+            total_ms: The agent's sum over all requests, in milliseconds; None: not reported.
+            before_ms: The same sum in the previous statistics.
+            answered: Requests of the period.
+        """
+        mean_ms, self.max_ms = _read_period(period)
+        spent_ms = _spent_ms(total_ms, before_ms, mean_ms, answered)
+        self.seconds += spent_ms / 1000
+        self.mean_ms = spent_ms / answered if answered and spent_ms else mean_ms
+        return spent_ms
+
+
 class StageCounter:
-    """Follows one stage on one board."""
+    """Follows one stage on one board.
+
+    Attributes:
+        generation: The generation that the board serves.
+        idle_periods: Consecutive statistics without a request.
+        events: The events reported so far.
+    """
 
     __slots__ = (
         "_counts",
         "_errors_per_s",
-        "_invoke_max_ms",
-        "_invoke_ms",
-        "_invoke_seconds",
+        "_invoke",
         "_minute",
-        "_queue_max_ms",
-        "_queue_ms",
-        "_queue_seconds",
+        "_queue",
         "_requests_per_s",
         "_totals",
-        "errors_noted_s",
+        "events",
         "generation",
-        "mismatch_noted",
-        "still",
+        "idle_periods",
     )
 
     def __init__(self) -> None:
         self.generation: str | None = None
-        #: Consecutive statistics in which nothing was counted.
-        self.still = 0
-        #: What was already told of this stage, so that it is told once.
-        self.mismatch_noted: str | None = None
-        self.errors_noted_s: float | None = None
+        self.idle_periods = 0
+        self.events = StageEvents()
         self._counts: _Counts | None = None
         self._totals = _Counts(0, {}, 0, None, None)
-        self._invoke_seconds = self._queue_seconds = 0.0
+        self._invoke = _Times()
+        self._queue = _Times()
         self._requests_per_s: float | None = None
         self._errors_per_s: float | None = None
-        self._invoke_ms: float | None = None
-        self._invoke_max_ms: float | None = None
-        self._queue_ms: float | None = None
-        self._queue_max_ms: float | None = None
-        #: (requests, their milliseconds) of the last periods.
+        #: Requests and their inference time in milliseconds, for each period of the last minute.
         self._minute: deque[tuple[int, float]] = deque(maxlen=_MINUTE)
 
     def fold(
@@ -93,68 +130,76 @@ class StageCounter:
         from_zero: bool,
         restarted: bool,
     ) -> Change:
-        """Take an entry of the statistics' ``stages``.
+        """Add an entry of the statistics' ``stages``.
 
         Args:
-            entry: As it was sent.
-            elapsed_s: Since the statistics before, or since the agent's start if that is later;
-                None: not known.
-            period_s: How often the agent tells; the entry's means are over so long.
-            from_zero: A stage not seen before has counted from 0 since the statistics before;
-                False: nothing is known of that time.
-            restarted: The agent's counts began anew.
+            entry: The entry, as received.
+            elapsed_s: Seconds since the previous statistics, or since the agent's start if that is
+                later; None: unknown.
+            period_s: Time between two statistics, in seconds; the entry's means cover this time.
+            from_zero: Whether a new stage has counted from 0 since the previous statistics; False:
+                the stage may have counted for longer.
+            restarted: Whether the agent's counts started again at 0.
         """
         self.generation = read_name(entry.get("generation"))
-        counts = _read_counts(entry)
-        first = self._counts is None
-        before = self._counts
-        began_anew = before is not None and (restarted or _is_below(counts, before))
+        counts, before = _read_counts(entry), self._counts
+        first = before is None
+        reset = before is not None and (restarted or _is_below(counts, before))
         if before is None:
             before = _ZERO if from_zero else counts
-        elif began_anew:
+        elif reset:
             before = _ZERO
         self._counts = counts
-
-        answered = counts.requests - before.requests
-        unanswerable = counts.unanswerable - before.unanswerable
-        errors = {
-            code: count - before.errors.get(code, 0)
-            for code, count in counts.errors.items()
-            if count > before.errors.get(code, 0)
-        }
-        failed = sum(errors.values()) + unanswerable
-        # A watcher that came later takes over what the agent has counted till then.
+        added = _subtract(counts, before)
+        # The first statistics of an agent that has counted for longer: all its counts are taken.
         baseline = first and not from_zero
-        totals = self._totals
-        totals.requests += counts.requests if baseline else answered
-        totals.unanswerable += counts.unanswerable if baseline else unanswerable
-        for code, count in (counts.errors if baseline else errors).items():
-            _add(totals.errors, code, count)
-
-        invoke = _read_period(entry.get("invoke_ms"))
-        queue = _read_period(entry.get("queue_ms"))
-        invoke_ms = _spent_ms(counts.invoke_total_ms, before.invoke_total_ms, invoke[0], answered)
-        queue_ms = _spent_ms(counts.queue_total_ms, before.queue_total_ms, queue[0], answered)
-        if baseline:
-            self._invoke_seconds = (counts.invoke_total_ms or 0.0) / 1000
-            self._queue_seconds = (counts.queue_total_ms or 0.0) / 1000
-        self._invoke_seconds += invoke_ms / 1000
-        self._queue_seconds += queue_ms / 1000
-        self._invoke_ms = invoke_ms / answered if answered and invoke_ms else invoke[0]
-        self._queue_ms = queue_ms / answered if answered and queue_ms else queue[0]
-        self._invoke_max_ms, self._queue_max_ms = invoke[1], queue[1]
-        self._minute.append((answered, invoke_ms))
+        self._add_to_totals(_subtract(counts, _ZERO) if baseline else added)
+        self._add_times(entry, counts, before, added.answered, baseline=baseline)
         if baseline:
             self._requests_per_s = _period_rate(entry.get("invoke_ms"), period_s)
             self._errors_per_s = None
         else:
-            self._requests_per_s = answered / elapsed_s if elapsed_s else None
-            self._errors_per_s = failed / elapsed_s if elapsed_s else None
-        self.still = 0 if answered or failed or baseline else self.still + 1
-        return Change(answered, failed, continuous=not first and not began_anew)
+            self._requests_per_s = added.answered / elapsed_s if elapsed_s else None
+            self._errors_per_s = added.failed / elapsed_s if elapsed_s else None
+        busy = added.answered or added.failed or baseline
+        self.idle_periods = 0 if busy else self.idle_periods + 1
+        return Change(added.answered, added.failed, continuous=not first and not reset)
+
+    def _add_to_totals(self, added: _Added) -> None:
+        self._totals.requests += added.answered
+        self._totals.unanswerable += added.unanswerable
+        for code, count in added.errors.items():
+            _add(self._totals.errors, code, count)
+
+    def _add_times(
+        self,
+        entry: dict[str, Any],
+        counts: _Counts,
+        before: _Counts,
+        answered: int,
+        *,
+        baseline: bool,
+    ) -> None:
+        if baseline:
+            self._invoke.seconds = (counts.invoke_total_ms or 0.0) / 1000
+            self._queue.seconds = (counts.queue_total_ms or 0.0) / 1000
+        invoke_ms = self._invoke.add(
+            entry.get("invoke_ms"), counts.invoke_total_ms, before.invoke_total_ms, answered
+        )
+        self._queue.add(
+            entry.get("queue_ms"), counts.queue_total_ms, before.queue_total_ms, answered
+        )
+        self._minute.append((answered, invoke_ms))
 
     def view(self, device: str, state: State, *, serves: bool | None, fresh: bool) -> BoardStage:
-        """Return the stage on its board as it stands; rates only of a board that is ``fresh``."""
+        """Return the stage on its board.
+
+        Args:
+            device: Name of the board.
+            state: The board's state.
+            serves: Whether the board's newest statistics list the stage; None: not recent.
+            fresh: Whether rates and times are recent; if not, they are None in the result.
+        """
         totals = self._totals
         requests = sum(count for count, _ in self._minute)
         minute_ms = sum(ms for _, ms in self._minute)
@@ -165,16 +210,16 @@ class StageCounter:
             generation=self.generation,
             requests_per_s=self._requests_per_s if fresh else None,
             errors_per_s=self._errors_per_s if fresh else None,
-            invoke_ms=self._invoke_ms if fresh else None,
-            invoke_max_ms=self._invoke_max_ms if fresh else None,
+            invoke_ms=self._invoke.mean_ms if fresh else None,
+            invoke_max_ms=self._invoke.max_ms if fresh else None,
             invoke_minute_ms=minute_ms / requests if fresh and requests and minute_ms else None,
-            queue_ms=self._queue_ms if fresh else None,
-            queue_max_ms=self._queue_max_ms if fresh else None,
+            queue_ms=self._queue.mean_ms if fresh else None,
+            queue_max_ms=self._queue.max_ms if fresh else None,
             requests_total=totals.requests,
             errors_total=tuple(sorted(totals.errors.items())),
             unanswerable_total=totals.unanswerable,
-            invoke_seconds_total=self._invoke_seconds,
-            queue_seconds_total=self._queue_seconds,
+            invoke_seconds_total=self._invoke.seconds,
+            queue_seconds_total=self._queue.seconds,
         )
 
 
@@ -195,6 +240,17 @@ def _read_counts(entry: dict[str, Any]) -> _Counts:
     )
 
 
+def _subtract(counts: _Counts, before: _Counts) -> _Added:
+    errors = {
+        code: count - before.errors.get(code, 0)
+        for code, count in counts.errors.items()
+        if count > before.errors.get(code, 0)
+    }
+    return _Added(
+        counts.requests - before.requests, errors, counts.unanswerable - before.unanswerable
+    )
+
+
 def _add(errors: dict[str, int], code: str, count: int) -> None:
     key = code if code in errors or len(errors) < MAX_ERROR_CODES else "other"
     errors[key] = errors.get(key, 0) + count
@@ -209,14 +265,14 @@ def _is_below(counts: _Counts, before: _Counts) -> bool:
 
 
 def _read_period(value: Any) -> tuple[float | None, float | None]:
-    """Return mean and maximum of a period, in milliseconds."""
+    """Return a period's mean and maximum, in milliseconds."""
     if not isinstance(value, dict):
         return None, None
     return read_number(value.get("mean")), read_number(value.get("max"))
 
 
 def _period_rate(value: Any, period_s: float) -> float | None:
-    """Return requests a second over one period: the most that a single message can tell."""
+    """Return requests a second over one period, from the period's count alone."""
     count = read_count(value.get("count")) if isinstance(value, dict) else None
     if value is None:
         count = 0
@@ -226,7 +282,7 @@ def _period_rate(value: Any, period_s: float) -> float | None:
 def _spent_ms(
     total_ms: float | None, before_ms: float | None, mean_ms: float | None, requests: int
 ) -> float:
-    """Return milliseconds since the counts before: from sums where sent, else from the mean."""
+    """Return the time of a period's requests: from the sums if reported, else from the mean."""
     if total_ms is not None and before_ms is not None and total_ms >= before_ms:
         return total_ms - before_ms
     return (mean_ms or 0.0) * requests

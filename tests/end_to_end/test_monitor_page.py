@@ -181,7 +181,7 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
         desk.kill_agent("board-1")
         wait_until(lambda: not desk.is_online("board-1"), "the broker's word for it")
         said(page, 'tr[data-board="board-1"]', "offline")
-        said(page, "#alerts", "Board board-1 is offline; digits can't do without it.")
+        said(page, "#alerts", "Board board-1 is offline; deployment digits needs this board.")
         assert "Board board-1 is offline" in page.locator("#announce").inner_text()
         assert "broken" in page.locator("#deployment-facts").inner_text()
         said(page, "#events", "Board board-1 is offline.")
@@ -462,7 +462,7 @@ def test_a_part_that_a_board_refuses_is_shown(
     with serving("--broker", desk.url) as server, opened(browser, server) as page:
         with Deployer(desk.url) as deployer, pytest.raises(DeploymentRefusedError) as refused:
             deployer.deploy(digits_bundle)
-        said(page, "#events", f"Board board-2 refused digits: {refused.value.reason[:80]}")
+        said(page, "#events", f"Board board-2 refused deployment digits: {refused.value.reason[:80]}")
         page.get_by_role("button", name="board-2", exact=True).first.click()
         told = page.locator("#detail-body section").filter(has_text="Refused").inner_text()
         assert digits_bundle.manifest.generation in told

@@ -119,7 +119,7 @@ def test_a_board_dies_and_its_row_says_so_in_any_size(
     assert terminal.row("*2") or terminal.row("2"), terminal.screen
 
     desk.kill_agent("board-1")
-    terminal.shows("Board board-1 is offline; digits can't do without it.")
+    terminal.shows("Board board-1 is offline; deployment digits needs this board.")
     terminal.shows_row("board-1", "offline")
     terminal.shows_row("board-0", "online")
     terminal.shows_row("digits", "broken")
@@ -128,7 +128,7 @@ def test_a_board_dies_and_its_row_says_so_in_any_size(
         terminal.resize(width, height)
         terminal.shows("Boards")
         assert max(map(len, terminal.screen.splitlines())) <= width
-    terminal.shows("Deployments: 1", "Board board-1 is offline; digits can't do without it.")
+    terminal.shows("Deployments: 1", "Board board-1 is offline; deployment digits needs this board.")
     terminal.shows_row("board-1", "offline")
 
     desk.start_agent("board-1")

@@ -36,17 +36,17 @@ def test_a_fleet_that_does_what_was_planned_is_silent() -> None:
 def test_memory_within_a_tenth_of_its_limit() -> None:
     assert alerts(steady(rss_bytes=89 * MIB, mean_ms=10.0), 91).keys() == {"memory-plan"}
     assert alerts(steady(rss_bytes=91 * MIB), 91)["memory"] == (
-        "Board pi-1's agent takes 91 MiB of the 100 MiB it may use."
+        "The agent on board pi-1 uses 91 MiB; its limit is 100 MiB."
     )
     assert alerts(steady(free_memory_bytes=99 * MIB), 91)["memory"] == (
-        "Board pi-1 has 99 MiB free of 1,000 MiB."
+        "Board pi-1 has 99 MiB of 1,000 MiB memory free."
     )
 
 
 def test_a_stage_slower_than_planned_by_more_than_15_percent() -> None:
     assert alerts(steady(mean_ms=11.4), 91) == {}
     assert alerts(steady(mean_ms=11.6), 91) == {
-        "slow": "net stage 0 on pi-1 takes 11.6 ms; planned were 10.0 ms (+16%)."
+        "slow": "net stage 0 on pi-1 takes 11.6 ms; the plan says 10.0 ms (+16%)."
     }
 
 
@@ -63,22 +63,27 @@ def test_one_slow_period_is_no_slow_stage() -> None:
 def test_a_queue_that_grows_and_one_that_is_merely_long() -> None:
     assert alerts(steady(queue_length=20), 91) == {}
     assert alerts(steady(queue_length=lambda sequence: sequence), 91)["queue"] == (
-        "Board pi-1's queue grows: 18 requests wait, half a minute ago 13."
+        "The queue of board pi-1 grows: 18 requests wait now, 13 waited half a minute ago."
     )
 
 
 def test_heat() -> None:
     assert alerts(steady(throttled=True, temperature_c=84.6), 91)["throttled"] == (
-        "Board pi-1 slows its processor down at 85 °C: cool it."
+        "Board pi-1 throttles its processor at 85 °C; check its cooling and its power supply."
     )
     assert alerts(steady(throttled=False, temperature_c=84.6), 91) == {}
 
 
 def test_a_clock_that_is_off() -> None:
     ahead = steady(time_s=lambda sequence: START_S + 5.0 * sequence + 3600 * 3)
-    assert alerts(ahead, 91)["clock"] == "Board pi-1's clock is 3 hours ahead of this machine's."
+    assert (
+        alerts(ahead, 91)["clock"] == "The clock of board pi-1 is 3 h ahead of the monitor's clock."
+    )
     behind = steady(time_s=lambda sequence: START_S + 5.0 * sequence - 4)
-    assert alerts(behind, 91)["clock"] == "Board pi-1's clock is 4.0 s behind this machine's."
+    assert (
+        alerts(behind, 91)["clock"]
+        == "The clock of board pi-1 is 4.0 s behind the monitor's clock."
+    )
 
 
 def test_a_board_offline_is_critical_only_where_nobody_stands_in() -> None:
@@ -92,13 +97,13 @@ def test_a_board_offline_is_critical_only_where_nobody_stands_in() -> None:
     first = find_alerts(watched.at(8))[0]
     assert (first.severity, first.text) == (
         "critical",
-        "Board pi-1 is offline; net can't do without it.",
+        "Board pi-1 is offline; deployment net needs this board.",
     )
 
 
 def test_a_board_that_says_online_and_nothing_else() -> None:
     assert alerts(steady(), 190)["silent"] == (
-        "Board pi-1 says it is online, but nothing of how it fares came for 100 s."
+        "Board pi-1 is online but has sent no statistics for 100 s."
     )
     never = Watched().tell(availability(0, "pi-1", b"online", retained=True))
     assert alerts(never, 29) == {}
@@ -111,17 +116,17 @@ def test_generations_that_differ_after_a_grace() -> None:
     assert alerts(watched, 92) == {}
     watched.tell(stats(110, "pi-1", 22, stage(0, 1000)))
     assert alerts(watched, 111)["generation"] == (
-        "Board pi-1 serves generation g1 of net stage 0; live is g2."
+        "Board pi-1 serves generation g1 of net stage 0; the live generation is g2."
     )
     watched.tell(stats(115, "pi-1", 23))
     assert alerts(watched, 116)["not-serving"] == (
-        "Board pi-1 is up, but does not serve net stage 0."
+        "Board pi-1 is online but does not serve net stage 0."
     )
 
 
 def test_a_board_of_the_plan_that_nobody_ever_heard_of() -> None:
     assert alerts(Watched().tell(manifest(0, ["pi-9"])), 1)["missing"] == (
-        "Board pi-9 should run net stage 0 and was never heard of."
+        "Board pi-9 should serve net stage 0 but has never connected."
     )
 
 
@@ -132,7 +137,7 @@ def test_lost_and_repeated_messages() -> None:
         watched.tell(stats(5.0 * sequence, "pi-1", sequence, stage(0, sent)))
         watched.tell(stats(5.0 * sequence + 2, "pi-2", sequence, stage(1, arrived)))
     assert alerts(watched, 43) == {
-        "lost": "7 messages of net between stages 0 and 1 were lost since the monitor looks."
+        "lost": "7 messages of net between stages 0 and 1 were lost since the monitor started."
     }
 
 
@@ -140,11 +145,13 @@ def test_without_the_broker_nothing_else_is_said() -> None:
     watched = steady(rss_bytes=99 * MIB)
     watched.state.note_broker(START_S + 91, connected=False, reason="Keep alive timeout")
     assert alerts(watched, 92) == {
-        "broker-away": "Lost the connection to the broker at mqtt://hub:1883: Keep alive timeout; "
-        "trying again. What is shown is as it was then."
+        "broker-away": "Lost the connection to the broker at mqtt://hub:1883: Keep alive timeout. "
+        "Reconnecting. All values are those of the moment of disconnection."
     }
 
 
 def test_a_manifest_that_cant_be_read() -> None:
     watched = steady().tell(arrival(91, "deployment/net/manifest", {"schema": 7}))
-    assert alerts(watched, 92)["manifest"].startswith("The newest manifest of net can't be read: ")
+    assert alerts(watched, 92)["manifest"].startswith(
+        "The newest manifest of deployment net can't be read: "
+    )

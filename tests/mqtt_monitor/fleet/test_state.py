@@ -289,7 +289,7 @@ def test_a_refused_part_is_an_event_where_answers_are_watched() -> None:
     watched = Watched().tell(arrival(1, "client/edge-host-1/result", answer))
     watched.tell(arrival(2, "client/edge-host-1/result", {"ok": False, "code": "not-found"}))
     (event,) = watched.at(3).events
-    assert event.text == "A board refused its part: Board pi-3 has 12 MiB; needs 40."
+    assert event.text == "A board refused a deployment: Board pi-3 has 12 MiB; needs 40."
 
 
 def test_a_refusal_that_a_board_tells_is_told_once_and_stays_with_the_board() -> None:
@@ -307,7 +307,7 @@ def test_a_refusal_that_a_board_tells_is_told_once_and_stays_with_the_board() ->
     fleet = watched.at(12)
     (event,) = fleet.events
     assert (event.kind, event.device, event.deployment) == ("refused", "pi-1", "net")
-    assert event.text == "Board pi-1 refused net: Board pi-1 has too little memory."
+    assert event.text == "Board pi-1 refused deployment net: Board pi-1 has too little memory."
     (refusal,) = fleet.devices["pi-1"].refusals
     assert (refusal.generation, refusal.code) == ("g2", "no-memory")
     assert refusal.at_s == pytest.approx(START_S + 3)

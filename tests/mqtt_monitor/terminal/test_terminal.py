@@ -248,7 +248,7 @@ def test_a_board_that_goes_changes_its_row_and_stands_on_top() -> None:
         feed.tell(availability(12, "pi-2", b"offline"))
         after = await seen(app, pilot)
         lines = after.splitlines()
-        assert "Board pi-2 is offline; net can't do without it." in lines[1]
+        assert "Board pi-2 is offline; deployment net needs this board." in lines[1]
         assert any(line.split()[:2] == ["pi-2", "offline"] for line in lines)
         assert any(line.split()[:2] == ["pi-1", "online"] for line in lines)
         assert any(line.split()[:2] == ["net", "broken"] for line in lines)

@@ -1,0 +1,89 @@
+"""Decides which values a front end highlights: memory near its limit, differences from the plan.
+
+Pure. Alerts, the terminal and the web page's JSON document all use these functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mqtt_monitor.fleet.thresholds import MEMORY_MARGIN, PLAN_MARGIN
+
+if TYPE_CHECKING:
+    from mqtt_monitor.fleet.snapshot import BoardStage, Device, Stage
+
+Level = Literal["above", "within", "below"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A measured value and its plan.
+
+    Attributes:
+        measured: The measured value; None: not measured.
+        difference: Relative difference from the plan: 0.25 means 25 % more than planned; None: not
+            measured, not planned, or the two cannot be compared.
+        level: ``above`` or ``below`` if the difference exceeds ``PLAN_MARGIN``, else ``within``;
+            None as for ``difference``.
+    """
+
+    measured: float | None
+    difference: float | None
+    level: Level | None
+
+
+def compare_time(stage: Stage) -> Comparison:
+    """Compare a stage's inference time, in milliseconds, with the plan.
+
+    The measured time is the mean of the last minute; without one, the mean of the newest period.
+    """
+    minute_ms = stage.invoke_minute_ms
+    measured_ms = stage.invoke_ms if minute_ms is None else minute_ms
+    return _compare(measured_ms, stage.predicted_ms)
+
+
+def compare_memory(stage: Stage) -> Comparison:
+    """Compare the largest resident memory among a stage's agents, in bytes, with the plan.
+
+    The memory of an agent that serves several stages cannot be compared with one stage's plan.
+    """
+    if stage.shares_memory:
+        return Comparison(stage.rss_bytes, None, None)
+    return _compare(stage.rss_bytes, stage.predicted_ram_bytes)
+
+
+def _compare(measured: float | None, planned: float) -> Comparison:
+    if measured is None or planned <= 0:
+        return Comparison(measured, None, None)
+    difference = measured / planned - 1
+    if is_above_plan(measured, planned):
+        return Comparison(measured, difference, "above")
+    return Comparison(measured, difference, "below" if difference < -PLAN_MARGIN else "within")
+
+
+def is_above_plan(measured: float, planned: float) -> bool:
+    """Return whether a measured value exceeds its plan by more than ``PLAN_MARGIN``."""
+    return measured > (1 + PLAN_MARGIN) * planned > 0
+
+
+def limit_share(device: Device) -> float | None:
+    """Return the share of the agent's memory limit in use; None: no limit, no recent statistics."""
+    limit_bytes, load = device.ram_limit_bytes, device.load
+    if not limit_bytes or not device.fresh or load is None or load.rss_bytes is None:
+        return None
+    return load.rss_bytes / limit_bytes
+
+
+def is_near_limit(device: Device) -> bool:
+    """Return whether less than ``MEMORY_MARGIN`` of the agent's memory limit is free."""
+    share = limit_share(device)
+    return share is not None and share > 1 - MEMORY_MARGIN
+
+
+def tensor_rates(stage: Stage, board: BoardStage) -> tuple[float | None, float | None]:
+    """Return the payload bytes a second that a stage receives and sends on one board."""
+    per_s = board.requests_per_s
+    if per_s is None:
+        return None, None
+    return per_s * stage.input.request_bytes, per_s * stage.output.request_bytes

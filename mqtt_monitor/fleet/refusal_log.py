@@ -1,0 +1,70 @@
+"""Reads the refusals in a board's statistics and finds the new ones. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mqtt_monitor.fleet.limits import MAX_REFUSALS
+from mqtt_monitor.fleet.read_values import read_list, read_name, read_number, read_text
+from mqtt_monitor.fleet.snapshot import Refusal
+
+#: Greatest age of a refusal that is new to a monitor without earlier statistics, in seconds.
+_NEWS_S = 15.0
+
+
+class RefusalLog:
+    """Follows the refusals of one board.
+
+    Attributes:
+        are_reported: Whether the agent's version reports refusals.
+        current: The refusals in the newest statistics.
+        new: The refusals that the newest statistics report for the first time.
+    """
+
+    def __init__(self) -> None:
+        self.are_reported = False
+        self.current: tuple[Refusal, ...] = ()
+        self.new: tuple[Refusal, ...] = ()
+        #: Time of each deployment's refusal, by the board's clock.
+        self._refused_at_s: dict[str, float] = {}
+
+    def fold(self, document: dict[str, Any], at_s: float, *, known: bool) -> None:
+        """Add statistics.
+
+        Args:
+            document: The statistics, as received.
+            at_s: Arrival time, in seconds since the epoch.
+            known: Whether the monitor has earlier statistics of the board.
+        """
+        self.are_reported = "refusals" in document
+        now_s = read_number(document.get("time_s"))
+        refusals: list[Refusal] = []
+        new: list[Refusal] = []
+        refused_at_s: dict[str, float] = {}
+        for entry in read_list(document.get("refusals"), MAX_REFUSALS):
+            if not isinstance(entry, dict):
+                continue
+            deployment = read_name(entry.get("deployment"))
+            then_s = read_number(entry.get("time_s"))
+            if deployment is None or then_s is None or deployment in refused_at_s:
+                continue
+            refused_at_s[deployment] = then_s
+            if self._refused_at_s.get(deployment) == then_s:
+                # Computed again, the time would vary with the message's time on the network.
+                refusals.append(next(it for it in self.current if it.deployment == deployment))
+                continue
+            # Both times are the board's, so an offset of its clock cancels out.
+            age_s = max(0.0, now_s - then_s) if now_s is not None else 0.0
+            code = read_text(entry.get("code")) or "other"
+            refusal = Refusal(
+                deployment=deployment,
+                generation=read_name(entry.get("generation")),
+                code=code,
+                reason=read_text(entry.get("reason")) or code,
+                at_s=at_s - age_s,
+            )
+            refusals.append(refusal)
+            if known or age_s <= _NEWS_S:
+                new.append(refusal)
+        self.current, self.new = tuple(refusals), tuple(new)
+        self._refused_at_s = refused_at_s

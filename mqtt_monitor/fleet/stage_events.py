@@ -1,0 +1,51 @@
+"""Two events of a stage on a board, each reported once: a wrong generation, many errors. Pure."""
+
+from __future__ import annotations
+
+#: Errors in one period that are reported as an event.
+_BURST_ERRORS = 5
+#: Share of the period's requests that must fail for an event.
+_BURST_SHARE = 0.1
+#: Time after which continued errors are reported again, in seconds.
+_BURST_AGAIN_S = 60.0
+
+
+class StageEvents:
+    """Remembers the reported events of one stage on one board."""
+
+    __slots__ = ("_burst_s", "_mismatch")
+
+    def __init__(self) -> None:
+        self._burst_s: float | None = None
+        self._mismatch: str | None = None
+
+    def is_new_mismatch(self, serves: str | None, live: str | None, *, settled: bool) -> bool:
+        """Return whether to report that the board serves another generation than the live one.
+
+        Args:
+            serves: The generation that the board reports.
+            live: The live generation.
+            settled: Whether the board has had time to switch to the live generation.
+        """
+        if serves is None or live is None or serves == live:
+            self._mismatch = None
+            return False
+        if not settled or self._mismatch == serves:
+            return False
+        self._mismatch = serves
+        return True
+
+    def is_new_burst(self, answered: int, failed: int, time_s: float) -> bool:
+        """Return whether to report the errors of one period.
+
+        Args:
+            answered: Requests of the period that got a result.
+            failed: Requests of the period that got an error.
+            time_s: Time of the statistics, in seconds since the epoch.
+        """
+        if failed < max(_BURST_ERRORS, _BURST_SHARE * (failed + answered)):
+            return False
+        if self._burst_s is not None and time_s - self._burst_s <= _BURST_AGAIN_S:
+            return False
+        self._burst_s = time_s
+        return True

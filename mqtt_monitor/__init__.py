@@ -1,1 +1,1 @@
-"""Watching a fleet: read its topics, show its state. Publishes nothing."""
+"""The monitor: reads the topics of a fleet and shows the fleet's state."""

@@ -1,4 +1,4 @@
-"""``mqtt-monitor``: says what to install where the extra ``monitor`` is missing."""
+"""Starts ``mqtt-monitor``, or names the extra ``monitor`` if it is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a face says that can't listen where it was told to."""
+"""The error of a server that cannot listen on its address."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from edge_core.errors import EdgePartitionError
 
 
 class ListenError(EdgePartitionError):
-    """Nobody can listen on an address.
+    """A server cannot listen on an address.
 
     Attributes:
         host: The address.
@@ -17,4 +17,6 @@ class ListenError(EdgePartitionError):
         self.host = host
         self.port = port
         reason = getattr(error, "strerror", None) or str(error)
-        super().__init__(f"Can't listen on {host}:{port}: {reason}. Choose another {choose}.")
+        super().__init__(
+            f"Can't listen on {host}:{port}: {reason}. Choose another address {choose}."
+        )

@@ -1,1 +1,1 @@
-"""The fleet for other programs: Prometheus, OpenTelemetry, Home Assistant."""
+"""Exports the fleet to other programs: Prometheus, OpenTelemetry, Home Assistant."""

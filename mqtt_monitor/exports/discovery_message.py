@@ -1,8 +1,8 @@
-"""What Home Assistant is told of a board: one device-based discovery message. Pure.
+"""Home Assistant's description of a board: one device-based discovery message. Pure.
 
-Home Assistant, "MQTT", section "Discovery messages": ``dev`` is the device, ``o`` who says so,
-``cmps`` its entities. The entities read the agents' own topics through templates (Jinja), so that
-nothing is sent twice.
+Source: Home Assistant, "MQTT", section "Discovery messages". ``dev`` is the device, ``o`` the
+origin of the message, ``cmps`` the entities. The entities read the agents' own topics through
+templates (Jinja), so no value is published twice.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Device, Profile
 
 ORIGIN = "edge-partition"
-#: Agents tell how they fare every 5 s.
+#: Agents publish statistics every 5 s.
 _EXPIRE_AFTER_S = 30
 _MIB = 1024 * 1024
-#: Below Home Assistant's own prefix: the description of one board, and Home Assistant's start.
+#: Topics below Home Assistant's prefix: the description of a board, and Home Assistant's state.
 DISCOVERY = TopicKind("device/{id}/config", (Role.MONITOR,), (), Payload.JSON, retained=True)
 BIRTH = TopicKind("status", (), (Role.MONITOR,), Payload.STATE)
-#: Requests answered in the newest period; a stage at rest tells no times.
+#: Template of the requests answered in the newest period. An idle stage reports no times.
 _ANSWERED = (
     "value_json.stages | default([]) | map(attribute='invoke_ms') | select"
     " | map(attribute='count') | sum"
@@ -33,22 +33,22 @@ _ANSWERED = (
 
 
 def object_id(topics: Topics, device: str) -> str:
-    """Return what Home Assistant knows a board by.
+    """Return a board's unique id in Home Assistant.
 
-    It takes letters, digits, ``_`` and ``-``. What else a prefix or a name may hold, and ``_``
-    itself, is written as ``_`` and two hexadecimal digits: no two boards get the same.
+    Ids consist of letters, digits, ``_`` and ``-``. Other characters of the prefix or the name, and
+    ``_`` itself, become ``_`` and two hexadecimal digits, so two boards never have the same id.
     """
     return _escape(f"{topics.prefix}/{device}")
 
 
 def config_topic(discovery: Topics, topics: Topics, device: str) -> Topic:
-    """Return where Home Assistant looks for a board; ``+`` for every board of every fleet."""
+    """Return the topic of a board's description; ``+``: of all boards of all fleets."""
     level = device if device == "+" else object_id(topics, device)
     return Topic(f"{discovery.prefix}/device/{level}/config", DISCOVERY)
 
 
 def is_ours(topics: Topics, topic: str, payload: bytes) -> bool:
-    """Return whether a retained discovery message speaks of a board of this fleet."""
+    """Return whether a retained discovery message describes a board of this fleet."""
     try:
         document = json.loads(payload)
         origin = document["o"]["name"]
@@ -58,11 +58,11 @@ def is_ours(topics: Topics, topic: str, payload: bytes) -> bool:
 
 
 def describe_board(topics: Topics, device: Device) -> bytes:
-    """Return a board's discovery message, the same for the same board."""
+    """Return a board's discovery message; equal boards have equal messages."""
     return _describe(topics, device.name, device.profile)
 
 
-#: Asked for each board twice a second: 500 would take 4 % of a processor.
+#: Called for each board twice a second: without the cache, 500 boards take 4 % of a core.
 @lru_cache(MAX_DEVICES)
 def _describe(topics: Topics, device: str, profile: Profile | None) -> bytes:
     identity = object_id(topics, device)
@@ -89,20 +89,16 @@ def _describe(topics: Topics, device: str, profile: Profile | None) -> bytes:
 
 def _components(topics: Topics, device: str) -> dict[str, dict[str, Any]]:
     stats = topics.stats(device)
-
-    def sensor(name: str, template: str, unit: str, **more: Any) -> dict[str, Any]:
-        return {
-            "p": "sensor",
-            "name": name,
-            "state_topic": stats,
-            # What a board doesn't tell is unknown to Home Assistant: None, not an empty text.
-            "value_template": f"{{{{ {template} }}}}",
-            "unit_of_measurement": unit,
-            "state_class": "measurement",
-            "expire_after": _EXPIRE_AFTER_S,
-            **more,
-        }
-
+    throttled = {
+        "p": "binary_sensor",
+        "name": "Throttled",
+        "device_class": "problem",
+        "state_topic": stats,
+        "value_template": (
+            "{{ {true: 'ON', false: 'OFF'}.get(value_json.throttled | default(none)) }}"
+        ),
+        "expire_after": _EXPIRE_AFTER_S,
+    }
     return {
         "connectivity": {
             "p": "binary_sensor",
@@ -112,58 +108,64 @@ def _components(topics: Topics, device: str) -> dict[str, dict[str, Any]]:
             "state_topic": topics.availability(device),
             "payload_on": ONLINE.decode(),
             "payload_off": OFFLINE.decode(),
-            # Offline is this entity's very word, not a reason to hide it.
+            # Without availability: while the board is offline, this entity shows "offline".
             "availability": [],
         },
-        "cpu": sensor(
-            "Agent's processor, of one core",
-            "value_json.cpu_percent | default(none)",
-            "%",
-            suggested_display_precision=0,
-        ),
-        "memory": sensor(
-            "Agent's memory",
-            _mib("rss_bytes"),
-            "MiB",
-            device_class="data_size",
-            suggested_display_precision=0,
-        ),
-        "free_memory": sensor(
-            "Free memory",
-            _mib("free_memory_bytes"),
-            "MiB",
-            device_class="data_size",
-            suggested_display_precision=0,
-        ),
-        "temperature": sensor(
-            "Temperature",
-            "value_json.temperature_c | default(none)",
-            "°C",
-            device_class="temperature",
-            suggested_display_precision=0,
-        ),
-        "throttled": {
-            "p": "binary_sensor",
-            "name": "Throttled",
-            "device_class": "problem",
-            "state_topic": stats,
-            "value_template": (
-                "{{ {true: 'ON', false: 'OFF'}.get(value_json.throttled | default(none)) }}"
-            ),
-            "expire_after": _EXPIRE_AFTER_S,
-        },
-        "requests": sensor(
-            "Requests",
-            f"(({_ANSWERED}) / (value_json.period_s | default(5))) | round(2)",
-            "1/s",
-            suggested_display_precision=1,
-        ),
+        **{key: _sensor(stats, *sensor) for key, sensor in _LOAD.items()},
+        "throttled": throttled,
+        "requests": _sensor(stats, *_REQUESTS),
+    }
+
+
+def _sensor(
+    topic: Topic, name: str, template: str, unit: str, display: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "p": "sensor",
+        "name": name,
+        "state_topic": topic,
+        # None, not an empty text: a value that a board does not report is unknown.
+        "value_template": f"{{{{ {template} }}}}",
+        "unit_of_measurement": unit,
+        "state_class": "measurement",
+        "expire_after": _EXPIRE_AFTER_S,
+        **display,
     }
 
 
 def _mib(field: str) -> str:
     value = f"value_json.{field}"
     return f"({value} / {_MIB}) | round(1) if {value} is number else none"
+
+
+def _display(digits: int, device_class: str | None = None) -> dict[str, Any]:
+    known = {"device_class": device_class} if device_class else {}
+    return {**known, "suggested_display_precision": digits}
+
+
+#: Name, template, unit and display of the sensors of a board's load.
+_LOAD = {
+    "cpu": (
+        "Agent's processor, of one core",
+        "value_json.cpu_percent | default(none)",
+        "%",
+        _display(0),
+    ),
+    "memory": ("Agent's memory", _mib("rss_bytes"), "MiB", _display(0, "data_size")),
+    "free_memory": ("Free memory", _mib("free_memory_bytes"), "MiB", _display(0, "data_size")),
+    "temperature": (
+        "Temperature",
+        "value_json.temperature_c | default(none)",
+        "°C",
+        _display(0, "temperature"),
+    ),
+}
+_REQUESTS = (
+    "Requests",
+    f"(({_ANSWERED}) / (value_json.period_s | default(5))) | round(2)",
+    "1/s",
+    _display(1),
+)
 
 
 def _escape(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Boards in Home Assistant: keeps one retained discovery message a board at the broker.
+"""Boards in Home Assistant: keeps one retained discovery message for each board at the broker.
 
-Unlike the monitor's faces this writes, below Home Assistant's own prefix alone: it has a connection
-of its own, whose account may be another's business than to see the fleet.
+This is the only part of the monitor that publishes, and only below Home Assistant's prefix. It has
+its own connection, so that its account may have other rights than the monitor's.
 """
 
 from __future__ import annotations
@@ -32,42 +32,44 @@ class DiscoveryAccessError(EdgePartitionError):
         self.broker_url = broker_url
         self.prefix = prefix
         super().__init__(
-            f"What is written below {prefix}/ at {broker_url} does not come back: expected an "
-            f"account that may read and write {prefix}/#; let the broker's access list say so."
+            f"A message published below {prefix}/ at {broker_url} did not come back: the account "
+            f"must be able to read and write {prefix}/#. Allow both in the broker's access list."
         )
 
 
 class HomeAssistant:
     """The discovery messages of one fleet. A context manager: entering connects.
 
-    Methods are one thread's.
+    Only one thread may call the methods.
     """
 
     def __init__(self, address: BrokerAddress, topics: Topics, discovery: Topics) -> None:
-        """Prepare.
+        """Prepare the connection.
 
         Args:
-            address: The broker of both, the fleet and Home Assistant.
-            topics: The fleet's.
-            discovery: Home Assistant's discovery prefix.
+            address: The broker, which the fleet and Home Assistant share.
+            topics: The fleet's topics.
+            discovery: The topics below Home Assistant's discovery prefix.
         """
         self._topics = topics
         self._discovery = discovery
-        #: Home Assistant was started, or the broker may have forgotten what it retained.
-        self._anew = threading.Event()
+        #: Set when Home Assistant has started and needs all messages again.
+        self._restarted = threading.Event()
+        #: Set after a reconnection: the broker may have lost its retained messages.
         self._reread = threading.Event()
+        #: The messages that the broker retains.
         self._held: dict[Topic, bytes] = {}
         self._connection = Connection(
             address, f"edge-discovery-{uuid.uuid4().hex[:12]}", on_connected=self._reread.set
         )
 
     def __enter__(self) -> Self:
-        """Connect and read what earlier runs left.
+        """Connect and read the messages of earlier runs.
 
         Raises:
-            BrokerUnreachableError: No broker there.
-            BrokerRefusedError: The broker said no to the connection.
-            DiscoveryAccessError: The account may not write what Home Assistant reads.
+            BrokerUnreachableError: No broker answers at the address.
+            BrokerRefusedError: The broker refused the connection.
+            DiscoveryAccessError: The account may not read and write Home Assistant's topics.
         """
         self._connection.open()
         try:
@@ -93,13 +95,13 @@ class HomeAssistant:
         self._connection.close()
 
     def follow(self, fleet: Fleet) -> int:
-        """Publish what differs from what the broker holds; return how many messages.
+        """Publish new and changed descriptions; return the number of messages.
 
-        Boards that the fleet doesn't know any more are taken out. While the broker is away nothing
-        is done: the next call makes up for it.
+        Removed boards are removed from Home Assistant. Without a connection nothing is published;
+        the next call publishes the rest.
 
         Raises:
-            BrokerUnreachableError: The broker went meanwhile; call again.
+            BrokerUnreachableError: The connection was lost meanwhile; call again.
         """
         if not (self._connection.is_connected and fleet.broker.connected):
             return 0
@@ -117,9 +119,9 @@ class HomeAssistant:
             for device in fleet.devices.values()
             if device.state != "unknown"
         }
-        if self._anew.is_set():
-            # Home Assistant asks by its birth message; what it holds already changes nothing.
-            self._anew.clear()
+        if self._restarted.is_set():
+            # Home Assistant ignores descriptions that it already has.
+            self._restarted.clear()
             changed = dict(wanted)
         else:
             changed = {
@@ -132,7 +134,7 @@ class HomeAssistant:
         return len(changed)
 
     def remove(self) -> int:
-        """Take every board of this fleet out of Home Assistant; return how many there were."""
+        """Remove all boards of this fleet from Home Assistant; return their number."""
         gone = dict.fromkeys(self._held, b"")
         self._publish(gone)
         return len(gone)
@@ -141,7 +143,7 @@ class HomeAssistant:
         found = read_retained(
             self._connection,
             config_topic(self._discovery, self._topics, "+"),
-            # Not below .../config, where Home Assistant would look at it.
+            # Not below .../config, which Home Assistant reads.
             Topic(f"{self._discovery.prefix}/edge-partition/{self._connection.client_id}", BIRTH),
             timeout_s=_ANSWER_S,
         )
@@ -153,7 +155,7 @@ class HomeAssistant:
 
     def _publish(self, messages: dict[Topic, bytes]) -> None:
         for topic, payload in messages.items():
-            # Waited for one by one: no queue grows, and what is held is what the broker took.
+            # One at a time: no queue grows, and _held has only messages that the broker took.
             self._connection.publish_and_wait(topic, payload, timeout_s=_ANSWER_S)
             if payload:
                 self._held[topic] = payload
@@ -161,6 +163,6 @@ class HomeAssistant:
                 del self._held[topic]
 
     def _status(self, message: Message) -> None:
-        # A retained one tells of a start that is past.
+        # A retained message belongs to an earlier start.
         if message.payload == ONLINE and not message.retained:
-            self._anew.set()
+            self._restarted.set()

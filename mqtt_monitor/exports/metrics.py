@@ -1,9 +1,9 @@
-"""``/metrics`` for Prometheus: one snapshot a scrape, in base units.
+"""``/metrics`` for Prometheus: one snapshot for each scrape, in base units.
 
-Names follow the Prometheus naming conventions (prometheus.io, "Metric and label naming"): seconds,
-bytes, Celsius, ratios, ``_total`` for counters. Labels are boards, deployments and stages, whose
-number is the fleet's; never requests or clients. What isn't known has no sample. While the broker
-is away nothing is known but that.
+Names follow the Prometheus conventions (prometheus.io, "Metric and label naming"): seconds, bytes,
+Celsius, ratios, ``_total`` for counters. Labels are boards, deployments and stages, never requests
+or clients, so the number of series is bounded. An unknown value has no sample. Without a connection
+to the broker, only the monitor's own metrics have samples.
 """
 
 from __future__ import annotations
@@ -50,20 +50,22 @@ class FleetCollector(Collector):
         return collect(self._feed.snapshot())
 
     def describe(self) -> list[Metric]:
-        """Return nothing: what there is depends on the fleet."""
+        """Return an empty list: the metrics depend on the fleet."""
         return []
 
 
 def render(feed: Feed) -> bytes:
-    """Return the text that ``/metrics`` answers with."""
+    """Return the response body of ``/metrics``."""
     return generate_latest(_registry(feed))
 
 
 def serve_metrics(feed: Feed, host: str, port: int) -> WSGIServer:
-    """Answer scrapes in threads of their own; ``shutdown()`` of what is returned ends it.
+    """Start a server that answers scrapes in its own threads; return the server.
+
+    ``shutdown()`` ends the server.
 
     Raises:
-        ListenError: The address can't be listened on.
+        ListenError: The server cannot listen on the address.
     """
     try:
         server, _ = start_http_server(port, host, _registry(feed))
@@ -83,11 +85,11 @@ def collect(fleet: Fleet) -> Iterator[Metric]:
     up = _gauge("broker_up", "1 while the monitor is connected to the broker, else 0.", ())
     up.add_metric((), float(fleet.broker.connected))
     yield up
-    messages = _counter("monitor_messages", "Messages that the monitor took in.", ("result",))
+    messages = _counter("monitor_messages", "Messages that the monitor received.", ("result",))
     for result, count in vars(fleet.messages).items():
         messages.add_metric((result,), count)
     yield messages
-    alerts = _gauge("alerts", "Alerts of the monitor that hold now, by kind.", ("kind", "severity"))
+    alerts = _gauge("alerts", "Current alerts, by kind.", ("kind", "severity"))
     counts = Counter((alert.kind, alert.severity) for alert in find_alerts(fleet))
     for (kind, severity), count in counts.items():
         alerts.add_metric((kind, severity), count)
@@ -100,36 +102,38 @@ def collect(fleet: Fleet) -> Iterator[Metric]:
 
 def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
     info = _gauge(
-        "device_info", "What a board is; always 1.", (*_DEVICE, "agent", "runtime", "machine")
+        "device_info",
+        "Versions and machine of a board; always 1.",
+        (*_DEVICE, "agent", "runtime", "machine"),
     )
     up = _gauge("device_up", "1 while a board is online, 0 while it is offline.", _DEVICE)
-    restarts = _counter("device_restarts", "Times that a board's agent was started anew.", _DEVICE)
-    missed = _counter(
-        "device_stats_missed", "Statistics of a board that got lost on their way.", _DEVICE
+    restarts = _counter(
+        "device_restarts", "Restarts of a board's agent that the monitor noticed.", _DEVICE
     )
-    told = _gauge(
-        "device_last_stats_timestamp_seconds", "When a board last told how it fares.", _DEVICE
+    missed = _counter("device_stats_missed", "Lost statistics messages of a board.", _DEVICE)
+    last = _gauge(
+        "device_last_stats_timestamp_seconds", "Arrival time of a board's last statistics.", _DEVICE
     )
     of_load: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
         name: _gauge(f"device_{name}", text, _DEVICE)
         for name, text in (
-            ("throttled", "1 while heat slows a board down, else 0."),
-            ("cpu_ratio", "Processor that a board's agent uses; 1 is one core."),
-            ("temperature_celsius", "The hottest of a board's sensors."),
+            ("throttled", "1 while a board throttles its processor, else 0."),
+            ("cpu_ratio", "CPU use of a board's agent; 1 is one full core."),
+            ("temperature_celsius", "Temperature of a board's hottest sensor."),
             ("clock_offset_seconds", "A board's clock minus the monitor's."),
             ("memory_resident_bytes", "Resident memory of a board's agent."),
-            ("memory_limit_bytes", "What a board's agent may use."),
-            ("memory_free_bytes", "A board's free memory."),
-            ("queued_requests", "Requests that wait on a board."),
-            ("link_speed_bytes_per_second", "What a board's wire agreed on with its other end."),
-            ("link_signal_dbm", "A board's Wi-Fi signal; below -75 is weak."),
+            ("memory_limit_bytes", "Memory limit of a board's agent."),
+            ("memory_free_bytes", "Free memory of a board."),
+            ("queued_requests", "Requests that wait on a board, over all stages."),
+            ("link_speed_bytes_per_second", "Negotiated speed of a board's wired link."),
+            ("link_signal_dbm", "Wi-Fi signal of a board; below -75 is weak."),
         )
     }
     of_load |= {
         name: _counter(f"device_{name}", text, _DEVICE)
         for name, text in (
-            ("link_received_bytes", "Received by a board's interface to the broker."),
-            ("link_sent_bytes", "Sent by that interface, by all programs."),
+            ("link_received_bytes", "Bytes received by a board's interface, all programs."),
+            ("link_sent_bytes", "Bytes sent by a board's interface, all programs."),
         )
     }
     for device in devices:
@@ -144,15 +148,15 @@ def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
             info.add_metric((*labels, *(name or "" for name in names)), 1)
         if load is None:
             continue
-        told.add_metric(labels, load.at_s)
+        last.add_metric(labels, load.at_s)
         for name, value in _figures(device, load) if device.fresh else ():
             if value is not None:
                 of_load[name].add_metric(labels, value)
-    yield from (info, up, restarts, missed, told, *of_load.values())
+    yield from (info, up, restarts, missed, last, *of_load.values())
 
 
 def _figures(device: Device, load: Load) -> list[tuple[str, float | None]]:
-    """Return what a board's statistics say, in base units."""
+    """Return the values of a board's statistics, in base units."""
     link = load.link
     figures = [
         ("throttled", load.throttled),
@@ -180,18 +184,22 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 def _stage_metrics(deployments: list[Deployment]) -> Iterator[Metric]:
     info = _gauge(
-        "deployment_info", "What a deployment is; always 1.", (*_DEPLOYMENT, "generation", "model")
+        "deployment_info",
+        "Generation and model of a deployment; always 1.",
+        (*_DEPLOYMENT, "generation", "model"),
     )
     up = _gauge(
         "deployment_up", "1 while every stage has a board that serves it, else 0.", _DEPLOYMENT
     )
-    planned = _gauge("stage_planned_invoke_seconds", "One inference, by the plan.", _STAGE)
-    memory = _gauge("stage_planned_memory_bytes", "An agent's memory, by the plan.", _STAGE)
-    size = _gauge("stage_output_bytes", "What a stage sends for one request.", _STAGE)
-    lost = _counter("stage_lost_messages", "Sent by the stage before, never counted here.", _STAGE)
-    repeated = _counter("stage_repeated_messages", "Counted here more than once.", _STAGE)
+    planned = _gauge("stage_planned_invoke_seconds", "Planned time of one inference.", _STAGE)
+    memory = _gauge("stage_planned_memory_bytes", "Planned memory of a stage's agent.", _STAGE)
+    size = _gauge("stage_output_bytes", "Bytes that a stage sends for one request.", _STAGE)
+    lost = _counter(
+        "stage_lost_messages", "Messages of the previous stage that never arrived.", _STAGE
+    )
+    repeated = _counter("stage_repeated_messages", "Messages that arrived more than once.", _STAGE)
     serving = _gauge(
-        "stage_serving", "1 while a board serves a stage of the live generation.", _BOARD_STAGE
+        "stage_serving", "1 while a board serves the stage's live generation.", _BOARD_STAGE
     )
     requests = _counter("stage_requests", "Requests that got a result.", _BOARD_STAGE)
     errors = _counter("stage_errors", "Requests that got an error.", (*_BOARD_STAGE, "code"))
@@ -199,7 +207,9 @@ def _stage_metrics(deployments: list[Deployment]) -> Iterator[Metric]:
         f"{PREFIX}_stage_invoke_seconds", "Time of one inference.", labels=_BOARD_STAGE
     )
     queue = SummaryMetricFamily(
-        f"{PREFIX}_stage_queue_seconds", "A request's wait on a board.", labels=_BOARD_STAGE
+        f"{PREFIX}_stage_queue_seconds",
+        "Time that a request waits on a board.",
+        labels=_BOARD_STAGE,
     )
     for deployment in deployments:
         name = deployment.name

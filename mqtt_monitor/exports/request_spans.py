@@ -1,10 +1,11 @@
-"""A request's time in parts, as OpenTelemetry's spans want it: names, attributes, begin and end.
+"""Splits a request's latency into OpenTelemetry spans: names, attributes, start and end. Pure.
 
-Pure. A trace tells how long each stage's queue and inference took, not when: what is left of the
-latency is the way of the messages and the broker. It is shared out evenly over the hops, and says
-so (``edge_partition.wire.estimated``). The parts follow each other and add up to the latency.
+A trace has the durations of each stage's waiting and inference, but not their start times. The rest
+of the latency is time in the client, the network and the broker. The rest is divided equally among
+the hops; such spans have the attribute ``edge_partition.wire.estimated``. The spans follow each
+other and add up to the latency.
 
-Attributes are those of OpenTelemetry's semantic conventions for messaging where they have a name.
+Attribute names are those of OpenTelemetry's semantic conventions for messaging, where they exist.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _MS_NS = 1_000_000
 _S_NS = 1_000_000_000
-#: Nobody waits longer; what claims so is garbage.
+#: A longer latency is invalid, in milliseconds: one day.
 _LONGEST_MS = 86_400_000.0
 
 Kind = Literal["client", "producer", "consumer", "internal"]
@@ -40,11 +41,11 @@ class Span:
     """A part of a request.
 
     Attributes:
-        name: What went on.
+        name: Name of the span.
         kind: OpenTelemetry's kind of span.
-        start_ns: Nanoseconds since 1970, by the monitor's clock.
-        end_ns: The same.
-        attributes: What is known of it.
+        start_ns: Start by the monitor's clock, in nanoseconds since the epoch.
+        end_ns: End by the monitor's clock, in nanoseconds since the epoch.
+        attributes: OpenTelemetry attributes.
     """
 
     name: str
@@ -55,11 +56,11 @@ class Span:
 
 
 def split_request(request: Request, topics: Topics) -> tuple[Span, ...]:
-    """Return a request's span and then its parts in order; none where no latency is known.
+    """Return a request's span and then its parts, in order; empty without a valid latency.
 
     Args:
-        request: It ended when the monitor heard of it.
-        topics: The fleet's, for the names of destinations.
+        request: The request. Its end is the time at which the monitor received its report.
+        topics: The fleet's topics, for the names of destinations.
     """
     latency_ms = request.latency_ms
     if latency_ms is None or not 0 <= latency_ms <= min(_LONGEST_MS, request.at_s * 1000):
@@ -93,7 +94,7 @@ def _parts(
 
     def add(name: str, kind: Kind, duration_ns: int, attributes: Attributes) -> None:
         begin_ns = parts[-1].end_ns if parts else start_ns
-        # Parts that claim more than the whole end with it.
+        # The parts must not end after the request, even if their reported times do.
         until_ns = min(begin_ns + duration_ns, end_ns)
         parts.append(Span(name, kind, begin_ns, until_ns, {**common, **attributes}))
 
@@ -112,7 +113,7 @@ def _parts(
             round(stage.invoke_ms * _MS_NS),
             {**_PROCESS, **there},
         )
-    # What the client did not get told of stages is in the way back too.
+    # The last hop also takes the time of stages that reported nothing.
     back: Attributes = {"messaging.destination.name": topics.result(request.client)}
     add("wire to client", "producer", end_ns - start_ns, {**_SEND, **back})
     return parts

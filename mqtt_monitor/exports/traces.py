@@ -1,4 +1,4 @@
-"""Requests as OpenTelemetry traces, sent over OTLP/HTTP by the project's own SDK and exporter."""
+"""Sends requests as traces over OTLP/HTTP, with OpenTelemetry's own SDK and exporter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 _TRACES_PATH = "/v1/traces"
-#: Some 200 requests over three stages; of more that can't be sent the oldest are dropped.
+#: Spans that wait to be sent: about 200 requests over three stages. Then the oldest are dropped.
 _MAX_QUEUED_SPANS = 2048
 _SEND_EVERY_MS = 1000
 _TIMEOUT_S = 5.0
@@ -37,17 +37,21 @@ _SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ]{1,80})")
 
 
 class TraceEndpointError(EdgePartitionError):
-    """The receiver's URL is none."""
+    """The receiver's URL is invalid."""
 
 
 def find_endpoint(option: str | None, environ: Mapping[str, str]) -> str:
     """Return the URL that traces are posted to.
 
-    By the option, else by OpenTelemetry's own variables, else this machine's collector. A URL
-    without a path gets OTLP's.
+    The option comes first, then OpenTelemetry's variables, then ``DEFAULT_ENDPOINT``. A URL without
+    a path gets the path of OTLP.
+
+    Args:
+        option: The URL of the command line.
+        environ: Environment variables.
 
     Raises:
-        TraceEndpointError: It can't be used.
+        TraceEndpointError: The URL is invalid.
     """
     base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     url = option or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -61,25 +65,26 @@ def find_endpoint(option: str | None, environ: Mapping[str, str]) -> str:
     if not usable or parts.username is not None:
         shown = url.rpartition("@")[2] if "@" in url else url
         raise TraceEndpointError(
-            f"The endpoint {shown!r} can't be used; expected http[s]://HOST[:PORT][/PATH], such as "
-            f"{DEFAULT_ENDPOINT}; secrets go into OTEL_EXPORTER_OTLP_HEADERS."
+            f"The endpoint {shown!r} is not valid: expected http[s]://HOST[:PORT][/PATH], such as "
+            f"{DEFAULT_ENDPOINT}. Put secrets into OTEL_EXPORTER_OTLP_HEADERS."
         )
     return url if parts.path.strip("/") else url.rstrip("/") + _TRACES_PATH
 
 
 class TraceExport:
-    """Sends requests as traces, in a thread of its own. A context manager."""
+    """Sends requests as traces, in its own thread. A context manager."""
 
     def __init__(
         self, endpoint: str, topics: Topics, service: str, tell: Callable[[str], None]
     ) -> None:
-        """Begin.
+        """Start the thread.
 
         Args:
-            endpoint: Where to, from :func:`find_endpoint`.
-            topics: The fleet's.
-            service: The name that the traces stand under.
-            tell: Called with a sentence when traces begin to get lost, and when they arrive again.
+            endpoint: The receiver's URL, from :func:`find_endpoint`.
+            topics: The fleet's topics.
+            service: The service name of the traces.
+            tell: Called with a sentence when the receiver starts to refuse traces, and when it
+                accepts them again.
         """
         self._topics = topics
         self._exporter = _TellingExporter(endpoint, tell)
@@ -99,12 +104,12 @@ class TraceExport:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send what waits, unless nobody takes it."""
+        """Send the waiting spans, unless the receiver refuses them."""
         self._exporter.closing.set()
         self._provider.shutdown()
 
     def add(self, request: Request) -> None:
-        """Send a request's trace; never waits."""
+        """Queue a request's trace; returns at once."""
         spans = split_request(request, self._topics)
         if not spans:
             return
@@ -130,54 +135,54 @@ class TraceExport:
 
 
 class _TellingExporter(SpanExporter):
-    """OTLP's exporter, whose failures are told once each time they begin."""
+    """OTLP's exporter; reports the first of several failures in a row."""
 
     def __init__(self, endpoint: str, tell: Callable[[str], None]) -> None:
         self._endpoint = endpoint
         self._tell = tell
         self._failing = False
-        self._said = _FirstWord()
-        # Its log has a line for every attempt.
+        self._log = _FirstMessage()
+        # The exporter logs every attempt; one line for all of them is enough.
         log = logging.getLogger("opentelemetry")
         log.propagate = False
         log.handlers = [logging.NullHandler()]
-        logging.getLogger("opentelemetry.exporter").addHandler(self._said)
+        logging.getLogger("opentelemetry.exporter").addHandler(self._log)
         self._exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_TIMEOUT_S)
         self.closing = threading.Event()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send; see the base class."""
+        """Send spans; see the base class."""
         if self._failing and self.closing.is_set():
             return SpanExportResult.FAILURE
-        self._said.text = None
+        self._log.text = None
         result = self._exporter.export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self._failing:
-            why = f" ({self._said.text})" if self._said.text else ""
+            why = f" ({self._log.text})" if self._log.text else ""
             self._tell(
-                f"{self._endpoint} takes no traces{why}; those of requests meanwhile get lost, "
-                "trying again"
+                f"{self._endpoint} does not accept traces{why}; traces are lost until it does. "
+                "Trying again."
             )
         elif self._failing and not failed:
-            self._tell(f"{self._endpoint} takes traces again")
+            self._tell(f"{self._endpoint} accepts traces again.")
         self._failing = failed
         return result
 
     def shutdown(self) -> None:
-        """End; see the base class."""
+        """Shut down; see the base class."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
-class _FirstWord(logging.Handler):
-    """Keeps the first thing said."""
+class _FirstMessage(logging.Handler):
+    """Keeps the first log message."""
 
     text: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Keep the first message."""
         if self.text is None:
             with contextlib.suppress(Exception):
                 message = record.getMessage()
-                # Of a refused connection it gives the whole chain of exceptions.
+                # A refused connection is logged with its whole chain of exceptions.
                 system = _SYSTEM_ERROR.search(message)
                 self.text = system[1] if system else read_text(message)

@@ -1,1 +1,1 @@
-"""Where records come from: a broker, a recording."""
+"""Sources of messages: a broker, a recording."""

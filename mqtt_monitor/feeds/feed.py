@@ -1,4 +1,4 @@
-"""What faces are written against: something that gives snapshots, live or recorded."""
+"""The interface of all front ends: a source of snapshots, live or recorded."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Points = list[tuple[float, float | None]]
 
 
 class Feed:
-    """A fleet to look at. Methods may be called from any thread.
+    """Provides snapshots of a fleet. Any thread may call the methods.
 
-    Subclasses bring messages in (:mod:`mqtt_monitor.feeds.live`,
-    :mod:`mqtt_monitor.feeds.recording`) and say what time it is.
+    Subclasses (:mod:`mqtt_monitor.feeds.live`, :mod:`mqtt_monitor.feeds.recording`) add messages
+    and define the present time.
     """
 
     def __init__(self, prefix: str, broker_url: str) -> None:
@@ -28,17 +28,17 @@ class Feed:
         self._arrived = 0
 
     def now_s(self) -> float:
-        """Return the feed's time, seconds since 1970."""
+        """Return the feed's present time, in seconds since the epoch."""
         raise NotImplementedError
 
     def watch_requests(self, wanted: bool) -> None:
-        """Say whether recent requests are to be shown: it costs the broker a few copies of results.
+        """Start or stop to watch recent requests, which costs the broker a few copies of results.
 
-        A feed of a recording shows what was recorded.
+        A recording shows the recorded requests in any case.
         """
 
     def snapshot(self) -> Fleet:
-        """Return the fleet as it stands."""
+        """Return the fleet at the present time."""
         with self._changed:
             return self._state.snapshot(self.now_s())
 
@@ -46,10 +46,10 @@ class Feed:
         """Return a board's last hour: ``(time_s, value or None)`` for each step, oldest first.
 
         Args:
-            device: Its name; of one that is not known there is no history.
+            device: Name of the board; an unknown board has an empty history.
             figure: ``cpu_percent``, ``temperature_c``, ``rss_bytes``, ``free_memory_bytes`` or
                 ``queue_length``.
-            step_s: A multiple of 5 s; within a step values are averaged.
+            step_s: Width of a step, a multiple of 5 s; values within a step are averaged.
         """
         with self._changed:
             series = self._state.device_series(device, figure)
@@ -61,21 +61,21 @@ class Feed:
         """Return a stage's last hour, over all its boards, as :meth:`device_history` does.
 
         Args:
-            deployment: Its name.
-            index: The stage's.
+            deployment: Name of the deployment.
+            index: Index of the stage.
             figure: ``requests_per_s``, ``errors_per_s``, ``invoke_ms`` or ``queue_ms``.
-            step_s: A multiple of 5 s.
+            step_s: Width of a step, a multiple of 5 s.
         """
         with self._changed:
             series = self._state.stage_series(deployment, index, figure)
             return series.points(self.now_s(), step_s) if series else []
 
     def wait_for_change(self, seen: int, timeout_s: float) -> int:
-        """Wait until something arrives, ``timeout_s`` at most; return the count of what arrived.
+        """Wait for a new message; return the number of messages so far.
 
         Args:
-            seen: What this returned before, 0 at first; the same again means that nothing came.
-            timeout_s: The longest wait.
+            seen: The last result of this method; 0 at first. An equal result means no new message.
+            timeout_s: The longest wait, in seconds.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._arrived != seen, timeout_s)

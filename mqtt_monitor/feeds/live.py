@@ -1,13 +1,12 @@
-"""A live fleet: one connection that listens and says nothing.
+"""The live fleet at a broker: one connection that only listens.
 
-A read-only account will do: the monitor publishes nothing and leaves no will. Everything is asked
-for with QoS 0: of the messages that a broker retains for a large fleet, mosquitto queues 1,000 of
-QoS 1 for one client and drops the rest in silence; what is lost on the way shows as a gap in the
-statistics' sequence.
+A read-only account is enough: the monitor publishes nothing and has no will. All subscriptions use
+QoS 0. With QoS 1, mosquitto would queue 1,000 retained messages for one client and drop the rest of
+a large fleet silently. Lost statistics show as gaps in their numbers.
 
-Results carry the trace of a request, and a model's outputs with it. They are asked for only while a
-face wants to show requests, and then for a moment at a time: a broker copies a few results every
-few seconds, not every one.
+A result carries the trace of its request and the model's outputs. The monitor subscribes to results
+only while a front end shows requests, and only for a moment every few seconds, so that the broker
+copies a few results and not all of them.
 """
 
 from __future__ import annotations
@@ -31,11 +30,13 @@ if TYPE_CHECKING:
     from edge_core.mqtt.connection import Message
 
 _ANSWER_S = 10.0
-#: Every so often results are listened for, until there are enough of them or time is up.
+#: Time between two samples of results, in seconds.
 _SAMPLE_EVERY_S = 5.0
+#: Longest time of one sample, in seconds.
 _SAMPLE_FOR_S = 1.0
+#: Results of one sample.
 _SAMPLE_RESULTS = 4
-#: After the last retained message a broker is silent for so long.
+#: Time without a retained message after which the broker has sent all of them, in seconds.
 _QUIET_S = 0.3
 _POLL_S = 0.05
 
@@ -51,17 +52,17 @@ class LiveFeed(Feed):
         listener: Callable[[Arrival], None] | None = None,
         on_broker: Callable[[bool, str | None], None] | None = None,
     ) -> None:
-        """Prepare.
+        """Prepare the connection.
 
         Args:
-            broker: Its URL or address.
+            broker: URL or address of the broker.
             prefix: The topics' prefix.
-            listener: Called with each message, in the network thread, after it was folded.
-            on_broker: Called with whether the broker is there, and why not.
+            listener: Called with each message in the network thread, after the state is updated.
+            on_broker: Called with (connected, reason) when the connection is made or lost.
 
         Raises:
-            BrokerAddressError: The URL, or a file that goes with it, can't be used.
-            TopicPrefixError: The prefix is no topic prefix.
+            BrokerAddressError: The URL, or a file that it needs, cannot be used.
+            TopicPrefixError: The prefix is not a topic prefix.
         """
         address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
         super().__init__(prefix, address.url)
@@ -81,11 +82,11 @@ class LiveFeed(Feed):
         self._sampler: threading.Thread | None = None
 
     def open(self) -> None:
-        """Connect, subscribe and take in what the broker retains.
+        """Connect and subscribe. The broker then sends its retained messages.
 
         Raises:
-            BrokerUnreachableError: No broker there.
-            BrokerRefusedError: The broker said no to the connection or a subscription.
+            BrokerUnreachableError: No broker answers at the address.
+            BrokerRefusedError: The broker refused the connection or a subscription.
         """
         self._connection.open()
         try:
@@ -97,7 +98,7 @@ class LiveFeed(Feed):
                 topics.stats("+"),
             ):
                 self._connection.subscribe(topic_filter, self._arrive, qos=0, timeout_s=_ANSWER_S)
-            # Not waited for: an account that may not read it still sees everything else.
+            # Without waiting: an account that may not read traces still sees everything else.
             self._connection.subscribe(topics.trace("+"), self._arrive)
         except BaseException:
             self.close()
@@ -119,17 +120,17 @@ class LiveFeed(Feed):
         self.close()
 
     def now_s(self) -> float:
-        """Return the time."""
+        """Return this machine's time, in seconds since the epoch."""
         return time.time()
 
     def wait_until_known(self, stats_within_s: float) -> None:
-        """Wait for what the broker retains, then for statistics of every board online.
+        """Wait for all retained messages, then for statistics of every online board.
 
         Args:
-            stats_within_s: The longest to wait for statistics, in seconds.
+            stats_within_s: The longest wait for statistics, in seconds.
         """
-        # The broker has acknowledged every subscription, and sends what it retains at once; a
-        # reader that may not publish can't mark its end by a message of its own.
+        # The broker has acknowledged every subscription and sends retained messages at once. A
+        # read-only account cannot mark their end with a message of its own.
         while (quiet_s := time.monotonic() - self._last_retained) < _QUIET_S:
             time.sleep(_QUIET_S - quiet_s)
         deadline = time.monotonic() + stats_within_s
@@ -140,7 +141,7 @@ class LiveFeed(Feed):
             time.sleep(_POLL_S)
 
     def watch_requests(self, wanted: bool) -> None:
-        """Begin or end to listen for results, a moment every few seconds."""
+        """Start or stop to sample results."""
         if not wanted:
             self._sampling.clear()
             return
@@ -155,7 +156,7 @@ class LiveFeed(Feed):
             self._sampling.wait()
             if self._closing.is_set():
                 return
-            # An account that may not read results sees no requests; the broker may be away.
+            # The account may have no right to read results, or the broker may be unreachable.
             with contextlib.suppress(EdgePartitionError):
                 self._connection.subscribe(topic_filter, self._result, qos=0, timeout_s=_ANSWER_S)
             ends = time.monotonic() + _SAMPLE_FOR_S
@@ -168,7 +169,7 @@ class LiveFeed(Feed):
             if self._closing.wait(_SAMPLE_EVERY_S - _SAMPLE_FOR_S):
                 return
 
-    # In the network thread
+    # Called in the network thread
 
     def _result(self, message: Message) -> None:
         self._arrive(message)

@@ -1,4 +1,4 @@
-"""Messages in a file, one JSON object a line, for bug reports; and a feed that plays them again.
+"""Recordings: messages in a file for bug reports, one JSON object a line; and their replay.
 
 ```
 {"recording": 1, "prefix": "edge/v1", "broker": "mqtt://hub:1883", "time_s": 1764000000.0}
@@ -7,9 +7,9 @@
 {"time_s": 1764000003.1, "connected": false, "reason": "..."}
 ```
 
-A payload that is no UTF-8 stands as ``base64``. Of a result only what goes beside the tensors is
-written: a model's outputs are nobody's business. A line is handed to the system whole, so that a
-killed recorder leaves at most its last line torn, and that one is skipped.
+A payload that is not UTF-8 text is written as ``base64``. Of a result only the properties are
+written: a model's outputs are private. Each line is written with one system call, so a killed
+recorder leaves at most one incomplete line, the last one, which the replay skips.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 class RecordingError(EdgePartitionError):
-    """A recording can't be written or read.
+    """A recording cannot be written or read.
 
     Attributes:
         path: The file.
@@ -52,19 +52,26 @@ class RecordingError(EdgePartitionError):
 
 
 class Recorder:
-    """Writes a new recording, up to a size. A context manager."""
+    """Writes a new recording up to a maximum size. A context manager.
+
+    Attributes:
+        path: The file.
+        lines: Lines written so far.
+        is_full: Whether a line was left out because of the maximum size.
+        failure: Error of a write, after which nothing more is written.
+    """
 
     def __init__(self, path: Path, *, prefix: str, broker_url: str, max_bytes: int) -> None:
         """Create the file.
 
         Args:
-            path: Must not exist.
+            path: The file, which must not exist.
             prefix: The topics' prefix.
-            broker_url: Where the messages come from, without secrets.
-            max_bytes: What would make the file larger is not written.
+            broker_url: The broker's address, without secrets.
+            max_bytes: Maximum size of the file, in bytes.
 
         Raises:
-            RecordingError: The file is there already, or can't be written.
+            RecordingError: The file exists or cannot be written.
         """
         self.path = path
         self.lines = 0
@@ -73,10 +80,10 @@ class Recorder:
         self._lock = threading.Lock()
         self._room_bytes = max_bytes
         try:
-            # Without a buffer of ours: what is written outlives this process.
+            # Without a buffer: lines written so far outlive a killed process.
             self._file = path.open("xb", buffering=0)
         except FileExistsError:
-            raise RecordingError(path, "is there already; name another file.") from None
+            raise RecordingError(path, "exists already; name another file.") from None
         except OSError as error:
             raise RecordingError(path, f"can't be written: {error.strerror or error}.") from None
         self._write(
@@ -91,7 +98,7 @@ class Recorder:
             self._file.close()
 
     def write(self, arrival: Arrival) -> None:
-        """Write a message; a disk that is full shows in ``failure``."""
+        """Write a message; an error of the disk sets ``failure``."""
         line: dict[str, Any] = {"time_s": round(arrival.time_s, 3), "topic": arrival.topic}
         payload = arrival.payload
         if (
@@ -113,7 +120,7 @@ class Recorder:
         self._write(line)
 
     def note_broker(self, connected: bool, reason: str | None) -> None:
-        """Write that the line to the broker was made or lost."""
+        """Write that the monitor connected to the broker or lost the connection."""
         line = {"time_s": round(time.time(), 3), "connected": connected}
         self._write({**line, "reason": reason} if reason else line)
 
@@ -136,17 +143,17 @@ class Recorder:
 
 
 class ReplayFeed(Feed):
-    """A recording as a feed; its time is the recording's."""
+    """Replays a recording. The present time of this feed is the recorded time."""
 
     def __init__(self, path: Path, *, speed: float = math.inf) -> None:
-        """Open a recording; :meth:`play` feeds it.
+        """Open a recording; :meth:`play` replays it.
 
         Args:
             path: The file.
-            speed: 1 is as it was, 10 ten times as fast, infinity without waiting.
+            speed: Speed relative to the recording; infinity: without waiting.
 
         Raises:
-            RecordingError: The file can't be read or is no recording.
+            RecordingError: The file cannot be read or is not a recording.
         """
         self._path = path
         self._speed = speed
@@ -155,8 +162,8 @@ class ReplayFeed(Feed):
         if header.get("recording") != FORMAT or not isinstance(prefix, str) or self._now_s is None:
             raise RecordingError(
                 path,
-                f"is no recording of format {FORMAT}; expected a file that `mqtt-monitor record` "
-                "of this version wrote.",
+                f"is not a recording of format {FORMAT}; expected a file that `mqtt-monitor "
+                "record` of this version wrote.",
             )
         try:
             super().__init__(prefix, read_text(header.get("broker")) or "unknown")
@@ -165,17 +172,17 @@ class ReplayFeed(Feed):
         self._note_broker(self._now_s, connected=True)
 
     def now_s(self) -> float:
-        """Return the time at which the recording has arrived."""
+        """Return the recorded time of the last replayed message, in seconds since the epoch."""
         return self._now_s or 0.0
 
     def play(self, stop: threading.Event | None = None) -> None:
-        """Feed the whole recording, waiting between messages as ``speed`` asks.
+        """Replay the whole recording at the given speed.
 
         Args:
-            stop: Ends the play early.
+            stop: Ends the replay early.
 
         Raises:
-            RecordingError: The file can't be read.
+            RecordingError: The file cannot be read.
         """
         stop = stop or threading.Event()
         for line in _read_lines(self._path):
@@ -196,10 +203,10 @@ class ReplayFeed(Feed):
 
 @contextmanager
 def playing(feed: ReplayFeed) -> Iterator[None]:
-    """Play a recording beside what the block does, which ends the play.
+    """Replay a recording in a thread while the block runs.
 
     Raises:
-        RecordingError: The file could not be read; raised once the block has ended.
+        RecordingError: The file could not be read; raised after the block.
     """
     stop = threading.Event()
     failures: list[RecordingError] = []
@@ -222,7 +229,7 @@ def playing(feed: ReplayFeed) -> Iterator[None]:
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the file's JSON objects; what is none (a torn line) is skipped."""
+    """Yield the file's JSON objects; skip other lines, such as an incomplete last one."""
     try:
         with path.open("rb") as file:
             while data := file.readline(_MAX_LINE_BYTES):
@@ -238,7 +245,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _read_time(line: dict[str, Any]) -> float | None:
     time_s = line.get("time_s")
-    # Year 1970 to 5138: what a clock may say and arithmetic bears.
+    # Years 1970 to 5138: later times would break the arithmetic.
     if isinstance(time_s, int | float) and not isinstance(time_s, bool) and 0 <= time_s < 1e11:  # noqa: PLR2004
         return float(time_s)
     return None

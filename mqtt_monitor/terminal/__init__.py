@@ -1,5 +1,5 @@
-"""The fleet, live in a terminal: what ``mqtt-monitor`` shows where somebody watches.
+"""The terminal front end: tables and details of the fleet.
 
-``board_rows``, ``stage_rows`` and ``details`` turn a snapshot into rows and text and are pure;
-``live_table``, ``pane`` and ``app`` put those on the screen with Textual.
+``board_rows``, ``stage_rows``, ``header`` and ``details`` turn a snapshot into rows and text and
+are pure; ``live_table``, the panes and ``app`` draw them with Textual.
 """

@@ -1,30 +1,30 @@
-"""Boards as rows: state, load, heat, memory against its limit, link. Pure."""
+"""The table of boards: its columns, and the cells of each board. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mqtt_monitor.fleet.alerts import MEMORY_MARGIN
 from mqtt_monitor.fleet.figures import MIB, number
+from mqtt_monitor.fleet.levels import is_near_limit, tensor_rates
 from mqtt_monitor.terminal.columns import BAD, DOUBTFUL, Cell, Column, kilobytes
 
 if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Device, Fleet, Load
 
 _STYLES = {"offline": BAD, "unknown": DOUBTFUL, "silent": DOUBTFUL, "online": ""}
-#: What wants looking at comes first.
+#: Sort order of states: problems first.
 _ORDER = ("offline", "unknown", "silent", "online")
 
 
 @dataclass(frozen=True)
 class BoardRow:
-    """A board and what its stages move over its link.
+    """A board and the tensor traffic of its stages.
 
     Attributes:
         device: The board.
-        in_bytes_per_s: Tensors that it receives; None: not known.
-        out_bytes_per_s: Tensors that it sends.
+        in_bytes_per_s: Tensor bytes that the board receives a second; None: unknown.
+        out_bytes_per_s: Tensor bytes that the board sends a second; None: unknown.
     """
 
     device: Device
@@ -33,7 +33,7 @@ class BoardRow:
 
     @property
     def state(self) -> str:
-        """The board's state in a word; ``silent``: online, but its statistics stopped."""
+        """The board's state; ``silent``: online, but without recent statistics."""
         device = self.device
         if device.state == "online" and device.load is not None and not device.fresh:
             return "silent"
@@ -41,12 +41,12 @@ class BoardRow:
 
     @property
     def load(self) -> Load | None:
-        """How it fares, if that is recent."""
+        """The board's load; None: not recent."""
         return self.device.load if self.device.fresh else None
 
     @property
     def memory_share(self) -> float | None:
-        """Of its limit, or where none was set of the board's memory, what the agent takes."""
+        """The share of the agent's limit, or without a limit of the board's memory, in use."""
         device, load = self.device, self.load
         limit_bytes = device.ram_limit_bytes
         if limit_bytes is None and device.profile is not None:
@@ -57,28 +57,30 @@ class BoardRow:
 
 
 COLUMNS: tuple[Column[BoardRow], ...] = (
-    Column("board", lambda row: row.device.name, largest_first=False, width=8, right=False),
-    Column("state", lambda row: _ORDER.index(row.state), largest_first=False, width=7, right=False),
+    Column("board", lambda row: row.device.name, largest_first=False, width=8, is_number=False),
+    Column(
+        "state", lambda row: _ORDER.index(row.state), largest_first=False, width=7, is_number=False
+    ),
     Column("CPU %", lambda row: row.load.cpu_percent if row.load else None, width=5),
     Column("°C", lambda row: row.load.temperature_c if row.load else None, width=3),
-    Column("MiB", lambda row: row.memory_share, width=7),
-    Column("kB/s in", lambda row: row.in_bytes_per_s, width=7),
-    Column("out", lambda row: row.out_bytes_per_s, width=6),
-    Column("waiting", lambda row: row.load.queue_length if row.load else None, width=7),
-    Column("serves", lambda row: len(row.device.serves), width=9, right=False),
+    Column("mem MiB", lambda row: row.memory_share, width=7),
+    Column("in kB/s", lambda row: row.in_bytes_per_s, width=7),
+    Column("out kB/s", lambda row: row.out_bytes_per_s, width=8),
+    Column("queue", lambda row: row.load.queue_length if row.load else None, width=5),
+    Column("stages", lambda row: len(row.device.serves), width=9, is_number=False),
 )
 
 
 def board_rows(fleet: Fleet) -> list[BoardRow]:
-    """Return a row for each board, by name."""
-    traffic: dict[str, list[float]] = {}
+    """Return a row for each board, sorted by name."""
+    traffic: dict[str, tuple[float, float]] = {}
     for deployment in fleet.deployments.values():
         for stage in deployment.stages:
             for board in stage.boards:
-                if board.requests_per_s is not None:
-                    sums = traffic.setdefault(board.device, [0.0, 0.0])
-                    sums[0] += board.requests_per_s * stage.input.request_bytes
-                    sums[1] += board.requests_per_s * stage.output.request_bytes
+                received, sent = tensor_rates(stage, board)
+                if received is not None and sent is not None:
+                    so_far = traffic.get(board.device, (0.0, 0.0))
+                    traffic[board.device] = (so_far[0] + received, so_far[1] + sent)
     return [
         BoardRow(device, *traffic.get(name, (None, None))) for name, device in fleet.devices.items()
     ]
@@ -93,7 +95,7 @@ def board_cells(row: BoardRow) -> tuple[Cell, ...]:
         (row.state, _STYLES[row.state]),
         (number(load.cpu_percent if load else None), ""),
         _temperature(load),
-        memory_cell(row),
+        _memory(row),
         (kilobytes(row.in_bytes_per_s), ""),
         (kilobytes(row.out_bytes_per_s), ""),
         (number(load.queue_length if load else None), ""),
@@ -101,21 +103,21 @@ def board_cells(row: BoardRow) -> tuple[Cell, ...]:
     )
 
 
-def memory_cell(row: BoardRow) -> Cell:
-    """Return what the agent takes of what it may, in MiB."""
+def _memory(row: BoardRow) -> Cell:
+    """Return the agent's memory and its limit in MiB; ``!``: near the limit."""
     load = row.load
     if load is None or load.rss_bytes is None:
         return ("-", "")
     limit_bytes = row.device.ram_limit_bytes
     limit = f"/{limit_bytes / MIB:,.0f}" if limit_bytes else ""
-    share = row.memory_share
-    scarce = bool(limit_bytes) and share is not None and share > 1 - MEMORY_MARGIN
+    scarce = is_near_limit(row.device)
     return (f"{load.rss_bytes / MIB:,.0f}{limit}{'!' if scarce else ''}", BAD if scarce else "")
 
 
 def _temperature(load: Load | None) -> Cell:
+    """Return the board's temperature in °C; ``!``: the processor is throttled."""
     if load is None:
         return ("-", "")
     if load.throttled:
-        return (f"{number(load.temperature_c)} throttled", BAD)
+        return (f"{number(load.temperature_c)}!", BAD)
     return (number(load.temperature_c), "")

@@ -1,4 +1,4 @@
-"""What a table of the terminal is made of: columns that show, rank and name a figure."""
+"""Columns of the terminal's tables: header, sort key and width of each. Pure."""
 
 from __future__ import annotations
 
@@ -6,54 +6,77 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 Item = TypeVar("Item")
-Rank = float | str | None
-#: A cell's text, and its style by rich's words.
+SortKey = float | str | None
+#: A cell's text and its rich style.
 Cell = tuple[str, str]
 
-#: Colours of the terminal's own palette that can be read on black and on white. No state is told
-#: by them alone.
+#: Styles from the terminal's own palette, readable on black and on white. Every state that they
+#: mark is also visible in the text.
 BAD, DOUBTFUL, TITLE = "bold red", "bold magenta", "bold"
+#: Fewest characters of a name that is shortened to make room for numbers.
+_SHORTEST_NAME = 12
+#: Spaces beside each column: one on the left, one on the right.
+_PADDING = 2
 
 
 @dataclass(frozen=True)
 class Column(Generic[Item]):
-    """A column.
+    """A column of a table.
 
     Attributes:
-        title: Its heading, and its name where a sentence says how rows are sorted.
-        rank: What rows are sorted by; None goes last either way.
-        largest_first: How it is sorted unless reversed.
-        width: At least so many characters, so that what grows by a digit moves nothing.
-        right: Figures stand at the right.
+        title: The header.
+        key: Returns a row's sort key; rows with None come last in both orders.
+        largest_first: Whether the default order is descending.
+        width: Least width in characters, so that a number can grow without moving other columns.
+        is_number: Whether the column has numbers: aligned to the right and never cut.
     """
 
     title: str
-    rank: Callable[[Item], Rank]
+    key: Callable[[Item], SortKey]
     largest_first: bool = True
     width: int = 1
-    right: bool = True
+    is_number: bool = True
 
 
-def arranged(items: Iterable[Item], column: Column[Item], *, reverse: bool) -> list[Item]:
-    """Return items sorted by a column; those that are equal in it keep their order."""
+def sort_rows(items: Iterable[Item], column: Column[Item], *, reverse: bool) -> list[Item]:
+    """Return items sorted by a column; items with equal keys keep their order."""
     known: list[tuple[float | str, Item]] = []
     unknown: list[Item] = []
     for item in items:
-        rank = column.rank(item)
-        if rank is None:
+        key = column.key(item)
+        if key is None:
             unknown.append(item)
         else:
-            known.append((rank, item))
-    # A column's ranks are all numbers or all texts.
+            known.append((key, item))
+    # All keys of a column are numbers, or all are texts.
     known.sort(key=lambda pair: pair[0], reverse=column.largest_first != reverse)
     return [item for _, item in known] + unknown
 
 
+def fit_widths(widths: Sequence[int], last_title: int, available: int) -> list[int]:
+    """Shorten the first and the last column of a table so that all numbers fit the screen.
+
+    The columns between them are numbers and states, which are never cut. The last column keeps at
+    least its header, and may then leave the screen: a table scrolls sideways. The first column has
+    the names, so it is shortened only if the numbers would leave the screen.
+
+    Args:
+        widths: Wanted width of each column, in characters.
+        last_title: Width of the last column's header, in characters.
+        available: Width of the screen without the scroll bar, in characters.
+    """
+    first, *middle, last = widths
+    between = sum(middle) + _PADDING * len(middle) + 2 * _PADDING
+    first = min(first, max(_SHORTEST_NAME, available - between + _PADDING))
+    last = min(last, max(last_title, available - between - first))
+    return [first, *middle, last]
+
+
 def kilobytes(bytes_: float | None) -> str:
-    """Return thousands of bytes, with a decimal where there are few."""
+    """Return a size in kB, below 10 kB with one decimal; ``-`` for None."""
     if bytes_ is None:
         return "-"
     few = 10_000

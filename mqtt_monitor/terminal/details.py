@@ -1,4 +1,4 @@
-"""A board, a deployment or a stage, told in full. Pure apart from reading a feed's history."""
+"""The details of a board, a deployment or a stage, as text. Pure, apart from a feed's history."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mqtt_monitor.fleet.alerts import find_alerts
-from mqtt_monitor.fleet.figures import MIB, mib, number
+from mqtt_monitor.fleet.figures import MIB, duration, mib, number
+from mqtt_monitor.fleet.levels import compare_time
 from mqtt_monitor.terminal.board_rows import board_rows
 from mqtt_monitor.terminal.columns import BAD, DOUBTFUL, TITLE, kilobytes
-from mqtt_monitor.terminal.stage_rows import count_errors, serving
+from mqtt_monitor.terminal.stage_rows import count_errors, stage_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
         Request,
     )
 
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
-#: An hour in 24 steps, which fit beside a label and a figure in 80 columns.
+#: An hour in 24 steps: they fit beside a label and a value in 80 columns.
 _STEP_S = 150.0
 _BARS = "▁▂▃▄▅▆▇█"
 _LABEL_WIDTH = 12
@@ -40,10 +40,10 @@ _SHOWN_REQUESTS = 8
 
 
 def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
-    """Return everything known of a board."""
+    """Return all values of a board, with its alerts and events."""
     row = next((row for row in board_rows(fleet) if row.device.name == name), None)
     if row is None:
-        return Text(f"Board {name} is no longer known.")
+        return Text(f"Board {name} is no longer in the fleet.")
     device, load = row.device, row.device.load
     text = Text(f"Board {name}\n\n", TITLE)
     state = row.state
@@ -53,35 +53,36 @@ def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
         _machine(text, device.profile)
     if load is not None:
         age = "" if device.fresh else f" (as of {clock(load.at_s)})"
-        up = f"; up {duration(load.uptime_s)}" if load.uptime_s is not None else ""
-        _line(text, "agent", f"started anew {times(device.restarts)}{up}{age}")
+        up = f"up {duration(load.uptime_s)}, " if load.uptime_s is not None else ""
+        _line(text, "agent", f"{up}restarts seen: {device.restarts:,}{age}")
         history = _history(feed.device_history(name, "cpu_percent", _STEP_S))
         _line(text, "CPU", f"{number(load.cpu_percent)} % of one core", history=history)
         throttled = ", throttled" if load.throttled else ""
         history = _history(feed.device_history(name, "temperature_c", _STEP_S))
-        heat = "not told" if load.temperature_c is None else f"{load.temperature_c:.0f} °C"
+        heat = "not reported" if load.temperature_c is None else f"{load.temperature_c:.0f} °C"
         style = BAD if load.throttled else ""
         _line(text, "temperature", heat + throttled, style, history=history)
         if load.clock_mhz is not None:
             _line(text, "clock speed", f"{load.clock_mhz:,.0f} MHz")
-        limit = f" of {mib(device.ram_limit_bytes)}" if device.ram_limit_bytes else ", no limit set"
+        limit = f" of {mib(device.ram_limit_bytes)}" if device.ram_limit_bytes else ", no limit"
         history = _history(feed.device_history(name, "rss_bytes", _STEP_S), MIB)
         _line(text, "memory", f"{mib(load.rss_bytes)}{limit}", history=history)
     total = device.profile.total_memory_bytes if device.profile else None
-    _line(text, "free", f"{mib(device.free_memory_bytes)} of the board's {mib(total)}")
+    _line(text, "free memory", f"{mib(device.free_memory_bytes)} of {mib(total)} on the board")
     if load is not None:
         history = _history(feed.device_history(name, "queue_length", _STEP_S))
-        _line(text, "waiting", f"{number(load.queue_length)} requests", history=history)
+        _line(text, "queue", f"{number(load.queue_length)} requests", history=history)
     _line(
         text,
         "tensors",
-        f"{kilobytes(row.in_bytes_per_s)} kB/s in, {kilobytes(row.out_bytes_per_s)} kB/s out; "
-        f"{device.missed_stats:,} statistics lost",
+        f"{kilobytes(row.in_bytes_per_s)} kB/s in, {kilobytes(row.out_bytes_per_s)} kB/s out",
     )
     if load is not None and load.link is not None:
         _line(text, "link", _link(load.link))
     if device.clock_offset_s is not None:
-        _line(text, "clock", f"{round(device.clock_offset_s, 1) + 0.0:+.1f} s from this machine's")
+        offset = f"{round(device.clock_offset_s, 1) + 0.0:+.1f} s from the monitor's clock"
+        _line(text, "clock", offset)
+    _line(text, "statistics", f"{device.missed_stats:,} messages lost")
     _served(text, device, fleet)
     _refused(text, device)
     _alerts(text, (alert for alert in find_alerts(fleet) if alert.device == name))
@@ -91,14 +92,14 @@ def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
 
 def _machine(text: Text, profile: Profile) -> None:
     cores = f"{profile.cores} cores" if profile.cores else None
-    threads = f"threads used: {profile.threads}" if profile.threads else None
+    threads = f"{profile.threads} threads used" if profile.threads else None
     for label, parts in (
         ("processor", (profile.cpu_model, profile.machine, cores, threads)),
         ("system", (profile.system,)),
         ("software", (_version("agent", profile.agent), _version("Python", profile.python))),
         ("runtime", (profile.runtime,)),
     ):
-        _line(text, label, ", ".join(part for part in parts if part) or "not told")
+        _line(text, label, ", ".join(part for part in parts if part) or "not reported")
 
 
 def _version(what: str, version: str | None) -> str | None:
@@ -108,7 +109,7 @@ def _version(what: str, version: str | None) -> str | None:
 def _served(text: Text, device: Device, fleet: Fleet) -> None:
     _heading(text, "Serves")
     if not device.serves:
-        text.append("nothing, or it does not tell\n")
+        text.append("no stage reported\n")
     for served in device.serves:
         deployment = fleet.deployments.get(served.deployment)
         generation = f", generation {served.generation}" if served.generation else ""
@@ -117,7 +118,7 @@ def _served(text: Text, device: Device, fleet: Fleet) -> None:
             if stage.index == served.stage:
                 for board in stage.boards:
                     if board.device == device.name:
-                        text.append(f"  {_board_figures(board)}\n")
+                        text.append(f"  {_measured(board)}\n")
 
 
 def _link(link: Link) -> str:
@@ -127,7 +128,7 @@ def _link(link: Link) -> str:
     if link.signal_dbm is not None:
         parts.append(f"signal {link.signal_dbm:.0f} dBm")
     moved = f"{kilobytes(link.in_bytes_per_s)} kB/s in, {kilobytes(link.out_bytes_per_s)} kB/s out"
-    return f"{', '.join(parts)}; {moved}, of all programs"
+    return f"{', '.join(parts)}; {moved}, all programs"
 
 
 def _refused(text: Text, device: Device) -> None:
@@ -140,20 +141,20 @@ def _refused(text: Text, device: Device) -> None:
 
 
 def describe_stage(feed: Feed, fleet: Fleet, name: str, index: int) -> Text:
-    """Return everything known of a stage."""
+    """Return all values of a stage, with its alerts."""
     deployment = fleet.deployments.get(name)
     if deployment is None or index >= len(deployment.stages):
         return Text(f"{name} stage {index} is no longer deployed.")
     stage = deployment.stages[index]
     text = Text(f"{name} stage {index}, of {len(deployment.stages)}", TITLE)
-    text.append(" (sets the pace)\n\n" if deployment.bottleneck == index else "\n\n")
-    _line(text, "state", *serving(stage))
+    text.append(" (bottleneck)\n\n" if deployment.is_bottleneck(stage) else "\n\n")
+    _line(text, "state", *stage_state(stage))
     _line(text, "boards", ", ".join(stage.devices))
     _line(text, "file", f"{stage.size_bytes / MIB:,.2f} MiB")
     _line(
         text,
         "planned",
-        f"{stage.predicted_ms:,.2f} ms a request, {mib(stage.predicted_ram_bytes)} of memory",
+        f"inference {stage.predicted_ms:,.2f} ms, memory {mib(stage.predicted_ram_bytes)}",
     )
 
     def line(label: str, value: str, figure: str) -> None:
@@ -161,22 +162,22 @@ def describe_stage(feed: Feed, fleet: Fleet, name: str, index: int) -> Text:
         _line(text, label, value, history=_history(points))
 
     line("requests", f"{number(stage.requests_per_s, 1)}/s", "requests_per_s")
-    line("invoke", f"{number(stage.invoke_ms, 2)} ms", "invoke_ms")
-    minute_ms = stage.invoke_minute_ms
-    if minute_ms is not None and stage.predicted_ms > 0:
-        share = f"{minute_ms / stage.predicted_ms - 1:+.0%}"
-        _line(text, "", f"{minute_ms:,.2f} ms in the last minute, {share} against the plan")
-    line("queue", f"{number(stage.queue_ms, 2)} ms", "queue_ms")
+    line("inference", f"{number(stage.invoke_ms, 2)} ms", "invoke_ms")
+    difference = compare_time(stage).difference
+    if stage.invoke_minute_ms is not None and difference is not None:
+        minute = f"{stage.invoke_minute_ms:,.2f} ms in the last minute"
+        _line(text, "", f"{minute}, {difference:+.0%} against the plan")
+    line("waiting", f"{number(stage.queue_ms, 2)} ms", "queue_ms")
     errors = f"{count_errors(stage):,}, {number(stage.errors_per_s, 1)}/s"
     line("errors", errors, "errors_per_s")
     _heading(text, "Receives")
     _boundary(text, stage.input)
     _heading(text, "Sends")
     _boundary(text, stage.output)
-    _heading(text, "Board by board")
+    _heading(text, "Boards")
     for board in stage.boards:
         text.append(f"{board.device}: {board.state}", "" if board.state == "online" else BAD)
-        text.append(f", {_serves(board)}\n  {_board_figures(board)}\n")
+        text.append(f", {_serves(board)}\n  {_measured(board)}\n")
         if board.errors_total:
             codes = ", ".join(f"{count:,} {code}" for code, count in board.errors_total)
             text.append(f"  errors: {codes}\n")
@@ -195,14 +196,14 @@ def _serves(board: BoardStage) -> str:
     if board.serves is None:
         return "no recent statistics"
     generation = f" generation {board.generation}" if board.generation else ""
-    return f"serves{generation}" if board.serves else "does not serve it"
+    return f"serves{generation}" if board.serves else "does not serve the stage"
 
 
-def _board_figures(board: BoardStage) -> str:
+def _measured(board: BoardStage) -> str:
     return (
-        f"{number(board.requests_per_s, 1)}/s, invoke {number(board.invoke_ms, 2)} ms "
-        f"(slowest {number(board.invoke_max_ms, 2)}), queue {number(board.queue_ms, 2)} ms "
-        f"(longest {number(board.queue_max_ms, 2)}), {board.requests_total:,} answered"
+        f"{number(board.requests_per_s, 1)} requests/s, {board.requests_total:,} in all\n"
+        f"  inference {number(board.invoke_ms, 2)} ms (max {number(board.invoke_max_ms, 2)}), "
+        f"waiting {number(board.queue_ms, 2)} ms (max {number(board.queue_max_ms, 2)})"
     )
 
 
@@ -213,12 +214,12 @@ def _boundary(text: Text, boundary: Boundary) -> None:
         text.append(f"  {tensor}\n")
     if boundary.lost is not None or boundary.repeated is not None:
         text.append(
-            f"  {number(boundary.lost)} lost, {number(boundary.repeated)} repeated on the way\n"
+            f"  messages lost: {number(boundary.lost)}, repeated: {number(boundary.repeated)}\n"
         )
 
 
 def describe_deployment(fleet: Fleet, name: str) -> Text:
-    """Return everything known of a deployment, recent requests among it."""
+    """Return all values of a deployment, with recent requests, alerts and events."""
     deployment = fleet.deployments.get(name)
     if deployment is None:
         return Text(f"{name} is no longer deployed.")
@@ -228,17 +229,17 @@ def describe_deployment(fleet: Fleet, name: str) -> Text:
     _line(text, "state", f"{state}{since}", "" if state == "live" else BAD)
     if deployment.problem is not None:
         _line(text, "problem", deployment.problem, DOUBTFUL)
-    _line(text, "generation", deployment.generation or "not known")
+    _line(text, "generation", deployment.generation or "unknown")
     _line(text, "model", deployment.model)
     _line(text, "quantization", deployment.quantization)
     _line(text, "weights", deployment.weights)
-    _line(text, "wire", deployment.wire)
+    _line(text, "messages", f"{deployment.wire} activations")
     _line(text, "results", f"{number(deployment.requests_per_s, 1)}/s")
-    _path(text, deployment)
-    _heading(text, "Recent requests: ms of each stage as queue+invoke")
+    _stages(text, deployment)
+    _heading(text, "Recent requests: for each stage, waiting + inference in ms")
     requests = [item for item in fleet.requests if item.deployment == name][-_SHOWN_REQUESTS:]
     if not requests:
-        text.append("none seen yet; some are looked at while this is open\n")
+        text.append("none yet; the monitor samples some results while this text is open\n")
     for request in reversed(requests):
         _request(text, request)
     _alerts(text, (alert for alert in find_alerts(fleet) if alert.deployment == name))
@@ -246,14 +247,14 @@ def describe_deployment(fleet: Fleet, name: str) -> Text:
     return text
 
 
-def _path(text: Text, deployment: Deployment) -> None:
+def _stages(text: Text, deployment: Deployment) -> None:
     _heading(text, "Stages")
     for stage in deployment.stages:
-        pace = ", sets the pace" if deployment.bottleneck == stage.index else ""
+        bottleneck = ", bottleneck" if deployment.is_bottleneck(stage) else ""
         text.append(
             f"{stage.index} on {', '.join(stage.devices)}: {number(stage.invoke_ms, 2)} ms, "
             f"planned {stage.predicted_ms:,.2f}, "
-            f"sends {kilobytes(stage.output.request_bytes)} kB{pace}\n"
+            f"sends {kilobytes(stage.output.request_bytes)} kB{bottleneck}\n"
         )
 
 
@@ -265,7 +266,7 @@ def _request(text: Text, request: Request) -> None:
         f"{stage.stage}: {stage.queue_ms:,.1f}+{stage.invoke_ms:,.1f}" for stage in request.stages
     ]
     if request.latency_ms is not None:
-        parts.append(f"wire {max(0.0, request.latency_ms - request.stages_ms):,.1f}")
+        parts.append(f"rest {max(0.0, request.latency_ms - request.stages_ms):,.1f}")
     text.append("  ".join(parts))
     if request.error is not None:
         text.append(f"  error {request.error}: {request.reason or ''}", BAD)
@@ -273,7 +274,7 @@ def _request(text: Text, request: Request) -> None:
 
 
 def describe_news(fleet: Fleet) -> Text:
-    """Return all alerts and events."""
+    """Return all alerts and all events."""
     text = Text()
     alerts = find_alerts(fleet)
     _alerts(text, alerts)
@@ -284,7 +285,7 @@ def describe_news(fleet: Fleet) -> Text:
 
 
 def alert_line(alert: Alert) -> Text:
-    """Return an alert as a line: its severity in a word, and the sentence."""
+    """Return an alert as a line: severity and sentence."""
     style = "white on red" if alert.severity == "critical" else "black on yellow"
     return Text.assemble((f" {alert.severity} ", style), " ", alert.text)
 
@@ -318,7 +319,7 @@ def _line(text: Text, label: str, value: str, style: str = "", *, history: str =
 
 
 def _history(points: Points, unit: float = 1) -> str:
-    """Return the last hour as bars from 0 up, and its largest mean; empty: no value yet."""
+    """Return the last hour as a bar chart from 0, with its maximum; empty: no values above 0."""
     known = [value for _, value in points if value is not None]
     if not known or max(known) <= 0:
         return ""
@@ -333,21 +334,5 @@ def _history(points: Points, unit: float = 1) -> str:
 
 
 def clock(time_s: float | None) -> str:
-    """Return a time of day, this machine's; ``-``: not known."""
+    """Return the local time of day; ``-`` for None."""
     return "-" if time_s is None else time.strftime("%H:%M:%S", time.localtime(time_s))
-
-
-def duration(seconds: float) -> str:
-    """Return a span as a person says it."""
-    if seconds < 2 * _MINUTE_S:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * _HOUR_S:
-        return f"{seconds / _MINUTE_S:.0f} min"
-    if seconds < 2 * _DAY_S:
-        return f"{seconds / _HOUR_S:.0f} h"
-    return f"{seconds / _DAY_S:.0f} days"
-
-
-def times(count: int) -> str:
-    """Return a count of occurrences."""
-    return {0: "never", 1: "once"}.get(count, f"{count:,} times")

@@ -1,4 +1,4 @@
-"""A table whose rows are written anew a few times a second, and that draws only what changed."""
+"""A table that gets all rows several times a second and draws only changed cells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from textual.binding import Binding
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
+from mqtt_monitor.terminal.columns import fit_widths
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,15 +19,16 @@ if TYPE_CHECKING:
 
     from mqtt_monitor.terminal.columns import Cell, Column
 
-#: A column never takes more; a row's detail shows it all.
+#: Largest width of a column, in characters. The row's details show longer texts.
 _MAX_WIDTH = 48
 
 
 class LiveTable(DataTable[Text]):
-    """Rows by their place; below the top the cursor follows its row's key.
+    """Shows rows by position. The cursor stays on the first row, or follows its row's key.
 
-    Widths are ours: Textual's own measure a whole column again for each cell that shrinks, which
-    is quadratic in the boards. They grow, and never shrink, so that nothing moves back and forth.
+    This class sets the columns' widths itself: Textual measures a whole column again for each cell
+    that shrinks, which takes quadratic time in the number of boards. Widths never shrink while the
+    screen's width stays, so that columns do not move back and forth.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Detail")]
@@ -35,12 +38,13 @@ class LiveTable(DataTable[Text]):
             cursor_type="row", cursor_foreground_priority="renderable", fixed_columns=1
         )
         self._columns = columns
-        self._widths = [max(column.width, cell_len(column.title)) for column in columns]
+        self._wanted = [max(column.width, cell_len(column.title)) for column in columns]
+        self._widths = list(self._wanted)
         self._keys: list[str] = []
         self._cells: list[tuple[Cell, ...]] = []
 
     def on_mount(self) -> None:
-        """Set up the columns."""
+        """Add the columns."""
         self._add_columns()
 
     @property
@@ -49,7 +53,7 @@ class LiveTable(DataTable[Text]):
         return self._keys[self.cursor_row] if 0 <= self.cursor_row < len(self._keys) else None
 
     def show(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:
-        """Show these rows: a key and the cells of each."""
+        """Show rows, each a key and its cells."""
         selected, cursor = self.selected, self.cursor_row
         if self._grow(rows):
             self._rebuild()
@@ -78,25 +82,28 @@ class LiveTable(DataTable[Text]):
         self._cells[place] = cells
 
     def _text(self, index: int, cell: Cell) -> Text:
-        # As Text, not str: what came from the network may hold what Textual takes for markup.
+        # As Text, not str: a name may contain Textual markup.
         text, style = cell
-        justify = "right" if self._columns[index].right else "left"
+        justify = "right" if self._columns[index].is_number else "left"
         return Text(text, style, justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
 
     def _grow(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> bool:
-        widths = list(self._widths)
+        """Widen the columns for new cells; return whether a width on the screen changed."""
+        wanted = self._wanted
         for place, (_, cells) in enumerate(rows):
             if place < len(self._cells) and self._cells[place] is cells:
                 continue
             for index, (text, _) in enumerate(cells):
-                widths[index] = max(widths[index], cell_len(text))
-        widths = [min(width, _MAX_WIDTH) for width in widths]
-        grown = widths != self._widths
+                wanted[index] = min(max(wanted[index], cell_len(text)), _MAX_WIDTH)
+        last_title = cell_len(self._columns[-1].title)
+        room = self.size.width - self.styles.scrollbar_size_vertical
+        widths = fit_widths(wanted, last_title, room) if room > 0 else list(wanted)
+        changed = widths != self._widths
         self._widths = widths
-        return grown
+        return changed
 
     def _rebuild(self) -> None:
-        """Make the columns wider: all anew, at the same place."""
+        """Add all columns and rows again with the new widths, at the same scroll position."""
         cursor, x, y = self.cursor_row, self.scroll_x, self.scroll_y
         cells, self._cells = self._cells, []
         self.clear(columns=True)

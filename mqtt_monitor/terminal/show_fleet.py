@@ -1,24 +1,26 @@
-"""A snapshot as tables, for ``--once``: what fits 80 columns."""
+"""Prints a snapshot as tables, for ``--once``. The tables fit 80 columns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mqtt_monitor.fleet.figures import MIB, number
-from mqtt_monitor.terminal.board_rows import board_rows
-from mqtt_monitor.terminal.columns import kilobytes
+from mqtt_monitor.terminal import board_rows, stage_rows
 
 if TYPE_CHECKING:
-    from mqtt_monitor.fleet.alerts import Alert
-    from mqtt_monitor.fleet.snapshot import Deployment, Device, Fleet, Stage
+    from collections.abc import Iterable, Sequence
 
-#: Wide enough where nobody watches that no cell is cut.
+    from mqtt_monitor.fleet.alerts import Alert
+    from mqtt_monitor.fleet.snapshot import Fleet, Stage
+    from mqtt_monitor.terminal.columns import Cell, Column
+
+#: Width without a terminal: wide enough for most names.
 _PIPED_WIDTH = 140
-_STYLES = {"online": "green", "live": "green", "offline": "red", "broken": "red"}
 
 
 def show_fleet(fleet: Fleet, alerts: tuple[Alert, ...]) -> None:
@@ -27,102 +29,64 @@ def show_fleet(fleet: Fleet, alerts: tuple[Alert, ...]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPED_WIDTH)
     if fleet.devices:
-        console.print(_boards(fleet))
+        rows = board_rows.board_rows(fleet)
+        cells = [board_rows.board_cells(row) for row in rows]
+        _print(console, "Boards", board_rows.COLUMNS, cells)
+        console.print()
     else:
-        console.print("No board has ever been online at this broker; start `device-agent` on one.")
-    for deployment in fleet.deployments.values():
-        console.print(_stages(deployment))
-    if not fleet.deployments:
-        console.print("Nothing is deployed; `edge-partition deploy BUILD` makes a bundle live.")
+        console.print("No boards yet. Start `device-agent` on a board.")
+    if fleet.deployments:
+        columns = stage_rows.COLUMNS
+        stages = stage_rows.stage_rows(fleet, columns[0], reverse=False)
+        _print(console, "Deployments", columns, map(stage_rows.stage_cells, stages))
+        if any(row.stage and row.deployment.is_bottleneck(row.stage) for row in stages):
+            console.print("* bottleneck: the slowest stage")
+        for row in stages:
+            if row.stage and (errors := _errors(row.stage)):
+                console.print(Text(f"errors of {row.deployment.name} stage {errors}"))
+        console.print()
+    else:
+        console.print("No deployments yet. `edge-partition deploy BUILD` makes a bundle live.")
     for alert in alerts:
         style = "red" if alert.severity == "critical" else "yellow"
-        # As Text: what came from the network may hold what rich takes for markup.
+        # As Text: a name may contain rich markup.
         console.print(Text(f"{alert.severity}: ", style) + Text(alert.text))
 
 
-def _boards(fleet: Fleet) -> Table:
-    table = _table(
-        Text("Boards"),
-        "board",
-        "state",
-        ">CPU %",
-        ">°C",
-        ">MiB",
-        ">waiting",
-        ">kB/s in/out",
-        "serves",
-    )
-    for row in board_rows(fleet):
-        device, load = row.device, row.load
-        table.add_row(
-            Text(device.name),
-            Text(device.state, _STYLES.get(device.state, "yellow")),
-            _number(load.cpu_percent if load else None),
-            _temperature(device),
-            _memory(device),
-            _number(load.queue_length if load else None),
-            Text(f"{kilobytes(row.in_bytes_per_s)}/{kilobytes(row.out_bytes_per_s)}"),
-            Text(", ".join(f"{item.deployment}[{item.stage}]" for item in device.serves) or "-"),
-        )
-    return table
-
-
-def _temperature(device: Device) -> Text:
-    load = device.load if device.fresh else None
-    if load is None or load.temperature_c is None:
-        return Text("-")
-    return Text(f"{load.temperature_c:.0f}", "red" if load.throttled else "")
-
-
-def _memory(device: Device) -> Text:
-    load = device.load if device.fresh else None
-    if load is None or load.rss_bytes is None:
-        return Text("-")
-    limit_bytes = device.ram_limit_bytes
-    limit = f"/{limit_bytes / MIB:.0f}" if limit_bytes else ""
-    return Text(f"{load.rss_bytes / MIB:.0f}{limit}")
-
-
-def _stages(deployment: Deployment) -> Table:
-    title = Text(f"{deployment.name}  {deployment.model}, ") + Text(
-        deployment.state, _STYLES.get(deployment.state, "yellow")
-    )
-    columns = (">stage", "on", ">requests/s", ">invoke ms", ">planned", ">queue ms", ">kB/s")
-    table = _table(title, *columns, ">errors")
-    for stage in deployment.stages:
-        mark = "*" if stage.index == deployment.bottleneck and len(deployment.stages) > 1 else ""
-        rate = stage.output.bytes_per_s
-        table.add_row(
-            Text(f"{mark}{stage.index}"),
-            Text("|".join(stage.devices)),
-            _number(stage.requests_per_s, 1),
-            _number(stage.invoke_ms, 2),
-            _number(stage.predicted_ms, 2),
-            _number(stage.queue_ms, 2),
-            _number(None if rate is None else rate / 1000),
-            Text(_errors(stage)),
-        )
-    if len(deployment.stages) > 1 and deployment.bottleneck is not None:
-        table.caption = "* sets the pace"
-        table.caption_justify = "left"
-    return table
-
-
 def _errors(stage: Stage) -> str:
-    counts: dict[str, int] = {}
+    """Return a stage's errors by code; empty: no errors."""
+    counts: Counter[str] = Counter()
     for board in stage.boards:
-        for code, count in board.errors_total:
-            counts[code] = counts.get(code, 0) + count
-    return ", ".join(f"{count} {code}" for code, count in sorted(counts.items())) or "-"
+        counts.update(dict(board.errors_total))
+    codes = ", ".join(f"{count:,} {code}" for code, count in sorted(counts.items()))
+    return f"{stage.index}: {codes}" if codes else ""
 
 
-def _table(title: Text, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
-    return table
-
-
-def _number(value: float | None, digits: int = 0) -> Text:
-    return Text(number(value, digits))
+def _print(
+    console: Console,
+    title: str,
+    columns: Sequence[Column[Any]],
+    rows: Iterable[tuple[Cell, ...]],
+) -> None:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for index, column in enumerate(columns):
+        # Numbers and states are never cut; only the names in the first and last column wrap.
+        wraps = index in {0, len(columns) - 1}
+        table.add_column(
+            column.title,
+            justify="right" if column.is_number else "left",
+            overflow="fold",
+            no_wrap=not wraps,
+        )
+    for cells in rows:
+        table.add_row(*(Text(text, style) for text, style in cells))
+    console.print(table)

@@ -1,4 +1,4 @@
-"""Deployments as rows, each followed by its stages in order. Pure."""
+"""The table of deployments: its columns, and the cells of each deployment and stage. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mqtt_monitor.terminal.columns import (
     TITLE,
     Cell,
     Column,
-    arranged,
     kilobytes,
+    sort_rows,
 )
 
 if TYPE_CHECKING:
@@ -22,43 +22,48 @@ if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Deployment, Fleet, Stage
 
 _STYLES = {"live": "", "broken": BAD, "unreadable": DOUBTFUL}
+#: Sort order of states: problems first.
 _ORDER = ("broken", "unreadable", "live")
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """A deployment, or one of its stages."""
+    """A deployment (``stage`` is None), or one of its stages."""
 
     deployment: Deployment
     stage: Stage | None
 
     @property
     def key(self) -> str:
-        """What tells it from other rows."""
+        """The row's unique key: ``deployment`` or ``deployment/stage``."""
         name = self.deployment.name
         return name if self.stage is None else f"{name}/{self.stage.index}"
 
 
-#: Deployments are sorted; their stages stay in order.
+#: Deployments are sorted by their slowest stage; the stages of a deployment stay in order.
 COLUMNS: tuple[Column[Deployment], ...] = (
-    Column("stage", lambda item: item.name, largest_first=False, width=8, right=False),
+    Column("stage", lambda item: item.name, largest_first=False, width=8, is_number=False),
     Column(
-        "state", lambda item: _ORDER.index(item.state), largest_first=False, width=6, right=False
+        "state",
+        lambda item: _ORDER.index(item.state),
+        largest_first=False,
+        width=6,
+        is_number=False,
     ),
-    Column("on", lambda item: item.model, largest_first=False, width=8, right=False),
     Column("req/s", lambda item: item.requests_per_s, width=6),
-    Column("invoke", lambda item: _worst(item, lambda stage: stage.invoke_ms), width=7),
-    Column("planned", lambda item: _worst(item, lambda stage: stage.predicted_ms), width=7),
-    Column("queue", lambda item: _worst(item, lambda stage: stage.queue_ms), width=6),
-    Column("kB/s", lambda item: _worst(item, lambda stage: stage.output.bytes_per_s), width=6),
+    Column("infer ms", lambda item: _largest(item, lambda stage: stage.invoke_ms), width=8),
+    Column("plan ms", lambda item: _largest(item, lambda stage: stage.predicted_ms), width=7),
+    Column("wait ms", lambda item: _largest(item, lambda stage: stage.queue_ms), width=7),
+    Column("kB/s", lambda item: _largest(item, lambda stage: stage.output.bytes_per_s), width=6),
     Column("errors", lambda item: sum(map(count_errors, item.stages)), width=6),
+    Column("boards", lambda item: item.model, largest_first=False, width=8, is_number=False),
 )
 
 
 def stage_rows(fleet: Fleet, column: Column[Deployment], *, reverse: bool) -> list[StageRow]:
-    """Return the deployments, sorted, each with its stages."""
+    """Return a row for each deployment, sorted by a column, followed by rows for its stages."""
     rows: list[StageRow] = []
-    for deployment in arranged(fleet.deployments.values(), column, reverse=reverse):
+    for deployment in sort_rows(fleet.deployments.values(), column, reverse=reverse):
         rows.append(StageRow(deployment, None))
         rows += [StageRow(deployment, stage) for stage in deployment.stages]
     return rows
@@ -68,19 +73,19 @@ def stage_cells(row: StageRow) -> tuple[Cell, ...]:
     """Return a row's cells, one for each of ``COLUMNS``."""
     if row.stage is None:
         return _deployment_cells(row.deployment)
-    stage, pace = row.stage, row.deployment.bottleneck
-    mark = "*" if pace == stage.index and len(row.deployment.stages) > 1 else " "
+    stage = row.stage
+    mark = "*" if row.deployment.is_bottleneck(stage) else " "
     errors = count_errors(stage)
     return (
         (f" {mark}{stage.index}", ""),
-        serving(stage),
-        ("|".join(stage.devices), ""),
+        stage_state(stage),
         (number(stage.requests_per_s, 1), ""),
         (number(stage.invoke_ms, 2), ""),
         (number(stage.predicted_ms, 2), ""),
         (number(stage.queue_ms, 2), ""),
         (kilobytes(stage.output.bytes_per_s), ""),
         (f"{errors:,}", BAD if stage.errors_per_s else ""),
+        (", ".join(stage.devices), ""),
     )
 
 
@@ -89,32 +94,32 @@ def _deployment_cells(item: Deployment) -> tuple[Cell, ...]:
     return (
         (item.name, TITLE),
         (item.state, _STYLES[item.state]),
-        (item.model, ""),
         (number(item.requests_per_s, 1), ""),
         *((("", ""),) * 4),
         (f"{errors:,}", ""),
+        (f"model {item.model}", ""),
     )
 
 
-def serving(stage: Stage) -> Cell:
-    """Return how many of a stage's boards serve it, in words."""
-    up = [board.state != "offline" and board.serves is not False for board in stage.boards]
-    if not any(up):
+def stage_state(stage: Stage) -> Cell:
+    """Return how many of a stage's boards can serve the stage."""
+    serving = [board.can_serve for board in stage.boards]
+    if not any(serving):
         return ("down", BAD)
-    if not all(up):
-        return (f"{sum(up)} of {len(up)}", DOUBTFUL)
+    if not all(serving):
+        return (f"{sum(serving)} of {len(serving)}", DOUBTFUL)
     if all(board.serves is None for board in stage.boards):
-        # No recent statistics: nobody says that it serves, nobody that it doesn't.
+        # The boards are online but have no recent statistics, which would list their stages.
         return ("-", "")
     return ("serves", "")
 
 
 def count_errors(stage: Stage) -> int:
-    """Return the requests that a stage answered with an error."""
+    """Return the number of requests that a stage answered with an error."""
     return sum(count for board in stage.boards for _, count in board.errors_total)
 
 
-def _worst(item: Deployment, figure: Callable[[Stage], float | None]) -> float | None:
+def _largest(item: Deployment, value_of: Callable[[Stage], float | None]) -> float | None:
     return max(
-        (value for stage in item.stages if (value := figure(stage)) is not None), default=None
+        (value for stage in item.stages if (value := value_of(stage)) is not None), default=None
     )

@@ -1,8 +1,9 @@
-"""Who may look at the page: addresses, passwords, sessions. Pure but for reading the secret.
+"""Access to the page: addresses, password, sessions. Pure, apart from reading the password file.
 
-On loopback whoever is on this machine may look. Listening wider takes a secret, typed into a form
-or sent as ``Authorization: Bearer``. A browser that logged in keeps a cookie that is signed with
-the secret: it outlives the server's restart and ends with the secret.
+On a loopback address every user of this machine may see the page. Any other address needs a
+password, typed into a form or sent as ``Authorization: Bearer``. After a login the browser keeps a
+cookie signed with the password. The cookie stays valid when the server restarts, and becomes
+invalid when the password changes.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ if TYPE_CHECKING:
     from edge_core.program.listen_address import ListenAddress
 
 TOKEN_VARIABLE = "MQTT_MONITOR_TOKEN"  # noqa: S105 - the name of a variable
-#: Shorter ones can be guessed.
+#: Shorter passwords can be guessed.
 MIN_TOKEN_CHARACTERS = 12
 SESSION_S = 7 * 24 * 3600
 
 
 class WebAccessError(EdgePartitionError):
-    """The page can't be offered: a secret is missing, too short or can't be read."""
+    """The password is missing, too short or unreadable."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Decides.
+    """Decides who may see the page.
 
     Attributes:
-        token: The secret; None: nobody is asked for one.
-        hosts: Names that a request may call this server, beside IP addresses, in small letters.
+        token: The password; None: no password.
+        hosts: Names of this server, in lower case, that requests may use besides IP addresses.
     """
 
     token: str | None
@@ -47,8 +48,8 @@ class Access:
     def knows_host(self, header: str | None) -> bool:
         """Return whether a ``Host`` header names this server.
 
-        A page elsewhere may have its own name point to this address (DNS rebinding) and then read
-        what is here as its own; but its requests carry its name.
+        A foreign page could let its own name resolve to this address (DNS rebinding) and then read
+        this page. Its requests carry the foreign name, so they are refused.
         """
         if not header:
             return False
@@ -60,18 +61,18 @@ class Access:
         return host.rstrip(".") in self.hosts or _is_address(host)
 
     def is_token(self, given: str) -> bool:
-        """Return whether this is the secret, in a time that tells nothing of it."""
+        """Return whether a password is right, in constant time."""
         if self.token is None:
             return True
         return hmac.compare_digest(_digest(given), _digest(self.token))
 
     def session(self, now_s: float) -> str:
-        """Return a cookie's value that :meth:`is_session` takes for ``SESSION_S``."""
+        """Return a cookie that :meth:`is_session` accepts for ``SESSION_S``."""
         ends = str(int(now_s) + SESSION_S)
         return f"{ends}.{self._sign(ends)}"
 
     def is_session(self, cookie: str, now_s: float) -> bool:
-        """Return whether a cookie is one of ours and has not ended."""
+        """Return whether a cookie has a valid signature and has not expired."""
         ends, _, signature = cookie.partition(".")
         if not hmac.compare_digest(_encode(signature), _encode(self._sign(ends))):
             return False
@@ -89,28 +90,28 @@ def find_access(
     host_names: tuple[str, ...],
     environ: Mapping[str, str],
 ) -> Access:
-    """Gather who may look.
+    """Return who may see the page.
 
     Args:
-        listen: Where the server is to listen.
-        token_file: Holds the secret; its first line counts.
+        listen: The address to listen on.
+        token_file: File whose first line is the password.
         host_names: Further names of this server, such as a reverse proxy's.
-        environ: May hold the secret as ``MQTT_MONITOR_TOKEN``.
+        environ: Environment variables; ``MQTT_MONITOR_TOKEN`` may have the password.
 
     Raises:
-        WebAccessError: A secret is needed and there is none, or it can't be read or is too short.
+        WebAccessError: The password is missing, unreadable or too short.
     """
     given = environ.get(TOKEN_VARIABLE) if token_file is None else _read_token(token_file)
     token = given or None
     if token is None and not listen.is_loopback:
         raise WebAccessError(
-            f"Whoever reaches {listen.host} would see the fleet: give a password with "
-            f"--token-file FILE or {TOKEN_VARIABLE}, or listen on 127.0.0.1."
+            f"A page on {listen.host} needs a password, because others can reach this address. Set "
+            f"one with --token-file FILE or {TOKEN_VARIABLE}, or listen on 127.0.0.1."
         )
     if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
         raise WebAccessError(
-            f"The password has {len(token)} characters; at least {MIN_TOKEN_CHARACTERS} are "
-            "needed. `openssl rand -base64 24` makes a good one."
+            f"The password has {len(token)} characters; expected at least {MIN_TOKEN_CHARACTERS}. "
+            "`openssl rand -base64 24` makes one."
         )
     names = {"localhost", listen.host, *host_names}
     if not listen.is_loopback:
@@ -123,16 +124,16 @@ def _read_token(path: Path) -> str:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise WebAccessError(f"{path}: the password can't be read: {reason}.") from None
     token = lines[0].strip() if lines else ""
     if not token:
-        raise WebAccessError(f"{path}: expected a password in the first line, found nothing.")
+        raise WebAccessError(f"{path}: expected a password in the first line, found none.")
     return token
 
 
 def _encode(text: str) -> bytes:
-    # Headers may hold bytes that are no text.
+    # A header may contain bytes that are not valid text.
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -1,16 +1,16 @@
-"""The web face: a page, a live stream of the fleet, ``/metrics``.
+"""The web front end: a page, a live stream of the fleet, ``/metrics``.
 
 ```
-GET /                 the page; nothing of it comes from elsewhere
+GET /                 the page; loads nothing from other hosts
 GET /api/stream       server-sent events: `fleet` (all but layers), then `change` once a second
-GET /api/snapshot     everything, as `mqtt-monitor --once --json` prints it
-GET /api/history      the last hour of one figure of a board or of a deployment's stages
-GET /api/layers       the layers of a stage, wrapped operations with their constants
+GET /api/snapshot     the JSON document of `mqtt-monitor --once --json`
+GET /api/history      the last hour of one value of a board or of a deployment's stages
+GET /api/layers       the layers of a stage; wrapped operations with their constants
 GET /metrics          for Prometheus
-GET, POST /login      where a password was set
+GET, POST /login      with a password only
 ```
 
-A stream that breaks is opened anew and begins with everything: there is nothing to catch up on.
+After a lost connection the page opens a new stream, which starts with the whole fleet.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from mqtt_monitor.feeds.recording import ReplayFeed
 from mqtt_monitor.fleet.alerts import find_alerts
 from mqtt_monitor.fleet.describe_fleet import describe_fleet
 from mqtt_monitor.fleet.fleet_changes import describe_changes
+from mqtt_monitor.fleet.limits import MAX_EVENTS, MAX_REQUESTS
+from mqtt_monitor.fleet.thresholds import PLAN_MARGIN
 from mqtt_monitor.listen_error import ListenError
 from mqtt_monitor.web.access import SESSION_S
 
@@ -43,12 +45,13 @@ if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Fleet
     from mqtt_monitor.web.access import Access
 
-#: A reader's picture is renewed so often.
+#: Time between two messages of a stream, in seconds.
 _TICK_S = 1.0
-#: Pages that may be open at a time.
+#: Pages that may be open at the same time.
 _MAX_STREAMS = 32
-#: Wrong passwords that may be waiting for their answer, and how long each waits.
+#: Wrong passwords that may wait for their answer at the same time.
 _MAX_GUESSES = 20
+#: Time until the answer to a wrong password, in seconds.
 _GUESS_S = 1.0
 _MAX_LOGIN_BYTES = 4096
 _MAX_HISTORIES = 12
@@ -61,6 +64,12 @@ _STATIC = {
     "/charts.js": ("charts.js", "text/javascript"),
     "/dom.js": ("dom.js", "text/javascript"),
 }
+#: Numbers that the page takes from Python, by their place in the page's files.
+_NUMBERS = {
+    "{{max_requests}}": str(MAX_REQUESTS),
+    "{{max_events}}": str(MAX_EVENTS),
+    "{{plan_percent}}": f"{100 * PLAN_MARGIN:.0f}",
+}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
@@ -71,7 +80,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Another version's script must not meet this one's stream.
+    # A cached script of another version could not read this version's stream.
     "Cache-Control": "no-store",
 }
 
@@ -84,17 +93,17 @@ async def serve_page(
     ended: asyncio.Event,
     on_listening: Callable[[str], None],
 ) -> None:
-    """Serve until ``ended``.
+    """Serve the page until ``ended`` is set.
 
     Args:
-        feed: What is shown.
-        listen: Where.
-        access: To whom.
-        ended: Ends it, open streams too.
-        on_listening: Called with the page's address.
+        feed: The feed to show.
+        listen: The address to listen on.
+        access: Who may see the page.
+        ended: Ends the server and open streams.
+        on_listening: Called with the page's URL when the server listens.
 
     Raises:
-        ListenError: The address can't be listened on.
+        ListenError: The server cannot listen on the address.
     """
     app = make_app(feed, access, ended)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -112,22 +121,22 @@ async def serve_page(
 
 
 def make_app(feed: Feed, access: Access, ended: asyncio.Event) -> web.Application:
-    """Return the application, not yet listening; ``ended`` ends its streams."""
+    """Return the application, before it listens; ``ended`` ends its streams."""
     guesses = _Guesses()
-    face = _Face(feed, access, guesses, ended)
+    handlers = _Handlers(feed, access, guesses, ended)
     app = web.Application(
         middlewares=[_guard(access, guesses), _plain_errors], client_max_size=_MAX_LOGIN_BYTES
     )
     app.add_routes(
         [
             *(web.get(path, _static(*names)) for path, names in _STATIC.items()),
-            web.get("/api/stream", face.stream),
-            web.get("/api/snapshot", face.snapshot),
-            web.get("/api/history", face.history),
-            web.get("/api/layers", face.layers),
-            web.get("/metrics", face.metrics),
-            web.get("/login", face.login_form),
-            web.post("/login", face.login),
+            web.get("/api/stream", handlers.stream),
+            web.get("/api/snapshot", handlers.snapshot),
+            web.get("/api/history", handlers.history),
+            web.get("/api/layers", handlers.layers),
+            web.get("/metrics", handlers.metrics),
+            web.get("/login", handlers.login_form),
+            web.post("/login", handlers.login),
         ]
     )
 
@@ -140,7 +149,7 @@ def make_app(feed: Feed, access: Access, ended: asyncio.Event) -> web.Applicatio
 
 @web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn errors into short texts: aiohttp's own pages name its version."""
+    """Replace error pages with short texts, because aiohttp's pages show its version."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -150,7 +159,7 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 class _Guesses:
-    """Wrong passwords, however they were given: each waits for its answer, and only so many do."""
+    """Delays the answer to each wrong password, and limits the number of waiting answers."""
 
     def __init__(self) -> None:
         self._waiting = 0
@@ -171,7 +180,7 @@ def _guard(access: Access, guesses: _Guesses) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not access.knows_host(request.headers.get("Host")):
             text = (
-                "This server does not go by that name. Open it by its IP address, or start it with "
+                "This server does not have that name. Open it by its IP address, or start it with "
                 "--host-name NAME.\n"
             )
             return web.Response(status=421, text=text)
@@ -183,7 +192,9 @@ def _guard(access: Access, guesses: _Guesses) -> Middleware:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             if guesses.are_too_many():
-                return web.Response(status=429, text="Too many wrong passwords; wait.\n")
+                return web.Response(
+                    status=429, text="Too many wrong passwords. Try again in a few seconds.\n"
+                )
             if access.is_token(given.strip()):
                 return await handler(request)
             await guesses.wait()
@@ -191,7 +202,7 @@ def _guard(access: Access, guesses: _Guesses) -> Middleware:
             raise web.HTTPSeeOther("/login")
         return web.Response(
             status=401,
-            text="A password is needed.\n",
+            text="This server needs a password.\n",
             headers={"WWW-Authenticate": 'Bearer realm="mqtt-monitor"'},
         )
 
@@ -203,16 +214,18 @@ def _read_static(name: str) -> bytes:
 
 
 def _static(name: str, content_type: str) -> Handler:
-    body = _read_static(name)
+    body = _read_static(name).decode()
+    for place, value in _NUMBERS.items():
+        body = body.replace(place, value)
 
     async def handler(_: web.Request) -> web.Response:
-        return web.Response(body=body, content_type=content_type, charset="utf-8")
+        return web.Response(text=body, content_type=content_type, charset="utf-8")
 
     return handler
 
 
-class _Face:
-    """The handlers."""
+class _Handlers:
+    """Answers the requests of one server."""
 
     def __init__(self, feed: Feed, access: Access, guesses: _Guesses, ended: asyncio.Event) -> None:
         self._feed = feed
@@ -235,7 +248,7 @@ class _Face:
             while not self._ended.is_set():
                 now, data = await asyncio.to_thread(self._next, before)
                 kind = "fleet" if before is None else "change"
-                # A reader that is slow is waited for here, and then gets one larger step.
+                # A slow reader delays this line and then gets one larger change.
                 await response.write(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
                 before = now
                 with contextlib.suppress(TimeoutError):
@@ -288,7 +301,7 @@ class _Face:
         return web.Response(body=await asyncio.to_thread(body), content_type="application/json")
 
     async def layers(self, request: web.Request) -> web.Response:
-        """Answer ``?deployment=NAME&stage=0``: empty where neither is known."""
+        """Answer ``?deployment=NAME&stage=0``; no layers for an unknown stage."""
         deployment = self._feed.snapshot().deployments.get(request.query.get("deployment", ""))
         lines: tuple[str, ...] = ()
         more = 0
@@ -309,12 +322,12 @@ class _Face:
 
     async def login(self, request: web.Request) -> web.Response:
         form = await request.post()
-        # Not before the form has arrived: many that are slow would all find the limit not reached.
+        # Checked after the form has arrived: many slow forms would otherwise all pass the check.
         if self._guesses.are_too_many():
             raise web.HTTPTooManyRequests
         if not self._access.is_token(str(form.get("password", ""))):
             await self._guesses.wait()
-            return self._login("That is not the password.")
+            return self._login("Wrong password.")
         response = web.Response(status=303, headers={"Location": "/"})
         response.set_cookie(
             _COOKIE,

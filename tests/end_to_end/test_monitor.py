@@ -51,7 +51,10 @@ def test_once_shows_boards_at_work_and_one_that_was_killed(
     broken = shown(desk.url, "--once", "--json", "--wait", "0")
     assert states(broken) == {"board-0": "online", "board-1": "offline", "board-2": "online"}
     assert broken["deployments"][0]["state"] == "broken"
-    assert broken["alerts"][0]["text"] == "Board board-1 is offline; deployment digits needs this board."
+    assert (
+        broken["alerts"][0]["text"]
+        == "Board board-1 is offline; deployment digits needs this board."
+    )
     tables = monitor(desk.url, "--once").stdout
     assert "critical: Board board-1 is offline" in tables
     assert "board-2" in tables

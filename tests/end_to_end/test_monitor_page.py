@@ -139,7 +139,7 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
         assert page.get_by_role("status").first.inner_text() == "● live"
         for name in BOARDS:
             assert "online" in board(page, name).inner_text()
-        assert "Nothing is deployed" in page.locator("#deployment-facts").inner_text()
+        assert "No deployments yet" in page.locator("#deployment-facts").inner_text()
 
         with Deployer(desk.url) as deployer:
             deployer.deploy(digits_bundle)
@@ -151,7 +151,7 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
                 lambda: len(positive(page, ".boundary", "bytesPerS")) == 4, "bytes at each boundary"
             )
             assert page.locator(".stage.bottleneck").count() == 1
-            assert page.get_by_text("sets the pace").count() == 1
+            assert page.get_by_text("◆ bottleneck").count() == 1
             said(page, "#plan tbody tr", "%")
             page.locator("#requests button").first.wait_for()
         # It follows the stream down as well.
@@ -462,7 +462,9 @@ def test_a_part_that_a_board_refuses_is_shown(
     with serving("--broker", desk.url) as server, opened(browser, server) as page:
         with Deployer(desk.url) as deployer, pytest.raises(DeploymentRefusedError) as refused:
             deployer.deploy(digits_bundle)
-        said(page, "#events", f"Board board-2 refused deployment digits: {refused.value.reason[:80]}")
+        said(
+            page, "#events", f"Board board-2 refused deployment digits: {refused.value.reason[:80]}"
+        )
         page.get_by_role("button", name="board-2", exact=True).first.click()
         told = page.locator("#detail-body section").filter(has_text="Refused").inner_text()
         assert digits_bundle.manifest.generation in told
@@ -513,7 +515,7 @@ def test_a_password_is_asked_for_and_remembered(browser: Any, tmp_path: Path) ->
         page.goto(f"http://{server.address}/")
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Log in").click()
-        page.get_by_role("alert").filter(has_text="That is not the password.").wait_for()
+        page.get_by_role("alert").filter(has_text="Wrong password.").wait_for()
         page.get_by_label("Password").fill("correct horse battery")
         page.keyboard.press("Enter")
         board(page, "pi-0").wait_for()

@@ -187,7 +187,7 @@ def test_without_a_receiver_it_says_so_once_and_goes_on(desk: Desk, tmp_path: Pa
         tracing(desk.url, port, log) as process,
     ):
         send(connection, 1, 201)
-        wait_until(lambda: "takes no traces" in log.read_text(), "its word for it")
+        wait_until(lambda: "does not accept traces" in log.read_text(), "its word for it")
         memory = psutil.Process(process.pid).memory_info().rss
         # 2,000 requests of 26 spans: 25 times what is kept.
         send(connection, 201, 2201)
@@ -197,11 +197,11 @@ def test_without_a_receiver_it_says_so_once_and_goes_on(desk: Desk, tmp_path: Pa
         assert process.poll() is None
         lost, *_ = lines = log.read_text().splitlines()[1:]
         assert len(lines) == 1, lines
-        assert f"http://127.0.0.1:{port}/v1/traces takes no traces" in lost
+        assert f"http://127.0.0.1:{port}/v1/traces does not accept traces" in lost
         assert "(Connection refused)" in lost
         receiver = Receiver(port)
         try:
-            wait_until(lambda: "takes traces again" in log.read_text(), "the receiver")
+            wait_until(lambda: "accepts traces again" in log.read_text(), "the receiver")
             send(connection, 2201, 2203)
             wait_until(lambda: f"{2202:032x}" in receiver.traces(), "a new trace")
         finally:

@@ -1,12 +1,12 @@
 "use strict";
-// The last hour of some figures: lines in an SVG, what is pointed at in words, and a table.
+// A chart of the last hour: lines in an SVG, the values under the pointer, and a table.
 
 import { clock, draw, make, setText } from "./dom.js";
 
 const HEIGHT = 130, LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 20, HOUR_S = 3600, GRID = 3;
 const TABLE_STEP_S = 300;
 
-/// The next of 1, 2, 5, 10, ... times three, so that a grid of three lines has round figures.
+/// The next of 1, 2, 5, 10, ... times three, so that a grid of three lines has round numbers.
 function ceiling(value) {
   if (!(value > 0)) return GRID;
   const unit = 10 ** Math.floor(Math.log10(value / GRID));
@@ -15,7 +15,7 @@ function ceiling(value) {
 }
 
 export class Chart {
-  /// `format` turns a value into a text with its unit; `axis` into a short one without.
+  /// `format` returns a value as text with unit; `axis` returns a short text without unit.
   constructor(title, format, axis) {
     this.format = format;
     this.axis = axis;

@@ -1,9 +1,9 @@
 "use strict";
-// Elements and words.
+// Elements of the page, and numbers as text.
 
 export const byId = (id) => document.getElementById(id);
 
-// Names are anyone's: they become text and attribute values, never markup.
+// Names come from the network: they become text and attribute values, never markup.
 function fill(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (key === "onclick") element.addEventListener("click", value);
@@ -21,7 +21,7 @@ export function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
-// What did not change is not touched: a screen reader, a selection and the layout stay in peace.
+// An unchanged text is not set again: that would disturb a screen reader, a selection and the layout.
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -31,7 +31,7 @@ export function setAttribute(element, name, value) {
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-/// One child of `parent` for each item, kept by key, so that focus stays where it is.
+/// Give `parent` one child for each item. A child stays with its key, so that it keeps the focus.
 export function keyed(parent, items, keyOf, create, update) {
   const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
@@ -52,7 +52,7 @@ export function keyed(parent, items, keyOf, create, update) {
 
 const known = (value) => value !== null && value !== undefined;
 
-// Made once: toLocaleString with options makes one for each value, and takes 20 times as long.
+// Created once: toLocaleString creates a formatter for each value, which takes 20 times as long.
 const NUMBERS = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const MINUTES = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hour12: false });
 const SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });

@@ -2,10 +2,12 @@
 import { Chart } from "./charts.js";
 import { byId, bytes, clock, draw, duration, inOrder, keyed, make, moment, ms, number, rate, setAttribute, setText, several } from "./dom.js";
 
-// ---------------------------------------------------------------- the fleet, as the stream tells it
-const QUIET_S = 15, RETRY_S = [1, 2, 4, 8], MAX_REQUESTS = 200, MAX_EVENTS = 500;
+// ---------------------------------------------------------------- the fleet, kept up to date by the stream
+// The server decides what is kept and what is highlighted; here are only the page's own numbers.
+const MAX_REQUESTS = Number(document.body.dataset.maxRequests), MAX_EVENTS = Number(document.body.dataset.maxEvents);
+const QUIET_S = 15, RETRY_S = [1, 2, 4, 8];
 const PAGE = 25, SHOWN_ALERTS = 8, SHOWN_REQUESTS = 10, SHOWN_EVENTS = 12, SHOWN_LINES = 6;
-const OFF_PLAN = 0.15, MEMORY_MARGIN = 0.1, HISTORY_EVERY_MS = 15_000, HOUR_S = 3600, STEP_S = 30;
+const HISTORY_EVERY_MS = 15_000, HOUR_S = 3600, STEP_S = 30;
 
 let fleet = null;
 const shown = { deployment: null, request: null, detail: null, alerts: SHOWN_ALERTS, events: SHOWN_EVENTS, page: 0 };
@@ -37,7 +39,7 @@ function takeChange(change) {
   fleet = { ...fleet, ...change, alerts: change.alerts ?? fleet.alerts, devices, deployments, requests, events };
 }
 
-// ---------------------------------------------------------------- the line to the monitor
+// ---------------------------------------------------------------- the connection to the server
 let source = null, watchdog = 0, retries = 0, lostAt = null;
 
 function connect() {
@@ -73,7 +75,7 @@ function lose() {
   schedule();
   const wait_s = RETRY_S[Math.min(retries++, RETRY_S.length - 1)];
   setTimeout(async () => {
-    // An event source does not tell why it failed; a session that ended leads to the login.
+    // An event source gives no reason for an error. If the session has ended, the login page opens.
     const answer = await fetch("/api/history?figure=").catch(() => null);
     if (answer?.status === 401) location.assign("/login");
     else if (answer?.ok) connect();
@@ -83,7 +85,7 @@ function lose() {
 
 let frame = 0;
 function schedule() {
-  // Hidden pages get no frames, and are drawn when they are looked at again.
+  // A hidden page gets no frames; it is drawn when it becomes visible.
   frame ||= requestAnimationFrame(() => {
     frame = 0;
     showConnection();
@@ -101,15 +103,15 @@ function announce(text) {
 
 function showConnection() {
   const state = lostAt ? "lost" : !fleet ? "waiting" : fleet.broker.connected ? "live" : "broker-away";
-  const words = { lost: "⚠ not connected", waiting: "connecting", live: fleet?.recorded ? "▶ a recording" : "● live", "broker-away": "⚠ broker away" };
+  const words = { lost: "⚠ not connected", waiting: "connecting", live: fleet?.recorded ? "▶ a recording" : "● live", "broker-away": "⚠ broker unreachable" };
   const pill = byId("connection");
   setText(pill, words[state]);
   setAttribute(pill, "data-state", state);
   const lost = byId("lost");
   lost.hidden = !lostAt;
   if (lostAt) {
-    const as = fleet ? ` What is shown is as it was at ${clock(fleet.at_s)}.` : "";
-    setText(lost, `⚠ The connection to the monitor is lost.${as} Trying again until it answers.`);
+    const as = fleet ? ` All values are those of ${clock(fleet.at_s)}.` : "";
+    setText(lost, `⚠ The connection to the monitor is lost.${as} Reconnecting.`);
   } else setText(lost, "");
   document.body.classList.toggle("stale", state !== "live");
 }
@@ -143,7 +145,7 @@ function showFleet() {
 // ---------------------------------------------------------------- alerts
 let told = null;
 
-// Figures in a sentence change, what it is about does not.
+// Identifies an alert: the numbers in its sentence change, these fields do not.
 const aboutOf = (alert) => [alert.kind, alert.device, alert.deployment, alert.stage].join(" ");
 
 function showAlerts() {
@@ -161,7 +163,7 @@ function showAlerts() {
   setText(more, shown.alerts > SHOWN_ALERTS ? "Show fewer" : `Show all ${number(alerts.length)}`);
   const none = byId("no-alerts");
   none.hidden = alerts.length > 0;
-  setText(none, "Nothing is amiss.");
+  setText(none, "No alerts.");
   const keys = new Set(alerts.map(aboutOf));
   if (told) {
     const fresh = alerts.filter((alert) => !told.has(aboutOf(alert)));
@@ -207,12 +209,12 @@ const stateMark = (state) => ({ online: "●", offline: "✖", unknown: "?" })[s
 function showPipeline(item) {
   const facts = byId("deployment-facts");
   if (!item) {
-    setText(facts, "Nothing is deployed; `edge-partition deploy BUILD` makes a bundle live.");
+    setText(facts, "No deployments yet. `edge-partition deploy BUILD` makes a bundle live.");
     byId("pipeline").replaceChildren();
     return;
   }
   const state = { live: "● live", broken: "✖ broken: a stage has no board that serves it", unreadable: `✖ unreadable: ${item.problem}` }[item.state];
-  setText(facts, `${item.deployment}: ${item.model}, ${state}, ${rate(item.requests_per_s)} results/s, generation ${item.generation ?? "unknown"}, sent as ${item.wire}, quantization ${item.quantization}`);
+  setText(facts, `${item.deployment}: ${item.model}, ${state}, ${rate(item.requests_per_s)} results/s, generation ${item.generation ?? "unknown"}, messages ${item.wire}, quantization ${item.quantization}`);
   const parts = [];
   item.stages.forEach((stage, index) => {
     parts.push({ key: `in${index}`, from: index - 1, stage });
@@ -222,7 +224,7 @@ function showPipeline(item) {
   if (last) parts.push({ key: "out", from: last.index, stage: last, end: true });
   keyed(byId("pipeline"), parts, (part) => `${item.deployment} ${part.key}`,
     (part) => (part.from === undefined ? makeStage(item.deployment, part.index) : makeBoundary()),
-    (element, part) => (part.from === undefined ? updateStage(element, item, part.stage) : updateBoundary(element, item, part)));
+    (element, part) => (part.from === undefined ? updateStage(element, part.stage) : updateBoundary(element, part)));
 }
 
 function makeStage(deployment, index) {
@@ -232,12 +234,11 @@ function makeStage(deployment, index) {
     make("dl", {}, ...["Inference", "Waiting", "Results", "Errors"].map((name) => make("div", {}, make("dt", {}, name), make("dd")))));
 }
 
-function updateStage(element, item, stage) {
-  const [, pace, boards, figures] = element.children;
-  const slowest = stage.index === item.bottleneck && item.stages.length > 1;
-  setText(pace, slowest ? "◆ sets the pace" : "");
-  element.classList.toggle("bottleneck", slowest);
-  element.classList.toggle("down", stage.devices.every((name) => boardState(name) !== "online"));
+function updateStage(element, stage) {
+  const [, mark, boards, figures] = element.children;
+  setText(mark, stage.is_bottleneck ? "◆ bottleneck" : "");
+  element.classList.toggle("bottleneck", stage.is_bottleneck);
+  element.classList.toggle("down", !stage.can_serve);
   keyed(boards, stage.devices, (name) => name,
     (name) => make("li", {}, make("span"), make("button", { type: "button", class: "link", onclick: () => openDetail({ device: name }) }, name), make("small")),
     (row, name) => {
@@ -255,11 +256,11 @@ function makeBoundary() {
   return make("li", { class: "boundary" }, make("small"), make("span", { class: "flow", "aria-hidden": "true" }), make("b"), make("small"));
 }
 
-function updateBoundary(element, item, part) {
+function updateBoundary(element, part) {
   const boundary = part.end ? part.stage.output : part.stage.input;
   const from = part.from < 0 ? "client" : `stage ${part.from}`;
   const to = part.end ? "client" : `stage ${part.stage.index}`;
-  // The rate at which the next stage takes requests; of a result, at which the last one sends it.
+  // Between stages: the rate at which the next stage receives. After the last: at which it sends.
   const per = boundary.bytes_per_s;
   setText(element.children[0], `${from} to ${to}`);
   element.children[1].classList.toggle("flowing", per > 0);
@@ -270,14 +271,14 @@ function updateBoundary(element, item, part) {
 }
 
 // ---------------------------------------------------------------- requests
-// Parts in the order in which they are drawn; together they are the latency, where it was measured.
+// Parts in drawing order. They add up to the latency, if the client measured one.
 function partsOf(request) {
   const parts = request.stages.flatMap((stage) => [
     { name: `Stage ${stage.stage} waiting`, where: stage.device, kind: "queue", ms: stage.queue_ms },
     { name: `Stage ${stage.stage} inference`, where: stage.device, kind: "invoke", ms: stage.invoke_ms },
   ]);
   if (request.latency_ms !== null) {
-    parts.push({ name: "Client, wire and broker", where: several(request.stages.length + 1, "hop"), kind: "wire", ms: Math.max(0, request.latency_ms - request.stages_ms) });
+    parts.push({ name: "Client, network and broker", where: several(request.stages.length + 1, "hop"), kind: "wire", ms: Math.max(0, request.latency_ms - request.stages_ms) });
   }
   return parts;
 }
@@ -329,7 +330,7 @@ function showWaterfall(request) {
   drawn = request;
   const table = byId("waterfall"), parts = partsOf(request), total = totalOf(request);
   const who = request.client ? ` of ${request.client}` : "";
-  setText(byId("waterfall-title"), `Request ${request.request.slice(0, 16) || "without a name"}${who} at ${clock(request.at_s)}${request.error ? `: ${request.error}` : ""}`);
+  setText(byId("waterfall-title"), `Request ${request.request.slice(0, 16) || "without an id"}${who} at ${clock(request.at_s)}${request.error ? `: ${request.error}` : ""}`);
   let before = 0;
   table.tBodies[0].replaceChildren(...parts.map((part) => {
     const piece = make("i", { class: part.kind });
@@ -343,17 +344,17 @@ function showWaterfall(request) {
   table.tFoot.replaceChildren(make("tr", { "data-total-ms": total }, make("th", { scope: "row", class: "left" }, name), make("td", {}, ms(total)), make("td")));
   const note = request.reason ? `${request.reason} ` : "";
   setText(byId("waterfall-note"), note + (request.latency_ms === null
-    ? "The client told no latency, so the time on the wire is not known."
-    : "What the boards did not take, the client, the wire and the broker did, over all hops together."));
+    ? "The client reported no latency, so the time in the network is unknown."
+    : "The rest is time in the client, the network and the broker, over all hops."));
 }
 
-// ---------------------------------------------------------------- plan against reality
-// A sign beside the colour: what is larger than planned, and what is smaller.
-function difference(cell, planned, measured) {
-  const off = planned > 0 && measured !== null ? measured / planned - 1 : null;
-  const sign = off === null || Math.abs(off) <= OFF_PLAN ? "" : off > 0 ? "▲ " : "▼ ";
-  setText(cell, off === null ? "–" : `${sign}${off >= 0 ? "+" : "−"}${number(100 * Math.abs(off))} %`);
-  cell.className = sign === "" ? "" : off > 0 ? "bad" : "good";
+// ---------------------------------------------------------------- plan and measurement
+// A sign beside the colour, by the server's level.
+const LEVELS = { above: ["▲ ", "bad"], below: ["▼ ", "good"] };
+function showDifference(cell, { difference, level }) {
+  const [sign, style] = LEVELS[level] ?? ["", ""];
+  setText(cell, difference === null ? "–" : `${sign}${difference >= 0 ? "+" : "−"}${number(100 * Math.abs(difference))} %`);
+  cell.className = style;
 }
 
 function showPlan(item) {
@@ -363,37 +364,26 @@ function showPlan(item) {
       ...headings.slice(1).map((name) => make("td", { "data-label": name }))),
     (row, stage) => {
       const cells = row.children;
-      const measured = stage.invoke_minute_ms ?? stage.invoke_ms;
       setText(cells[1], ms(stage.predicted_ms));
-      setText(cells[2], ms(measured));
-      difference(cells[3], stage.predicted_ms, measured);
-      const loads = stage.devices.map((name) => fleet.devices.get(name)).filter((device) => device?.fresh && device.load?.rss_bytes);
-      const most = loads.length ? Math.max(...loads.map((device) => device.load.rss_bytes)) : null;
-      const shared = loads.some((device) => device.serves.length > 1);
+      setText(cells[2], ms(stage.time_plan.measured));
+      showDifference(cells[3], stage.time_plan);
       setText(cells[4], stage.predicted_ram_bytes ? bytes(stage.predicted_ram_bytes) : "–");
-      setText(cells[5], shared ? `${bytes(most)}, of several stages` : bytes(most));
-      difference(cells[6], stage.predicted_ram_bytes, shared ? null : most);
+      setText(cells[5], bytes(stage.rss_bytes) + (stage.shares_memory ? ", several stages" : ""));
+      showDifference(cells[6], stage.memory_plan);
     });
 }
 
 // ---------------------------------------------------------------- boards
-const memoryOf = (device) => {
-  const used = device.fresh ? device.load?.rss_bytes : null;
-  const limit = device.profile?.ram_limit_bytes ?? null;
-  return { used: used ?? null, limit, share: used && limit ? used / limit : null };
-};
-// Tensors that its stages move, in all deployments: what every version's agents tell enough for.
+// Tensor bytes a second of each board, over its stages in all deployments.
 let traffic = new Map();
 function countTraffic() {
   traffic = new Map();
   for (const { stages } of fleet.deployments.values()) {
     for (const stage of stages) {
-      for (const { device, requests_per_s: per_s } of stage.boards) {
-        if (per_s === null) continue;
+      for (const { device, in_bytes_per_s: into, out_bytes_per_s: out } of stage.boards) {
+        if (into === null) continue;
         const sums = traffic.get(device) ?? { into: 0, out: 0 };
-        sums.into += per_s * stage.input.request_bytes;
-        sums.out += per_s * stage.output.request_bytes;
-        traffic.set(device, sums);
+        traffic.set(device, { into: sums.into + into, out: sums.out + out });
       }
     }
   }
@@ -411,16 +401,16 @@ const ORDERS = {
   link: (device) => { const sums = traffic.get(device.name); return sums ? sums.into + sums.out : null; },
   cpu: (device) => (device.fresh ? device.load?.cpu_percent : null),
   temperature: (device) => (device.fresh ? device.load?.temperature_c : null),
-  memory: (device) => memoryOf(device).share ?? memoryOf(device).used,
+  memory: (device) => (device.fresh ? device.limit_share ?? device.load?.rss_bytes : null),
   waiting: (device) => (device.fresh ? device.load?.queue_length : null),
 };
 
 function chosenBoards() {
   const word = byId("boards-search").value.trim().toLowerCase();
   const filter = byId("boards-filter").value, order = ORDERS[byId("boards-sort").value];
-  const amiss = filter === "amiss" ? new Set(fleet.alerts.map((alert) => alert.device)) : null;
+  const alerted = filter === "alerts" ? new Set(fleet.alerts.map((alert) => alert.device)) : null;
   const boards = [...fleet.devices.values()].filter((device) => device.name.toLowerCase().includes(word)
-    && (filter === "all" || (amiss ? amiss.has(device.name) : device.state === filter)));
+    && (filter === "all" || (alerted ? alerted.has(device.name) : device.state === filter)));
   boards.sort((one, other) => inOrder(one.name, other.name));
   if (order) boards.sort((one, other) => (order(other) ?? -1) - (order(one) ?? -1));
   return boards;
@@ -430,11 +420,11 @@ function showBoards() {
   countTraffic();
   const boards = chosenBoards();
   const pages = Math.max(1, Math.ceil(boards.length / PAGE));
-  // Two quick clicks come before the buttons are drawn disabled.
+  // A second quick click may arrive before its button is drawn disabled.
   shown.page = Math.max(0, Math.min(shown.page, pages - 1));
   const first = shown.page * PAGE;
   keyed(byId("boards").tBodies[0], boards.slice(first, first + PAGE), (device) => device.name, makeBoard, updateBoard);
-  setText(byId("boards-page"), boards.length ? `${first + 1} to ${Math.min(first + PAGE, boards.length)} of ${boards.length}` : "No board.");
+  setText(byId("boards-page"), boards.length ? `${first + 1} to ${Math.min(first + PAGE, boards.length)} of ${boards.length}` : "No boards");
   byId("boards-previous").disabled = shown.page === 0;
   byId("boards-next").disabled = shown.page === pages - 1;
 }
@@ -455,13 +445,13 @@ function updateBoard(row, device) {
   setText(cpu, load?.cpu_percent == null ? "–" : `${number(load.cpu_percent)} %`);
   setText(heat, load?.temperature_c == null ? "–" : `${load.throttled ? "▲ " : ""}${number(load.temperature_c)} °C${load.throttled ? ", throttled" : ""}`);
   heat.classList.toggle("bad", Boolean(load?.throttled));
-  const { used, limit, share } = memoryOf(device);
+  const { limit_share: share, near_limit: full } = device;
   const [meter, text] = memory.children;
   meter.hidden = share === null;
   meter.firstChild.style.width = `${Math.min(100, 100 * (share ?? 0))}%`;
-  const full = share > 1 - MEMORY_MARGIN;
   meter.classList.toggle("full", full);
-  setText(text, used === null ? "–" : limit ? `${full ? "▲ " : ""}${bytes(used)} of ${bytes(limit)}` : bytes(used));
+  const used = bytes(load?.rss_bytes);
+  setText(text, share === null ? used : `${full ? "▲ " : ""}${used} of ${bytes(device.profile.ram_limit_bytes)}`);
   setText(waiting, number(load?.queue_length));
   setText(link, linkWords(device));
   setText(serves, device.serves.map((item) => `${item.deployment}[${item.stage}]`).join(", ") || "–");
@@ -481,7 +471,7 @@ const MARKS = { good: "●", change: "◆", bad: "✖" };
 const weight = (event) => (GOOD.has(event.kind) ? "good" : CHANGE.has(event.kind) ? "change" : "bad");
 
 let lined = "", timelineWidth = 0;
-// Told, not asked for: asking in the midst of changes makes the browser lay out the page twice.
+// Observed rather than read: reading a size between changes makes the browser lay out the page twice.
 new ResizeObserver(([entry]) => { timelineWidth = Math.floor(entry.contentRect.width); schedule(); }).observe(byId("timeline"));
 
 function showEvents() {
@@ -521,7 +511,7 @@ async function ask(parameters) {
 
 async function fetchStages(charts, deployment, stages) {
   await Promise.all(Object.entries(charts).map(async ([figure, chart]) => {
-    // Results are the last stage's; of the times, those stages that take longest.
+    // Results: the last stage. Times: the slowest stages.
     const wanted = figure === "requests_per_s" ? stages.slice(-1) : [...stages].sort((a, b) => (b.invoke_ms ?? 0) - (a.invoke_ms ?? 0)).slice(0, SHOWN_LINES).sort((a, b) => a.index - b.index);
     const found = await ask({ deployment, figure, step_s: STEP_S, stage: wanted.map((stage) => stage.index) });
     if (found) chart.update(found.series.map((points, index) => ({ name: figure === "requests_per_s" && stages.length > 1 ? "results" : `stage ${wanted[index].index}`, points })), found.at_s);
@@ -538,7 +528,7 @@ async function refreshHistory() {
 setInterval(refreshHistory, HISTORY_EVERY_MS);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) { refreshHistory(); schedule(); } });
 
-// ---------------------------------------------------------------- a board's, a stage's detail
+// ---------------------------------------------------------------- the details of a board or a stage
 const dialog = byId("detail");
 
 function openDetail(of) {
@@ -565,7 +555,7 @@ function openDetail(of) {
   detail.refresh();
 }
 
-// They stay as they are for as long as a generation lives.
+// The layers never change within a generation.
 async function fetchLayers(detail) {
   const generation = fleet.deployments.get(detail.deployment)?.generation ?? null;
   if (detail.layers && detail.generation === generation) return;
@@ -595,36 +585,36 @@ function showDetail() {
 
 function boardFacts(name) {
   const device = fleet.devices.get(name);
-  if (!device) return [["Gone", [["State", "this board is no longer known"]]]];
+  if (!device) return [["Removed", [["State", "this board is no longer in the fleet"]]]];
   const { profile, load } = device;
   const when = load ? moment(load.at_s, fleet.at_s) : "never";
   return [
     ["Now", [
       ["State", device.state + (device.since_s ? ` since ${moment(device.since_s, fleet.at_s)}` : "")],
-      ["Told how it fares", when],
+      ["Last statistics", when],
       ["CPU", load?.cpu_percent == null ? "–" : `${number(load.cpu_percent)} % of one core`],
-      ["Temperature", load?.temperature_c == null ? "not told" : `${number(load.temperature_c, 1)} °C`],
-      ["Throttled", load?.throttled == null ? "not told" : load.throttled ? "yes, by heat or low voltage" : "no"],
+      ["Temperature", load?.temperature_c == null ? "not reported" : `${number(load.temperature_c, 1)} °C`],
+      ["Throttled", load?.throttled == null ? "not reported" : load.throttled ? "yes, by heat or low voltage" : "no"],
       ["Agent's memory", `${bytes(load?.rss_bytes)} of ${profile?.ram_limit_bytes ? bytes(profile.ram_limit_bytes) : "no limit"}`],
       ["Free memory", bytes(load?.free_memory_bytes ?? profile?.free_memory_bytes)],
       ["Waiting requests", number(load?.queue_length)],
       ["Agent up for", duration(load?.uptime_s)],
-      ["Clock", device.clock_offset_s === null ? "not known" : `${device.clock_offset_s >= 0 ? "+" : "−"}${number(Math.abs(device.clock_offset_s), 2)} s`],
+      ["Clock", device.clock_offset_s === null ? "unknown" : `${device.clock_offset_s >= 0 ? "+" : "−"}${number(Math.abs(device.clock_offset_s), 2)} s`],
       ["Restarts seen", number(device.restarts)],
       ["Statistics missed", number(device.missed_stats)],
     ]],
-    load?.link && ["Link to the broker, with all that uses it", [
+    load?.link && ["Link to the broker, traffic of all programs", [
       ["Interface", load.link.interface],
-      ["Speed", load.link.speed_mbit_s ? `${number(load.link.speed_mbit_s)} Mbit/s` : "not told"],
-      ["Wi-Fi signal", load.link.signal_dbm ? `${number(load.link.signal_dbm)} dBm` : "not told"],
+      ["Speed", load.link.speed_mbit_s ? `${number(load.link.speed_mbit_s)} Mbit/s` : "not reported"],
+      ["Wi-Fi signal", load.link.signal_dbm ? `${number(load.link.signal_dbm)} dBm` : "not reported"],
       ["In", load.link.in_bytes_per_s === null ? "–" : `${bytes(load.link.in_bytes_per_s)}/s`],
       ["Out", load.link.out_bytes_per_s === null ? "–" : `${bytes(load.link.out_bytes_per_s)}/s`],
     ]],
     profile && ["Hardware", [
-      ["Processor", profile.cpu_model ?? "not told"], ["Machine", profile.machine ?? "not told"],
+      ["Processor", profile.cpu_model ?? "not reported"], ["Machine", profile.machine ?? "not reported"],
       ["Cores", number(profile.cores)], ["Threads used", number(profile.threads)],
       ["Memory", bytes(profile.total_memory_bytes)], ["Free storage", bytes(profile.free_storage_bytes)],
-      ["Runtime", profile.runtime ?? "not told"], ["Agent", profile.agent ?? "not told"], ["System", profile.system ?? "not told"],
+      ["Runtime", profile.runtime ?? "not reported"], ["Agent", profile.agent ?? "not reported"], ["System", profile.system ?? "not reported"],
     ]],
     ["Serves", [], device.serves.length ? device.serves.map((item) => `${item.deployment}, stage ${item.stage}, generation ${item.generation ?? "unknown"}`) : ["nothing"]],
     device.refusals.length && ["Refused", [], device.refusals.map((item) => `${moment(item.at_s, fleet.at_s)}: ${item.deployment}, generation ${item.generation ?? "unknown"}: ${item.reason} (${item.code})`)],
@@ -633,7 +623,7 @@ function boardFacts(name) {
 
 function stageFacts({ deployment, index, layers }) {
   const item = fleet.deployments.get(deployment), stage = item?.stages[index];
-  if (!stage) return [["Gone", [["State", "this stage is no longer deployed"]]]];
+  if (!stage) return [["Removed", [["State", "this stage is no longer deployed"]]]];
   return [
     ["Now", [
       ["Planned", `${ms(stage.predicted_ms)} ms`], ["Inference", inMs(stage.invoke_ms)], ["Last minute", inMs(stage.invoke_minute_ms)],
@@ -641,11 +631,11 @@ function stageFacts({ deployment, index, layers }) {
     ]],
     ["Boards", [], stage.boards.map((board) => {
       const errors = Object.entries(board.errors_total);
-      const said = errors.map(([code, count]) => `${number(count)} ${code}`).join(", ");
-      return `${board.device}: ${board.state}, ${number(board.requests_total)} requests, slowest ${inMs(board.invoke_max_ms)}, longest wait ${inMs(board.queue_max_ms)}${said ? `, errors: ${said}` : ""}`;
+      const counts = errors.map(([code, count]) => `${number(count)} ${code}`).join(", ");
+      return `${board.device}: ${board.state}, ${number(board.requests_total)} requests, slowest ${inMs(board.invoke_max_ms)}, longest wait ${inMs(board.queue_max_ms)}${counts ? `, errors: ${counts}` : ""}`;
     })],
-    ["Receives", [["Bytes each", bytes(stage.input.request_bytes)]], stage.input.tensors],
-    ["Sends", [["Bytes each", bytes(stage.output.request_bytes)]], stage.output.tensors],
+    ["Receives", [["Per request", bytes(stage.input.request_bytes)]], stage.input.tensors],
+    ["Sends", [["Per request", bytes(stage.output.request_bytes)]], stage.output.tensors],
     layers?.layers.length && ["Layers", [], layers.more ? [...layers.layers, `and ${number(layers.more)} more`] : layers.layers],
   ];
 }

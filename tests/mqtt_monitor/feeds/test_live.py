@@ -162,7 +162,7 @@ def test_what_was_undeployed_while_the_line_was_lost_is_gone(tmp_path: Path) -> 
             wait_until(lambda: set(feed.snapshot().deployments) == {"kept"}, "the end of one")
             assert set(feed.snapshot().devices) == {"pi-kept"}
             assert feed.snapshot().events[-1].text == (
-                "gone was undeployed while the broker was out of reach."
+                "Deployment gone was undeployed while the monitor was disconnected."
             )
     finally:
         feed.close()

@@ -51,7 +51,7 @@ def test_a_recording_ends_at_its_size(tmp_path: Path) -> None:
 def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     file.write_text("mine")
-    with pytest.raises(RecordingError, match="is there already"):
+    with pytest.raises(RecordingError, match="exists already"):
         record(file)
     assert file.read_text() == "mine"
 
@@ -62,7 +62,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "other.jsonl"
     file.write_text(text)
-    with pytest.raises(RecordingError, match=r"other.jsonl: is no recording of format 1"):
+    with pytest.raises(RecordingError, match=r"other.jsonl: is not a recording of format 1"):
         ReplayFeed(file)
     with pytest.raises(RecordingError, match="can't be read: No such file"):
         ReplayFeed(tmp_path / "nothing")
@@ -104,7 +104,7 @@ def test_texts_that_cant_be_encoded_are_shown_with_marks(tmp_path: Path) -> None
     (event,) = feed.snapshot().events
     assert (
         event.text.encode().decode()
-        == "Lost the connection to the broker: gone\ufffd; trying again."
+        == "Lost the connection to the broker: gone\ufffd. Reconnecting."
     )
 
 

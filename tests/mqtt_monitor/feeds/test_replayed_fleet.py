@@ -125,4 +125,7 @@ def test_alerts_of_the_moment_when_the_board_was_gone(tmp_path: Path) -> None:
     feed.play()
     fleet = feed.snapshot()
     assert fleet.deployments["digits"].state == "broken"
-    assert find_alerts(fleet)[0].text == "Board board-1 is offline; deployment digits needs this board."
+    assert (
+        find_alerts(fleet)[0].text
+        == "Board board-1 is offline; deployment digits needs this board."
+    )

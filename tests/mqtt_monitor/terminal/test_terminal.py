@@ -22,7 +22,7 @@ from fleet_messages import (
 from mqtt_monitor.feeds.recording import ReplayFeed
 from mqtt_monitor.terminal import board_rows, stage_rows
 from mqtt_monitor.terminal.app import MonitorApp
-from mqtt_monitor.terminal.columns import Column, arranged
+from mqtt_monitor.terminal.columns import Column, fit_widths, sort_rows
 from mqtt_monitor.terminal.details import describe_board, describe_deployment, describe_stage
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def drive(
 
 async def seen(app: MonitorApp, pilot: Pilot[None]) -> str:
     """What stands on the screen, once everything that has arrived is drawn."""
-    app._drawn_s = 0.0
+    app._schedule.reset()
     app._tick()
     for _ in range(3):
         await pilot.pause()
@@ -100,18 +100,18 @@ def test_a_boards_row_tells_load_memory_against_limit_and_link() -> None:
     assert cells["state"] == "online"
     assert cells["CPU %"] == "50"
     assert cells["°C"] == "55"
-    assert cells["MiB"] == "64/128"
+    assert cells["mem MiB"] == "64/128"
     # 20 requests a second of 64 floats.
-    assert (cells["kB/s in"], cells["out"]) == ("5.1", "5.1")
-    assert cells["waiting"] == "3"
-    assert cells["serves"] == "net[0]"
+    assert (cells["in kB/s"], cells["out kB/s"]) == ("5.1", "5.1")
+    assert cells["queue"] == "3"
+    assert cells["stages"] == "net[0]"
 
 
 def test_what_is_amiss_with_a_board_is_told_in_words() -> None:
     feed = two_boards(throttled=True, rss_bytes=120 * MIB)
     cells = cells_of_board(feed, "pi-1")
-    assert cells["°C"] == "55 throttled"
-    assert cells["MiB"] == "120/128!"
+    assert cells["°C"] == "55!"
+    assert cells["mem MiB"] == "120/128!"
     feed.time_s += 60
     assert cells_of_board(feed, "pi-1")["state"] == "silent"
     assert cells_of_board(feed, "pi-1")["CPU %"] == "-"
@@ -128,11 +128,15 @@ def test_a_board_that_tells_nothing_has_a_row() -> None:
 
 def test_stages_stand_in_order_below_their_deployment() -> None:
     whole, first, second = cells_of_stages(two_boards())
-    assert (whole["stage"], whole["state"], whole["on"]) == ("net", "live", "Net")
+    assert (whole["stage"], whole["state"], whole["boards"]) == ("net", "live", "model Net")
     assert whole["req/s"] == "20.0"
-    assert (first["stage"].strip(), first["on"], first["invoke"]) == ("0", "pi-1", "10.00")
-    assert (second["stage"].strip(), second["on"], second["invoke"]) == ("*1", "pi-2", "20.00")
-    assert (first["planned"], first["queue"], first["kB/s"]) == ("10.00", "1.00", "5.1")
+    assert (first["stage"].strip(), first["boards"], first["infer ms"]) == ("0", "pi-1", "10.00")
+    assert (second["stage"].strip(), second["boards"], second["infer ms"]) == (
+        "*1",
+        "pi-2",
+        "20.00",
+    )
+    assert (first["plan ms"], first["wait ms"], first["kB/s"]) == ("10.00", "1.00", "5.1")
     assert {row["errors"] for row in (whole, first, second)} == {"0"}
 
 
@@ -150,8 +154,18 @@ def test_a_stage_tells_how_many_of_its_boards_serve() -> None:
 
 def test_unknown_figures_go_last_either_way() -> None:
     column = Column[float | None]("figure", lambda item: item)
-    assert arranged([1.0, None, 3.0], column, reverse=False) == [3.0, 1.0, None]
-    assert arranged([1.0, None, 3.0], column, reverse=True) == [1.0, 3.0, None]
+    assert sort_rows([1.0, None, 3.0], column, reverse=False) == [3.0, 1.0, None]
+    assert sort_rows([1.0, None, 3.0], column, reverse=True) == [1.0, 3.0, None]
+
+
+def test_names_make_room_for_numbers() -> None:
+    # Between first and last: 10 + 5 characters. Each column has two spaces beside it.
+    assert fit_widths([8, 10, 5, 9], last_title=6, available=80) == [8, 10, 5, 9]
+    assert fit_widths([8, 10, 5, 90], last_title=6, available=80) == [8, 10, 5, 49]
+    # The names keep their width while the numbers fit; the last column scrolls.
+    assert fit_widths([40, 10, 5, 90], last_title=6, available=61) == [40, 10, 5, 6]
+    assert fit_widths([40, 10, 5, 90], last_title=6, available=51) == [30, 10, 5, 6]
+    assert fit_widths([40, 10, 5, 90], last_title=6, available=20) == [12, 10, 5, 6]
 
 
 def test_every_column_sorts_whatever_is_told() -> None:
@@ -159,7 +173,7 @@ def test_every_column_sorts_whatever_is_told() -> None:
     feed.tell(*(profile(0, name) for name in ("pi-3", "pi-4")), stats(5, "pi-4", 1, stage(0, 1)))
     fleet = feed.snapshot()
     for board_column in board_rows.COLUMNS:
-        rows = arranged(board_rows.board_rows(fleet), board_column, reverse=False)
+        rows = sort_rows(board_rows.board_rows(fleet), board_column, reverse=False)
         assert {row.device.name for row in rows} == {"pi-9", "pi-3", "pi-4"}
     for stage_column in stage_rows.COLUMNS:
         assert [row.key for row in stage_rows.stage_rows(fleet, stage_column, reverse=True)] == [
@@ -178,7 +192,7 @@ def test_details_tell_what_a_row_has_no_room_for() -> None:
     for words in ("Cortex-A72", "throttled", "of 128 MiB", "net stage 0", "max 50"):
         assert words in board
     described = describe_stage(feed, fleet, "net", 1).plain
-    for words in ("sets the pace", "+100% against the plan", "t1 float32[1, 64]", "pi-2: online"):
+    for words in ("(bottleneck)", "+100% against the plan", "t1 float32[1, 64]", "pi-2: online"):
         assert words in described
     assert "is no longer" in describe_stage(feed, fleet, "net", 7).plain
     assert "is no longer" in describe_board(feed, fleet, "nobody").plain
@@ -216,7 +230,7 @@ def test_a_boards_detail_tells_its_link_and_what_it_refused() -> None:
         stats(10, "pi-1", 2, link=link(60_000), refusals=[refused]),
     )
     described = describe_board(feed, feed.snapshot(), "pi-1").plain
-    link_line = "wlan0, 72 Mbit/s, signal -61 dBm; 12 kB/s in, 0 kB/s out, of all programs"
+    link_line = "wlan0, 72 Mbit/s, signal -61 dBm; 12 kB/s in, 0 kB/s out, all programs"
     assert link_line in described
     assert "net, generation g2\n  Too little. (no-memory)\n" in described
     old = ToldFeed(stats(5, "pi-1", 1))
@@ -233,7 +247,7 @@ def test_a_deployments_detail_splits_recent_requests_into_their_parts() -> None:
     request = [r for r in fleet.requests if r.deployment == "digits" and r.latency_ms][-1]
     assert request.latency_ms is not None
     assert f"{request.latency_ms:,.1f} ms:" in text
-    assert f"wire {request.latency_ms - request.stages_ms:,.1f}" in text
+    assert f"rest {request.latency_ms - request.stages_ms:,.1f}" in text
 
 
 # Screens
@@ -267,7 +281,7 @@ def test_keys_sort_and_below_the_top_the_cursor_stays_with_its_board() -> None:
         assert order(await seen(app, pilot)) == ["pi-1", "pi-2"]
         await pilot.press("3")
         text = await seen(app, pilot)
-        assert "by CPU %, largest first" in text
+        assert "sorted by CPU %, largest first" in text
         assert order(text) == ["pi-2", "pi-1"]
         assert app._boards.table.selected == "pi-2"
         await pilot.press("down")
@@ -279,9 +293,9 @@ def test_keys_sort_and_below_the_top_the_cursor_stays_with_its_board() -> None:
         await pilot.press("3")
         assert order(await seen(app, pilot)) == ["pi-1", "pi-2"]
         await pilot.press("s")
-        assert "by °C, largest first" in await seen(app, pilot)
+        assert "sorted by °C, largest first" in await seen(app, pilot)
         await pilot.press("r")
-        assert "by °C, smallest first" in await seen(app, pilot)
+        assert "sorted by °C, smallest first" in await seen(app, pilot)
 
     drive(feed, steps)
 
@@ -300,7 +314,7 @@ def test_details_open_follow_the_fleet_and_close() -> None:
         await pilot.press("escape", "up", "enter")
         assert "Deployment net" in await seen(app, pilot)
         await pilot.press("escape", "question_mark")
-        assert "sort by that column" in await seen(app, pilot)
+        assert "sort by a column" in await seen(app, pilot)
         await pilot.press("escape", "a")
         assert "Events, newest first" in await seen(app, pilot)
         await pilot.press("escape")
@@ -315,10 +329,10 @@ def test_a_broker_that_goes_is_told_and_forgotten_when_it_is_back() -> None:
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
         feed.lose_broker()
         away = await seen(app, pilot)
-        assert "AWAY since" in away
+        assert "DISCONNECTED since" in away
         assert "Lost the connection to the broker at mqtt://hub:1883: connection" in away
         feed.find_broker()
-        assert "away" not in (await seen(app, pilot)).lower()
+        assert "disconnected" not in (await seen(app, pilot)).lower()
 
     drive(feed, steps, size=(140, 24))
 
@@ -349,7 +363,7 @@ def test_what_still_waits_when_the_screens_are_closed_draws_nothing(after: str) 
     async def closed() -> None:
         async with app.run_test() as pilot:
             await pilot.resize_terminal(60, 20)
-        app._drawn_s = 0.0
+        app._schedule.reset()
         getattr(app, after)()
 
     asyncio.run(closed())
@@ -361,7 +375,7 @@ def test_boards_and_stages_come_and_go() -> None:
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
         await seen(app, pilot)
         await pilot.press("down")
-        name = "a-board-with-a-long-name"
+        name = "a-board-with-a-name"
         feed.tell(availability(11, name, b"online"))
         assert name in await seen(app, pilot)
         assert app._boards.table.selected == "pi-2"

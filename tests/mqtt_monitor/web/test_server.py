@@ -182,7 +182,7 @@ def test_with_a_password_nothing_is_shown_without_it(recording: Path) -> None:
         for path in ("/api/snapshot", "/api/stream", "/api/history?figure=x", "/api/layers",
                      "/metrics", "/monitor.js", "/no-such-page"):  # fmt: skip
             status, headers, body = ask(address, path)
-            assert (status, body) == (401, b"A password is needed.\n")
+            assert (status, body) == (401, b"This server needs a password.\n")
             assert headers["www-authenticate"].startswith("Bearer")
         status, headers, _ = ask(address, "/")
         assert (status, headers["location"]) == (303, "/login")
@@ -193,7 +193,7 @@ def test_with_a_password_nothing_is_shown_without_it(recording: Path) -> None:
         form = {"Content_Type": "application/x-www-form-urlencoded"}
         status, headers, body = ask(address, "/login", "POST", "password=nonsense", **form)
         assert status == 401
-        assert b"That is not the password." in body
+        assert b"Wrong password." in body
         assert "set-cookie" not in headers
         given = f"password={SECRET.replace(' ', '+')}"
         status, headers, _ = ask(address, "/login", "POST", given, **form)
@@ -283,7 +283,7 @@ def test_listening_wider_without_a_password_is_one_line(recording: Path) -> None
         capture_output=True, text=True, check=False, timeout=60, env=environment,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (1, "")
-    assert "would see the fleet" in result.stderr
+    assert "needs a password" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
@@ -304,4 +304,4 @@ def test_what_is_no_recording_is_one_line(tmp_path: Path) -> None:
         [MONITOR, "web", "--replay", file], capture_output=True, text=True, check=False, timeout=60
     )
     assert result.returncode == 1
-    assert "is no recording" in result.stderr
+    assert "is not a recording" in result.stderr

@@ -1,0 +1,25 @@
+"""A widget for a text that is set often and changes rarely."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.widgets import Static
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+class ChangingText(Static):
+    """Draws its text only if the text or its styles have changed."""
+
+    def __init__(self, widget_id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=widget_id, classes=classes)
+        self._shown: Text | None = None
+
+    def show(self, text: Text) -> None:
+        """Show a text."""
+        before = self._shown
+        if before is None or (text.plain, text.spans) != (before.plain, before.spans):
+            self._shown = text
+            self.update(text)

@@ -233,7 +233,7 @@ def describe_deployment(fleet: Fleet, name: str) -> Text:
     _line(text, "model", deployment.model)
     _line(text, "quantization", deployment.quantization)
     _line(text, "weights", deployment.weights)
-    _line(text, "messages", f"{deployment.wire} activations")
+    _line(text, "wire", deployment.wire)
     _line(text, "results", f"{number(deployment.requests_per_s, 1)}/s")
     _stages(text, deployment)
     _heading(text, "Recent requests: for each stage, waiting + inference in ms")

@@ -214,7 +214,7 @@ function showPipeline(item) {
     return;
   }
   const state = { live: "● live", broken: "✖ broken: a stage has no board that serves it", unreadable: `✖ unreadable: ${item.problem}` }[item.state];
-  setText(facts, `${item.deployment}: ${item.model}, ${state}, ${rate(item.requests_per_s)} results/s, generation ${item.generation ?? "unknown"}, messages ${item.wire}, quantization ${item.quantization}`);
+  setText(facts, `${item.deployment}: ${item.model}, ${state}, ${rate(item.requests_per_s)} results/s, generation ${item.generation ?? "unknown"}, wire ${item.wire}, quantization ${item.quantization}`);
   const parts = [];
   item.stages.forEach((stage, index) => {
     parts.push({ key: `in${index}`, from: index - 1, stage });

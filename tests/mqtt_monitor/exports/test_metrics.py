@@ -190,7 +190,7 @@ def test_a_real_prometheus_scrapes_and_its_rules_fire(promtool: str, tmp_path: P
             now_s = time.time() - START_S
             late = stats(now_s, "pi-1", 1, stage(0, 1), time_s=START_S + now_s + 7230)
             publish(publisher, late)
-            told = "BoardClockOff: Board pi-1's clock is 2h"
+            told = "BoardClockOff: The clock of board pi-1 is 2h"
             wait_until(lambda: any(told in item for item in firing()), told)
         finally:
             server.terminate()

@@ -68,7 +68,9 @@ def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
         history = _history(feed.device_history(name, "rss_bytes", _STEP_S), MIB)
         _line(text, "memory", f"{mib(load.rss_bytes)}{limit}", history=history)
     total = device.profile.total_memory_bytes if device.profile else None
-    _line(text, "free memory", f"{mib(device.free_memory_bytes)} of {mib(total)} on the board")
+    if device.free_memory_bytes is not None:
+        of = f" of {mib(total)}" if total is not None else ""
+        _line(text, "free memory", f"{mib(device.free_memory_bytes)}{of} on the board")
     if load is not None:
         history = _history(feed.device_history(name, "queue_length", _STEP_S))
         _line(text, "queue", f"{number(load.queue_length)} requests", history=history)
@@ -201,7 +203,7 @@ def _serves(board: BoardStage) -> str:
 
 def _measured(board: BoardStage) -> str:
     return (
-        f"{number(board.requests_per_s, 1)} requests/s, {board.requests_total:,} in all\n"
+        f"{number(board.requests_per_s, 1)} requests/s, {board.requests_total:,} in total\n"
         f"  inference {number(board.invoke_ms, 2)} ms (max {number(board.invoke_max_ms, 2)}), "
         f"waiting {number(board.queue_ms, 2)} ms (max {number(board.queue_max_ms, 2)})"
     )

@@ -9,6 +9,7 @@ from rich.text import Text
 from mqtt_monitor.fleet.alerts import find_alerts
 from mqtt_monitor.terminal.columns import BAD
 from mqtt_monitor.terminal.details import alert_line, clock
+from mqtt_monitor.terminal.shorten import shorten
 
 if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Fleet
@@ -52,6 +53,5 @@ def alert_lines(fleet: Fleet, width: int, height: int) -> Text:
         lines[0] = Text(f"+{more} (a) ") + lines[0]
     if len(lines) > 1 or room == 1:
         # Each alert gets one line; a single alert may take several.
-        for line in lines:
-            line.truncate(max(1, width), overflow="ellipsis")
+        lines = [shorten(line, width) for line in lines]
     return Text("\n").join(lines)

@@ -11,6 +11,7 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
 from mqtt_monitor.terminal.columns import fit_widths
+from mqtt_monitor.terminal.shorten import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +85,9 @@ class LiveTable(DataTable[Text]):
     def _text(self, index: int, cell: Cell) -> Text:
         # As Text, not str: a name may contain Textual markup.
         text, style = cell
-        justify = "right" if self._columns[index].is_number else "left"
-        return Text(text, style, justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+        if self._columns[index].is_number:
+            return Text(text, style, justify="right", no_wrap=True)
+        return shorten(Text(text, style, no_wrap=True), self._widths[index])
 
     def _grow(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> bool:
         """Widen the columns for new cells; return whether a width on the screen changed."""

@@ -18,12 +18,14 @@ from fleet_messages import (
     stage,
     stats,
 )
+from rich.text import Text
 
 from mqtt_monitor.feeds.recording import ReplayFeed
 from mqtt_monitor.terminal import board_rows, stage_rows
 from mqtt_monitor.terminal.app import MonitorApp
 from mqtt_monitor.terminal.columns import Column, fit_widths, sort_rows
 from mqtt_monitor.terminal.details import describe_board, describe_deployment, describe_stage
+from mqtt_monitor.terminal.shorten import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -166,6 +168,16 @@ def test_names_make_room_for_numbers() -> None:
     assert fit_widths([40, 10, 5, 90], last_title=6, available=61) == [40, 10, 5, 6]
     assert fit_widths([40, 10, 5, 90], last_title=6, available=51) == [30, 10, 5, 6]
     assert fit_widths([40, 10, 5, 90], last_title=6, available=20) == [12, 10, 5, 6]
+
+
+def test_texts_are_shortened_between_words() -> None:
+    text = Text("the plan says 48 MiB, not 4")
+    assert shorten(text, 27).plain == "the plan says 48 MiB, not 4"
+    assert shorten(text, 26).plain == "the plan says 48 MiB, …"
+    assert shorten(text, 17).plain == "the plan says …"
+    assert shorten(Text("a-board"), 4).plain == "a-b…"
+    for width in range(1, 30):
+        assert len(shorten(text, width).plain) <= width
 
 
 def test_every_column_sorts_whatever_is_told() -> None:

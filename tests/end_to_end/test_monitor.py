@@ -1,4 +1,4 @@
-"""The monitor beside real boards: what it prints while they work, die, and come back."""
+"""The monitor with real boards that work, are killed and return."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_once_shows_boards_at_work_and_one_that_was_killed(
     assert "board-2" in tables
 
 
-def test_a_recorder_that_is_killed_leaves_what_it_saw(
+def test_a_killed_recorder_leaves_its_lines(
     three_boards: Desk, digits_bundle: Bundle, tmp_path: Path
 ) -> None:
     desk, file = three_boards, tmp_path / "fleet.jsonl"

@@ -1,4 +1,4 @@
-"""The page of ``mqtt-monitor web`` in a real browser, beside real boards."""
+"""The page of ``mqtt-monitor web`` in a real browser, with real boards."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def opened(
     size: tuple[int, int] = LAPTOP,
     **options: Any,
 ) -> Iterator[Any]:
-    """Open the page; hold that it asked nobody else and complained of nothing."""
+    """Open the page; check that it asks no other host and logs no errors."""
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     page = context.new_page()
@@ -106,7 +106,7 @@ def board(page: Any, name: str) -> Any:
 
 
 def positive(page: Any, selector: str, name: str) -> list[float]:
-    """Return the figures above 0 that some elements show."""
+    """Return the values above 0 of some elements."""
     found = page.locator(selector).evaluate_all(
         "(all, name) => all.map(element => Number(element.dataset[name] ?? 0))", name
     )
@@ -114,7 +114,7 @@ def positive(page: Any, selector: str, name: str) -> list[float]:
 
 
 def report(url: str, generation: str, result: Any) -> str:
-    """Tell a request's latency as a client that traces does; return the request's name."""
+    """Publish a client's report of a request; return the request's id."""
     name = f"{int(result.latency_ms * 1e6):016x}"
     document = {
         "request": name,
@@ -128,7 +128,7 @@ def report(url: str, generation: str, result: Any) -> str:
     return name
 
 
-def test_a_fleet_at_work_a_death_and_a_lost_connection(
+def test_the_page_shows_a_working_fleet_an_offline_board_and_a_lost_connection(
     browser: Any,
     three_boards: Desk,
     digits_bundle: Bundle,
@@ -154,7 +154,7 @@ def test_a_fleet_at_work_a_death_and_a_lost_connection(
             assert page.get_by_text("◆ bottleneck").count() == 1
             said(page, "#plan tbody tr", "%")
             page.locator("#requests button").first.wait_for()
-        # It follows the stream down as well.
+        # The rates return to 0 after the stream.
         wait_until(lambda: positive(page, ".stage", "rate") == [], "the stages to rest")
 
         with Pipeline("digits", desk.url) as pipeline:
@@ -208,12 +208,12 @@ def test_a_board_whose_cable_is_cut_is_offline_within_its_keep_alive(
     with serving("--broker", desk.url) as server, opened(browser, server) as page:
         said(page, 'tr[data-board="board-0"]', "online")
         agent = desk.agents["board-0"]
-        # As with a cut cable, nothing comes any more and the connection is not closed.
+        # As with a cut cable: no more messages, and the connection is not closed.
         agent.send_signal(signal.SIGSTOP)
         cut = time.monotonic()
         try:
             said(page, 'tr[data-board="board-0"]', "offline")
-            # After one and a half by MQTT 5.0, section 3.1.2.10; the broker looks now and then.
+            # After 1.5 keep-alive times (MQTT 5.0, section 3.1.2.10); the broker checks at intervals.
             assert keepalive_s / 2 < time.monotonic() - cut < 3 * keepalive_s
             said(page, "#events", "Board board-0 is offline.")
         finally:
@@ -224,7 +224,7 @@ def test_a_board_whose_cable_is_cut_is_offline_within_its_keep_alive(
 def recording(
     path: Path, *, boards: int, deployments: int, model: str = "Net", **of_stages: Any
 ) -> Path:
-    """Write a recording of boards that tell everything, a minute of it."""
+    """Write a recording of one minute, with all fields."""
     start_s = time.time() - 70
     tensor = [{"name": "m/expanded_conv_1/add", "dtype": "float32", "shape": [1, 8, 8, 24]}]
     lines: list[dict[str, Any]] = [
@@ -296,7 +296,7 @@ def recording(
 
 @contextmanager
 def played(file: Path) -> Iterator[Server]:
-    """Serve a recording that has been played to its end."""
+    """Serve a recording; wait until it is replayed."""
     with serving("--replay", file) as server:
 
         def ended() -> bool:
@@ -329,7 +329,7 @@ def test_axe_finds_nothing(
         found = page.evaluate("axe.run()")["violations"]
         return [f"{item['id']}: {item['nodes'][0]['html']}" for item in found]
 
-    # The page's own policy lets no other script in, axe's neither.
+    # The page's security policy forbids other scripts, axe included.
     with opened(browser, small, size, color_scheme=scheme, bypass_csp=True) as page:
         page.locator("#requests button").first.wait_for()
         page.evaluate(axe)
@@ -348,7 +348,7 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Any, small: Server) -> Non
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
 
 
-def test_plan_and_reality_differ_by_sign_and_colour(browser: Any, small: Server) -> None:
+def test_differences_from_the_plan_have_sign_and_colour(browser: Any, small: Server) -> None:
     with opened(browser, small) as page:
         rows = page.locator("#plan tbody tr")
         assert "−13 %" in rows.nth(0).inner_text()  # noqa: RUF001
@@ -358,7 +358,9 @@ def test_plan_and_reality_differ_by_sign_and_colour(browser: Any, small: Server)
         assert slow.get_attribute("class") == "bad"
 
 
-def test_a_boards_link_is_shown_with_all_that_uses_it(browser: Any, small: Server) -> None:
+def test_a_boards_link_is_shown_with_the_traffic_of_all_programs(
+    browser: Any, small: Server
+) -> None:
     with opened(browser, small) as page:
         # 20 requests/s of 6,144 bytes each, in and out.
         said(page, 'tr[data-board="pi-0"]', "120 KiB/s in, 120 KiB/s out, 72 Mbit/s, -61 dBm")
@@ -374,7 +376,7 @@ def test_a_boards_link_is_shown_with_all_that_uses_it(browser: Any, small: Serve
         ]
 
 
-def test_deployments_are_chosen_and_read_by_keys_alone(browser: Any, small: Server) -> None:
+def test_deployments_are_chosen_and_read_with_the_keyboard(browser: Any, small: Server) -> None:
     with opened(browser, small) as page:
         choice = page.get_by_label("Deployment")
         choice.focus()
@@ -385,7 +387,7 @@ def test_deployments_are_chosen_and_read_by_keys_alone(browser: Any, small: Serv
         assert "net-1, stage 2" in page.get_by_role("dialog").inner_text()
         assert "m/expanded_conv_1/add" in page.get_by_role("dialog").inner_text()
         page.keyboard.press("Escape")
-        # Focus is where it was, though the page is drawn anew every second.
+        # The focus stays, although the page is updated every second.
         page.wait_for_timeout(1500)
         assert page.evaluate("document.activeElement.textContent") == "Stage 2"
 
@@ -403,7 +405,7 @@ def test_reduced_motion_stands_still(browser: Any, small: Server) -> None:
     assert motion(reduced_motion="reduce") == "none"
 
 
-def test_markup_is_shown_and_never_run(browser: Any, tmp_path: Path) -> None:
+def test_markup_is_text(browser: Any, tmp_path: Path) -> None:
     file = recording(tmp_path / "fleet.jsonl", boards=2, deployments=1, model=HOSTILE)
     with played(file) as server, opened(browser, server) as page:
         assert "a recording" in page.get_by_role("status").first.inner_text()
@@ -450,14 +452,14 @@ def test_a_stage_shows_its_layers_and_wrapped_constants(
     ]
 
 
-def test_a_part_that_a_board_refuses_is_shown(
+def test_a_refused_deployment_is_shown(
     browser: Any,
     desk: Desk,
     digits_bundle: Bundle,
 ) -> None:
     for name in BOARDS[:2]:
         desk.start_agent(name)
-    # An agent alone takes more.
+    # An agent without stages needs more.
     desk.start_agent("board-2", "--ram-mib", "24")
     with serving("--broker", desk.url) as server, opened(browser, server) as page:
         with Deployer(desk.url) as deployer, pytest.raises(DeploymentRefusedError) as refused:
@@ -487,7 +489,7 @@ def test_layers_with_markup_are_text(browser: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_five_hundred_boards_leave_the_page_quick_to_use(browser: Any, tmp_path: Path) -> None:
+def test_the_page_stays_usable_with_500_boards(browser: Any, tmp_path: Path) -> None:
     file = recording(tmp_path / "fleet.jsonl", boards=500, deployments=50)
     with played(file) as server, opened(browser, server) as page:
         said(page, "#boards-page", "of 500")
@@ -504,7 +506,7 @@ def test_five_hundred_boards_leave_the_page_quick_to_use(browser: Any, tmp_path:
         said(page, "#pipeline", "pi-499")
 
 
-def test_a_password_is_asked_for_and_remembered(browser: Any, tmp_path: Path) -> None:
+def test_a_login_is_required_and_remembered(browser: Any, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("correct horse battery\n")
     file = recording(tmp_path / "fleet.jsonl", boards=2, deployments=1)

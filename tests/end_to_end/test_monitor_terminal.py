@@ -1,4 +1,4 @@
-"""The live terminal in a real one (tmux), beside real boards."""
+"""The terminal front end in a real terminal (tmux), with real boards."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECORDING = CHECKOUT / "tests" / "mqtt_monitor" / "recordings" / "digits.jsonl"
 
 @dataclass
 class Terminal:
-    """A shell in a terminal of its own."""
+    """A shell in its own terminal."""
 
     socket: Path
 
@@ -61,12 +61,12 @@ class Terminal:
         return self.tmux("capture-pane", "-p")
 
     def row(self, name: str) -> list[str]:
-        """The words of the row that begins with a name, if it is on the screen."""
+        """Return the words of the row that starts with a name; empty: not on the screen."""
         rows = (line.split() for line in self.screen.splitlines())
         return next((words for words in rows if words[:1] == [name]), [])
 
     def shows_row(self, *words: str) -> None:
-        """Wait for a row that begins so: a screen may be caught half drawn."""
+        """Wait for a row that starts with these words: a screen may be half drawn."""
         wait_until(lambda: tuple(self.row(words[0])[: len(words)]) == words, f"row {words}")
 
     def shows(self, *texts: str) -> None:
@@ -94,7 +94,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def is_a_usable_shell(terminal: Terminal) -> bool:
-    """Return whether the program has left the terminal as it found it."""
+    """Return whether the program has restored the terminal."""
     terminal.shows("shell>")
     settings = terminal.tmux(
         "display-message", "-p", "#{alternate_on} #{mouse_any_flag} #{cursor_flag}"
@@ -106,7 +106,7 @@ def is_a_usable_shell(terminal: Terminal) -> bool:
     return settings.strip() == "0 0 1"
 
 
-def test_a_board_dies_and_its_row_says_so_in_any_size(
+def test_an_offline_board_is_shown_in_every_screen_size(
     three_boards: Desk, digits_bundle: Bundle, terminal: Terminal
 ) -> None:
     desk = three_boards
@@ -160,7 +160,7 @@ def test_keys_sort_open_details_and_quit(terminal: Terminal) -> None:
     assert is_a_usable_shell(terminal)
 
 
-def test_a_broker_that_goes_is_told_and_found_again(desk: Desk, terminal: Terminal) -> None:
+def test_a_lost_connection_is_shown_until_the_reconnection(desk: Desk, terminal: Terminal) -> None:
     desk.start_agent("board-0")
     terminal.type("env", f"EDGE_PARTITION_BROKER={desk.url}", "NO_COLOR=1", BIN / "mqtt-monitor")
     terminal.shows("Boards: 1 online")
@@ -169,7 +169,7 @@ def test_a_broker_that_goes_is_told_and_found_again(desk: Desk, terminal: Termin
     desk.broker.start()
     wait_until(lambda: "DISCONNECTED" not in terminal.screen, "the broker again")
     terminal.shows_row("board-0", "online")
-    # Bold and reversed, but no colour.
+    # Bold and reversed text, but no colours.
     drawn = terminal.tmux("capture-pane", "-p", "-e")
     assert "\x1b[" in drawn
     assert not re.search(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]", drawn), drawn
@@ -177,7 +177,7 @@ def test_a_broker_that_goes_is_told_and_found_again(desk: Desk, terminal: Termin
     assert is_a_usable_shell(terminal)
 
 
-def test_without_a_terminal_on_either_side_it_prints_once(desk: Desk, terminal: Terminal) -> None:
+def test_without_a_terminal_the_fleet_is_printed_once(desk: Desk, terminal: Terminal) -> None:
     desk.start_agent("board-0")
     words = (str(BIN / "mqtt-monitor"), "--broker", desk.url)
     terminal.tmux("send-keys", "-l", f"{shlex.join(words)} | cat; echo ended $?")
@@ -185,7 +185,7 @@ def test_without_a_terminal_on_either_side_it_prints_once(desk: Desk, terminal: 
     terminal.shows("board-0", "No deployments yet", "ended 0")
 
 
-def test_a_terminated_monitor_leaves_the_terminal_as_it_was(terminal: Terminal) -> None:
+def test_a_terminated_monitor_restores_the_terminal(terminal: Terminal) -> None:
     terminal.type(BIN / "mqtt-monitor", "replay", RECORDING)
     terminal.shows("Boards: 3 online")
     shell = terminal.tmux("display-message", "-p", "#{pane_pid}").strip()

@@ -1,4 +1,4 @@
-"""The command line as a person meets it; what needs boards is in tests/end_to_end."""
+"""The command line; tests with boards are in tests/end_to_end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_no_broker_is_one_line_and_status_1(words: list[str], tmp_path: Path) ->
     assert "Traceback" in run(*words, "--debug", EDGE_PARTITION_BROKER=NOBODY).stderr
 
 
-def test_a_recording_that_never_began_leaves_no_file(tmp_path: Path) -> None:
+def test_a_failed_start_leaves_no_recording(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     nothing = tmp_path / "ca.pem"
     words = ["record", file, "--broker", "mqtts://127.0.0.1:1"]
@@ -87,7 +87,7 @@ def test_a_recording_is_shown_as_tables_and_as_json(tmp_path: Path) -> None:
     assert result.stderr == ""
 
 
-def test_markup_in_names_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_markup_in_names_is_shown_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     message = MESSAGES[0]
     renamed = message.payload.replace(b'"Net"', b'"[bold red]x[/] <b>"')
@@ -95,7 +95,7 @@ def test_markup_in_names_is_shown_as_it_is(tmp_path: Path) -> None:
     assert "[bold red]x[/] <b>" in run("replay", file).stdout
 
 
-def test_replaying_nothing_is_one_line(tmp_path: Path) -> None:
+def test_replaying_a_missing_file_is_one_line(tmp_path: Path) -> None:
     result = run("replay", tmp_path / PREFIX.replace("/", "-"))
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1

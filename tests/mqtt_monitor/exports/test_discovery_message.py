@@ -17,19 +17,19 @@ names = st.from_regex(NAME_PATTERN, fullmatch=True)
 
 
 @given(names, names, st.sampled_from(["edge/v1", "edge", "a_b", "a.b"]))
-def test_ids_are_home_assistants_and_no_two_boards_share_one(a: str, b: str, prefix: str) -> None:
+def test_ids_are_valid_in_home_assistant_and_unique(a: str, b: str, prefix: str) -> None:
     first, second = object_id(Topics(prefix), a), object_id(Topics(prefix), b)
     assert OBJECT_ID.fullmatch(first)
     assert (first == second) == (a == b)
 
 
-def test_names_that_differ_in_what_is_escaped_differ_escaped() -> None:
+def test_names_that_differ_in_escaped_characters_have_different_ids() -> None:
     near = ["pi.1", "pi_1", "pi-1", "pi_2e1", "pi_5f1"]
     assert len({object_id(Topics(), name) for name in near}) == len(near)
     assert object_id(Topics("edge"), "v1.pi") != object_id(Topics("edge/v1"), "pi")
 
 
-def test_a_message_holds_what_home_assistant_asks_for_and_nothing_it_would_refuse() -> None:
+def test_a_message_has_the_required_fields_and_no_forbidden_ones() -> None:
     text = "<b>{{ 7*7 }}</b>\x1b[2J"
     watched = Watched().tell(availability(0, "pi.1", b"online"), profile(0, "pi.1", cpu_model=text))
     payload = describe_board(Topics(), watched.at(1).devices["pi.1"])
@@ -47,7 +47,7 @@ def test_a_message_holds_what_home_assistant_asks_for_and_nothing_it_would_refus
     assert not any("availability_topic" in component for component in document["cmps"].values())
 
 
-def test_only_our_own_fleets_messages_are_ours() -> None:
+def test_only_messages_of_this_fleet_are_ours() -> None:
     watched = Watched().tell(availability(0, "pi-1", b"online"))
     payload = describe_board(Topics(), watched.at(1).devices["pi-1"])
     topic = config_topic(Topics("homeassistant"), Topics(), "pi-1")

@@ -1,4 +1,4 @@
-"""What Prometheus is answered: by promtool's word, and by a real server whose rules fire."""
+"""The metrics, checked by promtool and by a real Prometheus with the alert rules."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def promtool() -> str:
 
 
 def told_feed(*arrivals: Arrival, connected: bool = True) -> ToldFeed:
-    """A feed that stands still, 11 s on, after some messages."""
+    """Return a feed with some messages, 11 s after the start."""
     feed = ToldFeed(*arrivals)
     if not connected:
         feed.lose_broker()
@@ -50,7 +50,7 @@ def told_feed(*arrivals: Arrival, connected: bool = True) -> ToldFeed:
 
 
 def full() -> list[Arrival]:
-    """Two boards at work that tell everything there is to tell."""
+    """Return messages of two working boards, with all fields."""
     messages = [manifest(0, ["pi-1"], ["pi-2"])]
     for index, name in enumerate(("pi-1", "pi-2")):
         link = {"interface": "wlan0", "received_bytes": 7000, "sent_bytes": 300}
@@ -71,7 +71,7 @@ def samples(text: bytes) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-def test_figures_are_in_base_units() -> None:
+def test_values_are_in_base_units() -> None:
     told = samples(render(told_feed(*full())))
     stage_0 = '{deployment="net",device="pi-1",stage="0"}'
     assert told["edge_partition_broker_up"] == 1
@@ -95,13 +95,13 @@ def test_figures_are_in_base_units() -> None:
     assert all(math.isfinite(value) for value in told.values())
 
 
-def test_while_the_broker_is_away_nothing_else_is_claimed() -> None:
+def test_without_a_connection_only_the_monitors_metrics_have_samples() -> None:
     told = samples(render(told_feed(*full(), connected=False)))
     assert told["edge_partition_broker_up"] == 0
     assert not [name for name in told if "device" in name or "stage" in name]
 
 
-def test_promtool_finds_nothing_to_say(promtool: str) -> None:
+def test_promtool_finds_no_problems(promtool: str) -> None:
     check = [promtool, "check", "metrics"]
     for text in (render(told_feed(*full())), render(told_feed())):
         result = subprocess.run(check, input=text, capture_output=True, check=False, timeout=60)
@@ -114,7 +114,7 @@ def test_promtool_finds_nothing_to_say(promtool: str) -> None:
     assert rules.returncode == 0, rules.stderr
 
 
-def test_rules_and_dashboard_name_metrics_that_exist() -> None:
+def test_rules_and_dashboard_use_existing_metrics() -> None:
     exposed = {re.split(r"[{ ]", name)[0] for name in samples(render(told_feed(*full())))}
     exposed.add("edge_partition_alerts")  # There when there is one.
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
@@ -186,7 +186,7 @@ def test_a_real_prometheus_scrapes_and_its_rules_fire(promtool: str, tmp_path: P
             wait_until(lambda: firing() == expected, f"{expected} to fire")
             publish(publisher, availability(2, "pi-1", b"online"))
             wait_until(lambda: firing() == set(), "the rules to be quiet again")
-            # A step of the clock, not of this machine: the rule speaks of the boards' statistics.
+            # The board's clock is off, not this machine's: the rule uses the board's statistics.
             now_s = time.time() - START_S
             late = stats(now_s, "pi-1", 1, stage(0, 1), time_s=START_S + now_s + 7230)
             publish(publisher, late)
@@ -215,6 +215,6 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert f"Can't listen on 127.0.0.1:{port}: " in result.stderr.splitlines()[-1]
 
 
-def test_what_is_watched_is_what_is_told() -> None:
+def test_a_feed_shows_the_state() -> None:
     """The feed of these tests shows what the state does."""
     assert told_feed(*full()).snapshot() == Watched().tell(*full()).at(11)

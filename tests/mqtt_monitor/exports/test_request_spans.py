@@ -57,7 +57,7 @@ def test_parts_follow_each_other_and_add_up_to_the_latency() -> None:
 
 
 @given(st.none() | times, st.lists(st.tuples(times, times), max_size=4), st.floats(0, 4e9))
-def test_whatever_is_claimed_the_parts_lie_within_the_request(
+def test_parts_lie_within_the_request_for_any_reported_times(
     latency_ms: float | None, stages: list[tuple[float, float]], at_s: float
 ) -> None:
     traced = [StageTrace(index, "pi", *stage) for index, stage in enumerate(stages)]
@@ -73,10 +73,10 @@ def test_whatever_is_claimed_the_parts_lie_within_the_request(
 
 
 @pytest.mark.parametrize("latency_ms", [None, 1e17, START_S * 1001])
-def test_a_request_without_a_usable_latency_is_none(latency_ms: float | None) -> None:
+def test_a_request_without_a_valid_latency_has_no_spans(latency_ms: float | None) -> None:
     assert split_request(request(latency_ms), Topics()) == ()
 
 
-def test_an_error_is_told_by_its_code() -> None:
+def test_an_error_is_its_code() -> None:
     whole, *_ = split_request(request(5.0, error="expired"), Topics())
     assert whole.attributes["error.type"] == "expired"

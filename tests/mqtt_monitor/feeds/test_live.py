@@ -1,4 +1,4 @@
-"""The live feed against a real broker, with an account that may only read."""
+"""The live feed at a real broker, with a read-only account."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_reader_sees_what_is_retained_and_what_comes(tmp_path: Path) -> None:
+def test_a_feed_shows_retained_and_new_messages(tmp_path: Path) -> None:
     with mosquitto_with_accounts(tmp_path, free_port()) as url, agent(url) as publisher:
         boards = [f"pi-{number:03}" for number in range(300)]
         for name in boards:
@@ -40,7 +40,7 @@ def test_a_reader_sees_what_is_retained_and_what_comes(tmp_path: Path) -> None:
             assert feed.wait_for_change(seen, 0) > seen
 
 
-def test_a_busy_fleet_is_known_as_soon_as_a_quiet_one(tmp_path: Path) -> None:
+def test_a_busy_fleet_is_known_as_fast_as_a_quiet_one(tmp_path: Path) -> None:
     ended = threading.Event()
     with mosquitto_with_accounts(tmp_path, free_port()) as url, agent(url) as publisher:
         publish(publisher, availability(0, "pi-1", b"online"))
@@ -76,7 +76,7 @@ def test_the_monitor_publishes_nothing(tmp_path: Path) -> None:
         assert seen == ["edge/v1/device/marker/availability"]
 
 
-def test_results_are_sampled_while_a_face_wants_them(tmp_path: Path) -> None:
+def test_results_are_sampled_while_requests_are_watched(tmp_path: Path) -> None:
     trace = json.dumps([{"stage": 0, "device": "pi-1", "queue_ms": 1.0, "invoke_ms": 2.0}])
     with (
         mosquitto_with_accounts(tmp_path, free_port()) as url,
@@ -108,11 +108,11 @@ def test_results_are_sampled_while_a_face_wants_them(tmp_path: Path) -> None:
             has_requests()
         publish(publisher, availability(0, "marker", b"online"))
         wait_until(lambda: "marker" in feed.snapshot().devices, "the marker")
-        # A few of many: the broker copies no more.
+        # The monitor samples a few of many results.
         assert 0 < len(feed.snapshot().requests) < sent / 4
 
 
-def test_a_broker_that_goes_and_comes_back_is_told(tmp_path: Path) -> None:
+def test_a_lost_connection_and_a_reconnection_are_events(tmp_path: Path) -> None:
     port = free_port()
     told: list[bool] = []
     with mosquitto_with_accounts(tmp_path, port) as url:
@@ -141,7 +141,7 @@ def test_a_broker_that_goes_and_comes_back_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_what_was_undeployed_while_the_line_was_lost_is_gone(tmp_path: Path) -> None:
+def test_a_deployment_undeployed_while_disconnected_disappears(tmp_path: Path) -> None:
     port = free_port()
     with mosquitto_with_accounts(tmp_path, port) as url:
         feed = LiveFeed(url)
@@ -153,7 +153,7 @@ def test_what_was_undeployed_while_the_line_was_lost_is_gone(tmp_path: Path) -> 
         wait_until(lambda: len(feed.snapshot().devices) == 2, "both boards")
     try:
         wait_until(lambda: not feed.snapshot().broker.connected, "the broker to be gone")
-        # It keeps nothing on disk: what isn't published again is what was cleared meanwhile.
+        # The broker keeps nothing on disk: messages not published again are like cleared ones.
         with mosquitto_with_accounts(tmp_path, port) as url, agent(url) as publisher:
             publish(publisher, manifest(0, ["pi-1"], name="kept", generation="kept"))
             publish(publisher, availability(0, "pi-kept", b"online"))
@@ -168,7 +168,7 @@ def test_what_was_undeployed_while_the_line_was_lost_is_gone(tmp_path: Path) -> 
         feed.close()
 
 
-def test_nobody_there() -> None:
+def test_no_broker_is_an_error() -> None:
     feed = LiveFeed(f"mqtt://127.0.0.1:{free_port()}")
     with pytest.raises(BrokerUnreachableError):
         feed.open()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_replayed_recording_shows_what_was_to_be_seen(tmp_path: Path) -> None:
+def test_a_replay_shows_the_recorded_fleet(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     record(file, *MESSAGES)
     feed = ReplayFeed(file)
@@ -48,7 +48,7 @@ def test_a_recording_ends_at_its_size(tmp_path: Path) -> None:
     ReplayFeed(file).play()
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     file.write_text("mine")
     with pytest.raises(RecordingError, match="exists already"):
@@ -68,7 +68,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         ReplayFeed(tmp_path / "nothing")
 
 
-def test_a_torn_last_line_is_skipped(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_skipped(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     record(file, *MESSAGES)
     whole = file.read_bytes()
@@ -79,10 +79,10 @@ def test_a_torn_last_line_is_skipped(tmp_path: Path) -> None:
         assert feed.snapshot().devices["pi-1"].state == "online"
 
 
-def test_speed_is_heeded(tmp_path: Path) -> None:
+def test_a_replay_keeps_the_given_speed(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     record(file, *MESSAGES)
-    # The header says when the recording was made; messages of the past don't wait for it.
+    # The header has the time of the recording; older messages do not wait for that time.
     lines = file.read_text().splitlines()
     header = json.loads(lines[0]) | {"time_s": START_S}
     file.write_text("\n".join([json.dumps(header), *lines[1:]]))
@@ -92,7 +92,7 @@ def test_speed_is_heeded(tmp_path: Path) -> None:
     assert time.monotonic() - started >= 12 / 40
 
 
-def test_texts_that_cant_be_encoded_are_shown_with_marks(tmp_path: Path) -> None:
+def test_texts_that_cannot_be_encoded_have_replacement_characters(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     header = {"recording": 1, "prefix": PREFIX, "broker": "mqtt://\udcff", "time_s": START_S}
     lost = {"time_s": START_S + 1, "connected": False, "reason": "gone\udcff"}
@@ -108,7 +108,7 @@ def test_texts_that_cant_be_encoded_are_shown_with_marks(tmp_path: Path) -> None
     )
 
 
-def test_a_recording_that_is_gone_while_it_plays_is_told_at_the_end(tmp_path: Path) -> None:
+def test_a_recording_removed_during_the_replay_is_an_error_at_the_end(tmp_path: Path) -> None:
     file = tmp_path / "fleet.jsonl"
     record(file, *MESSAGES)
     feed = ReplayFeed(file)

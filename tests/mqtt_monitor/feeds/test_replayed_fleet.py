@@ -1,4 +1,4 @@
-"""What the monitor shows of a real fleet, from a recording.
+"""The monitor's values for a recorded fleet.
 
 Three boards on one machine: the digits model over all three, 22 s of requests, rest, requests again
 during which board-1 is killed and started anew, rest, the model over two boards, requests, rest.
@@ -23,7 +23,7 @@ RECORDING = CHECKOUT / "tests" / "mqtt_monitor" / "recordings" / "digits.jsonl"
 
 @pytest.fixture(scope="module")
 def until_redeployed(tmp_path_factory: pytest.TempPathFactory) -> ReplayFeed:
-    """The recording up to the second deployment."""
+    """Return the recording up to the second deployment."""
     lines = RECORDING.read_text().splitlines()
     manifests = [number for number, line in enumerate(lines) if "/manifest" in line]
     assert len(manifests) == 2
@@ -41,7 +41,7 @@ def whole() -> ReplayFeed:
     return feed
 
 
-def test_events_are_what_was_done(whole: ReplayFeed) -> None:
+def test_events_are_the_recorded_actions(whole: ReplayFeed) -> None:
     fleet = whole.snapshot()
     assert [(str(event.kind), event.device) for event in fleet.events] == [
         ("deployed", None),
@@ -59,7 +59,7 @@ def test_events_are_what_was_done(whole: ReplayFeed) -> None:
     assert fleet.messages.unreadable == 0
 
 
-def test_boards_and_stages_are_complete(whole: ReplayFeed) -> None:
+def test_the_replay_has_all_boards_and_stages(whole: ReplayFeed) -> None:
     fleet = whole.snapshot()
     for device in fleet.devices.values():
         assert device.state == "online"
@@ -79,14 +79,14 @@ def test_boards_and_stages_are_complete(whole: ReplayFeed) -> None:
 def test_every_request_is_counted_in_every_stage(until_redeployed: ReplayFeed) -> None:
     stages = until_redeployed.snapshot().deployments["digits"].stages
     counts = [stage.boards[0].requests_total for stage in stages]
-    # 816 and 543 requests, and three that the client sent again when board-1 came back. What that
-    # had done in its last seconds it took with it.
+    # 816 and 543 requests, and three that the client sent again when board-1 returned. The counts of
+    # board-1's last seconds are lost.
     assert counts[0] == counts[2] == 816 + 543 + 3
     assert 816 < counts[1] < counts[0]
     assert [(stage.input.lost, stage.input.repeated) for stage in stages[1:]] == [(0, 0)] * 2
 
 
-def test_the_last_hour_shows_both_streams_and_the_rest_between(
+def test_the_last_hour_shows_both_streams_and_the_pause(
     until_redeployed: ReplayFeed,
 ) -> None:
     rates = [
@@ -99,7 +99,7 @@ def test_the_last_hour_shows_both_streams_and_the_rest_between(
     assert "...." in busy.strip(".")
 
 
-def test_a_waterfalls_parts_fit_into_the_latency_that_its_client_measured(
+def test_the_parts_of_a_request_fit_into_its_latency(
     whole: ReplayFeed,
 ) -> None:
     told = [request for request in whole.snapshot().requests if request.latency_ms is not None]
@@ -108,13 +108,13 @@ def test_a_waterfalls_parts_fit_into_the_latency_that_its_client_measured(
         assert request.deployment is not None or request.generation is not None
         assert [stage.stage for stage in request.stages] == list(range(len(request.stages)))
         assert 0 < request.stages_ms < (request.latency_ms or 0)
-    # Many of them were sampled as results too: they are shown once.
+    # Many of these requests were sampled as results too; each is kept once.
     assert len({(item.client, item.request) for item in whole.snapshot().requests}) == len(
         whole.snapshot().requests
     )
 
 
-def test_alerts_of_the_moment_when_the_board_was_gone(tmp_path: Path) -> None:
+def test_a_recorded_offline_board_is_an_alert(tmp_path: Path) -> None:
     lines = RECORDING.read_text().splitlines()
     gone = next(
         number for number, line in enumerate(lines) if json.loads(line).get("text") == "offline"

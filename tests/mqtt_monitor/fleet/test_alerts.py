@@ -29,7 +29,7 @@ def steady(**fields: Any) -> Watched:
     return watched
 
 
-def test_a_fleet_that_does_what_was_planned_is_silent() -> None:
+def test_a_fleet_within_its_plan_has_no_alerts() -> None:
     assert alerts(steady(), 91) == {}
 
 
@@ -50,7 +50,7 @@ def test_a_stage_slower_than_planned_by_more_than_15_percent() -> None:
     }
 
 
-def test_one_slow_period_is_no_slow_stage() -> None:
+def test_one_slow_period_is_no_alert() -> None:
     once = Watched().tell(manifest(0, ["pi-1"]), stats(5, "pi-1", 1, stage(0, 0)))
     for sequence in range(2, 14):
         done = 50 * sequence
@@ -60,21 +60,21 @@ def test_one_slow_period_is_no_slow_stage() -> None:
     assert alerts(once, 66) == {}
 
 
-def test_a_queue_that_grows_and_one_that_is_merely_long() -> None:
+def test_a_growing_queue_is_an_alert_and_a_long_one_is_not() -> None:
     assert alerts(steady(queue_length=20), 91) == {}
     assert alerts(steady(queue_length=lambda sequence: sequence), 91)["queue"] == (
         "The queue of board pi-1 grows: 18 requests wait now, 13 waited half a minute ago."
     )
 
 
-def test_heat() -> None:
+def test_a_throttled_processor_is_an_alert() -> None:
     assert alerts(steady(throttled=True, temperature_c=84.6), 91)["throttled"] == (
         "Board pi-1 throttles its processor at 85 °C; check its cooling and its power supply."
     )
     assert alerts(steady(throttled=False, temperature_c=84.6), 91) == {}
 
 
-def test_a_clock_that_is_off() -> None:
+def test_a_wrong_clock_is_an_alert() -> None:
     ahead = steady(time_s=lambda sequence: START_S + 5.0 * sequence + 3600 * 3)
     assert (
         alerts(ahead, 91)["clock"] == "The clock of board pi-1 is 3 h ahead of the monitor's clock."
@@ -86,7 +86,7 @@ def test_a_clock_that_is_off() -> None:
     )
 
 
-def test_a_board_offline_is_critical_only_where_nobody_stands_in() -> None:
+def test_an_offline_board_is_critical_only_without_a_replica() -> None:
     watched = Watched().tell(manifest(0, ["pi-1", "pi-2"]))
     for name in ("pi-1", "pi-2", "pi-3"):
         watched.tell(availability(0, name, b"online"))
@@ -101,7 +101,7 @@ def test_a_board_offline_is_critical_only_where_nobody_stands_in() -> None:
     )
 
 
-def test_a_board_that_says_online_and_nothing_else() -> None:
+def test_an_online_board_without_statistics_is_silent() -> None:
     assert alerts(steady(), 190)["silent"] == (
         "Board pi-1 is online but has sent no statistics for 100 s."
     )
@@ -110,7 +110,7 @@ def test_a_board_that_says_online_and_nothing_else() -> None:
     assert alerts(never, 31).keys() == {"silent"}
 
 
-def test_generations_that_differ_after_a_grace() -> None:
+def test_another_generation_is_an_alert_after_a_grace_period() -> None:
     watched = steady()
     watched.tell(manifest(91, ["pi-1"], generation="g2", retained=False))
     assert alerts(watched, 92) == {}
@@ -124,7 +124,7 @@ def test_generations_that_differ_after_a_grace() -> None:
     )
 
 
-def test_a_board_of_the_plan_that_nobody_ever_heard_of() -> None:
+def test_a_planned_board_that_never_connected_is_an_alert() -> None:
     assert alerts(Watched().tell(manifest(0, ["pi-9"])), 1)["missing"] == (
         "Board pi-9 should serve net stage 0 but has never connected."
     )
@@ -141,7 +141,7 @@ def test_lost_and_repeated_messages() -> None:
     }
 
 
-def test_without_the_broker_nothing_else_is_said() -> None:
+def test_without_a_connection_there_is_no_other_alert() -> None:
     watched = steady(rss_bytes=99 * MIB)
     watched.state.note_broker(START_S + 91, connected=False, reason="Keep alive timeout")
     assert alerts(watched, 92) == {
@@ -150,7 +150,7 @@ def test_without_the_broker_nothing_else_is_said() -> None:
     }
 
 
-def test_a_manifest_that_cant_be_read() -> None:
+def test_an_unreadable_manifest_is_an_alert() -> None:
     watched = steady().tell(arrival(91, "deployment/net/manifest", {"schema": 7}))
     assert alerts(watched, 92)["manifest"].startswith(
         "The newest manifest of deployment net can't be read: "

@@ -1,4 +1,4 @@
-"""A reader who folds changes sees what a snapshot shows."""
+"""A reader of changes has the same values as a snapshot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def by(items: list[Any], key: str) -> dict[str, Any]:
 
 
 class Reader:
-    """What the page keeps."""
+    """Keeps the fleet as the page does."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.devices = by(document["devices"], "name")
@@ -84,7 +84,7 @@ def test_changes_add_up_to_the_snapshot() -> None:
     assert len(reader.events) > 3
 
 
-def test_what_rests_is_not_told_again() -> None:
+def test_unchanged_boards_are_not_sent_again() -> None:
     watched = Watched().tell(*story()[:8])
     before = watched.at(10)
     change = describe_changes(before, watched.at(10.5))

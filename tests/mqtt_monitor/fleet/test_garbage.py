@@ -1,4 +1,4 @@
-"""Whatever anybody publishes: nothing raises, memory stays bounded, the rest is shown right."""
+"""Damaged messages: nothing raises, memory stays bounded, other messages stay correct."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ VALUES = st.recursive(
 
 
 def spoiled(document: dict[str, Any]) -> st.SearchStrategy[bytes]:
-    """A real message in which some fields, of it or of its stages, are anything."""
+    """Generate a real message with random values in some fields."""
     fields = list(document)
     inner = [key for item in document.get("stages", []) for key in item]
 
@@ -120,14 +120,14 @@ def texts(value: Any) -> list[str]:
 
 
 @given(st.lists(ARRIVALS, max_size=12))
-def test_nothing_breaks_what_is_shown(arrivals: list[Arrival]) -> None:
+def test_no_message_breaks_the_snapshot(arrivals: list[Arrival]) -> None:
     watched = Watched().tell(manifest(0, ["pi-1"], ["pi-2"]), *arrivals)
-    # A board that speaks properly is shown whatever else came.
+    # A board with valid messages is shown in any case.
     watched.tell(availability(50, "good", b"online"), stats(50, "good", 1))
     fleet = watched.at(51)
     assert fleet.devices["good"].state == "online"
     shown = describe_fleet(fleet, find_alerts(fleet))
-    # A document that holds NaN or infinity is no JSON.
+    # JSON has no NaN and no infinity.
     json.dumps(shown, allow_nan=False)
     assert not any(
         character in text for text in texts(shown) for character in CONTROLS if character < " "
@@ -136,7 +136,7 @@ def test_nothing_breaks_what_is_shown(arrivals: list[Arrival]) -> None:
         assert all(sample.value == sample.value for sample in metric.samples)
 
 
-def test_names_that_no_agent_can_have_are_counted_and_not_shown() -> None:
+def test_invalid_names_are_counted_and_not_shown() -> None:
     watched = Watched()
     for name in ("<script>", CONTROLS, "", "-x", "a" * 129, "é"):
         watched.tell(availability(0, name, b"online"), stats(0, name, 1))
@@ -147,7 +147,7 @@ def test_names_that_no_agent_can_have_are_counted_and_not_shown() -> None:
     assert fleet.messages.unreadable == 18
 
 
-def test_what_a_board_says_of_itself_has_no_control_characters_and_ends() -> None:
+def test_a_boards_texts_have_no_control_characters_and_a_limited_length() -> None:
     watched = Watched().tell(profile(0, "pi-1", cpu_model=f"Cortex{CONTROLS}" * 1000))
     told = watched.at(1).devices["pi-1"].profile
     assert told is not None
@@ -156,7 +156,7 @@ def test_what_a_board_says_of_itself_has_no_control_characters_and_ends() -> Non
     assert len(told.cpu_model) == 200
 
 
-def test_memory_is_bounded_whatever_comes() -> None:
+def test_memory_is_bounded_for_any_messages() -> None:
     watched = Watched()
     many = [stage(n, n, deployment=f"d{n}") for n in range(MAX_SERVED + 50)]
     for number in range(MAX_DEVICES + 100):
@@ -176,7 +176,7 @@ def test_memory_is_bounded_whatever_comes() -> None:
     assert len(watched.board(2, 0).errors_total) <= 17
 
 
-def test_times_of_a_request_that_no_stage_can_take_are_left_out() -> None:
+def test_impossible_times_of_a_request_are_left_out() -> None:
     huge = {"stage": 0, "device": "pi-1", "queue_ms": 1.7e308, "invoke_ms": 1.7e308}
     real = {"stage": 1, "device": "pi-2", "queue_ms": 1.0, "invoke_ms": 2.0}
     report = arrival(1, "client/c/trace", {"latency_ms": 9.0, "trace": [huge, real]})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mqtt_monitor.fleet.series import Series
 
 
-def test_gaps_stay_gaps_and_old_values_go() -> None:
+def test_gaps_stay_and_old_values_disappear() -> None:
     series = Series()
     series.add(1000.0, 1.0)
     series.add(1020.0, 2.0)
@@ -19,7 +19,7 @@ def test_gaps_stay_gaps_and_old_values_go() -> None:
     assert [value for _, value in series.points(4600.0) if value is not None] == [2.0, 3.0]
 
 
-def test_a_clock_set_back_loses_nothing_within_the_hour_and_starts_over_beyond() -> None:
+def test_a_clock_set_back_by_less_than_an_hour_loses_no_values() -> None:
     series = Series()
     series.add(10_000.0, 1.0)
     series.add(9_000.0, 2.0)

@@ -34,7 +34,7 @@ def test_a_retained_state_is_no_event_and_a_change_is() -> None:
     assert [event.number for event in watched.at(9).events] == [1, 2]
 
 
-def test_a_board_whose_retained_messages_are_cleared_is_forgotten() -> None:
+def test_a_board_with_cleared_messages_is_removed() -> None:
     watched = Watched().tell(
         availability(0, "pi-1", b"online"), profile(0, "pi-1"), stats(5, "pi-1", 1, stage(0, 1))
     )
@@ -42,10 +42,10 @@ def test_a_board_whose_retained_messages_are_cleared_is_forgotten() -> None:
     assert not watched.at(10).devices
 
 
-def test_rates_are_differences_by_the_boards_own_clock() -> None:
+def test_rates_use_the_boards_own_clock() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]), availability(0, "pi-1", b"online"))
     watched.tell(stats(5, "pi-1", 1, stage(0, 100)))
-    # The message was held up for 4 s on its way; the board counted for 5 s all the same.
+    # The message took 4 s on the network; the board counted for 5 s.
     watched.tell(stats(14, "pi-1", 2, stage(0, 150, errors={"expired": 5})))
     fleet = watched.at(15)
     measured = fleet.deployments["net"].stages[0]
@@ -57,7 +57,7 @@ def test_rates_are_differences_by_the_boards_own_clock() -> None:
     assert measured.boards[0].errors_total == (("expired", 5),)
 
 
-def test_one_message_tells_a_rate_where_the_agent_says_how_many_a_period_had() -> None:
+def test_one_message_is_enough_for_a_rate_with_a_count_of_the_period() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     watched.tell(stats(5, "pi-1", 9, stage(0, 900, invoke_ms={"mean": 4, "max": 5, "count": 20})))
     assert watched.board(6, 0).requests_per_s == pytest.approx(4)
@@ -65,11 +65,11 @@ def test_one_message_tells_a_rate_where_the_agent_says_how_many_a_period_had() -
     assert watched.board(6, 0).invoke_ms == 4
 
 
-def test_counts_that_begin_anew_make_no_rate_negative_and_no_total_smaller() -> None:
+def test_a_restart_makes_no_rate_negative_and_no_total_smaller() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     watched.tell(stats(5, "pi-1", 100, stage(0, 5000)), stats(10, "pi-1", 101, stage(0, 5050)))
     before = watched.board(11, 0)
-    # Restarted: it has counted 30 in the 10 s since.
+    # After a restart: 30 requests in 10 s.
     watched.tell(stats(25, "pi-1", 2, stage(0, 30, mean_ms=20.0)))
     after = watched.board(26, 0)
     assert after.requests_per_s == pytest.approx(3)
@@ -78,20 +78,20 @@ def test_counts_that_begin_anew_make_no_rate_negative_and_no_total_smaller() -> 
     assert after.invoke_ms == pytest.approx(20)
 
 
-def test_a_restart_is_seen_by_the_instance_and_told_once() -> None:
+def test_a_restart_is_seen_by_the_instance_and_is_one_event() -> None:
     watched = Watched().tell(profile(0, "pi-1"), stats(5, "pi-1", 9), stats(10, "pi-1", 10))
     watched.tell(profile(20, "pi-1", instance="b" * 32), stats(25, "pi-1", 1))
     assert watched.at(26).devices["pi-1"].restarts == 1
     assert kinds(watched) == ["restarted"]
 
 
-def test_a_restart_is_seen_by_the_uptime_where_no_instance_is_told() -> None:
+def test_a_restart_is_seen_by_the_uptime_without_an_instance() -> None:
     watched = Watched().tell(stats(5, "pi-1", 9), stats(10, "pi-1", 1))
     assert watched.at(11).devices["pi-1"].restarts == 1
     assert kinds(watched) == ["restarted"]
 
 
-def test_lost_statistics_are_counted_but_not_those_missed_while_the_broker_was_away() -> None:
+def test_lost_statistics_are_counted_except_while_disconnected() -> None:
     watched = Watched().tell(stats(5, "pi-1", 1, stage(0, 10)), stats(15, "pi-1", 3, stage(0, 30)))
     assert watched.at(16).devices["pi-1"].missed_stats == 1
     watched.state.note_broker(START_S + 16, connected=False, reason="gone")
@@ -102,7 +102,7 @@ def test_lost_statistics_are_counted_but_not_those_missed_while_the_broker_was_a
     assert kinds(watched) == ["broker-away", "broker-back"]
 
 
-def test_what_does_not_come_again_after_the_broker_was_away_is_forgotten() -> None:
+def test_names_not_published_after_a_reconnection_are_removed() -> None:
     watched = Watched().tell(
         availability(0, "pi-1", b"online"),
         availability(0, "pi-2", b"online"),
@@ -113,7 +113,7 @@ def test_what_does_not_come_again_after_the_broker_was_away_is_forgotten() -> No
     watched.state.note_broker(START_S + 20, connected=True)
     watched.tell(availability(20, "pi-1", b"online", retained=True), manifest(20, ["pi-1"]))
     assert set(watched.at(21).deployments) == {"net", "other"}
-    # Lost again before all had their time: nobody is given up for that.
+    # Disconnected again before the wait ended: nothing is removed.
     watched.state.note_broker(START_S + 22, connected=False, reason="gone")
     assert set(watched.at(60).deployments) == {"net", "other"}
     watched.state.note_broker(START_S + 70, connected=True)
@@ -123,7 +123,7 @@ def test_what_does_not_come_again_after_the_broker_was_away_is_forgotten() -> No
     assert kinds(watched)[-1] == "undeployed"
 
 
-def test_means_stay_right_when_statistics_between_were_lost() -> None:
+def test_means_stay_correct_after_lost_statistics() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     watched.tell(stats(5, "pi-1", 1, stage(0, 10, invoke_total_ms=100.0)))
     late = stage(0, 20, invoke_total_ms=400.0, invoke_ms={"mean": 99.0, "max": 99.0})
@@ -131,7 +131,7 @@ def test_means_stay_right_when_statistics_between_were_lost() -> None:
     assert watched.board(21, 0).invoke_ms == pytest.approx(30)
 
 
-def test_agents_without_sums_are_shown_by_their_means() -> None:
+def test_agents_without_sums_have_their_means() -> None:
     def old(requests: int, mean_ms: float) -> dict[str, object]:
         entry = stage(0, requests, invoke_ms={"mean": mean_ms, "max": mean_ms})
         del entry["invoke_total_ms"], entry["queue_total_ms"]
@@ -143,7 +143,7 @@ def test_agents_without_sums_are_shown_by_their_means() -> None:
     assert watched.board(11, 0).invoke_seconds_total == pytest.approx(20 * 0.008)
 
 
-def test_a_message_that_came_twice_changes_nothing() -> None:
+def test_a_repeated_message_changes_nothing() -> None:
     second = stats(10, "pi-1", 2, stage(0, 30))
     once = Watched().tell(manifest(0, ["pi-1"]), stats(5, "pi-1", 1, stage(0, 10)), second)
     twice = Watched().tell(manifest(0, ["pi-1"]), stats(5, "pi-1", 1, stage(0, 10)), second, second)
@@ -151,7 +151,7 @@ def test_a_message_that_came_twice_changes_nothing() -> None:
     assert once.board(11, 0).requests_per_s == pytest.approx(4)
 
 
-def test_figures_too_old_to_count_are_not_shown() -> None:
+def test_old_values_are_not_shown() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]), availability(0, "pi-1", b"online"))
     watched.tell(stats(5, "pi-1", 1, stage(0, 10)), stats(10, "pi-1", 2, stage(0, 20)))
     assert watched.at(20).devices["pi-1"].fresh
@@ -163,7 +163,7 @@ def test_figures_too_old_to_count_are_not_shown() -> None:
     assert later.deployments["net"].stages[0].boards[0].requests_total == 20
 
 
-def test_replicas_are_summed_and_averaged_by_their_share() -> None:
+def test_replicas_are_summed_and_averaged_by_their_requests() -> None:
     watched = Watched().tell(manifest(0, ["pi-1", "pi-2"]))
     for name, count, invoke_ms in (("pi-1", 30, 10.0), ("pi-2", 10, 50.0)):
         watched.tell(stats(5, name, 1, stage(0, 0)))
@@ -173,7 +173,7 @@ def test_replicas_are_summed_and_averaged_by_their_share() -> None:
     assert measured.invoke_ms == pytest.approx((30 * 10 + 10 * 50) / 40)
 
 
-def test_the_bottleneck_is_measured_where_every_stage_is_and_planned_else() -> None:
+def test_the_bottleneck_is_measured_if_all_stages_are_and_planned_otherwise() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"], ["pi-2"], ["pi-3"]))
     assert watched.at(1).deployments["net"].bottleneck == 0
     for index, name in enumerate(("pi-1", "pi-2", "pi-3")):
@@ -194,7 +194,7 @@ def test_a_deployment_is_broken_when_no_board_serves_a_stage() -> None:
     assert watched.at(6).deployments["net"].state == "broken"
 
 
-def test_a_board_that_only_tells_how_it_fares_serves_all_the_same() -> None:
+def test_a_board_with_statistics_and_no_availability_serves() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     assert watched.at(1).deployments["net"].state == "broken"
     watched.tell(stats(5, "pi-1", 1, stage(0, 1)))
@@ -202,7 +202,7 @@ def test_a_board_that_only_tells_how_it_fares_serves_all_the_same() -> None:
     assert watched.at(6).deployments["net"].state == "live"
 
 
-def test_deployments_come_change_and_go_with_events() -> None:
+def test_deployments_are_added_replaced_and_removed_with_events() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     watched.tell(manifest(5, ["pi-1"], ["pi-2"], generation="g2", retained=False))
     deployment = watched.at(6).deployments["net"]
@@ -214,7 +214,7 @@ def test_deployments_come_change_and_go_with_events() -> None:
     assert kinds(watched) == ["redeployed", "undeployed", "deployed"]
 
 
-def test_a_manifest_of_another_schema_leaves_the_plan_and_says_why() -> None:
+def test_a_manifest_of_another_schema_leaves_the_plan_and_is_a_problem() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     watched.tell(arrival(5, "deployment/net/manifest", {"schema": 2, "deployment": "net"}))
     deployment = watched.at(6).deployments["net"]
@@ -225,7 +225,7 @@ def test_a_manifest_of_another_schema_leaves_the_plan_and_says_why() -> None:
     assert kinds(watched) == ["unreadable-manifest", "unreadable-manifest"]
 
 
-def test_a_generation_mismatch_is_told_once_after_a_grace() -> None:
+def test_a_generation_mismatch_is_one_event_after_a_grace_period() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]))
     watched.tell(manifest(5, ["pi-1"], generation="g2", retained=False))
     watched.tell(stats(8, "pi-1", 1, stage(0, 1)))
@@ -234,7 +234,7 @@ def test_a_generation_mismatch_is_told_once_after_a_grace() -> None:
     assert kinds(watched) == ["redeployed", "generation-mismatch"]
 
 
-def test_bursts_of_errors_are_told_and_single_ones_not() -> None:
+def test_many_errors_are_an_event_and_few_are_not() -> None:
     watched = Watched().tell(stats(5, "pi-1", 1, stage(0, 0)))
     watched.tell(stats(10, "pi-1", 2, stage(0, 100, errors={"expired": 3})))
     watched.tell(stats(15, "pi-1", 3, stage(0, 500, errors={"expired": 13})))
@@ -269,7 +269,7 @@ def test_results_give_requests_with_their_stages() -> None:
     assert (third.client, third.latency_ms, third.stages_ms) == ("you", 17.5, 15)
 
 
-def test_a_request_that_client_and_result_both_tell_is_one() -> None:
+def test_a_request_with_a_result_and_a_report_is_kept_once() -> None:
     trace = [{"stage": 0, "device": "pi-1", "queue_ms": 0.5, "invoke_ms": 10.0}]
     result = Arrival(
         START_S + 3,
@@ -284,7 +284,7 @@ def test_a_request_that_client_and_result_both_tell_is_one() -> None:
         assert request.latency_ms == 17.5
 
 
-def test_a_refused_part_is_an_event_where_answers_are_watched() -> None:
+def test_a_refusal_in_an_answer_is_an_event() -> None:
     answer = {"ok": False, "code": "no-memory", "reason": "Board pi-3 has 12 MiB; needs 40."}
     watched = Watched().tell(arrival(1, "client/edge-host-1/result", answer))
     watched.tell(arrival(2, "client/edge-host-1/result", {"ok": False, "code": "not-found"}))
@@ -292,7 +292,7 @@ def test_a_refused_part_is_an_event_where_answers_are_watched() -> None:
     assert event.text == "A board refused a deployment: Board pi-3 has 12 MiB; needs 40."
 
 
-def test_a_refusal_that_a_board_tells_is_told_once_and_stays_with_the_board() -> None:
+def test_a_reported_refusal_is_one_event_and_stays_with_the_board() -> None:
     told = {
         "deployment": "net", "generation": "g2", "code": "no-memory",
         "reason": "Board pi-1 has too little memory.", "time_s": START_S - 497.0,
@@ -300,7 +300,7 @@ def test_a_refusal_that_a_board_tells_is_told_once_and_stays_with_the_board() ->
     slow = {"uptime_s": None, "refusals": [told]}
     watched = Watched().tell(stats(1, "pi-1", 1, refusals=[]))
     for at_s, sequence in ((5, 2), (10, 3)):
-        # Its clock is 500 s behind.
+        # The board's clock is 500 s behind.
         watched.tell(stats(at_s, "pi-1", sequence, **slow, time_s=START_S + at_s - 500))
     answer = {"ok": False, "code": "no-memory", "reason": "Board pi-1 has too little memory."}
     watched.tell(arrival(11, "client/edge-host-1/result", answer))
@@ -311,14 +311,14 @@ def test_a_refusal_that_a_board_tells_is_told_once_and_stays_with_the_board() ->
     (refusal,) = fleet.devices["pi-1"].refusals
     assert (refusal.generation, refusal.code) == ("g2", "no-memory")
     assert refusal.at_s == pytest.approx(START_S + 3)
-    # The next attempt is refused for the same reason, then one is taken.
+    # The next deployment is refused for the same reason; the one after that is accepted.
     watched.tell(stats(15, "pi-1", 4, refusals=[{**told, "time_s": START_S - 490.0}]))
     assert [event.number for event in watched.at(16).events] == [1, 2]
     watched.tell(stats(20, "pi-1", 5, refusals=[]))
     assert watched.at(21).devices["pi-1"].refusals == ()
 
 
-def test_an_old_refusal_is_no_news_to_a_watcher_that_comes_later() -> None:
+def test_an_old_refusal_is_no_event_after_the_monitors_start() -> None:
     told = {"deployment": "net", "code": "checksum", "reason": "No.", "time_s": START_S - 600.0}
     fleet = Watched().tell(stats(1, "pi-1", 9, refusals=[told])).at(2)
     assert fleet.events == ()
@@ -329,13 +329,13 @@ def test_an_old_refusal_is_no_news_to_a_watcher_that_comes_later() -> None:
     "refusals",
     [None, 7, {}, [7], [{}], [{"deployment": "a/b", "time_s": 1}], [{"deployment": "net"}] * 99],
 )
-def test_garbled_refusals_are_passed_over(refusals: Any) -> None:
+def test_damaged_refusals_are_ignored(refusals: Any) -> None:
     watched = Watched().tell(stats(1, "pi-1", 1), stats(5, "pi-1", 2, refusals=refusals))
     assert watched.at(6).devices["pi-1"].refusals == ()
     assert watched.at(6).events == ()
 
 
-def test_a_links_rates_are_differences_of_what_its_interface_counted() -> None:
+def test_a_links_rates_are_differences_of_its_counts() -> None:
     def link(received: int, **fields: Any) -> dict[str, Any]:
         return {"interface": "wlan0", "received_bytes": received, "sent_bytes": 10, **fields}
 
@@ -392,7 +392,7 @@ def test_the_last_hour_is_kept_in_points_of_5_s_or_a_minute() -> None:
     assert watched.state.device_series("nobody", "cpu_percent") is None
 
 
-def test_more_boards_and_deployments_than_are_kept_are_marked() -> None:
+def test_boards_and_deployments_beyond_the_limits_are_marked() -> None:
     watched = Watched().tell(*(availability(0, f"pi-{n}", b"online") for n in range(MAX_DEVICES)))
     assert watched.at(1).too_many == ()
     watched.tell(availability(2, "one-more", b"online"), stats(3, "another", 1))
@@ -401,7 +401,7 @@ def test_more_boards_and_deployments_than_are_kept_are_marked() -> None:
     assert fleet.too_many == ("boards", "deployments")
     assert (len(fleet.devices), len(fleet.deployments)) == (MAX_DEVICES, MAX_DEPLOYMENTS)
     assert fleet.messages.ignored == 3
-    # What is known goes on being followed.
+    # Known boards are still followed.
     watched.tell(availability(6, "pi-7", b"offline"))
     assert watched.at(7).devices["pi-7"].state == "offline"
 
@@ -413,7 +413,7 @@ def test_a_pipeline_of_too_many_stages_is_cut_and_marked() -> None:
     assert len(fleet.deployments["net"].stages) == MAX_STAGES
 
 
-def test_a_clock_that_is_off_is_told_without_the_messages_way() -> None:
+def test_a_clock_offset_excludes_the_time_on_the_network() -> None:
     watched = Watched()
     for sequence, late_s in ((1, 3.0), (2, 0.25), (3, 2.0)):
         now = 5.0 * sequence
@@ -421,7 +421,7 @@ def test_a_clock_that_is_off_is_told_without_the_messages_way() -> None:
     assert watched.at(16).devices["pi-1"].clock_offset_s == pytest.approx(59.75)
 
 
-def test_a_board_that_was_forgotten_and_came_back_is_not_shown_as_before() -> None:
+def test_a_removed_board_that_returns_starts_again() -> None:
     watched = Watched().tell(manifest(0, ["pi-1"]), availability(0, "pi-1", b"online"))
     watched.tell(stats(5, "pi-1", 1, stage(0, 10)))
     assert watched.board(6, 0).requests_total == 10
@@ -431,7 +431,7 @@ def test_a_board_that_was_forgotten_and_came_back_is_not_shown_as_before() -> No
     assert watched.board(11, 0).requests_total == 99
 
 
-def test_a_generation_may_get_more_stages_or_fewer() -> None:
+def test_a_generation_may_have_more_or_fewer_stages() -> None:
     watched = Watched().tell(manifest(0, ["a"]), manifest(1, ["a"], ["b"], ["c"]))
     assert len(watched.at(2).deployments["net"].stages) == 3
     watched.tell(stats(5, "c", 1, stage(2, 10)), manifest(6, ["a"]))

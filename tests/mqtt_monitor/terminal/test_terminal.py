@@ -1,4 +1,4 @@
-"""The live terminal: rows and details as values, screens through Textual's own pilot."""
+"""The terminal: rows and details as values, screens with Textual's pilot."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def drive(
 
 
 async def seen(app: MonitorApp, pilot: Pilot[None]) -> str:
-    """What stands on the screen, once everything that has arrived is drawn."""
+    """Draw the newest snapshot; return the text on the screen."""
     app._schedule.reset()
     app._tick()
     for _ in range(3):
@@ -97,7 +97,7 @@ async def seen(app: MonitorApp, pilot: Pilot[None]) -> str:
 # Rows
 
 
-def test_a_boards_row_tells_load_memory_against_limit_and_link() -> None:
+def test_a_boards_row_has_load_memory_limit_and_traffic() -> None:
     cells = cells_of_board(two_boards(rss_bytes=64 * MIB, queue_length=3), "pi-1")
     assert cells["state"] == "online"
     assert cells["CPU %"] == "50"
@@ -109,7 +109,7 @@ def test_a_boards_row_tells_load_memory_against_limit_and_link() -> None:
     assert cells["stages"] == "net[0]"
 
 
-def test_what_is_amiss_with_a_board_is_told_in_words() -> None:
+def test_problems_of_a_board_are_marked_in_its_row() -> None:
     feed = two_boards(throttled=True, rss_bytes=120 * MIB)
     cells = cells_of_board(feed, "pi-1")
     assert cells["°C"] == "55!"
@@ -121,14 +121,14 @@ def test_what_is_amiss_with_a_board_is_told_in_words() -> None:
     assert cells_of_board(feed, "pi-1")["state"] == "offline"
 
 
-def test_a_board_that_tells_nothing_has_a_row() -> None:
+def test_a_board_without_statistics_has_a_row() -> None:
     cells = cells_of_board(ToldFeed(availability(0, "pi-9", b"online", retained=True)), "pi-9")
     assert cells.pop("board") == "pi-9"
     assert cells.pop("state") == "online"
     assert set(cells.values()) == {"-"}
 
 
-def test_stages_stand_in_order_below_their_deployment() -> None:
+def test_stages_follow_their_deployment_in_order() -> None:
     whole, first, second = cells_of_stages(two_boards())
     assert (whole["stage"], whole["state"], whole["boards"]) == ("net", "live", "model Net")
     assert whole["req/s"] == "20.0"
@@ -142,7 +142,7 @@ def test_stages_stand_in_order_below_their_deployment() -> None:
     assert {row["errors"] for row in (whole, first, second)} == {"0"}
 
 
-def test_a_stage_tells_how_many_of_its_boards_serve() -> None:
+def test_the_state_of_a_stage_counts_its_serving_boards() -> None:
     feed = ToldFeed(manifest(0, ["a", "b"]), availability(0, "a", b"online", retained=True))
     feed.tell(availability(0, "b", b"online", retained=True))
     assert cells_of_stages(feed)[1]["state"] == "-"
@@ -154,7 +154,7 @@ def test_a_stage_tells_how_many_of_its_boards_serve() -> None:
     assert cells_of_stages(feed)[1]["state"] == "down"
 
 
-def test_unknown_figures_go_last_either_way() -> None:
+def test_unknown_values_come_last_in_both_orders() -> None:
     column = Column[float | None]("figure", lambda item: item)
     assert sort_rows([1.0, None, 3.0], column, reverse=False) == [3.0, 1.0, None]
     assert sort_rows([1.0, None, 3.0], column, reverse=True) == [1.0, 3.0, None]
@@ -180,7 +180,7 @@ def test_texts_are_shortened_between_words() -> None:
         assert len(shorten(text, width).plain) <= width
 
 
-def test_every_column_sorts_whatever_is_told() -> None:
+def test_every_column_sorts_incomplete_values() -> None:
     feed = ToldFeed(availability(0, "pi-9", b"online", retained=True), manifest(0, ["x"], name="o"))
     feed.tell(*(profile(0, name) for name in ("pi-3", "pi-4")), stats(5, "pi-4", 1, stage(0, 1)))
     fleet = feed.snapshot()
@@ -197,7 +197,7 @@ def test_every_column_sorts_whatever_is_told() -> None:
 # Details
 
 
-def test_details_tell_what_a_row_has_no_room_for() -> None:
+def test_details_have_more_values_than_rows() -> None:
     feed = two_boards(throttled=True)
     fleet = feed.snapshot()
     board = describe_board(feed, fleet, "pi-1").plain
@@ -210,7 +210,7 @@ def test_details_tell_what_a_row_has_no_room_for() -> None:
     assert "is no longer" in describe_board(feed, fleet, "nobody").plain
 
 
-def test_a_stages_detail_names_its_layers_and_wrapped_constants() -> None:
+def test_the_details_of_a_stage_list_layers_and_wrapped_constants() -> None:
     told = manifest(0, ["pi-1"])
     document = json.loads(told.payload)
     document["stages"][0] |= {
@@ -226,7 +226,7 @@ def test_a_stages_detail_names_its_layers_and_wrapped_constants() -> None:
     assert "Layers" not in describe_stage(old, old.snapshot(), "net", 0).plain
 
 
-def test_a_boards_detail_tells_its_link_and_what_it_refused() -> None:
+def test_the_details_of_a_board_have_link_and_refusals() -> None:
     def link(received: int) -> dict[str, Any]:
         return {
             "interface": "wlan0", "speed_mbit_s": 72, "signal_dbm": -61.4,
@@ -251,7 +251,7 @@ def test_a_boards_detail_tells_its_link_and_what_it_refused() -> None:
     assert "Refused" not in described
 
 
-def test_a_deployments_detail_splits_recent_requests_into_their_parts() -> None:
+def test_the_details_of_a_deployment_split_recent_requests() -> None:
     feed = ReplayFeed(RECORDING)
     feed.play()
     fleet = feed.snapshot()
@@ -265,7 +265,7 @@ def test_a_deployments_detail_splits_recent_requests_into_their_parts() -> None:
 # Screens
 
 
-def test_a_board_that_goes_changes_its_row_and_stands_on_top() -> None:
+def test_an_offline_board_changes_its_row_and_is_an_alert() -> None:
     feed = two_boards()
 
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
@@ -282,7 +282,7 @@ def test_a_board_that_goes_changes_its_row_and_stands_on_top() -> None:
     drive(feed, steps)
 
 
-def test_keys_sort_and_below_the_top_the_cursor_stays_with_its_board() -> None:
+def test_keys_sort_and_the_cursor_follows_its_board() -> None:
     feed = two_boards()
 
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
@@ -335,7 +335,7 @@ def test_details_open_follow_the_fleet_and_close() -> None:
     drive(feed, steps)
 
 
-def test_a_broker_that_goes_is_told_and_forgotten_when_it_is_back() -> None:
+def test_a_lost_connection_is_shown_until_the_reconnection() -> None:
     feed = two_boards()
 
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
@@ -350,7 +350,7 @@ def test_a_broker_that_goes_is_told_and_forgotten_when_it_is_back() -> None:
 
 
 @pytest.mark.parametrize("size", [(140, 50), (80, 24), (40, 12), (20, 5)])
-def test_any_size_shows_boards_and_nothing_breaks(size: tuple[int, int]) -> None:
+def test_every_screen_size_shows_boards(size: tuple[int, int]) -> None:
     feed = two_boards(throttled=True)
 
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
@@ -369,7 +369,7 @@ def test_any_size_shows_boards_and_nothing_breaks(size: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("after", ["_settle", "_tick", "_draw"])
-def test_what_still_waits_when_the_screens_are_closed_draws_nothing(after: str) -> None:
+def test_callbacks_after_the_end_draw_nothing(after: str) -> None:
     app = MonitorApp(two_boards(throttled=True))
 
     async def closed() -> None:
@@ -381,7 +381,7 @@ def test_what_still_waits_when_the_screens_are_closed_draws_nothing(after: str) 
     asyncio.run(closed())
 
 
-def test_boards_and_stages_come_and_go() -> None:
+def test_boards_and_stages_appear_and_disappear() -> None:
     feed = two_boards()
 
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
@@ -404,7 +404,7 @@ def test_boards_and_stages_come_and_go() -> None:
     drive(feed, steps)
 
 
-def test_markup_and_control_characters_are_text() -> None:
+def test_markup_is_text_and_control_characters_are_replaced() -> None:
     message = manifest(0, ["pi-1"])
     payload = message.payload.replace(b'"Net"', b'"[red]N[/]\\u001b[2J[@click=app.quit]q"')
     feed = ToldFeed(dataclasses.replace(message, payload=payload))
@@ -421,7 +421,7 @@ def test_markup_and_control_characters_are_text() -> None:
     drive(feed, steps, size=(140, 40))
 
 
-def test_without_colour_no_colour_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_draws_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     feed = two_boards(throttled=True)
     feed.tell(availability(12, "pi-2", b"offline"))

@@ -1,4 +1,4 @@
-"""Who may look at the page."""
+"""Access to the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def find(listen: str, file: Path | None = None, **environ: str) -> Access:
 
 
 @pytest.mark.parametrize("listen", [":8080", "[::]:8080", "192.0.2.7:8080", "hub:8080"])
-def test_listening_wider_takes_a_password(listen: str, tmp_path: Path) -> None:
+def test_other_addresses_than_loopback_need_a_password(listen: str, tmp_path: Path) -> None:
     with pytest.raises(WebAccessError, match="needs a password"):
         find(listen)
     with pytest.raises(WebAccessError, match="at least 12"):
@@ -45,7 +45,7 @@ def test_listening_wider_takes_a_password(listen: str, tmp_path: Path) -> None:
         find(listen, tmp_path / "nothing")
 
 
-def test_loopback_takes_none_and_heeds_one() -> None:
+def test_a_password_is_optional_on_loopback() -> None:
     assert find("127.0.0.1:0").token is None
     assert find("127.0.0.1:0", **{TOKEN_VARIABLE: SECRET}).token == SECRET
 
@@ -68,7 +68,7 @@ def test_other_names_are_not(header: str | None) -> None:
     assert not find("127.0.0.1:0").knows_host(header)
 
 
-def test_a_session_is_ours_unchanged_and_ends() -> None:
+def test_a_session_is_signed_and_expires() -> None:
     access = Access(SECRET, frozenset())
     cookie = access.session(NOW_S)
     assert access.is_session(cookie, NOW_S)

@@ -1,4 +1,4 @@
-"""The web server as clients meet it, over real sockets; the page is in tests/end_to_end."""
+"""The web server over real sockets; tests of the page are in tests/end_to_end."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def ask(
     return answer.status, told, data
 
 
-def test_everything_is_told_with_guarding_headers(address: str) -> None:
+def test_every_response_has_security_headers(address: str) -> None:
     for path in ("/", "/monitor.js", "/api/snapshot", "/metrics", "/no-such-page"):
         _, headers, _ = ask(address, path)
         policy = headers["content-security-policy"]
@@ -93,7 +93,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(address: 
         assert "insertAdjacentHTML" not in script
 
 
-def test_a_snapshot_is_what_once_json_prints(address: str, recording: Path) -> None:
+def test_a_snapshot_equals_once_json(address: str, recording: Path) -> None:
     status, headers, body = ask(address, "/api/snapshot")
     assert (status, headers["content-type"]) == (200, "application/json")
     printed = subprocess.run(
@@ -105,7 +105,7 @@ def test_a_snapshot_is_what_once_json_prints(address: str, recording: Path) -> N
 @pytest.mark.parametrize(
     "query", ["", "?deployment=nobody&stage=0", "?deployment=net&stage=99", "?stage=x"]
 )
-def test_a_stage_that_is_not_there_has_no_layers(address: str, query: str) -> None:
+def test_an_unknown_stage_has_no_layers(address: str, query: str) -> None:
     status, _, body = ask(address, f"/api/layers{query}")
     assert (status, json.loads(body)) == (200, {"layers": [], "more": 0})
 
@@ -125,13 +125,13 @@ def events(address: str, count: int) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def test_a_stream_begins_with_everything_and_goes_on_with_changes(address: str) -> None:
+def test_a_stream_starts_with_the_fleet_and_continues_with_changes(address: str) -> None:
     (first, whole), (second, change) = events(address, 2)
     assert (first, second) == ("fleet", "change")
     assert whole.pop("recorded")
     snapshot = json.loads(ask(address, "/api/snapshot")[2])
     for stage in (stage for item in snapshot["deployments"] for stage in item["stages"]):
-        # A page asks for those of the stage that it shows.
+        # The page requests the layers of the stage that it shows.
         for key in ("layers", "more_layers", "wrapped", "more_wrapped"):
             del stage[key]
     assert whole == snapshot
@@ -153,21 +153,21 @@ def test_history_is_the_last_hour(address: str) -> None:
         assert ask(address, f"/api/history?{wrong}")[0] == 400
 
 
-def test_prometheus_may_scrape_here_too(address: str) -> None:
+def test_the_web_server_has_metrics(address: str) -> None:
     status, headers, body = ask(address, "/metrics")
     assert status == 200
     assert headers["content-type"].startswith("text/plain")
     assert b"edge_partition_broker_up 1" in body
 
 
-def test_another_host_name_is_turned_away(address: str) -> None:
+def test_a_foreign_host_name_is_refused(address: str) -> None:
     for path in ("/", "/api/snapshot", "/api/stream"):
         status, _, body = ask(address, path, Host="evil.example:8465")
         assert status == 421
         assert b"pi-1" not in body
 
 
-def test_a_stream_does_not_keep_the_server_from_ending(recording: Path) -> None:
+def test_an_open_stream_does_not_keep_the_server_running(recording: Path) -> None:
     with served(recording) as address:
         connection = http.client.HTTPConnection(address, timeout=20)
         connection.request("GET", "/api/stream")
@@ -177,7 +177,7 @@ def test_a_stream_does_not_keep_the_server_from_ending(recording: Path) -> None:
     connection.close()
 
 
-def test_with_a_password_nothing_is_shown_without_it(recording: Path) -> None:
+def test_without_the_password_nothing_is_shown(recording: Path) -> None:
     with served(recording, MQTT_MONITOR_TOKEN=SECRET) as address:
         for path in ("/api/snapshot", "/api/stream", "/api/history?figure=x", "/api/layers",
                      "/metrics", "/monitor.js", "/no-such-page"):  # fmt: skip
@@ -209,7 +209,7 @@ def test_with_a_password_nothing_is_shown_without_it(recording: Path) -> None:
         assert ask(address, "/api/snapshot", Cookie=cookie.partition(";")[0])[0] == 401
 
 
-def test_many_wrong_passwords_at_once_are_not_all_tried(recording: Path) -> None:
+def test_only_some_of_many_wrong_passwords_are_checked(recording: Path) -> None:
     with served(recording, MQTT_MONITOR_TOKEN=SECRET) as address:
         statuses: list[int] = []
 
@@ -230,7 +230,7 @@ def read_statuses(sockets: list[socket.socket]) -> list[int]:
 
 
 def wrong_logins(address: str, count: int, body: bytes) -> list[socket.socket]:
-    """Begin logins whose passwords are still on their way, though the server waits for them."""
+    """Start logins that have not sent their passwords yet."""
     host, port = address.split(":")
     sockets = [socket.create_connection((host, int(port)), 20) for _ in range(count)]
     for item in sockets:
@@ -244,7 +244,7 @@ def wrong_logins(address: str, count: int, body: bytes) -> list[socket.socket]:
     return sockets
 
 
-def test_passwords_that_are_long_on_their_way_are_counted_when_they_arrive(
+def test_slow_passwords_are_counted_when_they_arrive(
     recording: Path,
 ) -> None:
     body = b"password=nonsense"
@@ -257,7 +257,7 @@ def test_passwords_that_are_long_on_their_way_are_counted_when_they_arrive(
             item.close()
 
 
-def test_both_ways_of_giving_a_password_have_one_limit(recording: Path) -> None:
+def test_form_and_bearer_passwords_share_one_limit(recording: Path) -> None:
     body = b"password=nonsense"
     with served(recording, MQTT_MONITOR_TOKEN=SECRET) as address:
         sockets = wrong_logins(address, 18, body)
@@ -276,7 +276,7 @@ def test_both_ways_of_giving_a_password_have_one_limit(recording: Path) -> None:
             item.close()
 
 
-def test_listening_wider_without_a_password_is_one_line(recording: Path) -> None:
+def test_another_address_without_a_password_is_one_line(recording: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if "TOKEN" not in name}
     result = subprocess.run(
         [MONITOR, "web", "--listen", "0.0.0.0:0", "--replay", recording],
@@ -297,7 +297,7 @@ def test_a_port_in_use_is_one_line(recording: Path, address: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_what_is_no_recording_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_recording_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / PREFIX.replace("/", "-")
     file.write_text("garbage")
     result = subprocess.run(

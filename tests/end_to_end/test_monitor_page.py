@@ -213,7 +213,7 @@ def test_a_board_whose_cable_is_cut_is_offline_within_its_keep_alive(
         cut = time.monotonic()
         try:
             said(page, 'tr[data-board="board-0"]', "offline")
-            # After 1.5 keep-alive times (MQTT 5.0, section 3.1.2.10); the broker checks at intervals.
+            # After 1.5 keep-alive times (MQTT 5.0, section 3.1.2.10), checked at intervals.
             assert keepalive_s / 2 < time.monotonic() - cut < 3 * keepalive_s
             said(page, "#events", "Board board-0 is offline.")
         finally:

@@ -79,8 +79,8 @@ def test_the_replay_has_all_boards_and_stages(whole: ReplayFeed) -> None:
 def test_every_request_is_counted_in_every_stage(until_redeployed: ReplayFeed) -> None:
     stages = until_redeployed.snapshot().deployments["digits"].stages
     counts = [stage.boards[0].requests_total for stage in stages]
-    # 816 and 543 requests, and three that the client sent again when board-1 returned. The counts of
-    # board-1's last seconds are lost.
+    # 816 and 543 requests, and three that the client sent again when board-1 returned. The counts
+    # of board-1's last seconds are lost.
     assert counts[0] == counts[2] == 816 + 543 + 3
     assert 816 < counts[1] < counts[0]
     assert [(stage.input.lost, stage.input.repeated) for stage in stages[1:]] == [(0, 0)] * 2

@@ -75,7 +75,7 @@ class TraceExport:
     """Sends requests as traces, in its own thread. A context manager."""
 
     def __init__(
-        self, endpoint: str, topics: Topics, service: str, tell: Callable[[str], None]
+        self, endpoint: str, topics: Topics, service: str, report: Callable[[str], None]
     ) -> None:
         """Start the thread.
 
@@ -83,11 +83,11 @@ class TraceExport:
             endpoint: The receiver's URL, from :func:`find_endpoint`.
             topics: The fleet's topics.
             service: The service name of the traces.
-            tell: Called with a sentence when the receiver starts to refuse traces, and when it
+            report: Called with a sentence when the receiver starts to refuse traces, and when it
                 accepts them again.
         """
         self._topics = topics
-        self._exporter = _TellingExporter(endpoint, tell)
+        self._exporter = _ReportingExporter(endpoint, report)
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": service}), shutdown_on_exit=False
         )
@@ -134,12 +134,12 @@ class TraceExport:
         root.end(whole.end_ns)
 
 
-class _TellingExporter(SpanExporter):
+class _ReportingExporter(SpanExporter):
     """OTLP's exporter; reports the first of several failures in a row."""
 
-    def __init__(self, endpoint: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, endpoint: str, report: Callable[[str], None]) -> None:
         self._endpoint = endpoint
-        self._tell = tell
+        self._report = report
         self._failing = False
         self._log = _FirstMessage()
         # The exporter logs every attempt; one line for all of them is enough.
@@ -159,12 +159,12 @@ class _TellingExporter(SpanExporter):
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self._failing:
             why = f" ({self._log.text})" if self._log.text else ""
-            self._tell(
+            self._report(
                 f"{self._endpoint} does not accept traces{why}; traces are lost until it does. "
                 "Trying again."
             )
         elif self._failing and not failed:
-            self._tell(f"{self._endpoint} accepts traces again.")
+            self._report(f"{self._endpoint} accepts traces again.")
         self._failing = failed
         return result
 

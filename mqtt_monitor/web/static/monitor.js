@@ -143,7 +143,7 @@ function showFleet() {
 }
 
 // ---------------------------------------------------------------- alerts
-let told = null;
+let announced = null;
 
 // Identifies an alert: the numbers in its sentence change, these fields do not.
 const aboutOf = (alert) => [alert.kind, alert.device, alert.deployment, alert.stage].join(" ");
@@ -165,12 +165,12 @@ function showAlerts() {
   none.hidden = alerts.length > 0;
   setText(none, "No alerts.");
   const keys = new Set(alerts.map(aboutOf));
-  if (told) {
-    const fresh = alerts.filter((alert) => !told.has(aboutOf(alert)));
+  if (announced) {
+    const fresh = alerts.filter((alert) => !announced.has(aboutOf(alert)));
     if (fresh.length === 1) announce(`Alert: ${fresh[0].text}`);
     else if (fresh.length) announce(`${fresh.length} alerts, the first: ${fresh[0].text}`);
   }
-  told = keys;
+  announced = keys;
 }
 
 byId("more-alerts").addEventListener("click", () => {

@@ -57,7 +57,7 @@ def plan(*stages: list[dict[str, Any]]) -> PipelineTimes:
 
 
 def exactly(requests: int, **options: Any) -> Stream:
-    """A stream of inferences that all take what the plan says."""
+    """A stream in which every inference takes the planned time."""
     return Stream(requests, **{"spread": 0.0, **options})
 
 
@@ -68,8 +68,8 @@ THREE = plan(
 )
 
 
-def pace_ms(times: PipelineTimes, stream: Stream) -> float:
-    """Milliseconds between results once the pipeline is full."""
+def period_ms(times: PipelineTimes, stream: Stream) -> float:
+    """Return the period at full load, in milliseconds."""
     short, long = 240, 480  # Whole rounds of 2, 3 and 5 replicas.
     few = simulate_plan(times, replace(stream, requests=short))
     many = simulate_plan(times, replace(stream, requests=long))
@@ -111,21 +111,21 @@ def test_a_full_pipeline_gives_a_result_every_bottleneck() -> None:
 
 
 def test_messages_take_processor_time_from_inference() -> None:
-    assert pace_ms(THREE, exactly(1, window=16)) == pytest.approx(52)
+    assert period_ms(THREE, exactly(1, window=16)) == pytest.approx(52)
 
 
 def test_threads_with_a_processor_each_do_not_wait_for_each_other() -> None:
     times = plan([replica("a", 50, handling_ms=20, busy_ms=50)])
-    assert pace_ms(times, exactly(1)) == pytest.approx(50)
+    assert period_ms(times, exactly(1)) == pytest.approx(50)
     times = plan([replica("a", 50, handling_ms=20, busy_ms=60)])
-    assert pace_ms(times, exactly(1)) == pytest.approx(60)
+    assert period_ms(times, exactly(1)) == pytest.approx(60)
     times = plan([replica("a", 10, handling_ms=30, busy_ms=35)])
-    assert pace_ms(times, exactly(1)) == pytest.approx(35)
+    assert period_ms(times, exactly(1)) == pytest.approx(35)
 
 
 def test_a_slow_link_carries_what_comes_and_what_goes_in_turn() -> None:
     times = plan([replica("a", 10, receive_ms=30, send_ms=15)])
-    assert pace_ms(times, exactly(1)) == pytest.approx(45)
+    assert period_ms(times, exactly(1)) == pytest.approx(45)
     assert "a's link is busy" in simulate_plan(times, exactly(200)).limit
 
 
@@ -133,8 +133,8 @@ def test_a_far_board_answers_late_and_as_often() -> None:
     near = plan([replica("a", 10, receive_ms=6, send_ms=6)])
     far = plan([replica("a", 10, receive_ms=46, send_ms=46, link_delay_ms=40)])
     window = exactly(1, window=30)
-    assert pace_ms(near, window) == pytest.approx(12)
-    assert pace_ms(far, window) == pytest.approx(12)
+    assert period_ms(near, window) == pytest.approx(12)
+    assert period_ms(far, window) == pytest.approx(12)
     forecast = simulate_plan(far, exactly(20, rate_per_s=RARELY, steady=True))
     assert forecast.latency_ms["max"] == pytest.approx(102)
 
@@ -151,28 +151,28 @@ def test_replicas_multiply_the_rate(count: int) -> None:
     one = plan([replica("a", 10)], [replica("b", 60)])
     several = plan([replica("a", 10)], [replica(f"b{index}", 60) for index in range(count)])
     window = exactly(1, window=20)
-    assert pace_ms(one, window) == pytest.approx(60)
-    assert pace_ms(several, window) == pytest.approx(60 / count)
+    assert period_ms(one, window) == pytest.approx(60)
+    assert period_ms(several, window) == pytest.approx(60 / count)
     assert capacity_per_s(several)[0] == pytest.approx(count * capacity_per_s(one)[0])
 
 
 def test_in_turn_the_slowest_replica_sets_the_pace() -> None:
     times = plan([replica("fast", 10), replica("slow", 40)])
-    assert pace_ms(times, exactly(1, window=16)) == pytest.approx(20)
+    assert period_ms(times, exactly(1, window=16)) == pytest.approx(20)
     assert capacity_per_s(times) == (50, "slow", "processor")
 
 
 def test_a_board_that_serves_two_stages_does_one_thing_at_a_time() -> None:
     times = plan([replica("a", 10)], [replica("b", 5)], [replica("a", 30)])
-    assert pace_ms(times, exactly(1, window=16)) == pytest.approx(40)
+    assert period_ms(times, exactly(1, window=16)) == pytest.approx(40)
     assert capacity_per_s(times) == (25, "a", "processor")
 
 
 def test_a_small_window_sets_the_pace_and_the_forecast_says_so() -> None:
     forecast = simulate_plan(THREE, exactly(100, window=1))
     assert forecast.throughput_per_s == pytest.approx(1000 / 116.5)
-    assert "The window of 1 requests sets the pace" in forecast.limit
-    assert "a larger window" in forecast.limit
+    assert "The window of 1 request limits the throughput" in forecast.limit
+    assert "A larger window" in forecast.limit
     large = simulate_plan(THREE, exactly(100, window=8))
     assert "window" not in large.limit
 
@@ -195,9 +195,10 @@ def test_a_plans_own_latency_and_pace_come_out(seed: int, max_replicas: int) -> 
     planned = plan_split(random_graph(rng, 12), fleet, max_replicas=max_replicas)
     times = read_plan(json.loads(json.dumps(plan_document(planned))))
     assert capacity_per_s(times)[0] == pytest.approx(planned.throughput_per_s)
-    # Unequal replicas fill and empty differently; with one board a stage the pace is exact.
+    # Unequal replicas fill and empty differently; with one board a stage the period is exact.
     close = 1e-6 if max_replicas == 1 else 1e-3
-    assert pace_ms(times, exactly(1, window=64)) == pytest.approx(planned.bottleneck_ms, rel=close)
+    full_ms = period_ms(times, exactly(1, window=64))
+    assert full_ms == pytest.approx(planned.bottleneck_ms, rel=close)
     rate = 1 / planned.latency_ms
     lone = simulate_plan(times, exactly(60, rate_per_s=rate, steady=True))
     if all(len(stage) == 1 for stage in times.stages):
@@ -260,8 +261,8 @@ def test_more_arrivals_than_capacity_are_told_plainly() -> None:
     forecast = simulate_plan(THREE, Stream(1000, rate_per_s=30))
     assert forecast.throughput_per_s == pytest.approx(1000 / 52, rel=0.02)
     assert forecast.limit == (
-        "30 requests/s are more than b's processor can do, 19.2/s: requests wait longer and "
-        "longer to be sent."
+        "30 requests/s exceed the capacity of b's processor, 19.2 requests/s: the time that "
+        "requests wait grows without limit."
     )
     assert forecast.spent_ms["source"] > 5_000
 
@@ -269,7 +270,7 @@ def test_more_arrivals_than_capacity_are_told_plainly() -> None:
 def test_fewer_arrivals_than_capacity_are_all_served_at_their_rate() -> None:
     forecast = simulate_plan(THREE, Stream(2000, rate_per_s=10))
     assert forecast.throughput_per_s == pytest.approx(10, rel=0.05)
-    assert "The arrivals set the pace" in forecast.limit
+    assert "The arrival rate limits the throughput" in forecast.limit
     assert [board.processor for board in forecast.boards] == pytest.approx(
         [0.23, 0.52, 0.31], rel=0.1
     )
@@ -438,7 +439,7 @@ def test_slower_boards_take_longer_and_their_links_do_not() -> None:
     assert simulate_plan(slowed, exactly(1)).latency_ms["max"] == pytest.approx(lone_ms + 12)
 
 
-# What can't be simulated
+# Refused settings
 
 
 @pytest.mark.parametrize(
@@ -450,12 +451,12 @@ def test_slower_boards_take_longer_and_their_links_do_not() -> None:
         ({"requests": 0}, "requests is 0"),
         ({"timeout_s": -1}, "timeout is -1"),
         ({"spread": -0.1}, "spread is -0.1"),
-        ({"failures": (Failure("z", 0, 1),)}, "no board 'z'.*a, b, c"),
-        ({"failures": (Failure("a", 0, 0),)}, "a fails at 0 s for 0 s"),
+        ({"failures": (Failure("z", 0, 1),)}, "Board 'z' of a failure is not in the plan.*a, b, c"),
+        ({"failures": (Failure("a", 0, 0),)}, "board a starts at 0 s and lasts 0 s"),
         ({"failures": (Failure("a", 0, 9), Failure("a", 5, 1))}, "a fails again"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+def test_settings_out_of_range_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SimulationError, match=words):
         simulate_plan(THREE, Stream(**{"requests": 10, **options}))
 
@@ -516,7 +517,7 @@ def test_the_command_tells_what_to_expect_and_what_limits(
     shown = capsys.readouterr().out
     assert "pi-2" in shown
     assert "300 answered" in shown
-    assert "20 requests/s are more than pi-2's processor can do, 12.2/s" in shown
+    assert "20 requests/s exceed the capacity of pi-2's processor, 12.2 requests/s" in shown
     assert "With boards slower by 10%: 11.1 requests/s" in shown
 
 
@@ -547,7 +548,7 @@ def test_the_commands_document_is_the_forecast(
         (("{folder}",), 1, "can't be read: No such file"),
         (("{folder}/text.json",), 1, "is not JSON"),
         (("{folder}/list.json",), 1, "document is a list; expected an object"),
-        (("{plan}", "--fail", "pi-9@1+1"), 1, "no board 'pi-9'"),
+        (("{plan}", "--fail", "pi-9@1+1"), 1, "Board 'pi-9' of a failure"),
         (("{plan}", "--fail", "pi-1"), 2, "expected BOARD@START+DURATION, such as pi-2@10+5"),
         (("{plan}", "--rate", "0"), 2, "--rate"),
         (("{plan}", "--steady"), 2, "--rate"),

@@ -1,4 +1,4 @@
-"""A fleet and what its boards measured of a model -> the fleet with measured figures."""
+"""A fleet and its boards' profiles of a model -> the fleet with measured figures."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def apply_profiles(
 
     Args:
         fleet: The boards.
-        graph: The model's.
-        model_sha256: Of its ``.tflite``.
-        store: Where profiles are kept.
-        on_unusable: Called with what is wrong with a profile; that board's figures stay as they
-            are.
+        graph: The graph of the model.
+        model_sha256: SHA-256 of the model's ``.tflite``.
+        store: The store of profiles.
+        on_unusable: Called with the error of an invalid profile. The board's figures stay
+            unchanged.
     """
     devices = []
     for device in fleet.devices:
@@ -54,19 +54,22 @@ def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStor
     """Return the time of any stage of ``graph`` on the board that measured ``profile``.
 
     Args:
-        graph: The model's.
-        profile: A board's, of that model.
-        store: Where it is kept.
+        graph: The graph of the model.
+        profile: A board's profile of the model.
+        store: The store of the profile.
 
     Raises:
-        ProfileError: The profile is not of ``graph``'s model, or leaves operators out.
+        ProfileError: The profile does not match ``graph``, or does not cover all operators.
     """
     path = store.path(profile.model_sha256, profile.board, profile.runtime)
     ends = {0, *graph.cuts, len(graph.operators)}
     for item in profile.slices:
         if not {item.start, item.stop} <= ends:
-            raise ProfileError(path, f"it has a slice [{item.start}, {item.stop}), where no cut is")
-    # Slices take and give tensors as they are in memory, whatever travels between boards.
+            raise ProfileError(
+                path,
+                f"it has a slice [{item.start}, {item.stop}), whose ends are not cuts of the model",
+            )
+    # Slices take and return tensors in their own types, independent of the wire.
     boundary_bytes = [graph.boundary_bytes(end) for end in range(len(graph.operators) + 1)]
     try:
         return fit_stage_times(profile.slices, operator_work_macs(graph), boundary_bytes)

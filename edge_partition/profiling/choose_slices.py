@@ -1,4 +1,4 @@
-"""Which slices of a model a board times, so that the time of any stage follows from them."""
+"""The slices of a model that a board times, to fit the time of any stage to them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from edge_partition.planning.cost_model import operator_work_macs
 if TYPE_CHECKING:
     from edge_partition.tflite.graph import Graph
 
-#: Parts of equal work, level by level: small ones tell where the time goes, large ones what a
-#: stage of two to four boards really takes. Each level sends the whole model once.
+#: Numbers of parts of equal work, by level. Small parts show the times of single operators, large
+#: parts the times of stages on two to four boards. Each level sends the whole model once.
 _LEVELS = (24, 4, 2, 1)
-#: Some 0.2 ms of a Raspberry Pi 4: less can't be timed well.
+#: About 0.2 ms on a Raspberry Pi 4. Shorter times cannot be measured well.
 _LEAST_WORK_MACS = 2_000_000
 
-#: More than a board's caches hold, and as much as a desktop's: three stages of MobileNetV3Large
-#: took within 5 % of what they took with 20 ms between runs; without, 12 to 48 % less (x86-64,
-#: 32 MB of cache).
+#: More than the caches of a board, and equal to those of a desktop. With it, three stages of
+#: MobileNetV3Large took within 5 % of their times with 20 ms between runs; without it, 12 to 48 %
+#: less (x86-64, 32 MB of cache).
 _LEAST_DISPLACED_BYTES = 32 << 20
 
 
 def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
-    """Return operator ranges ``[start, stop)``, the small ones first; each level covers them all.
+    """Return operator ranges ``[start, stop)``, small ones first; each level covers all operators.
 
-    The slices' ends are the model's cuts that come nearest to parts of equal estimated work.
+    The ends of the slices are the model's cuts nearest to parts of equal estimated work.
     """
     ends = np.array([0, *graph.cuts, len(graph.operators)])
     work = np.cumsum([0, *operator_work_macs(graph)])
@@ -43,11 +43,11 @@ def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
 
 
 def displaced_bytes(graph: Graph, start: int, stop: int) -> int:
-    """Return how many bytes a board is to read between a slice's runs.
+    """Return the number of bytes that a board reads between the runs of a slice.
 
-    The rest of a stage for two boards reads its weights. Where that is little, messages and
-    whatever else the board does still come between a stage's inferences, and leave less of it in
-    the caches than running again at once would.
+    The bytes are the other weights of a stage that is half of the model: they displace the slice
+    from the caches. The minimum stands for messages and other work between inferences, which also
+    displace a stage.
     """
     work = np.cumsum([0, *operator_work_macs(graph)])
     half = work[-1] / 2

@@ -1,8 +1,8 @@
-"""Has boards time a model's slices and their link to the broker.
+"""Boards time a model's slices, and messages through the broker, at the host's request.
 
-Boards on different machines measure side by side, agents on one machine one after another: they
-would take the processor from each other. Links are measured before that, one at a time, for the
-broker is one.
+Boards on different machines measure slices at the same time. Agents on one machine measure one
+after another, because they share the processor. Messages are timed before that, one board at a
+time, because the boards share the broker.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
-#: A slice is timed for so long at most, and a board answers nothing else meanwhile.
+#: Longest time of timing one slice. The board answers no other command meanwhile.
 _SLICE_S = 2.0
-#: Loading a slice, and one inference that outlasts ``_SLICE_S``.
+#: Timeout of one slice: covers loading, and an inference longer than ``_SLICE_S``.
 _SLICE_TIMEOUT_S = 120.0
-#: An agent that has just started says so before it knows its runtime.
+#: Longest wait for the runtime of an agent that has just started.
 _RUNTIME_WAIT_S = 10.0
 
 _MESSAGE_BYTES = (1_000, 16_000, 64_000, 256_000)
-#: A slow link takes long for the first and last messages in flight.
+#: Timeout of one size of messages, for the slowest links.
 _MESSAGE_TIMEOUT_S = 60.0
 
 
 class ProfileRefusedError(EdgePartitionError):
-    """A board did not measure.
+    """A board refused to measure, or did not answer.
 
     Attributes:
-        board: The board.
-        code: The agent's error code.
-        reason: Its sentence.
+        board: Name of the board.
+        code: Error code of the agent.
+        reason: The agent's explanation.
     """
 
     def __init__(self, board: str, code: str, reason: str) -> None:
@@ -85,10 +85,10 @@ class Board:
     """A board that is online.
 
     Attributes:
-        name: Its agent's.
+        name: Name of the agent.
         runtime: The TFLite runtime and its version.
         threads: Threads of one inference.
-        machine: The same for agents that share a processor.
+        machine: Identifier of the machine; equal for agents that share a processor.
     """
 
     name: str
@@ -99,11 +99,12 @@ class Board:
 
 @dataclass(frozen=True)
 class MessageTimes:
-    """What messages to itself through the broker took a board.
+    """Times of messages from a board to itself through the broker.
 
     Attributes:
-        timed: By size.
-        cores: Processors that the agent gets when its threads and one more are busy.
+        timed: Times of messages of each size.
+        cores: Processors that the agent gets while its inference threads and one more thread are
+            busy.
     """
 
     timed: tuple[TimedMessage, ...]
@@ -120,14 +121,14 @@ class _Timed:
 
 
 class Profiler(BoardClient):
-    """The host's side of ``profile``. A context manager."""
+    """The host's side of the command ``profile``. A context manager."""
 
     def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
-        """Prepare; entering connects.
+        """Create a profiler. Entering its context connects to the broker.
 
         Args:
-            broker: The broker's address.
-            prefix: The topics' prefix.
+            broker: Address of the broker.
+            prefix: Prefix of the topics.
         """
         super().__init__(broker, prefix=prefix)
         self._interrupted = threading.Event()
@@ -135,15 +136,15 @@ class Profiler(BoardClient):
     def boards(
         self, names: Sequence[str] = (), *, among: Collection[str] | None = None
     ) -> tuple[Board, ...]:
-        """Return the boards that are online, by name; nothing is asked of them.
+        """Return the boards that are online, sorted by name, from retained messages.
 
         Args:
-            names: Only these, all of which must be online.
-            among: Only those of these that are online.
+            names: Names of the boards to return; all of them must be online.
+            among: Names of boards to return if they are online; ``None`` for all boards.
 
         Raises:
-            UnknownBoardError: One of ``names`` is not online.
-            ProfileRefusedError: A board doesn't say which runtime it has.
+            UnknownBoardError: A board in ``names`` is not online.
+            ProfileRefusedError: A board does not publish its runtime.
         """
         online = [name for name in self._online() if among is None or name in among]
         missing = [name for name in names if name not in online]
@@ -161,7 +162,7 @@ class Profiler(BoardClient):
                 return tuple(board for board in boards.values() if board is not None)
             if time.monotonic() > deadline:
                 raise ProfileRefusedError(
-                    silent[0], "no-answer", "its agent doesn't say which TFLite runtime it has"
+                    silent[0], "no-answer", "its agent does not publish its TFLite runtime"
                 )
             time.sleep(0.1)
 
@@ -177,15 +178,15 @@ class Profiler(BoardClient):
         """Have boards measure a model.
 
         Args:
-            boards: From :meth:`boards`.
+            boards: Boards from :meth:`boards`.
             model: The model.
-            force: Also boards that serve a deployment.
-            on_progress: Called with (board, slices timed, slices in all); from several threads.
-            on_profile: Called with each board's profile as soon as it is complete.
+            force: Whether boards that serve a deployment also measure.
+            on_progress: Called with (board, slices timed, slices in all), from several threads.
+            on_profile: Called with each board's complete profile.
 
         Raises:
-            ProfileRefusedError: A board refused or did not answer. The other boards' profiles
-                were measured all the same.
+            ProfileRefusedError: A board refused or did not answer. The other boards have measured
+                their profiles.
         """
         slices = _Slices(model)
         failures: list[EdgePartitionError] = []
@@ -233,19 +234,20 @@ class Profiler(BoardClient):
         on_progress: Progress | None = None,
         on_profile: Callable[[BoardProfile], None],
     ) -> None:
-        """Have boards time stages ``[start, stop)`` beside what their profiles hold.
+        """Have boards time stages ``[start, stop)`` and add the times to their profiles.
 
         Args:
-            stages: By board.
-            profiles: What the boards measured before, by name.
+            stages: Stages of each board.
+            profiles: Current profile of each board, by name.
             model: The model.
-            force: As for :meth:`measure`, like what follows.
-            on_progress: Stages take the place of slices.
-            on_profile: Called with each board's profile and what it measured now. A board that
-                holds none of its stages keeps the profile that it has.
+            force: Whether boards that serve a deployment also measure.
+            on_progress: Called with (board, stages timed, stages in all), from several threads.
+            on_profile: Called with each board's extended profile. A stage that exceeds the board's
+                memory adds nothing.
 
         Raises:
-            ProfileRefusedError: As for :meth:`measure`.
+            ProfileRefusedError: A board refused or did not answer. The other boards have measured
+                their stages.
         """
         slices = _Slices(model)
 
@@ -265,11 +267,11 @@ class Profiler(BoardClient):
             raise failures[0]
 
     def time_messages(self, board: str, *, force: bool = False) -> MessageTimes:
-        """Have a board time messages alone; :meth:`measure` does so too.
+        """Have a board time messages only; :meth:`measure` includes this.
 
         Args:
-            board: Its name.
-            force: As for :meth:`measure`.
+            board: Name of the board.
+            force: Whether a board that serves a deployment also measures.
 
         Raises:
             ProfileRefusedError: The board refused or did not answer.
@@ -292,7 +294,7 @@ class Profiler(BoardClient):
         measure_board: Callable[[Board], BoardProfile],
         on_profile: Callable[[BoardProfile], None],
     ) -> list[EdgePartitionError]:
-        """Measure boards of different machines side by side; return what went wrong."""
+        """Measure on all machines at the same time; return the errors."""
         failures: list[EdgePartitionError] = []
         lock = threading.Lock()
         machines: dict[str, list[Board]] = {}
@@ -312,7 +314,7 @@ class Profiler(BoardClient):
             try:
                 list(pool.map(measure_machine, machines.values()))
             except BaseException:
-                # Leaving the pool waits for its threads.
+                # The end of the pool's context waits for its threads, which stop on this event.
                 self._interrupted.set()
                 raise
         return failures
@@ -343,7 +345,7 @@ class Profiler(BoardClient):
             except ProfileRefusedError as error:
                 if error.code != ErrorCode.NO_MEMORY:
                     raise
-                # Parts that a board can't hold are no stages of its either.
+                # A slice that exceeds the board's memory cannot be a stage of the board.
                 no_memory = error
             if on_progress is not None:
                 on_progress(board.name, number + 1, len(ranges))
@@ -370,7 +372,7 @@ class Profiler(BoardClient):
 
 
 class _Slices:
-    """A model's slices as files, cut when a board wants them."""
+    """The files and manifests of a model's slices, created on demand."""
 
     def __init__(self, model: TfliteModel) -> None:
         self.graph: Graph = model.graph
@@ -416,7 +418,7 @@ class _Slices:
 
 
 def _read_board(name: str, payload: bytes) -> Board | None:
-    """Return what an agent's retained profile says, or None where it doesn't say it (yet)."""
+    """Return the board in an agent's retained profile; ``None`` if the profile is incomplete."""
     try:
         profile = decode_json(payload)
     except CommandError:
@@ -429,7 +431,7 @@ def _read_board(name: str, payload: bytes) -> Board | None:
 
 @contextmanager
 def _as_refusals(board: str) -> Iterator[None]:
-    """Turn what asking a board and reading its answer raise into :class:`ProfileRefusedError`."""
+    """Raise errors of a board's command or answer as :class:`ProfileRefusedError`."""
     try:
         yield
     except CommandError as error:
@@ -440,7 +442,7 @@ def _as_refusals(board: str) -> Iterator[None]:
         raise ProfileRefusedError(
             board,
             "bad-answer",
-            "its agent answers in a way unknown to this version; install the same there",
+            "its agent's answer is unknown to this version; install the same version on the board",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What boards measured, kept on this machine, so that a second plan asks nothing.
+"""Boards' profiles in files on this machine, so that later plans need no measurements.
 
 One JSON file for each model, board and runtime, under the user's cache directory (XDG Base
 Directory Specification 0.8):
@@ -27,13 +27,14 @@ from edge_partition.planning.stage_times import TimedSlice
 if TYPE_CHECKING:
     from edge_core.contract.json_fields import Field
 
-#: 2: messages that the board timed, instead of echoes that the host did. 3: also some apart.
+#: Version of the file format. 2: the board times messages, instead of the host. 3: the board also
+#: times messages with pauses between them.
 SCHEMA = 3
 _MOST_BYTES = 1 << 20
 
 
 class ProfileError(EdgePartitionError):
-    """A kept profile can't be used.
+    """A profile's file is not valid.
 
     Attributes:
         path: The file.
@@ -42,28 +43,31 @@ class ProfileError(EdgePartitionError):
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
         super().__init__(
-            f"The profile {path} can't be used: {reason.rstrip('.')}. Delete the file, or measure "
+            f"The profile {path} cannot be used: {reason.rstrip('.')}. Delete the file, or measure "
             "again with `edge-partition profile`."
         )
 
 
 @dataclass(frozen=True)
 class BoardProfile:
-    """What one board measured of one model.
+    """Measurements of one model on one board.
 
     Attributes:
-        model_sha256: Of the whole ``.tflite``.
-        model_name: For people.
-        board: The agent's name.
+        model_sha256: SHA-256 of the model's ``.tflite``.
+        model_name: Name of the model.
+        board: Name of the agent.
         runtime: The TFLite runtime and its version.
         threads: Threads of one inference.
-        measured_at: UTC, ISO 8601.
+        measured_at: Time of the measurement, UTC, ISO 8601.
         slices: Times of parts of the model.
         messages: Times of messages through the broker.
-        cores: Processors that the agent gets when its threads and one more are busy.
-        temperature_c: The lowest and the highest while measuring; None: the board has no sensor.
-        clock_mhz: The lowest and the highest processor clock; None: the board doesn't tell.
-        unsettled: How many slices' medians had not come to rest when their time was up.
+        cores: Processors that the agent gets while its inference threads and one more thread are
+            busy.
+        temperature_c: Lowest and highest temperature during the measurement, in degrees Celsius;
+            ``None`` if the board has no sensor.
+        clock_mhz: Lowest and highest processor clock, in MHz; ``None`` if the board does not report
+            one.
+        unsettled: Number of slices whose median still varied at the end of the time limit.
     """
 
     model_sha256: str
@@ -84,11 +88,11 @@ class ProfileStore:
     """Profiles in a folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Name the folder; None: the user's cache directory."""
+        """Use a folder; ``None``: the user's cache directory."""
         self.folder = folder or _cache_folder()
 
     def path(self, model_sha256: str, board: str, runtime: str) -> Path:
-        """Return where a profile is, or will be."""
+        """Return the path of a profile's file, which need not exist."""
         file = re.sub(r"[^A-Za-z0-9._-]+", "-", runtime)
         return self.folder / model_sha256 / board / f"{file}.json"
 
@@ -96,7 +100,7 @@ class ProfileStore:
         """Write a profile in place of an older one of the same model, board and runtime.
 
         Raises:
-            WriteError: The disk or its permissions say no.
+            WriteError: The file cannot be written.
         """
         path = self.path(profile.model_sha256, profile.board, profile.runtime)
         try:
@@ -111,16 +115,16 @@ class ProfileStore:
         """Return the profile of a model, board and runtime, if there is one.
 
         Raises:
-            ProfileError: There is a file, and it can't be used.
+            ProfileError: The file is not valid.
         """
         path = self.path(model_sha256, board, runtime)
         return self._read(path) if path.exists() else None
 
     def newest(self, model_sha256: str, board: str) -> BoardProfile | None:
-        """Return the profile of a model and board that was measured last, if there is one.
+        """Return the latest profile of a model and board, if there is one.
 
         Raises:
-            ProfileError: There is a file, and it can't be used.
+            ProfileError: A file is not valid.
         """
         found = [
             self._read(path)
@@ -149,7 +153,7 @@ class ProfileStore:
 
 
 def _cache_folder() -> Path:
-    # The specification has relative paths ignored.
+    # The specification requires relative paths to be ignored.
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     cache = named if named.is_absolute() else Path.home() / ".cache"
     return cache / "edge-partition" / "profiles"

@@ -1,37 +1,40 @@
-"""Has boards time the very stages that plans would give them, until plans change no more.
+"""Boards time the stages of likely plans, until the plans have no more stages to time.
 
-The times of most stages are pieced together from slices
-(:mod:`edge_partition.planning.stage_times`), with an error of some 10 %, and a plan picks those
-that came out too low. So the stages of the plans that a user is likely to ask for are timed
-themselves, and what is planned with that is timed again.
+The times of most stages are fitted to slices (:mod:`edge_partition.planning.stage_times`), with an
+error of about 10 %, and a plan prefers stages whose times are too low. So boards time the stages of
+the plans that a user is likely to ask for. The plans from the new times are timed in the next
+round.
 
-A board is faster in one half minute than in the next, by heat or by other work, and of stages that
-were timed once a plan picks those that had the better one. So the stages of plans are timed three
-times, a round of plans apart each, and their median counts.
+The speed of a board varies between half minutes, by heat or by other work, and a plan prefers
+stages that were timed at a fast moment. So each planned stage is timed three times, in different
+rounds, and the median counts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edge_partition.planning.fleet import Fleet
 from edge_partition.planning.plan_split import InfeasiblePlanError, PlanRequestError, plan_split
 from edge_partition.profiling.apply_profiles import apply_profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from edge_partition.planning.plan import Objective, Plan
     from edge_partition.profiling.profile_boards import Board, Profiler, Progress
     from edge_partition.profiling.profile_store import BoardProfile, ProfileError, ProfileStore
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: As often are the stages of plans timed.
-_TIMES = 3
-#: A round's plans move few cuts from the last round's, so that six or seven mostly do.
+#: First operator of a stage, and the position after its last operator.
+Ends: TypeAlias = tuple[int, int]
+
+#: Number of times that each planned stage is timed.
+TIMES = 3
+#: Largest number of rounds. Plans change few cuts between rounds; six or seven rounds are usual.
 _ROUNDS = 10
-#: Plans of each number of stages up to this one are looked at.
+#: Largest number of stages of the likely plans.
 _MOST_STAGES = 8
 
 
@@ -47,39 +50,33 @@ def refine_profiles(
     on_progress: Progress | None = None,
     on_profile: Callable[[BoardProfile], None],
 ) -> None:
-    """Have boards time the stages that they have in the best plans, as far as they are not timed.
+    """Have boards time their stages of the best plans, except stages that are timed enough.
 
     Args:
-        profiler: The line to them.
-        boards: Those with a profile in ``store``.
+        profiler: The connection to the boards.
+        boards: Boards with a profile in ``store``.
         model: The model.
-        store: Where profiles are kept; new ones are written there.
+        store: The store of profiles, also for the extended ones.
         fleet: The boards as plans will have them.
-        force: Also boards that serve a deployment.
-        plans: Returns the plans whose stages are timed; by default those that a user is likely to
-            ask for.
-        on_progress: As for :meth:`Profiler.measure`.
-        on_profile: Called with each profile that was extended.
+        force: Whether boards that serve a deployment also measure.
+        plans: Returns the plans whose stages are timed; by default the plans that a user is likely
+            to ask for.
+        on_progress: Called with (board, stages timed, stages in all), from several threads.
+        on_profile: Called with each extended profile.
 
     Raises:
         ProfileRefusedError: A board refused or did not answer.
-        ProfileError: A profile can't be used.
-        WriteError: One can't be written.
+        ProfileError: A profile is not valid.
+        WriteError: A profile cannot be written.
     """
     online = {board.name: board for board in boards}
     present = Fleet(tuple(device for device in fleet.devices if device.name in online))
-
     profiles = {
         name: profile
         for name in online
         if (profile := store.newest(model.sha256, name)) is not None
     }
-
-    timed = Counter(
-        (name, (item.start, item.stop))
-        for name, profile in profiles.items()
-        for item in profile.slices
-    )
+    timed = count_timings(profiles.values())
 
     def keep(profile: BoardProfile) -> None:
         store.save(profile)
@@ -88,26 +85,45 @@ def refine_profiles(
 
     for _ in range(_ROUNDS):
         measured = apply_profiles(present, model.graph, model.sha256, store, on_unusable=_refuse)
-        wanted: dict[Board, set[tuple[int, int]]] = {}
-        for plan in (plans or _likely_plans)(measured, model):
-            for stage in plan.stages:
-                for device in stage.devices:
-                    wanted.setdefault(online[device.name], set()).add((stage.start, stage.stop))
-        due = {
-            board: sorted(ends for ends in stages if timed[board.name, ends] < _TIMES)
-            for board, stages in wanted.items()
-        }
-        due = {board: stages for board, stages in due.items() if stages}
+        due = due_stages((plans or _likely_plans)(measured, model), timed)
         if not due:
             return
         profiler.measure_stages(
-            due, profiles, model, force=force, on_progress=on_progress, on_profile=keep
+            {online[name]: stages for name, stages in due.items()},
+            profiles,
+            model,
+            force=force,
+            on_progress=on_progress,
+            on_profile=keep,
         )
-        for board, stages in due.items():
-            held = {(item.start, item.stop) for item in profiles[board.name].slices}
+        for name, stages in due.items():
+            held = {(item.start, item.stop) for item in profiles[name].slices}
             for ends in stages:
-                # A board without the memory for a stage is not asked again.
-                timed[board.name, ends] += 1 if ends in held else _TIMES
+                # A stage that exceeds the board's memory is not timed again.
+                timed[name, ends] += 1 if ends in held else TIMES
+
+
+def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]:
+    """Return how often each (board, (start, stop)) was timed."""
+    return Counter(
+        (profile.board, (item.start, item.stop)) for profile in profiles for item in profile.slices
+    )
+
+
+def due_stages(
+    plans: Iterable[Plan], timed: Mapping[tuple[str, Ends], int]
+) -> dict[str, list[Ends]]:
+    """Return each board's stages in ``plans`` that were timed too few times, ascending."""
+    wanted: dict[str, set[Ends]] = {}
+    for plan in plans:
+        for stage in plan.stages:
+            for device in stage.devices:
+                wanted.setdefault(device.name, set()).add((stage.start, stage.stop))
+    due = {
+        name: sorted(ends for ends in stages if timed.get((name, ends), 0) < TIMES)
+        for name, stages in wanted.items()
+    }
+    return {name: stages for name, stages in due.items() if stages}
 
 
 def _likely_plans(fleet: Fleet, model: TfliteModel) -> Iterator[Plan]:
@@ -118,7 +134,7 @@ def _likely_plans(fleet: Fleet, model: TfliteModel) -> Iterator[Plan]:
             try:
                 yield plan_split(model.graph, fleet, objective, stages=stages)
             except (InfeasiblePlanError, PlanRequestError):
-                continue  # Nothing of that many stages fits.
+                continue  # No plan with this number of stages fits.
 
 
 def _refuse(error: ProfileError) -> None:

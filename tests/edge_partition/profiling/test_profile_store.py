@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
     path = store.path(SHA256, "pi-1", "r")
     path.mkdir(parents=True)
-    with pytest.raises(ProfileError, match=r"r\.json can't be used"):
+    with pytest.raises(ProfileError, match=r"r\.json cannot be used"):
         store.newest(SHA256, "pi-1")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,15 @@ from edge_core.errors import EdgePartitionError
 from edge_core.program.click_program import broker_address, broker_options, json_option
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._options import model_options
+from edge_partition.commands._profile_text import (
+    PROFILE_COLUMNS,
+    FoundProfile,
+    profile_row,
+    profile_verdict,
+    whole_model_ms,
+)
 from edge_partition.planning.fleet import Device, Fleet, load_fleet
 from edge_partition.planning.link_times import fit_handling, fit_link
-from edge_partition.planning.stage_times import median_times_ms
 from edge_partition.profiling.apply_profiles import profiled_stage_times
 from edge_partition.profiling.profile_boards import Board, Profiler, ProfileRefusedError
 from edge_partition.profiling.profile_store import BoardProfile, ProfileError, ProfileStore
@@ -25,22 +31,6 @@ if TYPE_CHECKING:
 
     from edge_partition.model.load_model import LoadedTflite
     from edge_partition.tflite.graph import Graph
-
-
-_COLUMNS = (
-    "board",
-    ">whole model\nms",
-    ">parts\ntimed",
-    ">message\nms",
-    ">link\nMbit/s",
-    ">link\nms",
-    ">°C",
-    ">MHz",
-    ">threads",
-    ">cores",
-    "runtime",
-    "measured",
-)
 
 
 class NoBoardsError(EdgePartitionError):
@@ -111,7 +101,7 @@ def command(
             planned = limits or Fleet(tuple(Device(board.name) for board in boards))
             measured |= _time_stages(profiler, boards, loaded, store, planned, force=force)
     results = [
-        _Found((known | measured)[board.name], measured_now=board.name in measured)
+        FoundProfile((known | measured)[board.name], measured_now=board.name in measured)
         for board in boards
     ]
     if as_json:
@@ -200,14 +190,6 @@ def _read_fleet(path: Path, devices: tuple[str, ...]) -> Fleet:
     return fleet
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A board's profile, and whether this run measured it."""
-
-    profile: BoardProfile
-    measured_now: bool
-
-
 def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProfile | None:
     try:
         profile = store.find(loaded.tflite.sha256, board.name, board.runtime)
@@ -221,7 +203,9 @@ def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProf
     return profile
 
 
-def _document(loaded: LoadedTflite, results: list[_Found], store: ProfileStore) -> dict[str, Any]:
+def _document(
+    loaded: LoadedTflite, results: list[FoundProfile], store: ProfileStore
+) -> dict[str, Any]:
     """Return the ``--json`` document."""
     graph = loaded.tflite.graph
     return {
@@ -231,7 +215,7 @@ def _document(loaded: LoadedTflite, results: list[_Found], store: ProfileStore) 
     }
 
 
-def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any]:
+def _describe(found: FoundProfile, graph: Graph, store: ProfileStore) -> dict[str, Any]:
     profile = found.profile
     times = profiled_stage_times(graph, profile, store)
     link = fit_link(profile.messages, profile.cores)
@@ -240,7 +224,7 @@ def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any
         "measured_now": found.measured_now,
         "file": str(store.path(profile.model_sha256, profile.board, profile.runtime)),
         **asdict(profile),
-        "whole_ms": _whole_ms(profile, graph),
+        "whole_ms": whole_model_ms(profile, graph),
         "operators_ms": times.before_ns[-1] / 1e6,
         "fixed_ms": times.fixed_ns / 1e6,
         "link_mbit_s": link.mbit_s,
@@ -250,15 +234,11 @@ def _describe(found: _Found, graph: Graph, store: ProfileStore) -> dict[str, Any
     }
 
 
-def _whole_ms(profile: BoardProfile, graph: Graph) -> float | None:
-    """Return the measured time of the whole model; None: the model is too large for the board."""
-    return median_times_ms(profile.slices).get((0, len(graph.operators)))
-
-
-def _show_profiles(name: str, results: list[_Found], graph: Graph) -> None:
-    _show.say(_verdict(name, results, graph), bold=True)
-    rows = [_row(found, graph) for found in results]
-    _show.show_table("", _COLUMNS, rows, once=["runtime", "threads", "cores", "measured"])
+def _show_profiles(name: str, results: list[FoundProfile], graph: Graph) -> None:
+    whole_ms = {found.profile.board: whole_model_ms(found.profile, graph) for found in results}
+    _show.say(profile_verdict(name, whole_ms), bold=True)
+    rows = [profile_row(found, graph) for found in results]
+    _show.show_table("", PROFILE_COLUMNS, rows, once=["runtime", "threads", "cores", "measured"])
     _show.say(
         "Message: processor time to receive or send one message. Link: rate, and delay of one "
         "message, to the broker."
@@ -274,46 +254,3 @@ def _show_profiles(name: str, results: list[_Found], graph: Graph) -> None:
     if kept:
         _show.say(f"Measured before: {', '.join(kept)}; --again measures these boards again.")
     _show.say("Next: `edge-partition plan`, which uses these times for boards of these names.")
-
-
-def _verdict(name: str, results: list[_Found], graph: Graph) -> str:
-    """Return the sentence with the whole model's times on the fastest and the slowest board."""
-    boards = f"{name}, measured on {_show.count_of(len(results), 'board')}"
-    times = {found.profile.board: _whole_ms(found.profile, graph) for found in results}
-    whole = sorted((took, board) for board, took in times.items() if took is not None)
-    if not whole:
-        return f"{boards}: the whole model is too large for each of them."
-    (fastest_ms, fastest), (slowest_ms, slowest) = whole[0], whole[-1]
-    if len(whole) == 1:
-        return f"{boards}: the whole model takes {fastest_ms:.2f} ms on {fastest}."
-    return (
-        f"{boards}: the whole model takes {fastest_ms:.2f} ms on {fastest} to {slowest_ms:.2f} ms "
-        f"on {slowest}."
-    )
-
-
-def _row(found: _Found, graph: Graph) -> list[str]:
-    profile = found.profile
-    link = fit_link(profile.messages, profile.cores)
-    whole_ms = _whole_ms(profile, graph)
-    return [
-        profile.board,
-        "too large" if whole_ms is None else f"{whole_ms:.2f}",
-        str(len(profile.slices)),
-        f"{fit_handling(profile.messages, profile.cores).fixed_ms:.2f}",
-        f"{link.mbit_s:.0f}",
-        f"{link.fixed_ms:.2f}",
-        _span(profile.temperature_c),
-        _span(profile.clock_mhz),
-        str(profile.threads),
-        f"{profile.cores:.2g}",
-        profile.runtime,
-        "now" if found.measured_now else profile.measured_at,
-    ]
-
-
-def _span(ends: tuple[float, float] | None) -> str:
-    if ends is None:
-        return "-"
-    low, high = (f"{end:.0f}" for end in ends)
-    return low if low == high else f"{low}-{high}"

@@ -173,7 +173,7 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str]) -> None:
     ("arguments", "meant"),
     [(["serv"], "serve"), (["serve", "--listn", "0"], "--listen"), (["--vers"], "--version")],
 )
-def test_a_wrong_word_gets_the_one_that_was_meant(arguments: list[str], meant: str) -> None:
+def test_a_mistyped_word_gets_a_suggestion(arguments: list[str], meant: str) -> None:
     assert f"did you mean {meant}?" in run(*arguments).stderr
 
 

@@ -1,4 +1,4 @@
-"""The commands as a person runs them: what they print, and how they say no."""
+"""The commands as processes: output, exit statuses and errors of one line."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_bad_models_get_one_line_and_leave_no_bundle(
     assert not list(tmp_path.glob(".build*"))
 
 
-def test_weights_that_cannot_be_fetched_are_said_with_what_to_do(tmp_path: Path) -> None:
+def test_an_error_about_weights_that_cannot_be_fetched_names_the_options(tmp_path: Path) -> None:
     # No download can work with this proxy, on a machine with or without a network.
     result = run(
         "edge-partition",

@@ -83,7 +83,7 @@ def test_help_names_values_and_not_types() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_tells_its_version_and_has_debug(program: str) -> None:
+def test_every_program_has_version_and_debug(program: str) -> None:
     told = run(program, "--version")
     assert (told.returncode, told.stderr) == (0, "")
     name, version = told.stdout.split()
@@ -112,7 +112,7 @@ def test_every_program_tells_its_version_and_has_debug(program: str) -> None:
          "unknown option --brokr; did you mean --broker? See"),
     ],
 )  # fmt: skip
-def test_wrong_usage_is_one_line_with_the_word_that_was_meant(
+def test_wrong_usage_is_one_line_with_a_suggestion(
     words: list[str], program: str, problem: str
 ) -> None:
     ended = run(*words)

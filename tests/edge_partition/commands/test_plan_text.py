@@ -47,7 +47,7 @@ def test_the_slowest_part_and_one_board_alone_are_named() -> None:
     assert any(line.startswith("For comparison, board-0 alone: ") for line in reasons)
 
 
-def test_a_split_that_one_board_beats_says_so() -> None:
+def test_a_split_that_is_worse_than_one_board_is_reported() -> None:
     slow_links = Fleet(tuple(Device(f"pi-{index}", link_ms=500.0) for index in range(2)))
     plan = plan_split(GRAPH, slow_links, "latency", stages=2)
     assert list(plan_reasons(plan))[-1] == "pi-0 alone has the lower latency."
@@ -78,7 +78,7 @@ def test_each_board_has_a_row_of_every_column() -> None:
         ),
     ],
 )
-def test_what_is_measured_is_said_once_below(fields: tuple[str, ...], line: str) -> None:
+def test_measured_times_are_named_below_the_table(fields: tuple[str, ...], line: str) -> None:
     plan = measured(plan_split(GRAPH, equal_fleet(2), stages=2), *fields)
     _, sources = plan_sources(plan)
     assert sources.startswith(line)

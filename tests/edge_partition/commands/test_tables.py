@@ -1,4 +1,4 @@
-"""Tables: constant columns are said once, and 80 columns break no number."""
+"""Tables: constant columns stand below, and 80 columns break no number."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_plan_fits_80_columns_without_breaking_a_number(
     assert "…" not in text
 
 
-def test_markup_in_cells_is_shown_as_it_is(
+def test_markup_in_cells_is_shown_unchanged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = shown(monkeypatch, capsys, ("board",), [["[bold]:smile:\x1b[2J"]], 80)

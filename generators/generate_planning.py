@@ -1,13 +1,13 @@
-"""Write docs/planning.md: how plans are made, how long that takes, and what they are worth.
+"""Write docs/planning.md: how plans are made, planning times, and predictions against measurements.
 
-    python generators/generate_planning.py                          # time what is not in the cache
+    python generators/generate_planning.py                          # time applications not in the cache
     python generators/generate_planning.py --only MobileNetV3Large --again
-    python generators/generate_planning.py --table                  # from the cache alone
+    python generators/generate_planning.py --table                  # time nothing, use the cache
 
-The applications' graphs are kept in docs/.cache/graphs; those that are missing are made first, some
-minutes each. Times are kept in docs/measured, so that the script may be stopped and started again;
-nothing else should run meanwhile. What boards measured comes from the same folder, where
-benchmarks/plan_accuracy.py, plan_throughput.py and simulate_accuracy.py write it.
+The script keeps the applications' graphs in docs/.cache/graphs, and first makes missing ones, some
+minutes each. It keeps the times in docs/measured and may be stopped and started again; nothing else
+should run on the machine. The boards' measurements are in the same folder, written by
+benchmarks/plan_accuracy.py, plan_throughput.py and simulate_accuracy.py.
 """
 
 # ruff: noqa: E501 -- a script with paragraphs
@@ -92,7 +92,7 @@ ram_mib = 64
 
 
 def unequal_boards(count: int, kinds: int, seed: int) -> Fleet:
-    """Return boards of so many kinds: 80 to 800 MiB, 2 to 24 GMAC/s, 40 to 900 Mbit/s."""
+    """Return ``count`` boards of ``kinds`` kinds: 80 to 800 MiB, 2 to 24 GMAC/s, 40 to 900 Mbit/s."""
     rng = random.Random(seed)  # noqa: S311 -- the same boards every time
     figures = [
         {
@@ -110,7 +110,7 @@ _FLEETS = {"16": unequal_boards(16, 16, seed=1), "1000": unequal_boards(1000, 8,
 
 
 def make_graph(name: str) -> Graph | None:
-    """Return an application's graph, converting it where the cache has none."""
+    """Return an application's graph; convert the application if the cache has no graph."""
     path = _GRAPHS / f"{name}.pickle"
     if not path.exists():
         print(f"converting: {name}", file=sys.stderr, flush=True)
@@ -125,7 +125,7 @@ def make_graph(name: str) -> Graph | None:
 
 
 def load_graph(name: str) -> Graph:
-    """Return an application's graph as a reader of its file would: with nothing worked out yet."""
+    """Return an application's graph without cached properties, as read from its file."""
     graph = pickle.loads((_GRAPHS / f"{name}.pickle").read_bytes())  # noqa: S301 -- our own
     return Graph(**{field.name: getattr(graph, field.name) for field in dataclasses.fields(Graph)})
 
@@ -137,7 +137,7 @@ def _convert(name: str, path: Path) -> None:
 
 
 def time_plan(name: str, fleet: Fleet, objective: Objective) -> dict[str, Any]:
-    """Return what a plan is, and how long planning took."""
+    """Return a plan's figures and its planning times; ``failed`` has the reason if nothing fits."""
     wall_s, cpu_s = [], []
     outcome: dict[str, Any] = {}
     for _ in range(_RUNS):
@@ -178,7 +178,7 @@ def time_application(name: str) -> dict[str, Any]:
 
 
 def time_board_counts() -> dict[str, Any]:
-    """Time the example's plans over fleets of 8 kinds and growing size."""
+    """Time the example's plans over fleets of growing size, with boards of 8 kinds."""
     runs = [
         {"boards_at_hand": count, **time_plan(_EXAMPLE, unequal_boards(count, 8, 3), objective)}
         for count in _BOARD_COUNTS
@@ -188,7 +188,7 @@ def time_board_counts() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what times depend on."""
+    """Return the processor, cores and load of this machine."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {
         "cpu": found[1] if found else "unknown",
@@ -198,7 +198,7 @@ def machine() -> dict[str, Any]:
 
 
 def measure(names: list[str], *, again: bool) -> None:
-    """Time what the cache doesn't have, keeping each result at once."""
+    """Time the applications that the cache lacks; write each result at once."""
     _MEASURED.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = _MEASURED / f"times-{name}.json"
@@ -211,10 +211,10 @@ def measure(names: list[str], *, again: bool) -> None:
 
 
 def write_document(names: list[str]) -> None:
-    """Write planning.md and its pictures from what is in the cache."""
+    """Write planning.md and its pictures from the cache."""
     graph = make_graph(_EXAMPLE)
     if graph is None:
-        raise SystemExit(f"{_EXAMPLE} is what the pictures show, and it could not be converted.")
+        raise SystemExit(f"{_EXAMPLE}, the model of the pictures, could not be converted.")
     graph = dataclasses.replace(graph, name=_EXAMPLE)
     fleet = _fleet_of(_FLEET)
     plan = plan_split(graph, fleet, wire="auto")
@@ -245,7 +245,9 @@ def _error(graph: Graph) -> str:
         plan_split(graph, _fleet_of(_SMALL_FLEET))
     except InfeasiblePlanError as error:
         return str(error)
-    raise SystemExit("The small fleet holds the model; give it less memory.")
+    raise SystemExit(
+        f"{_EXAMPLE} fits _SMALL_FLEET. Reduce ram_mib, so that the document has an error."
+    )
 
 
 def _cached(name: str) -> dict[str, Any] | None:
@@ -254,7 +256,7 @@ def _cached(name: str) -> dict[str, Any] | None:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> Iterator[str]:
-    """Yield a table whose first ``texts`` columns are aligned to the left."""
+    """Yield a table's lines; the first ``texts`` columns are aligned to the left."""
     yield f"| {' | '.join(head)} |"
     yield f"| {' | '.join(['---'] * texts + ['---:'] * (len(head) - texts))} |"
     for row in rows:
@@ -274,13 +276,6 @@ def _times_section(
     if not times:
         yield _MISSING
         return
-    yield (
-        f"`plan_split` on {_on(times[0])}, one of them used: wall time, the median of {_RUNS} runs,"
-        " each with nothing worked out beforehand. **16 unequal boards**: no two alike. **1,000 "
-        "boards**: of 8 kinds. Both have 80 to 800 MiB, 2 to 24 GMAC/s and 40 to 900 Mbit/s, at "
-        "random. *Gap*: by how much, at most, a better plan could be better where the search ended "
-        "before its proof; no entry is a proven optimum. *None* is a proof that nothing fits.\n"
-    )
     for label, goal_s, words in (("16", 2, "16 unequal boards"), ("1000", 10, "1,000 boards")):
         slow = [
             f"{found['name']} for {run['objective']}, {_wall_s(run):.1f} s"
@@ -296,7 +291,7 @@ def _times_section(
         )
         yield f"- {words}: {longest[0]:.2f} s at most, for {longest[1]}; goal: {goal_s} s."
         if slow:
-            yield f"  Over it: {'; '.join(slow)}."
+            yield f"  Over the goal: {'; '.join(slow)}."
     gaps = [run.get("gap", 0.0) for found in times for run in found["runs"]]
     proven = sum(gap == 0 for gap in gaps)
     line = f"- {proven} of {len(gaps)} answers are proven"
@@ -307,12 +302,23 @@ def _times_section(
         yield f"- Not measured yet: {', '.join(missing)}."
     yield "\n![Planning time against operators](planning-operators.svg)\n"
     yield "![Planning time against boards](planning-boards.svg)\n"
+    yield (
+        f"Each time is the wall time of `plan_split` on {_on(times[0])}, one of them used: the median "
+        f"of {_RUNS} runs, each without cached results. The figures of the boards are random: 80 to "
+        "800 MiB, 2 to 24 GMAC/s and 40 to 900 Mbit/s.\n"
+    )
+    yield "- *16*: 16 boards, all different. *1,000*: 1,000 boards of 8 kinds."
+    yield "- *boards*: boards used for throughput / for latency; *none* is a proof that nothing fits."
+    yield (
+        "- *gap*: the largest possible improvement, if the search ended without a proof; an empty "
+        "cell is a proven optimum.\n"
+    )
     head = ["", "operators", "cuts"]
     for words in ("16", "1,000"):
         head += [f"{words}: throughput, s", "latency, s", "boards", "gap"]
     yield from _table(head, (_times_row(found) for found in times))
     if boards is not None:
-        yield f"{boards['name']}, boards of 8 kinds (up to 8: all different):\n"
+        yield f"{boards['name']} on boards of 8 kinds (up to 8 boards, all are different):\n"
         by_count: dict[int, dict[str, Any]] = {}
         for run in boards["runs"]:
             by_count.setdefault(run["boards_at_hand"], {})[run["objective"]] = run
@@ -358,19 +364,6 @@ def _accuracy_section() -> Iterator[str]:
     if not found:
         yield _MISSING
         return
-    yield (
-        "Agents within a processor share and a memory limit that the kernel holds them to, their "
-        "links as fast as loopback. The boards profiled the model, and the best plan of one stage a "
-        "board was deployed. Then, in turns, the boards timed their stages again as `profile` does, "
-        "and requests streamed through. A machine shared with others is up to a third faster or "
-        "slower from one ten seconds to the next, so that each turn's streams are held against what "
-        "the times of the same turn predict; the median of the turns' errors stands here, with the "
-        "least and the most. *Planned*: the error of the plan, by the profile made minutes before, "
-        "against the median of the turns. *Invoke*: a stage's inference, of lone requests. *Busy*: "
-        "its whole time with messages, by the processor time that its agent took for a request at "
-        "full load. *MiB*: the agent's resident memory at the end. By `benchmarks/plan_accuracy.py` "
-        f"on {_on(next(iter(found.values())))}; goals: 15 % for times, 10 % for memory.\n"
-    )
     rows = []
     errors: dict[str, list[float]] = {"invoke_ms": [], "busy_ms": [], "memory": []}
     planned: dict[str, list[float]] = {"invoke_ms": [], "busy_ms": []}
@@ -385,20 +378,42 @@ def _accuracy_section() -> Iterator[str]:
                 memory = stage["predicted_ram_bytes"] / stage["ram_bytes"] - 1
                 errors["memory"].append(memory)
                 rows.append([*row, f"{stage['ram_bytes'] / _MIB:.1f}", f"{memory:+.1%}"])
-    for words, of in (("Of the turns", errors), ("Of the plans", planned)):
+    for words, of in (("in the turns", errors), ("of the plans", planned)):
         invoke, busy = (
             f"{max(of[key], key=abs):+.1%} of {what} ({_within(of[key], 0.15)} within 15 %)"
             for key, what in (("invoke_ms", "an inference"), ("busy_ms", "a stage's time"))
         )
-        yield f"- {words}, the largest error: {invoke}, {busy}."
+        yield f"- Largest error {words}: {invoke}, {busy}."
     yield (
-        f"- Memory: {max(errors['memory'], key=abs):+.1%} "
+        f"- Largest error of memory: {max(errors['memory'], key=abs):+.1%} "
         f"({_within(errors['memory'], 0.1)} within 10 %).\n"
     )
+    yield (
+        "Goals: 15 % for times, 10 % for memory. Agents ran within a processor share and a memory "
+        "limit that the kernel enforces, on links as fast as loopback. The boards profiled the model, "
+        "and the best plan with one stage on each board was deployed. Then followed several turns: "
+        "the boards timed their stages again as `profile` does, and requests streamed through. By "
+        f"`benchmarks/plan_accuracy.py` on {_on(next(iter(found.values())))}.\n"
+    )
+    yield (
+        "- *off*: prediction from the times of a turn against the stream of the same turn, because a "
+        "shared machine is up to a third faster or slower from one ten seconds to the next. The "
+        "median of the turns, with the lowest and the highest."
+    )
+    yield (
+        "- *planned*: the plan, from the profile of some minutes earlier, against the median of the "
+        "turns."
+    )
+    yield "- *invoke*: a stage's inference, for lone requests."
+    yield (
+        "- *busy*: a stage's whole time with messages, from the agent's processor time for each "
+        "request at full load."
+    )
+    yield "- *MiB*: the agent's resident memory at the end.\n"
     head = ("", "board", "share", "invoke, ms", "off", "planned", "busy, ms", "off", "planned",
             "MiB", "off")  # fmt: skip
     yield from _table(head, rows, texts=2)
-    yield "The pipelines as a whole, requests a second with the client's window full:\n"
+    yield "The whole pipelines, in requests a second with a full client window:\n"
     yield from _table(
         ("", "boards", "results/s", "off", "planned", "latency, ms", "off", "planned"),
         (
@@ -449,14 +464,25 @@ def _throughput_section() -> Iterator[str]:
     if not found:
         yield _MISSING
         return
+    for kind, ratios in _RATIOS.items():
+        for key, words in ratios.items():
+            reached = [
+                document[kind][key]["reached"]
+                for document in found.values()
+                if key in document.get(kind, {})
+            ]
+            if reached:
+                ends = dict.fromkeys(f"{end:.2f}" for end in (min(reached), max(reached)))
+                yield f"- {words[0].upper()}{words[1:]}: {' to '.join(ends)} times the requests a second."
     yield (
-        "Ratios of requests a second, of runs that took turns on the same emulated boards: the "
-        "median of the rounds, the lowest and the highest. *Plan*: the ratio that the boards' "
-        "profiles say is to be had. By "
-        f"`benchmarks/plan_throughput.py` on {_on(next(iter(found.values())))}. What a pipeline "
-        "lacks to the sum its boards spend on messages, which a lone board has fewer of: a fifth to a "
-        "third of a stage's time where a board does MobileNetV3Large's part in milliseconds, a "
-        "twentieth of ResNet50's.\n"
+        "\nA pipeline serves less than the sum of its boards, because its boards handle more "
+        "messages: a fifth to a third of a stage's time where a board runs MobileNetV3Large's part in "
+        "milliseconds, a twentieth of ResNet50's.\n"
+    )
+    yield (
+        "The compared runs took turns on the same emulated boards. *measured* is the median of the "
+        "rounds, *plan* the ratio that the boards' profiles predict. By "
+        f"`benchmarks/plan_throughput.py` on {_on(next(iter(found.values())))}.\n"
     )
     yield from _table(
         ("", "boards' shares of a processor", "what", "measured", "lowest to highest", "plan"),
@@ -487,30 +513,44 @@ def _simulate_section() -> Iterator[str]:
         return
     runs = [run for document in found.values() for run in document["runs"]]
     held = [run for run in runs if run["held"]]
+    yield f"- All {len(runs)} streams, repeated ones too: {_forecasts_within(runs)}."
     yield (
-        "`simulate` on the plan's document alone, against the same arrivals sent to emulated "
-        "boards that had just timed their stages as `profile` does. Boards are seldom as fast for a "
-        "whole stream as they were when they measured themselves; *slowness*: the processor time that "
-        "each took for a request of the stream, over the plan's. Streams in which a board's was not "
-        "within a twentieth of 1 were repeated; where none was, the last stands here, with `!`. *At "
-        "that speed*: with each board's times multiplied by its slowness, so that the error is the "
-        f"simulation's alone. Of all {len(runs)} streams, repeated ones too, "
-        f"{_forecasts_within(runs)}, and at that speed {_forecasts_within(runs, 'at_that_speed')}; "
-        f"of the {len(held)} at the plan's speed, {_forecasts_within(held)}. Four hours "
-        "before, when 7 of 23 were at the plan's speed, it was 21 and 21 of 23, and 7 and 7 of those "
-        "7 (2026-11-26, 01:30 to 02:00 UTC). "
-        "Forecasts are low rather than high: boards time their stages while the others rest, and the "
-        "client's and the broker's own time, some 4 ms of a request here, is not simulated. "
-        "Near full load p99 is uncertain by nature: a board slower by a tenth has queues twice as "
-        "long, so `simulate` also prints what that would do. By `benchmarks/simulate_accuracy.py` on "
-        f"{_on(next(iter(found.values())))}; goals: throughput within 10 %, p99 within 25 %.\n"
+        f"- The same streams, forecast at the boards' actual speed: "
+        f"{_forecasts_within(runs, 'at_that_speed')}."
+    )
+    yield f"- The {len(held)} streams at the plan's speed: {_forecasts_within(held)}."
+    yield (
+        "- Four hours earlier (2026-11-26, 01:30 to 02:00 UTC), 7 of 23 streams were at the plan's "
+        "speed. Throughput and p99 were within the goals in 21 and 21 of the 23 streams, and in 7 and "
+        "7 of these 7.\n"
+    )
+    yield (
+        "Goals: throughput within 10 %, p99 within 25 %. `simulate` read only the plan's document. The "
+        "same arrivals were sent to emulated boards that had just timed their stages as `profile` "
+        f"does. By `benchmarks/simulate_accuracy.py` on {_on(next(iter(found.values())))}.\n"
+    )
+    yield (
+        "- *slowness*: each board's processor time for a request of the stream, over the plan's. "
+        "Boards are seldom as fast during a whole stream as during their measurement. A stream was "
+        "repeated if a board's slowness was not within a twentieth of 1. `!` marks the last "
+        "repetition, if none was within."
+    )
+    yield (
+        "- *at that speed*: the forecast with each board's times multiplied by its slowness. Its "
+        "error is the error of the simulation alone.\n"
+    )
+    yield (
+        "Forecasts of p99 are more often too low than too high: boards time their stages while the "
+        "other boards rest, and the time of the client and the broker, about 4 ms for each request "
+        "here, is not simulated. Near full load p99 is uncertain: with a board slower by a tenth, "
+        "queues are twice as long. Therefore `simulate` also prints the forecast for such boards.\n"
     )
     rows = []
     for document in found.values():
         shares = ", ".join(f"{share:g}" for share in document["shares"])
         link = document["link_mbit_s"]
         shares += "" if link is None else f"; {link:g} Mbit/s"
-        # Of each load the last: the one that held, if one did.
+        # The last run of each load: a run at the plan's speed, if there was one.
         for run in {run["load"]: run for run in document["runs"]}.values():
             real = run["real"]
             row = [
@@ -582,7 +622,7 @@ def _plot(
     *,
     joined: bool = False,
 ) -> str:
-    """Return a picture of seconds against something, both on log scales; a dot a measurement."""
+    """Return an SVG of seconds against ``across``, both on log scales; each dot is a measurement."""
     width, height, left, right, top, base = 800, 560, 84, 768, 150, 484
     points = [point for line in series.values() for point in line]
 
@@ -633,68 +673,77 @@ def _plot(
 _HEAD = """\
 # Planning
 
-<!-- Written by generators/generate_planning.py; change that. -->
+<!-- Written by generators/generate_planning.py. Change the generator, not this file. -->
 
 ```sh
-edge-partition plan MobileNetV3Large --fleet fleet.toml -o plan.svg    # the best plan, shown
-edge-partition plan MobileNetV3Large --fleet fleet.toml --pareto       # what to choose between
-edge-partition split MobileNetV3Large --fleet fleet.toml -o build      # the best plan, written
+edge-partition plan MobileNetV3Large --fleet fleet.toml -o plan.svg    # show and draw the plan
+edge-partition plan MobileNetV3Large --fleet fleet.toml --pareto       # compare plans
+edge-partition split MobileNetV3Large --fleet fleet.toml -o build      # write the bundle
 ```
 
-A plan says which boards run which part of the model, in which order, cut where, and what that
-costs. `split` puts it into the bundle, as `plan.json` and `plan.svg`.
+A plan says which boards run which operators of the model, in which order, and the time, memory and
+bytes of each stage. `split` writes the plan into the bundle, as `plan.json` and `plan.svg`.
 
 ## In a hurry
 
-- Measure first: [`edge-partition profile`](profiles.md). Without it times are estimated from each
-  board's speed and link, and the answer is the best one for these estimates.
-- Many requests: `--objective throughput`, the default. One at a time: `--objective latency`.
-- A board that holds the whole model often is the quickest for a lone request. The plan says so:
-  splitting costs messages.
-- Boards with memory for the whole model serve the most requests as replicas of it. Splitting is for
-  models that don't fit, or fit badly.
+- Measure first, with [`edge-partition profile`](profiles.md). Without measurements, times are
+  estimated from each board's speed and link, and the plan is optimal only for these estimates.
+- For many requests, use `--objective throughput`, the default. For one request at a time, use
+  `--objective latency`.
+- For a lone request, one board that holds the whole model is often the fastest, because splitting
+  adds messages. The plan then uses one board.
+- For the most requests a second, boards that hold the whole model run as replicas of it. Splitting
+  is for models that do not fit on one board, or hardly fit.
 
 ## What a plan rests on
 
-**Time.** A stage's inference from the board's profile, else from its speed; the processor time of
-the messages in and out; the link's time by bytes, and a delay a message, which makes a request late
-and the stream no slower. Each says `measured` or `estimated`.
+**Time.** A stage's time has three parts: inference, from the board's profile or else from its
+speed; processor time of messages in and out; and transfer time on the link, from the bytes and a
+delay for each message. The delay adds to the latency, but does not reduce the throughput. Each time
+says `measured` or `estimated`.
 
-**Memory.** The agent with its interpreter, XNNPACK's packed copy of the stage's weights (the file
-itself is let go), activations at their peak, and messages: those of three requests, and for the
-first stage the inputs of 13, 8 of them taken ahead; against `ram_mib`. The file's size,
-against `storage_mib`. Memory is always estimated; below is how well.
+**Memory.** `ram_mib` limits the sum of: the agent with its interpreter, XNNPACK's packed copy of
+the stage's weights (the agent releases the file itself), the peak of the activations, and the
+messages of three requests. The first stage also holds the inputs of 13 requests, 8 of them received
+ahead. `storage_mib` limits the file size. Memory is always estimated; the errors are below.
 
-**Objectives.** `throughput`: the busiest processor or link of any stage sets the pace; the pace is
-to be best, then, as far as a short search tells, the latency. `latency`: the sum of what a lone
-request meets is to be least. Either with a limit on the other: `--max-latency-ms`,
-`--min-throughput` (requests a second).
+**Objectives.** `throughput`: the busiest processor or link of any stage limits the throughput. The
+plan has the highest throughput and, as far as a short search finds it, the lowest latency at this
+throughput. `latency`: the plan has the lowest latency of a lone request. Each objective can have a
+limit on the other: `--max-latency-ms`, `--min-throughput` (requests a second).
 
-**Replicas.** A stage may run on several boards that take requests in turn, each its share, so that
-the slowest of them counts: unequal boards make poor replicas. `--max-replicas 1` forbids them. If a
-replica dies, the others go on, but the broker may still give it its turn: the client sends what has
-no answer again, after half a second at least, so that latency suffers and throughput falls until
-it is back. If the only board of a stage dies, requests wait for it.
+**Replicas.** Several boards may serve one stage. They get requests in turn, in equal numbers, so
+the slowest of them counts: unequal boards make poor replicas. `--max-replicas 1` forbids replicas.
+If a replica dies, the others continue, but the broker may still send requests to the dead one. The
+client sends a request without an answer again after at least half a second, so latency rises and
+throughput falls until the replica is back. If the only board of a stage dies, requests wait for the
+board.
 
-**Roles.** `role = "first"` in the fleet file pins a board to the start of the model, such as the
-one with the camera, and `role = "last"` to the end. No other board may then have that stage.
+**Roles.** `role = "first"` in the fleet file fixes a board to the first stage, such as the board
+with the camera; `role = "last"` fixes a board to the last stage. Boards without the role cannot
+have that stage.
 
-**Wires.** `--wire float16` halves the bytes of float activations between boards and rounds them;
-`--wire auto` does so only where it makes the plan better. int8 models already send a quarter.
-[What it costs in accuracy](quantization.md).
+**Data type between boards.** `--wire float16` halves the bytes of float activations between boards
+and rounds them. `--wire auto` does so only at cuts where the plan improves. int8 models already
+send a quarter of the bytes. [Quantization](quantization.md) shows the cost in accuracy.
 
-**By hand.** `--stages 3`: three boards, one a stage. `--cut LAYER`, repeatable: cut just there.
+**By hand.** `--stages 3` uses three boards, one stage each. `--cut LAYER`, repeatable, cuts only
+after these layers.
 
 ## Reading plan.svg
 
-![MobileNetV3Large over boards, one part on replicas, with the bytes at each cut, a card a stage and the boards not used](planning-plan.svg)
+![MobileNetV3Large over boards, one stage on replicas, with the bytes at each cut, a card for each stage and the unused boards](planning-plan.svg)
 
-The upper half is the model: a bar an operator, in the order in which they run, as high as its time
-on its board. A dashed line is a cut; its label says what a request sends there, and `float16` where
-that is how it travels. Below is a card a stage. A full bar of `compute` or `link` is what sets the
-pace; on replicas each is shared. The `RAM` bar is filled up to the board's limit, on replicas that
-of the fullest. The stage framed in red is the slowest: a faster board helps there and nowhere else.
-Boards that no stage uses are named underneath. The fleet:
+- The upper half shows the model: one bar for each operator in execution order, as high as the
+  operator's time on its board. A dashed line is a cut. Its label shows the bytes of one request,
+  and `float16` where the activations travel as float16.
+- The lower half has one card for each stage. A full bar of `compute` or `link` is the bottleneck;
+  on replicas, the times are divided by the number of boards. The `RAM` bar is full at the board's
+  limit; of replicas, it shows the fullest board.
+- The stage with the red frame is the slowest. Only a faster board at this stage helps.
+- Unused boards are named at the bottom.
+
+The fleet:
 
 ```toml
 {fleet}
@@ -702,12 +751,13 @@ Boards that no stage uses are named underneath. The fleet:
 
 ## What to choose between
 
-`--pareto` tries each number of boards (of more than 12, a dozen numbers) with one stage a board,
-and the whole fleet with replicas, from the lowest latency to the most throughput in seven steps.
-Letters mark plans that no other there is as quick and serves as many as. The list names their
-boards: an arrow between stages, a plus between replicas. With `--json`, all plans as documents.
+`--pareto` compares plans: for each number of boards (a dozen numbers for more than 12 boards) with
+one stage on each board, and for the whole fleet with replicas, from the lowest latency to the
+highest throughput in seven steps. Letters mark plans that no other plan dominates in latency and
+throughput. The list names their boards: an arrow between stages, a plus between replicas. `--json`
+prints all plans as documents.
 
-![Latency against throughput over the number of boards](planning-pareto.svg)
+![Latency against throughput for each number of boards](planning-pareto.svg)
 
 ## Before there are boards
 
@@ -717,9 +767,9 @@ edge-partition simulate plan.json --rate 20 --requests 10000 --fail pi-3@10+5
 ```
 
 `simulate` sends a stream of requests through the plan, with queues, windows, retries and boards
-that go away for a while, and forecasts throughput and the latencies' percentiles, and both again
-with boards slower by a tenth: near their limit that is the difference between a queue and none. A
-plan's own latency is that of a lone request on idle boards.
+that fail for a time. It forecasts the throughput and the percentiles of the latency, and both again
+with boards slower by a tenth: near full load, a tenth makes the difference between a queue and
+none. The plan's own latency is the latency of a lone request on idle boards.
 
 ## When nothing fits
 
@@ -733,20 +783,20 @@ For this fleet
 
 > {error}
 
-It names the board that is shortest of memory in the split that comes nearest, and the smallest
-change of the fleet file that would fit. A limit on latency or throughput that no plan keeps is
-answered with the best there is.
+The message describes the split that needs the smallest change: its board with the largest shortage
+of memory, and the smallest change of the fleet file that makes the split fit. If no plan keeps a
+limit on latency or throughput, the message has the best value of any plan.
 
 ## How exact it is
 
-Times are whole nanoseconds, and the search is exact: shortest paths with limited resources, whose
-bounds prove the optimum. Where it would take too long it stops and says so: the plan prints by how
-much a better one could be better at most (`bound_ms` in `--json`, `Plan.gap` in Python).
+The search is exact. It uses shortest paths with resource constraints, and its bounds prove the
+optimum; times are whole nanoseconds. When the search stops early, the plan prints the largest
+possible improvement (`bound_ms` in `--json`, `Plan.gap` in Python).
 
-`tests/edge_partition/planning/test_plan_split.py` compares the planner with exhaustive search on 1,000 random
-models and fleets, with branches, unequal boards, memory limits, replicas and limits on the other
-objective, for both objectives: the same optimum every time, or nothing fits by both. You can try
-your own plan against it:
+`tests/edge_partition/planning/test_plan_split.py` compares the planner with exhaustive search on
+1,000 random models and fleets, for both objectives, with branches, unequal boards, memory limits,
+replicas and limits on the other objective. Both find the same optimum, or both find that nothing
+fits, every time. You can compare a plan of your own:
 
 ```python
 from edge_partition.planning.plan_split import Plan, evaluate, plan_split
@@ -760,13 +810,15 @@ mine.bottleneck_ms >= best.bottleneck_ms
 
 
 def main() -> None:
-    """Time what is asked for, and write the document."""
+    """Time the applications that the options name, then write the document."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="time these alone")
-    parser.add_argument("--again", action="store_true", help="also what is in the cache")
-    parser.add_argument("--table", action="store_true", help="time nothing")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="time only these applications")
+    parser.add_argument("--again", action="store_true", help="time applications in the cache too")
+    parser.add_argument(
+        "--table", action="store_true", help="time nothing; write the document from the cache"
+    )
     options = parser.parse_args()
-    names = in_own_process(list_applications)  # what is timed here has no TensorFlow beside it
+    names = in_own_process(list_applications)  # planning is timed in a process without TensorFlow
     if not options.table:
         measure(options.only or names, again=options.again)
     write_document(names)

@@ -1,15 +1,15 @@
-"""Write ``operations.md``: what becomes of every operation that Keras exports under ``keras.ops``.
+"""Write ``docs/operations.md``: test results of every operation behind ``keras.ops``.
 
-Each operation stands in a small model of its own, with layers before it and one behind it, and goes
-the way of a user's model: wrapped, saved, loaded, converted, cut, run. The recipes below say how
-each is called; an operation without a recipe is called with as many tensors as it takes.
+Each operation is in its own small model, with layers before it and one layer after it. The script
+wraps, saves, loads, converts, cuts and runs this model. A recipe below calls the operation; an
+operation without a recipe is called with its number of tensors.
 
     python generators/generate_operations.py [--only NAME ...] [--jobs N]
 
-Results are kept in the temporary folder until one of the sources they depend on changes.
+The script keeps results in the temporary folder until one of their sources changes.
 """
 
-# ruff: noqa: ERA001 -- a script, whose recipes stand under headings
+# ruff: noqa: ERA001 -- comments are the recipes' headings
 from __future__ import annotations
 
 import argparse
@@ -63,12 +63,13 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "operations.md"
 TIMEOUT_S = 180
-#: Between Keras's answer and TFLite's, of the answer's largest value; each computes in float32.
+#: Largest accepted difference between Keras's and TFLite's float32 outputs, relative to the largest
+#: value.
 TOLERANCE = 1e-3
 
 
 class Given:
-    """The tensors that a recipe may call its operation with; each comes out of layers of its own.
+    """Makes the tensors with which a recipe calls its operation; each tensor has its own layers.
 
     Attributes:
         image: The model's input, float32 ``(1, 16)``.
@@ -111,7 +112,7 @@ class Given:
         return ops.matmul(x, ops.transpose(x, (0, 2, 1))) + 0.5 * np.eye(size, dtype="float32")
 
 
-# Functions that a saved model can name: Keras saves a registered function by its name.
+# Registered, because Keras saves a registered function by its name.
 
 
 @keras.saving.register_keras_serializable("operations")
@@ -128,7 +129,7 @@ def zeros() -> Any:
 
 @keras.saving.register_keras_serializable("operations")
 def halve_each(_: Any, x: Any) -> Any:
-    """Return what a loop's step makes of ``x``."""
+    """Return ``x * 0.5 + 1``, one step of a loop."""
     return x * 0.5 + 1.0
 
 
@@ -140,7 +141,7 @@ def accumulate(carry: Any, x: Any) -> Any:
 
 @keras.saving.register_keras_serializable("operations")
 def is_small(x: Any) -> Any:
-    """Return whether the loop goes on."""
+    """Return whether the loop continues."""
     return ops.max(x) < 5.0  # noqa: PLR2004
 
 
@@ -151,7 +152,7 @@ def double(x: Any) -> Any:
 
 
 def _same(size: int) -> np.ndarray:
-    """Return a kernel's values, the same in every run."""
+    """Return ``size`` values, equal in every run."""
     return np.linspace(-1, 1, size, dtype="float32")
 
 
@@ -166,8 +167,8 @@ def _function(t: Given) -> Any:
 
 _MATRIX = np.linspace(-1, 1, 24, dtype="float32").reshape(1, 4, 6)
 
-#: How an operation is called where as many tensors as it takes, each float32 ``(1, 4, 6)`` between
-#: -1 and 1, are not what it is made for.
+#: The calls of operations. Without a recipe, each tensor argument is float32 ``(1, 4, 6)`` between
+#: -1 and 1.
 RECIPES: dict[str, Callable[[Given], Any]] = {
     # core
     "AssociativeScan": lambda t: ops.associative_scan(ops.add, t.real(5, 3), axis=1),
@@ -413,7 +414,7 @@ RECIPES: dict[str, Callable[[Given], Any]] = {
         name: lambda t, name=name: _make(name)(t.complex(4, 3))
         for name in ("Angle", "Imag", "Real")
     },
-    # Keras takes these three's results for real numbers.
+    # Keras infers a real dtype for these three complex results.
     **{
         name: lambda t, name=name: ops.view_as_real(_make(name)(t.complex(4, 3)))
         for name in ("Conj", "Conjugate")
@@ -492,12 +493,12 @@ def _with_gaps(t: Given) -> keras.KerasTensor:
     return ops.where(ops.less(x, -0.6), np.float32("nan"), x)
 
 
-# Which operations there are.
+# The operations.
 
 
 @functools.cache
 def operation_classes() -> dict[str, type[keras.Operation]]:
-    """Return every operation class of Keras's ops by its name, ``Operation`` itself left out."""
+    """Return all operation classes of Keras's ops by name, without ``Operation`` itself."""
     package = importlib.import_module("keras.src.ops")
     modules = [
         importlib.import_module(module.name)
@@ -519,7 +520,7 @@ def operation_classes() -> dict[str, type[keras.Operation]]:
 
 @functools.cache
 def exported_functions() -> dict[str, tuple[str, ...]]:
-    """Return for each operation class the functions of ``keras.ops`` that make one of it."""
+    """Return for each operation class the functions of ``keras.ops`` that create it."""
     made: dict[str, list[str]] = {}
     for path, function in _walk_functions(keras.ops, ""):
         for name in set(re.findall(r"(?<![\w.])([A-Z]\w*)\(", inspect.getsource(function))):
@@ -543,7 +544,7 @@ def _make(name: str, **options: Any) -> keras.Operation:
     return operation_classes()[name](**options)
 
 
-# What becomes of one operation.
+# The test of one operation.
 
 
 @dataclass
@@ -552,11 +553,11 @@ class Outcome:
 
     Attributes:
         name: The operation class.
-        wrapped: Whether model, wrapped model and loaded model gave the same bits.
-        converted: Whether TFLite's builtins can do it, with Keras's answer.
-        cut: Whether every cut tried, the one behind the operation first, gave the same bits.
-        why: In a word, why not all of that; empty if all.
-        remark: The same in a sentence, and what else there is to say.
+        wrapped: Whether model, wrapped model and loaded model gave equal bits.
+        converted: Whether the model converted to TFLite's builtins with Keras's output.
+        cut: Whether both parts gave the whole's bits, at each possible cut.
+        why: A key of ``_MEANINGS``: the reason of the failed test; empty if no test failed.
+        remark: The reason in a sentence, and further remarks.
     """
 
     name: str
@@ -567,16 +568,16 @@ class Outcome:
     remark: str = ""
 
 
-#: Inputs, and what Keras makes of them.
+#: Inputs, and Keras's outputs for them.
 Cases: TypeAlias = "list[tuple[np.ndarray, list[np.ndarray]]]"
 
 
 class _StopError(Exception):
-    """The operation goes no further: ``args`` are why and the remark."""
+    """A test failed: ``args`` are ``why`` and ``remark`` of the outcome."""
 
 
 def examine(name: str) -> Outcome:
-    """Take an operation through all of it."""
+    """Test one operation."""
     outcome = Outcome(name)
     remarks: list[str] = []
     try:
@@ -597,10 +598,10 @@ def _examine(name: str, outcome: Outcome, remarks: list[str]) -> None:
     inputs = [_example(seed) for seed in range(4)]
     expected = [_run(whole, x) for x in inputs]
     if not _same_bits(expected[0], _run(whole, inputs[0])):
-        raise _StopError("random", "the same input gives another answer each time")
+        raise _StopError("random", "equal inputs give different outputs")
     parts = len(expected[0]) - len(model.outputs)
     if all(_same_bits(expected[0][:parts], other[:parts]) for other in expected[1:]):
-        remarks.append("its output is the same for all four inputs")
+        remarks.append("the operation's output is equal for all four inputs")
 
     _check_wrapped(whole, inputs, expected)
     outcome.wrapped = True
@@ -611,7 +612,7 @@ def _examine(name: str, outcome: Outcome, remarks: list[str]) -> None:
 
 
 def _build(name: str) -> tuple[keras.Model, keras.Model]:
-    """Return the model to convert, and one with the operation's own outputs before its outputs."""
+    """Return the model to convert, and a model that also has the operation's outputs, first."""
     given = Given()
     kind = operation_classes()[name]
     try:
@@ -625,14 +626,14 @@ def _build(name: str) -> tuple[keras.Model, keras.Model]:
         raise _StopError("not in a graph", _first_line(error)) from error
     outputs = [x for x in tree.flatten(result) if isinstance(x, keras.KerasTensor)]
     if not outputs:
-        raise _StopError("not in a graph", f"its result is {result!r}, which is no tensor")
+        raise _StopError("not in a graph", f"the result is {result!r}, which is no tensor")
     probe = keras.Model(given.image, outputs)
     if not any(type(operation) is kind for operation in probe.operations):
-        raise _StopError("not in a graph", f"calling it puts no {name} into the graph")
+        raise _StopError("not in a graph", f"the call puts no {name} into the graph")
     if any(None in x.shape for x in outputs):
         return probe, keras.Model(given.image, [*outputs, *outputs])
     flat = [ops.reshape(_as_float(x), (1, -1)) for x in outputs]
-    # Past the operation as well, so that the answer depends on the input in any case.
+    # A path around the operation, so that the output always depends on the input.
     around = layers.Dense(3, activation="tanh", name="around")(given.image)
     joined = layers.Concatenate(name="join")([*flat, around])
     after = layers.Dense(4, name="after")(joined)
@@ -689,7 +690,7 @@ def _check_wrapped(
         if not all(
             _same_bits(_run(candidate, x), y) for x, y in zip(inputs, expected, strict=True)
         ):
-            raise _StopError("not wrapped", f"the {what} model gives other bits")
+            raise _StopError("not wrapped", f"the {what} model gives different bits")
 
 
 def _convert(model: keras.Model) -> bytes:
@@ -702,7 +703,7 @@ def _convert(model: keras.Model) -> bytes:
             reason = f"TFLite has no builtin for {', '.join(error.operators)}"
             raise _StopError("no builtin", reason) from error
         reason = str(error).partition("converted to TFLite: ")[2].partition(" The converter's")[0]
-        reason = reason.partition(" in layer ")[0].partition(", and a board")[0]
+        reason = reason.partition(" in layer ")[0].partition(", and boards")[0]
         why = "shape-dependent" if "depends on the input's values" in reason else "not convertible"
         raise _StopError(why, reason.rstrip(".")) from error
 
@@ -725,15 +726,15 @@ def _check_converted(
     )
     if not difference <= TOLERANCE:
         outcome.why = "other answer"
-        remarks.append("LiteRT's answer is another than Keras's")
+        remarks.append("LiteRT's output differs from Keras's")
     outcome.converted = outcome.why != "other answer"
     if len(set(answers)) < len(answers):
-        raise _StopError("other answer", "it is the same for every input")
+        raise _StopError("other answer", "LiteRT's output is equal for different inputs")
     _check_cuts(outcome, tflite, wrapped, (payloads, answers), remarks)
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference, of the largest value; infinite if one is no number."""
+    """Return the largest difference relative to the largest value; infinite for NaN."""
     largest = np.abs(found - expected).max() / np.abs(expected).max()
     return float(largest) if np.isfinite(largest) else math.inf
 
@@ -745,11 +746,11 @@ def _check_cuts(
     graph = tflite.graph
     behind = _position_behind(outcome.name, wrapped, tflite)
     if behind is None:
-        remarks.append("no TFLite operator bears its name: the converter folds it into others")
+        remarks.append("no TFLite operator has the operation's name: the converter fused it")
     elif behind not in graph.cuts:
-        remarks.append("not cut right behind it, since what crosses there has no fixed shape")
+        remarks.append("not cut right after the operation: a tensor without a fixed shape crosses")
     if not graph.cuts:
-        raise _StopError("not split", "its model has no place to cut")
+        raise _StopError("not split", "the model has no possible cut")
     for position in graph.cuts:
         try:
             first = _Stage(tflite, 0, position)
@@ -762,7 +763,7 @@ def _check_cuts(
             reason = str(error).partition(". ")[0]
             raise _StopError("not split", f"cut before operator {position}: {reason}") from error
         if not same:
-            raise _StopError("not split", f"cut before operator {position}: other bits")
+            raise _StopError("not split", f"cut before operator {position}: different bits")
     outcome.cut = True
 
 
@@ -780,12 +781,12 @@ class _Stage:
         self._interpreter = StageInterpreter(data, *ends, num_threads=1)
 
     def invoke(self, payload: bytes) -> bytes:
-        """Return the outputs for the inputs."""
+        """Return the payload of the outputs for the payload of the inputs."""
         return self._interpreter.invoke(payload)
 
 
 def _position_behind(name: str, wrapped: keras.Model, tflite: TfliteModel) -> int | None:
-    """Return where a cut parts the operation from what follows."""
+    """Return the position right after the operation; None if no TFLite operator has its name."""
     kind = operation_classes()[name]
     found = [
         layer.name
@@ -804,20 +805,20 @@ def _first_line(error: BaseException) -> str:
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
-# All of them, each in a process that may die.
+# The tests of all operations, in processes that may crash.
 
 
 def _serve(connection: Connection) -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    keras.config.disable_traceback_filtering()  # it puts a headline before the error's own words
+    keras.config.disable_traceback_filtering()  # filtering puts a headline first
     while name := connection.recv():
         with contextlib.redirect_stdout(io.StringIO()):
             connection.send(asdict(examine(name)))
 
 
 class _Worker:
-    """A process that examines one operation after another."""
+    """A process that tests one operation after another."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -826,13 +827,13 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def examine(self, name: str) -> Outcome | None:
-        """Return the outcome, or ``None`` where the worker died and is of no more use."""
+    def examine(self, name: str) -> Outcome:
+        """Return the outcome; ``crash`` and ``timeout`` end the worker."""
         self._connection.send(name)
         try:
             if not self._connection.poll(TIMEOUT_S):
                 self._process.kill()
-                return Outcome(name, why="timeout", remark=f"not done in {TIMEOUT_S} s")
+                return Outcome(name, why="timeout", remark=f"no result in {TIMEOUT_S} s")
             return Outcome(**self._connection.recv())
         except EOFError:
             self._process.join()
@@ -841,7 +842,7 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it takes another."""
+        """Whether the process can test another operation."""
         return self._process.is_alive()
 
     def stop(self) -> None:
@@ -852,7 +853,7 @@ class _Worker:
 
 
 def examine_all(names: Iterable[str], jobs: int) -> dict[str, Outcome]:
-    """Examine operations in parallel; results are kept in the temporary folder."""
+    """Test operations in parallel; keep the results in the temporary folder."""
     folder = Path(tempfile.gettempdir()) / f"edge-partition-operations-{_sources_key()}"
     folder.mkdir(exist_ok=True)
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -875,7 +876,7 @@ def examine_all(names: Iterable[str], jobs: int) -> dict[str, Outcome]:
                 worker = _Worker()
             outcomes[name] = worker.examine(name)
             kept.write_text(json.dumps(asdict(outcomes[name])))
-            print(outcomes[name], flush=True)  # the whole takes minutes
+            print(outcomes[name], flush=True)  # progress: the whole run takes minutes
         if worker:
             worker.stop()
 
@@ -898,21 +899,23 @@ def write_document(outcomes: dict[str, Outcome]) -> str:
     """Return the document's text."""
     classes = operation_classes()
     functions = exported_functions()
-    lines = [_HEAD.format(version=keras.__version__, count=len(classes))]
     rows = [outcomes[name] for name in classes]
+    passed = sum(not row.why for row in rows)
+    lines = [_HEAD.format(version=keras.__version__, count=len(classes), passed=passed)]
     lines += ["", "| | operations |", "|---|---:|", f"| listed | {len(rows)} |"]
     lines += [
         f"| {label} | {sum(getattr(row, field) for row in rows)} |"
         for field, label in (
             ("wrapped", "wrapped, saved, loaded: equal"),
-            ("converted", "TFLite builtins: Keras's answer"),
+            ("converted", "TFLite builtins: Keras's output"),
             ("cut", "cut in two: equal"),
         )
     ]
-    lines += ["", "Those that do not go all the way, by the reason in the table:", ""]
+    lines += ["", "Operations that fail a test, by the reason in the tables:", ""]
     lines += ["| reason | operations | |", "|---|---:|---|"]
     counts = Counter(row.why for row in rows if row.why)
     lines += [f"| {why} | {count} | {_MEANINGS[why]} |" for why, count in counts.most_common()]
+    lines += ["", _TESTS]
     module = ""
     for row in rows:
         if module != (module := classes[row.name].__module__):
@@ -928,43 +931,48 @@ def write_document(outcomes: dict[str, Outcome]) -> str:
 
 _HEAD = """# Every operation of Keras
 
-Written by `python generators/generate_operations.py`; change that, not this.
+Written by `python generators/generate_operations.py`. Change the script, not this text.
 
-Keras {version} has {count} operation classes behind `keras.ops`. Each stands here in a model of its
-own: layers make what it takes, and a `Dense` layer reads what it gives, together with a path around
-it. Weights and inputs are seeded; four inputs are compared, and their answers differ.
+**Keras {version} has {count} operation classes behind `keras.ops`; {passed} pass all three tests:
+wrapped, TFLite and cut.**
+"""
 
-- **wrapped**: `wrap_operations` makes the operation a layer; the wrapped model, and what comes back
-  from its `.keras` file without `custom_objects`, give the original's bits.
-- **TFLite**: the model converts to TFLite's builtin operators, and LiteRT's answer is Keras's to
-  {tolerance:.1%} of its largest value.
-- **cut**: the model is cut in two at every place where it can be, the one behind the operation
-  among them unless the remark says otherwise; the two parts give the whole's bits.
+_TESTS = f"""\
+Each operation is in its own model: layers produce its inputs, and a `Dense` layer reads its outputs
+together with a path around the operation. Weights and inputs are seeded. The tests compare four
+inputs, which have different outputs.
 
-The column `keras.ops` names the functions that make the operation. What has none there is made by
-another class's name, is a base class, or is a graph of its own (`Function`, whose operations take
-its place).
+- **wrapped**: `wrap_operations` makes the operation a layer. The wrapped model, and the model that
+  Keras loads from its `.keras` file without `custom_objects`, give the original's bits.
+- **TFLite**: the model converts to TFLite's builtin operators. LiteRT's output differs from Keras's
+  by at most {TOLERANCE:.1%} of the largest value.
+- **cut**: the model is cut in two at each possible position, also right after the operation unless
+  the remark says otherwise. The two parts give the whole's bits.
 
-""".replace("{tolerance:.1%}", f"{TOLERANCE:.1%}")
+The column `keras.ops` names the functions that create the operation. The cell is empty for a base
+class, for a class that is created under another name, and for `Function`, whose own operations
+replace it."""
 
 _MEANINGS = {
-    "no builtin": "TFLite has none for a TensorFlow operator that Keras computes it with",
-    "not in a graph": "Keras itself cannot build or run a functional model with it",
-    "not convertible": "TensorFlow cannot trace or convert it; the remark has its words",
-    "shape-dependent": "its output's shape depends on its input's values",
-    "random": "the same input gives another answer each time",
+    "no builtin": "TFLite has no builtin for a TensorFlow operator of the operation",
+    "not in a graph": "Keras itself cannot build or run a functional model with the operation",
+    "not convertible": "TensorFlow cannot trace or convert the operation; the remark says why",
+    "shape-dependent": "the shape of the output depends on the values of the input",
+    "random": "equal inputs give different outputs",
     "not wrapped": "the wrapper fails",
     "not split": "a part cannot be cut out or run",
-    "other answer": "the converter's operators compute something else",
+    "other answer": "the converted operators compute a different output",
     "crash": "TensorFlow ends the process",
-    "timeout": f"not done in {TIMEOUT_S} s",
+    "timeout": f"no result in {TIMEOUT_S} s",
 }
 
 
 def main() -> None:
-    """Examine and write."""
+    """Test the operations, then write the document."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="print these, write nothing")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="test and print only these, write nothing"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     outcomes = examine_all(options.only or operation_classes(), options.jobs)

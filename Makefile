@@ -1,10 +1,10 @@
-# Each target sets up what it needs in .venv, from Python 3.11 or later, pip and make alone.
+# Each target first installs its packages in .venv. You need Python 3.11 or later, pip and make.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What only computes and starts nothing else; the rest of the tests is `make test`'s.
+# Selects tests that start no other process; `make test` runs the other tests too.
 PURE := not (tensorflow or broker or browser or slow or alone)
 
 .PHONY: demo check test lowest lint digits operations models people-models pixels quantization planning clean
@@ -12,19 +12,19 @@ PURE := not (tensorflow or broker or browser or slow or alone)
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
 
-check: $(VENV)/dev.stamp lint  ## style, types, import contract and the pure tests, in a minute and a half
+check: $(VENV)/dev.stamp lint  ## check style, types and import contract; run the tests that start no process (90 seconds)
 	$(BIN)/pytest --quiet --numprocesses 2 -m "$(PURE)"
 
-# What only computes shares the cores, and so does what mostly waits: brokers, boards, browsers. What
-# measures, or limits the processors, has them alone.
-test: $(VENV)/dev.stamp lint  ## everything CI runs
+# Tests that compute share the cores; so do tests that mostly wait for brokers, boards or browsers.
+# Tests marked `alone` measure times or limit the processors, and run one by one.
+test: $(VENV)/dev.stamp lint  ## run all checks and tests
 	tests/install_tools.sh
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/edge_partition
 	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone" --ignore tests/edge_partition
 	$(BIN)/pytest -m alone --ignore tests/edge_partition
 
-# Boards, broker and monitor in full use, and the whole way from a Keras model to answers.
-lowest: $(VENV)-lowest/stamp  ## a slice of the tests and the demo, on the lowest versions that pyproject.toml allows
+# The tests cover boards, broker and monitor; the demo goes from a Keras model to answers.
+lowest: $(VENV)-lowest/stamp  ## run a part of the tests and the demo with the lowest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/pytest --numprocesses 2 --dist loadfile -m "not alone and not browser" \
 		tests/edge_core tests/device_agent/test_agent_serving.py tests/mqtt_monitor/exports \
 		tests/mqtt_monitor/feeds tests/mqtt_monitor/web
@@ -45,16 +45,16 @@ operations: $(VENV)/dev.stamp  ## try every Keras operation and write docs/opera
 models: $(VENV)/dev.stamp  ## convert and split every Keras application and write docs/models.md
 	$(BIN)/python generators/generate_models.py
 
-people-models: $(VENV)/dev.stamp  ## put other people's models through every command, into docs/models.md
+people-models: $(VENV)/dev.stamp  ## run all commands on models from elsewhere and write their part of docs/models.md
 	$(BIN)/python generators/generate_people_models.py
 
 pixels: $(VENV)/dev.stamp  ## run pictures through every Keras application and write docs/pixels.md
 	$(BIN)/python generators/generate_pixels.py
 
-quantization: $(VENV)/dev.stamp  ## measure what each quantization costs and write docs/quantization.md
+quantization: $(VENV)/dev.stamp  ## measure each quantization's cost and write docs/quantization.md
 	$(BIN)/python generators/generate_quantization.py
 
-planning: $(VENV)/dev.stamp  ## time plans of every Keras application and write docs/planning.md
+planning: $(VENV)/dev.stamp  ## time the plans of every Keras application and write docs/planning.md
 	$(BIN)/python generators/generate_planning.py
 
 clean:
@@ -64,7 +64,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-# pip has no lowest resolution; uv has one. The tools of the tests may be of any version.
+# uv can install the lowest versions; pip cannot. The test tools may have any version.
 $(VENV)-lowest/stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -80,6 +80,6 @@ $(VENV)/host.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	# Without what it depends on: beside tensorflow-cpu, that would be a second TensorFlow.
+	# Without dependencies: these would install a second TensorFlow beside tensorflow-cpu.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'tf-keras>=2.18'
 	touch $@ $(VENV)/host.stamp

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs what the tests start besides Python: a broker and its command line clients, a browser, a
-# terminal multiplexer and Prometheus. It says what it is about to install; where it may not install,
-# it says what is missing, and the tests that need that say so again.
+# Installs the programs that the tests start: a broker and its command-line clients, a browser, a
+# terminal multiplexer and Prometheus. The script names the packages before it installs them. Without
+# the right to install, it names the missing packages; the tests that need them report this again.
 set -eu
 
 missing=
-need() { # PACKAGES COMMAND...: the packages are missing unless one of the commands is there
+need() { # PACKAGES COMMAND...: the packages are missing unless one of the commands exists
     packages=$1
     shift
     for name in "$@"; do
@@ -22,14 +22,14 @@ need "prometheus" promtool
 
 if [ -z "$missing" ]; then exit 0; fi
 if ! command -v apt-get >/dev/null; then
-    echo "Not installed:$missing. Tests that need one of these will not run." >&2
+    echo "Not installed, because apt-get is missing:$missing. Tests that need these programs will not run." >&2
     exit 0
 fi
-echo "Installing with apt-get for the tests:$missing" >&2
+echo "Installing the tests' programs with apt-get:$missing" >&2
 if [ "$(id -u)" -eq 0 ]; then sudo=; else sudo="sudo -n"; fi
 $sudo apt-get update -q >/dev/null || true
-# One at a time: one that cannot be had must not keep the others away.
+# One at a time, so that an unavailable package does not stop the others.
 for package in $missing; do
     $sudo apt-get install -y -q --no-install-recommends "$package" >/dev/null ||
-        echo "$package could not be installed; tests that need it will not run." >&2
+        echo "apt-get could not install $package. Tests that need $package will not run." >&2
 done

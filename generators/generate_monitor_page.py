@@ -1,10 +1,10 @@
-"""Take docs/monitoring/web-*.png: the page of ``mqtt-monitor web`` over boards at work.
+"""Write docs/monitoring/web-*.png: screenshots of ``mqtt-monitor web`` with running boards.
 
     sudo python generators/generate_monitor_page.py --minutes 20
 
-Five emulated boards (root: each within a share of a processor and a memory limit) measure and run
-MobileNetV3Large and the digits model, and at the end the page is taken at 1280 and 390 pixels,
-light and dark. Nothing else should run meanwhile.
+Five emulated boards measure and run MobileNetV3Large and the digits model. The script needs root,
+because each board has a share of a processor and a memory limit. The screenshots are 1280 and 390
+pixels wide, light and dark. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _PICTURES = _ROOT / "docs" / "monitoring"
 _BIN = Path(sys.executable).parent
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 _RAM_MIB = 128
-#: Shares of a processor: boards that run the large model, then those that run the small one.
+#: Each board's share of a processor: the boards of the large model, then of the small model.
 _LARGE = {"pi-4-a": 0.4, "pi-4-b": 0.4, "pi-3": 0.2}
 _SMALL = {"zero-1": 0.1, "zero-2": 0.1}
 
 
 def fleet_file(folder: Path, shares: dict[str, float]) -> Path:
-    """Write the fleet as ``split`` reads it."""
+    """Write a fleet file for ``split`` and return its path."""
     path = folder / f"{'-'.join(shares)}.toml"
     path.write_text(
         "\n".join(
@@ -62,7 +62,7 @@ def command(*words: object) -> None:
 
 @contextmanager
 def streaming(deployment: str, url: str, rate_per_s: float) -> Iterator[None]:
-    """Send requests at a steady pace meanwhile."""
+    """Send requests at a constant rate within the context."""
     ended = threading.Event()
 
     def work() -> None:
@@ -88,7 +88,7 @@ def streaming(deployment: str, url: str, rate_per_s: float) -> Iterator[None]:
 
 
 def take_pictures(address: str) -> None:
-    """Write the four pictures."""
+    """Write the four screenshots."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
         for width, height in ((1280, 800), (390, 844)):
@@ -99,7 +99,7 @@ def take_pictures(address: str) -> None:
                 page = context.new_page()
                 page.goto(address)
                 page.get_by_label("Deployment").select_option("mobilenet-v3-large")
-                # Some requests, to show where they spent their time.
+                # The page shows the times of requests that it saw.
                 page.wait_for_timeout(12_000)
                 path = _PICTURES / f"web-{width}-{scheme}.png"
                 page.screenshot(path=path, full_page=True)
@@ -108,9 +108,14 @@ def take_pictures(address: str) -> None:
 
 
 def main() -> None:
-    """Run the fleet for a while and take the pictures."""
+    """Run the fleet, then write the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=20, help="of streams before")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=20,
+        help="duration of the streams before the screenshots, in minutes (default: 20)",
+    )
     options = parser.parse_args()
     shares = {**_LARGE, **_SMALL}
     fleet = Fleet(

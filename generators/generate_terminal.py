@@ -1,8 +1,8 @@
-"""Draw docs/monitoring/terminal.svg: ``mqtt-monitor`` while a board is away.
+"""Write docs/monitoring/terminal.svg: the screen of ``mqtt-monitor`` with an offline board.
 
     python generators/generate_terminal.py
 
-It plays tests/mqtt_monitor/recordings/digits.jsonl up to there.
+The script replays tests/mqtt_monitor/recordings/digits.jsonl up to the first offline board.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DRAWING = ROOT / "docs" / "monitoring" / "terminal.svg"
 
 
 def until_a_board_is_gone() -> str:
-    """Return the recording up to the statistics that follow a board's end."""
+    """Return the recording up to and including the first ``offline`` message."""
     lines = RECORDING.read_text().splitlines()
     gone = next(i for i, line in enumerate(lines) if json.loads(line).get("text") == "offline")
     return "\n".join(lines[: gone + 1])
@@ -47,7 +47,7 @@ def main() -> None:
         feed = ReplayFeed(Path(file.name))
         feed.play()
         drawing = asyncio.run(draw(feed))
-    # Fonts come from the reader's machine: a page that is opened asks no other host.
+    # Without the font URLs: a reader's browser sends no request to another host.
     start, end = drawing.index("@font-face"), drawing.index(".terminal-")
     DRAWING.write_text(drawing[:start] + drawing[end:])
 

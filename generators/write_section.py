@@ -1,4 +1,4 @@
-"""Documents that several scripts write: each replaces the lines between its own two markers."""
+"""Write one section of a document that several scripts write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def write_section(path: Path, name: str, lines: list[str]) -> None:
-    """Put ``lines`` between a document's markers of ``name``, or at its end with new markers."""
+    """Replace the lines between the markers of ``name``; without markers, append the section."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     section = "\n".join([start, "", *lines, end]) + "\n"
     text = path.read_text() if path.exists() else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_partition.commands import _show
-from edge_partition.planning.link_times import fit_handling, fit_link
+from edge_partition.planning.fit_messages import fit_handling, fit_link
 from edge_partition.planning.stage_times import median_times_ms
 
 if TYPE_CHECKING:

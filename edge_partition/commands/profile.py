@@ -19,8 +19,8 @@ from edge_partition.commands._profile_text import (
     profile_verdict,
     whole_model_ms,
 )
+from edge_partition.planning.fit_messages import fit_handling, fit_link
 from edge_partition.planning.fleet import Device, Fleet, load_fleet
-from edge_partition.planning.link_times import fit_handling, fit_link
 from edge_partition.profiling.apply_profiles import profiled_stage_times
 from edge_partition.profiling.profile_boards import Board, Profiler, ProfileRefusedError
 from edge_partition.profiling.profile_store import BoardProfile, ProfileError, ProfileStore

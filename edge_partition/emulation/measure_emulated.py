@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from edge_partition.emulation.desk_fleet import DeskFleet
 from edge_partition.emulation.limit_board import Limits, board_limits
 from edge_partition.planning.cost_model import invoke_ms, total_work_macs
+from edge_partition.planning.fit_messages import fit_handling, fit_link
 from edge_partition.planning.fleet import Device, Fleet
-from edge_partition.planning.link_times import fit_handling, fit_link
 from edge_partition.profiling.apply_profiles import profiled_stage_times
 from edge_partition.profiling.profile_boards import Profiler
 from edge_partition.profiling.profile_store import ProfileStore

@@ -23,12 +23,8 @@ processors (a quota, or as many inference threads as cores), the threads share t
 request then takes the processor time of both threads divided by the number of processors, and at
 least the longer of the two times.
 
-**Memory.** An agent at work with its interpreter, numpy and MQTT client takes 53 to 60 MiB
-(resident memory on x86-64 of agents that served stages of MobileNetV3Large, EfficientNetV2B0 and
-ResNet50 in 1, 2 and 4 parts, less the following). XNNPACK's packed copy of the weights, the arena
-of activations and the messages are added. The agent releases the mapped file once the weights are
-packed. The messages are those of a few requests. The first stage also holds the inputs of all
-requests that a client sends at once, up to the agent's receive maximum.
+**Links and memory.** :mod:`edge_partition.planning.link_times` and
+:mod:`edge_partition.planning.stage_memory`.
 """
 
 from __future__ import annotations
@@ -39,7 +35,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_core.contract.messages import RECEIVE_MAXIMUM
+from edge_partition.planning.link_times import delay_ns, transfer_ns
+from edge_partition.planning.stage_memory import stage_ram_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,13 +48,6 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 MIB = 1 << 20
 
-#: Resident memory of an agent at work, without the memory of its stages.
-AGENT_RAM_BYTES = 56 * MIB
-#: Requests whose inputs and outputs an agent holds at full load, with four in flight per board.
-_REQUESTS_HELD = 3
-#: Requests whose inputs the first stage's agent holds: its receive maximum, and 5 for temporary
-#: copies of large messages. Over 12 agents, the mean of these copies was 5.6 inputs (1 to 8 MiB).
-_FIRST_REQUESTS_HELD = RECEIVE_MAXIMUM + 5
 _MACS_PER_BYTE = 3
 _MACS_PER_OPERATOR = 100_000
 _MACS_PER_MESSAGE = 12_000_000
@@ -161,14 +151,17 @@ def stage_cost(
         invoke_ms=stage_ms,
         handling_ms=_to_ms(int(handling_ns)),
         busy_ms=_to_ms(int(_busy_ns(invoke_ns, handling_ns, device))),
-        receive_ms=_to_ms(int(_transfer_ns(np.int64(in_bytes), device)) + _delay_ns(device)),
-        send_ms=_to_ms(int(_transfer_ns(np.int64(out_bytes), device)) + _delay_ns(device)),
-        link_delay_ms=_to_ms(_delay_ns(device)),
+        receive_ms=_to_ms(int(transfer_ns(np.int64(in_bytes), device)) + delay_ns(device)),
+        send_ms=_to_ms(int(transfer_ns(np.int64(out_bytes), device)) + delay_ns(device)),
+        link_delay_ms=_to_ms(delay_ns(device)),
         ram_bytes=int(
-            AGENT_RAM_BYTES
-            + weight_bytes
-            + graph.peak_activation_bytes(start, stop)
-            + _message_bytes(np.int64(start), in_bytes, out_bytes)
+            stage_ram_bytes(
+                start=start,
+                weight_bytes=weight_bytes,
+                activation_bytes=graph.peak_activation_bytes(start, stop),
+                in_bytes=in_bytes,
+                out_bytes=out_bytes,
+            )
         ),
         storage_bytes=weight_bytes + (stop - start) * _FILE_BYTES_PER_OPERATOR,
         in_bytes=in_bytes,
@@ -245,13 +238,17 @@ class StageTable:
         work_before = np.cumsum([0, *operator_work_macs(graph)])[at]
         boundary_bytes = np.array([graph.boundary_bytes(position, wire) for position in positions])
         weight_bytes = graph.weight_table()[between]
-        activation_bytes = graph.peak_activation_table()[between]
-        message_bytes = _message_bytes(at[:, None], boundary_bytes[:, None], boundary_bytes)
         return cls(
             starts=at,
             stops=at,
             work_macs=work_before - work_before[:, None],
-            ram_bytes=AGENT_RAM_BYTES + weight_bytes + activation_bytes + message_bytes,
+            ram_bytes=stage_ram_bytes(
+                start=at[:, None],
+                weight_bytes=weight_bytes,
+                activation_bytes=graph.peak_activation_table()[between],
+                in_bytes=boundary_bytes[:, None],
+                out_bytes=boundary_bytes,
+            ),
             storage_bytes=weight_bytes + (at - at[:, None]) * _FILE_BYTES_PER_OPERATOR,
             in_bytes=boundary_bytes,
             out_bytes=boundary_bytes,
@@ -295,13 +292,13 @@ class StageTable:
         invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
         transfer_ns = self.transfer_ns(device)
         busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
-        latency_ns = invoke_ns + handling_ns + transfer_ns + 2 * _delay_ns(device)
+        latency_ns = invoke_ns + handling_ns + transfer_ns + 2 * delay_ns(device)
         return np.maximum(busy_ns, transfer_ns), latency_ns
 
     def transfer_ns(self, device: Device) -> IntArray:
         """Return the link's busy time of a request, in and out, ``(m, n)`` nanoseconds."""
         receive_ns, send_ns = (
-            _transfer_ns(size, device) for size in (self.in_bytes, self.out_bytes)
+            transfer_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
         result: IntArray = receive_ns[:, None] + send_ns
         return result
@@ -313,12 +310,6 @@ def _work_macs(graph: Graph, index: int) -> int:
         graph.tensors[tensor].size_bytes for tensor in operator.outputs
     )
     return operator.macs + _MACS_PER_BYTE * moved_bytes + _MACS_PER_OPERATOR
-
-
-def _message_bytes(start: Any, in_bytes: Any, out_bytes: Any) -> Any:
-    """Return the memory of messages for stages from ``start``; integers or arrays."""
-    inputs_held = np.where(start == 0, _FIRST_REQUESTS_HELD, _REQUESTS_HELD)
-    return inputs_held * in_bytes + _REQUESTS_HELD * out_bytes
 
 
 def _invoke_ns(work_macs: Any, device: Device) -> Any:
@@ -345,16 +336,6 @@ def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
     both_ns = invoke_ns * device.threads + handling_ns * min(1, cores)
     shared_ns = np.rint(both_ns / cores).astype(np.int64)
     return np.maximum(shared_ns, np.maximum(invoke_ns, handling_ns))
-
-
-def _transfer_ns(size_bytes: Any, device: Device) -> Any:
-    """Return the time that a message of each size occupies the link, in nanoseconds."""
-    return np.rint(size_bytes * 8_000 / device.link_mbit_s).astype(np.int64)
-
-
-def _delay_ns(device: Device) -> int:
-    """Return the fixed delay of a message on the link, in nanoseconds."""
-    return _to_ns(device.link_ms)
 
 
 def _to_ms(nanoseconds: int) -> float:

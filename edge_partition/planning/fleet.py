@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edge_partition.planning.link_times import HandlingTimes
+    from edge_partition.planning.fit_messages import HandlingTimes
     from edge_partition.planning.stage_times import StageTimes
 
 #: Origin of a figure.

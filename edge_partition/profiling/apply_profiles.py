@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_partition.planning.cost_model import operator_work_macs
+from edge_partition.planning.fit_messages import fit_handling, fit_link
 from edge_partition.planning.fleet import Fleet
-from edge_partition.planning.link_times import fit_handling, fit_link
 from edge_partition.planning.stage_times import fit_stage_times
 from edge_partition.profiling.profile_store import ProfileError
 

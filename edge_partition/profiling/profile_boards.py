@@ -35,9 +35,10 @@ from edge_partition.boards.board_client import (
     BoardClient,
     UnknownBoardError,
 )
-from edge_partition.planning.cost_model import AGENT_RAM_BYTES, stage_cost
+from edge_partition.planning.cost_model import stage_cost
+from edge_partition.planning.fit_messages import TimedMessage
 from edge_partition.planning.fleet import Device
-from edge_partition.planning.link_times import TimedMessage
+from edge_partition.planning.stage_memory import AGENT_RAM_BYTES
 from edge_partition.planning.stage_times import TimedSlice
 from edge_partition.profiling.choose_slices import choose_slices, displaced_bytes
 from edge_partition.profiling.profile_store import BoardProfile

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from edge_core.contract.json_fields import FieldError, parse_json
 from edge_core.errors import EdgePartitionError
 from edge_core.write_file import WriteError, write_file
-from edge_partition.planning.link_times import TimedMessage
+from edge_partition.planning.fit_messages import TimedMessage
 from edge_partition.planning.stage_times import TimedSlice
 
 if TYPE_CHECKING:

@@ -56,12 +56,11 @@ def refine_profiles(
         profiler: The connection to the boards.
         boards: Boards with a profile in ``store``.
         model: The model.
-        store: The store of profiles, also for the extended ones.
+        store: The store of profiles, old and extended.
         fleet: The boards as plans will have them.
         force: Whether boards that serve a deployment also measure.
-        plans: Returns the plans whose stages are timed; by default the plans that a user is likely
-            to ask for.
-        on_progress: Called with (board, stages timed, stages in all), from several threads.
+        plans: Returns the plans whose stages are timed; None: those that users are likely to want.
+        on_progress: Called with (board, stages timed, all stages), from several threads.
         on_profile: Called with each extended profile.
 
     Raises:
@@ -71,11 +70,8 @@ def refine_profiles(
     """
     online = {board.name: board for board in boards}
     present = Fleet(tuple(device for device in fleet.devices if device.name in online))
-    profiles = {
-        name: profile
-        for name in online
-        if (profile := store.newest(model.sha256, name)) is not None
-    }
+    found = {name: store.newest(model.sha256, name) for name in online}
+    profiles = {name: profile for name, profile in found.items() if profile is not None}
     timed = count_timings(profiles.values())
 
     def keep(profile: BoardProfile) -> None:

@@ -14,7 +14,7 @@ from commands import failed, run
 from edge_core.runtime.stage_interpreter import StageInterpreter
 from edge_partition.boards.deploy_bundle import Deployer
 from edge_partition.bundles.run_bundle import made_up_payloads, whole_interpreter
-from edge_partition.planning.link_times import TimedMessage
+from edge_partition.planning.fit_messages import TimedMessage
 from edge_partition.planning.stage_times import TimedSlice
 from edge_partition.profiling.profile_boards import Profiler
 from edge_partition.profiling.profile_store import BoardProfile, ProfileStore

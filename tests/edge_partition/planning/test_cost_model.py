@@ -8,13 +8,13 @@ from random_models import random_fleet, random_graph, seeded
 
 from edge_core.contract.messages import RECEIVE_MAXIMUM
 from edge_partition.planning.cost_model import (
-    AGENT_RAM_BYTES,
     StageTable,
     stage_cost,
     total_work_macs,
 )
+from edge_partition.planning.fit_messages import HandlingTimes
 from edge_partition.planning.fleet import Device
-from edge_partition.planning.link_times import HandlingTimes
+from edge_partition.planning.stage_memory import AGENT_RAM_BYTES
 from edge_partition.tflite.graph import Wire
 
 if TYPE_CHECKING:

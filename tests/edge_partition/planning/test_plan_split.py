@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from random_models import MIB, random_fleet, random_graph, seeded
 
-from edge_partition.planning.cost_model import AGENT_RAM_BYTES, stage_cost
+from edge_partition.planning.cost_model import stage_cost
 from edge_partition.planning.fleet import Device, Fleet, equal_fleet
 from edge_partition.planning.plan_split import (
     InfeasiblePlanError,
@@ -25,6 +25,7 @@ from edge_partition.planning.plan_split import (
 from edge_partition.planning.search.board_sets import find_route
 from edge_partition.planning.search.max_reach import MaxReachSearch, SearchStatus
 from edge_partition.planning.search.problem import FORBIDDEN, Problem
+from edge_partition.planning.stage_memory import AGENT_RAM_BYTES
 
 if TYPE_CHECKING:
     import random

@@ -9,7 +9,7 @@ from random_models import random_graph, seeded
 
 from edge_core.contract.messages import MAX_DISPLACED_BYTES
 from edge_partition.planning.cost_model import operator_work_macs
-from edge_partition.planning.link_times import TimedMessage, fit_handling, fit_link
+from edge_partition.planning.fit_messages import TimedMessage, fit_handling, fit_link
 from edge_partition.planning.stage_times import StageTimes, TimedSlice, fit_stage_times
 from edge_partition.profiling.choose_slices import choose_slices, displaced_bytes
 

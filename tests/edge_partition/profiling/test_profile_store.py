@@ -9,8 +9,8 @@ import pytest
 from random_models import random_graph, seeded
 
 from edge_partition.planning.cost_model import StageTable, stage_cost
+from edge_partition.planning.fit_messages import HandlingTimes, TimedMessage
 from edge_partition.planning.fleet import Device, Fleet
-from edge_partition.planning.link_times import HandlingTimes, TimedMessage
 from edge_partition.planning.plan_split import Plan, evaluate, plan_split
 from edge_partition.planning.stage_times import TimedSlice
 from edge_partition.profiling.apply_profiles import apply_profiles

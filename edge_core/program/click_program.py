@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from edge_core.did_you_mean import did_you_mean
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.program.broker_options import (
     BROKER_OPTIONS,
@@ -20,10 +21,10 @@ from edge_core.program.broker_options import (
     BrokerOption,
     find_misuse,
 )
-from edge_core.program.did_you_mean import did_you_mean, usage_line
 from edge_core.program.exit_status import ExitStatus
 from edge_core.program.listen_address import ListenAddress, ListenAddressError
 from edge_core.program.run_program import run_program
+from edge_core.program.usage_line import usage_line
 from edge_core.program.version import version_line
 
 if TYPE_CHECKING:

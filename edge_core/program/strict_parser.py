@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edge_core.program.did_you_mean import did_you_mean, usage_line
+from edge_core.did_you_mean import did_you_mean
 from edge_core.program.exit_status import ExitStatus
 from edge_core.program.listen_address import ListenAddress, ListenAddressError
+from edge_core.program.usage_line import usage_line
 from edge_core.program.version import version_line
 
 if TYPE_CHECKING:

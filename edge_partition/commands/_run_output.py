@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from edge_core.contract.manifest import Manifest
+    from edge_partition.client.stream_report import StreamReport
+
 
 class UnansweredError(EdgePartitionError):
     """Some inputs had no answer; a message for each of them was printed before.
@@ -132,3 +135,59 @@ def _warn(item: Failed) -> None:
     # The error of a file names the file; an error from a board doesn't.
     name = "" if isinstance(item.error, InputFileError) else f"{item.name}: "
     _show.warn(plain_text(f"{name}{item.error}"))
+
+
+def show_end(
+    manifest: Manifest, report: StreamReport, shown: AnswerLog, output: Path | None
+) -> None:
+    """Print the notes and the report after the last answer."""
+    if manifest.model.weights == "seeded":
+        shown.note(_show.SEEDED)
+    if shown.folder is not None:
+        shown.note(f"{shown.drawn} pictures with boxes are in {shown.folder}.")
+    if output is not None and shown.failed:
+        shown.note(f"{output} has a row for each answered input, and none for the others.")
+    for note in shown.notes:
+        click.echo(plain_text(note))
+    show_report(report)
+
+
+def show_report(report: StreamReport) -> None:
+    """Print throughput and latency of a stream, then the times of each stage."""
+    _show.say(
+        f"{report.requests} requests in {report.seconds:.2f} s: "
+        f"{report.throughput_per_s:.1f} requests/s; latency {report.latency_median_ms:.1f} ms "
+        f"(median), {report.latency_p99_ms:.1f} ms or less for 99 of 100.",
+        bold=True,
+    )
+    rows = [
+        (
+            str(stage.stage),
+            stage.device,
+            str(stage.requests),
+            f"{stage.queue_ms:.2f}",
+            f"{stage.invoke_ms:.2f}",
+        )
+        for stage in report.stages
+    ]
+    columns = ("stage", "board", ">requests", ">waiting ms", ">computing ms")
+    _show.show_table("Median times of a request in each stage", columns, rows, once=["requests"])
+
+
+def run_document(
+    manifest: Manifest,
+    report: StreamReport,
+    shown: AnswerLog,
+    stopped: EdgePartitionError | KeyboardInterrupt | None,
+) -> dict[str, Any]:
+    """Return the document of ``--json``."""
+    return {
+        "deployment": manifest.deployment,
+        "generation": manifest.generation,
+        "weights": manifest.model.weights,
+        **report.document(),
+        "failed": shown.failed,
+        "stopped": None if stopped is None else str(stopped) or "interrupted",
+        "notes": list(shown.notes),
+        "results": shown.rows,
+    }

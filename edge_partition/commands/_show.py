@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from edge_core.contract.manifest import Manifest
-    from edge_partition.client.stream_report import StreamReport
 
 #: Width of standard output where no terminal limits the width, in characters: no cell is cut.
 _WIDE = 140
@@ -211,25 +210,3 @@ def show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
         say(f"Answers: {classes}.")
     for note in notes:
         say(note)
-
-
-def show_report(report: StreamReport) -> None:
-    """Print throughput and latency of a stream, then the times of each stage."""
-    say(
-        f"{report.requests} requests in {report.seconds:.2f} s: "
-        f"{report.throughput_per_s:.1f} requests/s; latency {report.latency_median_ms:.1f} ms "
-        f"(median), {report.latency_p99_ms:.1f} ms or less for 99 of 100.",
-        bold=True,
-    )
-    rows = [
-        (
-            str(stage.stage),
-            stage.device,
-            str(stage.requests),
-            f"{stage.queue_ms:.2f}",
-            f"{stage.invoke_ms:.2f}",
-        )
-        for stage in report.stages
-    ]
-    columns = ("stage", "board", ">requests", ">waiting ms", ">computing ms")
-    show_table("Median times of a request in each stage", columns, rows, once=["requests"])

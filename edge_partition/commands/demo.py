@@ -18,6 +18,7 @@ from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.stream_report import StreamReport
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._demo_answers import Comparison, DemoError, Reference, check, compare
+from edge_partition.commands._run_output import show_report
 from edge_partition.commands.deploy import show_loaded
 from edge_partition.emulation.desk_fleet import DeskFleet
 from edge_partition.emulation.limit_board import BoardLimiter
@@ -137,7 +138,7 @@ def command(
             }
         )
     else:
-        _show.show_report(report)
+        show_report(report)
         _show_comparison(comparison, planned_s)
     check(reference, comparison)
 

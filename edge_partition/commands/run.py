@@ -12,7 +12,6 @@ import click
 import numpy as np
 
 from edge_core.errors import EdgePartitionError
-from edge_core.plain_text import plain_text
 from edge_core.program.click_program import broker_address, broker_options, json_option
 from edge_core.write_file import write_file
 from edge_partition.answers.boxes import MIN_SCORE
@@ -21,7 +20,7 @@ from edge_partition.client.stream_report import StreamTimes
 from edge_partition.commands import _show
 from edge_partition.commands._run_answers import AnswerMaker, stream_answers
 from edge_partition.commands._run_drawing import check_drawable
-from edge_partition.commands._run_output import AnswerLog
+from edge_partition.commands._run_output import AnswerLog, run_document, show_end
 from edge_partition.inputs.describe_pixels import describe_pixels
 from edge_partition.inputs.load_inputs import IMAGE_SUFFIXES, expand_inputs
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from edge_core.contract.manifest import Manifest
-    from edge_partition.client.stream_report import StreamReport
 
 
 @click.command("run")
@@ -131,26 +129,11 @@ def command(
         write_file(output, _npz(columns))
     end = shown.end(stopped)
     if as_json:
-        _show.print_json(_document(manifest, report, shown, stopped))
+        _show.print_json(run_document(manifest, report, shown, stopped))
     elif shown.total > shown.failed:
-        _show_end(manifest, report, shown, output)
+        show_end(manifest, report, shown, output)
     if end is not None:
         raise end
-
-
-def _show_end(
-    manifest: Manifest, report: StreamReport, shown: AnswerLog, output: Path | None
-) -> None:
-    """Print the notes and the report after the last answer."""
-    if manifest.model.weights == "seeded":
-        shown.note(_show.SEEDED)
-    if shown.folder is not None:
-        shown.note(f"{shown.drawn} pictures with boxes are in {shown.folder}.")
-    if output is not None and shown.failed:
-        shown.note(f"{output} has a row for each answered input, and none for the others.")
-    for note in shown.notes:
-        click.echo(plain_text(note))
-    _show.show_report(report)
 
 
 def _guesses(files: Sequence[Path], manifest: Manifest) -> Iterator[str]:
@@ -163,24 +146,6 @@ def _guesses(files: Sequence[Path], manifest: Manifest) -> Iterator[str]:
                 f"Pictures go in as {describe_pixels(spec.pixels)}; if the answers are wrong, "
                 "split again with the pixel values of the training: `split --pixels`."
             )
-
-
-def _document(
-    manifest: Manifest,
-    report: StreamReport,
-    shown: AnswerLog,
-    stopped: EdgePartitionError | KeyboardInterrupt | None,
-) -> dict[str, Any]:
-    return {
-        "deployment": manifest.deployment,
-        "generation": manifest.generation,
-        "weights": manifest.model.weights,
-        **report.document(),
-        "failed": shown.failed,
-        "stopped": None if stopped is None else str(stopped) or "interrupted",
-        "notes": list(shown.notes),
-        "results": shown.rows,
-    }
 
 
 def _npz(columns: dict[str, list[np.ndarray]]) -> bytes:

@@ -16,15 +16,3 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean WORD?`` with the closest known word; empty where none is close."""
     close = get_close_matches(word, list(known), n=1, cutoff=_CLOSE)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def usage_line(program: str, message: str) -> str:
-    """Return the one line for wrong usage: program, problem, and the command that shows help.
-
-    Args:
-        program: The program with its subcommand, such as ``edge-partition split``.
-        message: The problem; a period at the end is optional.
-    """
-    problem = " ".join(message.split()).rstrip(".")
-    joint = " See" if problem.endswith("?") else "; see"
-    return f"{program}: {problem}{joint} {program} -h."

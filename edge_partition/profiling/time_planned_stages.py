@@ -92,17 +92,30 @@ def refine_profiles(
             on_progress=on_progress,
             on_profile=keep,
         )
-        for name, stages in due.items():
-            held = {(item.start, item.stop) for item in profiles[name].slices}
-            for ends in stages:
-                # A stage that exceeds the board's memory is not timed again.
-                timed[name, ends] += 1 if ends in held else TIMES
+        timed += count_round(due, profiles)
 
 
 def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]:
     """Return how often each (board, (start, stop)) was timed."""
     return Counter(
         (profile.board, (item.start, item.stop)) for profile in profiles for item in profile.slices
+    )
+
+
+def count_round(
+    due: Mapping[str, Iterable[Ends]], profiles: Mapping[str, BoardProfile]
+) -> Counter[tuple[str, Ends]]:
+    """Return how often each due (board, (start, stop)) counts as timed in a round.
+
+    A stage without a time exceeds the board's memory, and is not due again.
+    """
+    timings = count_timings(profiles.values())
+    return Counter(
+        {
+            (name, ends): 1 if timings[name, ends] else TIMES
+            for name, stages in due.items()
+            for ends in stages
+        }
     )
 
 

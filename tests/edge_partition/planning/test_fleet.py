@@ -62,7 +62,7 @@ def test_equal_boards_differ_in_name_alone() -> None:
     devices = equal_fleet(3).devices
     assert [device.name for device in devices] == ["board-0", "board-1", "board-2"]
     assert len({device.speed_gmac_s for device in devices}) == 1
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="expected 1 or more"):
         equal_fleet(0)
 
 

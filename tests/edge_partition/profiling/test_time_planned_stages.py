@@ -6,7 +6,12 @@ from edge_partition.planning.fleet import equal_fleet
 from edge_partition.planning.plan import Plan
 from edge_partition.planning.stage_times import TimedSlice
 from edge_partition.profiling.profile_store import BoardProfile
-from edge_partition.profiling.time_planned_stages import TIMES, count_timings, due_stages
+from edge_partition.profiling.time_planned_stages import (
+    TIMES,
+    count_round,
+    count_timings,
+    due_stages,
+)
 
 GRAPH = random_graph(seeded(3), 6)
 ONE, TWO = equal_fleet(2).devices
@@ -39,3 +44,11 @@ def test_a_board_with_all_its_stages_timed_is_not_asked() -> None:
     timed = count_timings([profile("board-0", *[(0, 6)] * TIMES), profile("board-1")])
     assert due_stages([REPLICAS], timed) == {"board-1": [(0, 6)]}
     assert due_stages([], timed) == {}
+
+
+def test_a_stage_that_a_board_cannot_hold_is_not_due_again() -> None:
+    due = {"board-0": [(0, 6)], "board-1": [(0, 6)]}
+    profiles = {"board-0": profile("board-0", (0, 6), (0, 6)), "board-1": profile("board-1")}
+    timed = count_round(due, profiles)
+    assert timed == {("board-0", (0, 6)): 1, ("board-1", (0, 6)): TIMES}
+    assert due_stages([REPLICAS], timed) == {"board-0": [(0, 6)]}

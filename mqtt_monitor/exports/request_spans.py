@@ -69,7 +69,7 @@ def split_request(request: Request, topics: Topics) -> tuple[Span, ...]:
     start_ns = end_ns - round(latency_ms * _MS_NS)
     common: Attributes = {"messaging.system": "mqtt"}
     if request.deployment is not None:
-        common["edge_partition.boards.deploy_bundle"] = request.deployment
+        common["edge_partition.deployment"] = request.deployment
     if request.generation is not None:
         common["edge_partition.generation"] = request.generation
     about: Attributes = {

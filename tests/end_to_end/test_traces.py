@@ -149,7 +149,7 @@ def test_a_streams_requests_become_traces_that_add_up_to_their_latency(
         assert took_ms(root) == pytest.approx(told["latency_ms"], abs=0.001)
         assert sum(map(took_ms, parts)) == pytest.approx(told["latency_ms"], abs=0.001)
         assert all(part.trace_id == root.trace_id for part in parts)
-        assert attributes(root)["edge_partition.boards.deploy_bundle"] == "digits"
+        assert attributes(root)["edge_partition.deployment"] == "digits"
         assert attributes(root)["edge_partition.generation"] == digits_bundle.manifest.generation
         for kind, figure in (("invoke stage", "invoke_ms"), ("queue of stage", "queue_ms")):
             stages = [part for part in parts if part.name.startswith(kind)]

@@ -74,9 +74,9 @@ def test_an_optional_field_may_be_missing_or_null() -> None:
 
 
 def test_an_unknown_field_or_choice_names_the_closest_known_one() -> None:
-    with pytest.raises(FieldError, match=r"^ram_mb is an unknown field; did you mean 'ram_mib'\?"):
+    with pytest.raises(FieldError, match=r"^ram_mb is an unknown field; did you mean ram_mib\?"):
         Field({"ram_mb": 1}).refuse_unknown(("name", "ram_mib"))
-    with pytest.raises(FieldError, match=r"is 'yol'; did you mean 'yolo'\?"):
+    with pytest.raises(FieldError, match=r"is 'yol'; did you mean yolo\?"):
         Field({"kind": "yol"})["kind"].one_of(("ssd", "yolo"))
     Field({"name": 1}).refuse_unknown(("name", "ram_mib"))
 

@@ -48,7 +48,7 @@ def test_parts_follow_each_other_and_add_up_to_the_latency() -> None:
         "messaging.operation.name": "invoke",
         "messaging.operation.type": "process",
         "messaging.destination.name": "edge/v1/deployment/net/stage/1",
-        "edge_partition.boards.deploy_bundle": "net",
+        "edge_partition.deployment": "net",
         "edge_partition.generation": "g1",
         "edge_partition.stage.index": 1,
         "edge_partition.device": "pi-2",

@@ -101,7 +101,7 @@ def test_prometheus_has_the_same_thresholds() -> None:
         f"> {1 - thresholds.MEMORY_MARGIN:g} * edge_partition_device_memory_limit_bytes",
         f"> {1 + thresholds.PLAN_MARGIN:g} * edge_partition_stage_planned_invoke_seconds",
         f"clock_offset_seconds) > {thresholds.CLOCK_OFF_S:g}",
-        f"queued_requests > {thresholds.LONG_QUEUE}",
+        f"queued_requests >= {thresholds.LONG_QUEUE}",
     ):
         assert re.search(re.escape(expression) + r"\b", rules), expression
 

@@ -27,7 +27,7 @@ def draw_plan(plan: Plan) -> str:
     The upper half is the model: one bar for each operator in execution order. A bar's height is the
     operator's time on its board, and its colour is that of the stage. At each cut stand the bytes
     that cross. The lower half has one card for each stage: times, and memory against the limit. The
-    card of the slowest stage, which sets the pace, is marked.
+    card of the slowest stage, the bottleneck, is marked.
 
     Args:
         plan: The plan.
@@ -52,7 +52,7 @@ def _describe(plan: Plan) -> str:
         f"{svg.number(stage.cost.invoke_ms)} ms"
         for stage in plan.stages
     )
-    words = f"{stages}. {plan.stages[plan.slowest_stage].board_names}: that stage sets the pace."
+    words = f"{stages}. {plan.stages[plan.slowest_stage].board_names}: that stage is the bottleneck."
     if plan.unused:
         words += f" Not used: {', '.join(device.name for device in plan.unused)}."
     return words
@@ -183,7 +183,7 @@ def _card(plan: Plan, index: int, top: float) -> Iterator[str]:
     room = width - 54 - (100 if slowest else 0)
     yield svg.text(x + 38, y + 30, svg.fit_names(names, room, 17), 17, weight=700)
     if slowest:
-        yield svg.text(x + width - 14, y + 30, "sets the pace", 13, colour=svg.ALARM, weight=700,
+        yield svg.text(x + width - 14, y + 30, "bottleneck", 13, colour=svg.ALARM, weight=700,
                     anchor="end")  # fmt: skip
     under = f"operators {stage.start} to {stage.stop - 1}"
     if len(stage.devices) > 1:

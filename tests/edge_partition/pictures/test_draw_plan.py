@@ -31,7 +31,7 @@ def test_a_picture_shows_each_board_its_times_and_the_bytes_that_cross(count: in
         assert stage.board_names in words
     crossing = [word for word in words if word.endswith((" kB", " MB", " B"))]
     assert len(crossing) == count + 1
-    assert words.count("sets the pace") == (count > 1)
+    assert words.count("bottleneck") == (count > 1)
 
 
 def test_each_operator_has_a_bar() -> None:

@@ -1,7 +1,7 @@
-"""What the planning benchmarks share: a model, emulated boards, and streams through them.
+"""Shared parts of the planning benchmarks: a model, emulated boards, and streams of requests.
 
-Boards are shares of this machine's processors, held to by the kernel (root, cgroups), with links as
-fast as loopback: a link that is slower than the boards would hide what is to be measured.
+Each board is a share of this machine's processors, enforced by the kernel (root, cgroups). Links
+are as fast as loopback, because a link slower than the boards would hide the speed of the boards.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
-#: Where figures are kept, which the documents are made from.
+#: Folder of the measured figures. Generators of documents read them.
 MEASURED = _DOCS / "measured"
 _MODELS = _DOCS / ".cache" / "models"
 _INPUTS = 8
@@ -54,11 +54,11 @@ _BATCH_MS = 100
 
 
 def load(name: str) -> TfliteModel:
-    """Return a Keras application with seeded weights, converted once."""
+    """Return a Keras application with seeded weights; convert it if the cache has no file."""
     path = _MODELS / f"{name}.tflite"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # TensorFlow's threads would take time from the boards.
+        # In its own process: TensorFlow's threads would take processor time from the boards.
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             process.submit(_convert, name, path).result()
     return read_tflite(path, name=name)
@@ -71,7 +71,7 @@ def _convert(name: str, path: Path) -> None:
 
 
 def boards_of(shares: Sequence[float]) -> Fleet:
-    """Return boards ``board-0``, ... of these shares of a processor of this machine."""
+    """Return boards ``board-0``, ``board-1``, ... with these shares of one processor."""
     return Fleet(
         tuple(
             Device(f"board-{index}", speed_gmac_s=share, threads=1, cores=share)
@@ -82,10 +82,21 @@ def boards_of(shares: Sequence[float]) -> Fleet:
 
 @contextmanager
 def emulated(fleet: Fleet, *, shape_links: bool = False) -> Iterator[DeskFleet]:
-    """Start a broker and an agent a board, each held to its share, and to its link if asked."""
+    """Start a broker, and one agent for each board, limited to the board's processor share.
+
+    Args:
+        fleet: The boards; ``speed_gmac_s`` is the share of one processor.
+        shape_links: Whether messages also take the time of the boards' links.
+
+    Raises:
+        SystemExit: The boards exceed this machine.
+    """
     limits, scale = board_limits(fleet, 1.0)
     if scale < 1:
-        raise SystemExit(f"These boards take more than this machine has; {scale:.2f} of them fit.")
+        raise SystemExit(
+            f"The boards' shares exceed this machine's processors; shares of {scale:.2f} times the "
+            "size fit."
+        )
     with DeskFleet(fleet, limits=limits, shape_links=shape_links) as desk:
         yield desk
 
@@ -96,9 +107,10 @@ def measured(
     desk: DeskFleet,
     plans: Callable[[Fleet, TfliteModel], Iterable[Plan]],
 ) -> Fleet:
-    """Have the boards measure the model and return them with what they measured.
+    """Profile the model on the boards; return the fleet with the measured times.
 
-    On one machine they take turns, so that only the stages of what ``plans`` returns are timed.
+    Agents on one machine measure one after another. To save time, boards time the stages of the
+    plans that ``plans`` returns, and not those of all likely plans.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = ProfileStore(Path(folder))
@@ -118,7 +130,7 @@ def measured(
 
 
 def timed_again(plan: Plan, model: TfliteModel, desk: DeskFleet) -> Plan:
-    """Have the boards time the stages they serve once more; return the plan with those times."""
+    """Have the boards time the stages of the plan again; return the plan with the new times."""
     times_ns: dict[str, tuple[tuple[tuple[int, int], int], ...]] = {}
 
     def note(profile: BoardProfile) -> None:
@@ -173,7 +185,7 @@ def _refuse(error: Exception) -> None:
 def deployed(
     plan: Plan, model: TfliteModel, desk: DeskFleet, name: str = "benchmark"
 ) -> Iterator[tuple[LoadedStage, ...]]:
-    """Put a plan on the boards; yield what they said of their stages; take it off again."""
+    """Deploy a plan; yield the boards' reports of their loaded stages; undeploy the plan."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_bundle(
             Path(folder) / "build",
@@ -195,13 +207,15 @@ def deployed(
 
 @dataclass(frozen=True)
 class Streamed:
-    """A stream's steady part.
+    """The steady part of a stream.
 
     Attributes:
-        results: In order.
-        seconds: They took together.
-        cpu_ms: Each agent's processor time for a request, by board, over the whole stream.
-        cpu_share: And for a second.
+        results: Results of the steady part, in order.
+        seconds: Duration of the steady part.
+        cpu_ms: Each agent's mean processor time per request of the whole stream, in milliseconds,
+            by board.
+        cpu_share: Each agent's processor time as a share of one processor, over the whole stream,
+            by board.
     """
 
     results: tuple[Result, ...]
@@ -214,7 +228,7 @@ class Streamed:
         return len(self.results) / self.seconds
 
     def invoke_ms(self, stage: int) -> float:
-        """Return the median of means over tenths of a second, as boards profile."""
+        """Return the median of the means of batches of about 0.1 s, as in a board's profile."""
         batches: list[list[float]] = [[]]
         for result in self.results:
             if sum(batches[-1]) > _BATCH_MS:
@@ -227,7 +241,7 @@ class Streamed:
 
 
 def inputs_of(pipeline: Pipeline, seed: int) -> list[dict[str, np.ndarray]]:
-    """Return seeded inputs for what is deployed."""
+    """Return seeded random inputs of a deployment."""
     generator = np.random.default_rng(seed)
     return [
         {
@@ -241,7 +255,7 @@ def inputs_of(pipeline: Pipeline, seed: int) -> list[dict[str, np.ndarray]]:
 def stream(
     desk: DeskFleet, seconds: float, *, window: int | None = None, name: str = "benchmark"
 ) -> Streamed:
-    """Send requests for so long, and leave the first fifth out, when queues fill."""
+    """Send requests for this many seconds; return the steady part, after the first fifth."""
     with Pipeline(name, desk.url, window=window, timeout_s=120) as pipeline:
         inputs = inputs_of(pipeline, 0)
         cpu_before = agents_cpu_s()
@@ -254,7 +268,7 @@ def stream(
             ends.append(time.perf_counter() - started)
             results.append(result)
     cpu_s = {name: spent_s - cpu_before[name] for name, spent_s in agents_cpu_s().items()}
-    # Neither the filling nor the emptying of the boards' queues.
+    # The boards' queues fill before the steady part and empty after it.
     steady = [index for index, end in enumerate(ends) if seconds / 5 <= end <= seconds]
     first, last = steady[0], steady[-1]
     return Streamed(
@@ -266,7 +280,7 @@ def stream(
 
 
 def agent_processes() -> dict[str, psutil.Process]:
-    """Return the agents that this process started, by board."""
+    """Return the processes of the agents that this process started, by board."""
     found = {}
     for process in psutil.Process().children(recursive=True):
         words = process.cmdline()
@@ -276,17 +290,17 @@ def agent_processes() -> dict[str, psutil.Process]:
 
 
 def agents_cpu_s() -> dict[str, float]:
-    """Return the processor time that each agent took so far, by board."""
+    """Return each agent's processor time so far, in seconds, by board."""
     return {name: cpu_s_of(agent) for name, agent in agent_processes().items()}
 
 
 def cpu_s_of(process: psutil.Process) -> float:
-    """Return the processor time that a process took so far."""
+    """Return the processor time of a process so far, user and system, in seconds."""
     return sum(process.cpu_times()[:2])
 
 
 def machine() -> dict[str, object]:
-    """Return what the figures depend on."""
+    """Return the processor, cores, kernel and load of this machine, and the time (UTC)."""
     info = Path("/proc/cpuinfo").read_text()
     found = re.search(r"model name\s*: (.*)", info)
     return {
@@ -299,6 +313,6 @@ def machine() -> dict[str, object]:
 
 
 def keep(name: str, document: dict[str, object]) -> None:
-    """Write figures to where the documents are made from."""
+    """Write figures to ``docs/measured/NAME.json``."""
     MEASURED.mkdir(exist_ok=True)
     (MEASURED / f"{name}.json").write_text(json.dumps(document, indent=1))

@@ -1,22 +1,23 @@
-"""What watching costs a pipeline: its results a second with and without the monitor's page.
+"""Measure a pipeline's throughput with and without an open page of the monitor.
 
     sudo python benchmarks/monitor_cost.py MobileNetV3Large    # ten minutes
 
-Two fleets alike, each with its broker and its emulated boards, run the model at once, each with its
-client's window full and without a break. ``mqtt-monitor web`` with an open page (its stream of
-changes, read as a browser does, and ``/metrics`` scraped once a turn) watches the one, then the
-other. Held against each other is what both did in the same seconds: a machine that others share is
-up to a third slower from one ten seconds to the next, and that hides a hundredth; both fleets feel
-it alike. The geometric mean of two turns' ratios cancels what makes one fleet faster.
+Two equal fleets, each with its own broker and emulated boards, run the model at the same time. The
+window of each client is always full. In each pair of turns, ``mqtt-monitor web`` watches first one
+fleet and then the other: a page is open (the benchmark reads its stream of changes as a browser
+does), and ``/metrics`` is scraped once a turn. The benchmark compares the throughputs of both
+fleets in the same seconds. The speed of a shared machine varies by up to a third from one ten
+seconds to the next, which would hide a loss of 1 %, but the variation affects both fleets equally.
+The geometric mean of the two ratios of a pair cancels a constant difference between the fleets.
 
-What the monitor itself takes of the machine both fleets feel too: it runs on a desk, not on a
-board. ``benchmarks/monitor_live.py`` tells how much that is.
+The monitor's own processor time slows both fleets equally, so the comparison leaves this time out:
+a monitor runs on a desk, not on a board. ``benchmarks/monitor_live.py`` measures this time.
 
-Told are the median of those means, the interval that holds 95 % of the medians of resampled ones
-(bootstrap), and the brokers' processor time a result. Goal: less than 1 % lost.
+The results are the median of the geometric means, its 95 % interval (bootstrap), and the brokers'
+processor time per result. Goal: a loss below 1 %.
 
-``--control`` stops the boards of the one fleet, then of the other, for a fiftieth of the time
-instead: that the comparison would see such a loss.
+``--control`` does not watch, but stops the boards of one fleet, then of the other, for 2 % of the
+time. It proves that the comparison shows a loss of this size.
 """
 
 from __future__ import annotations
@@ -51,29 +52,41 @@ if TYPE_CHECKING:
     from edge_partition.tflite.read_tflite import TfliteModel
 
 _MONITOR = Path(sys.executable).parent / "mqtt-monitor"
-#: Of a processor: two fleets, two brokers, the clients and the monitor leave one idle in part.
+#: Boards' shares of one processor. With two fleets, two brokers, the clients and the monitor, the
+#: machine still has idle time.
 _SHARES = (0.3, 0.2)
 _SETTLE_S, _TURN_S = 2.0, 4.0
-#: A stop each second, of many of the milliseconds for which the kernel gives out shares: what one
-#: takes is not made up for.
+#: Period of the control's stops, in seconds. A stop of 20 ms is much longer than the millisecond
+#: for which the kernel gives out shares, so boards do not make up for the lost time.
 _HINDER_S = 1.0
 _SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two fleets, at work."""
+    """One of the two fleets, with its pipeline.
+
+    Attributes:
+        url: Address of the fleet's broker.
+        broker: Process of the broker.
+        agents: Processes of the agents, in the order of the boards.
+        ends: Arrival times of the results so far, in seconds of :func:`time.perf_counter`.
+    """
 
     url: str
     broker: psutil.Process
     agents: list[psutil.Process]
-    #: Of each result, on the clock of :func:`time.perf_counter`, to the end of the streams.
     ends: list[float]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What one side did in a turn: results a second, and its broker's milliseconds for each."""
+    """Throughput and broker cost of one side in one turn.
+
+    Attributes:
+        per_s: Results per second.
+        broker_ms: The broker's processor time per result, in milliseconds.
+    """
 
     per_s: float
     broker_ms: float
@@ -81,7 +94,7 @@ class Rate:
 
 @contextmanager
 def watched(side: Side) -> Iterator[None]:
-    """Have the monitor's page open meanwhile."""
+    """Keep a page of the monitor open inside the ``with`` block."""
     words = [str(_MONITOR), "web", "--listen", "127.0.0.1:0", "--broker", side.url]
     monitor = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -104,11 +117,11 @@ def _read(page: object) -> None:
         while page.readline():  # type: ignore[attr-defined]
             pass
     except (OSError, ValueError, AttributeError):
-        pass  # It was closed.
+        pass  # The page was closed.
 
 
 def hindered(side: Side) -> AbstractContextManager[None]:
-    """Stop the boards for a fiftieth of the time meanwhile."""
+    """Stop the boards for 2 % of the time inside the ``with`` block."""
 
     def hinder(ended: threading.Event) -> None:
         while not ended.wait(0.98 * _HINDER_S):
@@ -164,7 +177,7 @@ def measure(
 
 @contextmanager
 def _side(model: TfliteModel, word: str) -> Iterator[Side]:
-    """Run the model on boards of their own meanwhile."""
+    """Deploy the model on a fleet of its own; stream requests inside the ``with`` block."""
     shares = emulation.boards_of(_SHARES).devices
     fleet = Fleet(tuple(replace(board, name=f"{word}-{board.name}") for board in shares))
     earlier = set(_brokers())
@@ -172,7 +185,7 @@ def _side(model: TfliteModel, word: str) -> Iterator[Side]:
         (broker,) = set(_brokers()) - earlier
         started = emulation.agent_processes()
         agents = [started[board.name] for board in fleet.devices]
-        # By the boards' shares: how good the plan is matters little here.
+        # The boards are not profiled: the quality of the plan matters little here.
         plan = plan_split(model.graph, fleet, "throughput", stages=len(_SHARES))
         with emulation.deployed(plan, model, desk):
             side = Side(desk.url, broker, agents, ends=[])
@@ -198,7 +211,7 @@ def _stream(side: Side, ended: threading.Event) -> None:
 def _turn(
     what: Callable[[Side], AbstractContextManager[None]], watched_side: Side, other: Side
 ) -> tuple[Rate, Rate]:
-    """Return what the side that is watched did, and what the other did meanwhile."""
+    """Return the rates of the watched side and of the other side in the same seconds."""
     sides = (watched_side, other)
     with what(watched_side):
         time.sleep(_SETTLE_S)
@@ -210,7 +223,7 @@ def _turn(
 
 def _rate(side: Side, start: int, broker_s: float) -> Rate:
     stop = len(side.ends)
-    # From one result to another: a turn's edges are nobody's.
+    # From the first result to the last: a turn begins and ends between two results.
     return Rate(
         (stop - 1 - start) / (side.ends[stop - 1] - side.ends[start]),
         (emulation.cpu_s_of(side.broker) - broker_s) * 1000 / (stop - start),
@@ -220,8 +233,12 @@ def _rate(side: Side, start: int, broker_s: float) -> Rate:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="MobileNetV3Large", help="Keras application")
-    parser.add_argument("--pairs", type=int, default=50)
-    parser.add_argument("--control", action="store_true", help="hinder boards, do not watch them")
+    parser.add_argument("--pairs", type=int, default=50, help="number of pairs of turns")
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="stop boards for 2 %% of the time; do not watch them",
+    )
     options = parser.parse_args()
     found = measure(options.model, options.pairs, hindered if options.control else watched)
     kind = "control" if options.control else "cost"

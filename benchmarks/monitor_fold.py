@@ -1,10 +1,11 @@
-"""What the monitor's state costs: 500 boards and 50 deployments, statistics every 5 s.
+"""Measure the processor time and memory of the monitor's state, with 500 boards.
 
-    python benchmarks/monitor_fold.py        # an hour of statistics: some 2 minutes
-    python benchmarks/monitor_fold.py 20     # 20 rounds of them
+    python benchmarks/monitor_fold.py        # an hour of statistics: about 2 minutes
+    python benchmarks/monitor_fold.py 20     # 20 rounds of statistics
 
-Folds without a broker; monitor_live.py has one. Times are this process's processor time. Goals for
-the whole monitor: half a core, 150 MB.
+The 500 boards serve 50 deployments and publish statistics every 5 s. Messages are folded without a
+broker; monitor_live.py has a broker. Times are this process's processor time. Goals for the whole
+monitor: half a core, 150 MB.
 """
 
 from __future__ import annotations
@@ -78,10 +79,10 @@ def main(rounds: int) -> None:
             feed.take(f"device/{board}/stats", payload)
         fold_s += time.process_time() - started
         messages += BOARDS
-    print(f"{len(payloads[0])} bytes a message")
+    print(f"{len(payloads[0])} bytes per message")
     print(
-        f"{'folding':32} {fold_s / messages * 1e6:8.1f} µs a message, {messages / fold_s:,.0f} a "
-        f"second; at 100 a second {fold_s / messages * 100:.1%} of a core"
+        f"{'folding':32} {fold_s / messages * 1e6:8.1f} µs per message, {messages / fold_s:,.0f} "
+        f"messages/s; 100 messages/s take {fold_s / messages * 100:.1%} of a core"
     )
     fleet = feed.snapshot()
     assert fleet.deployments["net-7"].stages[3].requests_per_s == 100 / PERIOD_S  # noqa: S101
@@ -94,7 +95,7 @@ def main(rounds: int) -> None:
     mib = 1024 * 1024
     print(
         f"memory: {base_bytes / mib:.0f} MiB after imports, {now_bytes / mib:.0f} MiB with an hour "
-        f"of history, {peak_mib:.0f} MiB at its peak"
+        f"of history, {peak_mib:.0f} MiB at the peak"
     )
 
 

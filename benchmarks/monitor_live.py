@@ -1,14 +1,14 @@
-"""The monitor's page over a simulated fleet of 500 boards: processor time, memory, quickness.
+"""Measure processor time, memory and input delay of the monitor with 500 simulated boards.
 
-    python benchmarks/monitor_live.py                # two minutes and a half
+    python benchmarks/monitor_live.py                # two and a half minutes
     python benchmarks/monitor_live.py --seconds 600
 
-A real broker; a process that publishes what 500 boards and 50 deployments would, statistics of each
-board every 5 s, spread evenly, and a request's trace of each deployment every second; the real
-``mqtt-monitor web``; and its page in a real headless Chromium, on which a person sorts, searches,
-turns pages and opens details all the while. Input is timed by the browser itself (Event Timing:
-from the input to the next picture on the screen). What the page shows is held against what was
-sent. Goals: half a core, 150 MB, 100 ms.
+The benchmark starts a real broker, the real ``mqtt-monitor web``, and a process that publishes the
+messages of 500 boards and 50 deployments: statistics of each board every 5 s, evenly spread, and
+one trace of each deployment every second. A real headless Chromium opens the page. The benchmark
+sorts, searches, turns pages and opens details there, as a person does. The browser times the inputs
+(Event Timing: from the input to the next frame). The benchmark checks the numbers of boards and
+results that the page shows against the published ones. Goals: half a core, 150 MB, 100 ms.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "measured" / "monitor-
 _STEPS = 50
 _SAMPLE_S = 5.0
 _PATIENCE_MS = 60_000
-#: Between keys: 240 words a minute.
+#: Time between two keys: 240 words per minute.
 _KEY_MS = 50
-#: A browser makes requests of its own; none of them is the page's.
+#: Without these options the browser makes requests that are not the page's.
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 _OBSERVE = """
 window.inputs = [];
@@ -60,7 +60,7 @@ new PerformanceObserver((list) => {
 
 
 def publish(url: str) -> None:
-    """Publish for the whole fleet until ended."""
+    """Publish the messages of the whole fleet, until the process is killed."""
     topics = Topics()
     with Connection(BrokerAddress.parse(url, environ={}), "simulated-fleet") as connection:
         for number in range(BOARDS):
@@ -84,7 +84,7 @@ def publish(url: str) -> None:
 
 
 def use(page: Page, turn: int) -> None:
-    """Do what a person does, once."""
+    """Sort, search, turn a page, open and close details, and select a deployment, once."""
     page.get_by_label("Sort by").select_option(("cpu", "memory", "name")[turn % 3])
     page.get_by_role("searchbox").press_sequentially(f"board-{turn % 50:02}", delay=_KEY_MS)
     page.get_by_role("searchbox").fill("")
@@ -95,7 +95,7 @@ def use(page: Page, turn: int) -> None:
 
 
 def watch(monitor: psutil.Process, page: Page, seconds: float) -> dict[str, object]:
-    """Use the page for so long, and note what the monitor takes meanwhile."""
+    """Use the page for this many seconds; return the monitor's cost and the input delays."""
     page.evaluate(_OBSERVE)
     cores, rss_bytes = [], []
     began = time.monotonic()
@@ -115,7 +115,7 @@ def watch(monitor: psutil.Process, page: Page, seconds: float) -> dict[str, obje
         "cores": {"median": statistics.median(cores), "highest": max(cores)},
         "rss_mb": {"first": rss_bytes[0] / 1e6, "last": rss_bytes[-1] / 1e6,
                    "highest": max(rss_bytes) / 1e6},
-        # What took less than 16 ms the browser doesn't tell of.
+        # The browser does not report inputs of less than 16 ms.
         "slow_inputs": len(inputs),
         "input_ms": {
             "median": statistics.median(inputs) if inputs else 0.0,
@@ -126,16 +126,16 @@ def watch(monitor: psutil.Process, page: Page, seconds: float) -> dict[str, obje
 
 
 def check(page: Page) -> None:
-    """Hold what is shown against what is sent."""
-    rate = page.locator("#facts").inner_text()
+    """Check the numbers of boards and results per second on the page."""
+    shown = page.locator("#facts").inner_text()
     sent = f"{DEPLOYMENTS * 100 / PERIOD_S:,.0f}"
-    if f"{BOARDS} of {BOARDS}" not in rate or sent not in rate:
-        raise SystemExit(f"The page does not show {BOARDS} boards and {sent} results/s: {rate!r}")
+    if f"{BOARDS} of {BOARDS}" not in shown or sent not in shown:
+        raise SystemExit(f"The page shows {shown!r}, not {BOARDS} boards and {sent} results/s.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=float, default=120, help="time of use of the page")
     parser.add_argument("--publish", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.publish:

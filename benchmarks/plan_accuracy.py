@@ -1,26 +1,27 @@
-"""Predicted against measured: stage times, memory and throughput of plans on emulated boards.
+"""Compare predicted and measured stage times, memory and throughput on emulated boards.
 
     sudo python benchmarks/plan_accuracy.py MobileNetV3Large EfficientNetV2B0 ResNet50 --json
 
-For each model and 2, 3 and 4 unequal boards: the boards measure the model, and the best plan for
-throughput is deployed. Then, in turns, the boards time their stages again, as ``profile`` does, and
-requests are streamed through, first one at a time, then four in flight a stage. What is compared:
+For each model, and for 2, 3 and 4 unequal boards, the boards profile the model, and the best plan
+for throughput is deployed. Then follow several turns. In a turn the boards time their stages again,
+as ``profile`` does. Then requests stream through, first one at a time, then four in flight per
+stage. The benchmark compares these predictions and measurements:
 
-- a stage's inference: predicted, against the results' traces of lone requests. At full load a
-  trace's wall time contains messages that the processor dealt with meanwhile;
-- a stage's whole time, messages included: predicted, against the processor time that its agent took
-  for a request at full load, over its share. A machine that is busy with other things changes this
-  least;
-- a stage's memory: predicted, against the agent's resident memory at the end of the streams; the
-  agent's own word right after loading stands beside it;
-- throughput and latency: predicted, against the steady part of the streams.
+- a stage's inference: with the traces of lone requests. At full load, a trace's wall time includes
+  messages that the processor handles during the inference;
+- a stage's whole time, messages included: with the agent's processor time per request at full load,
+  divided by the board's share of a processor. Other work on the machine changes this figure least;
+- a stage's memory: with the agent's resident memory at the end of the streams. The agent's report
+  right after loading is also kept;
+- throughput and latency: with the steady part of the streams.
 
-A machine shared with others is up to a third faster or slower from one ten seconds to the next:
-one prediction against one stream tells mostly that. Each turn's streams are held against what the
-stages' times of the same turn predict, and the median of the turns is the error of the prediction;
-the plan's own, from the profile made minutes before, stands beside it.
+A shared machine is up to a third faster or slower from one ten seconds to the next, and this
+variation dominates the error of one prediction against one stream. So each turn's streams are
+compared with the prediction from the stage times of the same turn. The error of the prediction is
+the median of the turns. The error of the plan itself, from the profile of some minutes earlier, is
+also kept.
 
-Figures are also kept in ``docs/measured/accuracy-MODEL.json``. Takes 10 minutes a model.
+The figures are kept in ``docs/measured/accuracy-MODEL.json``. A model takes 10 minutes.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ if TYPE_CHECKING:
     from edge_partition.planning.plan import Plan
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Of one processor of this machine each. Little, for broker and client share it, as they would not
-#: on a desk: boards of a whole processor together answered 200 requests a second, and the messages
-#: of those pushed the boards' work out of the caches (20 % more processor time a request). Not too
-#: little: the kernel gives shares out by the millisecond, and a stage of less than that waits for
-#: the next one rather than be slow. Where a model answers few requests, boards may be faster.
+#: Each board's share of one processor, by number of boards. Shares are small because the broker and
+#: the client use the same machine: boards with a whole processor together answered 200 requests per
+#: second, whose messages pushed the boards' work out of the caches (20 % more processor time per
+#: request). Shares are not smaller because the kernel gives out shares by the millisecond: a stage
+#: shorter than a millisecond would wait for the next one instead of running slowly. Boards may be
+#: faster (``--faster``) for a model with few results per second.
 SHARES = {2: (0.3, 0.2), 3: (0.24, 0.18, 0.12), 4: (0.2, 0.16, 0.12, 0.1)}
 _WINDOW_PER_STAGE = 4
 
@@ -98,7 +100,7 @@ def measure(
 
 
 def _turn(now: Plan, lone: Streamed, full: Streamed) -> dict[str, Any]:
-    """Return (predicted by the stages' times of this turn, measured in it) of each figure."""
+    """Return each figure as (predicted from the turn's stage times, measured in the turn)."""
     stages = list(enumerate(now.stages))
     return {
         "invoke_ms": [(stage.cost.invoke_ms, lone.invoke_ms(index)) for index, stage in stages],
@@ -115,7 +117,7 @@ def _turn(now: Plan, lone: Streamed, full: Streamed) -> dict[str, Any]:
 
 
 def _compared(planned: float, turns: list[tuple[float, float]]) -> dict[str, float]:
-    """Return the medians of the turns and how far off the predictions were."""
+    """Return medians and extremes of the turns, and relative errors of the predictions."""
     errors = [predicted / measured - 1 for predicted, measured in turns]
     measured = statistics.median(measured for _, measured in turns)
     return {
@@ -132,7 +134,7 @@ def _compared(planned: float, turns: list[tuple[float, float]]) -> dict[str, flo
 
 
 def show(name: str, run: dict) -> None:
-    print(f"{name} on {len(run['shares'])}:")
+    print(f"{name} on {len(run['shares'])} boards:")
     print(f"  requests/s {_told(run['throughput_per_s'])}")
     print(f"  latency, ms {_told(run['latency_ms'])}")
     for stage in run["stages"]:
@@ -144,8 +146,8 @@ def show(name: str, run: dict) -> None:
             f"  {stage['device']} ({stage['share']:g}) {stage['operators']}:\n"
             f"    invoke, ms {_told(stage['invoke_ms'])}\n"
             f"    busy, ms {_told(stage['busy_ms'])}\n"
-            f"    {mib:.1f} MiB (loaded {loaded_mib:.1f}), predicted {predicted_mib:.1f} "
-            f"({predicted_mib / mib - 1:+.1%})",
+            f"    memory {mib:.1f} MiB (after loading {loaded_mib:.1f}), "
+            f"predicted {predicted_mib:.1f} ({predicted_mib / mib - 1:+.1%})",
             flush=True,
         )
 
@@ -153,7 +155,7 @@ def show(name: str, run: dict) -> None:
 def _told(found: dict[str, float]) -> str:
     return (
         f"{found['measured']:.2f} ({found['lowest']:.2f} to {found['highest']:.2f}), predicted in "
-        f"turn {found['predicted']:.2f} ({found['error']:+.1%}; {found['least_error']:+.1%} to "
+        f"the turn {found['predicted']:.2f} ({found['error']:+.1%}; {found['least_error']:+.1%} to "
         f"{found['most_error']:+.1%}), planned {found['planned']:.2f} "
         f"({found['planned_error']:+.1%})"
     )
@@ -162,13 +164,20 @@ def _told(found: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL", help="Keras application")
-    parser.add_argument("--boards", type=int, nargs="+", default=sorted(SHARES), metavar="N")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=4, help="of each stream")
     parser.add_argument(
-        "--faster", type=float, default=1, metavar="X", help="boards of X times the shares"
+        "--boards",
+        type=int,
+        nargs="+",
+        default=sorted(SHARES),
+        metavar="N",
+        help="numbers of boards",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--turns", type=int, default=7, help="turns per number of boards")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds of each stream")
+    parser.add_argument(
+        "--faster", type=float, default=1, metavar="X", help="multiply the boards' shares by X"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     document = {}
     for name in options.models:

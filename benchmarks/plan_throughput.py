@@ -1,22 +1,24 @@
-"""What splitting brings: emulated boards together against one, and the best plan against others.
+"""Compare the best plan with single boards and with simpler splits, on emulated boards.
 
     sudo python benchmarks/plan_throughput.py MobileNetV3Large --json
 
-Three comparisons, each of runs that take turns on the same boards, one deployed at a time, so that
-what disturbs one disturbs the other; a figure is the median, with the lowest and the highest:
+The compared plans take turns on the same boards, one deployment at a time, so that other work on
+the machine affects all plans. A figure is the median of the rounds, with the lowest and the
+highest.
+There are three comparisons:
 
 - four equal boards against one of them with the whole model;
-- boards of speeds 1 : 2 : 4 against the sum of what each does with the whole model;
-- on those, the best plan against a split into parts of equal operator counts and one into parts of
-  equal weights, each with its boards in the best order for it.
+- boards of speeds 1 : 2 : 4 against the sum of the single boards, each with the whole model;
+- on the same boards, the best plan against a split into parts of equal operator counts and a split
+  into parts of equal weights, each with the boards in the best order for the split.
 
-``best`` is free to have several boards do the same part; ``pipeline`` has a part on each board, as
-where no board holds the whole model.
+The plan ``best`` may have replicas. The plan ``pipeline`` has one stage on each board, as if no
+board could hold the whole model.
 
-Beside each ratio stands the plan's own: what the boards' profiles say is to be had. Links are as
-fast as loopback: slower ones would bound every plan alike. A client keeps four requests in flight
-a board. Figures are also kept in ``docs/measured/throughput-MODEL-KIND.json``. Takes some 8 minutes
-a model.
+Each measured ratio has the plan's ratio beside it, which the boards' profiles predict. Links are as
+fast as loopback, because slower links would limit all plans equally. A client keeps four requests
+in flight per board. The figures are kept in ``docs/measured/throughput-MODEL-KIND.json``. A model
+takes about 8 minutes.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.graph import Graph
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Little of this machine, as in plan_accuracy.py.
+#: Each board's share of one processor; small for the reasons in plan_accuracy.py.
 EQUAL = (0.12, 0.12, 0.12, 0.12)
 UNEQUAL = (0.08, 0.16, 0.32)
 _WINDOW_PER_BOARD = 4
@@ -50,7 +52,7 @@ _WINDOW_PER_BOARD = 4
 def run_in_turns(
     plans: dict[str, Plan], model: TfliteModel, desk: DeskFleet, rounds: int, seconds: float
 ) -> dict[str, dict[str, object]]:
-    """Deploy one plan after the other, stream through it, and return each one's figures."""
+    """Deploy the plans in turns, stream requests through each, and return each plan's figures."""
     measured: dict[str, list[float]] = {name: [] for name in plans}
     for _ in range(rounds):
         for name, plan in plans.items():
@@ -72,9 +74,11 @@ def run_in_turns(
 
 
 def ratio(runs: dict, above: str, below: list[str]) -> dict[str, float]:
-    """Return how many times the sum of ``below`` one plan reached, and should by its profile.
+    """Return the throughput of plan ``above`` over the summed throughputs of plans ``below``.
 
-    What took turns within a round is compared with each other; the median of the rounds counts.
+    Returns:
+        The measured ratio (``reached``: median of the rounds, ``lowest``, ``highest``), and the
+        ratio of the predicted throughputs (``bound``).
     """
     turns = [
         runs[above]["runs_per_s"][turn] / sum(runs[name]["runs_per_s"][turn] for name in below)
@@ -147,7 +151,7 @@ def measure_plans(
     rounds: int,
     seconds: float,
 ) -> dict[str, dict[str, object]]:
-    """Have boards of these shares measure the model and run each of the plans for them."""
+    """Profile the model on boards of these shares, and run the plans for these boards."""
     fleet = emulation.boards_of(shares)
     with emulation.emulated(fleet) as desk:
         fleet = emulation.measured(
@@ -166,7 +170,13 @@ def equal_weight_cuts(graph: Graph, parts: int) -> list[int]:
 
 
 def _nearest_cuts(graph: Graph, before: np.ndarray, parts: int) -> list[int]:
-    """Return the cuts nearest to parts of equal ``before``, ``(n + 1,)``; all distinct."""
+    """Return distinct cuts, as near as possible to parts with equal shares of the total.
+
+    Args:
+        graph: The model's graph, with n operators.
+        before: Sum of the quantity over all operators before each position, ``(n + 1,)``.
+        parts: Number of parts.
+    """
     cuts: list[int] = []
     for number in range(1, parts):
         free = [cut for cut in graph.cuts if not cuts or cut > cuts[-1]]
@@ -187,7 +197,7 @@ def show(name: str, kind: str, document: dict) -> None:
         if key.startswith("ratio"):
             print(
                 f"  {key}: {found['reached']:.2f} ({found['lowest']:.2f} to "
-                f"{found['highest']:.2f}), the plan's own {found['bound']:.2f}"
+                f"{found['highest']:.2f}), predicted {found['bound']:.2f}"
             )
     sys.stdout.flush()
 
@@ -195,13 +205,15 @@ def show(name: str, kind: str, document: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL", help="Keras application")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8, help="of each stream")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each plan")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds of each stream")
     parser.add_argument(
-        "--faster", type=float, default=1, metavar="X", help="boards of X times the shares"
+        "--faster", type=float, default=1, metavar="X", help="multiply the boards' shares by X"
     )
-    parser.add_argument("--only", choices=("equal", "unequal"), help="one of the two fleets")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument(
+        "--only", choices=("equal", "unequal"), help="measure only one of the two fleets"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     measures = {"equal": measure_equal, "unequal": measure_unequal}
     documents = {}

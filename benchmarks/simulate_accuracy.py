@@ -1,23 +1,25 @@
-"""How well `edge-partition simulate` forecasts throughput and latency of real, emulated boards.
+"""Compare the forecasts of `edge-partition simulate` with streams through emulated boards.
 
-    sudo python benchmarks/simulate_accuracy.py             # every configuration: some 15 minutes
+    sudo python benchmarks/simulate_accuracy.py             # all configurations: about 15 minutes
     sudo python benchmarks/simulate_accuracy.py two --requests 60 --loads 0.7
 
-The boards measure the model, the plan rests on that alone, and what is forecast from the plan's
-document is held against what then happens: a Poisson stream at several shares of the planned
-throughput, and a stream that keeps the window full. Arrivals are the same in both. Latency counts
-from a request's arrival, throughput from the first arrival to the last result.
+The boards profile the model, the plan is made from these profiles, and the forecast is made from
+the plan's document. The streams are Poisson streams at several shares of the planned throughput,
+and a stream that keeps the window full. The forecast and the real stream have the same arrivals.
+Latency counts from the arrival of a request. Throughput counts from the first arrival to the last
+result.
 
-A machine shared with others is up to a third faster or slower from one ten seconds to the next, and
-near full load a board that is slower by a tenth has queues twice as long. So the boards time their
-stages again before each stream, as `profile` does, and ``slowness`` is the processor time that each
-took for a request of the stream, over what the plan says. A stream in which all are within a
-twentieth of 1 counts as ``held``; one that isn't is repeated. A second forecast, ``at_that_speed``,
-is made with each board's times multiplied by its ``slowness``: the first one's error is that of
-profile, plan and simulation together, the second's that of the simulation.
+A shared machine is up to a third faster or slower from one ten seconds to the next, and near full
+load a board that is slower by a tenth has queues twice as long. So the boards time their stages
+again before each stream, as `profile` does. A board's ``slowness`` is its processor time per
+request of the stream, over the plan's time. A stream is ``held`` if the slowness of all boards is
+within a twentieth of 1; other streams are repeated. A second forecast, ``at_that_speed``, has each
+board's times multiplied by its ``slowness``. The error of the first forecast is the error of
+profile, plan and simulation together; the error of the second is the error of the simulation alone.
 
-Nothing else should run meanwhile. Figures, of every try, are kept in ``docs/measured``, beside
-those of other configurations. Goals: throughput within 10 %, p99 latency within 25 %.
+Nothing else should run on the machine. The figures of all repetitions are kept in
+``docs/measured``, beside the figures of other configurations. Goals: throughput within 10 %, p99
+latency within 25 %.
 """
 
 from __future__ import annotations
@@ -60,10 +62,14 @@ _SEED = 7
 
 @dataclass(frozen=True)
 class Configuration:
-    """A model, and boards of these shares of a processor of this machine.
+    """A model and emulated boards.
 
-    ``stages`` is None where the planner chooses, replicas among it; ``link_mbit_s`` is None where
-    links are as fast as loopback.
+    Attributes:
+        model: Name of a Keras application.
+        shares: Each board's share of one processor of this machine.
+        stages: Number of stages, each on one board; None: the planner chooses stages and replicas.
+        link_mbit_s: Bandwidth of each board's link; None: links are as fast as loopback.
+        link_ms: One-way delay of each board's link, in milliseconds.
     """
 
     model: str
@@ -88,8 +94,9 @@ class Configuration:
 CONFIGURATIONS = {
     "two": Configuration("MobileNetV3Large", (0.4, 0.24), stages=2),
     "three": Configuration("EfficientNetV2B0", (0.48, 0.32, 0.24), stages=3),
-    # Slower than the others: the proxies that shape links take this machine's processors, too. With
-    # boards twice as fast, at 20 to 40 requests a second, forecasts of p99 were 9 to 65 % low.
+    # Slower boards than in the other configurations, because the proxies that shape links use this
+    # machine's processors too. With boards twice as fast, at 20 to 40 requests per second,
+    # forecasts of p99 were 9 to 65 % too low.
     "four": Configuration(
         "EfficientNetV2B0", (0.12,) * 4, stages=None, link_mbit_s=100, link_ms=1.0
     ),
@@ -97,7 +104,7 @@ CONFIGURATIONS = {
 
 
 def run_stream(pipeline: Pipeline, arrays: list[Any], stream: Stream) -> dict[str, Any]:
-    """Send a stream of requests to real boards and return what came of it."""
+    """Send a stream of requests to the boards; return its throughput, latencies and stage times."""
     arrivals_s = [0.0] * stream.requests
     if stream.rate_per_s is not None:
         arrivals_s = arrival_times_s(stream).tolist()
@@ -130,7 +137,7 @@ def run_stream(pipeline: Pipeline, arrays: list[Any], stream: Stream) -> dict[st
 
 
 def by_stage(results: list[Result]) -> list[dict[str, Any]]:
-    """Return what each stage took on each board, from the traces."""
+    """Return queue and inference times of each stage on each board, from the traces."""
     times: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for result in results:
         for stage in result.trace:
@@ -155,7 +162,7 @@ def by_stage(results: list[Result]) -> list[dict[str, Any]]:
 def slowness_of(
     plan: Plan, times: PipelineTimes, cpu_s: Mapping[str, float], requests: int
 ) -> dict[str, float]:
-    """Return by board the processor time of a request over what the plan says."""
+    """Return each board's processor time per request over the plan's time, by board."""
     shares = {device.name: device.speed_gmac_s for stage in plan.stages for device in stage.devices}
     return {
         item.device: (
@@ -232,11 +239,11 @@ def measure(
 
 def show(run: dict[str, Any]) -> None:
     real = run["real"]
-    rate = "window full" if run["rate_per_s"] is None else f"{run['rate_per_s']:.1f}/s offered"
+    rate = "window full" if run["rate_per_s"] is None else f"{run['rate_per_s']:.1f} arrivals/s"
     slowness = ", ".join(f"{device} {factor:.2f}" for device, factor in run["slowness"].items())
     print(
-        f"{rate}: {real['throughput_per_s']:.2f}/s, p99 {real['latency_ms']['p99']:.1f} ms; "
-        f"processor time over the plan's: {slowness}{'' if run['held'] else ' (not held)'}"
+        f"{rate}: {real['throughput_per_s']:.2f} results/s, "
+        f"p99 {real['latency_ms']['p99']:.1f} ms; slowness: {slowness}{'' if run['held'] else ' (not held)'}"
     )
     for name in ("forecast", "at_that_speed"):
         forecast = run[name]
@@ -250,9 +257,17 @@ def show(run: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configurations", nargs="*", metavar="NAME", help=", ".join(CONFIGURATIONS))
-    parser.add_argument("--requests", type=int, default=500, help="of each stream")
-    parser.add_argument("--loads", type=float, nargs="*", default=list(_LOADS))
-    parser.add_argument("--tries", type=int, default=_TRIES, help="of each stream at most")
+    parser.add_argument("--requests", type=int, default=500, help="requests of each stream")
+    parser.add_argument(
+        "--loads",
+        type=float,
+        nargs="*",
+        default=list(_LOADS),
+        help="arrival rates, as shares of the planned throughput",
+    )
+    parser.add_argument(
+        "--tries", type=int, default=_TRIES, help="largest number of runs of each stream"
+    )
     options = parser.parse_args()
     for name in options.configurations or CONFIGURATIONS:
         print(name, flush=True)

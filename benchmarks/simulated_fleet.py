@@ -1,4 +1,4 @@
-"""The messages of a fleet that nobody has: 500 boards with 50 deployments of ten stages each."""
+"""Messages of a simulated fleet: 500 boards, and 50 deployments of ten stages each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def profile(number: int) -> bytes:
 
 
 def trace(number: int, sequence: int) -> bytes:
-    """Return what a client of a deployment tells of one request."""
+    """Return a client's trace of one request of a deployment."""
     stages = [
         {"stage": index, "device": board, "queue_ms": 1.5, "invoke_ms": 10.25 + sequence % 3}
         for index, board in enumerate(stage_boards(number))

@@ -1,12 +1,12 @@
-"""How long slicing a model takes, and how much memory next to the model's own size.
+"""Measure the time and the memory of slicing a model.
 
     python benchmarks/slice_models.py MobileNetV3Large NASNetMobile
     python benchmarks/slice_models.py converted.tflite --parts 8 --json
 
-Keras applications are converted first, with seeded weights; that is not measured. Reading and
-slicing are measured together in a process that did nothing else, one part in memory at a time, as
-`edge-partition split` does. The peak is what the resident set grew by at most (Linux's VmHWM),
-pages of the mapped model among it. Goals: below 2 s, and at most three times the model's size.
+Keras applications are first converted, with seeded weights; the conversion is not measured. Reading
+and slicing are measured together in a new process, with one part in memory at a time, as in
+`edge-partition split`. The peak is the largest growth of the resident set (Linux's VmHWM),
+including pages of the mapped model. Goals: less than 2 s, and at most three times the model's size.
 """
 
 from __future__ import annotations
@@ -34,9 +34,16 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Slicing:
-    """One model's figures; ``peak_bytes`` is above what the process held before.
+    """Figures of one model.
 
-    Where other work runs meanwhile, ``cpu_seconds`` are nearer to what a quiet machine would take.
+    Attributes:
+        model: Name of the model.
+        parts: Number of parts.
+        size_bytes: Size of the model's file.
+        seconds: Wall time of reading and slicing.
+        cpu_seconds: Processor time of reading and slicing; on a busy machine nearer to the wall
+            time of a quiet machine than ``seconds``.
+        peak_bytes: Largest growth of the process's resident memory.
     """
 
     model: str
@@ -56,7 +63,7 @@ class Slicing:
 
 
 def measure(name: str, path: Path, parts: int) -> Slicing:
-    """Plan ``parts`` equal parts, then slice in a fresh process."""
+    """Plan ``parts`` stages on equal boards, then slice the model in a new process."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
         positions = processes.submit(_plan, path, parts).result()
         figures = processes.submit(_slice, path, positions).result()
@@ -71,7 +78,7 @@ def _plan(path: Path, parts: int) -> list[int]:
 
 def _slice(path: Path, positions: list[int]) -> tuple[float, float, int]:
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to the resident memory of now
     before_bytes = _status_bytes("VmRSS")
     began, cpu_began = time.perf_counter(), time.process_time()
     model = read_tflite(path)
@@ -94,9 +101,11 @@ def _convert(name: str, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="application or .tflite file")
-    parser.add_argument("--parts", type=int, default=8)
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="Keras application or .tflite file"
+    )
+    parser.add_argument("--parts", type=int, default=8, help="number of parts")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as folder:

@@ -241,9 +241,10 @@ def show(run: dict[str, Any]) -> None:
     real = run["real"]
     rate = "window full" if run["rate_per_s"] is None else f"{run['rate_per_s']:.1f} arrivals/s"
     slowness = ", ".join(f"{device} {factor:.2f}" for device, factor in run["slowness"].items())
+    held = "" if run["held"] else " (not held)"
     print(
         f"{rate}: {real['throughput_per_s']:.2f} results/s, "
-        f"p99 {real['latency_ms']['p99']:.1f} ms; slowness: {slowness}{'' if run['held'] else ' (not held)'}"
+        f"p99 {real['latency_ms']['p99']:.1f} ms; slowness: {slowness}{held}"
     )
     for name in ("forecast", "at_that_speed"):
         forecast = run[name]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_the_table_agrees_with_the_single_stage_everywhere() -> None:
+def test_the_stage_table_equals_the_cost_of_every_single_stage() -> None:
     rng = seeded(1)
     graph = random_graph(rng, 12)
     device = random_fleet(rng, 1, ram_mib=(100, 200)).devices[0]
@@ -42,7 +42,7 @@ def test_the_table_agrees_with_the_single_stage_everywhere() -> None:
         assert table.storage_bytes[row, column] == cost.storage_bytes
 
 
-def test_a_stage_needs_the_agent_its_weights_its_activations_and_its_messages() -> None:
+def test_a_stage_needs_memory_for_agent_weights_activations_and_messages() -> None:
     graph = random_graph(seeded(2), 5)
     cost = stage_cost(graph, Device("pi"), 1, 4)
     assert cost.ram_bytes == (
@@ -53,7 +53,7 @@ def test_a_stage_needs_the_agent_its_weights_its_activations_and_its_messages() 
     )
 
 
-def test_the_first_stage_holds_what_a_client_sends_at_once() -> None:
+def test_the_first_stage_needs_memory_for_the_messages_that_a_client_sends_at_once() -> None:
     graph = random_graph(seeded(2), 5)
     cost = stage_cost(graph, Device("pi"), 0, 4)
     rest = AGENT_RAM_BYTES + graph.weight_bytes(0, 4) + graph.peak_activation_bytes(0, 4)
@@ -61,7 +61,7 @@ def test_the_first_stage_holds_what_a_client_sends_at_once() -> None:
     assert cost.ram_bytes == rest + messages
 
 
-def test_the_link_takes_its_bits_and_a_fixed_time_a_message() -> None:
+def test_link_time_is_bits_over_bandwidth_and_a_fixed_delay_per_message() -> None:
     graph = random_graph(seeded(2), 5)
     cost = stage_cost(graph, Device("pi", link_mbit_s=100, link_ms=2), 0, 3)
     assert cost.receive_ms == pytest.approx(graph.boundary_bytes(0) * 8 / 100e6 * 1e3 + 2)
@@ -71,7 +71,7 @@ def test_the_link_takes_its_bits_and_a_fixed_time_a_message() -> None:
     )
 
 
-def test_a_link_carries_the_next_message_while_one_is_still_on_its_way() -> None:
+def test_the_link_delay_adds_to_the_latency_but_not_to_the_bottleneck() -> None:
     graph = random_graph(seeded(2), 5)
     near, far = (
         stage_cost(graph, Device("pi", link_mbit_s=1, link_ms=link_ms), 0, 3)
@@ -81,7 +81,7 @@ def test_a_link_carries_the_next_message_while_one_is_still_on_its_way() -> None
     assert far.latency_ms == pytest.approx(near.latency_ms + 1000)
 
 
-def test_messages_cost_a_fixed_time_and_their_bytes() -> None:
+def test_handling_time_has_a_fixed_part_and_a_part_per_byte() -> None:
     graph = random_graph(seeded(2), 5)
     crossing_mb = (graph.boundary_bytes(1) + graph.boundary_bytes(3)) / 1e6
     device = Device("pi", handling=HandlingTimes(0.7, 3.0))
@@ -104,7 +104,7 @@ def test_messages_cost_a_fixed_time_and_their_bytes() -> None:
         (3, 4.0, lambda invoke, _: invoke),
     ],
 )
-def test_threads_share_the_processors_where_there_are_too_few(
+def test_threads_share_processors_if_the_board_has_too_few(
     threads: int, cores: float | None, expected: Callable[[float, float], float]
 ) -> None:
     graph = random_graph(seeded(2), 9)
@@ -115,21 +115,21 @@ def test_threads_share_the_processors_where_there_are_too_few(
     assert cost.bottleneck_ms == cost.busy_ms
 
 
-def test_a_tiny_model_on_a_free_core_is_bound_by_its_messages() -> None:
+def test_messages_are_the_bottleneck_of_a_tiny_model_on_a_board_with_free_cores() -> None:
     graph = random_graph(seeded(2), 1)
     device = Device("pi", threads=1, cores=4.0, handling=HandlingTimes(1000.0, 0.0))
     cost = stage_cost(graph, device, 0, 1)
     assert cost.bottleneck_ms == pytest.approx(2000.0)
 
 
-def test_a_measured_time_gives_the_speed_that_predicts_it() -> None:
+def test_the_speed_from_a_measured_time_predicts_the_measured_time() -> None:
     graph = random_graph(seeded(2), 9)
     speed_gmac_s = total_work_macs(graph) / 37.5 / 1e6
     cost = stage_cost(graph, Device("pi", speed_gmac_s=speed_gmac_s), 0, 9)
     assert cost.invoke_ms == pytest.approx(37.5)
 
 
-def test_twice_the_speed_halves_the_inference_and_leaves_the_link() -> None:
+def test_twice_the_speed_halves_the_inference_time_but_not_the_link_time() -> None:
     graph = random_graph(seeded(2), 9)
     slow = stage_cost(graph, Device("pi", speed_gmac_s=4), 2, 7)
     fast = stage_cost(graph, Device("pi", speed_gmac_s=8), 2, 7)
@@ -137,7 +137,7 @@ def test_twice_the_speed_halves_the_inference_and_leaves_the_link() -> None:
     assert fast.link_ms == slow.link_ms
 
 
-def test_a_float16_wire_halves_what_crosses_inside_and_nothing_else() -> None:
+def test_a_float16_wire_halves_only_the_inner_tensors_of_a_boundary() -> None:
     graph = random_graph(seeded(3), 8)
     ends = {*graph.inputs, *graph.outputs}
     for position in range(1, 8):

@@ -39,7 +39,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     assert load_fleet(path).devices == (expected,)
 
 
-def test_a_preset_fills_what_is_left_out_and_nothing_else(tmp_path: Path) -> None:
+def test_a_preset_fills_in_only_missing_fields(tmp_path: Path) -> None:
     text = '[[device]]\nname = "a"\nboard = "raspberry-pi-zero-2-w"\nram_mib = 99\n'
     device = load_fleet(write(tmp_path, text)).devices[0]
     preset = PRESETS["raspberry-pi-zero-2-w"]
@@ -47,7 +47,7 @@ def test_a_preset_fills_what_is_left_out_and_nothing_else(tmp_path: Path) -> Non
     assert (device.speed_gmac_s, device.link_mbit_s) == (preset.speed_gmac_s, preset.link_mbit_s)
 
 
-def test_a_name_is_enough_and_means_no_limits(tmp_path: Path) -> None:
+def test_a_board_with_only_a_name_has_no_limits(tmp_path: Path) -> None:
     device = load_fleet(write(tmp_path, '[[device]]\nname = "a"\n')).devices[0]
     assert device.ram_mib == device.storage_mib == math.inf
 
@@ -58,7 +58,7 @@ def test_the_example_fleet_has_three_unequal_boards() -> None:
     assert len({device.ram_mib for device in devices}) == 3
 
 
-def test_equal_boards_differ_in_name_alone() -> None:
+def test_equal_boards_differ_only_in_name() -> None:
     devices = equal_fleet(3).devices
     assert [device.name for device in devices] == ["board-0", "board-1", "board-2"]
     assert len({device.speed_gmac_s for device in devices}) == 1
@@ -90,7 +90,7 @@ def test_equal_boards_differ_in_name_alone() -> None:
         ('[[device]]\nname = "a"\n[[device]]\nname = "a"', ["a, name", "two devices"]),
     ],
 )
-def test_a_faulty_file_is_refused_in_one_line_with_file_device_and_field(
+def test_the_error_for_an_invalid_file_names_file_device_and_field_in_one_line(
     tmp_path: Path, text: str, words: list[str]
 ) -> None:
     path = write(tmp_path, text)
@@ -103,7 +103,7 @@ def test_a_faulty_file_is_refused_in_one_line_with_file_device_and_field(
         assert word in message
 
 
-def test_a_missing_file_and_one_that_is_not_text_are_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file_and_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match=r"fleet\.toml.*No such file"):
         load_fleet(tmp_path / "fleet.toml")
     (tmp_path / "fleet.toml").write_bytes(b"\xff\xfe")

@@ -1,4 +1,4 @@
-"""``--pareto``: the plans to choose from, and their picture."""
+"""Plans of ``--pareto``: comparison, picture and command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def choices_of(seed: int, boards: int = 4) -> tuple[Choice, ...]:
     return compare_plans(random_graph(rng, 12), random_fleet(rng, boards, ram_mib=(300, 900)))
 
 
-def beats(one: Plan, other: Plan) -> bool:
+def dominates(one: Plan, other: Plan) -> bool:
     return (
         one.latency_ms <= other.latency_ms
         and one.bottleneck_ms <= other.bottleneck_ms
@@ -42,15 +42,15 @@ def beats(one: Plan, other: Plan) -> bool:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_front_holds_the_plans_that_no_other_beats(seed: int) -> None:
+def test_the_front_has_the_plans_that_no_other_plan_dominates(seed: int) -> None:
     choices = choices_of(seed)
     front = [choice.plan for choice in choices if choice.is_on_front]
     for plan in front:
-        assert not any(beats(choice.plan, plan) for choice in choices)
+        assert not any(dominates(choice.plan, plan) for choice in choices)
     for choice in choices:
         if not choice.is_on_front:
             assert any(
-                beats(plan, choice.plan)
+                dominates(plan, choice.plan)
                 or (plan.latency_ms, plan.bottleneck_ms)
                 == (choice.plan.latency_ms, choice.plan.bottleneck_ms)
                 for plan in front
@@ -58,21 +58,24 @@ def test_the_front_holds_the_plans_that_no_other_beats(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_front_reaches_from_the_lowest_latency_to_the_most_throughput(seed: int) -> None:
+def test_the_front_reaches_from_the_lowest_latency_to_the_highest_throughput(seed: int) -> None:
     rng = seeded(seed)
     graph, fleet = random_graph(rng, 12), random_fleet(rng, 4, ram_mib=(300, 900))
     front = [choice.plan for choice in compare_plans(graph, fleet) if choice.is_on_front]
-    quickest, busiest = plan_split(graph, fleet, "latency"), plan_split(graph, fleet)
-    assert quickest.bottleneck_ms > busiest.bottleneck_ms
-    assert min(plan.latency_ms for plan in front) == quickest.latency_ms
-    assert min(plan.bottleneck_ms for plan in front) == busiest.bottleneck_ms
+    latency_plan, throughput_plan = (
+        plan_split(graph, fleet, "latency"),
+        plan_split(graph, fleet),
+    )
+    assert latency_plan.bottleneck_ms > throughput_plan.bottleneck_ms
+    assert min(plan.latency_ms for plan in front) == latency_plan.latency_ms
+    assert min(plan.bottleneck_ms for plan in front) == throughput_plan.bottleneck_ms
 
 
-def test_every_number_of_boards_is_tried() -> None:
+def test_a_small_fleet_has_plans_for_every_number_of_boards() -> None:
     assert {choice.plan.boards for choice in choices_of(1)} == {1, 2, 3, 4}
 
 
-def test_of_many_boards_a_dozen_numbers_are_tried_at_most() -> None:
+def test_a_large_fleet_has_plans_for_about_a_dozen_numbers_of_boards() -> None:
     graph = replace(random_graph(seeded(3), 30), cuts=tuple(range(1, 30)))
     fleet = Fleet(tuple(Device(f"board-{index}") for index in range(30)))
     counts = {len(choice.plan.stages) for choice in compare_plans(graph, fleet, max_replicas=1)}
@@ -80,13 +83,13 @@ def test_of_many_boards_a_dozen_numbers_are_tried_at_most() -> None:
     assert len(counts) <= 12 + 8
 
 
-def test_numbers_of_boards_that_do_not_fit_are_left_out() -> None:
+def test_numbers_of_boards_without_a_feasible_plan_are_left_out() -> None:
     graph = replace(random_graph(seeded(9), 12), cuts=tuple(range(1, 12)))
     choices = compare_plans(graph, Fleet((Device("large"), Device("tiny", ram_mib=1))))
     assert {choice.plan.boards for choice in choices} == {1}
 
 
-def test_limits_hold_for_every_plan() -> None:
+def test_every_plan_meets_the_limits() -> None:
     rng = seeded(1)
     graph, fleet = random_graph(rng, 12), random_fleet(rng, 4, ram_mib=(300, 900))
     free = compare_plans(graph, fleet)
@@ -98,13 +101,13 @@ def test_limits_hold_for_every_plan() -> None:
         compare_plans(graph, fleet, max_latency_ms=0.001)
 
 
-def test_where_nothing_fits_the_error_says_so() -> None:
+def test_a_model_that_fits_no_board_is_an_error() -> None:
     with pytest.raises(InfeasiblePlanError):
         compare_plans(random_graph(seeded(9), 12), Fleet((Device("tiny", ram_mib=1),)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_picture_letters_the_front_and_lists_its_boards(seed: int) -> None:
+def test_the_picture_labels_the_front_with_letters_and_lists_the_boards(seed: int) -> None:
     choices = choices_of(seed)
     front = [choice.plan for choice in choices if choice.is_on_front]
     root = ET.fromstring(draw_pareto(choices))  # noqa: S314
@@ -152,7 +155,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_command_shows_draws_and_tells_programs(model: Path, tmp_path: Path) -> None:
+def test_the_command_prints_draws_and_writes_json(model: Path, tmp_path: Path) -> None:
     picture = tmp_path / "pareto.svg"
     request = ["plan", str(model), "--stages", "2", "--pareto"]
     shown = CliRunner().invoke(app, [*request, "-o", str(picture)], catch_exceptions=False)
@@ -168,7 +171,7 @@ def test_the_command_shows_draws_and_tells_programs(model: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("words", [["--cut", "second"], ["--fleet", "f.toml", "--stages", "2"]])
-def test_options_that_the_command_chooses_itself_are_refused(model: Path, words: list[str]) -> None:
+def test_options_that_fix_cuts_or_stages_are_refused(model: Path, words: list[str]) -> None:
     result = CliRunner().invoke(app, ["plan", str(model), "--pareto", *words])
     assert result.exit_code == 2
     assert "--pareto" in result.output

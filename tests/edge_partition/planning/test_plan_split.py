@@ -59,7 +59,7 @@ def replica_sets(
 
 
 class Tried(NamedTuple):
-    """A plan that fits, with its objectives as this test computes them."""
+    """A feasible plan, with period and latency as this test computes them."""
 
     bottleneck_ns: int
     latency_ns: int
@@ -134,7 +134,7 @@ def instance(seed: int) -> tuple[random.Random, Graph, Fleet]:
 
 
 def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
-    """Compare the planner with exhaustive search, with branches, replicas and limits."""
+    """Compare the planner with exhaustive search: models with branches, replicas, limits."""
     seen: Counter[str] = Counter()
     for seed in range(INSTANCES):
         rng, graph, fleet = instance(seed)
@@ -155,7 +155,7 @@ def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
             assert score(tried.plan(graph), objective) == tried.score(objective)
             seen[f"{objective} on {found.boards}"] += 1
             seen["replicas"] += found.boards > len(found.stages)
-            # Again with a limit on the other objective, which some plan meets.
+            # The same request with a limit on the other objective that at least one plan meets.
             other = rng.choice(plans)
             if objective == "throughput":
                 limit = {"max_latency_ms": other.latency_ms}
@@ -178,7 +178,7 @@ def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
     assert min(seen[f"latency on {count}"] for count in (1, 2)) > 20
 
 
-def test_a_stage_that_keeps_state_is_on_one_board_and_no_such_plan_beats_the_planner() -> None:
+def test_a_stage_with_state_is_on_one_board_and_no_feasible_plan_beats_the_planner() -> None:
     seen: Counter[str] = Counter()
     for seed in range(300):
         rng, graph, fleet = instance(7000 + seed)
@@ -218,7 +218,7 @@ def test_a_stage_that_keeps_state_is_on_one_board_and_no_such_plan_beats_the_pla
     assert min(seen.values()) > 20, seen
 
 
-def test_a_limit_that_no_plan_meets_is_named_with_the_best_value() -> None:
+def test_the_error_for_an_infeasible_limit_gives_the_best_value() -> None:
     refused = 0
     for seed in range(60):
         _, graph, fleet = instance(seed)
@@ -239,7 +239,7 @@ def test_a_limit_that_no_plan_meets_is_named_with_the_best_value() -> None:
     assert refused > 30
 
 
-def test_a_required_number_of_stages_has_one_board_each_and_the_best_plan() -> None:
+def test_a_given_number_of_stages_gets_the_best_plan_with_one_board_per_stage() -> None:
     compared = 0
     for seed in range(200):
         _, graph, fleet = instance(2000 + seed)
@@ -257,7 +257,7 @@ def test_a_required_number_of_stages_has_one_board_each_and_the_best_plan() -> N
     assert compared > 200
 
 
-def test_given_cuts_are_kept_and_the_best_boards_found() -> None:
+def test_a_plan_with_given_cuts_has_the_best_boards_for_these_cuts() -> None:
     compared = 0
     for seed in range(60):
         rng = seeded(1000 + seed)
@@ -276,7 +276,7 @@ def test_given_cuts_are_kept_and_the_best_boards_found() -> None:
     assert compared > 30
 
 
-def test_a_pinned_board_runs_its_end_of_the_model_and_the_plan_is_the_best_of_those() -> None:
+def test_a_board_with_role_first_runs_the_first_stage_of_the_best_such_plan() -> None:
     compared = 0
     for seed in range(150):
         rng, graph, fleet = instance(3000 + seed)
@@ -302,7 +302,7 @@ def test_a_pinned_board_runs_its_end_of_the_model_and_the_plan_is_the_best_of_th
     assert compared > 100
 
 
-def test_both_ends_pinned_need_a_cut_between_them() -> None:
+def test_boards_with_roles_first_and_last_need_a_cut_between_them() -> None:
     graph = replace(random_graph(seeded(4), 6), cuts=(3,))
     first, last = Device("eye", role="first"), Device("hand", role="last")
     plan = plan_split(graph, Fleet((last, first)), "latency")
@@ -372,7 +372,7 @@ def test_the_fast_feasibility_test_never_contradicts_the_exact_one() -> None:
     assert min(answers[name] for name in ("route", "INFEASIBLE", "UNKNOWN")) > 10
 
 
-def test_a_thousand_boards_of_eight_kinds_are_planned_and_the_plan_proven() -> None:
+def test_a_plan_for_a_thousand_boards_of_eight_kinds_is_proven_optimal() -> None:
     graph = random_graph(seeded(5), 120)
     kinds = random_fleet(seeded(6), 8, ram_mib=(200, 600)).devices
     fleet = Fleet(tuple(replace(kinds[index % 8], name=f"board-{index}") for index in range(1000)))
@@ -409,7 +409,7 @@ def test_stages_cover_the_model_without_gap_or_overlap() -> None:
     assert all(before[1] == after[0] for before, after in pairwise(ends))
 
 
-def test_eight_unequal_boards_and_two_hundred_operators_are_planned() -> None:
+def test_the_plan_for_eight_unequal_boards_is_near_the_lower_bound_of_the_period() -> None:
     rng = seeded(5)
     graph = random_graph(rng, 200)
     devices = tuple(
@@ -418,12 +418,12 @@ def test_eight_unequal_boards_and_two_hundred_operators_are_planned() -> None:
     plan = plan_split(graph, Fleet(devices))
     total_speed = sum(device.speed_gmac_s for device in devices)
     alone = evaluate(Plan.of(graph, [((replace(devices[0], ram_mib=1e6),), 0, 200)]))
-    # No plan is faster than all boards at once without links.
+    # Lower bound of the period: all boards share the inference perfectly, and links take no time.
     assert plan.bottleneck_ms >= alone.stages[0].cost.invoke_ms * 3 / total_speed
     assert plan.bottleneck_ms < alone.stages[0].cost.invoke_ms * 3 / total_speed * 1.2
 
 
-def test_one_board_that_holds_everything_is_named_when_the_plan_uses_several() -> None:
+def test_a_plan_over_several_boards_has_a_single_board_alternative() -> None:
     graph = random_graph(seeded(3), 10)
     plan = plan_split(graph, equal_fleet(3), "latency", stages=3)
     single = plan.single_board_alternative
@@ -433,7 +433,7 @@ def test_one_board_that_holds_everything_is_named_when_the_plan_uses_several() -
     assert plan_split(graph, equal_fleet(3), "latency").single_board_alternative is None
 
 
-def test_too_little_memory_names_the_board_the_part_and_the_shortfall() -> None:
+def test_the_error_for_too_little_memory_names_board_stage_and_shortfall() -> None:
     graph = random_graph(seeded(4), 6)
     device = Device("pi-2", None, 45, 1000)
     with pytest.raises(InfeasiblePlanError) as caught:
@@ -451,7 +451,7 @@ def test_too_little_memory_names_the_board_the_part_and_the_shortfall() -> None:
     assert "ram_mib" in message
 
 
-def test_too_little_storage_is_told_from_too_little_memory() -> None:
+def test_the_error_for_too_little_storage_names_storage() -> None:
     graph = random_graph(seeded(4), 6)
     with pytest.raises(InfeasiblePlanError, match=r"of storage .* storage_mib") as caught:
         plan_split(graph, Fleet((Device("pi-2", None, 4000, 0.5),)))
@@ -478,6 +478,6 @@ def test_an_impossible_request_is_refused_with_the_reason(
         plan_split(graph, equal_fleet(3), **request_)
 
 
-def test_a_fleet_of_no_boards_is_refused() -> None:
+def test_a_fleet_without_boards_is_refused() -> None:
     with pytest.raises(PlanRequestError, match="no boards"):
         plan_split(random_graph(seeded(4), 8), Fleet(()))

@@ -22,7 +22,7 @@ def boundaries(graph: Graph) -> list[int]:
 
 
 def truth(graph: Graph, *, seed: int, fixed_ns: int, ns_per_byte: float) -> StageTimes:
-    """Times that have nothing to do with the operators' estimated work."""
+    """Return random operator times, independent of the operators' estimated work."""
     operator_ns = np.random.default_rng(seed).integers(10_000, 3_000_000, len(graph.operators))
     return StageTimes(
         tuple(np.cumsum([0, *operator_ns]).tolist()), fixed_ns=fixed_ns, ns_per_byte=ns_per_byte
@@ -43,7 +43,7 @@ def time_slices(graph: Graph, times: StageTimes) -> list[TimedSlice]:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("fixed_ns", "ns_per_byte"), [(0, 0.0), (30_000, 0.2), (500_000, 3.0)])
-def test_exact_times_give_every_stage_between_slice_ends_exactly(
+def test_exact_slice_times_give_exact_times_of_stages_between_slice_ends(
     seed: int, fixed_ns: int, ns_per_byte: float
 ) -> None:
     graph = random_graph(seeded(seed), 60)
@@ -58,11 +58,11 @@ def test_exact_times_give_every_stage_between_slice_ends_exactly(
         expected = times.invoke_ns(start, stop, bytes_)
         ratios.append(float(expected) / sum(operator_work_macs(graph)[start:stop]))
         assert fitted.invoke_ns(start, stop, bytes_) == pytest.approx(expected, rel=1e-3)
-    # The operators' estimated work alone would not have told.
+    # The operators' estimated work alone does not predict these times.
     assert max(ratios) > 2 * min(ratios)
 
 
-def test_a_stage_that_ends_within_a_slice_gets_a_share_of_it_by_work() -> None:
+def test_a_stage_that_ends_within_a_slice_gets_a_share_of_the_slice_time_by_work() -> None:
     fitted = fit_stage_times([TimedSlice(0, 3, 6.0)], [1, 2, 3], [0, 0, 0, 0])
     assert fitted.before_ns == (0, 1_000_000, 3_000_000, 6_000_000) or sum(
         (fitted.before_ns[-1], fitted.fixed_ns)
@@ -71,7 +71,7 @@ def test_a_stage_that_ends_within_a_slice_gets_a_share_of_it_by_work() -> None:
     np.testing.assert_allclose(steps / steps[0], [1, 2, 3], rtol=1e-4)
 
 
-def test_nothing_takes_less_than_no_time_however_the_measurements_scatter() -> None:
+def test_fitted_times_are_not_negative_if_measurements_scatter() -> None:
     graph = random_graph(seeded(3), 60)
     random = np.random.default_rng(5)
     slices = [
@@ -83,7 +83,7 @@ def test_nothing_takes_less_than_no_time_however_the_measurements_scatter() -> N
     assert min(fitted.fixed_ns, fitted.ns_per_byte) >= 0
 
 
-def test_a_stage_that_was_timed_takes_what_it_took() -> None:
+def test_a_timed_stage_has_its_measured_time() -> None:
     slices = [TimedSlice(0, 2, 2.0), TimedSlice(2, 4, 3.0), TimedSlice(0, 4, 9.0)]
     fitted = fit_stage_times(slices, [1, 1, 1, 1], [0, 8, 8, 8, 0])
     for item in slices:
@@ -96,13 +96,13 @@ def test_a_stage_that_was_timed_takes_what_it_took() -> None:
     assert table_ns[0, 2] == fitted.invoke_ns(0, 3, 8)
 
 
-def test_a_stage_that_was_timed_several_times_takes_the_median() -> None:
+def test_a_stage_timed_several_times_has_the_median_time() -> None:
     slices = [TimedSlice(0, 2, ms) for ms in (4.0, 9.0, 5.0)] + [TimedSlice(2, 3, 1.0)]
     fitted = fit_stage_times(slices, [1, 1, 1], [0, 0, 0, 0])
     assert fitted.invoke_ns(0, 2, 0) == 5e6
 
 
-def test_an_operator_that_no_slice_holds_is_named() -> None:
+def test_the_error_names_an_operator_that_no_slice_contains() -> None:
     with pytest.raises(ValueError, match="operator 2"):
         fit_stage_times(
             [TimedSlice(0, 2, 1.0), TimedSlice(3, 4, 1.0)], [1, 1, 1, 1], [0, 0, 0, 0, 0]
@@ -110,7 +110,7 @@ def test_an_operator_that_no_slice_holds_is_named() -> None:
 
 
 @pytest.mark.parametrize("operator_count", [1, 2, 7, 200])
-def test_the_slices_cover_the_model_end_at_cuts_and_are_some_dozens(operator_count: int) -> None:
+def test_at_most_31_slices_cover_the_model_and_end_at_cuts(operator_count: int) -> None:
     graph = random_graph(seeded(operator_count), operator_count)
     slices = choose_slices(graph)
     assert len(set(slices)) == len(slices) <= 31
@@ -121,7 +121,7 @@ def test_the_slices_cover_the_model_end_at_cuts_and_are_some_dozens(operator_cou
     assert (0, operator_count) in slices
 
 
-def test_what_displaces_a_slice_is_the_rest_of_half_the_model() -> None:
+def test_displaced_bytes_are_other_weights_of_the_model_up_to_a_limit() -> None:
     graph = random_graph(seeded(4), 100)
     whole_bytes = graph.weight_bytes(0, 100)
     least_bytes = displaced_bytes(graph, 0, 100)
@@ -130,16 +130,17 @@ def test_what_displaces_a_slice_is_the_rest_of_half_the_model() -> None:
         displaced = displaced_bytes(graph, start, stop)
         rest_bytes = whole_bytes - graph.weight_bytes(start, stop)
         assert least_bytes <= displaced <= max(least_bytes, rest_bytes)
-        # A board takes no more, however large the model.
+        # Boards accept at most MAX_DISPLACED_BYTES.
         assert displaced <= MAX_DISPLACED_BYTES < 0.2 * whole_bytes
         if stop - start < 10:
             assert displaced == MAX_DISPLACED_BYTES
 
 
 def timed(size_bytes: int, *, cores: float) -> TimedMessage:
-    """A board that handles a message in 0.2 ms and 3 ms a MB of its processor, link 40 Mbit/s.
+    """Return times of a message on a board with a link of 40 Mbit/s and a delay of 0.7 ms.
 
-    One that comes apart from others takes half as much again.
+    Handling takes 0.2 ms and 3 ms/MB in each direction. With pauses between messages, the processor
+    time is 1.5 times as long.
     """
     cpu_ms = 2 * (0.2 + 3 * size_bytes / 1e6) * min(1, cores)
     way_ms = 0.7 + size_bytes * 8 / 40e6 * 1e3
@@ -149,7 +150,7 @@ def timed(size_bytes: int, *, cores: float) -> TimedMessage:
 
 
 @pytest.mark.parametrize("cores", [0.25, 1.0, 4.0])
-def test_messages_give_the_link_and_what_handling_them_takes(cores: float) -> None:
+def test_timed_messages_give_link_and_handling_times(cores: float) -> None:
     messages = [timed(size, cores=cores) for size in (1000, 16_000, 64_000, 256_000)]
     link, handling = fit_link(messages, cores), fit_handling(messages, cores)
     assert link.mbit_s == pytest.approx(40, rel=1e-3)
@@ -158,15 +159,15 @@ def test_messages_give_the_link_and_what_handling_them_takes(cores: float) -> No
     assert handling.ms_per_mb == pytest.approx(4.5, rel=1e-3)
 
 
-def test_a_link_is_as_fast_as_several_messages_showed() -> None:
-    # Alone a message waits 10 ms a way for something else; together they flow.
+def test_the_bandwidth_comes_from_several_messages_in_flight() -> None:
+    # A lone message waits another 10 ms in each direction; several messages in flight do not.
     slow = [TimedMessage(size, 20 + size / 1e4, 20.0, 0.1, 0.1) for size in (1000, 250_000)]
     quick = [TimedMessage(size, 20 + size / 1e4, 4.0, 0.1, 0.1) for size in (1000, 250_000)]
     assert fit_link(slow, 1.0).mbit_s == pytest.approx(200, rel=0.1)
     assert fit_link(quick, 1.0).mbit_s == pytest.approx(1000)
 
 
-def test_a_link_that_no_size_slows_down_stays_finite() -> None:
+def test_the_bandwidth_is_finite_if_times_do_not_depend_on_size() -> None:
     link = fit_link([TimedMessage(size, 1.0, 1.0, 2.0, 2.0) for size in (1000, 100_000)], 1.0)
     assert 0 < link.mbit_s <= 1e6
     assert link.fixed_ms >= 0

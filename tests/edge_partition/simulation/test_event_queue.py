@@ -3,7 +3,7 @@ from __future__ import annotations
 from edge_partition.simulation.event_queue import EventQueue
 
 
-def test_calls_run_by_time_and_equal_times_in_the_order_added() -> None:
+def test_calls_run_in_order_of_time_and_at_equal_times_in_the_order_added() -> None:
     events, seen = EventQueue(), []
 
     def note(name: str) -> None:
@@ -15,7 +15,7 @@ def test_calls_run_by_time_and_equal_times_in_the_order_added() -> None:
     assert seen == [(0.0, "now"), (1.0, "first"), (1.0, "second"), (2.0, "late")]
 
 
-def test_a_call_added_by_a_call_is_due_from_that_time_on() -> None:
+def test_the_delay_of_a_call_added_by_a_call_counts_from_the_current_time() -> None:
     events, times_ms = EventQueue(), []
 
     def again(left: int) -> None:

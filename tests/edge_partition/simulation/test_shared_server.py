@@ -7,7 +7,7 @@ from edge_partition.simulation.shared_server import SharedServer
 
 
 def ends_ms(shared_speed: float, *jobs: tuple[float, int, float]) -> list[tuple[str, float, float]]:
-    """Return (job, start, end) of jobs given as (time added, queue, work), by their ends."""
+    """Return (job, start, end) in order of the ends; jobs are (time added, queue, work)."""
     events = EventQueue()
     server, ended = SharedServer(events, shared_speed), []
 
@@ -33,12 +33,12 @@ def test_jobs_of_two_queues_share_the_server(
     assert tuple(end for _, _, end in ended) == pytest.approx(ends)
 
 
-def test_a_job_that_comes_later_slows_the_rest_of_the_first() -> None:
+def test_a_later_job_slows_the_rest_of_the_first_job() -> None:
     ended = ends_ms(0.5, (0, 0, 10), (6, 1, 20))
     assert ended == [("job 0", 0, pytest.approx(14)), ("job 1", 6, pytest.approx(30))]
 
 
-def test_a_cleared_server_ends_no_job_and_takes_new_ones() -> None:
+def test_a_cleared_server_drops_its_jobs_and_accepts_new_jobs() -> None:
     events, ended = EventQueue(), []
     server = SharedServer(events, 1.0)
     server.add(0, 10, "lost", lambda job, _: ended.append((job, events.now_ms)))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edge_partition.planning.read_plan import PipelineTimes
     from edge_partition.simulation.simulate_plan import Forecast
 
-#: Far enough apart that no request meets another.
+#: Requests per second, so few that at most one request is in flight.
 RARELY = 0.1
 
 
@@ -79,7 +79,7 @@ def period_ms(times: PipelineTimes, stream: Stream) -> float:
 # One request
 
 
-def test_a_lone_request_takes_the_sum_of_its_parts() -> None:
+def test_the_latency_of_a_lone_request_is_the_sum_of_its_parts() -> None:
     forecast = simulate_plan(THREE, exactly(20, rate_per_s=RARELY, steady=True))
     parts_ms = sum(item.latency_ms for (item,) in THREE.stages)
     assert parts_ms == 116.5
@@ -101,7 +101,7 @@ def test_a_lone_request_takes_the_sum_of_its_parts() -> None:
 # Full load
 
 
-def test_a_full_pipeline_gives_a_result_every_bottleneck() -> None:
+def test_the_period_of_a_full_pipeline_is_the_time_of_the_bottleneck() -> None:
     times = plan([replica("a", 20)], [replica("b", 50)], [replica("c", 30)])
     forecast = simulate_plan(times, exactly(100))
     assert forecast.seconds * 1000 == pytest.approx(100 + 99 * 50)
@@ -114,7 +114,7 @@ def test_messages_take_processor_time_from_inference() -> None:
     assert period_ms(THREE, exactly(1, window=16)) == pytest.approx(52)
 
 
-def test_threads_with_a_processor_each_do_not_wait_for_each_other() -> None:
+def test_inference_and_handling_overlap_on_a_board_with_several_processors() -> None:
     times = plan([replica("a", 50, handling_ms=20, busy_ms=50)])
     assert period_ms(times, exactly(1)) == pytest.approx(50)
     times = plan([replica("a", 50, handling_ms=20, busy_ms=60)])
@@ -123,13 +123,13 @@ def test_threads_with_a_processor_each_do_not_wait_for_each_other() -> None:
     assert period_ms(times, exactly(1)) == pytest.approx(35)
 
 
-def test_a_slow_link_carries_what_comes_and_what_goes_in_turn() -> None:
+def test_a_link_carries_incoming_and_outgoing_messages_one_at_a_time() -> None:
     times = plan([replica("a", 10, receive_ms=30, send_ms=15)])
     assert period_ms(times, exactly(1)) == pytest.approx(45)
     assert "a's link is busy" in simulate_plan(times, exactly(200)).limit
 
 
-def test_a_far_board_answers_late_and_as_often() -> None:
+def test_a_link_delay_adds_to_the_latency_but_not_to_the_period() -> None:
     near = plan([replica("a", 10, receive_ms=6, send_ms=6)])
     far = plan([replica("a", 10, receive_ms=46, send_ms=46, link_delay_ms=40)])
     window = exactly(1, window=30)
@@ -139,7 +139,7 @@ def test_a_far_board_answers_late_and_as_often() -> None:
     assert forecast.latency_ms["max"] == pytest.approx(102)
 
 
-def test_what_is_on_its_way_to_a_board_that_fails_comes_again() -> None:
+def test_a_message_in_flight_to_a_failing_board_is_delivered_again() -> None:
     times = plan([replica("a", 10, receive_ms=50, send_ms=1, link_delay_ms=1)])
     failed = Failure("a", 0.0495, 0.1)
     forecast = simulate_plan(times, exactly(1, failures=(failed,)))
@@ -147,7 +147,7 @@ def test_what_is_on_its_way_to_a_board_that_fails_comes_again() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_replicas_multiply_the_rate(count: int) -> None:
+def test_replicas_multiply_the_throughput(count: int) -> None:
     one = plan([replica("a", 10)], [replica("b", 60)])
     several = plan([replica("a", 10)], [replica(f"b{index}", 60) for index in range(count)])
     window = exactly(1, window=20)
@@ -156,19 +156,19 @@ def test_replicas_multiply_the_rate(count: int) -> None:
     assert capacity_per_s(several)[0] == pytest.approx(count * capacity_per_s(one)[0])
 
 
-def test_in_turn_the_slowest_replica_sets_the_pace() -> None:
+def test_the_slowest_replica_limits_the_throughput_of_its_replica_set() -> None:
     times = plan([replica("fast", 10), replica("slow", 40)])
     assert period_ms(times, exactly(1, window=16)) == pytest.approx(20)
     assert capacity_per_s(times) == (50, "slow", "processor")
 
 
-def test_a_board_that_serves_two_stages_does_one_thing_at_a_time() -> None:
+def test_a_board_that_serves_two_stages_runs_one_inference_at_a_time() -> None:
     times = plan([replica("a", 10)], [replica("b", 5)], [replica("a", 30)])
     assert period_ms(times, exactly(1, window=16)) == pytest.approx(40)
     assert capacity_per_s(times) == (25, "a", "processor")
 
 
-def test_a_small_window_sets_the_pace_and_the_forecast_says_so() -> None:
+def test_a_small_window_limits_the_throughput_and_the_forecast_says_so() -> None:
     forecast = simulate_plan(THREE, exactly(100, window=1))
     assert forecast.throughput_per_s == pytest.approx(1000 / 116.5)
     assert "The window of 1 request limits the throughput" in forecast.limit
@@ -177,25 +177,27 @@ def test_a_small_window_sets_the_pace_and_the_forecast_says_so() -> None:
     assert "window" not in large.limit
 
 
-def test_the_window_reaches_from_the_oldest_unanswered_request() -> None:
-    # The slow board's request holds back what comes after it, answered or not.
+def test_the_window_starts_at_the_oldest_unanswered_request() -> None:
+    # The slow board's request blocks the window, although later requests have answers.
     times = plan([replica("slow", 100), replica("fast", 1)])
     forecast = simulate_plan(times, exactly(40, window=2))
     assert forecast.seconds * 1000 == pytest.approx(20 * 100 + 1, abs=1)
 
 
-# A plan's own figures
+# Figures of the plan
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("max_replicas", [1, 3])
-def test_a_plans_own_latency_and_pace_come_out(seed: int, max_replicas: int) -> None:
+def test_the_simulation_reproduces_the_plans_latency_and_throughput(
+    seed: int, max_replicas: int
+) -> None:
     rng = seeded(seed)
     fleet = random_fleet(rng, 5, ram_mib=(1e4, 2e4))
     planned = plan_split(random_graph(rng, 12), fleet, max_replicas=max_replicas)
     times = read_plan(json.loads(json.dumps(plan_document(planned))))
     assert capacity_per_s(times)[0] == pytest.approx(planned.throughput_per_s)
-    # Unequal replicas fill and empty differently; with one board a stage the period is exact.
+    # Unequal replicas fill and empty differently; with one board per stage the period is exact.
     close = 1e-6 if max_replicas == 1 else 1e-3
     full_ms = period_ms(times, exactly(1, window=64))
     assert full_ms == pytest.approx(planned.bottleneck_ms, rel=close)
@@ -203,11 +205,11 @@ def test_a_plans_own_latency_and_pace_come_out(seed: int, max_replicas: int) -> 
     lone = simulate_plan(times, exactly(60, rate_per_s=rate, steady=True))
     if all(len(stage) == 1 for stage in times.stages):
         assert lone.latency_ms["median"] == pytest.approx(planned.latency_ms)
-    # A plan tells the latency of the slowest replicas.
+    # A plan's latency is the latency of its slowest replicas.
     assert lone.latency_ms["max"] <= planned.latency_ms * (1 + 1e-9)
 
 
-def test_random_plans_do_have_replicas() -> None:
+def test_random_plans_have_replicas() -> None:
     fleet = random_fleet(seeded(1), 5, ram_mib=(1e4, 2e4))
     planned = plan_split(random_graph(seeded(1), 12), fleet, max_replicas=3)
     assert max(len(stage.devices) for stage in planned.stages) > 1
@@ -217,8 +219,8 @@ def test_random_plans_do_have_replicas() -> None:
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_waiting_is_that_of_an_m_d_1_queue(load: float) -> None:
-    # Pollaczek and Khinchine: load * service / (2 * (1 - load)).
+def test_the_waiting_time_is_that_of_an_m_d_1_queue(load: float) -> None:
+    # Pollaczek-Khinchine formula: load * service / (2 * (1 - load)).
     rate = load * 100
     forecast = simulate_plan(
         plan([replica("a", 10)]), exactly(50_000, rate_per_s=rate, window=50_000)
@@ -226,14 +228,14 @@ def test_waiting_is_that_of_an_m_d_1_queue(load: float) -> None:
     waiting_ms = sum(forecast.spent_ms[name] for name in ("queue", "broker"))
     assert waiting_ms == pytest.approx(load * 10 / (2 * (1 - load)), rel=0.05)
     assert forecast.boards[0].processor == pytest.approx(load, rel=0.02)
-    # Little: as many wait in the mean as arrive in the time that one waits.
+    # Little's law: mean number of waiting requests = arrival rate * mean waiting time.
     assert forecast.boards[0].queue_mean + forecast.boards[0].at_broker_mean == pytest.approx(
         rate * waiting_ms / 1000, rel=0.02
     )
 
 
-def test_inferences_of_varying_times_wait_as_pollaczek_and_khinchine_say() -> None:
-    # Twice what they would if all took the same.
+def test_the_waiting_time_of_random_inference_times_follows_pollaczek_and_khinchine() -> None:
+    # Twice the waiting time of equal inference times.
     times = plan([replica("a", 10, invoke_spread=1.0)])
     forecast = simulate_plan(times, exactly(50_000, rate_per_s=50, window=50_000))
     waiting_ms = sum(forecast.spent_ms[name] for name in ("queue", "broker"))
@@ -241,14 +243,14 @@ def test_inferences_of_varying_times_wait_as_pollaczek_and_khinchine_say() -> No
     assert waiting_ms == pytest.approx(2 * 0.5 * 10 / (2 * 0.5), rel=0.05)
 
 
-def test_a_board_holds_no_more_than_the_receive_maximum() -> None:
+def test_a_board_holds_at_most_the_receive_maximum() -> None:
     times = plan([replica("a", 10)])
     board = simulate_plan(times, exactly(500, window=50)).boards[0]
     assert board.queue_max == RECEIVE_MAXIMUM - 1
     assert board.at_broker_max == 50 - RECEIVE_MAXIMUM
 
 
-def test_a_broker_without_a_limit_overloads_the_board_and_every_request_is_accounted_for() -> None:
+def test_a_broker_without_a_limit_overloads_the_board_and_every_request_has_an_outcome() -> None:
     forecast = simulate_plan(
         plan([replica("a", 10)]), exactly(500, window=100, receive_maximum=1000)
     )
@@ -257,7 +259,7 @@ def test_a_broker_without_a_limit_overloads_the_board_and_every_request_is_accou
     assert sum(forecast.outcomes.values()) == 500
 
 
-def test_more_arrivals_than_capacity_are_told_plainly() -> None:
+def test_the_forecast_says_that_arrivals_exceed_the_capacity() -> None:
     forecast = simulate_plan(THREE, Stream(1000, rate_per_s=30))
     assert forecast.throughput_per_s == pytest.approx(1000 / 52, rel=0.02)
     assert forecast.limit == (
@@ -267,7 +269,7 @@ def test_more_arrivals_than_capacity_are_told_plainly() -> None:
     assert forecast.spent_ms["source"] > 5_000
 
 
-def test_fewer_arrivals_than_capacity_are_all_served_at_their_rate() -> None:
+def test_arrivals_below_the_capacity_are_served_at_their_rate() -> None:
     forecast = simulate_plan(THREE, Stream(2000, rate_per_s=10))
     assert forecast.throughput_per_s == pytest.approx(10, rel=0.05)
     assert "The arrival rate limits the throughput" in forecast.limit
@@ -279,12 +281,12 @@ def test_fewer_arrivals_than_capacity_are_all_served_at_their_rate() -> None:
 # Failures
 
 
-def test_a_board_that_comes_back_in_time_loses_no_request() -> None:
+def test_no_request_is_lost_if_a_failed_board_returns_before_the_timeout() -> None:
     failure = Failure("b", 1.95, 5)
     stream = exactly(200, rate_per_s=10, steady=True, failures=(failure,))
     forecast = simulate_plan(THREE, stream)
     assert forecast.outcomes == {"answered": 200, "timed_out": 0, "overloaded": 0}
-    # Those in flight when it went waited for it, and were sent again meanwhile.
+    # Requests in flight at the failure wait for the board; the client resends them meanwhile.
     assert forecast.latency_ms["max"] > 5_000
     assert forecast.resent > 0
     assert sum(forecast.spent_ms.values()) == pytest.approx(forecast.latency_ms["mean"])
@@ -295,7 +297,7 @@ def test_a_board_that_comes_back_in_time_loses_no_request() -> None:
     assert forecast.limit.endswith("ms, no requests without an answer.")
 
 
-def test_requests_without_an_answer_in_time_are_counted_and_the_stream_goes_on() -> None:
+def test_timed_out_requests_are_counted_and_the_stream_goes_on() -> None:
     stream = exactly(200, rate_per_s=10, timeout_s=2, failures=(Failure("b", 2, 5),))
     forecast = simulate_plan(THREE, stream)
     assert 0 < forecast.outcomes["timed_out"] < 100
@@ -304,28 +306,28 @@ def test_requests_without_an_answer_in_time_are_counted_and_the_stream_goes_on()
     assert forecast.seconds > 20
 
 
-def test_a_board_that_never_returns_times_every_later_request_out() -> None:
+def test_every_request_times_out_if_a_failed_board_never_returns() -> None:
     stream = exactly(50, timeout_s=1, failures=(Failure("a", 0, 1e6),))
     forecast = simulate_plan(THREE, stream)
     assert forecast.outcomes == {"answered": 0, "timed_out": 50, "overloaded": 0}
     assert forecast.throughput_per_s == 0
 
 
-def test_another_replica_answers_what_is_sent_again() -> None:
+def test_another_replica_answers_resent_requests() -> None:
     times = plan([replica("a", 20), replica("b", 20)])
     forecast = simulate_plan(times, exactly(200, failures=(Failure("a", 1, 10),)))
     assert forecast.outcomes["answered"] == 200
     assert forecast.spent_ms["resent"] > 0
 
 
-def test_requests_made_while_a_replica_is_away_are_sent_again_too() -> None:
+def test_requests_that_arrive_during_the_failure_of_a_replica_are_resent() -> None:
     times = plan([replica("a", 20), replica("b", 20)], [replica("c", 5)])
     stream = exactly(100, rate_per_s=5, steady=True, window=16, failures=(Failure("a", 1, 18),))
     forecast = simulate_plan(times, stream)
     assert forecast.outcomes["answered"] == 100
-    # After 0.5, 1, 2, 4 s: one of those is for b, long before a is back.
+    # Requests are resent after 0.5, 1, 2 and 4 s; one of the resends goes to b.
     assert 500 < forecast.latency_ms["max"] < 5_000
-    # Without another board to take them, they wait.
+    # Without another replica the requests wait for a.
     alone = plan([replica("a", 20)], [replica("c", 5)])
     assert simulate_plan(alone, stream).latency_ms["max"] > 17_000
 
@@ -333,7 +335,7 @@ def test_requests_made_while_a_replica_is_away_are_sent_again_too() -> None:
 # Chance
 
 
-def test_a_seed_gives_the_same_forecast_and_another_seed_another() -> None:
+def test_the_same_seed_gives_the_same_forecast_and_another_seed_gives_another() -> None:
     stream = Stream(300, rate_per_s=15)
     first = simulate_plan(THREE, stream)
     assert first == simulate_plan(THREE, stream)
@@ -341,7 +343,7 @@ def test_a_seed_gives_the_same_forecast_and_another_seed_another() -> None:
     assert first.latency_ms != simulate_plan(THREE, replace(stream, spread=0.2)).latency_ms
 
 
-def test_arrivals_come_at_their_rate_and_vary_as_a_poisson_process_does() -> None:
+def test_arrivals_are_a_poisson_process_or_at_equal_intervals() -> None:
     gaps_s = np.diff(arrival_times_s(Stream(50_000, rate_per_s=20)))
     assert gaps_s.mean() == pytest.approx(1 / 20, rel=0.02)
     assert gaps_s.std() == pytest.approx(1 / 20, rel=0.02)
@@ -391,7 +393,9 @@ def test_no_stream_is_faster_than_its_boards_or_loses_a_request(
 
 @settings(max_examples=40, deadline=None)
 @given(_plans(), st.integers(0, 5))
-def test_more_requests_a_second_never_wait_less(times: PipelineTimes, seed: int) -> None:
+def test_the_latency_does_not_fall_with_a_higher_arrival_rate(
+    times: PipelineTimes, seed: int
+) -> None:
     capacity = capacity_per_s(times)[0]
 
     def mean_ms(load: float) -> float:
@@ -411,11 +415,11 @@ def test_more_requests_a_second_never_wait_less(times: PipelineTimes, seed: int)
         st.tuples(st.integers(0, 20), st.floats(0, 3), st.floats(0.01, 3)), min_size=1, max_size=3
     ),
 )
-def test_whatever_fails_every_request_has_one_outcome(
+def test_every_request_has_one_outcome_under_any_failures(
     times: PipelineTimes, load: float, chosen: list[tuple[int, float, float]]
 ) -> None:
     names = sorted({item.device for stage in times.stages for item in stage})
-    # One failure a board: a board that is away can't go away.
+    # One failure per board: a failed board can't fail again before it returns.
     failures = {names[number % len(names)]: (start, duration) for number, start, duration in chosen}
     stream = Stream(
         100,
@@ -428,7 +432,7 @@ def test_whatever_fails_every_request_has_one_outcome(
     assert forecast.latency_ms["max"] >= forecast.latency_ms["p99"] >= forecast.latency_ms["p95"]
 
 
-def test_slower_boards_take_longer_and_their_links_do_not() -> None:
+def test_slowed_boards_have_longer_processor_times_and_unchanged_links() -> None:
     times = plan([replica("a", 20, handling_ms=4, receive_ms=3)], [replica("b", 30)])
     slowed = times.slowed({"a": 1.5})
     (first,), (second,) = slowed.stages
@@ -479,9 +483,7 @@ TIMES = {"invoke_ms": 1, "handling_ms": 1, "receive_ms": 1, "send_ms": 1}
         (document([replica("a", 1, send_ms="2")]), "stages[0].replicas[0].send_ms"),  # type: ignore[arg-type]
     ],
 )
-def test_a_document_that_is_no_plan_is_refused_by_the_field_at_fault(
-    damaged: Any, where: str
-) -> None:
+def test_the_error_for_an_invalid_plan_document_names_the_field(damaged: Any, where: str) -> None:
     with pytest.raises(PlanDocumentError) as raised:
         read_plan(damaged)
     assert raised.value.where == where
@@ -510,7 +512,7 @@ def plan_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_command_tells_what_to_expect_and_what_limits(
+def test_the_command_prints_the_forecast_and_the_limit(
     plan_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(plan_file, "--rate", 20, "--requests", 300) == 0
@@ -521,7 +523,7 @@ def test_the_command_tells_what_to_expect_and_what_limits(
     assert "With boards slower by 10%: 11.1 requests/s" in shown
 
 
-def test_the_commands_document_is_the_forecast(
+def test_the_json_of_the_command_is_the_forecast(
     plan_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--rate", 8, "--requests", 300, "--json", "--fail", "pi-2@3+2", "--seed", 5)
@@ -534,7 +536,7 @@ def test_the_commands_document_is_the_forecast(
     assert told["model"] == "some-model"
     assert told["throughput_per_s"] == expected.throughput_per_s
     assert told["latency_ms"] == expected.latency_ms
-    # With the second board away for 2 s, the slower boards lag further behind.
+    # After the failure of 2 s, slower boards take longer to work off the queue.
     assert told["if_slower"]["latency_ms"]["median"] > 1.05 * told["latency_ms"]["median"]
     assert told["boards"][1]["device"] == "pi-2"
     assert told["outcomes"] == {"answered": 300, "timed_out": 0, "overloaded": 0}
@@ -555,7 +557,7 @@ def test_the_commands_document_is_the_forecast(
         ((), 2, "PLAN"),
     ],
 )
-def test_the_command_says_in_a_line_what_is_wrong(
+def test_the_command_explains_an_error_in_one_line(
     words: tuple[str, ...],
     status: int,
     said: str,

@@ -62,10 +62,7 @@ def test_the_front_reaches_from_the_lowest_latency_to_the_highest_throughput(see
     rng = seeded(seed)
     graph, fleet = random_graph(rng, 12), random_fleet(rng, 4, ram_mib=(300, 900))
     front = [choice.plan for choice in compare_plans(graph, fleet) if choice.is_on_front]
-    latency_plan, throughput_plan = (
-        plan_split(graph, fleet, "latency"),
-        plan_split(graph, fleet),
-    )
+    latency_plan, throughput_plan = plan_split(graph, fleet, "latency"), plan_split(graph, fleet)
     assert latency_plan.bottleneck_ms > throughput_plan.bottleneck_ms
     assert min(plan.latency_ms for plan in front) == latency_plan.latency_ms
     assert min(plan.bottleneck_ms for plan in front) == throughput_plan.bottleneck_ms

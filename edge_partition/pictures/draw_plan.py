@@ -52,7 +52,9 @@ def _describe(plan: Plan) -> str:
         f"{svg.number(stage.cost.invoke_ms)} ms"
         for stage in plan.stages
     )
-    words = f"{stages}. {plan.stages[plan.slowest_stage].board_names}: that stage is the bottleneck."
+    words = (
+        f"{stages}. {plan.stages[plan.slowest_stage].board_names}: that stage is the bottleneck."
+    )
     if plan.unused:
         words += f" Not used: {', '.join(device.name for device in plan.unused)}."
     return words

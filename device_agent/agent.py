@@ -222,7 +222,7 @@ class Agent:
         self._manifests.connected()
 
     def _disconnected(self, reason: str) -> None:
-        _LOG.warning("lost the broker at %s: %s", self._address.url, reason)
+        _LOG.warning("lost the connection to the broker at %s: %s", self._address.url, reason)
 
     def _taken_over(self) -> None:
         self._presence.yield_name()

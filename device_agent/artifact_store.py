@@ -110,12 +110,13 @@ class ArtifactStore:
         if offset != have:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
-                f"A chunk of {artifact.sha256[:12]} starts at {offset:,}; expected {have:,}.",
+                f"A chunk of {artifact.sha256[:12]} starts at byte {offset:,}; "
+                f"expected byte {have:,}.",
             )
         if offset + len(data) > artifact.size_bytes:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
-                f"A chunk of {artifact.sha256[:12]} ends at {offset + len(data):,}; "
+                f"A chunk of {artifact.sha256[:12]} ends at byte {offset + len(data):,}; "
                 f"the file has {artifact.size_bytes:,} bytes.",
             )
         part = self._part(artifact)
@@ -208,7 +209,7 @@ def _check(artifact: Artifact, path: Path) -> None:
         path.unlink(missing_ok=True)
         raise CommandError(
             ErrorCode.CHECKSUM,
-            f"The file {artifact.sha256[:12]} has the SHA-256 {found[:12]} and was deleted. "
+            f"A file has the SHA-256 {found[:12]}, not {artifact.sha256[:12]}, and was deleted. "
             "Send the file again.",
         )
 

@@ -143,7 +143,7 @@ def check_needs(manifest: Manifest) -> None:
         raise CommandError(
             ErrorCode.UNKNOWN_NEED,
             f"{manifest.deployment} needs {', '.join(unknown)[:_MAX_NEEDS_CHARACTERS]} from its "
-            f"agents; this agent supports {', '.join(sorted(KNOWN_NEEDS))}. Install on this board "
+            f"agents; this agent supports {', '.join(sorted(KNOWN_NEEDS))}. On this board, install "
             "the version of edge-partition that split the model.",
         )
 

@@ -44,7 +44,7 @@ class CommandInbox:
         update_subscriptions: Callable[[], None],
         on_changed: Callable[[], None],
     ) -> None:
-        """Receive nothing yet.
+        """Create an inbox without commands.
 
         Args:
             connection: The agent's connection.

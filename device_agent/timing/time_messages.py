@@ -82,7 +82,7 @@ class MessageTimer:
         self._arrived: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Time messages of ``size_bytes`` in the command, and return the fields of the answer.
+        """Time messages of the command's ``size_bytes``; return the fields of the answer.
 
         Raises:
             CommandError: With ``bad-command``: the size is missing or too large; with

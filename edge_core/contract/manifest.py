@@ -414,8 +414,8 @@ def _tensor(fields: Field) -> TensorSpec:
     )
     if spec.size_bytes > _MAX_TENSOR_BYTES:
         raise fields["shape"].error(
-            f"is {shorten(list(spec.shape))}; one MQTT message carries at most "
-            f"{_MAX_TENSOR_BYTES:,} bytes"
+            f"is {shorten(list(spec.shape))}: more than the {_MAX_TENSOR_BYTES:,} bytes "
+            "that one MQTT message carries"
         )
     return spec
 

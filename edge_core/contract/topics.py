@@ -97,7 +97,7 @@ class Topic(str):
         return topic
 
     def below(self, level: str) -> Topic:
-        """Return the topic of the same kind one level below."""
+        """Return this topic with ``level`` appended, of the same kind."""
         return Topic(f"{self}/{level}", self.kind)
 
 

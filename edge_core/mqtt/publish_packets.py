@@ -146,7 +146,9 @@ def read_publish(header: int, packet: bytes | bytearray) -> paho.MQTTMessage | N
 
 def _counted(data: bytes) -> bytes:
     if len(data) > _MOST_LENGTH:
-        raise ValueError(f"a property of {len(data):,} bytes; MQTT carries {_MOST_LENGTH:,}")
+        raise ValueError(
+            f"a property has {len(data):,} bytes; MQTT allows at most {_MOST_LENGTH:,}"
+        )
     return len(data).to_bytes(2, "big") + data
 
 

@@ -142,10 +142,10 @@ class StageInterpreter:
         )
 
     def start_over(self) -> None:
-        """Restore the initial state, bit for bit that of a new interpreter.
+        """Restore the initial state, equal bit for bit to the state of a new interpreter.
 
         Variable tensors are reset in place. For resource variables the model is loaded again,
-        because their initialization runs once an interpreter. Without state, nothing is done.
+        because an interpreter initializes them only once. Without state, nothing is done.
 
         Raises:
             ModelLoadError: The runtime cannot load the model.
@@ -223,7 +223,7 @@ def _load(
         {"model_content": model} if isinstance(model, bytes) else {"model_path": os.fspath(model)}
     )
     try:
-        # The runtime prints its INFO lines once a process.
+        # The runtime prints its INFO lines once per process.
         with contextlib.nullcontext() if again else _without_chatter():
             interpreter = runtime.Interpreter(**source, num_threads=num_threads)
             interpreter.allocate_tensors()

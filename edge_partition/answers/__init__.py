@@ -1,1 +1,1 @@
-"""Output tensors to labels and boxes."""
+"""Conversion of output tensors to labels and boxes."""

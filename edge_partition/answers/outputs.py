@@ -128,7 +128,7 @@ class Classes:
         return f"{score:.1%}" if self.is_probability else f"(score {_number(score)})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the best classes and the output's values as JSON."""
+        """Return the best classes, with the output's fields, as JSON."""
         return {
             "kind": "classes",
             "probabilities": self.is_probability,
@@ -157,7 +157,7 @@ class Value:
         return f"{self.value:.1%}" if is_share else _number(self.value)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value and the output's values as JSON."""
+        """Return the value, with the output's fields, as JSON."""
         value = _listed(np.asarray(self.value))
         document = {"kind": "value", "probabilities": self.is_probability, "value": value}
         return {**document, **self.tensor.to_json()}
@@ -178,7 +178,7 @@ class Values:
         return str(self.tensor)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the output's values as JSON."""
+        """Return the output's fields as JSON."""
         return {"kind": "values", **self.tensor.to_json()}
 
 

@@ -152,7 +152,7 @@ class Deployer(FleetReader):
     ) -> list[LoadedStage]:
         """Prepare all boards at the same time, since each may be behind a slow link of its own.
 
-        Of several refusals, that of the first board in ``devices`` is raised.
+        If several boards refuse, the error is that of the first one in ``devices``.
         """
         with ThreadPoolExecutor(max_workers=min(16, len(devices))) as pool:
             attempts = [
@@ -307,7 +307,7 @@ def _refusals(manifest: Manifest, device: str) -> Iterator[None]:
             manifest.deployment,
             device,
             "bad-answer",
-            "its agent's answer can't be read; install this version of edge-partition on it",
+            "its agent's answer can't be read; install this version of edge-partition on the board",
         ) from None
 
 

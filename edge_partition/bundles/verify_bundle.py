@@ -194,7 +194,8 @@ def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
         raise ComparisonError(
             f"{name} gives different answers to the same input: it draws random numbers without a "
             "seed, or keeps state in an unknown way, so a comparison proves nothing. Remove its "
-            "random operations or give them a seed; split a bundle of an older version again."
+            "random operations or give them a seed. If an older version wrote the bundle, split "
+            "the model again."
         )
     return answers
 

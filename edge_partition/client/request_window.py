@@ -27,7 +27,7 @@ def default_window(boards: int) -> int:
 
 
 class RequestWindow:
-    """The requests of a stream from the oldest one that the caller has not received to the newest.
+    """The requests of a stream whose results the caller has not received, oldest first.
 
     A request that is answered before an older one keeps its place in the window until the older
     one is answered, so a slow request stops the stream from running ahead without limit.

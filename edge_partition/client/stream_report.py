@@ -58,7 +58,7 @@ class StreamReport:
 
     @classmethod
     def of(cls, results: Iterable[Result], seconds: float) -> StreamReport:
-        """Return the report on ``results``, which took ``seconds`` together."""
+        """Return the report on ``results``, which arrived within ``seconds``."""
         times = StreamTimes()
         for result in results:
             times.add(result)
@@ -73,7 +73,6 @@ class StreamTimes:
     """The times of a stream's results as they arrive; 8 bytes each, and no results are kept."""
 
     def __init__(self) -> None:
-        """Start without results."""
         self._latencies_ms = array("d")
         self._stages: dict[tuple[int, str], tuple[array[float], array[float]]] = {}
 
@@ -89,7 +88,7 @@ class StreamTimes:
             invoke_ms.append(stage.invoke_ms)
 
     def report(self, seconds: float) -> StreamReport:
-        """Return the report on the results so far, which took ``seconds`` together."""
+        """Return the report on the results so far, which arrived within ``seconds``."""
         latencies_ms = self._latencies_ms or [0.0]
         return StreamReport(
             requests=len(self._latencies_ms),

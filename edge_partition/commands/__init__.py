@@ -1,1 +1,1 @@
-"""The commands of ``edge-partition``, one a file."""
+"""The commands of ``edge-partition``, one per file."""

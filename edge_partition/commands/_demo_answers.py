@@ -91,7 +91,7 @@ def check(reference: Reference, comparison: Comparison) -> None:
     if different:
         raise DemoError(
             f"{different} of {comparison.inputs} answers differ from the whole model's; expected "
-            "0. Report this model."
+            "0. This is a bug in edge-partition: report it with the model."
         )
 
 

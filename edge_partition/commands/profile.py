@@ -186,7 +186,7 @@ def _read_fleet(path: Path, devices: tuple[str, ...]) -> Fleet:
     strange = set(devices) - {device.name for device in fleet.devices}
     if strange:
         names = ", ".join(sorted(strange))
-        raise click.UsageError(f"not in {path}: {names}; leave --device or --fleet out")
+        raise click.UsageError(f"{path} has no board {names}; leave out --device or --fleet")
     return fleet
 
 

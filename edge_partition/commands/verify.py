@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DifferenceError(EdgePartitionError):
-    """The parts give other bits than the whole model."""
+    """The parts differ from the whole model in at least one bit."""
 
 
 @click.command("verify")
@@ -65,10 +65,10 @@ def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) ->
             _show.say("The first input is the sample of `split --sample`.")
     if not verification.exact:
         largest = verification.max_difference
-        where = f"by up to {largest:g}" if largest else "inside the model, not in its outputs"
+        where = f"by up to {largest:g}" if largest else "inside the model, but not in its outputs"
         raise DifferenceError(
-            f"The parts in {build} give other bits than the whole model, {where}; expected the "
-            "same bits. Report this model."
+            f"The parts in {build} differ from the whole model {where}; expected the same bits. "
+            "This is a bug in edge-partition: report it with the model."
         )
 
 

@@ -60,7 +60,7 @@ class DeskFleet:
         limits: Mapping[str, Limits] | None = None,
         shape_links: bool = False,
     ) -> None:
-        """Prepare a fleet; entering starts its processes.
+        """Prepare a fleet; entering the context starts its processes.
 
         Args:
             fleet: The boards.

@@ -258,9 +258,9 @@ def _enter(cpu: int | None, members: Sequence[Path], words: Sequence[str]) -> li
 
 
 def _user_manager_limits() -> bool:
-    """Whether the user's own systemd may limit processors and memory.
+    """Return whether the user's own systemd may limit processors and memory.
 
-    Without the controllers, the manager accepts limits and ignores them
+    Without the controllers ``cpu`` and ``memory``, it accepts limits and ignores them
     (systemd.resource-control(5), "Delegation"; before version 252 users had no ``cpu``).
     """
     if shutil.which("systemd-run") is None:

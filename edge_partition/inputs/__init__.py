@@ -1,1 +1,1 @@
-"""Files and arrays to input tensors."""
+"""Conversion of files and arrays to input tensors."""

@@ -1,4 +1,4 @@
-"""Bounds of a model's input values, as far as its graph shows them, such as ids within their table.
+"""Bounds of input values that a model's graph implies: an id, for example, lies in its table.
 
 Bounds start at an operator that indexes a table. They propagate backward, against the flow of
 values, through operators that pass values on or change them in a known way, up to the model's

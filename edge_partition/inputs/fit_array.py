@@ -101,7 +101,7 @@ def _as_integers(
 
 
 def _hint(kind: str, spec: TensorSpec) -> str:
-    """Return advice for a dtype that has several possible meanings, or none."""
+    """Return advice for a dtype that has several possible meanings; empty for other dtypes."""
     if kind in "iub" and spec.quantized is not None:
         return f"Give real values as floats, or quantized values as {spec.dtype}."
     if kind in "iub":

@@ -59,8 +59,8 @@ class InputFileError(EdgePartitionError):
 def expand_inputs(paths: Iterable[Path]) -> list[Path]:
     """Return the files that ``paths`` name; a folder stands for its input files, sorted.
 
-    Subfolders count, such as one folder for each class (``cat/01.jpg``). Hidden files are left out,
-    such as the ``._cat.jpg`` of macOS.
+    Files in subfolders are included, such as ``cat/01.jpg`` with one folder for each class. Hidden
+    files are left out, such as the ``._cat.jpg`` of macOS.
 
     Raises:
         InputFileError: A path does not exist, or a folder holds no input file.
@@ -222,8 +222,8 @@ def _load_arrays(
         rest = ", ".join(f"input {name} has {number}" for name, number in others)
         raise InputFileError(
             path,
-            f"input {first[0]} has {first[1]} samples, {rest}; expected equally many for each "
-            "input.",
+            f"input {first[0]} has {first[1]} samples, {rest}; expected the same number for "
+            "each input.",
         )
     noted = on_note is None
     for place in range(count):

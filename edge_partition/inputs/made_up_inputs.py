@@ -64,7 +64,10 @@ def make_inputs(
 
 
 class _Maker:
-    """Generates one array after another, with regard to the model's other inputs."""
+    """Generates an array for each input.
+
+    Whether an input is a mask depends on the names and shapes of the model's other inputs too.
+    """
 
     def __init__(self, specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> None:
         self._random = np.random.default_rng(_SEED)

@@ -212,7 +212,7 @@ def _below(size: int) -> Bounds:
 
 
 def _kept(op: BoundOperator) -> int:
-    """Return the number of sums that an operator computes; a whole running sum counts as one."""
+    """Return the number of sums; the running sums of ``CUMSUM`` along its axis count as one."""
     shape = op.shape(op.inputs[0])
     if op.kind == "SUM":
         return max(1, math.prod(op.shape(op.outputs[0])))

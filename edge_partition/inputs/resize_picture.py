@@ -1,4 +1,4 @@
-"""Pictures of any size and mode -> values from 0 to 255 at a model's input size."""
+"""Convert pictures of any size and mode to values from 0 to 255 at a model's input size."""
 
 from __future__ import annotations
 

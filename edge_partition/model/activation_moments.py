@@ -87,7 +87,7 @@ def concatenated(parts: Sequence[Moments]) -> Moments:
 def activated(x: Moments, function: str) -> Moments:
     """Return the moments after an activation function, such as ``relu``.
 
-    Only ``relu`` takes the mean of ``x`` into account; the other functions assume a mean of 0.
+    ``relu`` is computed with the mean of ``x``, the other functions with a mean of 0.
     """
     if function in _GATES:
         return Moments(0.5, 0.04)

@@ -59,14 +59,14 @@ def find_assigned_variables(function: Any) -> tuple[AssignedVariable, ...]:
 def keep_needed_nodes(
     graph: Any, outputs: Iterable[str], inputs: Collection[str], assigned: Collection[str]
 ) -> frozenset[str]:
-    """Remove the nodes that no output depends on; return the placeholders of the variables left.
+    """Remove the nodes that no output depends on; return the kept variables' placeholders.
 
     An output that depends on a variable also depends on the nodes that assign the variable.
 
     Args:
         graph: A ``GraphDef``; it is changed.
         outputs: Names of the nodes that compute the model's outputs.
-        inputs: Names of the model's inputs, which all stay.
+        inputs: Names of the model's inputs; all are kept.
         assigned: Names of the placeholders of assigned variables.
     """
     sources = {

@@ -57,7 +57,7 @@ class _Fitter:
     """Runs a model, and scales each batch norm to its input on the way.
 
     Args:
-        headroom: Powers of four on top of the measured variance.
+        headroom: Exponent of 4: stored variances are ``4 ** headroom`` times the measured ones.
     """
 
     def __init__(self, headroom: int) -> None:

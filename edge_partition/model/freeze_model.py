@@ -316,7 +316,7 @@ def _serialize(model: str, graph: Any) -> bytes:
     if size_bytes > _MAX_GRAPH_BYTES:
         raise ConversionError(
             model,
-            f"the model takes {size_bytes / 1e9:.1f} GB, and TensorFlow converts at most "
+            f"the model has {size_bytes / 1e9:.1f} GB; TensorFlow converts at most "
             f"{_MAX_GRAPH_BYTES / 1e9:.1f} GB. Use a smaller variant of the model, or convert its "
             "parts as separate models.",
         )

@@ -46,7 +46,7 @@ class ReplacingError(Exception):
     Attributes:
         node: The node's name.
         operator: TensorFlow's name of the operator.
-        reason: Cause of the error, as a sentence without its subject, the layer.
+        reason: Cause of the error; completes a sentence that starts with the layer's name.
     """
 
     def __init__(self, node: str, operator: str, reason: str) -> None:

@@ -141,7 +141,7 @@ class _Seeder:
         return Moments() if weights else first
 
     def _seed_separable(self, layer: Any, first: Moments) -> Moments:
-        """Fill a depthwise kernel and a pointwise kernel with nothing between them."""
+        """Fill a layer's depthwise and pointwise kernels, which no activation separates."""
         depth_scale = math.sqrt(1 / first.power / math.prod(layer.kernel_size))
         taps = self._drawer.fill_kernel(layer.depthwise_kernel, depth_scale)
         sums = taps.sum(axis=tuple(range(taps.ndim - 2))).reshape(-1)

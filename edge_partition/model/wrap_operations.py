@@ -56,9 +56,9 @@ def wrap_operations(model: keras.Model) -> keras.Model:
     """Return a model with the same outputs in which every operation is a layer.
 
     Nested models are wrapped too, at any depth. Layers, and so weights, are shared with ``model``.
-    A model without bare operations is returned itself.
+    A model without bare operations is returned unchanged.
 
-    The name of a wrapped operation starts with the layer before it:
+    The name of a wrapped operation starts with the name of the layer before it:
     ``expanded_conv_3_squeeze_excite_conv_1__add_1`` follows
     ``expanded_conv_3_squeeze_excite_conv_1``. Layers without weights and without a given name
     (``re_lu_7``) are skipped, because Keras numbers them anew in each model. An operation with a

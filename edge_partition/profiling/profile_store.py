@@ -180,9 +180,9 @@ def _read_profile(fields: Field) -> BoardProfile:
         for item in fields["messages"].items()
     )
     if not slices or any(item.start >= item.stop for item in slices):
-        raise fields["slices"].error("are not ranges of operators")
+        raise fields["slices"].error("are missing or empty; expected ranges of operators")
     if not messages:
-        raise fields["messages"].error("are empty; expected one message or more")
+        raise fields["messages"].error("are missing; expected one message or more")
     return BoardProfile(
         model_sha256=fields["model_sha256"].sha256(),
         model_name=fields["model_name"].text(),

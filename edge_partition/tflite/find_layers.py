@@ -115,7 +115,7 @@ class LayerNames:
         raise UnknownLayerError(self._model_name, name, tuple(near))
 
     def name_of(self, op: Operator, output_names: Iterable[str]) -> str | None:
-        """Return an unambiguous name of ``op``, of the shortest kind; None if it has none."""
+        """Return an unambiguous name of ``op``, if possible the layer's; None if it has none."""
         output_names = tuple(output_names)
         scopes = [scope for name in output_names for scope in scopes_of(name)]
         candidates = [op.layer, *("/".join(scope[1:]) for scope in reversed(scopes))]

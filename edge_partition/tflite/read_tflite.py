@@ -109,7 +109,7 @@ def read_tflite(source: Bytes | str | os.PathLike[str], *, name: str | None = No
         name, data = name or path.stem, map_file(path)
     if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:  # noqa: PLR2004 - root offset, identifier
         raise InvalidModelError(
-            f"{name} is not a TFLite model: bytes 4 to 8 are {bytes(data[4:8])!r}, "
+            f"{name} is not a TFLite model: bytes 4 to 7 are {bytes(data[4:8])!r}, "
             f"expected {FILE_IDENTIFIER!r}."
         )
     with malformed_as_invalid(name):
@@ -178,7 +178,7 @@ def _check_travels(model_name: str, tensor: Tensor, found: FileTensors, *, is_ou
         raise cannot_split(
             model_name,
             f"output {tensor.name!r} has no fixed shape ({shape} in the file): the shape depends "
-            "on the input values, or a run on this machine did not show it. Convert the model "
+            "on the input values, or a trial run did not determine it. Convert the model "
             "with outputs padded to a fixed size",
         )
     if tensor.index in found.open:

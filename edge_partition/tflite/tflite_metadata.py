@@ -141,7 +141,7 @@ def read_metadata(data: Bytes, subgraph: int = 0) -> TfliteMetadata:
     """Return a ``.tflite`` file's metadata; empty if the file has none.
 
     Args:
-        data: The original file: slices and chosen signatures have no metadata.
+        data: The original file: a slice, or a file made from one signature, has no metadata.
         subgraph: The number of the subgraph whose inputs and outputs are described.
 
     Raises:
@@ -205,7 +205,7 @@ def _read_model(
 ) -> TfliteMetadata:
     """Read a ``ModelMetadata``."""
     if raw[4:8] != FILE_IDENTIFIER:
-        raise ValueError(f"bytes 4 to 8 are {raw[4:8]!r}, expected {FILE_IDENTIFIER!r}")
+        raise ValueError(f"bytes 4 to 7 are {raw[4:8]!r}, expected {FILE_IDENTIFIER!r}")
     root = FlatbufferTable(raw, struct.unpack_from("<I", raw)[0])
     subgraphs = root.tables(3)
     inputs: tuple[TensorMetadata, ...] = ()

@@ -1,1 +1,1 @@
-"""The commands of ``mqtt-monitor``, one a file."""
+"""The commands of ``mqtt-monitor``, one per file."""

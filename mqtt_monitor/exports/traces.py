@@ -72,7 +72,7 @@ def find_endpoint(option: str | None, environ: Mapping[str, str]) -> str:
 
 
 class TraceExport:
-    """Sends requests as traces, in its own thread. A context manager."""
+    """Exports requests as traces, in its own thread. A context manager."""
 
     def __init__(
         self, endpoint: str, topics: Topics, service: str, report: Callable[[str], None]

@@ -112,7 +112,7 @@ def _board_alerts(device: Device, fleet: Fleet, dependents: list[str]) -> Iterat
 
 
 def _last_statistics_s(device: Device, fleet: Fleet) -> float:
-    """Return the time of a board's last statistics, else the earliest time for its first ones."""
+    """Return the time of a board's last statistics; without any, the start of the wait for them."""
     if device.load is not None:
         return device.load.at_s
     return max(device.since_s or 0.0, fleet.broker.since_s or 0.0)

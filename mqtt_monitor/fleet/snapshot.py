@@ -67,8 +67,8 @@ class Link:
         interface: Name of the interface.
         speed_mbit_s: Negotiated speed of a wired link, in Mbit/s.
         signal_dbm: Wi-Fi signal strength, in dBm; below -75 is weak.
-        in_bytes_per_s: Received bytes a second, over the newest period.
-        out_bytes_per_s: Sent bytes a second, over the newest period.
+        in_bytes_per_s: Received bytes per second, over the newest period.
+        out_bytes_per_s: Sent bytes per second, over the newest period.
         received_bytes: Received bytes, by the interface's own counter.
         sent_bytes: Sent bytes, by the interface's own counter.
     """
@@ -199,9 +199,9 @@ class BoardStage:
         state: The board's state.
         serves: Whether the board's newest statistics list the stage; None: no recent statistics.
         generation: The generation that the board serves.
-        requests_per_s: Requests answered a second, over the newest period; None: no recent
+        requests_per_s: Answered requests per second, over the newest period; None: no recent
             statistics.
-        errors_per_s: Requests answered with an error a second, over the newest period.
+        errors_per_s: Error answers per second, over the newest period.
         invoke_ms: Mean time of an inference over the newest period, in milliseconds; None: no
             request in this period.
         invoke_max_ms: Longest inference of the newest period, in milliseconds.
@@ -246,7 +246,7 @@ class Boundary:
     Attributes:
         tensors: The tensors, each as ``name dtype[shape]``.
         request_bytes: Payload of one request, in bytes.
-        bytes_per_s: Payload bytes a second, at the rate of the stage; None: rate unknown.
+        bytes_per_s: Payload bytes per second, at the rate of the stage; None: rate unknown.
         lost: Messages that the sending stage counted and the receiving stage did not; None: the
             boundary has not been idle for three periods since the boards started.
         repeated: Messages that the receiving stage counted more than once; None as for ``lost``.
@@ -272,8 +272,8 @@ class Stage:
         input: The tensors that the stage receives.
         output: The tensors that the stage sends to the next stage or to the client.
         boards: One entry for each of ``devices``, in the order of ``devices``.
-        requests_per_s: Requests answered a second by all boards; None: not reported.
-        errors_per_s: Requests answered with an error a second by all boards.
+        requests_per_s: Answered requests per second, of all boards together; None: not reported.
+        errors_per_s: Error answers per second, of all boards together.
         invoke_ms: Mean time of an inference over the boards' newest periods, in milliseconds.
         invoke_minute_ms: Mean time of an inference over the last minute, in milliseconds.
         queue_ms: Mean waiting time over the boards' newest periods, in milliseconds.
@@ -338,7 +338,7 @@ class Deployment:
             ``unreadable``: no manifest could be read, see ``problem``.
         problem: Why the newest manifest could not be read (another version, or damaged).
         stages: The stages, in order.
-        requests_per_s: Results a second: those of the last stage.
+        requests_per_s: Results per second: those of the last stage.
         bottleneck: Index of the slowest stage: the longest inference time, divided by the number
             of replicas. Measured times if all stages have them, planned times otherwise.
     """

@@ -184,7 +184,10 @@ class MonitorApp(App[None]):
         self._divide()
 
     def _divide(self) -> None:
-        """Give each table the lines it needs, at most half; on a small screen only one is shown."""
+        """Divide the lines between the tables; show only the focused table on a small screen.
+
+        A table gets more than half of the lines only if the other table needs fewer.
+        """
         room = self.query_one("#panes").size.height
         both = room >= _BOTH_FROM
         self._boards.display = both or self._pane is self._boards

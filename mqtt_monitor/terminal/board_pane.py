@@ -39,7 +39,7 @@ class BoardPane(Pane):
         )
 
     def _cells_of(self, row: BoardRow) -> tuple[Cell, ...]:
-        """Return a row's cells: the last ones if the board has not changed since."""
+        """Return a row's cells; reuse the last snapshot's cells if the row has not changed."""
         before = self._cells.get(row.device.name)
         # An unchanged board is the same object in the next snapshot.
         if before is not None and (

@@ -23,8 +23,8 @@ class BoardRow:
 
     Attributes:
         device: The board.
-        in_bytes_per_s: Tensor bytes that the board receives a second; None: unknown.
-        out_bytes_per_s: Tensor bytes that the board sends a second; None: unknown.
+        in_bytes_per_s: Tensor bytes that the board receives per second; None: unknown.
+        out_bytes_per_s: Tensor bytes that the board sends per second; None: unknown.
     """
 
     device: Device

@@ -51,7 +51,7 @@ def test_a_chunk_that_is_already_stored_is_ignored(store: ArtifactStore) -> None
 
 
 @pytest.mark.parametrize(
-    ("offset", "length", "words"), [(10, 5, "expected 0"), (0, 20_000, "ends at 20,000")]
+    ("offset", "length", "words"), [(10, 5, "expected byte 0"), (0, 20_000, "ends at byte 20,000")]
 )
 def test_a_chunk_at_a_wrong_place_is_refused(
     store: ArtifactStore, offset: int, length: int, words: str

@@ -196,12 +196,12 @@ def test_stacked_arrays_of_another_shape_or_unequal_length_are_refused(tmp_path:
         list(load_samples(tmp_path / "wide.npy", [x]))
     np.savez(tmp_path / "xy.npz", x=np.zeros((4, 3), np.float32), y=np.zeros(3, np.int8))
     with pytest.raises(
-        InputFileError, match=r"input x has 4 samples, input y has 3; expected equally many"
+        InputFileError, match=r"input x has 4 samples, input y has 3; expected the same number"
     ):
         list(load_samples(tmp_path / "xy.npz", [x, y]))
     np.savez(tmp_path / "xy.npz", x=np.zeros((1, 3), np.float32), y=np.zeros(3, np.int8))
     with pytest.raises(
-        InputFileError, match=r"input x has 1 samples, input y has 3; expected equally many"
+        InputFileError, match=r"input x has 1 samples, input y has 3; expected the same number"
     ):
         list(load_samples(tmp_path / "xy.npz", [x, y]))
     # What is of another shape altogether is said first.
@@ -270,7 +270,8 @@ def test_arrays_of_bytes_are_pictures(
     assert both[5]["extra"].tolist() == [[10, 11]]
     np.savez(tmp_path / "two.npz", image=stack[:3], extra=np.zeros((2, 2)))
     with pytest.raises(
-        InputFileError, match=r"input image has 3 samples, input extra has 2; expected equally many"
+        InputFileError,
+        match=r"input image has 3 samples, input extra has 2; expected the same",
     ):
         list(load_samples(tmp_path / "two.npz", [spec, other]))
 

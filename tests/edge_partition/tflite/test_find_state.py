@@ -247,7 +247,9 @@ def test_verification_refuses_a_model_of_unknown_state(tmp_path: Path) -> None:
             bundle.manifest, stages=stages, model=replace(bundle.manifest.model, state="")
         ),
     )
-    with pytest.raises(ComparisonError, match=r"split a bundle of an older version again"):
+    with pytest.raises(
+        ComparisonError, match=r"older version wrote the bundle, split the model again"
+    ):
         verify_bundle(old)
     unseeded = bundle_of(state_models.random_numbers(0), tmp_path / "unseeded")
     with pytest.raises(ComparisonError, match="draws random numbers without a seed"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MANIFEST_FILE = "manifest.json"
 WHOLE_FILE = "whole.tflite"
 PLAN_PICTURE = "plan.svg"
-#: The person's sample: the model's inputs encoded as on the wire, one after another.
+#: The user's sample: the model's inputs encoded as on the wire, one after another.
 SAMPLE_FILE = "sample.bin"
 
 #: Boundaries of words in the names of ``keras.applications``: MobileNet|V3|Large,
@@ -64,7 +64,7 @@ class Bundle:
         return self.path / WHOLE_FILE
 
     def sample(self) -> bytes | None:
-        """Return the person's sample, encoded as on the wire; None for a bundle without one.
+        """Return the user's sample, encoded as on the wire; None for a bundle without one.
 
         Raises:
             BundleError: The file can't be read, or has another size than the model's inputs.

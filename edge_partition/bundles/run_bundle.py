@@ -49,7 +49,7 @@ def stage_interpreter(bundle: Bundle, stage: Stage, *, num_threads: int = 1) -> 
 
 
 def made_up_payloads(bundle: Bundle, count: int) -> list[bytes]:
-    """Return ``count`` encoded inputs: the person's sample first, then seeded inputs.
+    """Return ``count`` encoded inputs: the user's sample first, then seeded inputs.
 
     Raises:
         BundleError: The sample can't be read, or has another size than the model's inputs.
@@ -101,7 +101,7 @@ def run_stages(
 def reference_payloads(bundle: Bundle) -> list[bytes]:
     """Return the payload of each boundary for one input: stage inputs, then the outputs.
 
-    The input is the person's sample, or else a seeded one; stages start from the initial state.
+    The input is the user's sample, or else a seeded one; stages start from the initial state.
     """
     (payload,) = made_up_payloads(bundle, 1)
     return [payload, *(sent for (sent,) in run_stages(bundle, [payload], on_input=None))]

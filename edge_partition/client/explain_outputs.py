@@ -1,4 +1,4 @@
-"""Outputs that a person gives back to a pipeline -> an answer, or labels and their scores.
+"""An answer, or labels and their scores, from outputs that a user gives back to a pipeline.
 
 Pure: a manifest and arrays in, frozen dataclasses out.
 """

@@ -1,6 +1,6 @@
-"""Facts about a model's inputs and outputs from all sources, and notes for the person.
+"""Facts about a model's inputs and outputs from all sources, and notes for the user.
 
-The sources in the order of their priority: the person's options, Keras's application, the file's
+The sources in the order of their priority: the user's options, Keras's application, the file's
 metadata, scale and zero point. Where no source gives the pixels of a model, a guess is made, and a
 note says so.
 """
@@ -70,9 +70,9 @@ class StatedFacts:
         labels: Class names that belong to the model.
         metadata: Metadata of a ``.tflite`` file.
         file: The model's file; labels may be beside it.
-        notes: Notes for the person from loading the model.
+        notes: Notes for the user from loading the model.
         is_converted_here: Whether this program converted the model, so that its scales come from
-            the person's calibration inputs.
+            the user's calibration inputs.
     """
 
     application: str = ""
@@ -86,11 +86,11 @@ class StatedFacts:
 def find_facts(
     tflite: TfliteModel, stated: StatedFacts, picture: PictureOptions | None = None
 ) -> ModelFacts:
-    """Return the facts about a model, with notes for the person.
+    """Return the facts about a model, with notes for the user.
 
     Raises:
-        PixelsError: The person's options for pictures do not fit the model.
-        LabelsError: The person's labels file can't be read or does not fit the model.
+        PixelsError: The user's options for pictures do not fit the model.
+        LabelsError: The user's labels file can't be read or does not fit the model.
     """
     picture = picture or PictureOptions()
     graph = tflite.graph
@@ -130,11 +130,11 @@ def input_pixels(
     Args:
         specs: The inputs of the Keras model or of the graph.
         stated: Statements of the model's source.
-        picture: The person's options.
+        picture: The user's options.
         steps: First operators of the graph for each input, by name; empty before the conversion.
 
     Raises:
-        PixelsError: The person gives options for pictures, and no input takes such pictures.
+        PixelsError: The user gives options for pictures, and no input takes such pictures.
     """
     layouts = _picture_inputs(specs)
     if not layouts and any((picture.pixels, picture.resize, picture.fit)):
@@ -199,7 +199,7 @@ def _source_pixels(
     metadata: TensorMetadata | None,
     step: FirstSteps | None,
 ) -> Pixels:
-    """Return an input's pixels from all sources but the person."""
+    """Return an input's pixels from all sources but the user."""
     gray = layout.channels in {0, 1}
     application = application_pixels(stated.application)
     if application is not None and layout.channels == 3:  # noqa: PLR2004

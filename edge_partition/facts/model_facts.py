@@ -25,7 +25,7 @@ class ModelFacts:
         rate_hz: Sample rate in hertz of each input that takes sound, by input name.
         scores: ``probabilities`` or ``logits`` for outputs whose scores are known, by output name.
         detections: Kind of detections, as in :class:`~edge_core.contract.manifest.ModelInfo`.
-        notes: Notes for the person about guesses, changes and choices, and warnings.
+        notes: Notes for the user about guesses, changes and choices, and warnings.
     """
 
     labels: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """A person's options for a model's pictures and classes; None where an option is not given.
+    """A user's options for a model's pictures and classes; None where an option is not given.
 
     Attributes:
         pixels: Pixel format, such as ``-1..1`` or ``127.5/127.5,bgr``, for

@@ -1,4 +1,4 @@
-"""Class names from files: a file beside the model, or a file that a person gives."""
+"""Class names from files: a file beside the model, or a file that a user gives."""
 
 from __future__ import annotations
 

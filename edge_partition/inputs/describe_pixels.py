@@ -30,7 +30,7 @@ _SOURCES = {
 
 
 def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
-    """Parse a person's description of pixels, in the form of :data:`PIXELS_METAVAR`.
+    """Parse a user's description of pixels, in the form of :data:`PIXELS_METAVAR`.
 
     Args:
         text: The description, such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or

@@ -23,7 +23,7 @@ class ConversionError(EdgePartitionError):
 
     Attributes:
         model: The model's name.
-        reason: Cause of the error and advice for the person.
+        reason: Cause of the error and advice for the user.
         operators: TensorFlow's names of operators without a TFLite builtin.
         layers: Keras layers of these operators, each preceded by the models that it is nested in.
         log_path: The converter's output; ``None`` if the converter did not run.

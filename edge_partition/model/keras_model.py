@@ -74,7 +74,7 @@ class LoadedModel:
         name: Name of the application, of the function or of the SavedModel, or the file's stem.
         weights: ``imagenet``, ``seeded``, or ``trained`` for weights of the model or of a file.
         labels: Class names along the output's last axis; may be empty.
-        notes: Notes for the person about the reading and about changes to the model.
+        notes: Notes for the user about the reading and about changes to the model.
         operations: Operations of a Keras 2 model that are not layers; empty for a Keras 3 model,
             whose operations are wrapped later.
     """

@@ -1,7 +1,7 @@
 """Sets Keras's backend and TensorFlow's log level; import this module before both libraries.
 
 The conversion to TFLite needs TensorFlow, so Keras must use the TensorFlow backend, whatever the
-person's environment says. Both libraries read these variables once, on import.
+user's environment says. Both libraries read these variables once, on import.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from edge_partition.model.wrap_operations import WrappedOperation
 
-#: Advice for a person whose file needs Keras 2.
+#: Advice for a user whose file needs Keras 2.
 KERAS2_ADVICE = (
     "Install Keras 2 with `pip install tf-keras` (with tensorflow-cpu: `pip install --no-deps "
     "tf-keras`), or load the model where it was made and save it with model.export(FOLDER) as a "

@@ -46,7 +46,7 @@ class LoadedTflite:
         quantization: One of :data:`~edge_partition.model.quantizations.QUANTIZATIONS`;
             ``as-given`` for a ``.tflite`` argument.
         weights: ``trained``, ``imagenet`` or ``seeded``.
-        facts: The meaning of inputs and outputs, and notes for the person.
+        facts: The meaning of inputs and outputs, and notes for the user.
         wrapped: Keras operations that became layers.
     """
 

@@ -30,8 +30,8 @@ def read_calibration(
     Args:
         path: A folder of pictures, ``.npy``, ``.npz``, ``.wav`` or ``.csv`` files, or one file.
         source: The MODEL argument.
-        picture: The person's options for the model's pictures.
-        on_note: Function that is called with notes about a file for the person.
+        picture: The user's options for the model's pictures.
+        on_note: Function that is called with notes about a file for the user.
     """
 
     def read(model: Any) -> Iterator[list[Any]]:

@@ -26,7 +26,7 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
-    """Return the model in a file, and notes for the person.
+    """Return the model in a file, and notes for the user.
 
     Keras 2 reads the files of Keras 2 if it is installed, or else Keras 3 reads them as far as it
     can. The content of a file decides its format, not the ending.

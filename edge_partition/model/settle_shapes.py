@@ -1,4 +1,4 @@
-"""Fixed shapes for a model's inputs, from the shapes that a person gives for open dimensions."""
+"""Fixed shapes for a model's inputs, from the shapes that a user gives for open dimensions."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def inspect_page(document: dict[str, Any], split_command: Sequence[str]) -> str:
     Args:
         document: Return value of :func:`~edge_partition.pictures.describe_model.describe_model`.
         split_command: Words of the command to which the page appends ``--cut NAME`` for each
-            cut that a person chooses.
+            cut that a user chooses.
     """
     static = files("edge_partition.pictures") / "static"
     data = json.dumps({**document, "split_command": list(split_command)}, separators=(",", ":"))

@@ -26,8 +26,8 @@ test: $(VENV)/dev.stamp lint  ## run all checks and tests
 # The tests cover boards, broker and monitor; the demo goes from a Keras model to answers.
 lowest: $(VENV)-lowest/stamp  ## run a part of the tests and the demo with the lowest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/pytest --numprocesses 2 --dist loadfile -m "not alone and not browser" \
-		tests/edge_core tests/device_agent/test_agent_serving.py tests/mqtt_monitor/exports \
-		tests/mqtt_monitor/feeds tests/mqtt_monitor/web
+		tests/edge_core/mqtt tests/edge_core/program tests/device_agent/test_agent_serving.py \
+		tests/mqtt_monitor/exports tests/mqtt_monitor/feeds
 	$(VENV)-lowest/bin/edge-partition demo
 
 lint: $(VENV)/dev.stamp

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 #: Modules with fixtures for several folders.
@@ -25,7 +26,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 _BROKERS = frozenset(
     {"any_broker", "broker", "desk", "host", "mosquitto", "mosquitto_installed", "three_boards"}
 )
+#: Helpers that start a broker; a test that names one starts it without a fixture.
+_STARTS_BROKER = re.compile(
+    r"\b(Mosquitto|Embedded)Broker\(|\b(mosquitto_\w+|serving|start_broker)\("
+)
 _BROWSERS = frozenset({"browser", "page"})
+_MODELS = frozenset({"small_mobilenet"})
 _TENSORFLOW = re.compile(r"\b(keras|tensorflow|tf_keras|load_model|seed_weights|COMMAND|BIN)\b")
 
 
@@ -34,12 +40,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         module = getattr(item, "module", None)
-        if fixtures & _BROKERS or "/end_to_end/" in str(item.path):
+        starts_broker = fixtures & _BROKERS or _STARTS_BROKER.search(_source(item))
+        if starts_broker or "/end_to_end/" in str(item.path):
             item.add_marker(pytest.mark.broker)
         if fixtures & _BROWSERS:
             item.add_marker(pytest.mark.browser)
-        if module is not None and _uses_tensorflow(module):
+        if fixtures & _MODELS or (module is not None and _uses_tensorflow(module)):
             item.add_marker(pytest.mark.tensorflow)
+
+
+def _source(item: pytest.Item) -> str:
+    """Return the source of the test's function; empty for items of plugins."""
+    function = getattr(item, "function", None)
+    return "" if function is None else _function_source(function)
+
+
+@cache
+def _function_source(function: Callable[..., object]) -> str:
+    return inspect.getsource(function)
 
 
 @cache

@@ -133,6 +133,7 @@ def instance(seed: int) -> tuple[random.Random, Graph, Fleet]:
     return rng, graph, random_fleet(rng, rng.choice([1, 2, 3, 3, 4]), ram_mib=ram_mib)
 
 
+@pytest.mark.slow
 def test_no_plan_beats_the_planner_on_random_models_and_fleets() -> None:
     """Compare the planner with exhaustive search: models with branches, replicas, limits."""
     seen: Counter[str] = Counter()

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 from metadata_models import image, labelled, metadata, with_metadata
@@ -34,6 +35,7 @@ def structure(data: bytes) -> list[int]:
     return [int(place) for place in np.flatnonzero(~is_weight)]
 
 
+@pytest.mark.slow
 def test_damaged_and_cut_copies_of_a_real_model_are_read_or_refused(
     small_mobilenet: Callable[[str], bytes], tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from ai_edge_litert import schema_py_generated as schema
 from chained_slices import run_chained, run_whole
 from hypothesis import assume, event, given, settings
@@ -127,6 +128,7 @@ def random_payload(model: TfliteModel, seed: int) -> bytes:
     return generator.standard_normal(size_bytes // 4).astype("<f4").tobytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(model=models(), data=st.data())
 def test_chained_slices_of_random_graphs_give_the_whole_models_bits(

@@ -1,6 +1,6 @@
 """Mean and variance of activations, estimated from the operators that compute them.
 
-Estimates assume normal values that do not depend on each other.
+The estimates assume independent, normally distributed values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 #: Mean and variance of activation functions of a standard normal variable, from the integral.
-#: Other functions are taken for the identity.
+#: Other functions count as the identity.
 _ACTIVATIONS = {
     "relu": (0.399, 0.341),
     "relu6": (0.399, 0.341),
@@ -25,8 +25,8 @@ _ACTIVATIONS = {
     "gelu": (0.282, 0.345),
 }
 _GATES = {"sigmoid", "hard_sigmoid"}
-#: For a normal variable of variance 1: its mean, and its mean and variance after ReLU. The sums of
-#: first-generation residual networks have a mean above 0, because ReLU made their terms.
+#: Rows: mean of a normal variable of variance 1, then its mean and its variance after ReLU. Sums in
+#: first-generation residual networks have a mean above 0, because ReLU computes their terms.
 _RELU_OF_MEAN = (
     (0.0, 0.399, 0.341), (0.5, 0.698, 0.553), (1.0, 1.083, 0.751), (1.5, 1.529, 0.888),
     (2.0, 2.008, 0.960), (3.0, 3.0, 1.0),
@@ -41,7 +41,8 @@ class Moments:
         mean: Mean of all elements.
         variance: Variance of all elements.
         channels: Size of the last axis; the weight of the tensor in a concatenation.
-        shift: Difference of each channel's mean from ``mean``, as far as a layer's kernel gives it.
+        shift: Difference of each channel's mean from ``mean``; 0 where no kernel determines the
+            difference.
     """
 
     mean: float = 0.0
@@ -51,7 +52,7 @@ class Moments:
 
     @property
     def power(self) -> float:
-        """The second moment."""
+        """Second moment: mean of the squared elements."""
         return self.mean**2 + self.variance
 
 

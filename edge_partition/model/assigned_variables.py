@@ -1,7 +1,7 @@
 """Variables that a model assigns during a request: a recurrent state, a counter, a random seed.
 
-Most of these variables do not affect the outputs, such as a seed that only training reads; they are
-removed with their assignments. The others stay variables in the ``.tflite`` file, and its
+Most of these variables do not affect the outputs, such as a seed that only training reads; these
+variables and their assignments are removed. The other variables stay in the ``.tflite`` file. Its
 interpreter keeps their values from one request to the next, as ``predict`` does.
 """
 
@@ -66,7 +66,7 @@ def keep_needed_nodes(
     Args:
         graph: A ``GraphDef``; it is changed.
         outputs: Names of the nodes that compute the model's outputs.
-        inputs: Names of the model's inputs; all are kept.
+        inputs: Names of the model's inputs; all inputs are kept.
         assigned: Names of the placeholders of assigned variables.
     """
     sources = {

@@ -1,4 +1,4 @@
-"""Running products, diagonals and other operations along axes, by operators that TFLite has."""
+"""Running products, diagonals and other operations along axes, computed with TFLite operators."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _count_below(compare: str) -> Formula:
     return count
 
 
-#: For float32, by TensorFlow's name of the operator.
+#: Formulas for float32, by TensorFlow's operator name.
 AXIS_FORMULAS: Mapping[str, Formula] = {
     "Cross": _cross,
     "Cumprod": _cumprod,

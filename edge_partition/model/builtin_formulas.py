@@ -1,7 +1,7 @@
-"""Formulas for operators that TensorFlow has and TFLite lacks, by operators that TFLite has.
+"""Formulas that compute TensorFlow operators without a TFLite builtin, with TFLite operators.
 
-Results are TensorFlow's up to float32 rounding; maximum pooling, patches, bits and diagonals are
-TensorFlow's bit for bit.
+Results equal TensorFlow's up to float32 rounding. Results of maximum pooling, patches, bit
+operations and diagonals are identical to TensorFlow's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edge_partition.model.formula import Formula
 
-#: Keys are TensorFlow's name of the operator and the dtype of its first input.
+#: Keys: TensorFlow's operator name, and the dtype of the operator's first input.
 FORMULAS: Mapping[tuple[str, str], Formula] = {
     (name, dtype): formula
     for dtype, formulas in (

@@ -37,7 +37,7 @@ def make_template(
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
-    """Apply ``function`` to each leaf: tuples, lists, dicts and slices are the branches."""
+    """Apply ``function`` to each leaf of nested tuples, lists, dicts and slices."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(map_leaves(function, item) for item in value))
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""Models that TFLite cannot convert or boards cannot run, refused before the conversion."""
+"""Refuses models that TFLite cannot convert or boards cannot run, before the conversion."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def check_dtypes(
     Args:
         model: The model's name.
         graph: A ``tf.Graph``.
-        layers: The parts of node names that are layers.
+        layers: Names of the layers, as parts of node names.
         variables: Names of the placeholders of assigned variables, which may be resources.
 
     Raises:
-        ConversionError: A layer uses them.
+        ConversionError: A layer uses strings or a lookup table.
     """
     found: dict[str, str] = {}
     for node in graph.get_operations():
@@ -52,15 +52,15 @@ def check_dtypes(
 
 
 def check_branches(model: str, graph: Any, layers: Collection[str]) -> None:
-    """Refuse a choice among many branches: TFLite has only ``IF``, and freezing fails on others.
+    """Refuse ``tf.switch_case``, on which freezing fails: TFLite has only ``IF``.
 
     Args:
         model: The model's name.
         graph: A ``GraphDef`` with its library of functions.
-        layers: The parts of node names that are layers.
+        layers: Names of the layers, as parts of node names.
 
     Raises:
-        ConversionError: A layer has such a choice.
+        ConversionError: A layer has a ``tf.switch_case``.
     """
     nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
     found = [node for node in nodes if node.op in _CASES]

@@ -1,8 +1,8 @@
 """Operators on complex numbers, computed with pairs of real tensors.
 
 TFLite has a Fourier transform of real numbers whose length is a power of two, and few operators for
-its complex results. Here a transform is a product with float32 matrices of cosines and sines; the
-algorithm of Cooley and Tukey would take hundreds of operators.
+its complex results. This module computes a transform as a product with float32 matrices of cosines
+and sines; the algorithm of Cooley and Tukey would take hundreds of operators.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pair:
 
     Attributes:
         re: The real part.
-        im: The imaginary part; None where it is zero.
+        im: The imaginary part; None for zero.
     """
 
     re: Any
@@ -73,7 +73,7 @@ def _imaginary(x: Pair) -> Any:
 
 
 def _add(a: Any, b: Any, sign: int = 1) -> Any:
-    """Return ``a + sign * b``, where None is zero."""
+    """Return ``a + sign * b``; None counts as zero."""
     if b is None:
         return a
     if a is None:
@@ -82,7 +82,7 @@ def _add(a: Any, b: Any, sign: int = 1) -> Any:
 
 
 def _both_parts(node: Any, *inputs: Any) -> list[Pair]:
-    """Apply an operator to real and imaginary parts separately, such as a sum or a reshape."""
+    """Apply an operator, such as a sum or a reshape, to real and imaginary parts separately."""
     parts = [apply_node(node, [x.re if isinstance(x, Pair) else x for x in inputs])]
     if all(x.im is None for x in inputs if isinstance(x, Pair)):
         return [Pair(re) for re in parts[0]]
@@ -91,7 +91,7 @@ def _both_parts(node: Any, *inputs: Any) -> list[Pair]:
 
 
 def _product(node: Any, a: Pair, b: Pair) -> Pair:
-    """Multiply matrices, or element by element."""
+    """Multiply two complex tensors, as matrices or element by element."""
 
     def times(x: Any, y: Any) -> Any:
         return None if x is None or y is None else apply_node(node, [x, y])[0]
@@ -296,7 +296,7 @@ _PARTWISE = (
     "Sum", "Tile", "Transpose", "Unpack", "ZerosLike",
 )  # fmt: skip
 
-#: Rules by TensorFlow's name of the operator.
+#: Rules by TensorFlow's operator name.
 COMPLEX_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_PARTWISE, _both_parts),
     "Angle": _angle,

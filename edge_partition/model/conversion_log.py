@@ -1,4 +1,4 @@
-"""TensorFlow's output goes to a log, and its exceptions become explained_errors errors."""
+"""TensorFlow's output goes to a log, and its exceptions become conversion errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ConversionError(EdgePartitionError):
         model: The model's name.
         reason: Cause of the error and advice for the user.
         operators: TensorFlow's names of operators without a TFLite builtin.
-        layers: Keras layers of these operators, each preceded by the models that it is nested in.
+        layers: Keras layers with these operators, each preceded by the models that it is nested in.
         log_path: The converter's output; ``None`` if the converter did not run.
     """
 
@@ -46,11 +46,11 @@ class ConversionError(EdgePartitionError):
 def explained_errors(
     model: str, layers: Collection[str], log_path: str | Path | None
 ) -> Iterator[None]:
-    """Write TensorFlow's output to a log, and explain its exceptions by layers of the Keras model.
+    """Write TensorFlow's output to a log, and raise its exceptions as errors that name layers.
 
     Args:
         model: The model's name.
-        layers: The parts of node names that are layers.
+        layers: Names of the layers, as parts of node names.
         log_path: The log; ``None`` for a temporary file, which is deleted unless TensorFlow fails.
 
     Raises:
@@ -92,14 +92,14 @@ def _unfiltered_tracebacks() -> Iterator[None]:
 
 
 def _traceback_switches() -> list[Any]:
-    """Return the switches of Keras and TensorFlow, as far as loaded; Keras 2 uses TensorFlow's."""
+    """Return the loaded modules that switch traceback filtering; Keras 2 uses TensorFlow's."""
     modules = (("keras", "config"), ("tensorflow", "debugging"))
     return [getattr(sys.modules[name], part) for name, part in modules if name in sys.modules]
 
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Write the output of this process, with that of its C++ libraries, to ``path``."""
+    """Write the output of this process, and of its C++ libraries, to ``path``."""
     with path.open("w") as log, contextlib.ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -37,9 +37,9 @@ def convert_tflite(
 ) -> bytes:
     """Convert ``model``, with the batch fixed at 1, to the bytes of a ``.tflite`` file.
 
-    Inputs and outputs keep Keras's order. An input has the name of its Keras input layer, an output
-    the name of the layer that computes it, with ``_1`` and so on for repeated names. Other tensors
-    have names ``model/layer/operator``.
+    Inputs and outputs keep Keras's order. An input has the name of its Keras input layer. An output
+    has the name of the layer that computes the output. Repeated names end in ``_1``, ``_2`` and so
+    on. Other tensors have names ``model/layer/operator``.
 
     Args:
         model: A Keras model whose dimensions except the batch are fixed, or a
@@ -55,7 +55,7 @@ def convert_tflite(
 
     Raises:
         ConversionError: A shape is not fixed, the options do not fit together, or TFLite has no
-            operator for something in the model.
+            operator for an operation in the model.
     """
     check_options(model.name, quantization, calibrated=calibration is not None)
     if not isinstance(model, FrozenModel):

@@ -1,4 +1,4 @@
-"""TFLite's converter in a process of its own, so that a crash becomes an explained error.
+"""TFLite's converter in a child process, so that a crash becomes an error with an explanation.
 
 The child process runs :func:`main`. It loads TensorFlow and reads requests from its standard input,
 one line of JSON each. For each request it converts the model in the request's folder, writes the
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.file_tables import Bytes
 
 _EXAMPLES, _RESULT, _LOG = "examples.npz", "model.tflite", "convert.log"
-#: Starts the child with this package on its path, which may be in no standard place.
+#: Starts the child with this package on its path, which may be outside Python's standard folders.
 _CHILD = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from edge_partition.model.converter_process import main; sys.exit(main())"
@@ -53,11 +53,11 @@ def kept_converter() -> Iterator[None]:
     """Let one child convert all models of the calling thread, one after another.
 
     A child takes seconds to load TensorFlow; within this block, a program that converts many models
-    waits for this once. The child holds TensorFlow's memory until the block ends. A child that
-    crashed or did not finish a conversion is ended, and the next model gets a new child.
+    waits only once. The child holds TensorFlow's memory until the block ends. A child that crashed
+    or did not finish a conversion is ended, and the next model gets a new child.
 
-    Other threads start children of their own: the kernel ends a child together with the thread that
-    started the child, so a child must not serve a thread that may live longer.
+    Each thread starts its own child: the kernel ends a child together with the thread that started
+    the child, so a child must not serve a thread that may live longer.
     """
     if _current_keeper() is not None:
         yield
@@ -73,9 +73,8 @@ def kept_converter() -> Iterator[None]:
 class ConverterProcess:
     """Converts one model in a child process, which loads TensorFlow immediately.
 
-    The child ends after the conversion, at the latest with the ``with`` block, and whenever this
-    process or the calling thread ends. Within :func:`kept_converter`, an idle child stays for the
-    next model.
+    The child ends after the conversion, and at the latest when the ``with`` block, this process or
+    the calling thread ends. Within :func:`kept_converter`, an idle child stays for the next model.
     """
 
     def __init__(self) -> None:
@@ -109,10 +108,10 @@ class ConverterProcess:
         """Write the calibration examples for the child, one at a time.
 
         Args:
-            examples: Each has one array per input in the model's order, with a batch of 1.
+            examples: Examples with one array per input, in the model's order and with a batch of 1.
 
         Raises:
-            ConversionError: The disk is full.
+            ConversionError: The disk is full or not writable.
         """
         with (
             _disk_errors("the model", self._folder),
@@ -127,7 +126,7 @@ class ConverterProcess:
         """Write the model for the child; the caller can release the model afterwards.
 
         Raises:
-            ConversionError: The disk is full.
+            ConversionError: The disk is full or not writable.
         """
         with _disk_errors(frozen.name, self._folder):
             frozen.save(self._folder)
@@ -156,7 +155,7 @@ class ConverterProcess:
         answer = child.ask({"folder": str(self._folder), "quantization": quantization})
         if answer is None or answer["failure"] is not None:
             raise self._failure(model, child, answer, quantization)
-        # Not imported by the child, which does not need the module.
+        # Imported here, because the child does not need the module.
         from edge_partition.tflite.file_tables import map_file  # noqa: PLC0415
 
         content = map_file(self._folder / _RESULT)
@@ -236,7 +235,7 @@ class _Child:
         return not self._is_busy and self.process.poll() is None
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any] | None:
-        """Send a request; return the answer, or ``None`` if the process has ended instead."""
+        """Send a request; return the answer, or ``None`` if the process ends without an answer."""
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("the child was started without pipes")
@@ -262,7 +261,7 @@ class _Child:
         return os.pread(descriptor, os.fstat(descriptor).st_size, self._log_offset)
 
     def end(self) -> None:
-        """Kill the process, also during a conversion."""
+        """Kill the process, even during a conversion."""
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
@@ -377,7 +376,8 @@ def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:
 def _read_requests(requests: queue.SimpleQueue[dict[str, str]]) -> None:
     """Queue the requests, and kill this process when the parent's end of the pipe closes.
 
-    The pipe may close during a conversion: the parent has ended and does not need the result.
+    A pipe that closes during a conversion means that the parent has ended and does not need the
+    result.
     """
     # sys.stdin has a lock, which a waiting thread would hold when this process ends.
     unread = b""

@@ -25,7 +25,7 @@ DRAW_DEVIATION = math.sqrt((4 * _HALF_RANGE**2 - 1) / 12)
 
 
 def draw_integers(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return int32 values with a mean near 0 and the deviation :data:`DRAW_DEVIATION`."""
+    """Return int32 values with a mean near 0 and the standard deviation :data:`DRAW_DEVIATION`."""
     return generator.integers(-_HALF_RANGE, _HALF_RANGE, size=shape, dtype=np.int32)
 
 
@@ -37,7 +37,7 @@ class WeightDrawer:
 
     Args:
         model: A built model.
-        seed: Another seed gives other values.
+        seed: Seed of the random values.
     """
 
     def __init__(self, model: keras.Model, seed: int) -> None:
@@ -50,7 +50,7 @@ class WeightDrawer:
         self._done |= {id(weight) for weight in weights}
 
     def fill(self, weight: keras.Variable, mean: np.ndarray | float, deviation: float) -> None:
-        """Fill ``weight`` with values of this mean and standard deviation.
+        """Fill ``weight`` with random values of this mean and standard deviation.
 
         ``mean`` is one number, or an array that broadcasts to the weight's shape.
         """
@@ -62,9 +62,9 @@ class WeightDrawer:
         """Fill ``kernel`` with values of the standard deviation ``scale``.
 
         Args:
-            kernel: Its last axis is the layer's output channels.
+            kernel: Weight whose last axis is the layer's output channels.
             scale: Standard deviation.
-            centre: Make the values of each output channel sum to zero.
+            centre: Whether the values of each output channel sum to zero.
 
         Returns:
             The integers that were drawn (int64), of the kernel's shape.
@@ -85,7 +85,7 @@ class WeightDrawer:
             self.fill(layer.beta, 0.0, 0.03)
 
     def fill_by_name(self, weights: Iterable[keras.Variable]) -> None:
-        """Fill weights of which only names and shapes are known."""
+        """Fill weights of an unknown kind of layer, by their names and shapes."""
         for weight in weights:
             name, shape = weight.name, tuple(weight.shape)
             if "gamma" in name or "scale" in name or "variance" in name:

@@ -1,4 +1,4 @@
-"""Functions of single numbers, and operations on bits, by operators that TFLite has."""
+"""Element-wise functions and bit operations, computed with TFLite operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from edge_partition.model.formula import Formula
 
-#: Bits of an integer.
+#: Number of bits of an integer.
 _BITS = 32
 # erf(x) = x P(x^2) / Q(x^2) on [-4, 4], as in Eigen (unsupported/.../SpecialFunctionsImpl.h).
 _ERF_P = (
@@ -40,9 +40,9 @@ _ERFINV_ENDS = (
 _SINH = tuple(1 / math.factorial(power) for power in (11, 9, 7, 5, 3, 1))
 _ATANH = tuple(1 / power for power in (11, 9, 7, 5, 3, 1))
 _ASINH = (35 / 1152, -5 / 112, 3 / 40, -1 / 6, 1)
-#: Below this size, series replace logarithms: LiteRT's logarithm has an error of 1e-7 near 1.
+#: Below this magnitude, series replace logarithms: LiteRT's logarithm has an error of 1e-7 near 1.
 _NEAR = 0.25
-#: A size whose square still fits float32.
+#: A magnitude whose square fits float32.
 _LARGE = 1e9
 
 
@@ -148,7 +148,7 @@ def _tan(_: Any, x: Any) -> Any:
     return tf.sin(x) / tf.cos(x)
 
 
-# Bits of 32-bit integers: TFLite has exclusive or, and shifts to the right.
+# Bit operations on 32-bit integers, made of TFLite's exclusive or and right shift.
 
 
 def _invert(_: Any, x: Any) -> Any:
@@ -156,7 +156,11 @@ def _invert(_: Any, x: Any) -> Any:
 
 
 def _bitwise_and(_: Any, a: Any, b: Any) -> Any:
-    """Use a + b = (a ^ b) + 2 (a & b) for all bits but the last, so that no sum overflows."""
+    """Return ``a & b``.
+
+    All bits but the last follow from a + b = (a ^ b) + 2 (a & b). The last bit is computed
+    separately, so that no sum overflows.
+    """
     import tensorflow as tf  # noqa: PLC0415
 
     x, y = (tf.bitwise.right_shift(value, tf.ones_like(value)) for value in (a, b))
@@ -176,7 +180,7 @@ def _left_shift(_: Any, x: Any, count: Any) -> Any:
     return x * tf.gather(powers, tf.clip_by_value(count, 0, _BITS - 1))
 
 
-#: For float32, by TensorFlow's name of the operator.
+#: Formulas for float32, by TensorFlow's operator name.
 ELEMENTWISE_FORMULAS: Mapping[str, Formula] = {
     "Acos": _acos,
     "Acosh": _acosh,
@@ -191,7 +195,7 @@ ELEMENTWISE_FORMULAS: Mapping[str, Formula] = {
     "Sinh": _sinh,
     "Tan": _tan,
 }
-#: For int32, by TensorFlow's name of the operator.
+#: Formulas for int32, by TensorFlow's operator name.
 BIT_FORMULAS: Mapping[str, Formula] = {
     "BitwiseAnd": _bitwise_and,
     "BitwiseOr": _bitwise_or,

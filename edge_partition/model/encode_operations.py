@@ -1,7 +1,7 @@
-"""Operations and their arguments as JSON values, for saving a wrapped model, and back.
+"""Conversion of operations and their arguments to JSON values and back, to save a wrapped model.
 
-An operation is saved by its state, not by its constructor's arguments: Keras keeps these only where
-they are plain values, while every class has a state.
+The JSON values hold an operation's state, not its constructor's arguments: Keras keeps only
+arguments that are plain values, while every operation has a state.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_array(value: Any) -> bool:
 
 
 def settings(operation: keras.Operation) -> dict[str, Any]:
-    """Return the attributes that tell ``operation`` from others of its class, except its name."""
+    """Return the attributes, except the name, that distinguish an operation within its class."""
     return {key: value for key, value in vars(operation).items() if key not in _BOOKKEEPING}
 
 
@@ -55,7 +55,7 @@ def encode_operation(operation: keras.Operation) -> dict[str, Any]:
 
 
 def decode_operation(config: dict[str, Any]) -> keras.Operation:
-    """Return the operation of :func:`encode_operation`'s values.
+    """Return the operation from the JSON values of :func:`encode_operation`.
 
     Raises:
         WrapError: The operation is neither Keras's own nor registered with Keras.
@@ -90,7 +90,7 @@ def encode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
     """Return ``value`` as JSON values; ``{"kind": ...}`` marks types that JSON lacks.
 
     Raises:
-        WrapError: ``value`` holds a function that could not be found on loading.
+        WrapError: ``value`` holds a function that Keras cannot find when it loads the model.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -125,7 +125,7 @@ def encode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
 
 
 def _encode_function(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return a function of Keras by its name, other functions by their registered names."""
+    """Return a Keras function as its name, or another function as its registered name."""
     module, name = function.__module__, function.__qualname__
     if _is_ops_function(module, name) and getattr(sys.modules[module], name, None) is function:
         return {"kind": "function", "module": module, "name": name}
@@ -164,7 +164,7 @@ def _is_ops_function(module: str, name: str) -> bool:
 
 
 def decode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
-    """Return the value of :func:`encode`'s JSON values.
+    """Return the value from the JSON values of :func:`encode`.
 
     Raises:
         WrapError: A function or a kind of value is not known.

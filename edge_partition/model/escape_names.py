@@ -1,8 +1,9 @@
 """Names that TensorFlow does not allow, escaped for the conversion and restored afterwards.
 
-Keras takes any text as the name of a layer or an input, and so does a ``.tflite`` file for a
-tensor. The name of a node of a ``GraphDef`` must match ``[A-Za-z0-9.][A-Za-z0-9_./-]*``
-(tensorflow/core/framework/node_def_util.cc, which also accepts ``>`` between two such names).
+Keras allows any text as the name of a layer or an input, and a ``.tflite`` file allows any text as
+the name of a tensor. The name of a node of a ``GraphDef`` must match
+``[A-Za-z0-9.][A-Za-z0-9_./-]*`` (tensorflow/core/framework/node_def_util.cc, which also accepts
+``>`` between two such names).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def escape_name(name: str) -> str:
 
 
 def escape_layer_name(name: str) -> str:
-    """Return a layer's name as one part of a node's path: escaped, also its ``/``."""
+    """Return a layer's name as one part of a node's path; each ``/`` is escaped too."""
     return escape_name(name).replace("/", _escape_character("/"))
 
 
@@ -42,7 +43,7 @@ def restore_tensor_names(content: bytes, model_name: str) -> bytes:
     """Return a ``.tflite`` file with restored tensor names; most files do not change.
 
     Args:
-        content: The file; further subgraphs are for control flow.
+        content: The file; it may have further subgraphs for control flow.
         model_name: The model's name for error messages.
     """
     main = schema.Model.GetRootAs(content).Subgraphs(0)
@@ -56,9 +57,9 @@ def restore_tensor_names(content: bytes, model_name: str) -> bytes:
 
 @contextlib.contextmanager
 def escaped_layers(model: Any) -> Iterator[frozenset[str]]:
-    """Give ``model`` and its layers escaped names within the block; yields all names.
+    """Give ``model`` and its layers escaped names within the block; yield the names.
 
-    Layers open name scopes of TensorFlow, whose names follow the rules of nodes.
+    Layers open TensorFlow name scopes; the names of scopes follow the rules for names of nodes.
 
     Args:
         model: A Keras 3 or Keras 2 (``tf_keras``) model.

@@ -106,7 +106,7 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
     Args:
         error: TensorFlow's exception.
         log: TensorFlow's output.
-        layers: The parts of node names that are layers.
+        layers: Names of the layers, as parts of node names.
     """
     text = f"{error}\n{log}"
     complaints = [line for line in text.splitlines() if "error: " in line]
@@ -132,7 +132,7 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
 
 
 def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
-    """Return the missing operators, with the dtype where only this dtype is missing, and advice."""
+    """Return the missing operators, with a dtype if only this dtype is missing, and advice."""
     if all("Random" in name for name in operators):
         drawn = [name for name in operators if name != "StatelessRandomGetKeyCounter"]
         return (
@@ -172,7 +172,7 @@ def _layer_of_error_line(line: str, layers: Collection[str]) -> str:
 
 
 def _strip_locations(line: str) -> str:
-    """Return an error line of the converter without locations in its code and in the graph."""
+    """Return an error line of the converter without locations in source code or graph."""
     message = line.rpartition("error: ")[2]
     message = re.sub(r"'?tensor<((?:[\d?]+x|\*x)*)(\w+)>'?", _format_tensor, message)
     return f"TFLite's converter says: {' '.join(message.split())}"
@@ -191,7 +191,7 @@ def _dtype(mlir: str) -> str:
 
 
 def _advice(said: str, has_layer: bool) -> str:
-    """Return advice on an error, by words of its message."""
+    """Return advice on an error, chosen by words in the error's message."""
     for pattern, advice in _ADVICE:
         if re.search(pattern, said, re.IGNORECASE):
             return advice
@@ -240,7 +240,7 @@ def explain_crash(
 
 
 def enclosing_layer(node_name: str, layers: Collection[str]) -> str:
-    """Return the innermost layer in a node's path, preceded by its models; ``""`` without one."""
+    """Return the innermost layer in a node's path, preceded by its models; ``""`` if none."""
     scopes = strip_numbers(node_name, layers).split("/")[:-1]
     while scopes and scopes[-1] not in layers:
         scopes.pop()
@@ -265,7 +265,7 @@ def strip_numbers(node_name: str, layers: Collection[str]) -> str:
 
 
 def layer_of_exception(error: Exception) -> str:
-    """Return the name of the innermost layer whose call raised ``error``; ``""`` without one."""
+    """Return the name of the innermost layer whose call raised ``error``; ``""`` if none."""
     modules = [sys.modules[name] for name in ("keras", "tf_keras") if name in sys.modules]
     kinds: tuple[Any, ...] = tuple(module.layers.Layer for module in modules)
     name = ""

@@ -2,7 +2,7 @@
 
 Keras wraps errors in errors. The first line of the outermost error says that an exception was
 encountered when calling ``Dense.call()``, or that a class "could not be deserialized properly". The
-cause is lines below, or in the exception that caused the error.
+cause is some lines further down, or in the exception that caused the error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Longest reason; a longer line is the printout of an object.
+#: Longest reason, in characters; a longer line is the printout of an object.
 _MOST_CHARACTERS = 300
 
 #: The text after the last of these phrases is nearer to the cause.
@@ -29,7 +29,7 @@ _TAILS = re.compile(
     r"\n\s*Arguments received by |\n\s*List of objects that could not be loaded|\n\s*\[\[\{\{node"
     r"|\s*Full object config: |\s*Target variable: <| for '\{\{node | using config=\{"
     r"|\n\s*config=\{|\n\s*\[\[|\s*\[Op:"
-    # Advice for the author of a layer, not for the person with the file.
+    # Advice for the author of a layer, not for the user with the file.
     r"|\. (?:Please|Make sure|See https?:)"
 )
 #: Sentences without the cause.

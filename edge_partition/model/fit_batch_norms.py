@@ -28,9 +28,9 @@ _IMAGE_RANK = 4
 #: Number of values of each input for the run; an input with more values has two samples.
 _MEASURED_VALUES = 1 << 17
 _MAX_MEASURED_SAMPLES = 256
-#: Networks with more batch norms are deep. A batch norm of a deep network gives half of unit
-#: deviation, which keeps swish and gates near their linear part; with unit deviation, an input
-#: somewhat larger than the measured ones grows from block to block.
+#: Networks with more batch norms are deep. In a deep network, a batch norm's output has a standard
+#: deviation of 0.5, which keeps swish and gates near their linear part. With a standard deviation
+#: of 1, an input somewhat larger than the measured inputs grows from block to block.
 _DEEP_BATCH_NORMS = 24
 
 
@@ -43,7 +43,7 @@ def fit_batch_norms(model: keras.Model, inputs: Moments, seed: int) -> None:
     Args:
         model: A Functional or Sequential model.
         inputs: Moments of the values of each input.
-        seed: Another seed gives other inputs.
+        seed: Seed of the random inputs.
     """
     batch_norms = sum(isinstance(x, layers.BatchNormalization) for x in model._flatten_layers())
     if not batch_norms or not all(_is_plain(tensor) for tensor in model.inputs):
@@ -54,7 +54,7 @@ def fit_batch_norms(model: keras.Model, inputs: Moments, seed: int) -> None:
 
 
 class _Fitter:
-    """Runs a model, and scales each batch norm to its input on the way.
+    """Runs a model, and scales each batch norm to the layer's input during the run.
 
     Args:
         headroom: Exponent of 4: stored variances are ``4 ** headroom`` times the measured ones.
@@ -93,14 +93,14 @@ class _Fitter:
 def make_input(shape: tuple[int, ...], moments: Moments, samples: int, seed: int) -> np.ndarray:
     """Return float32 samples of an input, of shape ``(samples, *shape)``, with ``moments``.
 
-    Images vary as much from one half to the other as from one pixel to the next, as photographs do
-    (Field, "Relations between the statistics of natural images", 1987).
+    As in photographs, halves of an image differ as much as neighbouring pixels (Field, "Relations
+    between the statistics of natural images", 1987).
 
     Args:
         shape: Shape of the input without the batch; three dimensions are an image.
         moments: Mean and variance of the values.
         samples: Number of samples.
-        seed: Another seed gives other samples.
+        seed: Seed of the random samples.
     """
     whole = (samples, *shape)
     generator = np.random.Generator(np.random.PCG64(seed))

@@ -48,7 +48,7 @@ def make_float32(model: keras.Model) -> tuple[str, ...]:
 
 def _change_policy(layer: keras.layers.Layer) -> set[str]:
     if isinstance(layer, layers.InputLayer):
-        # The dtype of an input layer is its tensor's, not its policy's.
+        # The dtype of an input layer is the dtype of its tensor, not of its policy.
         if layer._dtype not in _OTHER_FLOATS:
             return set()
         found, layer._dtype = {layer._dtype}, "float32"
@@ -78,7 +78,7 @@ def _graph_of(layer: keras.layers.Layer) -> keras.Function | None:
 
 
 def _change_graph(graph: keras.Function) -> set[str]:
-    """Change tensors, constants and bare operations of a graph; policies change its layers."""
+    """Change a graph's tensors, constants and bare operations; layers change by their policies."""
     found: set[str] = set()
     for node in (node for nodes in graph._nodes_by_depth.values() for node in nodes):
         operation = node.operation
@@ -126,7 +126,7 @@ def _arguments(node: Any) -> tuple[Any, Any]:
 
 
 def _dtype_of(value: Any) -> Iterator[str]:
-    """Yield the dtype of a constant, or the dtype that ``value`` names, if it must change."""
+    """Yield the dtype of a constant, or the dtype named by ``value``, if the dtype must change."""
     if isinstance(value, keras.KerasTensor):
         return
     if isinstance(value, str):
@@ -147,7 +147,7 @@ def _to_float32(value: Any) -> Any:
 
 
 def _recompute_statistics(layer: layers.Normalization) -> None:
-    """Compute the layer's constants again, which it keeps in its compute dtype."""
+    """Recompute the constants that the layer keeps in its compute dtype."""
     if layer.input_mean is None:
         layer.finalize_state()
     elif layer.built:

@@ -1,8 +1,8 @@
 """Tools of all formulas: the error, values of constants, and products along an axis.
 
-A formula takes a node of a ``tf.Graph``, for its attributes and shapes, and the node's inputs, and
-returns the node's output. Inputs that are constants of the graph are constants for the formula.
-Shapes are static.
+A formula takes a node of a ``tf.Graph`` and the node's inputs, and returns the node's output. The
+node gives attributes and shapes. Inputs that are constants of the graph are constants for the
+formula. Shapes are static.
 """
 
 from __future__ import annotations

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-#: Size above which a constant is a weight; shapes may follow from smaller constants.
+#: Size in bytes above which a constant is a weight; shapes may follow from smaller constants.
 _SHAPE_BYTES = 1024
 #: Logarithms and quotients of squares: errors of 0.14 to 0.35 of the largest value in int8
 #: (measured).
 _COARSE_IN_INT8 = frozenset({"Acosh", "Asinh", "Atanh", "Erfc"})
-#: Largest protocol buffer, and so the largest GraphDef.
+#: Largest protocol buffer, and so the largest GraphDef, in bytes.
 _MAX_GRAPH_BYTES = 2**31 - 1
 
 
@@ -60,7 +60,8 @@ def freeze_model(
             unless an error occurs.
 
     Raises:
-        ConversionError: A shape is not fixed, or TFLite has no operator for something in the model.
+        ConversionError: A shape is not fixed, or TFLite has no operator for an operation in the
+            model.
     """
     for tensor in model.inputs:
         if None in _dimensions(tensor.shape)[1:]:
@@ -110,11 +111,12 @@ def freeze_function(
         name: The model's name.
         inputs: Keyword and ``TensorSpec``, of fixed shape, of each input.
         output_names: Names of the outputs, in order.
-        layers: The parts of node names that are layers.
+        layers: Names of the layers, as parts of node names.
         log_path: File for TensorFlow's output, as for :func:`freeze_model`.
 
     Raises:
-        ConversionError: A shape is not fixed, or TFLite has no operator for something in it.
+        ConversionError: A shape is not fixed, or TFLite has no operator for an operation in the
+            function.
     """
     import tensorflow as tf  # noqa: PLC0415
 
@@ -150,7 +152,7 @@ class _Traced:
     Attributes:
         name: The model's name.
         function: A ``ConcreteFunction``.
-        layers: The parts of node names that are layers.
+        layers: Names of the layers, as parts of node names.
         input_names: Names of the inputs, in order.
         output_names: Names of the outputs, in order.
     """
@@ -213,7 +215,7 @@ def _output_names(model: Any) -> list[str]:
 def _freeze(traced: _Traced) -> FrozenModel:
     """Return the model with constants for its variables.
 
-    Runtimes disagree on the operators for variables.
+    The reason: runtimes differ in their operators for variables.
     """
     import tensorflow as tf  # noqa: PLC0415
 
@@ -292,7 +294,7 @@ def _replace_variables(function: Any, kept: Collection[str]) -> Any:
 def _replace_operators(
     traced: _Traced, graph: Any, outputs: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
-    """Replace operators that TFLite lacks; return operators and layers too coarse for int8."""
+    """Replace operators that TFLite lacks; return pairs (operator, layer) too coarse for int8."""
     try:
         names = {name.partition(":")[0] for name in outputs}
         replaced = replace_operators(graph, _leave_out_weights, names)

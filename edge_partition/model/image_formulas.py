@@ -1,4 +1,4 @@
-"""Pooling, patches, resizing and colours of images, by operators that TFLite has."""
+"""Pooling, patches, resizing and colours of images, computed with TFLite operators."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def _extract_patches(node: Any, x: Any) -> Any:
         if not np.array_equal(place.ravel(), np.arange(x.shape[axis])):
             x = tf.gather(x, place.ravel().astype("int32"), axis=axis)
     (rows, height), (columns, width) = (place.shape for place in places)
-    # Four dimensions: some runtimes do not transpose more.
+    # Four dimensions, because some runtimes cannot transpose more.
     x = tf.reshape(x, (count * rows, height, columns, width * channels))
     x = tf.transpose(x, (0, 2, 1, 3))
     return tf.reshape(x, (count, rows, columns, height * width * channels))
 
 
 def _resize(run: Callable[[Any, Any, Any, list[Any]], Any]) -> Formula:
-    """Resize height and width by one matrix each: the operator's result for a unit matrix."""
+    """Multiply height and width by one matrix each: the operator's result for a unit matrix."""
 
     def resize(node: Any, x: Any, size: Any, *arguments: Any) -> Any:
         import tensorflow as tf  # noqa: PLC0415
@@ -183,7 +183,7 @@ def _adjust_contrast(_: Any, x: Any, factor: Any) -> Any:
     return (x - mean) * factor + mean
 
 
-#: For float32, by TensorFlow's name of the operator.
+#: Formulas for float32, by TensorFlow's operator name.
 IMAGE_FORMULAS: Mapping[str, Formula] = {
     "AdjustContrastv2": _adjust_contrast,
     "AdjustHue": _adjust_hue,

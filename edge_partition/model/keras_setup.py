@@ -1,7 +1,7 @@
 """Sets Keras's backend and TensorFlow's log level; import this module before both libraries.
 
 The conversion to TFLite needs TensorFlow, so Keras must use the TensorFlow backend, whatever the
-user's environment says. Both libraries read these variables once, on import.
+user's environment says. Both libraries read their environment variables once, on import.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ import os
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-# oneDNN reorders floating-point sums, and prints several lines about it on every start.
+# oneDNN reorders floating-point sums, and prints several lines on every start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class NodeNames:
-    """Gives each node of a model a name of its own."""
+    """Gives each node of a model a unique name."""
 
     def __init__(self, model: keras.Model) -> None:
         self._taken = {
@@ -37,7 +37,7 @@ class NodeNames:
     def _root(self, tensor: keras.KerasTensor) -> str:
         """Return the name of the layer that computes ``tensor``.
 
-        Layers without weights and without a given name are skipped for an earlier layer.
+        If this layer has neither weights nor a given name, an earlier layer takes its place.
         """
         producer = source = tensor._keras_history.operation
         node_index = tensor._keras_history.node_index

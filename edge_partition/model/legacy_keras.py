@@ -50,7 +50,7 @@ def keras_version(path: str) -> str:
 
 
 def changed_function(path: str) -> str:
-    """Return a function in a Keras 2 file that Keras 3 computes differently; ``""`` without one.
+    """Return a function in a Keras 2 file that Keras 3 computes differently; ``""`` if none.
 
     ``hard_sigmoid`` is ``clip(x / 5 + 1 / 2, 0, 1)`` in Keras 2, and ``relu6(x + 3) / 6`` in Keras
     3.
@@ -79,7 +79,7 @@ def is_keras2_version(version: str) -> bool:
 
 
 def is_installed() -> bool:
-    """Return whether Keras 2 can be imported here."""
+    """Return whether Keras 2 can be imported."""
     return importlib.util.find_spec("tf_keras") is not None
 
 
@@ -163,7 +163,7 @@ def seed_keras2(model: Any, seed: int = 0) -> None:
     """Replace all weights of a Keras 2 model, the same way in every run.
 
     Kernels preserve a variance of 1 (He et al. 2015, "Delving Deep into Rectifiers"). Scales and
-    variances are near 1, all other weights near 0.
+    variances are near 1, and all other weights are near 0.
     """
     import numpy as np  # noqa: PLC0415
 

@@ -92,7 +92,7 @@ def load_model(
             open dimensions.
         quantization: One of :data:`~edge_partition.model.quantizations.QUANTIZATIONS`.
         calibration: Function from the Keras model to its calibration inputs; for ``int8`` only.
-        signature: Signature to use of a model with several.
+        signature: Name of the signature, for a SavedModel with several signatures.
         picture: Options for the model's pictures and classes.
         on_step: Function that is called with the name of each step.
 
@@ -178,7 +178,7 @@ def _read_file(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A Keras model whose frozen graph is with the converter.
+    """A Keras model whose frozen graph was written for the converter.
 
     Attributes:
         name: The model's name.
@@ -215,7 +215,8 @@ def _prepare(
 ) -> _Prepared:
     """Load and wrap the model, and write its frozen graph for the converter.
 
-    The Keras model lives in this function only: its weights' memory is free during the conversion.
+    Only this function holds the Keras model, so the memory of its weights is free during the
+    conversion.
     """
     say("Starting TensorFlow")
     # TensorFlow takes seconds to import, and planning and running do not need it.
@@ -276,7 +277,7 @@ def _freeze(model: Any, quantization: str) -> FrozenModel:
 
 @contextlib.contextmanager
 def _quiet_keras() -> Iterator[None]:
-    """Suppress Keras's output: downloads of weights, and warnings of open shapes.
+    """Suppress Keras's output: progress of downloads, and warnings about open shapes.
 
     Loading fixes open shapes.
     """

@@ -25,7 +25,7 @@ class ModelKind(Enum):
 def model_kind(source: str) -> ModelKind:
     """Return the kind of a MODEL argument. The file need not exist; case does not matter.
 
-    Only the two files of a SavedModel are looked for on disk.
+    The function looks on disk only for the two files of a SavedModel.
     """
     if any((Path(source) / name).is_file() for name in _SAVED_MODEL_FILES):
         return ModelKind.SAVED_MODEL

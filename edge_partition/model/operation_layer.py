@@ -25,11 +25,11 @@ _PACKAGE = "edge_partition"
 class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
     """A layer that makes one call of an operation.
 
-    The layer takes the call's tensors alone, in the order of the template's holes, and returns the
-    operation's result in its structure.
+    The layer takes only the call's tensors, in the order of the template's holes, and returns the
+    operation's result with the same structure.
 
     Args:
-        operation: The operation. Its dtype rules apply; the layer's own are off.
+        operation: The operation. Its dtype rules apply; the layer's own dtype rules are off.
         arguments: The call's template, ``(args, kwargs)``.
         name: The layer's name.
     """
@@ -41,8 +41,8 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name, autocast=False, **options)
         self.supports_masking = True
         self.operation = operation
-        # Keras replaces lists and dicts in a layer's attributes by tracking ones, but not in the
-        # variables of a function.
+        # Keras replaces lists and dicts in a layer's attributes by types that track changes, but
+        # does not replace lists and dicts in the variables of a function.
         self._get_arguments = lambda: arguments
         self.built = True
 
@@ -67,7 +67,7 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
         return self.operation.compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, *_: Any, **__: Any) -> None:
-        """Return no mask: operations do not pass masks on."""
+        """Return None: operations do not pass masks on."""
         return
 
     def _fill(self, tensors: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -77,7 +77,7 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
         return cast("tuple[tuple[Any, ...], dict[str, Any]]", map_leaves(fill, self.arguments))
 
     def get_build_config(self) -> None:
-        """Return nothing: the layer has nothing to build."""
+        """Return None: the layer has nothing to build."""
         return
 
     def get_config(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> OperationLayer:
-        """Return the layer of :meth:`get_config`'s values.
+        """Return the layer from the values of :meth:`get_config`.
 
         Raises:
             WrapError: The operation is neither Keras's own nor registered with Keras.

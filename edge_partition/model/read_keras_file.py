@@ -28,8 +28,8 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
     """Return the model in a file, and notes for the user.
 
-    Keras 2 reads the files of Keras 2 if it is installed, or else Keras 3 reads them as far as it
-    can. The content of a file decides its format, not the ending.
+    If Keras 2 is installed, it reads the files of Keras 2; otherwise Keras 3 tries to read these
+    files. The content of a file decides its format, not the ending.
 
     Returns:
         A Keras 3 or Keras 2 model, and notes.
@@ -80,11 +80,11 @@ def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
 
 
 def _explain_version(version: str, error: Exception) -> str:
-    """Return the problem with a file of another version of Keras; ``""`` without one.
+    """Return the problem with a file of another version of Keras; ``""`` if none.
 
     Args:
         version: The version that wrote the file, such as ``3.15.1``; ``""`` where it is unknown.
-        error: The error of the Keras that is installed.
+        error: The error of the installed Keras.
     """
     import keras  # noqa: PLC0415
 
@@ -126,7 +126,7 @@ def _check_kind(source: str, model: Any) -> None:
 
 @contextlib.contextmanager
 def _with_matching_ending(source: str) -> Iterator[str]:
-    """Yield a path to the file with the ending of its content: Keras goes by the ending."""
+    """Yield a path to the file with an ending that fits its content: Keras goes by the ending."""
     is_zip = zipfile.is_zipfile(source)
     with Path(source).open("rb") as file:
         is_hdf5 = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE

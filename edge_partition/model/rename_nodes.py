@@ -22,7 +22,7 @@ def rename_nodes(graph: Any, renamed: Mapping[str, str], layers: Collection[str]
         graph: A ``GraphDef``.
         renamed: New names of some nodes, by their present names. The other nodes get the exact
             names of their layers.
-        layers: The parts of node names that are layers.
+        layers: Names of the layers, as parts of node names.
 
     Returns:
         The new names of all nodes, by the old names.
@@ -61,5 +61,5 @@ def make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str]
 
 
 def layer_of_node(node_name: str, layers: Collection[str]) -> str:
-    """Return the layer of a node as people write it; ``""`` for a node of no layer."""
+    """Return the layer of a node with its unescaped name; ``""`` for a node outside all layers."""
     return restore_names(enclosing_layer(_CALLS.sub("", node_name), layers))

@@ -2,7 +2,7 @@
 
 The replacement of nodes also covers Lambda layers, SavedModels and Keras 2, unlike the replacement
 of functions in :mod:`~edge_partition.model.plain_operations`.
-:mod:`~edge_partition.model.builtin_formulas` and :mod:`~edge_partition.model.complex_pairs` have
+:mod:`~edge_partition.model.builtin_formulas` and :mod:`~edge_partition.model.complex_pairs` contain
 the replacements. Nodes in the bodies of loops and branches are not replaced.
 """
 
@@ -142,9 +142,9 @@ def _has_shapes(node: Any) -> bool:
 
 
 def _is_convertible_transform(node: Any) -> bool:
-    """Return whether a node is TFLite's own transform, or may read the result.
+    """Return whether a node is a transform that TFLite has, or may read such a transform's result.
 
-    TFLite's own transform takes real numbers, whose number is a power of two.
+    TFLite's transform takes real numbers; their count is a power of two.
     """
     import tensorflow as tf  # noqa: PLC0415
 

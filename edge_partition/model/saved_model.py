@@ -1,4 +1,4 @@
-"""Reads SavedModels: folders by ``tf.saved_model.save``, ``model.export`` or Keras 2's ``save``.
+"""Reads SavedModels: folders of ``tf.saved_model.save``, ``model.export`` or Keras 2's ``save``.
 
 A signature of a SavedModel is a TensorFlow function, so the original code is not needed.
 """
@@ -39,8 +39,8 @@ def load_saved_model(
     Args:
         source: The folder.
         input_shapes: Shapes without the batch, as
-            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. For an input of
-            one dimension, such as the samples of a sound, the whole shape.
+            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. An input of one
+            dimension, such as the samples of a sound, takes its whole shape.
         signature: Name of the signature; by default ``serving_default``, or the only signature.
 
     Returns:

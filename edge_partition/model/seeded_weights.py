@@ -1,15 +1,15 @@
 """Random weights from a seed, with which an untrained network behaves like a trained one.
 
-With Keras's own initial weights a network gives the same output for every input, so that no
+With Keras's own initial weights, a network gives the same output for every input, so that no
 comparison can fail. Seeded weights keep every activation near unit variance, and keep the
-activations of two inputs different. They are the same on every machine.
+activations of two inputs different. Seeded weights are the same on every machine.
 
 The scale follows He et al., "Delving Deep into Rectifiers" (2015): a kernel's variance is the
 inverse of its inputs' total second moment. Mean and variance of the inputs are estimated layer by
 layer from the graph alone. The mean that all channels share is removed where possible: kernels sum
-to zero, and the batch norms behind depthwise kernels subtract it. A mean that stays grows until a
-deep network maps all inputs to one output (Poole et al., "Exponential expressivity in deep neural
-networks through transient chaos", 2016).
+to zero, and the batch norms behind depthwise kernels subtract it. A remaining mean grows from layer
+to layer, until a deep network maps all inputs to one output (Poole et al., "Exponential
+expressivity in deep neural networks through transient chaos", 2016).
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
@@ -62,7 +62,7 @@ def seed_weights(model: keras.Model, seed: int = 0) -> None:
         model: A Functional or Sequential model. The values of its inputs are assumed to have unit
             variance; to be from 0 to 255 if the model rescales them; or to have the variance of
             pixels if the application's ``preprocess_input`` does not rescale them.
-        seed: Another seed gives other weights.
+        seed: Seed of the random values.
     """
     inputs = _input_moments(model)
     drawer = WeightDrawer(model, seed)
@@ -87,7 +87,7 @@ class _Seeder:
 
     Args:
         model: The model; the last of its layers with a kernel is its classifier.
-        drawer: Fills weights.
+        drawer: Drawer that fills the weights.
     """
 
     def __init__(self, model: keras.Model, drawer: WeightDrawer) -> None:
@@ -115,7 +115,7 @@ class _Seeder:
         if isinstance(operation, OperationLayer):
             operation = operation.operation
         if getattr(operation, "lora_enabled", False):
-            # The kernel of such a layer is no weight but a sum of weights.
+            # The kernel of a layer with LoRA is not a weight but a sum of weights.
             self._drawer.fill_by_name(operation.weights)
             return Moments()
         match operation:
@@ -131,7 +131,7 @@ class _Seeder:
                 self._drawer.fill_scale_and_offset(operation)
                 return Moments()
             case layers.Normalization():
-                # Keras's statistics of ImageNet, where a model has any, are preprocessing.
+                # The layer's statistics, such as ImageNet's, are preprocessing and stay.
                 self._drawer.keep(operation.weights)
         computed = _compute_moments(operation, inputs)
         weights = getattr(operation, "weights", [])

@@ -19,8 +19,8 @@ def settle_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input, without the batch.
 
-    A single number stands for each open dimension of an input with several dimensions: 16 makes
-    ``(16, 16, 3)`` of ``(None, None, 3)``.
+    A single number stands for each open dimension of an input with several dimensions: 16 turns
+    ``(None, None, 3)`` into ``(16, 16, 3)``.
 
     Args:
         source: The MODEL argument, for error messages.

@@ -30,7 +30,7 @@ class TracedModel:
         function: Function from a list of TensorFlow tensors, one per input, to the output tensors.
         keras2: The Keras 2 model; None for a SavedModel's signature.
         layers: Names of a signature's scopes, most of which are layers.
-        owner: Object that ``function`` needs as long as it is called.
+        owner: Object that must exist as long as ``function`` is called.
     """
 
     name: str

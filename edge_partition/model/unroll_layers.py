@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Longest loop that is unrolled. A step of an LSTM takes some 19 operators and 30 ms to convert.
+#: Longest loop that is unrolled, in steps. An LSTM step becomes about 19 operators, which take
+#: 30 ms to convert.
 _MAX_STEPS = 512
 
 

@@ -1,8 +1,8 @@
 """Every Keras operation that is not a layer becomes a layer with a name of its own.
 
 ``hard_sigmoid(x) = relu6(x + 3) * (1 / 6)`` adds two nodes to a model's graph that belong to no
-layer: they have no stable name, and the converter calls them ``Add_2``. :func:`wrap_operations`
-gives each such node a layer that keeps the call's constants.
+layer: they have no stable name, and the converter gives them names such as ``Add_2``.
+:func:`wrap_operations` gives each such node a layer that keeps the call's constants.
 
 Terms: a *node* is one call of an operation in the model's graph; a *template* is a call's arguments
 with a :class:`~edge_partition.model.call_template.Hole` for each tensor of the graph.
@@ -40,8 +40,8 @@ class WrappedOperation:
     Attributes:
         layer_name: The layer's name, preceded by the models that it is nested in, with ``/``.
         operation: The operation's class, such as ``keras.src.ops.numpy.Add``.
-        constants: Arguments of the call that are not tensors, such as ``x2=3.0``; arrays as dtype
-            and shape.
+        constants: Arguments of the call that are not tensors, such as ``x2=3.0``; an array is
+            described by dtype and shape.
     """
 
     layer_name: str
@@ -84,7 +84,7 @@ def wrap_operations(model: keras.Model) -> keras.Model:
 
 
 def is_graph(model: keras.Model) -> bool:
-    """Return whether ``model`` is a graph of operations and no more: Functional or Sequential."""
+    """Return whether ``model`` is Functional or Sequential, and its ``call`` is Keras's own."""
     kind = type(model)
     return (isinstance(model, Functional) and kind.call is Functional.call) or (
         isinstance(model, keras.Sequential) and kind.call is keras.Sequential.call
@@ -141,7 +141,7 @@ def _describe(value: Any) -> str:  # noqa: PLR0911 -- one for each type
 
 
 def _wrap_model(model: keras.Model, done: dict[int, keras.Model]) -> keras.Model:
-    """Return ``model`` wrapped; ``done`` keeps the result for each model that occurs repeatedly."""
+    """Return ``model`` wrapped; ``done`` keeps results for models that occur repeatedly."""
     if id(model) not in done:
         wrap = _wrap_sequential if isinstance(model, keras.Sequential) else _wrap_functional
         done[id(model)] = wrap(model, done)
@@ -174,7 +174,7 @@ def _wrap_functional(model: keras.Model, done: dict[int, keras.Model]) -> keras.
         if id(operation) in replacements:
             return replacements[id(operation)](*args, **kwargs)
         if isinstance(operation, keras.Function):
-            # A function is a graph of operations, which replace the function.
+            # The operations of a function's graph replace the function.
             return operation._run_through_graph((args, kwargs), call_fn=call)
         arguments, tensors = make_template(args, kwargs)
         layer = OperationLayer(operation, arguments, name=name_node(operation, tensors[0]))

@@ -46,11 +46,11 @@ class AgentStartError(EdgePartitionError):
 
 
 class DeskFleet:
-    """A broker and one agent per board. A context manager: leaving ends all processes.
+    """A broker and one agent per board. A context manager: leaving the context ends all processes.
 
     Attributes:
-        url: The broker's URL; empty before entering.
-        broker_description: The broker's kind and version; empty before entering.
+        url: The broker's URL; empty until the context is entered.
+        broker_description: The broker's kind and version; empty until the context is entered.
     """
 
     def __init__(

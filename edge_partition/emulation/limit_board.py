@@ -1,12 +1,12 @@
-"""Boards emulated on one machine: a real CPU share and a real memory limit for each agent.
+"""Boards emulated on one machine: a limited CPU share and limited memory for each agent.
 
 The kernel enforces the limits: cgroup version 1 or 2 where this process may write there, else
 ``systemd-run`` with the user's own manager. The kernel kills an agent over its memory limit, as on
 a board without swap.
 
 A board of one processor or less is bound to one of this machine's processors.
-:mod:`edge_partition.emulation.pace_processor` makes it equally slow in every millisecond. That
-needs root: without it, the times of inferences of a few milliseconds vary.
+:mod:`edge_partition.emulation.pace_processor` makes the board equally slow in every millisecond,
+which needs root. Without root, the times of inferences of a few milliseconds vary.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], f
 
     Args:
         fleet: The boards, with their speeds.
-        host_gmac_s: Speed of one processor of this machine, in 10^9 multiply-accumulates per
-            second.
+        host_gmac_s: Speed of one processor of this machine, in 10^9 work units per second
+            (:attr:`Device.speed_gmac_s`).
 
     Returns:
-        The limits; and a factor of 1 or less, below 1 where the boards together are faster than
-        this machine.
+        The limits, and a factor of 1 or less. The factor is below 1 if this machine
+        cannot run all boards at full speed.
 
     Raises:
         EmulationError: A board's share is too small.
@@ -106,7 +106,7 @@ def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], f
 
 
 def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | None], float]:
-    """Return each board's processor, assigned in order of share, and the largest load of any."""
+    """Return each board's processor, by descending share, and the largest load of a processor."""
     load = dict.fromkeys(cpus, sum(share for share in shares.values() if share > 1) / len(cpus))
     places: dict[str, int | None] = {}
     for name in sorted(shares, key=lambda name: -shares[name]):
@@ -126,7 +126,7 @@ class BoardLimiter:
         """Find out how this machine can limit processes.
 
         Raises:
-            EmulationError: The machine can't.
+            EmulationError: This machine can't limit processes.
         """
         self._folders: list[Path] = []
         self._helpers: list[subprocess.Popen[bytes]] = []
@@ -191,13 +191,13 @@ class BoardLimiter:
         return [cpu / "cgroup.procs", memory / "cgroup.procs"]
 
     def _pace(self, cpu: int) -> bool:
-        """Start the helpers of a processor once; return whether the kernel lets them work."""
+        """Start the helpers of a processor once; return whether the kernel allows their work."""
         if cpu not in self._is_paced:
             self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
         return self._is_paced[cpu]
 
     def _help(self, *words: object) -> bool:
-        """Start a helper; return whether the kernel lets it work."""
+        """Start a helper; return whether the kernel allows the work of the helper."""
         helper = [sys.executable, "-I", "-S", pace_processor.__file__, *map(str, words)]
         process = subprocess.Popen(
             bound_to_caller(helper),
@@ -214,7 +214,7 @@ class BoardLimiter:
         return folder
 
     def close(self) -> None:
-        """End the helpers and remove the groups; call it after the boards' processes ended."""
+        """End the helpers and remove the groups, after all processes of the boards have ended."""
         for helper in self._helpers:
             helper.kill()
             helper.wait()
@@ -260,8 +260,8 @@ def _enter(cpu: int | None, members: Sequence[Path], words: Sequence[str]) -> li
 def _user_manager_limits() -> bool:
     """Return whether the user's own systemd may limit processors and memory.
 
-    Without the controllers ``cpu`` and ``memory``, it accepts limits and ignores them
-    (systemd.resource-control(5), "Delegation"; before version 252 users had no ``cpu``).
+    Without the controllers ``cpu`` and ``memory``, the user's systemd accepts limits and ignores
+    the limits (systemd.resource-control(5), "Delegation"; before version 252 users had no ``cpu``).
     """
     if shutil.which("systemd-run") is None:
         return False

@@ -1,10 +1,10 @@
-"""Times of a model on this machine -> its times on boards emulated here.
+"""Times of a model on this machine -> times of the model on boards emulated on this machine.
 
 One agent, limited to a fifth of one of this machine's processors, times the slices of the model;
 one agent behind each kind of link times messages, as ``profile`` does on boards. The times of a
 board with another share of a processor are scaled by the ratio of the shares, since timing each
-board within its own share takes minutes. Smaller shares are a little slower than that, because the
-kernel stops their processes more often.
+board within its own share takes minutes. Boards with smaller shares are a little slower than these
+scaled times, because the kernel stops their processes more often.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _NAME = "this-machine"
 #: Share of a processor in which an agent times the model. A plan of MobileNetV3Large for three
 #: boards with shares of 0.07 to 0.16 predicted 17 to 37 % more than the boards reached with times
 #: from half a processor, 11 and 16 % more with times from a fifth, and as much with times from a
-#: tenth, where timing takes twice as long as within half a processor.
+#: tenth, where timing takes twice as long as with half a processor.
 _SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class EmulatedBoards:
-    """Boards as this machine emulates them.
+    """The boards that this machine emulates, with their times and limits.
 
     Attributes:
         fleet: The boards, with the times of one model.
         limits: Limits of the agents, by board.
-        host_gmac_s: Speed of one processor of this machine, in 10^9 multiply-accumulates per
-            second.
+        host_gmac_s: Speed of one processor of this machine, in 10^9 work units per second
+            (:attr:`Device.speed_gmac_s`).
         scale: Factor by which every board's speed was scaled to fit this machine, 1 or less.
     """
 
@@ -70,7 +70,7 @@ def measure_emulated(
         on_progress: Called with ("this-machine", slices timed, slices in all).
 
     Raises:
-        EmulationError: This machine can't enforce such limits.
+        EmulationError: This machine can't enforce the limits.
         ProfileRefusedError: The model could not be timed here.
     """
     graph = model.graph
@@ -104,14 +104,14 @@ class _Measured:
 def _measure_here(
     fleet: Fleet, model: TfliteModel, on_progress: Callable[[str, int, int], None] | None
 ) -> _Measured:
-    """Have agents time the model, and messages behind each link: a slow link makes them dearer."""
+    """Have agents time the model, and messages behind each link: times vary from link to link."""
     messages = {}
     for mbit_s, delay_ms in dict.fromkeys(map(_link, fleet.devices)):
         behind = Device(_NAME, link_mbit_s=mbit_s, link_ms=delay_ms)
         with _agent(behind, shape_link=True) as profiler:
             messages[mbit_s, delay_ms] = profiler.time_messages(_NAME)
     profiles: list[BoardProfile] = []
-    # Without a link, since a slow one would only delay the transfer of the slices.
+    # This agent has no link, since a slow link would only delay the transfer of the slices.
     with _agent(Device(_NAME), shape_link=False) as profiler:
         profiler.measure(
             profiler.boards([_NAME]), model, on_progress=on_progress, on_profile=profiles.append

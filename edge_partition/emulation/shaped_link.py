@@ -13,13 +13,13 @@ import selectors
 import socket
 
 #: Longest time of one chunk on the link: short enough for messages to share the link, long enough
-#: for this program to keep up with it.
+#: for this program to keep up with the link.
 _CHUNK_S = 0.000_5
 _LEAST_CHUNK_BYTES = 1024
 _MOST_CHUNK_BYTES = 65_536
 #: Largest number of chunks that the delay holds in one direction.
 _CHUNKS_IN_FLIGHT = 64
-#: A sleep lasts longer than requested; a longer time than this is not made up for.
+#: Sleeps last longer than requested. The link makes up for delays of less than this time.
 _LATE_S = 0.000_5
 
 

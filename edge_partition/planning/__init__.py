@@ -1,1 +1,1 @@
-"""Which board runs which operators."""
+"""Plans: the boards that run each range of operators, and the costs."""

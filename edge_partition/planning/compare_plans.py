@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edge_partition.planning.plan import Plan
     from edge_partition.tflite.graph import Graph
 
-#: Numbers of boards that are tried for a larger fleet: small numbers are closer together.
+#: Largest number of fleet sizes that are tried. Small sizes are closer together.
 _MOST_COUNTS = 12
 #: Plans between the lowest latency and the highest throughput, in equal factors of throughput.
 _STEPS_BETWEEN = 6
@@ -45,15 +45,16 @@ def compare_plans(
 ) -> tuple[Choice, ...]:
     """Return the best plans for several numbers of boards, sorted by boards, then by latency.
 
-    For each number of boards with one stage a board, there are two plans: the highest throughput
-    and the lowest latency. Over the whole fleet, with replicas and any number of stages, there are
-    these two plans too, and for some throughputs between them the plan of the lowest latency.
+    For each number of boards, with one stage per board, the result has two plans: the plan with the
+    highest throughput and the plan with the lowest latency. The result has the same two plans over
+    the whole fleet, with replicas and any number of stages. For several throughputs between these
+    two plans, the result also has the plan with the lowest latency.
 
     Args:
         graph: The model.
         fleet: The boards.
         on_plan: Called with the name of each step.
-        limits: As :func:`~edge_partition.planning.plan_split.plan_split` takes them.
+        limits: Keyword arguments of :func:`~edge_partition.planning.plan_split.plan_split`.
 
     Raises:
         EdgePartitionError: No plan fits the boards, or no plan is within the limits.
@@ -91,7 +92,7 @@ def _counts(most: int) -> list[int]:
 
 
 def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
-    """Drop plans with equal boards, latency and throughput, and mark those that none beats."""
+    """Drop plans with equal boards, latency and throughput, and mark each plan that none beats."""
     distinct: dict[tuple[int, float, float], Plan] = {}
     for plan in plans:
         distinct.setdefault((plan.boards, plan.latency_ms, plan.throughput_per_s), plan)
@@ -100,7 +101,7 @@ def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
 
 
 def _beats(one: Plan, other: Plan) -> bool:
-    """Return whether ``one`` is as good in both, and better in one or on fewer boards."""
+    """Return whether ``one`` is as good in latency and period, and better in one or in boards."""
     if one.latency_ms > other.latency_ms or one.bottleneck_ms > other.bottleneck_ms:
         return False
     if (one.latency_ms, one.bottleneck_ms) == (other.latency_ms, other.bottleneck_ms):

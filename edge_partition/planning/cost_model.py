@@ -14,16 +14,17 @@ estimate.
 
 **Messages.** The agent's network thread takes processor time for each message, in and out. An agent
 that sent messages of 1 kB to 1 MB to itself took 0.24 ms for each message and 0.5 ms for each MB,
-on an x86-64 processor that does 50 work units a nanosecond: 12 million units for each message and
+on an x86-64 processor that does 50 work units per nanosecond: 12 million units for each message and
 25 for each byte. At the four-core speeds of the Raspberry Pi presets, this gives 1.3 ms for each
-message on a Pi 4, five times as much. It is an estimate, which a measured profile replaces.
+message on a Pi 4, about five times the time on the x86-64 processor. A measured profile replaces
+this estimate.
 
 The network thread and the inference thread overlap where there is a processor for each. With fewer
 processors (a quota, or as many inference threads as cores), the threads share them. At full load a
 request then takes the processor time of both threads divided by the number of processors, and at
 least the longer of the two times.
 
-**Links and memory.** :mod:`edge_partition.planning.link_times` and
+**Links and memory.** See :mod:`edge_partition.planning.link_times` and
 :mod:`edge_partition.planning.stage_memory`.
 """
 
@@ -53,7 +54,7 @@ _MACS_PER_OPERATOR = 100_000
 _MACS_PER_MESSAGE = 12_000_000
 _MACS_PER_MESSAGE_BYTE = 25
 #: Bytes of an operator, its tensors' names and shapes in a file. MobileNetV3Large's file is larger
-#: than its weights by 320 bytes for each operator.
+#: than the weights by 320 bytes for each operator.
 _FILE_BYTES_PER_OPERATOR = 512
 _NS_PER_MS = 1_000_000
 
@@ -116,7 +117,7 @@ class StageCost:
         """Period at full load, in milliseconds.
 
         The link carries one request's tensors while the processors work on another request, so the
-        slower of the two determines the period.
+        longer of the link's time and the processors' time is the period.
         """
         return max(self.busy_ms, self.transfer_ms)
 
@@ -313,7 +314,7 @@ def _work_macs(graph: Graph, index: int) -> int:
 
 
 def _invoke_ns(work_macs: Any, device: Device) -> Any:
-    # A speed of 10^9 units a second is 1 unit a nanosecond.
+    # A speed of 10^9 units per second is 1 unit per nanosecond.
     return np.rint(work_macs / device.speed_gmac_s).astype(np.int64)
 
 

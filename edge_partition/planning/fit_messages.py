@@ -46,8 +46,8 @@ class TimedMessage:
             milliseconds.
         cpu_ms: Processor time of the agent for the message, with one message in flight, in
             milliseconds.
-        apart_cpu_ms: Processor time of the agent for the message, with pauses between messages as
-            between the requests of a stage, in milliseconds.
+        apart_cpu_ms: Processor time of the agent for the message, in milliseconds. The pauses
+            between messages are like the pauses between the requests of a stage.
     """
 
     size_bytes: int

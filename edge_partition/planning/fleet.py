@@ -1,7 +1,8 @@
 """``fleet.toml`` -> the boards for a plan, with their memory, speed and links.
 
-The figures of a board are the limits of its agent, not those of the hardware. A field that the file
-leaves out comes from the ``board`` preset. A figure without a preset is not limited.
+The figures of a board are the limits of the agent, not of the hardware. A field that the file
+leaves out comes from the ``board`` preset. Without a preset, memory and storage are unlimited, and
+the other fields have the defaults of :class:`Device`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Device:
         link_mbit_s: Speed of the link in each direction, in 10^6 bits per second.
         link_ms: Fixed delay of each message on the link, in milliseconds.
         stage_times: Measured times of the current model, used instead of ``speed_gmac_s``.
-        handling: Measured processor time of messages; ``None``: estimated from ``speed_gmac_s``.
+        handling: Measured time of handling a message; ``None``: estimated from ``speed_gmac_s``.
         link_source: Origin of ``link_mbit_s`` and ``link_ms``.
         role: ``first``: the board runs the first stage and no other stage, and no board with
             another role runs the first stage. ``last``: the same rule for the last stage.
@@ -99,7 +100,7 @@ class Fleet:
 # speed_gmac_s: fitted, with the cost model's own work units, to XNNPACK's published four-thread
 # times of MobileNet v1, v2, v3 Large and v3 Small where a source is named (github.com/google/
 # XNNPACK, README, "Raspberry Pi", 12 February 2020: v3 Large 67 ms on the 3B+, 41 ms on the 4).
-# A measured profile is better than any of these.
+# A measured profile is better than these estimates.
 PRESETS: dict[str, Device] = {
     "raspberry-pi-zero-2-w": Device(
         name="",
@@ -133,15 +134,15 @@ PRESETS: dict[str, Device] = {
         name="",
         ram_mib=800,  # sold with 1 to 16 GiB
         storage_mib=2048,
-        # Estimate: 2.5 times a Pi 4, the middle of the maker's "two to three times".
+        # Estimate: 2.5 times the speed of a Pi 4, the middle of the maker's "two to three times".
         speed_gmac_s=23.5,
         threads=4,
-        link_mbit_s=940,  # gigabit Ethernet, as the Pi 4
+        link_mbit_s=940,  # gigabit Ethernet, as on the Pi 4
         link_ms=0.4,
     ),
 }
 
-#: Number -> its check. The upper limits of speed and link keep a plan's times finite.
+#: Check of each numeric field. The upper limits of speed and link keep a plan's times finite.
 _NUMBERS: dict[str, Callable[[Field], Any]] = {
     "ram_mib": lambda field: field.number(0, 1 << 30, above=True),
     "storage_mib": lambda field: field.number(0, 1 << 30, above=True),
@@ -201,13 +202,13 @@ def _read_fleet(path: Path, document: Field) -> Fleet:
         raise FleetError(path, problem, field=error.where) from None
     tables = document.value.get("device")
     if not isinstance(tables, list) or not tables:
-        raise FleetError(path, "names no board. Write one [[device]] table a board.")
+        raise FleetError(path, "names no board. Write one [[device]] table per board.")
     devices: dict[str, Device] = {}
     for position, table in enumerate(tables):
         device = _read_device(path, f"device[{position}]", table)
         if device.name in devices:
             raise FleetError(
-                path, "is the name of two devices. Give each agent its own.",
+                path, "is the name of two devices. Give each agent a different name.",
                 device=device.name, field="name",
             )  # fmt: skip
         devices[device.name] = device

@@ -1,8 +1,9 @@
 """The time of a message on the link between a board and the broker, in nanoseconds.
 
 A link is busy for the transfer: the bits of the message over the link's speed. The fixed delay adds
-to the latency only, because other messages travel meanwhile. The speed and the delay come from
-``fleet.toml``, from a preset, or from timed messages (:mod:`edge_partition.planning.fit_messages`).
+to the latency only, because the link carries other messages during the delay. The speed and the
+delay come from ``fleet.toml``, from a preset, or from timed messages
+(:mod:`edge_partition.planning.fit_messages`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from edge_partition.planning.fleet import Device
 
-#: 8 bits a byte, and 1,000 nanoseconds for each bit at 1 Mbit/s.
+#: 8 bits per byte, and 1,000 nanoseconds per bit at 1 Mbit/s.
 _NS_PER_BYTE_AT_1_MBIT_S = 8_000
 _NS_PER_MS = 1_000_000
 

@@ -138,8 +138,8 @@ class Plan:
             (objective latency) of all plans within the request's limits, in milliseconds. It is the
             plan's own value if the plan is proven optimal. ``None`` without a search.
         single_board_alternative: The best plan with the whole model on one board, if the model fits
-            a board and this plan uses several. It may be better for the other objective, or if the
-            request gave the number of stages.
+            a board and this plan uses several. The alternative may be better for the other
+            objective, or if the request gave the number of stages.
         unused: Boards of the fleet that the plan does not use.
     """
 
@@ -160,7 +160,7 @@ class Plan:
         wires: Sequence[Wire] | None = None,
         objective: Objective = "throughput",
     ) -> Plan:
-        """Return the plan with the given placements, also if they do not fit the boards.
+        """Return the plan with the given placements, even if a stage does not fit its boards.
 
         Args:
             graph: The model.
@@ -257,8 +257,8 @@ class Plan:
 def evaluate(plan: Plan) -> Plan:
     """Return ``plan`` with every cost computed from its graph, boards, cuts and wires.
 
-    Together with :meth:`Plan.of`, this compares any plan with the plan that
-    :func:`~edge_partition.planning.plan_split.plan_split` found.
+    With :meth:`Plan.of` and this function, any plan can be compared with a plan from
+    :func:`~edge_partition.planning.plan_split.plan_split`.
 
     Raises:
         PlanRequestError: The placements are invalid; see :meth:`Plan.of`.

@@ -13,8 +13,8 @@ two objectives:
     Minimize the latency of one request in an idle system: the sum over stages of link in,
     processor and link out. Of plans with equal latency, the one with the fewest stages is best.
 
-Each objective may have the other one as a limit. Plans on a part of the fleet, also on one board,
-are candidates. The optimum is exact, with times in whole nanoseconds
+A request for one objective may limit the other objective. The candidates include plans on a part of
+the fleet and on one board. The optimum is exact, with times in whole nanoseconds
 (:mod:`edge_partition.planning.search`). If the search ends without a proof, :attr:`Plan.bound_ms`
 is a lower bound on every plan's objective. :func:`evaluate` computes a plan's objective without the
 search, so that a plan can be compared with any other.
@@ -68,12 +68,12 @@ __all__ = [
 #: ``auto``: float16 on the boundaries where float16 makes the plan better.
 WireChoice: TypeAlias = Literal["float32", "float16", "auto"]
 
-#: The default limit on replicas is the largest with at most this many replica sets.
+#: The default limit on replicas is the largest limit with at most this number of replica sets.
 _MAX_REPLICA_SETS = 200
 #: Least and largest default limit on the replicas of a stage.
 _LEAST_REPLICAS, _MOST_REPLICAS = 2, 8
-#: A cost is nanoseconds of latency times this, plus 1 for each stage: least latency first, then
-#: fewest stages.
+#: A cost is the latency in nanoseconds times this factor, plus 1 for each stage: the least latency
+#: comes first, then the fewest stages.
 _LATENCY_WEIGHT = 1 << 12
 #: Limits of the search for a low latency among the plans with the least period: labels, subgradient
 #: steps, and table cells in all subgradient steps together.
@@ -250,7 +250,7 @@ class _Request:
     def _shortage(self, table: StageTable) -> Problem:
         """Return a problem in which every board may run every stage that its role allows.
 
-        The cost is the number of bytes that a board is short of.
+        The cost of a step is the number of bytes that the board lacks.
         """
         short = []
         for device, allowed in self._allowed(table):
@@ -392,7 +392,7 @@ def _needs(table: StageTable, device: Device) -> tuple[tuple[IntArray, float], .
 def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDArray[np.bool_]:
     """Return ``(m, n)``: whether a board with ``role`` may run each stage of ``table``.
 
-    If a board is pinned to an end of the model, no unpinned board may run the stage there.
+    If a board is pinned to an end of the model, no unpinned board may run the stage at that end.
     """
     is_first, is_last = table.starts[:, None] == 0, table.stops == table.stops[-1]
     mask = np.ones((len(table.starts), len(table.stops)), bool)
@@ -408,7 +408,7 @@ def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDAr
 
 
 def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
-    """Return the boards by kind. Boards of one kind differ in nothing that a plan depends on."""
+    """Return the boards by kind. Boards of one kind are interchangeable in a plan."""
     kinds: dict[Device, list[Device]] = {}
     for device in devices:
         kinds.setdefault(replace(device, name="", board=None, link_source="estimated"), []).append(

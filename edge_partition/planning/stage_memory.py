@@ -2,10 +2,10 @@
 
 An agent at work with its interpreter, numpy and MQTT client takes 53 to 60 MiB (resident memory on
 x86-64 of agents that served stages of MobileNetV3Large, EfficientNetV2B0 and ResNet50 in 1, 2 and 4
-parts, less the following). XNNPACK's packed copy of the weights, the arena of activations and the
-messages are added. The agent releases the mapped file once the weights are packed. The messages are
-those of a few requests. The first stage also holds the inputs of all requests that a client sends
-at once, up to the agent's receive maximum.
+parts, less the memory in the next sentence). XNNPACK's packed copy of the weights, the arena of
+activations and the messages are added. The agent releases the mapped file once the weights are
+packed. The messages are the inputs and outputs of a few requests. The first stage also holds the
+inputs of all requests that a client sends at once, up to the agent's receive maximum.
 """
 
 from __future__ import annotations

@@ -6,12 +6,13 @@ The model of a stage's inference time is linear:
 
 The slices have several sizes, because a small slice alone stays in caches that are too small for a
 whole stage. The unknowns are one time for each run of operators between neighbouring ends of
-slices, the fixed time and the time per byte. None may be negative. They are fitted to the slices by
-least squares of the relative errors. The weight of a slice is its number of runs, because stages
-are as large as the largest slices. Within a run, the operators share the time in proportion to
-their estimated work.
+slices, the fixed time and the time per byte. No unknown may be negative. The unknowns are fitted to
+the slices by least squares of the relative errors. The weight of a slice is its number of runs of
+operators, so that large slices count most: stages are as large as the largest slices. Within a run,
+the operators share the time in proportion to their estimated work.
 
-A stage that was itself timed has its measured time: the median, if it was timed several times.
+For a stage that a board has timed, the measured time replaces the fit: the median, if the stage was
+timed several times.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def fit_stage_times(
         boundary_bytes: ``(n + 1,)``, bytes that cross each position.
 
     Raises:
-        ValueError: No slice contains some operator.
+        ValueError: An operator is in no slice.
     """
     count = len(work)
     ends = sorted({0, count} | {end for item in slices for end in (item.start, item.stop)})

@@ -1,1 +1,1 @@
-"""Boards are timed, and their times kept."""
+"""Measurements of boards, and the files that keep the measurements."""

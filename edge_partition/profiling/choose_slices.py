@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 #: Numbers of parts of equal work, by level. Small parts show the times of single operators, large
 #: parts the times of stages on two to four boards. Each level sends the whole model once.
 _LEVELS = (24, 4, 2, 1)
-#: About 0.2 ms on a Raspberry Pi 4. Shorter times cannot be measured well.
+#: Least work of a slice: about 0.2 ms on a Raspberry Pi 4. Shorter times cannot be measured well.
 _LEAST_WORK_MACS = 2_000_000
 
-#: More than the caches of a board, and equal to those of a desktop. With it, three stages of
-#: MobileNetV3Large took within 5 % of their times with 20 ms between runs; without it, 12 to 48 %
-#: less (x86-64, 32 MB of cache).
+#: More than the caches of a board, and equal to the caches of a desktop. With this minimum, three
+#: stages of MobileNetV3Large took within 5 % of their times with 20 ms between runs; without the
+#: minimum, 12 to 48 % less (x86-64, 32 MB of cache).
 _LEAST_DISPLACED_BYTES = 32 << 20
 
 
 def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
-    """Return operator ranges ``[start, stop)``, small ones first; each level covers all operators.
+    """Return operator ranges ``[start, stop)`` in levels, the level of the smallest first.
 
-    The ends of the slices are the model's cuts nearest to parts of equal estimated work.
+    Each level covers all operators. The ends of the slices are the model's cuts nearest to parts of
+    equal estimated work.
     """
     ends = np.array([0, *graph.cuts, len(graph.operators)])
     work = np.cumsum([0, *operator_work_macs(graph)])
@@ -45,9 +46,9 @@ def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
 def displaced_bytes(graph: Graph, start: int, stop: int) -> int:
     """Return the number of bytes that a board reads between the runs of a slice.
 
-    The bytes are the other weights of a stage that is half of the model: they displace the slice
-    from the caches. The minimum stands for messages and other work between inferences, which also
-    displace a stage.
+    The number is the size of the other weights of a stage of half the model around the slice.
+    Reading these weights displaces the slice from the caches, as the rest of the stage does. The
+    minimum stands for messages and other work between inferences, which also displace a stage.
     """
     work = np.cumsum([0, *operator_work_macs(graph)])
     half = work[-1] / 2

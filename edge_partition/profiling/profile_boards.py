@@ -1,8 +1,8 @@
 """Boards time a model's slices, and messages through the broker, at the host's request.
 
 Boards on different machines measure slices at the same time. Agents on one machine measure one
-after another, because they share the processor. Messages are timed before that, one board at a
-time, because the boards share the broker.
+after another, because they share the processor. Messages are timed before the slices, one board at
+a time, because the boards share the broker.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
-#: Longest time of timing one slice. The board answers no other command meanwhile.
+#: Longest time of timing one slice, in which the board answers no other command.
 _SLICE_S = 2.0
 #: Timeout of one slice: covers loading, and an inference longer than ``_SLICE_S``.
 _SLICE_TIMEOUT_S = 120.0
@@ -125,7 +125,7 @@ class Profiler(BoardClient):
     """The host's side of the command ``profile``. A context manager."""
 
     def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
-        """Create a profiler. Entering its context connects to the broker.
+        """Create a profiler. Entering the context connects to the broker.
 
         Args:
             broker: Address of the broker.

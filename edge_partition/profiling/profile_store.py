@@ -1,7 +1,7 @@
 """Boards' profiles in files on this machine, so that later plans need no measurements.
 
-One JSON file for each model, board and runtime, under the user's cache directory (XDG Base
-Directory Specification 0.8):
+Each model, board and runtime has one JSON file under the user's cache directory (XDG Base Directory
+Specification 0.8):
 
 ```
 ${XDG_CACHE_HOME:-~/.cache}/edge-partition/profiles/{model's sha256}/{board}/{runtime}.json
@@ -112,7 +112,7 @@ class ProfileStore:
         return path
 
     def find(self, model_sha256: str, board: str, runtime: str) -> BoardProfile | None:
-        """Return the profile of a model, board and runtime, if there is one.
+        """Return the profile of a model, board and runtime; ``None`` without a profile.
 
         Raises:
             ProfileError: The file is not valid.
@@ -121,7 +121,7 @@ class ProfileStore:
         return self._read(path) if path.exists() else None
 
     def newest(self, model_sha256: str, board: str) -> BoardProfile | None:
-        """Return the latest profile of a model and board, if there is one.
+        """Return the latest profile of a model and board; ``None`` without a profile.
 
         Raises:
             ProfileError: A file is not valid.

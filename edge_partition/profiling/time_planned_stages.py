@@ -2,12 +2,12 @@
 
 The times of most stages are fitted to slices (:mod:`edge_partition.planning.stage_times`), with an
 error of about 10 %, and a plan prefers stages whose times are too low. So boards time the stages of
-the plans that a user is likely to ask for. The plans from the new times are timed in the next
-round.
+the plans that a user is likely to request. The new times can change the plans, so the next round
+times the stages of the new plans.
 
-The speed of a board varies between half minutes, by heat or by other work, and a plan prefers
-stages that were timed at a fast moment. So each planned stage is timed three times, in different
-rounds, and the median counts.
+The speed of a board varies from one half minute to the next, by heat or by other work, and a plan
+prefers stages that were timed at a fast moment. So each planned stage is timed three times, in
+different rounds, and the median counts.
 """
 
 from __future__ import annotations
@@ -50,16 +50,17 @@ def refine_profiles(
     on_progress: Progress | None = None,
     on_profile: Callable[[BoardProfile], None],
 ) -> None:
-    """Have boards time their stages of the best plans, except stages that are timed enough.
+    """Have boards time their stages of the best plans, up to :data:`TIMES` times for each stage.
 
     Args:
         profiler: The connection to the boards.
         boards: Boards with a profile in ``store``.
         model: The model.
         store: The store of profiles, old and extended.
-        fleet: The boards as plans will have them.
+        fleet: The boards for the plans; boards that are not in ``boards`` are left out.
         force: Whether boards that serve a deployment also measure.
-        plans: Returns the plans whose stages are timed; None: those that users are likely to want.
+        plans: Returns the plans whose stages are timed; None: the plans that users are likely to
+            request.
         on_progress: Called with (board, stages timed, all stages), from several threads.
         on_profile: Called with each extended profile.
 
@@ -96,7 +97,7 @@ def refine_profiles(
 
 
 def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]:
-    """Return how often each (board, (start, stop)) was timed."""
+    """Return the number of timings of each (board, (start, stop))."""
     return Counter(
         (profile.board, (item.start, item.stop)) for profile in profiles for item in profile.slices
     )
@@ -105,9 +106,10 @@ def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]
 def count_round(
     due: Mapping[str, Iterable[Ends]], profiles: Mapping[str, BoardProfile]
 ) -> Counter[tuple[str, Ends]]:
-    """Return how often each due (board, (start, stop)) counts as timed in a round.
+    """Return the number of timings to count for each due (board, (start, stop)) after a round.
 
-    A stage without a time exceeds the board's memory, and is not due again.
+    A stage without a time exceeds the board's memory. The stage counts as timed :data:`TIMES`
+    times, so that the stage is not due again.
     """
     timings = count_timings(profiles.values())
     return Counter(
@@ -122,7 +124,7 @@ def count_round(
 def due_stages(
     plans: Iterable[Plan], timed: Mapping[tuple[str, Ends], int]
 ) -> dict[str, list[Ends]]:
-    """Return each board's stages in ``plans`` that were timed too few times, ascending."""
+    """Return each board's stages in ``plans`` with fewer than :data:`TIMES` timings, ascending."""
     wanted: dict[str, set[Ends]] = {}
     for plan in plans:
         for stage in plan.stages:

@@ -1,1 +1,1 @@
-"""A plan under a stream of requests."""
+"""Simulation of a plan under a stream of requests."""

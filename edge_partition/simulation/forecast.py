@@ -32,7 +32,7 @@ class BoardForecast:
         served: Number of requests served, repeats included.
         processor: Share of the time from the first request to the last result in which the
             processors are busy, 0 to 1.
-        link: Share of the same time in which the link is busy, 0 to 1.
+        link: Share of this time in which the link is busy, 0 to 1.
         queue_mean: Mean number of requests waiting for inference.
         queue_max: Largest number of requests waiting for inference.
         at_broker_mean: Mean number of requests waiting at the broker.
@@ -59,16 +59,17 @@ class Forecast:
         outcomes: Number of requests with each outcome; the sum is ``requests``.
         resent: Number of messages that the client sent again.
         seconds: Time from the first arrival to the last answer or failure, in seconds.
-        throughput_per_s: Answers per second over that time.
+        throughput_per_s: Answers per second during ``seconds``.
         capacity_per_s: Requests per second that the busiest board can serve.
         latency_ms: ``mean``, ``median``, ``p95``, ``p99`` and ``max`` over answered requests, from
             the arrival (without a rate: from sending) to the result.
-        spent_ms: Parts of the mean latency: waiting for a place in the window (``source``), until
-            the answered copy was sent (``resent``), at the broker (``broker``), on links
-            (``link``), in the boards' network threads (``handling``), waiting for inference
-            (``queue``) and inference (``invoke``).
+        spent_ms: Parts of the mean latency: waiting for a place in the window (``source``), from
+            the first sending to the sending of the answered copy (``resent``), waiting at the
+            broker (``broker``), on links (``link``), in the boards' network threads (``handling``),
+            waiting for inference (``queue``) and inference (``invoke``), in milliseconds.
         boards: Load of each board, in the order of the stages.
-        limit: A sentence on what limits the throughput, and one on the effect of failures.
+        limit: A sentence on the resource that limits the throughput, and a sentence on the effect
+            of failures.
     """
 
     requests: int
@@ -119,7 +120,7 @@ def describe_limit(
     full_share: float,
     throughput_per_s: float,
 ) -> str:
-    """Return a sentence on what limits the throughput.
+    """Return a sentence on the resource that limits the throughput.
 
     Args:
         plan: The times of the plan.

@@ -40,7 +40,7 @@ class SharedServer:
         )
         self._events = events
         self._shared_speed = shared_speed
-        #: For the first job of each queue: the work left, and the start of the job.
+        #: For the first job of each queue: the remaining work, and the start of the job.
         self._left_ms = [0.0, 0.0]
         self._started_ms = [0.0, 0.0]
         #: The time at which ``_left_ms`` is correct.

@@ -5,14 +5,15 @@ for a place in the client's window, and pass through the boards of the stages
 (:mod:`edge_partition.simulation.simulated_board`). The replicas of a stage get requests in turn, as
 in an MQTT shared subscription, also while a replica has failed.
 
-The client is :class:`edge_partition.client.pipeline.Pipeline`. Its window reaches from the oldest
-request without an answer to the newest request. After a board fails or returns, the client sends
-each request without an answer again, first after 0.5 s and then at growing intervals, and takes the
-first answer. The client also sends each new request again while a part of a stage's boards is away.
-A request without an answer within the timeout has timed out.
+The simulated client behaves as :class:`edge_partition.client.pipeline.Pipeline`. The window reaches
+from the oldest request without an answer to the newest request. After a board fails or returns, the
+client sends each request without an answer again, first after 0.5 s and then at growing intervals,
+and takes the first answer. The client also sends each new request again while some boards of a
+stage have failed and others have not. A request without an answer within the timeout ends as timed
+out.
 
-Inference times vary by a lognormal factor with mean 1. Not modelled: the processors and links of
-the client and the broker, and several clients.
+Inference times vary by a lognormal factor with mean 1. The simulation has one client, and leaves
+out the processors and links of the client and the broker.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """A board in simulated time: its queue at the broker, its link and its processors.
 
-The model, and its counterpart in the agent:
+The parts of the model, with the modelled module in parentheses:
 
 - The broker sends a board at most its receive maximum of unacknowledged requests
   (:mod:`edge_core.mqtt.connection`); other requests wait at the broker.
-- The link is half duplex: a message in and a message out at the same time get half of it each.
+- The link is half duplex: a message in and a message out at the same time each get half of the
+  bandwidth.
 - The network thread and the inference thread each serve first come, first served. Each slows the
   other down to the degree that they share processors.
-- A board acknowledges a request when its result has left (:mod:`device_agent.worker`). A board that
-  fails loses its work. When the board is back, the broker sends all unacknowledged requests again.
+- A board acknowledges a request when the result has left the board (:mod:`device_agent.worker`). A
+  board that fails loses its work. When the board is back, the broker sends all unacknowledged
+  requests again.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from edge_partition.planning.read_plan import ReplicaTimes
     from edge_partition.simulation.event_queue import EventQueue
 
-#: Where a request spends its time; the order of :attr:`Copy.spent_ms`.
+#: Parts of the time of a request, in the order of :attr:`Copy.spent_ms`.
 SOURCE, RESENT, BROKER, LINK, HANDLING, QUEUE, INVOKE = range(7)
 SPENT = ("source", "resent", "broker", "link", "handling", "queue", "invoke")
 
@@ -38,11 +40,12 @@ _HALF_DUPLEX = 0.5
 
 
 class Copy:
-    """One sending of a request, on its way through the stages.
+    """A copy of a request on the way through the stages; each sending makes a copy.
 
     Attributes:
         number: Number of the request.
-        expires_ms: Time at which the broker and the boards drop the copy.
+        expires_ms: Time at which the broker and the boards drop the copy, in simulated
+            milliseconds.
         stage: Current stage.
         times: Times of the board that serves the copy at the current stage.
         accounted_ms: Time up to which ``spent_ms`` accounts for the copy.
@@ -77,8 +80,8 @@ class SimulatedBoard:
         broker_ms: Sum over requests of the time waiting at the broker, in milliseconds.
         most_queued: Largest number of requests waiting for inference at once.
         most_at_broker: Largest number of requests waiting at the broker at once.
-        first_ms: Time of the first request; ``None`` before it.
-        last_ms: Time of the last result.
+        first_ms: Time of the first request, in simulated milliseconds; ``None`` before the request.
+        last_ms: Time of the last result, in simulated milliseconds.
         is_up: Whether the board serves requests.
     """
 
@@ -217,7 +220,7 @@ def _shared_speed(roles: Sequence[ReplicaTimes]) -> float:
     """Return the speed of each of the two threads while both are busy.
 
     At full load both threads run for the shorter of their two times divided by this speed; then the
-    rest of the longer time runs alone. Both together take ``busy_ms``.
+    rest of the longer time runs alone. Both parts together take ``busy_ms``.
     """
     invoke_ms, handling_ms, busy_ms = (
         sum(times)

@@ -9,7 +9,7 @@ For a step to node ``j``, the set of kinds that meet the period mostly grows as 
 comes closer to ``j``. The states of starts with equal kinds are united first. Where the sets of
 kinds form a chain of subsets, one pass adds all replica sets of one size: the pass begins with the
 starts that allow the most kinds, adds boards of the kinds that only these starts allow, unites the
-result with the starts that allow the next fewer kinds, and so on.
+result with the starts that allow the next smaller set of kinds, and so on.
 
 Complexity: ``O(nodes**2 * kinds * max_replicas**2)`` operations on integers with one bit for each
 board set, of which there are at most :data:`MAX_BOARD_SETS` (18 boards of different kinds, or 4
@@ -150,8 +150,9 @@ class _Reached:
 def _kinds_by_size(problem: Problem, period: int) -> _KindsBySize:
     """Return (size, kinds) for each size of replica set.
 
-    ``kinds`` is ``(nodes, nodes)``, by stop and start: the kinds that meet the period, as bits. It
-    is 0 where a smaller replica set allows equal kinds, because the smaller set uses fewer boards.
+    ``kinds`` is ``(nodes, nodes)``, by stop and start: the kinds that meet the period, as bits. An
+    entry is 0 where a smaller replica set allows equal kinds, because the smaller set uses fewer
+    boards.
     """
     result = []
     before = np.zeros((problem.nodes, problem.nodes), np.uint64)

@@ -1,12 +1,12 @@
-"""A lower bound on the cost of every route, by Lagrangian relaxation of the boards' number.
+"""A lower bound on the cost of every route, by Lagrangian relaxation of the number of boards.
 
-Problem: the cheapest route within the number of boards of each kind. Method: drop the limit on each
-kind and charge a price (Lagrange multiplier) for each use of a board instead (Held & Karp, "The
+Problem: the cheapest route within the number of boards of each kind. Method: replace the limit on
+each kind by a price (Lagrange multiplier) for each use of a board (Held & Karp, "The
 Traveling-Salesman Problem and Minimum Spanning Trees: Part II", 1971). The relaxed problem is a
 shortest path in an acyclic graph. Its cost less the price of all boards is a lower bound on the
 optimum, for any prices of 0 or more. Complexity: ``O(kinds * nodes**2)`` for any number of steps;
 ``O((kinds + stages) * nodes**2)`` for exactly ``stages`` steps. The bound is valid but need not be
-tight; the route may exceed the boards.
+tight. The route may use more boards than the fleet has.
 
 Replica sets of one kind bound all replica sets: a set with kinds ``R`` costs
 ``max(cost of kind) + sum(price of kind)``, which is at least

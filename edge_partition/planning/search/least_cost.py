@@ -6,9 +6,9 @@ Problems with Resource Constraints", 2005). The resources are the boards of each
 Method: where no step needs replicas, :mod:`.state_space_relaxation` answers if its work limit
 allows. Otherwise subgradient steps maximize the lower bound of :mod:`.lagrangian_relaxation`, and
 feasible relaxed routes are incumbents. If the bound reaches the incumbent's cost, the incumbent is
-optimal. If not, a labelling search extends partial routes (labels) node by node. Of two labels at
-one node that used equal boards, the dearer is dominated and dropped. A label whose lower bound is
-not below the incumbent's cost is pruned.
+optimal. If not, a labelling search extends partial routes (labels) node by node. If two labels at
+one node used equal boards, the label with the higher cost is dominated and dropped. A label whose
+lower bound is not below the incumbent's cost is pruned.
 
 Complexity: exponential in the number of kinds in the worst case, at most ``work_limit`` labels.
 Guarantee: exact, unless the search reaches ``work_limit`` or the numbers of the sets of used boards
@@ -40,7 +40,7 @@ WORK_LIMIT = 4_000_000
 ROUNDS = 40
 #: Work of extending labels by one replica set, counted in labels.
 _REPLICA_SET_WORK = 20
-#: Sets of used boards above which their numbers do not fit an int64.
+#: Most sets of used boards that are numbered, so that the numbers fit an int64.
 _MAX_NUMBERED_SETS = 1 << 62
 #: (Step, state) pairs in one run of the search without replicas.
 _STATE_SPACE_WORK_LIMIT = 200_000_000
@@ -64,8 +64,8 @@ def find_least_cost(
         period: Largest allowed period of a step, in nanoseconds.
         known: A feasible route that meets the period, as the first incumbent.
         cost_limit: Largest allowed cost of a route.
-        work_limit: Number of labels to extend at most.
-        rounds: Number of subgradient steps at most.
+        work_limit: Largest number of labels to extend.
+        rounds: Largest number of subgradient steps.
     """
     sizes = problem.least_replicas(period)
     if known is None and int(sizes.max(initial=0)) <= 1:

@@ -73,7 +73,7 @@ def find_least_period(
     periods, tests_high = None, False
     while low < high - (high // _HEURISTIC_DIVISOR if is_heuristic else 0):
         if is_guess:
-            # The optimum is close below the coarse problem's: go down in growing steps.
+            # The optimum is close below the coarse problem's optimum: go down in growing steps.
             period = max(low, high - 1 - step)
             step *= 4
         else:
@@ -83,8 +83,8 @@ def find_least_period(
             low = int(within[0]) if len(within) else high
             if low == high:
                 break
-            # The incumbent is often optimal long before the binary search ends, so every other
-            # test is of the largest period below the incumbent's.
+            # The incumbent is often optimal long before the binary search ends, so every other test
+            # is of the largest period below the incumbent's period.
             period = int(within[-1 if tests_high else len(within) // 2])
             tests_high = not (tests_high or is_heuristic)
         better, is_certain = _find_within(
@@ -102,7 +102,7 @@ def find_least_period(
 def _coarse_route(
     problem: Problem, cost_limit: int | None, search: MaxReachSearch | None
 ) -> Route | None:
-    """Return a good route over a part of the nodes; ``None`` if the problem has few nodes."""
+    """Return a good route over a part of the nodes; ``None`` for few nodes or without a route."""
     if problem.nodes <= 2 * _COARSE_NODES:
         return None
     count = max(_COARSE_NODES, problem.nodes // _COARSE_FACTOR)

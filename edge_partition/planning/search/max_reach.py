@@ -1,13 +1,13 @@
 """A fast feasibility test for a period: the last node that each set of boards may reach.
 
 Problem: find a route that meets a period, or prove that there is none. Method: dynamic programming
-over sets of boards, from small sets to large ones. The value of a set is the last node that the
-set may reach. The recurrence is a relaxation: the next stage may start at any node up to the last
-one, also at a node where the stage before cannot stop. If no set reaches the end even so, the
-problem is infeasible. A set is pruned if its unused boards cannot cover the remaining work, each at
-its best. If a set reaches the end, its replica sets are taken in their order and the cuts for them
-are computed exactly. If there are no such cuts, the answer is unknown and :mod:`.board_sets`
-decides, at about ten times the cost.
+over sets of boards, from small sets to large ones. The value of a set is the last node that the set
+may reach. The recurrence is a relaxation: the next stage may start at any node up to the last one,
+also at a node where the stage before cannot stop. If no set reaches the end in the relaxation, the
+problem is infeasible. A set is pruned if an upper bound on the progress of the unused boards is
+less than the remaining progress. If a set reaches the end, its replica sets are taken in their
+order and the cuts for them are computed exactly. If there are no such cuts, the answer is unknown
+and :mod:`.board_sets` decides, at about ten times the cost.
 
 Complexity: ``O(board sets * replica sets)`` for one period. Guarantee: a route is feasible, and
 "infeasible" is proven.
@@ -54,7 +54,7 @@ class _Transitions:
     Attributes:
         sets: ``(sets,)``, board sets of equal size.
         firsts: ``(sets,)``, index of each board set's first transition.
-        previous: ``(transitions,)``, the board set before.
+        previous: ``(transitions,)``, the smaller board set.
         replica_set: ``(transitions,)``, number of the added replica set.
     """
 
@@ -148,7 +148,8 @@ class MaxReachSearch:
             self.sets = reuse.sets
         else:
             self.sets = _BoardSetTable(*self.boards)
-        # By whether the board shares the step with other boards, and by the busy time's limit.
+        # Last stops, by whether the board shares the step with other boards, then by the limit on
+        # the busy time.
         self._known_stops: dict[bool, dict[int, NDArray[np.int32]]] = {False: {}, True: {}}
 
     def find_route(self, period: int) -> Route | SearchStatus:

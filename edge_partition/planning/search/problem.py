@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IntArray: TypeAlias = NDArray[np.int64]
 
-#: The figure of an infeasible step. The sum of three still fits an int64.
+#: The figure of an infeasible step. The sum of three such figures fits an int64.
 FORBIDDEN = 1 << 61
 
 
@@ -50,7 +50,8 @@ class Problem:
             of the kind; :data:`FORBIDDEN` where the step is infeasible for the kind or does not go
             forward.
         cost: ``(kinds, nodes, nodes)``, the step's cost if this kind has the highest cost in the
-            replica set; :data:`FORBIDDEN` where ``busy`` is. A search minimizes the sum over steps.
+            replica set; :data:`FORBIDDEN` where ``busy`` is :data:`FORBIDDEN`. A search minimizes
+            the sum over steps.
         capacity: ``(kinds,)``, number of boards of each kind.
         max_replicas: Number of boards in the largest replica set.
         stages: Required number of steps, each on one board; ``None`` for any number.
@@ -70,7 +71,7 @@ class Problem:
     _shared_busy: IntArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Lower the limits to the boards that a route can use."""
+        """Lower ``max_replicas`` and ``capacity`` to the largest numbers that a route can use."""
         shared = self.busy
         if self.no_replicas is not None and self.no_replicas.any():
             shared = np.where(self.no_replicas, FORBIDDEN, self.busy)
@@ -138,7 +139,7 @@ class Problem:
         return sizes
 
     def restricted_to(self, nodes: Iterable[int]) -> Problem:
-        """Return the problem on the given nodes alone, ascending."""
+        """Return the problem on the given nodes only; ``nodes`` is ascending."""
         at = np.array(list(nodes))
         kept = np.ix_(np.arange(self.kinds), at, at)
         progress = None if self.progress is None else self.progress[at]

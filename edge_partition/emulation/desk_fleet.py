@@ -136,7 +136,7 @@ class DeskFleet:
                 time.sleep(0.02)
 
     def _start_link(self, device: Device) -> str:
-        """Start a link of the board's speed and delay; return the broker's URL through it."""
+        """Start a link of the board's speed and delay; return the broker's URL behind the link."""
         words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
         words += ["--to", self.url.removeprefix("mqtt://")]
         words += ["--mbit-s", str(device.link_mbit_s), "--delay-ms", str(device.link_ms)]

@@ -34,9 +34,9 @@ _ROOT = Path("/sys/fs/cgroup")
 _LABEL = "edge-partition-"
 #: Period of a quota without ``tick``: a few of the kernel's own ticks, which are 4 ms apart.
 _UNPACED_PERIOD_US = 10_000
-#: The kernel refuses shorter quotas.
+#: Shortest quota that the kernel accepts.
 _QUOTA_US = 1_000
-#: One millisecond in fifty: with a smaller share, a board stalls between its turns.
+#: Least share of a board, one millisecond in fifty. With less, a board stalls between its turns.
 _LEAST_SHARE = 0.02
 #: Priority of a board over other processes on its processor, up to its share: real boards share no
 #: processor with the broker and the client. At equal priority, inferences of 11 ms took 14 ms while
@@ -236,7 +236,7 @@ class BoardLimiter:
 
 
 def _remove_left_behind() -> None:
-    """Remove empty groups of processes that were killed before they could remove them."""
+    """Remove empty control groups that killed processes left behind."""
     for parent in (_ROOT, _ROOT / "cpu", _ROOT / "memory"):
         for folder in parent.glob(f"{_LABEL}*"):
             owner = folder.name.removeprefix(_LABEL).partition("-")[0]

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from edge_partition.tflite.read_tflite import TfliteModel
 
 _NAME = "this-machine"
-#: Share of a processor in which an agent times the model. A plan of MobileNetV3Large for three
-#: boards with shares of 0.07 to 0.16 predicted 17 to 37 % more than the boards reached with times
-#: from half a processor, 11 and 16 % more with times from a fifth, and as much with times from a
-#: tenth, where timing takes twice as long as with half a processor.
+#: Share of a processor in which an agent times the model. With times from half a processor, a plan
+#: of MobileNetV3Large for three boards with shares of 0.07 to 0.16 predicted 17 to 37 % more than
+#: the boards reached. With times from a fifth, the plan predicted 11 and 16 % more. Times from a
+#: tenth gave equal errors, and timing took twice as long as with half a processor.
 _SHARE = 0.2
 
 

@@ -13,11 +13,11 @@ the time that the agent leaves unused, and yields to the agent at once.
 A processor that rests between a board's turns is slower during the turns: the clock frequency
 falls, and a hypervisor gives a virtual processor, with its caches, to other machines. ``idle``
 without a group keeps the processor awake. On a virtual machine with boards at 0.4 and 0.24 of a
-processor, the same work took 8.7 ms of processor time without ``idle``, 7.9 ms with it (medians of
-eight), and 7.0 ms on a processor of its own.
+processor, the same work took 8.7 ms of processor time without ``idle``, 7.9 ms with ``idle``
+(medians of eight), and 7.0 ms on a processor of its own.
 
-On a processor of 50 GMAC/s, at a share of 0.3, 2 ms of work should take 6.7 ms. It took 2.0 ms with
-quotas alone, 3.3 ms with ``tick``, and 7.1 ms with ``tick`` and ``idle``.
+On a processor of 50 GMAC/s, at a share of 0.3, 2 ms of work should take 6.7 ms. With quotas only,
+the work took 2.0 ms; with ``tick``, 3.3 ms; with ``tick`` and ``idle``, 7.1 ms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import sys
 import time
 from pathlib import Path
 
-#: Waking this often uses about 7 % of an x86-64 processor.
+#: Time between wakes, which uses about 7 % of an x86-64 processor.
 _TICK_S = 0.000_25
 _PRIORITY = 50
 

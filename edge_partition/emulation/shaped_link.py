@@ -24,7 +24,7 @@ _LATE_S = 0.000_5
 
 
 class ShapedLink:
-    """A link whose transmission time is allocated in the order of the requests.
+    """A link that carries data in the order of the calls of :meth:`send`.
 
     Args:
         mbit_s: Bandwidth of both directions together, in 10^6 bits per second.

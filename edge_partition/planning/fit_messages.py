@@ -28,7 +28,7 @@ class HandlingTimes:
 
     Attributes:
         fixed_ms: Time of each message of any size, in milliseconds.
-        ms_per_mb: Time of each 10^6 bytes, in milliseconds.
+        ms_per_mb: Additional time for each 10^6 bytes of the payload, in milliseconds.
     """
 
     fixed_ms: float

@@ -135,8 +135,8 @@ class Plan:
         stages: The stages in order. Together they cover all operators.
         wires: The type of float32 activations on each boundary between two stages.
         bound_ms: Lower bound on ``bottleneck_ms`` (objective throughput) or ``latency_ms``
-            (objective latency) of all plans within the request's limits, in milliseconds. It is the
-            plan's own value if the plan is proven optimal. ``None`` without a search.
+            (objective latency) of all plans within the request's limits, in milliseconds. The bound
+            is the plan's own value if the plan is proven optimal. ``None`` without a search.
         single_board_alternative: The best plan with the whole model on one board, if the model fits
             a board and this plan uses several. The alternative may be better for the other
             objective, or if the request gave the number of stages.

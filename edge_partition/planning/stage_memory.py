@@ -21,7 +21,7 @@ AGENT_RAM_BYTES = 56 << 20
 #: Requests whose inputs and outputs an agent holds at full load, with four in flight per board.
 _REQUESTS_HELD = 3
 #: Requests whose inputs the first stage's agent holds: its receive maximum, and 5 for temporary
-#: copies of large messages. Over 12 agents, the mean of these copies was 5.6 inputs (1 to 8 MiB).
+#: copies of large messages. In 12 agents, these copies took 5.6 inputs on average (1 to 8 MiB).
 _FIRST_REQUESTS_HELD = RECEIVE_MAXIMUM + 5
 
 
@@ -32,10 +32,10 @@ def stage_ram_bytes(
 
     Args:
         start: The stage's first operator: stage 0 starts at 0.
-        weight_bytes: Weights of the stage.
-        activation_bytes: Largest sum of activations that are alive at once.
-        in_bytes: Inputs of one request.
-        out_bytes: Outputs of one request.
+        weight_bytes: Size of the stage's weights, in bytes.
+        activation_bytes: Largest sum of activations that are alive at once, in bytes.
+        in_bytes: Size of one request's inputs, in bytes.
+        out_bytes: Size of one request's outputs, in bytes.
     """
     inputs_held = np.where(start == 0, _FIRST_REQUESTS_HELD, _REQUESTS_HELD)
     message_bytes = inputs_held * in_bytes + _REQUESTS_HELD * out_bytes

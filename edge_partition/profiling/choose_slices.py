@@ -1,4 +1,4 @@
-"""The slices of a model that a board times, to fit the time of any stage to them."""
+"""The slices of a model that a board times, as data for fitting the time of any stage."""
 
 from __future__ import annotations
 

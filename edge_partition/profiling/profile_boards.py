@@ -268,7 +268,7 @@ class Profiler(BoardClient):
             raise failures[0]
 
     def time_messages(self, board: str, *, force: bool = False) -> MessageTimes:
-        """Have a board time messages only; :meth:`measure` includes this.
+        """Have a board time messages only; :meth:`measure` also times messages.
 
         Args:
             board: Name of the board.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _COARSE_NODES = 24
 #: Factor by which the coarse problem has fewer nodes, above :data:`_COARSE_NODES`.
 _COARSE_FACTOR = 7
-#: A heuristic search ends when the gap is at most the upper bound divided by this.
+#: A heuristic search ends when the gap is at most the upper bound divided by this number.
 _HEURISTIC_DIVISOR = 64
 #: Labels that :mod:`.least_cost` extends for one period.
 _WORK_LIMIT = 200_000

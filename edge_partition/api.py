@@ -121,13 +121,13 @@ def plan_model(
     """Choose the boards and the cuts: the best of all plans.
 
     Args:
-        model: What :func:`load_model` returned.
+        model: Return value of :func:`load_model`.
         fleet: The boards: :func:`load_fleet`, or ``equal_fleet(4)``.
-        objective: ``throughput`` (results a second) or ``latency`` (milliseconds a request).
+        objective: ``throughput`` (results per second) or ``latency`` (milliseconds per request).
         stages: Exactly this many stages, each on one board.
         cuts: The layers to cut after, by name.
-        use_profiles: Plan with the times of ``edge-partition profile`` for boards of these names,
-            where there are any.
+        use_profiles: For each board whose name has a profile of the model, plan with the measured
+            times of the profile.
         on_unusable: Called with the error of a profile that can't be used.
         limits: ``wire``, ``max_replicas``, ``max_latency_ms`` and ``min_throughput_per_s``, as
             :func:`~edge_partition.planning.plan_split.plan_split` takes them.
@@ -150,10 +150,10 @@ def use_measured_times(
     *,
     on_unusable: Callable[[Exception], None] | None = None,
 ) -> Fleet:
-    """Return the boards with the times that they measured of the model, where there are any.
+    """Return the boards, with measured times of the model where a profile has them.
 
     Args:
-        model: What :func:`load_model` returned.
+        model: Return value of :func:`load_model`.
         fleet: The boards.
         on_unusable: Called with the error of a profile that can't be used.
     """
@@ -182,8 +182,8 @@ def split_model(
     """Cut the model by the plan and write the bundle.
 
     Args:
-        model: What :func:`load_model` returned.
-        plan: What :func:`plan_model` returned for ``model``.
+        model: Return value of :func:`load_model`.
+        plan: Return value of :func:`plan_model` for ``model``.
         path: The bundle's folder; a bundle there is replaced.
         deployment: The deployment's name; by default made from the model's.
         state: ``reset`` or ``keep``, for a model that keeps state between requests.
@@ -241,9 +241,10 @@ def verify_bundle(
     """Run the whole model and the chain of its parts on the same inputs; compare every bit.
 
     Args:
-        bundle: What :func:`split_model` or :func:`read_bundle` returned.
-        files: Inputs; without any, the bundle's sample and made-up inputs. Where a label stands in
-            a file's or folder's name (``digit-7.png``, ``cat/01.jpg``), accuracy is counted.
+        bundle: Return value of :func:`split_model` or :func:`read_bundle`.
+        files: Inputs; without any, the bundle's sample and made-up inputs. The accuracy is
+            counted for files with a label in the file's or folder's name (``digit-7.png``,
+            ``cat/01.jpg``).
         count: The number of made-up inputs.
         on_input: Called with (compared inputs, all inputs).
         on_note: Called with notes about a file.
@@ -272,10 +273,10 @@ def deploy_bundle(
     prefix: str = DEFAULT_PREFIX,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[LoadedStage, ...]:
-    """Make a bundle live on its boards; before, all of them load and try their parts.
+    """Have all boards load and try their parts of a bundle, then make the bundle live.
 
     Args:
-        bundle: What :func:`split_model` or :func:`read_bundle` returned.
+        bundle: Return value of :func:`split_model` or :func:`read_bundle`.
         broker: The broker's URL, or its address with account and certificates; None: the URL in
             ``EDGE_PARTITION_BROKER``, else ``mqtt://127.0.0.1:1883``.
         prefix: The first levels of every topic.

@@ -45,11 +45,11 @@ class UnknownBoardError(EdgePartitionError):
 class BoardClient:
     """A connection that sends commands to boards; base of the classes that deploy and profile.
 
-    A context manager: entering connects.
+    A context manager: entering the context connects.
     """
 
     def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
-        """Prepare a connection; entering connects.
+        """Prepare a connection; entering the context connects.
 
         Args:
             broker: The broker's address or URL.

@@ -1,6 +1,6 @@
-"""Bundle -> live on the boards, in two phases, or nothing changes.
+"""Deploys a bundle in two phases; if a board refuses, nothing changes.
 
-Phase one: every board takes its files, and checks, loads and tries them. Phase two: the manifest is
+Phase one: every board receives, checks, loads and tries its files. Phase two: the manifest is
 published, retained, which makes the deployment live. If a board refuses in phase one, phase one is
 undone; a deployment that was live stays live.
 """
@@ -86,7 +86,7 @@ class Deployer(FleetReader):
 
         Args:
             bundle: The bundle.
-            on_progress: Called with (board, bytes it has, bytes it needs); from several threads.
+            on_progress: Called with (board, received bytes, all bytes), from several threads.
 
         Returns:
             The boards' reports, by stage and board.
@@ -109,16 +109,16 @@ class Deployer(FleetReader):
         return tuple(sorted(loaded, key=lambda stage: (stage.stage, stage.device)))
 
     def undeploy(self, deployment: str, *, force: bool = False) -> None:
-        """End a deployment: clear the retained manifest, have its boards delete their files.
+        """End a deployment: clear the retained manifest and have the boards delete their files.
 
         Args:
             deployment: The deployment's name.
-            force: Undeploy although a board of it is offline. That board serves the deployment
-                again when it comes back.
+            force: Undeploy although one of the deployment's boards is offline. The board serves
+                the deployment again when the board comes back.
 
         Raises:
             UnknownDeploymentError: No deployment of this name is live.
-            UnknownBoardError: A board of it is offline, and not ``force``.
+            UnknownBoardError: One of the deployment's boards is offline, and ``force`` is false.
         """
         manifests = self._manifests()
         online = self._online()
@@ -150,7 +150,7 @@ class Deployer(FleetReader):
     def _prepare_all(
         self, devices: Sequence[str], files: DeploymentFiles, on_progress: _OnProgress | None
     ) -> list[LoadedStage]:
-        """Prepare all boards at the same time, since each may be behind a slow link of its own.
+        """Prepare all boards at the same time, because each board may have a slow link.
 
         If several boards refuse, the error is that of the first one in ``devices``.
         """
@@ -185,7 +185,7 @@ class Deployer(FleetReader):
         wanted: dict[str, int],
         on_progress: _OnProgress | None,
     ) -> None:
-        """Send a board the rest of each file in ``wanted``: the bytes it has, by SHA-256."""
+        """Send a board the rest of its files; ``wanted``: bytes that it has, by SHA-256."""
         total = sum(files.size_bytes(sha256) for sha256 in wanted)
         have = sum(wanted.values())
         for sha256, have_bytes in wanted.items():
@@ -283,7 +283,7 @@ def _check_needs(manifest: Manifest, device: str, answer: dict[str, Any]) -> Non
             device,
             "unknown-need",
             f"its agent is too old for a model that needs {', '.join(sorted(unheard))}; install "
-            "this version of edge-partition on it",
+            "this version of edge-partition on the board",
         )
 
 

@@ -46,7 +46,7 @@ class DeploymentFiles:
         """Return the size of a file or a reference tensor.
 
         Raises:
-            KeyError: The bundle has nothing with this checksum.
+            KeyError: The bundle has no file or reference tensor with this checksum.
         """
         if sha256 in self._by_id:
             return len(self._by_id[sha256])
@@ -56,7 +56,7 @@ class DeploymentFiles:
         """Return the bytes of a file or a reference tensor.
 
         Raises:
-            KeyError: The bundle has nothing with this checksum.
+            KeyError: The bundle has no file or reference tensor with this checksum.
         """
         if sha256 in self._by_id:
             return self._by_id[sha256]

@@ -1,6 +1,6 @@
 """The fleet as the broker and the agents know it: boards, profiles, live manifests.
 
-Asks, and changes nothing.
+Only reads: nothing changes on the boards or at the broker.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ STATUS_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True)
 class BoardStatus:
-    """One board.
+    """State of one board.
 
     Attributes:
         device: The board's name.
-        online: Whether the broker says so and the agent answers.
-        profile: The agent's profile message; empty where none can be read.
+        online: Whether the board is online at the broker and its agent answers.
+        profile: The agent's profile message; empty without a readable message.
         deployments: The agent's deployments: ``deployment``, ``generation``, ``state``, ``stages``.
     """
 
@@ -37,7 +37,7 @@ class BoardStatus:
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """The whole fleet.
+    """State of the whole fleet.
 
     Attributes:
         boards: All boards that were ever online, by name.
@@ -86,7 +86,7 @@ class FleetReader(BoardClient):
         return any(item.get("deployment") == deployment for item in self._deployments_on(device))
 
     def _manifests(self) -> dict[str, Manifest]:
-        """Return the manifests that are live by deployment, without those that can't be read."""
+        """Return the live manifests that can be read, by deployment."""
         manifests = {}
         found = self._retained(self._topics.manifest("+"))
         for topic in sorted(found):

@@ -3,7 +3,7 @@
 A trained classifier may give one answer to every noise input, and then a comparison of its answers
 proves nothing. The tensors that cross between the stages still vary with the input, and so do the
 tensors that cross other possible cuts. The whole model runs with such tensors as additional
-outputs, and so do the stages for cuts within a stage.
+outputs. For cuts within a stage, the stage has these additional outputs too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class InsideComparison:
 def compare_inside(
     bundle: Bundle, payloads: Sequence[bytes], others: Sequence[bytes], sent: Sequence[list[bytes]]
 ) -> InsideComparison | None:
-    """Compare the tensors between the stages; where none varies, tensors within the stages.
+    """Compare the tensors between the stages; if none of them varies, tensors within the stages.
 
     Args:
         bundle: The bundle, with every tensor sent in the model's own dtype.

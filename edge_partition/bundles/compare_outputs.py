@@ -122,9 +122,9 @@ def measure_accuracy(
 
 
 def _top_classes(manifest: Manifest, payload: bytes) -> list[int]:
-    """Return the position of the largest score along the first output's last axis, at each place.
+    """Return the position of the largest score along the first output's last axis, per position.
 
-    Empty where that axis has one value, and so no classes.
+    The list is empty if the last axis has one value, since one value gives no classes.
     """
     scores = decode_tensors(manifest.outputs, payload)[manifest.outputs[0].name]
     if not scores.ndim or scores.shape[-1] < 2:  # noqa: PLR2004 - classes to choose between

@@ -52,7 +52,7 @@ class WireCost:
     Attributes:
         max_difference: Largest absolute difference of any output element.
         same_top: Share of inputs, from 0 to 1, with an equal top class (the largest score along
-            the first output's last axis); None for an output with one value a place.
+            the first output's last axis); None for an output with one value per position.
         clamped: Number of values beyond float16's range, which were sent as its largest value.
         bytes_between: Bytes that one request sends between stages, in total.
         float32_bytes_between: Bytes that one request sends between stages with float32, in total.
@@ -120,9 +120,9 @@ def verify_bundle(
 
     Args:
         bundle: The bundle to check.
-        payloads: Inputs as they travel on the wire, in order; None: ``count`` of
-            :func:`made_up_payloads`.
-        count: Number of made-up inputs.
+        payloads: Inputs as they travel on the wire, in order; None: ``count`` inputs
+            from :func:`made_up_payloads`.
+        count: Number of inputs to make up.
         classes: Position of the true class in the first output for each of ``payloads``; None
             where it is not known.
         on_input: Called with (inputs done, inputs in all).
@@ -175,7 +175,7 @@ def _count_steps(on_input: _OnInput | None, total: int) -> _OnInput:
 
 
 def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
-    """Return the whole model's answers; for the state ``reset`` a new interpreter gives each.
+    """Return the whole model's answers; the state ``reset`` needs a new interpreter per input.
 
     Raises:
         ComparisonError: The model gives different answers to the same input.

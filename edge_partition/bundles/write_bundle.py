@@ -63,7 +63,7 @@ def write_bundle(
     sample: bytes | None = None,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """Slice ``model`` as ``plan`` says and write the bundle; replace a bundle that is there.
+    """Slice ``model`` as ``plan`` says and write the bundle; replace an existing bundle.
 
     Args:
         path: The folder to write.
@@ -71,8 +71,8 @@ def write_bundle(
         plan: The stages and their boards.
         name: The model's name, for people.
         deployment: The deployment's name, one MQTT topic level.
-        quantization: Value of :class:`~edge_core.contract.manifest.ModelInfo`.
-        weights: Value of :class:`~edge_core.contract.manifest.ModelInfo`.
+        quantization: As in :class:`~edge_core.contract.manifest.ModelInfo`.
+        weights: As in :class:`~edge_core.contract.manifest.ModelInfo`.
         facts: Facts about the model's inputs and outputs.
         wrapped: The model's operations that were no layers, for the manifest.
         state: ``reset`` or ``keep``, for a model that keeps state.
@@ -259,7 +259,7 @@ def _check_replaceable(path: Path) -> None:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Rename ``new`` to ``path``; if that fails, the folder that was there comes back."""
+    """Rename ``new`` to ``path``; if renaming fails, restore the old folder."""
     if not path.exists():
         new.rename(path)
         return

@@ -182,7 +182,7 @@ class DeploymentConnection:
         )
 
     def report(self, message: Message, latency_ms: float, now: float) -> None:
-        """Publish an answered request's latency and trace for monitors, at most once a second.
+        """Publish an answered request's latency and trace for monitors, at most once per second.
 
         Only the client knows the whole latency, and monitors need no copy of the results.
 
@@ -217,7 +217,7 @@ class DeploymentConnection:
 def read_answer(
     manifest: Manifest, message: Message, latency_ms: float
 ) -> Result | RequestError | None:
-    """Return the result or the error in a message; None for an error that passes by itself.
+    """Return the result or the error in a message; None for a temporary error.
 
     Args:
         manifest: The manifest that is live.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentState:
-    """The manifest that is live, the boards that are offline, and the reason of an end.
+    """The manifest that is live, the boards that are offline, and the reason for an end.
 
     Attributes:
         deployment: The deployment's name.
@@ -44,7 +44,7 @@ class DeploymentState:
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the model keeps state between requests, which then go one at a time."""
+        """Whether the model keeps state, so that requests are sent one at a time."""
         return self.manifest.model.state == "keep"
 
     def begin(self, manifest: Manifest) -> None:
@@ -53,10 +53,10 @@ class DeploymentState:
         self.ended = None
 
     def take_manifest(self, payload: bytes) -> None:
-        """Take a message on the manifest's topic, and end or resume the deployment by it.
+        """Read a message on the manifest's topic; end the deployment, or take the manifest.
 
-        An empty payload undeploys. A manifest with other inputs or outputs ends the deployment
-        for this client. A manifest that can't be read changes nothing.
+        An empty payload, or a manifest with other inputs or outputs, ends the deployment for this
+        client. A manifest that can't be read changes nothing.
         """
         if not payload:
             self.ended = UNDEPLOYED, f"Deployment {self.deployment!r} was undeployed."
@@ -75,7 +75,7 @@ class DeploymentState:
         self.begin(manifest)
 
     def take_availability(self, device: str, *, is_online: bool) -> None:
-        """Take a board's word, or its will, that it is online or offline."""
+        """Record whether a board is online; a board or its will publishes the message."""
         if is_online:
             self._offline.discard(device)
         else:
@@ -83,9 +83,9 @@ class DeploymentState:
 
     @property
     def has_offline_replica(self) -> bool:
-        """Whether a stage has boards that are offline beside boards that are online.
+        """Whether a stage has both online and offline boards.
 
-        The broker gives requests in turn to all of them, so some requests get no answer.
+        The broker gives requests in turn to all boards of a stage, so some requests get no answer.
         """
         return any(
             0 < len(self._offline.intersection(stage.devices)) < len(stage.devices)

@@ -23,7 +23,7 @@ class UnknownDeploymentError(EdgePartitionError):
     """No deployment of this name is live.
 
     Attributes:
-        deployment: The name that was looked for.
+        deployment: The requested name.
         live: Names of the deployments that are live.
     """
 

@@ -50,14 +50,14 @@ class Pipeline:
         timeout_s: float = 30.0,
         prefix: str = DEFAULT_PREFIX,
     ) -> None:
-        """Prepare a client; entering it, or :meth:`open`, connects.
+        """Prepare a client; entering the context, or :meth:`open`, connects.
 
         Args:
             deployment: Name of a live deployment.
             broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
-            window: Places in the window, which reaches from the oldest request without a result
-                to the newest; by default :func:`default_window`, and 1 for a model that keeps
-                state between requests.
+            window: Places in the window, which holds the requests from the oldest one without a
+                result to the newest; by default :func:`default_window`, and 1 for a model that
+                keeps state between requests.
             timeout_s: Time after which a request without an answer fails, in seconds.
             prefix: The topics' prefix.
         """
@@ -127,7 +127,7 @@ class Pipeline:
         """Run the model on each input; yield outputs in input order.
 
         An input is taken from the iterable only when the window has a free place.
-        Raises as :meth:`infer` does, at the place of the input that failed.
+        Instead of a failed input's outputs, the error of :meth:`infer` is raised.
         """
         for result in self.stream(inputs):
             outputs = result.outputs
@@ -146,14 +146,14 @@ class Pipeline:
     def stream(
         self, inputs: Iterable[Inputs], *, on_error: Literal["raise", "yield"] = "raise"
     ) -> Iterator[Result | EdgePartitionError]:
-        """As :meth:`map`, with each request's latency and trace.
+        """Run the model as :meth:`map` does; yield results with latency and trace.
 
         Args:
             inputs: Values as :meth:`infer` takes them.
             on_error: ``"raise"`` raises an input's error. ``"yield"`` yields the error in the
-                input's place and continues; it raises only an error after which no request can
-                succeed (:attr:`RequestError.is_final`), and the last of as many timeouts in a row
-                as the window has places.
+                input's place and continues, with two exceptions that are raised: an error after
+                which no request can succeed (:attr:`RequestError.is_final`), and a timeout after
+                which the number of timeouts in a row equals the window's places.
         """
         window = RequestWindow(self._window_size())
         iterator, is_more = iter(inputs), True
@@ -182,8 +182,8 @@ class Pipeline:
 
         Args:
             outputs: Return value of :meth:`infer`, :meth:`map` or :meth:`stream`. Boxes of a
-                :class:`Result` are in the input picture's pixels, others in those of the model's
-                input.
+                :class:`Result` are in pixels of the input picture, other boxes in pixels of the
+                model's input.
             top: Number of classes to name.
 
         Raises:
@@ -194,9 +194,9 @@ class Pipeline:
     def labels(self, outputs: Result | Outputs, top: int = 5) -> list[tuple[str, float]]:
         """Return the best labels and their scores, best first; outputs as in :meth:`answer`.
 
-        A score is a probability from 0 to 1 where the manifest says what scores are
+        A score is a probability from 0 to 1 if the manifest gives the meaning of the scores
         (``manifest.outputs[0].scores``), else the model's value. A class without a label has
-        its index as label. The list is empty where no output has one score a class.
+        its index as label. The list is empty where no output has one score per class.
 
         Raises:
             OutputsError: The outputs are not the deployment's, or are those of several inputs.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def default_window(boards: int) -> int:
-    """Return the default window: two requests a board, at least 4 and at most 16.
+    """Return the default window: two requests per board, at least 4 and at most 16.
 
     In measurements a larger window only lengthened the broker's queues.
     """
@@ -61,7 +61,7 @@ class RequestWindow:
     def has_room(self) -> bool:
         """Whether the next input may be submitted now.
 
-        False also when the oldest request is answered: the caller gets that result first.
+        Also false when the oldest request is answered: the caller receives its result first.
         """
         if not self._requests:
             return True

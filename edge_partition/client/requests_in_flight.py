@@ -1,12 +1,12 @@
-"""Requests in flight: which wait for an answer, and when each is sent again.
+"""Requests in flight: the requests that wait for an answer, and the times of their repeats.
 
-A request id and QoS 1 give "at least once". Stages are pure functions, so a request may be sent
-again, and every answer after the first is dropped. The caller therefore gets each result exactly
-once.
+A request id and QoS 1 give "at least once" delivery. Stages are pure functions, so a request may be
+sent again, and every answer after the first is dropped. The caller therefore gets each result
+exactly once.
 
 A request is sent again only after a sign that messages were lost: this client's connection broke,
 a board went offline or came back, some replicas of a stage are offline, or a deployment was
-replaced. A slow board is no such sign.
+replaced. A slow board is no sign of a loss.
 
 The state here is pure: callers pass the time, and hold a lock where several threads share it.
 """
@@ -37,7 +37,7 @@ class Request:
 
     Attributes:
         id: Identifier that every answer carries; empty for a request that was never sent.
-        taken: The inputs, kept for sending them again.
+        taken: The inputs, kept for repeats.
         started: Time of submission.
         deadline: Time at which the request fails without an answer.
         resend_at: Time of the next repeat; None while there is no sign of a loss.
@@ -54,7 +54,7 @@ class Request:
     answer: Outcome | None = None
 
     def schedule_resend(self, now: float) -> None:
-        """Have the request sent again after the first pause: a message may be lost."""
+        """Schedule the first repeat: a message may be lost."""
         self.resend_after_s = RESEND_FIRST_S
         self.resend_at = now + RESEND_FIRST_S
 
@@ -71,7 +71,7 @@ class RequestsInFlight:
     """The requests of one pipeline that wait for an answer, by id."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start without requests."""
         self._by_id: dict[bytes, Request] = {}
 
     def __len__(self) -> int:
@@ -92,16 +92,16 @@ class RequestsInFlight:
             request.answer = answer
 
     def discard(self, requests: Iterable[Request]) -> None:
-        """Drop requests whose answers nobody will take."""
+        """Drop requests whose answers are no longer needed."""
         for request in requests:
             self._by_id.pop(request.id, None)
 
     def schedule_resends(self, now: float) -> None:
-        """Have every request sent again: messages may be lost."""
+        """Schedule a repeat of every request: messages may be lost."""
         for request in self._by_id.values():
             request.schedule_resend(now)
 
     def fail_all(self, code: str, reason: str) -> None:
-        """Settle every request with an error after which none can succeed."""
+        """Settle every request with an error after which no request can succeed."""
         for request in list(self._by_id.values()):
             self.settle(request, RequestError(code, reason, is_final=True))

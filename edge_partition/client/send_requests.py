@@ -39,7 +39,7 @@ class RequestSender:
     def __init__(
         self, deployment: str, broker: BrokerAddress, *, prefix: str, timeout_s: float
     ) -> None:
-        """Prepare; :meth:`open` connects.
+        """Prepare a sender; :meth:`open` connects.
 
         Args:
             deployment: The deployment's name.
@@ -79,7 +79,7 @@ class RequestSender:
     # In the callers' threads
 
     def submit(self, taken: TakenInputs) -> Request:
-        """Send a request; its answer is set already where the deployment ended.
+        """Send a request, or return it with an error as its answer if the deployment ended.
 
         Raises:
             NotOpenError: The pipeline is not open.
@@ -113,7 +113,7 @@ class RequestSender:
     def wait_for_head(self, window: RequestWindow) -> None:
         """Wait until the window's oldest request is answered or times out.
 
-        Meanwhile requests of the window are sent again when their time comes.
+        Meanwhile the requests of the window that are due for a repeat are sent again.
         """
         head = window.head
         while head.answer is None:
@@ -129,7 +129,7 @@ class RequestSender:
                     self._send(request)
 
     def discard(self, requests: Iterable[Request]) -> None:
-        """Drop requests whose answers nobody will take."""
+        """Drop requests whose answers are no longer needed."""
         with self._changed:
             self._in_flight.discard(requests)
 
@@ -163,7 +163,7 @@ class RequestSender:
     # In the network thread: the methods of DeploymentHandlers
 
     def handle_connected(self) -> None:
-        """Have requests sent again: messages may be lost between two connections."""
+        """Schedule repeats: messages may be lost between two connections."""
         self._schedule_resends()
 
     def handle_result(self, message: Message) -> None:
@@ -183,14 +183,14 @@ class RequestSender:
         self._connection.report(message, latency_ms, now)
 
     def handle_manifest(self, payload: bytes) -> None:
-        """Take the manifest that is live now; where it ends the deployment, fail all requests."""
+        """Read a message on the manifest's topic; if the deployment ended, fail all requests."""
         with self._changed:
             self.state.take_manifest(payload)
             if self.state.ended is not None:
                 self._fail_all(*self.state.ended)
 
     def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
-        """Take a board's availability; have requests sent again where it changed."""
+        """Record a board's availability; if the availability changed, schedule repeats."""
         with self._changed:
             self.state.take_availability(device, is_online=is_online)
         if is_new:

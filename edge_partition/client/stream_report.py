@@ -70,7 +70,7 @@ class StreamReport:
 
 
 class StreamTimes:
-    """The times of a stream's results as they arrive; 8 bytes each, and no results are kept."""
+    """Collects the times of a stream's results, 8 bytes per time, without the results."""
 
     def __init__(self) -> None:
         self._latencies_ms = array("d")

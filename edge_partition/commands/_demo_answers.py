@@ -22,7 +22,7 @@ _TRUE_LABEL = re.compile(r"digit-(.+)-\d+")
 
 
 class DemoError(EdgePartitionError):
-    """The demonstration can't start, or its result is no proof."""
+    """The demonstration can't start, or its result proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of right labels; None: no true label is known."""
+        """The share of right labels, from 0 to 1; None: no true label is known."""
         return sum(self.judged) / len(self.judged) if self.judged else None
 
 
@@ -96,7 +96,7 @@ def check(reference: Reference, comparison: Comparison) -> None:
 
 
 def _judge(request: NamedRequest, result: Result, manifest: Manifest) -> list[bool]:
-    """Return for each sample whose true label is known whether the answer is right."""
+    """Return whether the answer is right, for each sample with a known true label."""
     judged = []
     for sample, outputs in request.split(result.outputs, manifest.inputs):
         truth = _TRUE_LABEL.fullmatch(sample.file.stem)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """``NAME=N,N,..`` or ``N,N,..`` -> the input's name, ``""`` for all, and its shape."""
+    """Reads ``NAME=N,N,..`` or ``N,N,..`` as an input's name (``""``: all inputs) and shape."""
 
     name = "[NAME=]N,N,.."
 
@@ -64,7 +64,7 @@ def input_shape_words(input_shapes: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 def _check_pixels(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse a wrong value before the model is loaded."""
+    """Refuse a wrong ``--pixels`` value before the model is loaded."""
     if value is not None:
         try:
             parse_pixels(value)
@@ -90,7 +90,7 @@ def picture_words(picture: PictureOptions) -> list[str]:
 
 
 def plan_limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options that :func:`plan_split` has too out of a command's options."""
+    """Take the arguments of :func:`plan_split` out of a command's options."""
     names = ("wire", "max_replicas", "max_latency_ms", "min_throughput_per_s")
     return {name: options.pop(name) for name in names}
 

@@ -47,7 +47,7 @@ def plan_verdict(plan: Plan) -> str:
 
 
 def plan_reasons(plan: Plan) -> Iterator[str]:
-    """Yield the slowest part, the boards left out, and one board alone for comparison."""
+    """Yield sentences on the slowest part, the unused boards, and the best board alone."""
     worse, better = _GOALS[plan.objective]
     yield f"The slowest part: {_slowest_part(plan)}."
     if plan.gap:
@@ -96,7 +96,7 @@ def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:
 
 
 def plan_sources(plan: Plan) -> Iterator[str]:
-    """Yield what the columns mean, and which of the times are measured."""
+    """Yield sentences on the columns' meaning and on the source of the times."""
     yield (
         "Times of one request: compute is inference, messages is receiving and sending on the "
         "board's processor, network is the link to the broker."

@@ -57,7 +57,8 @@ def load(
 def choose_boards(fleet: Path | None, stages: int | None, cuts: tuple[str, ...]) -> Fleet:
     """Return the boards of a fleet, or without a fleet equal boards ``board-0``, ``board-1``, ...
 
-    Call this function before the model is loaded, so that wrong options don't cost a minute.
+    Call this function before the model is loaded: loading takes up to a minute, and wrong options
+    are refused here.
     """
     if cuts and stages is not None and stages != len(cuts) + 1:
         raise click.UsageError(
@@ -83,10 +84,10 @@ def make_plan(
     use_profiles: bool = False,
     **limits: Any,
 ) -> Plan:
-    """Choose the best plan, and show the step.
+    """Choose the best plan, and show progress.
 
-    ``use_profiles`` plans with measured times where a board has a profile of the model. It is for
-    the boards of a fleet, not for equal boards that have the name of a real one by chance.
+    With ``use_profiles``, boards that have a profile of the model are planned with measured times.
+    Leave ``use_profiles`` false for equal boards: their names may be those of real boards.
     ``limits`` are those of :func:`~edge_partition.planning.plan_split.plan_split`.
     """
     with _show.step_progress() as step:
@@ -104,12 +105,12 @@ def make_plan(
 
 
 def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
-    """Return the boards with the times that they measured of the model, where there are any."""
+    """Return the boards, with measured times of the model where a profile has them."""
     return api.use_measured_times(model, boards, on_unusable=lambda error: _show.warn(str(error)))
 
 
 def show_plan(plan: Plan, sizes: Sequence[int] | None = None) -> None:
-    """Print a plan: what it achieves and why, its stages, and where the numbers come from.
+    """Print a plan: throughput and latency, the reasons, the stages, and the sources of the times.
 
     Args:
         plan: The plan.

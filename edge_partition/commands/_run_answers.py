@@ -1,4 +1,4 @@
-"""The answers of ``edge-partition run``: from a stream of results to one answer for each sample."""
+"""The answers of ``edge-partition run``: one answer for each sample of a stream of results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Failed:
-    """An input without an answer, by its name, and the error."""
+    """The name of an input without an answer, and the error."""
 
     name: str
     error: EdgePartitionError
@@ -52,7 +52,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class AnswerMaker:
-    """Makes answers of results.
+    """Makes answers from results.
 
     Attributes:
         manifest: The deployment's manifest.

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class DrawError(EdgePartitionError):
-    """The option ``--draw`` can't be met."""
+    """The option ``--draw`` can't be used."""
 
 
 def check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> None:
     """Refuse a wrong ``--draw`` before the stream starts.
 
     Raises:
-        DrawError: The model finds no boxes, the folder holds the inputs, or can't be made.
+        DrawError: The model finds no boxes, or the folder holds the inputs or can't be made.
     """
     if not manifest.model.detections:
         raise DrawError(
@@ -40,7 +40,7 @@ def check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> N
 
 
 def free_name(file: Path, taken: set[str]) -> str:
-    """Return the file's name, with a number where another picture has the name already."""
+    """Return the file's name, with a number if another picture already has this name."""
     suffix = file.suffix if file.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
     name, number = f"{file.stem}{suffix}", 1
     while name.casefold() in taken:

@@ -1,4 +1,4 @@
-"""The output of ``edge-partition run``: answers printed on arrival, and kept where asked for."""
+"""The output of ``edge-partition run``: answers printed on arrival, and kept for some options."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class AnswerLog:
         failed: The number of inputs without an answer.
         outputs: The outputs of each answered input, for ``-o``; else empty.
         rows: The rows of the ``--json`` document; else empty.
-        notes: Sentences to print at the end, in the order of the keys.
+        notes: Sentences to print at the end, as keys, in order.
         drawn: The number of pictures written.
     """
 
@@ -69,7 +69,7 @@ class AnswerLog:
         self._first: Failed | None = None
 
     def note(self, *notes: str) -> None:
-        """Keep sentences for the end, each once."""
+        """Keep sentences to print at the end, without repeats."""
         self.notes.update(dict.fromkeys(notes))
 
     def add(self, item: Answered | Failed) -> None:
@@ -96,8 +96,8 @@ class AnswerLog:
     ) -> EdgePartitionError | KeyboardInterrupt | None:
         """Return the error to end with; None: all inputs were answered.
 
-        The error is what stopped the stream, else the number of inputs without an answer. For a
-        single input it is that input's own error.
+        The error is ``stopped``, else the number of inputs without an answer. If the only input has
+        no answer, the error is the input's own.
         """
         if stopped is not None:
             self._tell_first()

@@ -49,12 +49,12 @@ def console() -> Console:
 
 
 def say(text: str, *, bold: bool = False) -> None:
-    """Print a sentence unchanged: without markup or control characters."""
+    """Print a sentence; markup is printed as it is, control characters are replaced."""
     console().print(Text(plain_text(text), style="bold" if bold else ""))
 
 
 def print_json(document: Any) -> None:
-    """Print the one document of ``--json``."""
+    """Print the document of ``--json``."""
     click.echo(json.dumps(document, indent=1, default=str))
 
 
@@ -179,14 +179,14 @@ def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, in
 
 
 def name_some(names: Iterable[str], most: int = 8) -> str:
-    """Return the first names with commas, and the number of the others."""
+    """Return the first names, joined by commas, and the number of the others."""
     listed = list(names)
     rest = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def count_of(count: int, noun: str) -> str:
-    """Return ``1 board``, ``2 boards``."""
+    """Return a count with its noun: ``1 board``, ``2 boards``."""
     return f"{count} {noun}{'s' * (count != 1)}"
 
 

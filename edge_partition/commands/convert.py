@@ -1,4 +1,4 @@
-"""``edge-partition convert``: a Keras model as one .tflite file."""
+"""``edge-partition convert``: convert a Keras model to one .tflite file."""
 
 from __future__ import annotations
 

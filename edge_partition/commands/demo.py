@@ -1,4 +1,4 @@
-"""``edge-partition demo``: every step on this machine, and proof that the answers are equal."""
+"""``edge-partition demo``: run every step on this machine, and prove that the answers are equal."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def _stream(
 
 
 def _planned_s(plan: Plan, requests: int) -> float:
-    """Return the predicted seconds of a stream: the first result, then one a period."""
+    """Return the predicted time of a stream in seconds: one latency, then a period per result."""
     return (plan.latency_ms + (requests - 1) * plan.bottleneck_ms) / 1000
 
 

@@ -70,4 +70,4 @@ def show_loaded(loaded: tuple[LoadedStage, ...]) -> None:
     ]
     title = "Each board loaded its part and ran the reference input"
     _show.show_table(title, _COLUMNS, rows, once=["difference"])
-    _show.say("Difference: the largest from this machine's outputs; 0 means the same bits.")
+    _show.say("Difference: the largest difference from this machine's outputs; 0 means equal bits.")

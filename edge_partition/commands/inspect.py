@@ -64,8 +64,8 @@ _NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
 def command(model: str, page: Path | None, as_json: bool, **options: Any) -> None:
     """Show MODEL's operators, the tensors that cross each cut, and the wrapped constants.
 
-    MODEL is a name, file or folder as for `edge-partition split`, or a bundle's folder: then the
-    whole model in the bundle is shown.
+    MODEL is a name, file or folder as for `edge-partition split`, or a bundle's folder, for
+    the whole model in the bundle.
 
     \b
     edge-partition inspect MobileNetV3Large
@@ -109,8 +109,8 @@ def _print(document: dict[str, Any], loaded: LoadedTflite, *, is_page: bool) -> 
     if not is_page:
         _print_table("Operators", _operator_table(document, console.width), console)
         _show.say(
-            "MMACs: millions of multiply-accumulates. Crossing: what crosses a cut after the "
-            "operator; - where no cut is possible."
+            "MMACs: millions of multiply-accumulates. Crossing: the tensors that cross a cut after "
+            "the operator; - where no cut is possible."
         )
         if document["wrapped_operations"]:
             count = _show.count_of(len(document["wrapped_operations"]), "operation")
@@ -194,7 +194,7 @@ def _operator_table(document: dict[str, Any], width: int) -> Table:
 
 
 def _wrapped_table(document: dict[str, Any], width: int) -> Table:
-    """Return a row for each wrapped operation; from 120 characters on with constants."""
+    """Return a row for each wrapped operation; a width of 120 or more shows the constants."""
     operations = document["wrapped_operations"]
     rows = [
         [
@@ -228,7 +228,7 @@ def _print_table(title: str, table: Table, console: Console) -> None:
 
 
 def _shorten(text: str, length: int) -> str:
-    """Leave out the middle of a text: names of layers differ at their ends."""
+    """Leave out the middle of a text, since names of layers differ at their ends."""
     if len(text) <= length:
         return text
     tail = (length - 1) * 2 // 3

@@ -122,7 +122,7 @@ def _write_and_show_all(choices: Sequence[Choice], output: Path | None, *, as_js
     _show.show_table(title, _COLUMNS, [_row(choice) for choice in choices])
     _show.say(
         "Unbeaten: no other plan in the table is at least as good in latency and throughput, and "
-        "better in one. For each number of boards, the best plan with one stage a board is shown "
+        "better in one. For each number of boards, the best plan with one stage per board is shown "
         "for either objective; plans with fewer stages than boards have replicas, and are the best "
         "over the whole fleet."
     )

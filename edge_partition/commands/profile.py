@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class NoBoardsError(EdgePartitionError):
-    """No board is online, or no board of the fleet."""
+    """No board is online, or no board of the fleet is online."""
 
     def __init__(self, broker: str, fleet: Path | None) -> None:
         which = "No board" if fleet is None else f"None of the boards in {fleet}"

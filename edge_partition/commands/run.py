@@ -1,4 +1,4 @@
-"""``edge-partition run``: inputs through a live deployment, and the answers to them."""
+"""``edge-partition run``: stream inputs through a live deployment, show answers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def command(
     """Stream INPUTS through DEPLOYMENT, and show the answer to each input.
 
     INPUTS are pictures, .npy, .npz, .wav or .csv files, or folders of such files. An array may
-    stack several inputs: each of them has its answer. If an input has no answer, a line on standard
+    stack several inputs: each input has its answer. If an input has no answer, a line on standard
     error names it, the other inputs go on, and the exit status is 1.
     """
     broker = broker_address(options)
@@ -137,7 +137,7 @@ def command(
 
 
 def _guesses(files: Sequence[Path], manifest: Manifest) -> Iterator[str]:
-    """Yield a sentence for each input whose pixel values are a guess."""
+    """Yield a sentence for each model input whose pixel values are guessed."""
     if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
         return
     for spec in manifest.inputs:

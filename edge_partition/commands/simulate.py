@@ -37,7 +37,7 @@ _SLOWER = 1.1
 
 
 class PlanFileError(EdgePartitionError):
-    """The file of a plan can't be read.
+    """A plan file can't be read.
 
     Attributes:
         path: The file.

@@ -1,4 +1,4 @@
-"""``edge-partition split``: a model and a fleet make a bundle."""
+"""``edge-partition split``: split a model over a fleet, and write the bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edge-partition status``: boards and live deployments."""
+"""``edge-partition status``: show boards and live deployments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ENDS_SHOWN = 8
 @broker_options
 @json_option
 def command(deployment: str | None, prefix: str, as_json: bool, **options: Any) -> None:
-    """Show all boards and live deployments at the broker, or DEPLOYMENT and its boards alone."""
+    """Show all boards and live deployments at the broker, or only DEPLOYMENT and its boards."""
     status = api.read_status(broker_address(options), prefix=prefix)
     live = [manifest.deployment for manifest in status.manifests]
     if deployment is not None and deployment not in live:

@@ -1,4 +1,4 @@
-"""``edge-partition verify``: the parts compared with the whole model, bit for bit."""
+"""``edge-partition verify``: compare the parts with the whole model, bit for bit."""
 
 from __future__ import annotations
 

@@ -34,22 +34,22 @@ _MOST_SPELLED = 1e15
 def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[str, Any]:
     """Return all facts about a model before it is planned, as JSON values.
 
-    Keys, beside the totals:
+    Keys besides the totals:
 
     - ``tensors``: activations and stored constants of the operators; other keys refer to a tensor
       by its ``index``.
     - ``operators``: in execution order. ``parameters`` is the number of elements of the constants
-      that the operator reads, small ones such as axes included, and ``weight_bytes`` their size in
-      the file; the totals count a constant of several operators once. ``cut_...`` describe the cut
-      after the operator.
+      that the operator reads, including small constants such as axes, and ``weight_bytes`` their
+      size in the file; the totals count a constant of several operators once. ``cut_...`` describe
+      the cut after the operator.
     - ``positions``: one for each position ``0 .. n``, before operator ``position``: the tensors
       that a later stage or the caller still needs, and their size, ``live_bytes``. ``cut_name`` is
       the value of ``edge-partition split --cut`` for a cut there; null where no cut is possible.
     - ``kept_together``: operators ``[start, stop)`` that no cut can separate, and the reason.
     - ``state``: a sentence on the state that the model keeps between requests; empty for a model
       without state.
-    - ``inputs``, ``outputs``: also their meaning, as far as it is known; ``words`` says it for
-      people. ``labels`` is the number of classes with names; ``detections`` as in a manifest.
+    - ``inputs``, ``outputs``: also their meaning, if known; ``words`` is the meaning as a text.
+      ``labels`` is the number of classes with names; ``detections`` as in a manifest.
     - ``notes``: sentences for people on values that were guessed, chosen or rebuilt.
     - ``warnings``: the argument ``warnings``.
     - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are the operators
@@ -153,7 +153,7 @@ def expression(operation: WrappedOperation) -> str:
 
 
 def _number(text: str) -> str:
-    """Return a number with few digits; a fraction where the number equals one exactly."""
+    """Return a number with few digits; as a fraction if a short fraction is equal."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -25,9 +25,9 @@ def draw_plan(plan: Plan) -> str:
     """Return an SVG document of the model cut over the boards.
 
     The upper half is the model: one bar for each operator in execution order. A bar's height is the
-    operator's time on its board, and its colour is that of the stage. At each cut stand the bytes
-    that cross. The lower half has one card for each stage: times, and memory against the limit. The
-    card of the slowest stage, the bottleneck, is marked.
+    operator's time on its board, and its colour is that of the stage. Each cut is labelled with
+    the bytes that cross. The lower half has one card for each stage: times, and memory against the
+    limit. The card of the slowest stage, the bottleneck, is marked.
 
     Args:
         plan: The plan.
@@ -123,7 +123,7 @@ def _operators(plan: Plan) -> Iterator[str]:
 def _boundaries(plan: Plan) -> tuple[list[str], float]:
     """Return lines at the cuts, labels with the bytes that cross, and the y below both.
 
-    Labels stand in as many rows as they need to stay apart.
+    The labels have as many rows as needed to keep them apart.
     """
     unit = (_WIDTH - 2 * _MARGIN) / plan.stages[-1].stop
     crossings = [(0, f"in {svg.size(plan.stages[0].cost.in_bytes)}")]
@@ -154,7 +154,7 @@ def _boundaries(plan: Plan) -> tuple[list[str], float]:
 
 
 def _spread(centres: list[float], widths: list[float]) -> list[float]:
-    """Return centres moved apart, first from the left edge, then from the right; in order."""
+    """Return the centres in order, moved apart from the left edge, then from the right edge."""
     placed = list(centres)
     edge = _MARGIN - 8.0
     for index, width in enumerate(widths):
@@ -235,7 +235,7 @@ def _gauge(
 
 
 def _ram(stage: PlannedStage, width: float) -> tuple[str, float, str]:
-    """Return the memory gauge of the stage's fullest board, which a replica set names."""
+    """Return the memory gauge of a stage's fullest board; a replica set's gauge names it."""
     device, cost = max(
         zip(stage.devices, stage.costs, strict=True),
         key=lambda board: board[1].ram_bytes / MIB / board[0].ram_mib,

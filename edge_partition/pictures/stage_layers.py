@@ -44,7 +44,7 @@ def wrapped_layers(
 ) -> tuple[WrappedLayer, ...]:
     """Return the wrapped operations that operators ``[start, stop)`` compute.
 
-    A wrapped operation whose name the converter dropped is in no stage.
+    A wrapped operation whose name the converter dropped is listed in no stage.
 
     Args:
         computed_by: Return value of :func:`operators_of_layers`.

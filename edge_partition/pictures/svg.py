@@ -75,7 +75,7 @@ def fit(words: str, width: float, size: int) -> str:
 
 
 def fit_names(names: Iterable[str], width: float, size: int) -> str:
-    """Join the names that fit into ``width`` pixels, one at least, and count the others."""
+    """Join the names that fit into ``width`` pixels, at least one, and count the others."""
     listed = list(names)
     rest = ""
     for shown in range(len(listed), 0, -1):

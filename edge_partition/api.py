@@ -257,7 +257,7 @@ def verify_bundle(
     payloads, classes = [], []
     for file in expand_inputs(map(Path, files)):
         for sample in load_samples(file, manifest.inputs, on_note=on_note):
-            # One sample a request, repeated where the model takes more at once.
+            # One sample per request, repeated if the model takes several samples at once.
             request, _ = next(batches([sample], manifest.inputs))
             payloads.append(encode_tensors(manifest.inputs, request))
             classes.append(find_class(file, manifest.model.labels))

@@ -111,7 +111,7 @@ def measure_accuracy(
         for truth, whole, answer in zip(classes, wholes, answers, strict=bool(classes))
         if truth is not None
     ]
-    # Several classes for one input label something else than the input, such as its pixels.
+    # Several classes for one input label parts of the input, such as its pixels.
     if not judged or len(judged[0][1]) != 1:
         return None
     return Accuracy(
@@ -122,7 +122,7 @@ def measure_accuracy(
 
 
 def _top_classes(manifest: Manifest, payload: bytes) -> list[int]:
-    """Return the position of the largest score along the first output's last axis, per position.
+    """Return, per position, the index of the largest score along the first output's last axis.
 
     The list is empty if the last axis has one value, since one value gives no classes.
     """

@@ -134,7 +134,7 @@ def verify_bundle(
     """
     manifest = bundle.manifest
     payloads = payloads or made_up_payloads(bundle, count)
-    # More inputs tell the spread, also where one input was given, or the same input twice.
+    # Two more inputs give a spread even if the user gave one input, or the same input twice.
     others = list(make_payloads(read_whole(bundle), manifest.inputs, 2))
     answered = _run_whole(bundle, [*payloads, *others])
     wholes = answered[: len(payloads)]

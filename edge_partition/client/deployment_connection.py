@@ -40,7 +40,7 @@ EXPIRY_SLACK_S = 1
 _REPORT_EVERY_S = 1.0
 _SUBSCRIBE_TIMEOUT_S = 10.0
 _STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
-#: Codes of passing errors: a deployment is being replaced, or a board restarts. The next attempt
+#: Codes of temporary errors: a deployment is being replaced, or a board restarts. The next attempt
 #: uses the generation that is live by then.
 _PASSING_CODES = frozenset({ErrorCode.UNKNOWN_GENERATION, ErrorCode.STOPPING})
 

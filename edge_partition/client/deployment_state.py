@@ -53,7 +53,7 @@ class DeploymentState:
         self.ended = None
 
     def take_manifest(self, payload: bytes) -> None:
-        """Read a message on the manifest's topic; end the deployment, or take the manifest.
+        """Read a message on the manifest's topic; end or resume the deployment.
 
         An empty payload, or a manifest with other inputs or outputs, ends the deployment for this
         client. A manifest that can't be read changes nothing.
@@ -75,7 +75,7 @@ class DeploymentState:
         self.begin(manifest)
 
     def take_availability(self, device: str, *, is_online: bool) -> None:
-        """Record whether a board is online; a board or its will publishes the message."""
+        """Record whether a board is online, as published by the board or its will."""
         if is_online:
             self._offline.discard(device)
         else:

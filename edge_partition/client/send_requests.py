@@ -190,7 +190,7 @@ class RequestSender:
                 self._fail_all(*self.state.ended)
 
     def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
-        """Record a board's availability; if the availability changed, schedule repeats."""
+        """Record a board's availability; if the message is new, schedule repeats."""
         with self._changed:
             self.state.take_availability(device, is_online=is_online)
         if is_new:

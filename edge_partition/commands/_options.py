@@ -27,7 +27,7 @@ class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, tuple[int, ...]]:
-        # A name may hold any character, a shape no equals sign.
+        # A name may hold any character; a shape has no equals sign.
         name, _, sizes = str(value).rpartition("=")
         try:
             shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
@@ -90,7 +90,7 @@ def picture_words(picture: PictureOptions) -> list[str]:
 
 
 def plan_limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the arguments of :func:`plan_split` out of a command's options."""
+    """Take the limits of :func:`plan_split` out of a command's options."""
     names = ("wire", "max_replicas", "max_latency_ms", "min_throughput_per_s")
     return {name: options.pop(name) for name in names}
 
@@ -154,8 +154,8 @@ model_options = combined(
         "--labels",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="The names of the classes, one a line. Default: those in the model, or in "
-        "model.labels.txt beside it.",
+        help="The names of the classes, one per line. Default: the names in the model, or in "
+        "model.labels.txt in the model's folder.",
     ),
     click.option(
         "--logits",
@@ -176,7 +176,7 @@ plan_options = combined(
         type=click.Choice(["throughput", "latency"]),
         default="throughput",
         show_default=True,
-        help="throughput: the most requests a second; latency: the shortest time for one request.",
+        help="throughput: the most requests per second; latency: the least time for one request.",
     ),
     click.option(
         "--stages",
@@ -217,6 +217,6 @@ plan_options = combined(
         "min_throughput_per_s",
         type=click.FloatRange(0, min_open=True),
         metavar="N",
-        help="Limit: the throughput, in requests a second.",
+        help="Limit: the throughput, in requests per second.",
     ),
 )

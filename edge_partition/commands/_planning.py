@@ -57,8 +57,7 @@ def load(
 def choose_boards(fleet: Path | None, stages: int | None, cuts: tuple[str, ...]) -> Fleet:
     """Return the boards of a fleet, or without a fleet equal boards ``board-0``, ``board-1``, ...
 
-    Call this function before the model is loaded: loading takes up to a minute, and wrong options
-    are refused here.
+    Call this function before the model is loaded, so that wrong options fail before the slow load.
     """
     if cuts and stages is not None and stages != len(cuts) + 1:
         raise click.UsageError(

@@ -49,7 +49,7 @@ def console() -> Console:
 
 
 def say(text: str, *, bold: bool = False) -> None:
-    """Print a sentence; markup is printed as it is, control characters are replaced."""
+    """Print a sentence; markup is printed as it is, control characters are escaped."""
     console().print(Text(plain_text(text), style="bold" if bold else ""))
 
 

@@ -218,7 +218,7 @@ def _stream(
 
 
 def _planned_s(plan: Plan, requests: int) -> float:
-    """Return the predicted time of a stream in seconds: one latency, then a period per result."""
+    """Return the predicted seconds of a stream: one latency, then a period per further result."""
     return (plan.latency_ms + (requests - 1) * plan.bottleneck_ms) / 1000
 
 

@@ -194,7 +194,7 @@ def _operator_table(document: dict[str, Any], width: int) -> Table:
 
 
 def _wrapped_table(document: dict[str, Any], width: int) -> Table:
-    """Return a row for each wrapped operation; a width of 120 or more shows the constants."""
+    """Return a row for each wrapped operation, with constants from 120 characters of width on."""
     operations = document["wrapped_operations"]
     rows = [
         [

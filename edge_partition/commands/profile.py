@@ -50,20 +50,20 @@ class NoBoardsError(EdgePartitionError):
     "devices",
     metavar="NAME",
     multiple=True,
-    help="Measure the board of this name alone; repeatable.",
+    help="Measure only the board of this name; repeatable.",
 )
 @click.option(
     "--fleet",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Measure the boards of this fleet.toml alone, and plan with their limits. Default: all "
+    help="Measure only the boards of this fleet.toml, and plan with their limits. Default: all "
     "boards online, without limits.",
 )
-@click.option("--again", is_flag=True, help="Measure boards that were measured before too.")
+@click.option("--again", is_flag=True, help="Also measure boards that were measured before.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Measure boards that serve a deployment too; this slows the deployment down.",
+    help="Also measure boards that serve a deployment; this slows the deployment down.",
 )
 @broker_options
 @json_option

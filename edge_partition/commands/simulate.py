@@ -31,8 +31,8 @@ _EXPECTED = (
     "expected the output of `edge-partition plan MODEL --fleet fleet.toml --json`, or a bundle's "
     "folder"
 )
-#: Factor for the second forecast: boards are this much slower on some days, or than estimated. Near
-#: a board's limit this factor decides whether a queue grows.
+#: Factor for the second forecast: some boards are slower on some days, or slower than
+#: estimated. Near a board's limit this factor decides whether a queue grows.
 _SLOWER = 1.1
 
 
@@ -72,7 +72,7 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "--rate",
     type=click.FloatRange(0, min_open=True),
     metavar="N",
-    help="Requests that arrive in a second. Default: the window is always full, as with `run`.",
+    help="Arrivals, in requests per second. Default: the window is always full, as with `run`.",
 )
 @click.option(
     "--steady",

@@ -91,7 +91,7 @@ def command(
     limits = plan_limits(options)
     loaded = _planning.load(model, **options)
     if loaded.quantization == AS_GIVEN:
-        # A converted model is known to run. A given file may fail, better here than on a board.
+        # A converted model is known to run. A .tflite file may fail; it fails here, before a board.
         probe_model(loaded.name, loaded.tflite.data)
     example = None if sample is None else api.read_sample(loaded, sample)
     plan = _planning.make_plan(

@@ -103,7 +103,7 @@ def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
     if wire is not None:
         same = "" if wire.same_top is None else f", {wire.same_top:.2%} have the same best class"
         yield (
-            f"With float16 between the parts, {wire.bytes_between:,} bytes a request instead of "
+            f"With float16 between the parts, {wire.bytes_between:,} bytes per request instead of "
             f"{wire.float32_bytes_between:,}: largest difference {wire.max_difference:g}{same}."
         )
         if wire.clamped:

@@ -30,7 +30,7 @@ def inspect_page(document: dict[str, Any], split_command: Sequence[str]) -> str:
     data = json.dumps({**document, "split_command": list(split_command)}, separators=(",", ":"))
     parts = {
         "title": html.escape(document["name"]),
-        # Indentation is a tenth of each file; no literal spans lines, so it can be removed.
+        # Indentation is a tenth of each file; no literal spans lines, so indentation can go.
         "style": _INDENTATION.sub("", (static / "inspect.css").read_text(encoding="utf-8")),
         # A script element has no HTML escapes, so JSON's are used.
         "data": data.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"),

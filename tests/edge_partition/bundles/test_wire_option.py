@@ -55,7 +55,7 @@ def test_verify_reports_the_cost_of_the_wire_and_exits_with_0(model: Path, tmp_p
     run("split", model, "--cut", "second", "--wire", "float16", "-o", build)
     shown = run("verify", build)
     assert "8/8 identical: the whole model and its 2 parts without rounding between them" in shown
-    assert "With float16 between the parts, 24 bytes a request instead of 32" in shown
+    assert "With float16 between the parts, 24 bytes per request instead of 32" in shown
     assert "have the same best class" in shown
     document = json.loads(run("verify", build, "--json"))
     assert document["exact"] is True

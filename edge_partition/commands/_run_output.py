@@ -1,4 +1,4 @@
-"""The output of ``edge-partition run``: answers printed on arrival, kept for ``-o`` and ``--json``."""
+"""The output of ``edge-partition run``: printed on arrival, kept for ``-o`` and ``--json``."""
 
 from __future__ import annotations
 

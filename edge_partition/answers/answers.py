@@ -1,4 +1,4 @@
-"""The meaning of a model's outputs, for people: labels, values, boxes, or a summary.
+"""The meaning of a model's outputs for the user: labels, values, boxes, or a summary.
 
 Everything here is pure: a manifest and arrays in, frozen dataclasses out. Quantized integers become
 real values. A softmax is computed only if the manifest says that the scores are logits.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Manifest, TensorSpec
     from edge_partition.answers.boxes import RawBoxes
 
-#: Boxes named in a line for people, which counts the rest; ``--json`` has all boxes.
+#: Boxes listed in a line of text, which counts the rest; ``--json`` has all boxes.
 _BOXES_SHOWN = 10
 _NO_LABELS = (
     "The model has no labels: classes are shown by their index, from 0. To add labels, give a file "
@@ -46,7 +46,7 @@ class Answer:
     Attributes:
         outputs: The meaning of each output, in the model's order.
         boxes: The boxes that a detection model found, highest score first; None for other models.
-        notes: Sentences for people that apply to every input, for example that no output fits the
+        notes: Notes for the user that apply to every input, for example that no output fits the
             labels.
     """
 
@@ -210,7 +210,7 @@ def _place(
     picture_size: tuple[int, int] | None,
     fit: str,
 ) -> tuple[Box, ...]:
-    """Return boxes in pixels of the picture; of the input if there is no picture."""
+    """Return boxes in pixels of the picture, or of the model's input if there is no picture."""
     if input_size is None:
         sides = raw.sides.clip(0, 1)
     else:

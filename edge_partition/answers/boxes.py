@@ -34,7 +34,7 @@ class Box:
     The sides are in pixels from the picture's upper left corner, and inside the picture.
 
     Attributes:
-        label: The class's label, or its index as text without a label.
+        label: The class's label, or its index as text if the class has no label.
         index: The class's index in the model.
         score: The box's score; from 0 to 1 if the model gives probabilities.
         left: Left side, in pixels.
@@ -105,8 +105,8 @@ def _ssd_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
     TensorFlow 1 and Model Maker write this order and the names of ``_SSD_NAME``. TensorFlow 2's
     object detection writes scores, boxes, count and classes. Under other names, boxes and count are
-    recognized by their shapes, and scores by their fractions; if scores and classes are all whole
-    numbers, the order decides.
+    recognized by their shapes, and scores by values that are not integers. If scores and classes
+    are all integers, their order tells them apart.
     """
     named = {match[1] or "0": array for name, array in outputs.items()
              if (match := _SSD_NAME.fullmatch(name))}  # fmt: skip

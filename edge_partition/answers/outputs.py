@@ -1,4 +1,4 @@
-"""The meaning of one output of a model, as a line for people and as JSON. Pure."""
+"""The meaning of one output of a model, as a line of text and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_core.plain_text import plain_text
 
 #: Largest output whose values are all in ``--json``.
 _MAX_LISTED = 1000
-#: Largest output whose values are all in a line for people.
+#: Largest number of values for which the line of text lists all of them.
 _MAX_SHOWN = 8
 
 
@@ -21,7 +21,7 @@ class ClassScore:
     """One class and its score.
 
     Attributes:
-        label: The class's label, or its index as text without a label.
+        label: The class's label, or its index as text if the class has no label.
         index: The class's index along the output's last axis.
         score: A probability from 0 to 1 if :attr:`Classes.is_probability`; otherwise the output's
             value.
@@ -66,7 +66,7 @@ class OutputTensor:
         return text + self.warning()
 
     def warning(self) -> str:
-        """Return the numbers of NaN and infinite values in parentheses; empty without any."""
+        """Return the numbers of NaN and infinite values in parentheses; empty if all are finite."""
         nan, infinite = self._not_finite()
         parts = [f"{count:,} {what}" for count, what in ((nan, "NaN"), (infinite, "infinite"))
                  if count]  # fmt: skip
@@ -104,7 +104,8 @@ class Classes:
 
     Attributes:
         tensor: The output's values.
-        best: The classes with the highest scores, highest first, without those of score NaN.
+        best: The classes with the highest scores, highest first, without classes whose score is
+            NaN.
         is_probability: Whether the scores are known to be probabilities.
         is_labelled: Whether the classes have labels.
     """
@@ -152,7 +153,7 @@ class Value:
     is_probability: bool
 
     def __str__(self) -> str:
-        """Return the value."""
+        """Return the value as text; a probability in percent."""
         is_share = self.is_probability and math.isfinite(self.value)
         return f"{self.value:.1%}" if is_share else _number(self.value)
 

@@ -1,4 +1,4 @@
-"""The head of a YOLO model -> boxes.
+"""Read boxes from the head of a YOLO model.
 
 A head gives thousands of candidates. Candidates with a low score are dropped, and of overlapping
 candidates of one class only the best is kept (non-maximum suppression).

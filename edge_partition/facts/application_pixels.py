@@ -34,7 +34,7 @@ _FAMILIES: tuple[tuple[str, Pixels, str], ...] = (
 
 
 def application_pixels(name: str) -> Pixels | None:
-    """Return the pixels that an application takes; None where ``name`` is not an application's.
+    """Return an application's pixel format; None if ``name`` is not that of an application.
 
     Args:
         name: Name of the application (``MobileNetV2``) or of its model (``mobilenetv2_1.00_224``).

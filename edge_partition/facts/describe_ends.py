@@ -1,4 +1,4 @@
-"""Descriptions of a model's inputs and outputs for people."""
+"""Describe a model's inputs and outputs for the user."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def describe_output(spec: TensorSpec) -> str:
 
 
 def describe_classes(labels: Sequence[str], detections: str) -> str:
-    """Return the kind of the outputs and the first class names; empty where both are unknown."""
+    """Return the kind of the outputs and the first class names; empty if both are unknown."""
     words = [_DETECTIONS[detections]] if detections else []
     if labels:
         more = len(labels) - _LABELS_SHOWN

@@ -1,8 +1,8 @@
 """Facts about a model's inputs and outputs from all sources, and notes for the user.
 
-The sources in the order of their priority: the user's options, Keras's application, the file's
-metadata, scale and zero point. Where no source gives the pixels of a model, a guess is made, and a
-note says so.
+The sources, in descending priority, are: the user's options, Keras's application, the file's
+metadata, scale and zero point. If no source gives the pixel format, the pixel format is guessed,
+and a note says so.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _PIXELS_ADVICE = "If this is wrong, give --pixels -1..1, 0..1, imagenet or MEAN/
 
 @dataclass(frozen=True)
 class StatedFacts:
-    """Statements of a model's source about the model.
+    """Facts about a model that its source states.
 
     Attributes:
         application: Name of the Keras application, or of the application's model.
@@ -129,7 +129,7 @@ def input_pixels(
 
     Args:
         specs: The inputs of the Keras model or of the graph.
-        stated: Statements of the model's source.
+        stated: Facts that the model's source states.
         picture: The user's options.
         steps: First operators of the graph for each input, by name; empty before the conversion.
 
@@ -173,12 +173,12 @@ def _picture_inputs(
 ) -> dict[str, PictureLayout]:
     """Return the layout of each input that takes pictures, by the input's name.
 
-    In a model with several inputs, an input without channels, or with one channel in front, is
-    taken for a mask rather than a picture.
+    In a model with several inputs, an input without channels, or with one channel in front, counts
+    as a mask, not as a picture.
 
     Args:
         specs: The inputs.
-        assume_pictures: Also accept inputs whose shape alone does not show a picture.
+        assume_pictures: Whether to accept inputs whose shape alone does not show a picture.
     """
     found = {}
     for spec in specs:
@@ -235,7 +235,7 @@ def _source_pixels(
 
 
 def _of_channels(numbers: tuple[float, ...], layout: PictureLayout) -> tuple[float, ...]:
-    """Return one number per channel, or a single number where the channels are equal or differ."""
+    """Return three different numbers for three channels; otherwise only the first number."""
     fits = len(numbers) == 3 == layout.channels and len(set(numbers)) > 1  # noqa: PLR2004
     return numbers if fits else numbers[:1]
 
@@ -247,7 +247,7 @@ def _input_range(spec: TensorSpec, step: FirstSteps | None) -> tuple[float, floa
 
 
 def _saturates(pixels: Pixels, spec: TensorSpec) -> bool:
-    """Return whether the range in the metadata exceeds the range of the input's scale by far.
+    """Return whether the range in the metadata far exceeds the range of the input's scale.
 
     Such metadata belongs to another model.
     """
@@ -283,7 +283,7 @@ def _detections(graph: Graph, metadata: TfliteMetadata | None) -> str:
 
 
 def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
-    """Return the kind of scores of each output, and notes where ``--logits`` does not apply."""
+    """Return the kind of scores of each output, and notes if ``--logits`` does not apply."""
     makers = {index: op for op in graph.operators for index in op.outputs}
     scores, notes = {}, []
     for output in graph.outputs:
@@ -306,7 +306,7 @@ def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
 def _labels(
     graph: Graph, stated: StatedFacts, file: Path | None, *, detections: str
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the class names, and a note where names were changed or left out."""
+    """Return the class names, and a note if names were changed or left out."""
     shapes = [graph.tensors[index].shape for index in graph.outputs]
     if file is not None:
         given = read_labels_file(file)
@@ -329,7 +329,7 @@ def _labels(
 
 
 def _inner_application(graph: Graph) -> str:
-    """Return the Keras application whose name is a scope of layers; empty where there is none."""
+    """Return the Keras application whose name is a scope of layers; empty if there is none."""
     scopes = dict.fromkeys(
         scope
         for op in graph.operators
@@ -343,7 +343,7 @@ def _inner_application(graph: Graph) -> str:
 
 
 def _output_notes(tflite: TfliteModel) -> list[str]:
-    """Return a note for each tensor that is several of the model's outputs."""
+    """Return a note for each tensor that the model lists several times as an output."""
     main, graph = tflite.schema.Subgraphs(0), tflite.graph
     outputs = [main.Outputs(place) for place in range(main.OutputsLength())]
     again = dict.fromkeys(index for index in outputs if outputs.count(index) > 1)
@@ -362,7 +362,7 @@ def _pixel_notes(
     Args:
         pixels: Pixels by input name.
         steps: First operators by input name.
-        stated: Statements of the model's source.
+        stated: Facts that the model's source states.
         inner: Name of an application that the model is built on; may be empty.
     """
     notes = []
@@ -389,7 +389,7 @@ def _pixel_notes(
 
 
 def _inner_evidence(inner: str, step: FirstSteps) -> str:
-    """Return a warning from the application inside; empty where its pixels are 0..255."""
+    """Return a warning if nothing converts pixels to the inner application's format."""
     pixels = application_pixels(inner)
     option = _OPTIONS.get(pixels.mean) if pixels is not None else None
     if option is None or step.prepares:

@@ -67,8 +67,9 @@ class FirstSteps:
         factor: Product of the constants that multiply the values, as the mean over channels; 1
             without such operators.
         shift: Largest absolute constant that is added or subtracted; 0 without such operators.
-        calibrated: Smallest and largest value that ``QUANTIZE`` represents; None without it.
-        filter_norm: Mean norm of the first filters; None where the filters are not known.
+        calibrated: Smallest and largest value that ``QUANTIZE`` represents; None without
+            ``QUANTIZE``.
+        filter_norm: Mean norm of the first filters; None if the filters are not known.
     """
 
     factor: float = 1.0
@@ -103,7 +104,7 @@ def calibrated_range(quantized: Quantized, dtype: str) -> tuple[float, float]:
 
 
 def pixels_of_range(low: float, high: float) -> Pixels | None:
-    """Return the known pixel format that spans ``low`` to ``high``; None where there is none."""
+    """Return the known pixel format that spans ``low`` to ``high``; None if there is none."""
     for pixels in _KNOWN:
         expected = value_range(pixels)
         allowed = _TOLERANCE * (expected[1] - expected[0])
@@ -141,7 +142,7 @@ def first_steps(tflite: TfliteModel, index: int) -> FirstSteps:
 
 
 def _factor(tflite: TfliteModel, op: Operator) -> float | None:
-    """Return the factor of a MUL or DIV by a constant; None where no operand is constant."""
+    """Return the factor of a MUL or DIV by a constant; None if no operand is constant."""
     values = _operand(tflite, op)
     if values is None or (op.kind == "DIV" and _file_inputs(tflite, op)[0] not in op.inputs):
         return None
@@ -153,7 +154,7 @@ def _factor(tflite: TfliteModel, op: Operator) -> float | None:
 
 
 def _shift(tflite: TfliteModel, op: Operator) -> float:
-    """Return the largest absolute constant of an ADD or SUB; 0 where no operand is constant."""
+    """Return the largest absolute constant of an ADD or SUB; 0 if no operand is constant."""
     values = _operand(tflite, op)
     return 0.0 if values is None else float(np.abs(values).max())
 
@@ -186,7 +187,7 @@ def _file_inputs(tflite: TfliteModel, op: Operator) -> tuple[int, ...]:
 
 
 def _constant(tflite: TfliteModel, tensor: Tensor) -> np.ndarray[Any, Any] | None:
-    """Return the real values of a constant; None where only a run of operators would give them."""
+    """Return the real values of a constant; None if they cannot be read from the file."""
     maker = tflite.constant_makers.get(tensor.index)
     if maker is not None:
         table = tflite.schema.Subgraphs(0).Operators(maker)
@@ -206,7 +207,7 @@ def _constant(tflite: TfliteModel, tensor: Tensor) -> np.ndarray[Any, Any] | Non
 
 
 def _dequantized(values: np.ndarray[Any, Any], table: Any) -> np.ndarray[Any, Any] | None:
-    """Return the real values of integers with one scale, or with one scale per channel."""
+    """Return the real values of integers with one scale or one scale per channel."""
     parameters = table.Quantization()
     if parameters is None or not parameters.ScaleLength():
         return None

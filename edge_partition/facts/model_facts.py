@@ -38,7 +38,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """A user's options for a model's pictures and classes; None where an option is not given.
+    """A user's options for a model's pictures and classes; None if an option is not given.
 
     Attributes:
         pixels: Pixel format, such as ``-1..1`` or ``127.5/127.5,bgr``, for
@@ -46,7 +46,7 @@ class PictureOptions:
         resize: One of :data:`~edge_core.contract.manifest.RESIZE_FILTERS`.
         fit: One of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
         labels: File of class names, one per line.
-        logits: Whether the model's scores are logits, of which a softmax makes probabilities.
+        logits: Whether the model's scores are logits, to be turned into probabilities by a softmax.
     """
 
     pixels: str | None = None

@@ -74,7 +74,7 @@ def fit_labels(
     is_detector: bool = False,
     strict: bool = False,
 ) -> tuple[tuple[str, ...], str]:
-    """Return one label per class of the model's outputs, and a note where labels were changed.
+    """Return one label per class of the model's outputs, and a note if labels were changed.
 
     The first class of ImageNet models with 1,001 classes is the background, which a list of 1,000
     names lacks. With one name too many, a first name ``???`` or ``background`` is left out. Other
@@ -83,7 +83,7 @@ def fit_labels(
     Args:
         labels: Class names.
         shapes: Shapes of the model's outputs.
-        where: The labels' file, for the note.
+        where: Name of the labels file, for the note.
         is_detector: Whether the outputs are boxes; their shapes do not give a number of classes.
         strict: Whether labels that do not fit are an error.
 
@@ -142,10 +142,10 @@ def labels_beside(
 
 
 def find_class(file: Path, labels: Sequence[str]) -> int | None:
-    """Return the position in ``labels`` of the class in an input's path; None without a class.
+    """Return the position in ``labels`` of the class that a path names; None if it names no class.
 
-    The class is the folder's name (``cat/01.jpg``), or else the first part of the file's name
-    between ``-``, ``_`` and spaces that is a label (``digit-7-0042.png``).
+    The class is the folder's name if it is a label (``cat/01.jpg``), otherwise the first label
+    among the parts of the file's name between ``-``, ``_`` and spaces (``digit-7-0042.png``).
     """
     for word in (file.parent.name, *re.split(r"[-_ ]", file.stem)):
         if word in labels:

@@ -1,4 +1,4 @@
-"""Samples -> requests, and a request's outputs -> each sample's outputs. Pure.
+"""Join samples into requests, and split a request's outputs by sample. Pure.
 
 A sample is the input of one answer: one picture of a model that takes eight pictures at once. A
 request is the input of one inference: eight such samples.
@@ -41,7 +41,7 @@ def batches(
 
     Yields:
         A request's inputs, of exactly the shapes of ``specs``, and its number of samples. The last
-        request is filled up with copies of its last sample, which do not count.
+        request is filled up with copies of its last sample, which are not counted.
     """
     size = batch_size(specs)
     waiting: list[dict[str, np.ndarray]] = []
@@ -64,7 +64,7 @@ def _joined(samples: list[dict[str, np.ndarray]], size: int) -> tuple[dict[str, 
 def split_outputs(
     outputs: Mapping[str, np.ndarray], count: int, specs: Sequence[TensorSpec]
 ) -> list[dict[str, np.ndarray]]:
-    """Return the outputs of each sample of a request, without those of filled-up samples.
+    """Return the outputs of each sample of a request, without the copies that fill the batch.
 
     Args:
         outputs: The request's outputs, by name.

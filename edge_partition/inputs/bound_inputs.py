@@ -1,4 +1,4 @@
-"""Bounds of input values that a model's graph implies: an id, for example, lies in its table.
+"""Find bounds of input values in a model's graph; for example, an id lies in its table.
 
 Bounds start at an operator that indexes a table. They propagate backward, against the flow of
 values, through operators that pass values on or change them in a known way, up to the model's
@@ -31,7 +31,7 @@ _MOST_DEPTH = 8
 
 
 def bound_inputs(model: TfliteModel) -> dict[str, Bounds]:
-    """Return, by name, the bounds of the inputs that a model's graph bounds.
+    """Return the bounds that a model's graph implies, by input name.
 
     A bound from a table's size takes precedence. Otherwise a number that is compared with
     ``0, 1, .. n - 1`` is assumed to be a length from 1 to ``n``, and a number that determines a
@@ -103,7 +103,7 @@ class _Walk:
     def _called(
         self, op: BoundOperator, made: list[Bounds], depth: int
     ) -> Iterator[tuple[int, Bounds]]:
-        """Yield the bounds that called subgraphs set to an operator's inputs."""
+        """Yield the bounds that called subgraphs imply for an operator's inputs."""
         if op.kind not in {"IF", "WHILE", "CALL"}:
             return
         operator = schema.OperatorT.InitFromObj(op.table)

@@ -1,4 +1,4 @@
-"""Descriptions of pixels in words, such as ``-1..1 RGB``: parsed and made. Pure."""
+"""Parse and write descriptions of pixels, such as ``-1..1 RGB``. Pure."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _of_mean_and_std(text: str) -> Pixels | None:
 
 
 def describe_pixels(pixels: Pixels) -> str:
-    """Return a description of the conversion and its source, for people.
+    """Return a description of the conversion and its source, for the user.
 
     For example ``-1..1 RGB (from the application)``.
     """

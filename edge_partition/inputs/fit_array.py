@@ -44,14 +44,14 @@ class ArrayError(PayloadError):
 
 
 def fit_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return an array in the shape and dtype of ``spec``; the array itself if it has them.
+    """Return an array in the shape and dtype of ``spec``; a fitting array is returned unchanged.
 
     The shape may differ in leading and trailing 1s. Floats of any width and byte order become the
-    input's floats, or are quantized by its scale. Integers become floats unless the input takes
-    pictures, and integers of another width if every value fits.
+    input's floats, or are quantized by its scale. Integers become floats, unless the input takes
+    pictures. Integers are cast to another width if every value fits.
 
     Raises:
-        ArrayError: The shape differs otherwise, or the dtype cannot be converted safely.
+        ArrayError: The shape differs in more than such 1s, or the dtype cannot be converted safely.
     """
     target = np.dtype(spec.dtype)
     if array.shape == spec.shape and array.dtype == target:
@@ -206,7 +206,7 @@ def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
 
 
 def range_note(array: np.ndarray[Any, Any], spec: TensorSpec) -> str:
-    """Return a warning if a tensor's floats are far from the input's range; otherwise nothing."""
+    """Return a warning if a tensor's floats are far from the input's range, else an empty text."""
     if spec.pixels is None or array.dtype.kind != "f" or not array.size:
         return ""
     low, high = value_range(spec.pixels)

@@ -1,4 +1,4 @@
-"""Files and pictures -> samples of a model's inputs.
+"""Read files and pictures as samples of a model's inputs.
 
 :mod:`~edge_partition.inputs.batches` defines a sample, and joins samples into requests.
 """
@@ -57,7 +57,7 @@ class InputFileError(EdgePartitionError):
 
 
 def expand_inputs(paths: Iterable[Path]) -> list[Path]:
-    """Return the files that ``paths`` name; a folder stands for its input files, sorted.
+    """Return the files that ``paths`` name; a folder is replaced by its input files, sorted.
 
     Files in subfolders are included, such as ``cat/01.jpg`` with one folder for each class. Hidden
     files are left out, such as the ``._cat.jpg`` of macOS.
@@ -107,19 +107,19 @@ def load_samples(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Read one file as one or more samples.
 
-    A picture is one sample; its values are converted as the input's ``pixels`` say. A ``.npy``
-    holds the only input, a ``.npz`` one array for each input, by name. Each array is one sample,
-    with or without a batch of one, or several samples stacked along the first dimension. A uint8
-    array for an input that takes pictures is a picture of any size. Other arrays are used
-    unchanged, cast if no value is lost (:mod:`~edge_partition.inputs.fit_array`), and floats for
-    an integer input are quantized by its scale. A ``.wav`` is divided into windows
-    (:mod:`~edge_partition.inputs.read_sound`), and each row of a ``.csv`` is a sample
-    (:mod:`~edge_partition.inputs.read_table`).
+    A picture is one sample; its values are converted according to the input's ``pixels``. A
+    ``.npy`` file holds an array for a model with one input; a ``.npz`` file holds one array for
+    each input, by name. Each array is one sample, with or without a batch of one, or several
+    samples stacked along the first dimension. A uint8 array for an input that takes pictures is a
+    picture of any size. Other arrays are used unchanged, cast if no value is lost
+    (:mod:`~edge_partition.inputs.fit_array`), and floats for an integer input are quantized by its
+    scale. A ``.wav`` file is divided into windows (:mod:`~edge_partition.inputs.read_sound`), and
+    each row of a ``.csv`` file is a sample (:mod:`~edge_partition.inputs.read_table`).
 
     Args:
         path: The file.
         specs: The model's inputs.
-        on_note: Called with each sentence for people, for example about an unknown sample rate.
+        on_note: Called with each note for the user, for example about an unknown sample rate.
 
     Yields:
         Arrays by input name, of the input's dtype and shape; the leading dimension is 1 if a

@@ -1,9 +1,9 @@
 """Generate inputs for a model: seeded, all different, and valid as far as the graph shows.
 
 Ids lie within the table that they index, and lengths fit
-(:mod:`edge_partition.inputs.bound_inputs`). Masks are ones. Pictures are noise, converted as the
-input's ``pixels`` say. Other floats are normally distributed; other integers are uniform over their
-type's range or, for wide types, over the ids of a small table.
+(:mod:`edge_partition.inputs.bound_inputs`). Masks are all ones. Pictures are noise, converted
+according to the input's ``pixels``. Other floats are normally distributed; other integers are
+uniform over their type's range or, for wide types, over the ids of a small table.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TRAINING = re.compile(r"(?<![a-z])training(?![a-z])", re.IGNORECASE)
 
 
 def make_payloads(model: TfliteModel, specs: Sequence[TensorSpec], count: int) -> Iterator[bytes]:
-    """Yield ``count`` different inputs as payloads; equal for equal models.
+    """Yield ``count`` different inputs as payloads; equal models give equal payloads.
 
     Args:
         model: The whole model.

@@ -1,4 +1,4 @@
-"""Files -> requests with a name for each sample, so that each answer has its sample's name."""
+"""Read files as requests with a name for each sample, so that each answer has a name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class NamedRequest:
     def split(
         self, outputs: Mapping[str, np.ndarray], specs: Sequence[TensorSpec]
     ) -> list[tuple[SampleName, dict[str, np.ndarray]]]:
-        """Return each sample's outputs; all outputs under one name if they have no batch."""
+        """Return each sample's outputs; outputs without a batch are returned under one name."""
         parts = split_outputs(outputs, len(self.samples), specs)
         if len(parts) == len(self.samples):
             return list(zip(self.samples, parts, strict=True))
@@ -67,7 +67,7 @@ def named_requests(
     Args:
         files: The files' paths.
         specs: The model's inputs.
-        on_note: Called with each sentence for people about a file.
+        on_note: Called with each note for the user about a file.
         on_error: Called with the path of a file that cannot be read to its end, and the error;
             reading continues with the next file.
 

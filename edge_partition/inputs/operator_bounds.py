@@ -39,18 +39,18 @@ _COMPARISONS = frozenset({"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"})
 
 
 class Bounds(NamedTuple):
-    """The smallest and the largest allowed value; infinite without a bound."""
+    """The smallest and the largest allowed value; infinite if there is no bound."""
 
     low: float
     high: float
 
     def meet(self, other: Bounds) -> Bounds:
-        """Return the bounds of the values that both bounds allow."""
+        """Return the intersection of both bounds."""
         return Bounds(max(self.low, other.low), min(self.high, other.high))
 
     @property
     def is_known(self) -> bool:
-        """Whether both bounds are finite with a whole number between them."""
+        """Whether both bounds are finite and an integer lies within them."""
         return math.isfinite(self.low + self.high) and math.ceil(self.low) <= self.high
 
 
@@ -212,7 +212,7 @@ def _below(size: int) -> Bounds:
 
 
 def _kept(op: BoundOperator) -> int:
-    """Return the number of sums; the running sums of ``CUMSUM`` along its axis count as one."""
+    """Return the number of sums; all running sums of one ``CUMSUM`` row count as one sum."""
     shape = op.shape(op.inputs[0])
     if op.kind == "SUM":
         return max(1, math.prod(op.shape(op.outputs[0])))
@@ -269,7 +269,7 @@ def _divided(wanted: Bounds, factor: float) -> Bounds:
 
 
 def _of_two(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
-    """Yield bounds for two computed operands; each gets an equal share."""
+    """Yield the bounds of two computed operands, which are equal for both."""
     if wanted.low > 0 or wanted.high < 0 or op.kind not in {"ADD", "MUL"}:
         return
     if op.kind == "ADD":

@@ -35,9 +35,10 @@ class PictureLayout:
 def picture_layout(spec: TensorSpec) -> PictureLayout | None:
     """Return the layout of a picture in ``spec``'s tensor; None if the tensor fits no picture.
 
-    The layouts are ``[batch, height, width, 1|3|4]`` and ``[batch, 1|3|4, height, width]``, both
-    also without the batch, and gray ``[height, width]`` and ``[batch, height, width]``. A gray
-    picture must be square if ``spec.pixels`` is None: other such tensors are sequences.
+    The layouts are ``[batch, height, width, 1|3|4]`` and ``[batch, 1|3|4, height, width]``, each
+    with or without the batch. A gray picture may also be ``[height, width]`` or ``[batch, height,
+    width]``. Such a gray picture must be square if ``spec.pixels`` is None: other such tensors are
+    sequences.
     """
     if spec.dtype == "bool" or spec.dtype.startswith("complex"):
         return None

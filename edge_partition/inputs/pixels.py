@@ -1,6 +1,6 @@
 """The conversion of a picture's values to a model's input.
 
-Pure: arrays in, arrays out. :class:`~edge_core.contract.manifest.Pixels` has the formula.
+Pure: arrays in, arrays out. :class:`~edge_core.contract.manifest.Pixels` gives the formula.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``.wav`` files -> windows of a model's input length."""
+"""Read ``.wav`` files as windows of a model's input length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``.csv`` files -> samples: one for each row, or one for the whole table."""
+"""Read ``.csv`` files as samples: one sample for each row, or one for the whole table."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Inputs given to a :class:`~edge_partition.client.pipeline.Pipeline` -> arrays by input name.
+"""Convert the inputs of a :class:`~edge_partition.client.pipeline.Pipeline` to arrays by name.
 
-An array of the input's shape and dtype is used unchanged, at the cost of comparing shapes. Other
-arrays are reshaped and cast like those of files (:mod:`~edge_partition.inputs.fit_array`). Pictures
-are converted as the input's ``pixels`` say; only they import Pillow.
+An array of the input's shape and dtype is used unchanged, without a copy. Other arrays are reshaped
+and cast like those of files (:mod:`~edge_partition.inputs.fit_array`). Pictures are converted
+according to the input's ``pixels``; only pictures need Pillow.
 """
 
 from __future__ import annotations

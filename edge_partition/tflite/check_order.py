@@ -1,4 +1,4 @@
-"""Check that every operator reads values that exist by then. Pure."""
+"""Check that every value is available before an operator reads it. Pure."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def check_order(
     """Check the data flow of a main subgraph.
 
     Raises:
-        InvalidModelError: An operator reads a tensor without a value, or writes a tensor with one;
-            or an output does not depend on the inputs.
+        InvalidModelError: An operator reads a tensor without a value, or writes a tensor that
+            already has a value; or an output does not depend on the inputs.
     """
     available = {*inputs, *constants.stored, *found.variables}
     for op in constants.operators:
@@ -32,8 +32,8 @@ def check_order(
             if tensor not in available:
                 raise cannot_split(
                     model_name,
-                    f"operator {op.index} ({op.kind}) reads tensor {tensor}, which is neither "
-                    "an input, a constant, nor made by an operator before it",
+                    f"operator {op.index} ({op.kind}) reads tensor {tensor}, which is not "
+                    "an input, a constant or an output of an earlier operator",
                 )
         for tensor in op.outputs:
             # The first value of a state may be a constant of another type, such as float16.

@@ -1,7 +1,6 @@
 """Copy tables of one ``.tflite`` file into another, with the buffers that they name.
 
-Buffers are views of the source until the new file is assembled, and are then copied once: a model
-of hundreds of megabytes takes little more time than the copy.
+Buffers are views of the source. Each buffer is copied once, when the new file is assembled.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def numbers(vector: Any) -> tuple[int, ...]:
 
 
 def operator_kind(code: Any) -> str:
-    """Return the name of the operator of an ``OperatorCode``; of a custom operator its own code."""
+    """Return an ``OperatorCode``'s operator name; for a custom operator, its custom code."""
     # Files from before 2020 have only the deprecated field (schema.fbs, table OperatorCode).
     value = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     if value == schema.BuiltinOperator.CUSTOM:

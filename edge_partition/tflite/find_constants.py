@@ -34,7 +34,7 @@ class Constants:
         operators: All operators of the main subgraph, by index.
         buffers: For each tensor with a value in the file, the number of its buffer.
         empty: Indexes of the constants without elements, which have no bytes in the file.
-        makers: For each tensor made by an operator fed by constants alone, that operator's index.
+        makers: Index of the operator that makes each tensor, for operators fed by constants alone.
     """
 
     operators: Sequence[FileOperator]
@@ -53,9 +53,9 @@ class Constants:
         return self.stored | self.makers.keys()
 
     def read_by(self, op: FileOperator) -> tuple[int, ...]:
-        """Return the stored constants that an operator reads, also through ``makers``.
+        """Return the stored constants that an operator reads, directly or through ``makers``.
 
-        The first tensor stands for all that share its buffer.
+        Of the tensors that share a buffer, only the first one is returned.
         """
         found: dict[int, None] = {}
         waiting = list(reversed(op.inputs))

@@ -38,11 +38,11 @@ def find_cuts(
 
     Args:
         graph: The graph; its own ``cuts`` are not read.
-        operators: The file's operators, one for each of ``graph.operators``.
+        operators: The file's operators that correspond to ``graph.operators``, in the same order.
         resource_users: Indexes in the file of the operators that share a resource by name.
         variables: Indexes of the variable tensors.
-        can_travel: Indexes of the tensors that can be sent: those of a dtype with a fixed item
-            size, and of a fixed shape.
+        can_travel: Indexes of the tensors that can be sent: tensors of fixed shape whose dtype has
+            a fixed item size.
     """
     positions = range(1, len(operators))
     blocked = _between_users(operators, resource_users, variables)

@@ -94,10 +94,9 @@ class LayerNames:
         """Return the index of the last operator that a name denotes.
 
         Args:
-            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name; if the
-                name is several of these, the last operator counts. If the name is none of them, it
-                may be the end of one layer's path. A whole path may omit the scopes that all
-                layers share.
+            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name; if several
+                of these match, the last operator counts. If none matches, the name may be the end
+                of one layer's path. A whole path may omit the scopes that all layers share.
 
         Raises:
             UnknownLayerError: No layer or tensor has this name.
@@ -115,7 +114,7 @@ class LayerNames:
         raise UnknownLayerError(self._model_name, name, tuple(near))
 
     def name_of(self, op: Operator, output_names: Iterable[str]) -> str | None:
-        """Return an unambiguous name of ``op``, if possible the layer's; None if it has none."""
+        """Return an unambiguous name of ``op``, preferably its layer's; None if it has none."""
         output_names = tuple(output_names)
         scopes = [scope for name in output_names for scope in scopes_of(name)]
         candidates = [op.layer, *("/".join(scope[1:]) for scope in reversed(scopes))]
@@ -124,7 +123,7 @@ class LayerNames:
         return next((name for name in candidates if name and self._find(name) == op.index), None)
 
     def _find(self, name: str) -> int | list[Scope]:
-        """Return the index of the operator that a name denotes, else the scopes it may denote."""
+        """Return the index of the operator that a name denotes, else the scopes that match."""
         whole = self._whole(name)
         if len(whole) > 1 and name not in self._tensors:
             return whole
@@ -136,7 +135,7 @@ class LayerNames:
         return self._scopes[ending[0]] if len(ending) == 1 else ending
 
     def _whole(self, name: str) -> list[Scope]:
-        """Return the outermost scopes whose path equals a name, apart from the optional scopes."""
+        """Return the outermost scopes whose path, without optional scopes, equals a name."""
         parts = name.count("/") + 1
         depths = [(len(scope) - parts, scope) for scope in self._by_end.get(name, [])]
         least = min((depth for depth, _ in depths), default=0)

@@ -1,8 +1,8 @@
 """Find the operators that share a resource by name: variables and hash tables.
 
-Such a resource belongs to one process and cannot be sent, so that all its users stay on one board.
-Whether the resource also carries state from one inference to the next is the question of
-:mod:`~edge_partition.tflite.find_state`.
+Such a resource belongs to one process and cannot be sent, so that all operators that use the
+resource stay on one board. :mod:`~edge_partition.tflite.find_state` determines whether the resource
+also carries state from one inference to the next.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Three kinds of state are recognized:
 
 - A resource variable (``VAR_HANDLE``) that is assigned during inference, in the main subgraph or in
   a called one. A variable that is only read, or only assigned by ``CALL_ONCE``, is constant and
-  keeps no state; nor does a hash table.
+  keeps no state. A hash table keeps no state either.
 - A variable tensor (schema.fbs, table Tensor, ``is_variable``): the state of the fused recurrent
   operators (``UNIDIRECTIONAL_SEQUENCE_LSTM``, ``SVDF``, ...).
 - A random generator with a seed: its position in the sequence of numbers is the state.
@@ -38,7 +38,7 @@ class _Uses:
 
     Attributes:
         variables: Resource variables that the operator or subgraph has a handle of.
-        assigns: Whether one of these variables, or one passed in by handle, is assigned.
+        assigns: Whether one of these variables, or a variable passed in by handle, is assigned.
         keeps: Whether the operator has its own state: a variable tensor or a random generator.
         calls: Numbers of the called subgraphs.
     """
@@ -145,7 +145,7 @@ def _draws_seeded(op: Any, kind: str) -> bool:
 
 
 def say_state(graph: Graph, mode: str = "") -> str:
-    """Return one or two sentences for people on a model's state; empty for a model without state.
+    """Return one or two sentences for the user on a model's state; empty without state.
 
     Args:
         graph: The model.

@@ -1,8 +1,8 @@
 """Fix open or wrong tensor shapes in a ``.tflite`` file.
 
 A converter writes -1 into a tensor's ``shape_signature`` for an open size (TensorFlow Lite's
-``schema.fbs``, table Tensor), and no shape for an unknown rank, such as that of a custom operator's
-output. With the inputs' shapes fixed, a run of the model gives all shapes, which are written into
+``schema.fbs``, table Tensor), and no shape for an unknown rank (for example of a custom operator's
+output). With the inputs' shapes fixed, a run of the model gives all shapes, which are written into
 the file. The model runs only if one of its shapes is open or doubtful.
 """
 
@@ -55,18 +55,17 @@ def fix_shapes(
 ) -> Bytes:
     """Return the model with the shapes of a run; ``data`` itself if its shapes are right.
 
-    The model runs if a size is open, a rank is unknown, or an operator is custom. The batch is the
-    one in the file's ``shape``, mostly 1, as in ``read_tflite``. A size that depends on the input
-    values stays or becomes open (-1). If the runtime cannot load the model, the shapes stay
+    The model runs if a size is open, a rank is unknown, or an operator is custom. The batch size is
+    the one in the file's ``shape`` (usually 1), as in ``read_tflite``. A size that depends on the
+    input values stays or becomes open (-1). If the runtime cannot load the model, the shapes stay
     unchanged, and ``read_tflite`` reports an open shape. An open batch stays open if all open sizes
-    follow from it; otherwise the batch is fixed, so that every remaining open size is known to be
-    no batch.
+    follow from it; otherwise the batch is fixed, so that no remaining open size is a batch size.
 
     Args:
         data: A ``.tflite`` file.
         name: The model's name, for errors.
-        input_shapes: Shapes without the batch, by input name; ``""`` for every input with open
-            dimensions that is not named. A single number fills all open dimensions of an input.
+        input_shapes: Shapes without the batch, by input name; the shape under ``""`` is for every
+            other input with open dimensions. A single number fills all open dimensions of an input.
 
     Raises:
         InvalidModelError: The file is damaged.
@@ -94,7 +93,7 @@ def fix_shapes(
 
 
 class _Main:
-    """The shapes of the main subgraph's tensors, as the file has them.
+    """The shapes of the main subgraph's tensors in the file.
 
     ``inputs`` and ``made`` are empty if the file is damaged.
 
@@ -152,7 +151,7 @@ class _Main:
         return self.open | shapeless | self._from_custom
 
     def has_shape(self, index: int, shape: tuple[int, ...]) -> bool:
-        """Return whether ``read_tflite`` reads a tensor with this shape, -1 for an open size."""
+        """Return whether a tensor has this shape in ``read_tflite``; -1 is an open size."""
         read = _as_read if self._has_batch else _sizes
         return read(self.tensor(index)) == list(shape) and not self.is_unranked(index)
 
@@ -200,7 +199,7 @@ class _OpenInput:
         return ",".join(str(size if size > 0 else open_size) for size in self.sizes[1:])
 
     def filled(self, given: Sequence[int]) -> tuple[int, ...] | None:
-        """Return the whole shape; None if the given sizes do not fit."""
+        """Return the whole shape with the given sizes; None if they do not fit."""
         if self.sizes is None:
             return (1, *given)
         rest = self.sizes[1:]
@@ -216,7 +215,7 @@ class _OpenInput:
 def _input_shapes(
     name: str, main: _Main, given: Mapping[str, Sequence[int]]
 ) -> dict[int, tuple[int, ...]]:
-    """Return the shapes to set, by input index, for the inputs that are open."""
+    """Return the shapes to set for the open inputs, by input index."""
     names = main.input_names()
     unknown = [word for word in given if word and word not in names]
     if unknown:
@@ -305,7 +304,7 @@ def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
 
 
 def _with_shapes(data: Bytes, name: str, main: _Main, found: ProbedShapes) -> Bytes:
-    """Return the file with the shapes found, -1 for varying sizes; unchanged if they are equal."""
+    """Return the file with the found shapes, -1 for varying sizes; unchanged if none differs."""
     wanted = {
         index: shape
         for index, shape in {**found.shapes, **found.varying}.items()
@@ -347,7 +346,7 @@ def _is_open(tensor: Any) -> bool:
 
 
 def _as_read(tensor: Any) -> list[int]:
-    """Return a tensor's sizes, an open batch replaced by the one in ``shape``, as in the reader."""
+    """Return a tensor's sizes as in ``read_tflite``: an open batch becomes the one in ``shape``."""
     sizes = _sizes(tensor)
     if sizes[:1] == [-1]:
         sizes[0] = tensor.Shape(0)

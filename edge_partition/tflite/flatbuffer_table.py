@@ -21,7 +21,7 @@ class FlatbufferTable:
 
     Raises:
         ValueError: A vector claims more items than the bytes can hold.
-        struct.error: An offset leads outside the bytes; so do ``IndexError`` and ``TypeError``.
+        struct.error, IndexError, TypeError: An offset leads outside the bytes.
     """
 
     def __init__(self, data: bytes, position: int) -> None:
@@ -78,7 +78,7 @@ class FlatbufferTable:
         )
 
     def union(self, number: int) -> tuple[int, FlatbufferTable | None]:
-        """Return a union field's type and table; the type is the field before it."""
+        """Return a union's type and table; the type is in the field before the union's field."""
         return self.number(number - 1, number_types.Uint8Flags), self.table(number)
 
     def _offset(self, number: int) -> int:

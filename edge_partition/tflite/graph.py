@@ -43,7 +43,8 @@ class Tensor:
         size_bytes: Bytes in memory and on the wire; for a constant, bytes in the file.
         is_constant: Whether the value is known before the first inference: a weight, or a result of
             an operator fed by constants alone.
-        quantized: Scale and zero point of an integer tensor, if one of each serves all values.
+        quantized: Scale and zero point of an integer tensor, if all values share one scale and one
+            zero point.
     """
 
     index: int
@@ -61,14 +62,16 @@ class Operator:
 
     Attributes:
         index: The operator's position in ``Graph.operators``.
-        kind: The builtin operator's name such as ``CONV_2D``; a custom operator's own code.
+        kind: The builtin operator's name such as ``CONV_2D``; for a custom operator, its custom
+            code.
         inputs: Indexes of the activations that the operator reads, each once; constants and
             variables are left out.
         outputs: Indexes of the tensors that the operator writes.
         macs: Multiply-accumulates of one inference; 0 for operators that mainly move or map values.
         weight_bytes: Bytes of ``constants`` in the file.
         constants: Indexes of the stored constants that the operator reads, directly or through
-            operators fed by constants alone. The first tensor stands for all that share its buffer.
+            operators fed by constants alone. Of the tensors that share a buffer, only the first one
+            is listed.
         layer: A short label: the Keras layer's name, as far as the output's name contains it.
     """
 
@@ -106,18 +109,19 @@ class Graph:
     belong to every stage that reads their results.
 
     With ``n`` operators: :meth:`macs` and :meth:`boundary_bytes` take constant time after the first
-    call, :meth:`weight_bytes` time in proportion to the range, :meth:`peak_activation_bytes` O(n);
-    the two tables answer all ranges at once in O(n^2) time and ``8 * (n + 1)**2`` bytes each.
+    call, :meth:`weight_bytes` takes time in proportion to the range, :meth:`peak_activation_bytes`
+    O(n); the two tables answer all ranges at once in O(n^2) time and ``8 * (n + 1)**2`` bytes each.
 
     Attributes:
-        name: The model's name, for people.
+        name: The model's name, for messages.
         tensors: All tensors; ``tensors[i].index == i``.
         operators: All operators, in execution order.
         inputs: Indexes of the model's inputs, in file order.
         outputs: Indexes of the model's outputs, in file order.
         cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. A position is left
-            out if the cut would separate operators that share state, or if a tensor crosses that
-            cannot be sent (a resource, strings, a tensor of packed elements or of open shape).
+            out if the cut would separate operators that share state, or if a tensor that cannot be
+            sent (a resource, strings, a tensor of packed elements or of open shape) would cross the
+            cut.
         stateful: Positions of the operators that keep state from one inference to the next.
     """
 
@@ -136,10 +140,10 @@ class Graph:
     def boundary(self, position: int) -> tuple[Tensor, ...]:
         """Return the tensors that cross the cut before ``operators[position]``.
 
-        These are all tensors that a later stage or the caller still needs, including model inputs
-        and finished model outputs. ``boundary(0)`` is the model inputs and ``boundary(n)`` the
-        model outputs, in file order. In between, model inputs come first, then operators' outputs
-        in execution order.
+        The boundary consists of all tensors that a later stage or the caller still needs, including
+        model inputs and finished model outputs. ``boundary(0)`` is the model inputs and
+        ``boundary(n)`` the model outputs, in file order. In between, model inputs come first, then
+        operators' outputs in execution order.
 
         Raises:
             IndexError: ``position`` is outside ``0 .. n``.

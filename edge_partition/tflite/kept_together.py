@@ -1,4 +1,4 @@
-"""Find the operators of a model that no cut may separate, with the reason, for people."""
+"""Find the operators of a model that no cut may separate, with the reason for the user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class KeptTogether:
     Attributes:
         start: Position of the first operator.
         stop: Position after the last operator.
-        reason: The reason, as a clause for people.
+        reason: The reason, as a clause for a message.
     """
 
     start: int

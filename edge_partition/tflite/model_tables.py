@@ -72,7 +72,7 @@ class ModelTables:
         inputs = self.read_inputs()
         outputs = self._tensor_indexes(self.main.OutputsAsNumpy(), "output")
         if len(set(inputs)) != len(inputs):
-            raise cannot_split(self.name, "two inputs of the model are one tensor")
+            raise cannot_split(self.name, "two inputs of the model are the same tensor")
         if not outputs:
             raise cannot_split(self.name, "the model has no output")
         return inputs, tuple(dict.fromkeys(outputs))

@@ -29,7 +29,7 @@ class PackedFiles(Mapping[str, bytes]):
     cannot be unpacked, counts as missing.
 
     Attributes:
-        notes: Sentences for people on faults of the archive.
+        notes: Notes for the user about faults of the archive.
     """
 
     def __init__(self, data: Bytes) -> None:

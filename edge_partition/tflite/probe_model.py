@@ -59,8 +59,8 @@ class ProbedShapes:
     """The shapes of the tensors of a model's main subgraph in the runtime.
 
     Attributes:
-        shapes: Shapes by tensor index: of all tensors, or of inputs and outputs only if XNNPACK
-            alone has the model's operators.
+        shapes: Shapes of all tensors, by tensor index. Only shapes of inputs and outputs, if the
+            model has operators that only XNNPACK implements.
         varying: Shapes, by index, of the tensors whose shape differed between runs, with -1 for
             the sizes that differed; these tensors are not in ``shapes``.
         ran: Whether the model ran on at least two sets of inputs. Otherwise ``shapes`` holds the

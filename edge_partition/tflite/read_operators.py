@@ -28,7 +28,7 @@ class FileOperator:
 
     Attributes:
         index: Its index in the main subgraph.
-        kind: The builtin operator's name; a custom operator's own code.
+        kind: The builtin operator's name; for a custom operator, its custom code.
         inputs: Indexes of the tensors it reads; absent optional inputs are left out.
         outputs: Indexes of the tensors it writes.
         calls: Numbers of the subgraphs it calls.

@@ -122,7 +122,7 @@ def _find_open(tables: ModelTables, tensors: list[Tensor]) -> frozenset[int]:
 
 
 def _quantized(table: Any) -> Quantized | None:
-    """Return a tensor's scale and zero point, if one of each serves all its values."""
+    """Return a tensor's scale and zero point, if all its values share them."""
     parameters = table.Quantization()
     if parameters is None or parameters.ScaleLength() != 1 or parameters.ZeroPointLength() > 1:
         return None

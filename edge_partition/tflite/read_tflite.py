@@ -53,9 +53,9 @@ class TfliteModel:
         data: The file's bytes; a memory map if they came from a path.
         graph: The graph that planning works on.
         schema: The root table (``schema_py_generated.Model``), a view on ``data``.
-        file_operators: For each of ``graph.operators`` its index in the file's main subgraph.
-        constant_makers: For each tensor made by an operator fed by constants alone, that operator's
-            index in the file's main subgraph.
+        file_operators: Index in the file's main subgraph of each of ``graph.operators``.
+        constant_makers: Index in the file's main subgraph of the operator that makes each tensor,
+            for operators fed by constants alone.
         unfixed: Indexes of the tensors whose shape is known only from running the model.
     """
 
@@ -167,7 +167,7 @@ def _read(tables: ModelTables) -> TfliteModel:
 
 
 def _positions(live: Sequence[FileOperator], indexes: frozenset[int]) -> frozenset[int]:
-    """Return the graph's positions of the operators with these indexes in the file."""
+    """Return the positions in the graph of the operators with these indexes in the file."""
     return frozenset(position for position, op in enumerate(live) if op.index in indexes)
 
 

@@ -34,7 +34,7 @@ def rewrite_tensors(
 
     Args:
         data: A ``.tflite`` file.
-        names: New names by tensor index, without NUL, which ends a name for the runtime.
+        names: New names by tensor index, without NUL, at which the runtime would end the name.
         shapes: New dimensions by tensor index, -1 for an open dimension. They are written to
             ``shape`` (1 for an open dimension) and, if a dimension is open, to
             ``shape_signature``; ``has_rank`` is set.
@@ -68,8 +68,8 @@ def rewrite_tensors(
 def keep_signature(data: Bytes, name: str, *, model_name: str = "the model") -> bytes:
     """Return a model whose main subgraph is that of one signature of ``data``.
 
-    The model has the subgraphs that this one calls, the buffers and operator codes in use, and no
-    other signature. The file's metadata describes the whole file and is left out.
+    The model has only this signature, the subgraphs that its subgraph calls, and the buffers and
+    operator codes in use. The file's metadata describes the whole file and is left out.
 
     Args:
         data: A ``.tflite`` file.
@@ -118,7 +118,7 @@ def _all(kind: Any, read: Any, count: int) -> list[Any]:
 
 
 def _signature(source: Any, name: str, model_name: str) -> Any:
-    """Return the ``SignatureDefT`` of that name, after a check that its subgraph exists."""
+    """Return the ``SignatureDefT`` named ``name``, after a check that its subgraph exists."""
     count = source.SubgraphsLength()
     for index in range(source.SignatureDefsLength()):
         table = source.SignatureDefs(index)

@@ -72,12 +72,12 @@ class Signature:
 
 @dataclass(frozen=True)
 class ChosenSignature:
-    """A model of one signature.
+    """The model of one signature.
 
     Attributes:
         data: The ``.tflite`` file whose main subgraph is the chosen one.
         subgraph: Number of the chosen subgraph in the original file.
-        notes: Sentences for people on the choice.
+        notes: Notes for the user about the choice.
     """
 
     data: Bytes
@@ -121,9 +121,9 @@ def choose_signature(
 
     Args:
         data: A ``.tflite`` file.
-        signature: Name of the signature. The default, for a file whose signatures run several
-            subgraphs: ``serving_default``, else the main subgraph's signature, else the first one;
-            a note names the choice.
+        signature: Name of the signature. If None and the signatures run several subgraphs, the
+            choice is ``serving_default``, else the main subgraph's signature, else the first one; a
+            note names the choice.
         model_name: The model's name, for errors and notes.
 
     Raises:

@@ -1,7 +1,7 @@
 """Copy a range of operators of a ``.tflite`` file into a new ``.tflite`` file.
 
 Nothing is converted again: operators, options, quantization and weights are those of the original,
-so that chained slices compute the whole model's bits (DESIGN, "How a model is split").
+so that chained slices give exactly the whole model's outputs (DESIGN, "How a model is split").
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
 
     The model's inputs are :func:`stage_inputs` and its outputs :func:`stage_outputs`, under the
     graph's names; a tensor that the stage only forwards is in neither. The model includes the
-    operators fed by constants alone that its operators read, and the control-flow subgraphs that
-    they call, but only the tensors, buffers and operator codes in use. Equal ranges give equal
-    bytes.
+    operators fed by constants alone whose results the range reads, and the control-flow subgraphs
+    that its operators call, but only the tensors, buffers and operator codes in use. Equal ranges
+    give equal bytes.
 
     Raises:
         IndexError: ``[start, stop)`` is not a range of at least one operator.

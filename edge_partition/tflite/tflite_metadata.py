@@ -5,7 +5,8 @@ identifier ``M001``) in the buffer that the model's metadata entry ``TFLITE_META
 associated files such as labels are in a ZIP archive behind the model. An Ultralytics export has
 such an archive with a JSON or Python dictionary of task, class names and image size.
 
-The file may come from anyone. Damaged metadata does not make the model unusable: it gives a note.
+The file may come from anyone. Damaged metadata does not make the model unusable: a note reports the
+damage.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class BoxFormat:
     Attributes:
         kind: ``boundaries`` (left, top, right, bottom), ``upper_left`` (left, top, width, height),
             ``center`` (center's x and y, width, height), or empty if the file does not say.
-        order: For each number of ``kind`` its place in the box: SSD's ``ymin, xmin, ymax, xmax`` is
-            ``boundaries`` in the order ``(1, 0, 3, 2)``. Empty for the order ``(0, 1, 2, 3)``.
+        order: Position in the box of each number of ``kind``, such as ``(1, 0, 3, 2)`` for
+            ``boundaries`` that SSD stores as ``ymin, xmin, ymax, xmax``. Empty if the box has the
+            order of ``kind``.
         in_pixels: Whether the numbers are pixels; otherwise they are fractions from 0 to 1.
     """
 
@@ -77,15 +79,15 @@ class TensorMetadata:
     Attributes:
         name: The author's name for the tensor, such as ``image``, ``probability``, ``location``;
             may be empty.
-        description: The author's description, for people; may be empty.
+        description: The author's description; may be empty.
         kind: The tensor's content: ``feature``, ``image``, ``boxes``, ``audio``, or empty.
         normalization: The normalization of a picture's values from 0 to 255, before quantization.
         color_space: ``rgb``, ``gray`` or empty.
         rate_hz: Sample rate of sound, in Hz; 0 if the file does not say.
-        audio_channels: Channels of sound; 0 if the file does not say.
+        audio_channels: Number of sound channels; 0 if the file does not say.
         labels: Class names.
-        labels_name: What the labels name: ``axis`` for the places along the last axis, ``value``
-            for the tensor's values, such as SSD's classes; empty without labels.
+        labels_name: ``axis`` if the labels name positions along the last axis, ``value`` if they
+            name the tensor's values, such as SSD's classes; empty without labels.
         boxes: The meaning of a box's numbers, for an output of boxes.
         is_scores: Whether the file calibrates or thresholds the tensor's values as scores.
         files: Names of the packed files that belong to the tensor, such as vocabularies.
@@ -111,13 +113,13 @@ class TfliteMetadata:
 
     Attributes:
         name: The author's name for the model; may be empty.
-        description: The author's description, for people; may be empty.
+        description: The author's description; may be empty.
         inputs: Metadata of each input, in the subgraph's order; empty without metadata.
         outputs: Metadata of each distinct output, in the subgraph's order; empty without metadata.
         files: The files packed behind the model; each lookup reads one file.
         ultralytics: The dictionary of an Ultralytics export: ``task``, ``imgsz``, and ``names`` as
             a list; None for other files.
-        notes: Sentences for people on metadata that could not be read.
+        notes: Notes for the user about metadata that could not be read.
     """
 
     name: str = ""
@@ -145,7 +147,7 @@ def read_metadata(data: Bytes, subgraph: int = 0) -> TfliteMetadata:
         subgraph: The number of the subgraph whose inputs and outputs are described.
 
     Raises:
-        InvalidModelError: The model, as opposed to its metadata, is damaged.
+        InvalidModelError: The model itself is damaged, not only its metadata.
     """
     with malformed_as_invalid("the model"):
         model = schema.Model.GetRootAs(data)
@@ -290,9 +292,9 @@ def _read_normalization(
 def _read_labels(
     associated: list[FlatbufferTable], files: Mapping[str, bytes], notes: list[str]
 ) -> tuple[tuple[str, ...], Literal["", "axis", "value"]]:
-    """Return a tensor's labels and what they name.
+    """Return a tensor's ``labels`` and ``labels_name``.
 
-    Of several label files, one without a language or in English comes before the others.
+    A label file without a language, or in English, takes precedence over other label files.
     """
     candidates = [
         (file, file.number(2, number_types.Int8Flags))

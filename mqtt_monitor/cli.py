@@ -1,6 +1,6 @@
-"""``mqtt-monitor``: parse, call, print. One command a file in ``commands/``.
+"""The command line of ``mqtt-monitor``. Each command has one file in ``commands/``.
 
-Exit status: 0 done, 1 the thing failed, 2 wrong usage. An error is one line on standard error.
+Exit status: 0 success, 1 failure, 2 wrong usage. An error is one line on standard error.
 """
 
 from __future__ import annotations

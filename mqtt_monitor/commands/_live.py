@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def show_broker(broker: BrokerAddress, prefix: str) -> int:
-    """Show the fleet at a broker until a person quits; return the exit status."""
+    """Show the fleet at a broker until the user quits; return the exit status."""
     with LiveFeed(broker, prefix=prefix) as feed:
         return show_live(feed)
 
 
 def show_recording(feed: ReplayFeed, file: Path) -> int:
-    """Play a recording and show it until a person quits; return the exit status."""
+    """Play a recording and show it until the user quits; return the exit status."""
     with playing(feed):
         return show_live(feed, source=f"recording {file.name}")

@@ -1,4 +1,4 @@
-"""``mqtt-monitor --once``: the fleet at this moment, printed."""
+"""``mqtt-monitor --once``: prints the present state of the fleet."""
 
 from __future__ import annotations
 

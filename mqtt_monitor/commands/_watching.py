@@ -1,4 +1,4 @@
-"""The check for a live terminal, and the lines about the connection to the broker."""
+"""Checks for a live terminal, and prints changes of the connection to the broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def somebody_watches() -> bool:
-    """Return whether there is a terminal to draw on and keys to read."""
+    """Return whether input and output are a terminal that can show the live fleet."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 

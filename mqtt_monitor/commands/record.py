@@ -1,4 +1,4 @@
-"""``mqtt-monitor record``: the fleet's messages, written into a file."""
+"""``mqtt-monitor record``: writes the fleet's messages into a file."""
 
 from __future__ import annotations
 

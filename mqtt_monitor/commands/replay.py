@@ -1,4 +1,4 @@
-"""``mqtt-monitor replay``: the fleet of a recording."""
+"""``mqtt-monitor replay``: shows the fleet of a recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mqtt-monitor traces``: requests as OpenTelemetry traces, for Jaeger, Tempo and others."""
+"""``mqtt-monitor traces``: sends requests as OpenTelemetry traces, for Jaeger, Tempo and others."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ _POLL_S = 0.25
 def command(*, endpoint: str | None, service: str, prefix: str, **options: Any) -> None:
     """Send requests as OpenTelemetry traces until Ctrl-C.
 
-    A client reports one request a second at most; each becomes a trace. The trace has the times on
-    the wire, in each stage's queue and of each inference, with board and deployment.
+    A client reports at most one request per second; each reported request becomes a trace. The
+    trace has the times on the network, in each stage's queue and of each inference, with board and
+    deployment.
     """
-    # Imported here: this module needs the extra monitor-otel. run_program says so if it is missing.
+    # Imported here: this module needs the extra monitor-otel. run_program reports a missing extra.
     from mqtt_monitor.exports.traces import TraceExport, find_endpoint  # noqa: PLC0415
 
     ended = StopRequest.on_signals()

@@ -70,7 +70,7 @@ def command(
     """Show the fleet on a page until Ctrl-C.
 
     By default only this machine can open the page. To show the page to a network, give --listen
-    and a password; in a network that isn't yours, put a server that speaks TLS in front.
+    and a password; in a network that is not yours, put a TLS proxy in front.
     """
     access = find_access(listen, token_file=token_file, host_names=host_names, environ=os.environ)
     if replay is not None:

@@ -42,7 +42,7 @@ def object_id(topics: Topics, device: str) -> str:
 
 
 def config_topic(discovery: Topics, topics: Topics, device: str) -> Topic:
-    """Return the topic of a board's description; ``+``: of all boards of all fleets."""
+    """Return the topic of a board's description; device ``+`` matches all boards of all fleets."""
     level = device if device == "+" else object_id(topics, device)
     return Topic(f"{discovery.prefix}/device/{level}/config", DISCOVERY)
 

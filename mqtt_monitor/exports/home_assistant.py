@@ -1,7 +1,7 @@
-"""Boards in Home Assistant: keeps one retained discovery message for each board at the broker.
+"""Keeps one retained discovery message for each board at the broker, for Home Assistant.
 
-This is the only part of the monitor that publishes, and only below Home Assistant's prefix. It has
-its own connection, so that its account may have other rights than the monitor's.
+This is the only part of the monitor that publishes, and only below Home Assistant's prefix. This
+part has its own connection, so that it can use an account with other rights than the monitor's.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DiscoveryAccessError(EdgePartitionError):
 
 
 class HomeAssistant:
-    """The discovery messages of one fleet. A context manager: entering connects.
+    """The discovery messages of one fleet. A context manager: entering the context connects.
 
     Only one thread may call the methods.
     """
@@ -97,7 +97,7 @@ class HomeAssistant:
     def follow(self, fleet: Fleet) -> int:
         """Publish new and changed descriptions; return the number of messages.
 
-        Removed boards are removed from Home Assistant. Without a connection nothing is published;
+        Boards removed from the fleet are removed from Home Assistant. Without a connection nothing is published;
         the next call publishes the rest.
 
         Raises:

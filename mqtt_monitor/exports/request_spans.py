@@ -1,11 +1,11 @@
 """Splits a request's latency into OpenTelemetry spans: names, attributes, start and end. Pure.
 
 A trace has the durations of each stage's waiting and inference, but not their start times. The rest
-of the latency is time in the client, the network and the broker. The rest is divided equally among
-the hops; such spans have the attribute ``edge_partition.wire.estimated``. The spans follow each
+of the latency is time in the client, the network and the broker, and is divided equally among the
+hops. The spans of hops have the attribute ``edge_partition.wire.estimated``. The spans follow each
 other and add up to the latency.
 
-Attribute names are those of OpenTelemetry's semantic conventions for messaging, where they exist.
+Attribute names follow OpenTelemetry's semantic conventions for messaging where a convention exists.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MS_NS = 1_000_000
 _S_NS = 1_000_000_000
-#: A longer latency is invalid, in milliseconds: one day.
+#: Longest valid latency, in milliseconds: one day.
 _LONGEST_MS = 86_400_000.0
 
 Kind = Literal["client", "producer", "consumer", "internal"]
@@ -56,7 +56,7 @@ class Span:
 
 
 def split_request(request: Request, topics: Topics) -> tuple[Span, ...]:
-    """Return a request's span and then its parts, in order; empty without a valid latency.
+    """Return the span of a request, then the spans of its parts in order; empty: no valid latency.
 
     Args:
         request: The request. Its end is the time at which the monitor received its report.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 _TRACES_PATH = "/v1/traces"
-#: Spans that wait to be sent: about 200 requests over three stages. Then the oldest are dropped.
+#: Most spans that may wait to be sent: about 200 requests of three stages. Older spans are dropped.
 _MAX_QUEUED_SPANS = 2048
 _SEND_EVERY_MS = 1000
 _TIMEOUT_S = 5.0
@@ -47,7 +47,7 @@ def find_endpoint(option: str | None, environ: Mapping[str, str]) -> str:
     a path gets the path of OTLP.
 
     Args:
-        option: The URL of the command line.
+        option: The URL from the command line.
         environ: Environment variables.
 
     Raises:

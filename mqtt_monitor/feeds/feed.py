@@ -32,7 +32,7 @@ class Feed:
         raise NotImplementedError
 
     def watch_requests(self, wanted: bool) -> None:
-        """Start or stop to watch recent requests, which costs the broker a few copies of results.
+        """Start or stop watching requests. Watching makes the broker copy a few more results.
 
         A recording shows the recorded requests in any case.
         """
@@ -58,7 +58,7 @@ class Feed:
     def stage_history(
         self, deployment: str, index: int, figure: str, step_s: float = SLOT_S
     ) -> Points:
-        """Return a stage's last hour, over all its boards, as :meth:`device_history` does.
+        """Return a stage's last hour, over all its boards, in the format of :meth:`device_history`.
 
         Args:
             deployment: Name of the deployment.

@@ -2,7 +2,7 @@
 
 A read-only account is enough: the monitor publishes nothing and has no will. All subscriptions use
 QoS 0. With QoS 1, mosquitto would queue 1,000 retained messages for one client and drop the rest of
-a large fleet silently. Lost statistics show as gaps in their numbers.
+a large fleet silently. A lost statistics message leaves a gap in the messages' numbers.
 
 A result carries the trace of its request and the model's outputs. The monitor subscribes to results
 only while a front end shows requests, and only for a moment every few seconds, so that the broker
@@ -34,15 +34,15 @@ _ANSWER_S = 10.0
 _SAMPLE_EVERY_S = 5.0
 #: Longest time of one sample, in seconds.
 _SAMPLE_FOR_S = 1.0
-#: Results of one sample.
+#: Most results in one sample.
 _SAMPLE_RESULTS = 4
-#: Time without a retained message after which the broker has sent all of them, in seconds.
+#: Time without a retained message after which all count as received, in seconds.
 _QUIET_S = 0.3
 _POLL_S = 0.05
 
 
 class LiveFeed(Feed):
-    """The fleet at a broker. A context manager: entering connects and subscribes."""
+    """The fleet at a broker. A context manager: entering the context connects and subscribes."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LiveFeed(Feed):
 
         Raises:
             BrokerAddressError: The URL, or a file that it needs, cannot be used.
-            TopicPrefixError: The prefix is not a topic prefix.
+            TopicPrefixError: The prefix is not a valid topic prefix.
         """
         address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
         super().__init__(prefix, address.url)
@@ -141,7 +141,7 @@ class LiveFeed(Feed):
             time.sleep(_POLL_S)
 
     def watch_requests(self, wanted: bool) -> None:
-        """Start or stop to sample results."""
+        """Start or stop sampling results."""
         if not wanted:
             self._sampling.clear()
             return

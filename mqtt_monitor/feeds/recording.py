@@ -1,4 +1,4 @@
-"""Recordings: messages in a file for bug reports, one JSON object a line; and their replay.
+"""Writes and replays recordings: files of messages for bug reports, one JSON object per line.
 
 ```
 {"recording": 1, "prefix": "edge/v1", "broker": "mqtt://hub:1883", "time_s": 1764000000.0}
@@ -7,8 +7,8 @@
 {"time_s": 1764000003.1, "connected": false, "reason": "..."}
 ```
 
-A payload that is not UTF-8 text is written as ``base64``. Of a result only the properties are
-written: a model's outputs are private. Each line is written with one system call, so a killed
+A payload that is not UTF-8 text is written as ``base64``. A result is written without its payload,
+because a model's outputs are private. Each line is written with one system call, so a killed
 recorder leaves at most one incomplete line, the last one, which the replay skips.
 """
 
@@ -58,7 +58,7 @@ class Recorder:
         path: The file.
         lines: Lines written so far.
         is_full: Whether a line was left out because of the maximum size.
-        failure: Error of a write, after which nothing more is written.
+        failure: Error of a failed write; later messages are not written.
     """
 
     def __init__(self, path: Path, *, prefix: str, broker_url: str, max_bytes: int) -> None:
@@ -98,7 +98,7 @@ class Recorder:
             self._file.close()
 
     def write(self, arrival: Arrival) -> None:
-        """Write a message; an error of the disk sets ``failure``."""
+        """Write a message; a disk error sets ``failure``."""
         line: dict[str, Any] = {"time_s": round(arrival.time_s, 3), "topic": arrival.topic}
         payload = arrival.payload
         if (
@@ -150,7 +150,7 @@ class ReplayFeed(Feed):
 
         Args:
             path: The file.
-            speed: Speed relative to the recording; infinity: without waiting.
+            speed: Speed relative to the recording; infinity replays without waiting.
 
         Raises:
             RecordingError: The file cannot be read or is not a recording.

@@ -112,7 +112,7 @@ def _board_alerts(device: Device, fleet: Fleet, dependents: list[str]) -> Iterat
 
 
 def _last_statistics_s(device: Device, fleet: Fleet) -> float:
-    """Return the time of a board's last statistics; without any, the start of the wait for them."""
+    """Return the time of a board's last statistics; without any, the start of the wait."""
     if device.load is not None:
         return device.load.at_s
     return max(device.since_s or 0.0, fleet.broker.since_s or 0.0)
@@ -211,7 +211,7 @@ def _throttled(device: Device, load: Load) -> str | None:
 
 
 def _queue(device: Device) -> str | None:
-    """Report a queue whose newer lengths all exceed the older ones."""
+    """Report a queue whose newer lengths all exceed the older lengths."""
     lengths = device.queue_lengths
     if len(lengths) < QUEUE_SAMPLES or lengths[-1] < LONG_QUEUE:
         return None

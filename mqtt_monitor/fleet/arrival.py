@@ -1,4 +1,4 @@
-"""A received message."""
+"""The message type that feeds pass to the fleet's state."""
 
 from __future__ import annotations
 

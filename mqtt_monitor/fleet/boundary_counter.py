@@ -12,7 +12,7 @@ class BoundaryCounter:
 
     Boards report their counts every few seconds, each at its own time, so the two sides cannot be
     compared under load. They can be compared while both stages are idle. A surplus of sent messages
-    is lost; a surplus of received messages is repeated (QoS 1 sends again after a lost connection).
+    was lost; a surplus of received messages was repeated (QoS 1 sends again after a lost connection).
     The counts since a board's last statistics disappear when the board restarts, so the comparison
     starts again at the next idle time.
 
@@ -43,7 +43,7 @@ class BoundaryCounter:
         self._ahead_when_idle = None
 
     def note_idle(self) -> None:
-        """Compare both sides: no message is in flight."""
+        """Compare both sides. Call this only while no message is in flight."""
         if self._ahead_when_idle is None:
             self.lost, self.repeated = self.lost or 0, self.repeated or 0
         elif self._ahead > self._ahead_when_idle:

@@ -65,7 +65,7 @@ class DeploymentRecord:
     Attributes:
         since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest
             has not changed since the monitor started.
-        problem: Why the newest manifest could not be read.
+        problem: Reason why the newest manifest is unreadable; None: it is readable.
     """
 
     def __init__(self, name: str) -> None:
@@ -91,7 +91,7 @@ class DeploymentRecord:
     def fold_manifest(self, payload: bytes, room_for_stages: int) -> bool:
         """Add a manifest that is not empty; return whether all its stages are kept.
 
-        An unreadable manifest leaves the previous one in place, as on the boards.
+        After an unreadable manifest the previous manifest stays valid, as on the boards.
 
         Args:
             payload: The manifest's JSON text.
@@ -140,7 +140,7 @@ class DeploymentRecord:
     def fold_change(
         self, item: StageChange, device: DeviceRecord, devices: Mapping[str, DeviceRecord]
     ) -> None:
-        """Add what a board's statistics changed for one stage.
+        """Add the change of one stage from a board's statistics.
 
         Args:
             item: The change.
@@ -322,7 +322,7 @@ def _arriving_per_s(board: BoardStage) -> float | None:
 def _memory(
     stage: PlannedStage, devices: Mapping[str, DeviceRecord], now_s: float
 ) -> tuple[int | None, bool]:
-    """Return the largest resident memory among a stage's agents, and whether one serves more."""
+    """Return the largest resident memory among a stage's agents, and whether any serves more stages."""
     found = [
         (device.load.rss_bytes, len(device.serves) > 1)
         for name in stage.devices
@@ -345,7 +345,7 @@ def _total(
 def _mean(
     boards: Iterable[BoardStage], figure: Callable[[BoardStage], float | None]
 ) -> float | None:
-    """Return the mean over boards, weighted by their requests a second."""
+    """Return the mean over boards, weighted by the boards' requests per second."""
     weighted = [
         (value, board.requests_per_s or 0.0)
         for board in boards

@@ -1,4 +1,4 @@
-"""All deployments: adds manifests and the boards' counts to their records. Pure."""
+"""All deployments: adds manifests and the boards' counts to the deployments' records. Pure."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class DeploymentTable:
         devices: Mapping[str, DeviceRecord],
         time_s: float,
     ) -> None:
-        """Add what a board's statistics changed.
+        """Add the changes from a board's statistics.
 
         Args:
             changes: The changes, one for each stage of the board.
@@ -129,7 +129,7 @@ class DeploymentTable:
         )
 
     def of_generation(self, generation: str | None) -> str | None:
-        """Return the name of the deployment with a live generation; None: none has it."""
+        """Return the name of the deployment whose live generation this is; None: no such deployment."""
         if generation is None:
             return None
         for record in self.records.values():

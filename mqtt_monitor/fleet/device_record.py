@@ -27,8 +27,8 @@ from mqtt_monitor.fleet.thresholds import QUEUE_SAMPLES
 #: Periods after which statistics are too old.
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
-#: Statistics of a minute, for the clock offset. A message's time on the network makes the board's
-#: clock look late, never early, so the largest offset is the best estimate.
+#: Number of statistics messages in one minute, for the clock offset. A message's time on the network
+#: makes the board's clock look late, never early, so the largest offset is the best estimate.
 _CLOCK_SAMPLES = 12
 
 #: Values of a board that are kept for an hour.
@@ -57,8 +57,8 @@ class DeviceRecord:
     Attributes:
         counters: The counts of each stage, by deployment and stage.
         serves: The stages in the newest statistics.
-        version: Counts the changes, so that callers can keep what they derive from the board until
-            the next change.
+        version: Number of changes so far. Callers may cache results computed from the record until
+            this number changes.
     """
 
     def __init__(self, name: str) -> None:
@@ -127,9 +127,9 @@ class DeviceRecord:
     def fold_stats(
         self, document: dict[str, Any], at_s: float, room_for_counters: int
     ) -> tuple[list[StageChange], bool]:
-        """Add statistics; return what they changed, and whether they show a restart of the agent.
+        """Add statistics; return the changes, and whether the statistics show a new agent restart.
 
-        Statistics show a restart only for agents whose profile has no instance.
+        Restarts of an agent whose profile has an ``instance`` are reported by ``fold_profile``.
 
         Args:
             document: The statistics, as received.
@@ -215,7 +215,7 @@ class DeviceRecord:
         return changes
 
     def has_unlisted(self) -> bool:
-        """Return whether counts are kept of stages missing in the newest statistics."""
+        """Return whether the record has counts of stages missing in the newest statistics."""
         return len(self.counters) > len(self._listed)
 
     def forget_counters(self, wanted: frozenset[tuple[str, int]]) -> None:
@@ -297,8 +297,8 @@ def _missed(load: Load, before: Load) -> int:
 def _elapsed_s(load: Load, before: Load | None, *, restarted: bool) -> float | None:
     """Return the time over which the newest counts grew, in seconds; None: unknown.
 
-    The agent's uptime is exact: it never jumps and excludes the messages' time on the network. An
-    agent that does not report it is timed by arrival.
+    The agent's uptime is exact: it never jumps and excludes the messages' time on the network.
+    Without a reported uptime, arrival times are used.
     """
     if before is None:
         return None

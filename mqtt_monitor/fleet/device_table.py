@@ -1,4 +1,4 @@
-"""All boards: adds availabilities, profiles and statistics to their records. Pure."""
+"""All boards: adds availabilities, profiles and statistics to the boards' records. Pure."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class DeviceTable:
         time_s: float,
         stages_of: Callable[[str], frozenset[tuple[str, int]]],
     ) -> list[StageChange]:
-        """Add statistics; return what they changed for each stage of the board.
+        """Add statistics; return the changes, one for each stage of the board.
 
         Args:
             document: The statistics.

@@ -1,4 +1,4 @@
-"""The changes between two snapshots, for the page's stream: idle boards cost no bytes. Pure."""
+"""The changes between two snapshots, for the page's stream. Unchanged boards cost no bytes. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _T = TypeVar("_T")
 def describe_changes(before: Fleet | None, now: Fleet) -> dict[str, Any]:
     """Return the document that updates a reader of ``before`` to ``now``.
 
-    The document is that of :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet`, restricted to
+    The document has the format of :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet`, but only
     new and changed boards, deployments, events and requests. ``gone_devices`` and
-    ``gone_deployments`` name removed ones. ``alerts`` is missing if the alerts have not changed.
+    ``gone_deployments`` name removed boards and deployments. ``alerts`` is missing if the alerts
+    have not changed.
 
     Args:
         before: The reader's snapshot; None: the document contains the whole fleet.

@@ -18,14 +18,14 @@ Level = Literal["above", "within", "below"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A measured value and its plan.
+    """A measured value and its difference from the plan.
 
     Attributes:
         measured: The measured value; None: not measured.
         difference: Relative difference from the plan: 0.25 means 25 % more than planned; None: not
             measured, not planned, or the two cannot be compared.
         level: ``above`` or ``below`` if the difference exceeds ``PLAN_MARGIN``, else ``within``;
-            None as for ``difference``.
+            None if ``difference`` is None.
     """
 
     measured: float | None
@@ -82,7 +82,7 @@ def is_near_limit(device: Device) -> bool:
 
 
 def tensor_rates(stage: Stage, board: BoardStage) -> tuple[float | None, float | None]:
-    """Return the payload bytes a second that a stage receives and sends on one board."""
+    """Return the payload bytes per second that a stage receives and sends on one board."""
     per_s = board.requests_per_s
     if per_s is None:
         return None, None

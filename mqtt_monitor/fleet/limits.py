@@ -1,4 +1,4 @@
-"""The limits of what the monitor keeps. They bound its memory for any sequence of messages."""
+"""Limits of the data that the monitor keeps. They bound the memory for any sequence of messages."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from mqtt_monitor.fleet.snapshot import Link
 
 
 class LinkMeter:
-    """Computes bytes a second from the byte counts of one board's network interface."""
+    """Computes bytes per second from the byte counts of one board's network interface."""
 
     def __init__(self) -> None:
         #: The interface that ``_moved`` belongs to.

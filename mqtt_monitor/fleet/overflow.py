@@ -1,4 +1,4 @@
-"""Notes what the fleet has beyond the monitor's limits. Pure."""
+"""Notes which limits of the monitor the fleet exceeds. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Overflow:
         self._kinds: set[str] = set()
 
     def note(self, kind: str) -> None:
-        """Note that there are more of ``boards``, ``deployments`` or ``stages`` than are kept."""
+        """Note that not all ``boards``, ``deployments`` or ``stages`` are kept."""
         self._kinds.add(kind)
 
     def ignore(self, kind: str) -> None:

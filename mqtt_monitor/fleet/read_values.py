@@ -1,4 +1,4 @@
-"""Reads values of untrusted JSON: an unusable value is None, and nothing raises."""
+"""Reads values of untrusted JSON: an unusable value gives None; no function raises."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read_text(value: Any) -> str | None:
     """Return the first ``MAX_TEXT`` characters of a text, with unprintable characters replaced.
 
     None for an empty text and for anything else. Markup (``<``, ``[``) stays; each front end
-    escapes its own.
+    escapes the markup that it interprets.
     """
     if not isinstance(value, str) or not value:
         return None

@@ -50,7 +50,7 @@ class RefusalLog:
                 continue
             refused_at_s[deployment] = then_s
             if self._refused_at_s.get(deployment) == then_s:
-                # Computed again, the time would vary with the message's time on the network.
+                # A new computation would add the difference in the messages' time on the network.
                 refusals.append(next(it for it in self.current if it.deployment == deployment))
                 continue
             # Both times are the board's, so an offset of its clock cancels out.

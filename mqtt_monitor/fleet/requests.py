@@ -79,7 +79,7 @@ def read_report(
 
 
 def read_refusal(arrival: Arrival) -> str | None:
-    """Return why a board refused its part of a deployment; None: not a refusal."""
+    """Return the reason of a board that refused its part of a deployment; None: not a refusal."""
     if arrival.user or not arrival.payload.startswith(b"{"):
         return None
     document: dict[str, Any] | None = read_object(arrival.payload, MAX_ANSWER_BYTES)

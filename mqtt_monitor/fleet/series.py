@@ -12,7 +12,7 @@ _EMPTY = array("f", [math.nan]) * _SLOTS
 
 
 class Series:
-    """One value for each 5 s of the last hour: 2.9 kB. The last value in a slot counts."""
+    """One value for each slot of 5 s of the last hour, in 2.9 kB. A slot keeps its last value."""
 
     __slots__ = ("_newest", "_values")
 
@@ -21,7 +21,7 @@ class Series:
         self._newest: int | None = None
 
     def add(self, time_s: float, value: float | None) -> None:
-        """Add a value. A time that is an hour from the newest one empties the series first.
+        """Add a value. A time an hour or more from the newest time empties the series first.
 
         Args:
             time_s: Time by the monitor's clock, in seconds since the epoch; may jump back.

@@ -29,7 +29,7 @@ class Broker:
         connected: Whether the monitor is connected. While false, all other values are those of the
             moment of disconnection.
         since_s: Time of the last connection or disconnection, in seconds since the epoch.
-        reason: Why the connection was lost.
+        reason: Reason of the disconnection.
     """
 
     url: str
@@ -132,7 +132,7 @@ class Device:
         clock_offset_s: The board's clock minus the monitor's clock, in seconds, without the
             messages' time on the network.
         queue_lengths: The newest values of ``load.queue_length``, oldest first.
-        serves: The stages that the board reports to serve.
+        serves: The stages that the board serves, by its own report.
         refusals: The deployments that the board refused last, from the newest statistics.
     """
 
@@ -164,7 +164,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Served:
-    """A stage that a board reports to serve, with or without a manifest."""
+    """A stage that a board serves by its own report, with or without a manifest."""
 
     deployment: str
     stage: int
@@ -249,7 +249,7 @@ class Boundary:
         bytes_per_s: Payload bytes per second, at the rate of the stage; None: rate unknown.
         lost: Messages that the sending stage counted and the receiving stage did not; None: the
             boundary has not been idle for three periods since the boards started.
-        repeated: Messages that the receiving stage counted more than once; None as for ``lost``.
+        repeated: Messages that the receiving stage counted more than once; None if ``lost`` is None.
     """
 
     tensors: tuple[str, ...]
@@ -336,11 +336,12 @@ class Deployment:
         wire: Data type of float activations in messages.
         state: ``live``: every stage has a board that serves it; ``broken``: a stage has none;
             ``unreadable``: no manifest could be read, see ``problem``.
-        problem: Why the newest manifest could not be read (another version, or damaged).
+        problem: Reason why the newest manifest is unreadable (another version, or damaged).
         stages: The stages, in order.
-        requests_per_s: Results per second: those of the last stage.
+        requests_per_s: Results per second, from the last stage.
         bottleneck: Index of the slowest stage: the longest inference time, divided by the number
-            of replicas. Measured times if all stages have them, planned times otherwise.
+            of replicas. Compares measured times if all stages have measured times, else planned
+            times.
     """
 
     name: str
@@ -396,7 +397,7 @@ class Request:
 
 
 class EventKind(StrEnum):
-    """Kind of an event."""
+    """Kind of an event; the value appears in JSON documents."""
 
     ONLINE = "online"
     OFFLINE = "offline"
@@ -453,7 +454,7 @@ class Fleet:
     """The fleet at one moment.
 
     Attributes:
-        at_s: The moment by the monitor's clock, in seconds since the epoch. For a recording: the
+        at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch. For a recording: the
             recorded time.
         broker: The connection to the broker.
         devices: The boards, sorted by name.

@@ -59,7 +59,7 @@ class _Added:
 
 
 class _Times:
-    """The time that a stage spends on one of inference and waiting."""
+    """The times of a stage's requests in one part: inference or waiting."""
 
     __slots__ = ("max_ms", "mean_ms", "seconds")
 
@@ -71,13 +71,13 @@ class _Times:
     def add(
         self, period: Any, total_ms: float | None, before_ms: float | None, answered: int
     ) -> float:
-        """Add a period; return the time that its requests took, in milliseconds.
+        """Add a period; return the total time of the period's requests, in milliseconds.
 
         Args:
             period: The period's mean and maximum, as received.
             total_ms: The agent's sum over all requests, in milliseconds; None: not reported.
-            before_ms: The same sum in the previous statistics.
-            answered: Requests of the period.
+            before_ms: ``total_ms`` of the previous statistics.
+            answered: Number of requests answered in the period.
         """
         mean_ms, self.max_ms = _read_period(period)
         spent_ms = _spent_ms(total_ms, before_ms, mean_ms, answered)
@@ -91,7 +91,7 @@ class StageCounter:
 
     Attributes:
         generation: The generation that the board serves.
-        idle_periods: Consecutive statistics without a request.
+        idle_periods: Number of consecutive statistics messages without a request.
         events: The events reported so far.
     """
 
@@ -134,8 +134,8 @@ class StageCounter:
 
         Args:
             entry: The entry, as received.
-            elapsed_s: Seconds since the previous statistics, or since the agent's start if that is
-                later; None: unknown.
+            elapsed_s: Seconds since the previous statistics, or since a later start of the agent;
+                None: unknown.
             period_s: Time between two statistics, in seconds; the entry's means cover this time.
             from_zero: Whether a new stage has counted from 0 since the previous statistics; False:
                 the stage may have counted for longer.
@@ -151,7 +151,7 @@ class StageCounter:
             before = _ZERO
         self._counts = counts
         added = _subtract(counts, before)
-        # The first statistics of an agent that has counted for longer: all its counts are taken.
+        # An agent that started before these first statistics: the totals include all its counts.
         baseline = first and not from_zero
         self._add_to_totals(_subtract(counts, _ZERO) if baseline else added)
         self._add_times(entry, counts, before, added.answered, baseline=baseline)
@@ -197,8 +197,9 @@ class StageCounter:
         Args:
             device: Name of the board.
             state: The board's state.
-            serves: Whether the board's newest statistics list the stage; None: not recent.
-            fresh: Whether rates and times are recent; if not, they are None in the result.
+            serves: Whether the board's newest statistics list the stage; None: no recent statistics.
+            fresh: Whether the statistics are recent; False: all rates and times of the result are
+                None.
         """
         totals = self._totals
         requests = sum(count for count, _ in self._minute)
@@ -272,7 +273,7 @@ def _read_period(value: Any) -> tuple[float | None, float | None]:
 
 
 def _period_rate(value: Any, period_s: float) -> float | None:
-    """Return requests a second over one period, from the period's count alone."""
+    """Return requests per second over one period, from the period's count alone."""
     count = read_count(value.get("count")) if isinstance(value, dict) else None
     if value is None:
         count = 0
@@ -282,7 +283,7 @@ def _period_rate(value: Any, period_s: float) -> float | None:
 def _spent_ms(
     total_ms: float | None, before_ms: float | None, mean_ms: float | None, requests: int
 ) -> float:
-    """Return the time of a period's requests: from the sums if reported, else from the mean."""
+    """Return the total time of a period's requests, from the sums if reported, else from the mean."""
     if total_ms is not None and before_ms is not None and total_ms >= before_ms:
         return total_ms - before_ms
     return (mean_ms or 0.0) * requests

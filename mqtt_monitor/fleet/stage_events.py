@@ -1,4 +1,4 @@
-"""Two events of a stage on a board, each reported once: a wrong generation, many errors. Pure."""
+"""Decides when a stage on a board causes an event: a wrong generation, many errors. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StageEvents:
         self._mismatch: str | None = None
 
     def is_new_mismatch(self, serves: str | None, live: str | None, *, settled: bool) -> bool:
-        """Return whether to report that the board serves another generation than the live one.
+        """Return whether to report that the board serves a generation that is not live.
 
         Args:
             serves: The generation that the board reports.

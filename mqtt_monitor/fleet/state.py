@@ -1,7 +1,7 @@
 """The fleet's state, computed from messages. Pure: no clock, no socket; times are arguments.
 
-A front end (terminal, web page, metrics) uses a :class:`mqtt_monitor.feeds.feed.Feed` and calls
-nothing of this module:
+A front end (terminal, web page, metrics) uses a :class:`mqtt_monitor.feeds.feed.Feed` and does
+not call this module:
 
 ```
 feed.snapshot() -> Fleet                         # takes a few ms for a large fleet
@@ -25,7 +25,7 @@ Fleet
                              free_memory_bytes, queue_length, uptime_s, clock_mhz, at_s,
                              link: Link | None (interface, speed_mbit_s, signal_dbm,
                              in_bytes_per_s, out_bytes_per_s: traffic of all programs)
-    fresh                    load is recent; dim the values if it is not
+    fresh                    load is recent; dim the values of an old load
     restarts, missed_stats, clock_offset_s, queue_lengths, serves
     refusals: (Refusal, ...) last refusals: deployment, generation, code, reason, at_s
     ram_limit_bytes, free_memory_bytes                     properties: from the newest message
@@ -53,14 +53,14 @@ message is too old. Texts from the network (names of models, processors and clie
 have no control characters and at most 200 characters, but may contain markup that a front end must
 escape. Names of boards and deployments consist of letters, digits, ``.``, ``_`` and ``-``.
 
-Sources: states from ``availability``, hardware from ``profile``, load and counts from ``stats``,
-plans from ``manifest``. Rates are differences of the boards' counts, divided by the boards' own
-uptime. An agent's counts start at 0 after a restart; rates stay correct. Bytes a second are rates
+Sources: states come from ``availability``, hardware from ``profile``, load and counts from
+``stats``, plans from ``manifest``. Rates are differences of the boards' counts, divided by the boards' own
+uptime. An agent's counts start at 0 after a restart; rates stay correct. Bytes per second are rates
 times the tensor sizes of the manifest: payload without MQTT headers. Requests come from
 ``client/{client}/trace``, where clients report them, and from results while a front end watches
 requests (:class:`mqtt_monitor.feeds.live.LiveFeed`).
 
-:mod:`mqtt_monitor.fleet.limits` bounds the memory, for any sequence of messages.
+:mod:`mqtt_monitor.fleet.limits` bounds the monitor's memory for any sequence of messages.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class FleetState:
             broker_url: The broker's address to show, without secrets.
 
         Raises:
-            TopicPrefixError: The prefix is not a topic prefix.
+            TopicPrefixError: The prefix is not a valid topic prefix.
         """
         self._prefix = Topics(prefix).prefix + "/"
         self._broker = Broker(broker_url, connected=False)

@@ -18,7 +18,7 @@ CONFIRMATION_S = 12.0
 
 
 class Unconfirmed:
-    """Names known before the last reconnection and not published since."""
+    """Names known before the last reconnection and not published since then."""
 
     def __init__(self) -> None:
         self._devices: set[str] = set()
@@ -26,7 +26,7 @@ class Unconfirmed:
         self._until_s: float | None = None
 
     def begin(self, devices: Iterable[str], deployments: Iterable[str], time_s: float) -> None:
-        """Wait for these names from a reconnection at ``time_s``."""
+        """Start to wait for these names, after a reconnection at ``time_s``."""
         self._devices = set(devices)
         self._deployments = set(deployments)
         self._until_s = time_s + CONFIRMATION_S

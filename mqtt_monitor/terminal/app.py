@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from mqtt_monitor.feeds.feed import Feed
     from mqtt_monitor.terminal.pane import Pane
 
-#: Time between two looks for new messages, in seconds.
+#: Time between two checks for new messages, in seconds.
 _TICK_S = 0.5
-#: Time after the last change of the screen's size, in seconds.
+#: Time without a change of the screen's size after which it is drawn once more, in seconds.
 _SETTLED_S = 0.6
-#: Lines from which both tables are shown. On smaller screens only the focused table is shown.
+#: Fewest lines that show both tables. On smaller screens only the focused table is shown.
 _BOTH_FROM = 10
 
 
 class MonitorApp(App[None]):
-    """Shows a feed until a person quits."""
+    """Shows a feed until the user quits."""
 
     TITLE = "mqtt-monitor"
     ENABLE_COMMAND_PALETTE = False
@@ -100,7 +100,7 @@ class MonitorApp(App[None]):
 
         Args:
             feed: The feed; it must stay open while the app runs.
-            source: Description of a recording, for the first line; empty: a broker.
+            source: Description of a recording, for the first line; empty: the feed is a live broker.
         """
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
@@ -209,7 +209,7 @@ class MonitorApp(App[None]):
         return self._stages if self._stages.table.has_focus else self._boards
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return whether a key has an effect: most keys only have one on the tables."""
+        """Return whether a key has an effect. Most keys have no effect on a detail screen."""
         del parameters
         tables = {"other_pane", "sort_next", "sort", "reverse", "help", "news"}
         return action not in tables or not isinstance(self.screen, DetailScreen)
@@ -237,7 +237,7 @@ class MonitorApp(App[None]):
         self._show_sorted()
 
     def _show_sorted(self) -> None:
-        # The rows that a person sorts for are at the top.
+        # The user sorts to see the first rows.
         self._pane.table.move_cursor(row=0)
         self._draw()
 
@@ -279,7 +279,7 @@ class MonitorApp(App[None]):
 
 
 def show_live(feed: Feed, *, source: str = "") -> int:
-    """Show a feed until a person quits; return the exit status."""
+    """Show a feed until the user quits; return the exit status."""
     app = MonitorApp(feed, source=source)
     app.run()
     return app.return_code or 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BoardPane(Pane):
-    """The boards of a fleet."""
+    """The table of a fleet's boards."""
 
     def __init__(self) -> None:
         super().__init__(COLUMNS, "boards")

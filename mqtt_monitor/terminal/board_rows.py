@@ -41,12 +41,12 @@ class BoardRow:
 
     @property
     def load(self) -> Load | None:
-        """The board's load; None: not recent."""
+        """The board's load; None: no recent statistics."""
         return self.device.load if self.device.fresh else None
 
     @property
     def memory_share(self) -> float | None:
-        """The share of the agent's limit, or without a limit of the board's memory, in use."""
+        """The used share of the agent's memory limit; without a limit, of the board's memory."""
         device, load = self.device, self.load
         limit_bytes = device.ram_limit_bytes
         if limit_bytes is None and device.profile is not None:

@@ -13,10 +13,10 @@ SortKey = float | str | None
 #: A cell's text and its rich style.
 Cell = tuple[str, str]
 
-#: Styles from the terminal's own palette, readable on black and on white. Every state that they
-#: mark is also visible in the text.
+#: Styles from the terminal's own palette, readable on black and on white. Every state that a
+#: style marks is also visible in the text.
 BAD, DOUBTFUL, TITLE = "bold red", "bold magenta", "bold"
-#: Fewest characters of a name that is shortened to make room for numbers.
+#: Smallest width of a shortened column of names, in characters.
 _SHORTEST_NAME = 12
 #: Spaces beside each column: one on the left, one on the right.
 _PADDING = 2
@@ -30,8 +30,8 @@ class Column(Generic[Item]):
         title: The header.
         key: Returns a row's sort key; rows with None come last in both orders.
         largest_first: Whether the default order is descending.
-        width: Least width in characters, so that a number can grow without moving other columns.
-        is_number: Whether the column has numbers: aligned to the right and never cut.
+        width: Minimum width in characters, so that a number can grow without moving other columns.
+        is_number: Whether the column has numbers, which are right-aligned and never cut.
     """
 
     title: str
@@ -59,9 +59,9 @@ def sort_rows(items: Iterable[Item], column: Column[Item], *, reverse: bool) -> 
 def fit_widths(widths: Sequence[int], last_title: int, available: int) -> list[int]:
     """Shorten the first and the last column of a table so that all numbers fit the screen.
 
-    The columns between them are numbers and states, which are never cut. The last column keeps at
-    least its header, and may then leave the screen: a table scrolls sideways. The first column has
-    the names, so it is shortened only if the numbers would leave the screen.
+    The other columns are numbers and states, which are never cut. The last column is never narrower
+    than its header, and may extend beyond the screen: the table scrolls sideways. The first column
+    has the names, so it is shortened only if numbers would otherwise be off the screen.
 
     Args:
         widths: Wanted width of each column, in characters.

@@ -211,7 +211,7 @@ def _measured(board: BoardStage) -> str:
 
 def _boundary(text: Text, boundary: Boundary) -> None:
     rate = kilobytes(boundary.bytes_per_s)
-    text.append(f"{kilobytes(boundary.request_bytes)} kB a request, {rate} kB/s\n")
+    text.append(f"{kilobytes(boundary.request_bytes)} kB per request, {rate} kB/s\n")
     for tensor in boundary.tensors:
         text.append(f"  {tensor}\n")
     if boundary.lost is not None or boundary.repeated is not None:

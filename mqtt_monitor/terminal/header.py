@@ -35,7 +35,7 @@ def status_line(fleet: Fleet, source: str) -> Text:
 
 
 def alert_lines(fleet: Fleet, width: int, height: int) -> Text:
-    """Return the first alerts, one a line, and the number of the others.
+    """Return the first alerts, one per line, and the number of further alerts.
 
     Args:
         fleet: The snapshot.

@@ -25,7 +25,7 @@ _MAX_WIDTH = 48
 
 
 class LiveTable(DataTable[Text]):
-    """Shows rows by position. The cursor stays on the first row, or follows its row's key.
+    """Shows rows by position. A cursor below the first row follows the key of its row.
 
     This class sets the columns' widths itself: Textual measures a whole column again for each cell
     that shrinks, which takes quadratic time in the number of boards. Widths never shrink while the
@@ -54,7 +54,7 @@ class LiveTable(DataTable[Text]):
         return self._keys[self.cursor_row] if 0 <= self.cursor_row < len(self._keys) else None
 
     def show(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:
-        """Show rows, each a key and its cells."""
+        """Show rows; each row is a key and its cells."""
         selected, cursor = self.selected, self.cursor_row
         if self._grow(rows):
             self._rebuild()

@@ -24,7 +24,7 @@ class Pane(Vertical):
     Attributes:
         table: The table.
         reverse: Whether the order is the reverse of the column's default order.
-        wanted_height: Lines for all rows, with title and header.
+        wanted_height: Number of lines for the title, the header and all rows.
     """
 
     def __init__(self, columns: Sequence[Column[Any]], pane_id: str) -> None:
@@ -47,7 +47,7 @@ class Pane(Vertical):
         return self._columns[self._sorted_by]
 
     def sort_by(self, index: int) -> None:
-        """Sort by a column; if it is the present one, reverse the order."""
+        """Sort by a column; reverse the order if the rows are already sorted by this column."""
         if index < len(self._columns):
             self.reverse = index == self._sorted_by and not self.reverse
             self._sorted_by = index
@@ -57,7 +57,7 @@ class Pane(Vertical):
         self.sort_by((self._sorted_by + 1) % len(self._columns))
 
     def show_rows(self, summary: str, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:
-        """Show rows, each a key and its cells, under a title with summary and sort order."""
+        """Show rows (a key and its cells each) under a title with summary and sort order."""
         self.table.show(rows)
         self.wanted_height = 2 + len(rows)
         column = self.column

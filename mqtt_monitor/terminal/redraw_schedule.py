@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-#: Longest time between two drawings without a new message, in seconds: values grow old.
+#: Longest time between two drawings without a new message, in seconds. Old values are dimmed.
 _QUIET_S = 2.0
-#: Share of a core for drawing. A large fleet takes longer to draw and is drawn less often.
+#: Largest share of a core for drawing. A large fleet takes longer to draw and is drawn less often.
 _SHARE = 0.05
 
 
 class RedrawSchedule:
-    """Remembers the last drawing: its time, its cost and the messages that it showed."""
+    """Remembers the time and cost of the last drawing, and the number of messages until then."""
 
     def __init__(self) -> None:
         self._seen = -1

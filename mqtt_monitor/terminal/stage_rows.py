@@ -40,7 +40,7 @@ class StageRow:
         return name if self.stage is None else f"{name}/{self.stage.index}"
 
 
-#: A deployment's key for a value of its stages is the largest one. Its stages stay in order.
+#: A deployment is sorted by the largest value of its stages. Its stages stay in order.
 COLUMNS: tuple[Column[Deployment], ...] = (
     Column("stage", lambda item: item.name, largest_first=False, width=8, is_number=False),
     Column(

@@ -1,1 +1,1 @@
-"""The web page."""
+"""The web front end: the server, its access checks and the page."""

@@ -49,7 +49,7 @@ class Access:
         """Return whether a ``Host`` header names this server.
 
         A foreign page could let its own name resolve to this address (DNS rebinding) and then read
-        this page. Its requests carry the foreign name, so they are refused.
+        this page. Requests from such a page carry the foreign name and are refused.
         """
         if not header:
             return False
@@ -61,13 +61,13 @@ class Access:
         return host.rstrip(".") in self.hosts or _is_address(host)
 
     def is_token(self, given: str) -> bool:
-        """Return whether a password is right, in constant time."""
+        """Return whether a password is right; the comparison takes constant time."""
         if self.token is None:
             return True
         return hmac.compare_digest(_digest(given), _digest(self.token))
 
     def session(self, now_s: float) -> str:
-        """Return a cookie that :meth:`is_session` accepts for ``SESSION_S``."""
+        """Return a cookie that :meth:`is_session` accepts for ``SESSION_S`` seconds."""
         ends = str(int(now_s) + SESSION_S)
         return f"{ends}.{self._sign(ends)}"
 
@@ -96,7 +96,7 @@ def find_access(
         listen: The address to listen on.
         token_file: File whose first line is the password.
         host_names: Further names of this server, such as a reverse proxy's.
-        environ: Environment variables; ``MQTT_MONITOR_TOKEN`` may have the password.
+        environ: Environment variables; ``MQTT_MONITOR_TOKEN`` may contain the password.
 
     Raises:
         WebAccessError: The password is missing, unreadable or too short.

@@ -64,7 +64,7 @@ _STATIC = {
     "/charts.js": ("charts.js", "text/javascript"),
     "/dom.js": ("dom.js", "text/javascript"),
 }
-#: Numbers that the page takes from Python, by their place in the page's files.
+#: Numbers from Python, by their placeholders in the page's files.
 _NUMBERS = {
     "{{max_requests}}": str(MAX_REQUESTS),
     "{{max_events}}": str(MAX_EVENTS),
@@ -121,7 +121,7 @@ async def serve_page(
 
 
 def make_app(feed: Feed, access: Access, ended: asyncio.Event) -> web.Application:
-    """Return the application, before it listens; ``ended`` ends its streams."""
+    """Return the application, which does not listen yet; ``ended`` ends its streams."""
     guesses = _Guesses()
     handlers = _Handlers(feed, access, guesses, ended)
     app = web.Application(

@@ -6,7 +6,7 @@ import { clock, draw, make, setText } from "./dom.js";
 const HEIGHT = 130, LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 20, HOUR_S = 3600, GRID = 3;
 const TABLE_STEP_S = 300;
 
-/// The next of 1, 2, 5, 10, ... times three, so that a grid of three lines has round numbers.
+/// The first of 3, 6, 15, 30, ... that is not below `value`: a grid of three lines has round numbers.
 function ceiling(value) {
   if (!(value > 0)) return GRID;
   const unit = 10 ** Math.floor(Math.log10(value / GRID));

@@ -1,5 +1,5 @@
 "use strict";
-// Elements of the page, and numbers as text.
+// Creates the page's elements and formats numbers as text.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -21,7 +21,7 @@ export function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
-// An unchanged text is not set again: that would disturb a screen reader, a selection and the layout.
+// Setting an unchanged text again would disturb a screen reader, a selection and the layout.
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

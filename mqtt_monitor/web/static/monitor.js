@@ -3,7 +3,7 @@ import { Chart } from "./charts.js";
 import { byId, bytes, clock, draw, duration, inOrder, keyed, make, moment, ms, number, rate, setAttribute, setText, several } from "./dom.js";
 
 // ---------------------------------------------------------------- the fleet, kept up to date by the stream
-// The server decides what is kept and what is highlighted; here are only the page's own numbers.
+// The server decides what is kept and what is highlighted; the page defines only its own numbers.
 const MAX_REQUESTS = Number(document.body.dataset.maxRequests), MAX_EVENTS = Number(document.body.dataset.maxEvents);
 const QUIET_S = 15, RETRY_S = [1, 2, 4, 8];
 const PAGE = 25, SHOWN_ALERTS = 8, SHOWN_REQUESTS = 10, SHOWN_EVENTS = 12, SHOWN_LINES = 6;
@@ -124,7 +124,7 @@ function showFleet() {
   const facts = [
     ["Boards online", `${online} of ${devices.length}`],
     ["Deployments live", `${deployments.filter((item) => item.state === "live").length} of ${deployments.length}`],
-    ["Results a second", deployments.length ? rate(total) : "–"],
+    ["Results per second", deployments.length ? rate(total) : "–"],
     ["Alerts", number(fleet.alerts.length)],
     ["As of", clock(fleet.at_s)],
   ];
@@ -260,7 +260,7 @@ function updateBoundary(element, part) {
   const boundary = part.end ? part.stage.output : part.stage.input;
   const from = part.from < 0 ? "client" : `stage ${part.from}`;
   const to = part.end ? "client" : `stage ${part.stage.index}`;
-  // Between stages: the rate at which the next stage receives. After the last: at which it sends.
+  // Between stages: the rate at which the next stage receives. After the last stage: its sending rate.
   const per = boundary.bytes_per_s;
   setText(element.children[0], `${from} to ${to}`);
   element.children[1].classList.toggle("flowing", per > 0);
@@ -345,11 +345,11 @@ function showWaterfall(request) {
   const note = request.reason ? `${request.reason} ` : "";
   setText(byId("waterfall-note"), note + (request.latency_ms === null
     ? "The client reported no latency, so the time in the network is unknown."
-    : "The rest is time in the client, the network and the broker, over all hops."));
+    : "Time that no board reports is time in the client, the network and the broker, over all hops."));
 }
 
 // ---------------------------------------------------------------- plan and measurement
-// A sign beside the colour, by the server's level.
+// Sign and colour of each level that the server reports.
 const LEVELS = { above: ["▲ ", "bad"], below: ["▼ ", "good"] };
 function showDifference(cell, { difference, level }) {
   const [sign, style] = LEVELS[level] ?? ["", ""];
@@ -374,7 +374,7 @@ function showPlan(item) {
 }
 
 // ---------------------------------------------------------------- boards
-// Tensor bytes a second of each board, over its stages in all deployments.
+// Tensor bytes per second of each board, over its stages in all deployments.
 let traffic = new Map();
 function countTraffic() {
   traffic = new Map();
@@ -420,7 +420,7 @@ function showBoards() {
   countTraffic();
   const boards = chosenBoards();
   const pages = Math.max(1, Math.ceil(boards.length / PAGE));
-  // A second quick click may arrive before its button is drawn disabled.
+  // A quick second click may arrive before the button is drawn disabled.
   shown.page = Math.max(0, Math.min(shown.page, pages - 1));
   const first = shown.page * PAGE;
   keyed(byId("boards").tBodies[0], boards.slice(first, first + PAGE), (device) => device.name, makeBoard, updateBoard);
@@ -471,7 +471,7 @@ const MARKS = { good: "●", change: "◆", bad: "✖" };
 const weight = (event) => (GOOD.has(event.kind) ? "good" : CHANGE.has(event.kind) ? "change" : "bad");
 
 let lined = "", timelineWidth = 0;
-// Observed rather than read: reading a size between changes makes the browser lay out the page twice.
+// The width is observed, not read: reading a size between changes makes the browser lay out the page twice.
 new ResizeObserver(([entry]) => { timelineWidth = Math.floor(entry.contentRect.width); schedule(); }).observe(byId("timeline"));
 
 function showEvents() {
@@ -499,7 +499,7 @@ byId("more-events").addEventListener("click", () => { shown.events += 50; schedu
 // ---------------------------------------------------------------- history
 const short = (value) => (value >= 1e6 ? `${number(value / 1e6)}M` : value >= 1e4 ? `${number(value / 1e3)}k` : number(value, value < 10 && value % 1 ? 1 : 0));
 const mebi = (value) => number(value / 2 ** 20);
-const stageCharts = (what) => ({ requests_per_s: new Chart(`${what} a second`, perSecond, short), invoke_ms: new Chart("Inference, ms", inMs, short), queue_ms: new Chart("Waiting, ms", inMs, short) });
+const stageCharts = (what) => ({ requests_per_s: new Chart(`${what} per second`, perSecond, short), invoke_ms: new Chart("Inference, ms", inMs, short), queue_ms: new Chart("Waiting, ms", inMs, short) });
 const STAGE_CHARTS = stageCharts("Results");
 byId("charts").append(...Object.values(STAGE_CHARTS).map((chart) => chart.element));
 
@@ -511,7 +511,7 @@ async function ask(parameters) {
 
 async function fetchStages(charts, deployment, stages) {
   await Promise.all(Object.entries(charts).map(async ([figure, chart]) => {
-    // Results: the last stage. Times: the slowest stages.
+    // The chart of results shows the last stage; the charts of times show the slowest stages.
     const wanted = figure === "requests_per_s" ? stages.slice(-1) : [...stages].sort((a, b) => (b.invoke_ms ?? 0) - (a.invoke_ms ?? 0)).slice(0, SHOWN_LINES).sort((a, b) => a.index - b.index);
     const found = await ask({ deployment, figure, step_s: STEP_S, stage: wanted.map((stage) => stage.index) });
     if (found) chart.update(found.series.map((points, index) => ({ name: figure === "requests_per_s" && stages.length > 1 ? "results" : `stage ${wanted[index].index}`, points })), found.at_s);
@@ -535,7 +535,7 @@ function openDetail(of) {
   const charts = of.device ? {
     cpu_percent: new Chart("CPU, % of one core", (value) => `${number(value)} %`, short), temperature_c: new Chart("Temperature, °C", (value) => `${number(value)} °C`, short),
     rss_bytes: new Chart("The agent's memory, MiB", bytes, mebi), queue_length: new Chart("Waiting requests", (value) => number(value, 1), short),
-  } : { ...stageCharts("Requests"), errors_per_s: new Chart("Errors a second", perSecond, short) };
+  } : { ...stageCharts("Requests"), errors_per_s: new Chart("Errors per second", perSecond, short) };
   byId("detail-charts").replaceChildren(...Object.values(charts).map((chart) => chart.element));
   const refreshCharts = of.device
     ? () => Promise.all(Object.entries(charts).map(async ([figure, chart]) => {
@@ -599,7 +599,7 @@ function boardFacts(name) {
       ["Free memory", bytes(load?.free_memory_bytes ?? profile?.free_memory_bytes)],
       ["Waiting requests", number(load?.queue_length)],
       ["Agent up for", duration(load?.uptime_s)],
-      ["Clock", device.clock_offset_s === null ? "unknown" : `${device.clock_offset_s >= 0 ? "+" : "−"}${number(Math.abs(device.clock_offset_s), 2)} s`],
+      ["Clock offset", device.clock_offset_s === null ? "unknown" : `${device.clock_offset_s >= 0 ? "+" : "−"}${number(Math.abs(device.clock_offset_s), 2)} s`],
       ["Restarts seen", number(device.restarts)],
       ["Statistics missed", number(device.missed_stats)],
     ]],

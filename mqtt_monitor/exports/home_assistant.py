@@ -97,8 +97,8 @@ class HomeAssistant:
     def follow(self, fleet: Fleet) -> int:
         """Publish new and changed descriptions; return the number of messages.
 
-        Boards removed from the fleet are removed from Home Assistant. Without a connection nothing is published;
-        the next call publishes the rest.
+        Boards removed from the fleet are removed from Home Assistant. Without a connection nothing
+        is published; the next call publishes the rest.
 
         Raises:
             BrokerUnreachableError: The connection was lost meanwhile; call again.

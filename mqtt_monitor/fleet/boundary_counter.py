@@ -12,9 +12,9 @@ class BoundaryCounter:
 
     Boards report their counts every few seconds, each at its own time, so the two sides cannot be
     compared under load. They can be compared while both stages are idle. A surplus of sent messages
-    was lost; a surplus of received messages was repeated (QoS 1 sends again after a lost connection).
-    The counts since a board's last statistics disappear when the board restarts, so the comparison
-    starts again at the next idle time.
+    was lost; a surplus of received messages was repeated (QoS 1 sends messages again after a lost
+    connection). The counts since a board's last statistics disappear when the board restarts, so
+    the comparison starts again at the next idle time.
 
     Attributes:
         lost: Lost messages; None: the boundary has not been idle yet.

@@ -322,7 +322,7 @@ def _arriving_per_s(board: BoardStage) -> float | None:
 def _memory(
     stage: PlannedStage, devices: Mapping[str, DeviceRecord], now_s: float
 ) -> tuple[int | None, bool]:
-    """Return the largest resident memory among a stage's agents, and whether any serves more stages."""
+    """Return the largest resident memory among a stage's agents, and whether any serves several."""
     found = [
         (device.load.rss_bytes, len(device.serves) > 1)
         for name in stage.devices

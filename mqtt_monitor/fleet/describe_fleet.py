@@ -42,8 +42,8 @@ def describe_fleet(
     Args:
         fleet: The snapshot.
         alerts: The snapshot's alerts.
-        with_layers: Whether to include the layers of each stage. The page's stream omits layers: they
-            are many and never change within a generation.
+        with_layers: Whether to include the layers of each stage. The page's stream omits layers:
+            they are many and never change within a generation.
     """
     return {
         "at_s": fleet.at_s,

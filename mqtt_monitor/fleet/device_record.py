@@ -27,8 +27,8 @@ from mqtt_monitor.fleet.thresholds import QUEUE_SAMPLES
 #: Periods after which statistics are too old.
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
-#: Number of statistics messages in one minute, for the clock offset. A message's time on the network
-#: makes the board's clock look late, never early, so the largest offset is the best estimate.
+#: Number of statistics messages in one minute, for the clock offset. A message's time on the
+#: network makes the board's clock look late, never early, so the largest offset is the best estimate.
 _CLOCK_SAMPLES = 12
 
 #: Values of a board that are kept for an hour.

@@ -1,4 +1,4 @@
-"""The changes between two snapshots, for the page's stream. Unchanged boards cost no bytes. Pure."""
+"""Changes between two snapshots, for the page's stream. Unchanged boards cost no bytes. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _T = TypeVar("_T")
 def describe_changes(before: Fleet | None, now: Fleet) -> dict[str, Any]:
     """Return the document that updates a reader of ``before`` to ``now``.
 
-    The document has the format of :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet`, but only
-    new and changed boards, deployments, events and requests. ``gone_devices`` and
+    The document has the format of :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet` and
+    contains only new and changed boards, deployments, events and requests. ``gone_devices`` and
     ``gone_deployments`` name removed boards and deployments. ``alerts`` is missing if the alerts
     have not changed.
 

@@ -249,7 +249,7 @@ class Boundary:
         bytes_per_s: Payload bytes per second, at the rate of the stage; None: rate unknown.
         lost: Messages that the sending stage counted and the receiving stage did not; None: the
             boundary has not been idle for three periods since the boards started.
-        repeated: Messages that the receiving stage counted more than once; None if ``lost`` is None.
+        repeated: Messages that the receiving stage counted more than once; None if ``lost`` is.
     """
 
     tensors: tuple[str, ...]
@@ -454,8 +454,8 @@ class Fleet:
     """The fleet at one moment.
 
     Attributes:
-        at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch. For a recording: the
-            recorded time.
+        at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch. For a recording:
+            the recorded time.
         broker: The connection to the broker.
         devices: The boards, sorted by name.
         deployments: The deployments, sorted by name.

@@ -197,7 +197,7 @@ class StageCounter:
         Args:
             device: Name of the board.
             state: The board's state.
-            serves: Whether the board's newest statistics list the stage; None: no recent statistics.
+            serves: Whether the board's newest statistics list the stage; None: not recent enough.
             fresh: Whether the statistics are recent; False: all rates and times of the result are
                 None.
         """
@@ -283,7 +283,7 @@ def _period_rate(value: Any, period_s: float) -> float | None:
 def _spent_ms(
     total_ms: float | None, before_ms: float | None, mean_ms: float | None, requests: int
 ) -> float:
-    """Return the total time of a period's requests, from the sums if reported, else from the mean."""
+    """Return the total time of a period's requests in ms, from reported sums or else the mean."""
     if total_ms is not None and before_ms is not None and total_ms >= before_ms:
         return total_ms - before_ms
     return (mean_ms or 0.0) * requests

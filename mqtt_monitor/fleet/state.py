@@ -54,11 +54,11 @@ have no control characters and at most 200 characters, but may contain markup th
 escape. Names of boards and deployments consist of letters, digits, ``.``, ``_`` and ``-``.
 
 Sources: states come from ``availability``, hardware from ``profile``, load and counts from
-``stats``, plans from ``manifest``. Rates are differences of the boards' counts, divided by the boards' own
-uptime. An agent's counts start at 0 after a restart; rates stay correct. Bytes per second are rates
-times the tensor sizes of the manifest: payload without MQTT headers. Requests come from
-``client/{client}/trace``, where clients report them, and from results while a front end watches
-requests (:class:`mqtt_monitor.feeds.live.LiveFeed`).
+``stats``, plans from ``manifest``. Rates are differences of the boards' counts, divided by the
+boards' own uptime. An agent's counts start at 0 after a restart; rates stay correct. Bytes per
+second are rates times the tensor sizes of the manifest: payload without MQTT headers. Requests come
+from ``client/{client}/trace``, where clients report requests, and from results while a front end
+watches requests (:class:`mqtt_monitor.feeds.live.LiveFeed`).
 
 :mod:`mqtt_monitor.fleet.limits` bounds the monitor's memory for any sequence of messages.
 """

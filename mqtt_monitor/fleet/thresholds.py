@@ -1,4 +1,4 @@
-"""The thresholds of alerts and of highlighted values. No other module defines a threshold.
+"""Defines the thresholds of alerts and of highlighted values for all front ends.
 
 ``docs/monitoring/alerts.yml`` repeats some of them for Prometheus; a test compares both.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 MEMORY_MARGIN = 0.10
 #: Relative difference from the plan beyond which a measured value is highlighted.
 PLAN_MARGIN = 0.15
-#: Smallest difference from the plan that is an alert, in milliseconds. Smaller ones are timer noise.
+#: Smallest difference from the plan that is an alert, in milliseconds: less is timer noise.
 SLOWER_BY_MS = 0.5
-#: Clock offset that is an alert, in seconds. With it, logs of several boards cannot be compared any more,
-#: and certificates may count as invalid.
+#: Clock offset that is an alert, in seconds: logs of several boards can no longer be compared, and
+#: certificates may count as invalid.
 CLOCK_OFF_S = 2.0
 #: Queue length from which a growing queue is an alert.
 LONG_QUEUE = 8

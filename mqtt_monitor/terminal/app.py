@@ -100,7 +100,7 @@ class MonitorApp(App[None]):
 
         Args:
             feed: The feed; it must stay open while the app runs.
-            source: Description of a recording, for the first line; empty: the feed is a live broker.
+            source: Description of a recording, for the first line; empty for a live feed.
         """
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"

@@ -1,4 +1,4 @@
-"""Generate inputs for a model: seeded, all different, and valid as far as the graph shows.
+"""Generate inputs for a model: seeded, all different, and valid according to the graph.
 
 Ids lie within the table that they index, and lengths fit
 (:mod:`edge_partition.inputs.bound_inputs`). Masks are all ones. Pictures are noise, converted

@@ -222,7 +222,7 @@ def _kept(op: BoundOperator) -> int:
 
 
 def _requantized(op: BoundOperator, wanted: Bounds) -> Bounds:
-    """Return bounds of the input's stored integers, from those of the output's stored integers."""
+    """Convert bounds of the output's stored integers to bounds of the input's stored integers."""
     (scale_in, zero_in), (scale_out, zero_out) = (
         op.quantized(tensor) or (1.0, 0) for tensor in (op.inputs[0], op.outputs[0])
     )

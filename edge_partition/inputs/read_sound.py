@@ -99,7 +99,7 @@ def _read(path: Path, spec: TensorSpec) -> tuple[bytes, int, int]:
     except EOFError:
         reason = "ends inside its header" if path.stat().st_size else "is empty"
         raise SoundError(f"{reason}; expected a PCM .wav file.") from None
-    except RuntimeError:  # wave raises it on chunks outside the file.
+    except RuntimeError:  # wave raises RuntimeError on chunks outside the file.
         raise SoundError("is damaged: its chunks lead outside the file.") from None
     if width not in _SHIFT_BY_BYTES:
         raise SoundError(f"has {8 * width} bits per sample; expected 8, 16, 24 or 32.")

@@ -1,7 +1,7 @@
 """Convert the inputs of a :class:`~edge_partition.client.pipeline.Pipeline` to arrays by name.
 
 An array of the input's shape and dtype is used unchanged, without a copy. Other arrays are reshaped
-and cast like those of files (:mod:`~edge_partition.inputs.fit_array`). Pictures are converted
+and cast like arrays from files (:mod:`~edge_partition.inputs.fit_array`). Pictures are converted
 according to the input's ``pixels``; only pictures need Pillow.
 """
 

@@ -55,7 +55,7 @@ class Constants:
     def read_by(self, op: FileOperator) -> tuple[int, ...]:
         """Return the stored constants that an operator reads, directly or through ``makers``.
 
-        Of the tensors that share a buffer, only the first one is returned.
+        For a shared buffer, the first tensor of the file with this buffer is returned.
         """
         found: dict[int, None] = {}
         waiting = list(reversed(op.inputs))

@@ -70,9 +70,10 @@ class Operator:
         macs: Multiply-accumulates of one inference; 0 for operators that mainly move or map values.
         weight_bytes: Bytes of ``constants`` in the file.
         constants: Indexes of the stored constants that the operator reads, directly or through
-            operators fed by constants alone. Of the tensors that share a buffer, only the first one
-            is listed.
-        layer: A short label: the Keras layer's name, as far as the output's name contains it.
+            operators fed by constants alone. For a shared buffer, the first tensor of the file with
+            this buffer is listed.
+        layer: A short label from the output's name: the Keras layer's name, if the output's name
+            contains one.
     """
 
     index: int

@@ -1,7 +1,8 @@
 """Copy a range of operators of a ``.tflite`` file into a new ``.tflite`` file.
 
-Nothing is converted again: operators, options, quantization and weights are those of the original,
-so that chained slices give exactly the whole model's outputs (DESIGN, "How a model is split").
+Nothing is converted again: operators, options, quantization and weights are copied from the
+original, so that chained slices give the whole model's outputs bit for bit (DESIGN, "How a model is
+split").
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from edge_core.contract.json_fields import Field, FieldError
 from edge_core.contract.names import NAME_PATTERN
 from edge_core.contract.topics import DEFAULT_PREFIX
 from edge_core.errors import EdgePartitionError
+from edge_core.program.broker_options import find_misuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,6 +67,9 @@ class Config:
     debug: bool = False
 
 
+_SECURITY_OPTIONS = ("password_file", "ca_file", "certificate_file", "key_file")
+
+
 def make_config(
     options: Mapping[str, Any], file: Path | None, environ: Mapping[str, str] = os.environ
 ) -> Config:
@@ -90,6 +94,10 @@ def make_config(
     ):
         if not values.get(key):
             raise ConfigError(f"The agent has no {key}. {how}")
+    own = {key: values.get(key) for key in ("broker", "username", *_SECURITY_OPTIONS)}
+    given = frozenset(key for key in _SECURITY_OPTIONS if own[key])
+    if misuse := find_misuse(own, given):
+        raise ConfigError(f"{misuse}.")
     values.setdefault("threads", min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0))))
     values["state_dir"] = Path(values["state_dir"])
     if not NAME_PATTERN.fullmatch(values["name"]):

@@ -27,6 +27,7 @@ _SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxlong = 80
 _MAX_SHOWN = 160
+_JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
 class FieldError(EdgePartitionError):
@@ -200,17 +201,26 @@ def _known_words(word: str, known: Collection[str]) -> str:
 
 def shorten(value: Any) -> str:
     """Return a value as one short line, for an error."""
-    text = _REPR.repr(value)
+    text = _JSON_WORDS.get(str(value), "") if value is None or isinstance(value, bool) else ""
+    text = text or _REPR.repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _type_name(value: Any) -> str:
-    return "missing" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "missing"
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a string",
+             list: "a list", dict: "an object"}  # fmt: skip
+    return kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def _range(least: float, most: float, *, above: bool = False) -> str:
     if least == -math.inf:
-        return "" if most == math.inf else f", at most {most:,g}"
+        return "" if most == math.inf else f", at most {most:,.12g}"
     if most == math.inf:
-        return f" above {least:,g}" if above else f", {least:,g} or more"
-    return f" above {least:,g} up to {most:,g}" if above else f" from {least:,g} to {most:,g}"
+        return f" above {least:,.12g}" if above else f", {least:,.12g} or more"
+    return (
+        f" above {least:,.12g} up to {most:,.12g}"
+        if above
+        else f" from {least:,.12g} to {most:,.12g}"
+    )

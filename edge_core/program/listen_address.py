@@ -28,7 +28,7 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> ListenAddress:
-        """Read ``HOST:PORT``, ``[IPV6]:PORT``, ``:PORT`` (every address) or ``PORT`` (loopback).
+        """Read ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT`` (loopback).
 
         Raises:
             ListenAddressError: ``text`` has another form, or the port is above 65535.
@@ -37,7 +37,9 @@ class ListenAddress:
         if not colon:
             host = "127.0.0.1"
         elif not host:
-            host = _EVERY_ADDRESS[0]
+            raise ListenAddressError(
+                f"{text!r} has no host; expected 127.0.0.1{text}, or 0.0.0.0{text} for all networks"
+            )
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:

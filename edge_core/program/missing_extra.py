@@ -50,7 +50,8 @@ def explain_missing(error: ModuleNotFoundError, prefer: str | None = None) -> st
     extra = find_extra(error.name or "", prefer)
     if extra is None:
         return None
-    package = (error.name or "").partition(".")[0]
+    module = (error.name or "").partition(".")[0]
+    package = _PACKAGES.get(module, module)
     return (
         f"the package {package} is not installed; install the extra {extra}: "
         f"pip install '{_DISTRIBUTION}[{extra}]'"

@@ -32,13 +32,13 @@ class UnknownBoardError(EdgePartitionError):
         online: The boards that are online.
     """
 
-    def __init__(self, missing: Sequence[str], online: Sequence[str]) -> None:
+    def __init__(self, missing: Sequence[str], online: Sequence[str], *, advice: str = "") -> None:
         self.missing = tuple(missing)
         self.online = tuple(online)
         there = f"online are: {', '.join(online)}" if online else "no board is online"
         super().__init__(
             f"Not online: {', '.join(missing)}; {there}. Start `device-agent --name {missing[0]}` "
-            "on that board, or split for the boards that are online."
+            f"on that board, or {advice or 'split for the boards that are online'}."
         )
 
 

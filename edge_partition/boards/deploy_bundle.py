@@ -131,7 +131,11 @@ class Deployer(FleetReader):
                 raise UnknownDeploymentError(deployment, sorted(manifests))
         missing = sorted(devices - set(online))
         if missing and not force:
-            raise UnknownBoardError(missing, online)
+            raise UnknownBoardError(
+                missing,
+                online,
+                advice="use --force: the board keeps its part until it is undeployed again",
+            )
         self._publish_manifest(deployment, b"", timeout_s=COMMAND_TIMEOUT_S)
         for device in sorted(devices & set(online)):
             # An agent deletes its files when the manifest is cleared; an agent that missed the

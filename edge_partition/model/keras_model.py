@@ -319,6 +319,10 @@ def _find_application(source: str) -> Callable[..., keras.Model]:
         return known[source]
     if Path(source).exists():
         raise ModelSourceError(source, "expected a .keras, .h5 or .tflite file.")
+    if "/" in source or "." in source:
+        near = difflib.get_close_matches(source, [str(path) for path in Path().glob("*.*")], n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ModelSourceError(source, f"no such file or folder{hint}")
     lower = {name.lower(): name for name in known}
     nearest = [lower[name] for name in difflib.get_close_matches(source.lower(), lower)]
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"Keras has {', '.join(known)}."

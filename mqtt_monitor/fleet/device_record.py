@@ -28,7 +28,7 @@ from mqtt_monitor.fleet.thresholds import QUEUE_SAMPLES
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
 #: Number of statistics messages in one minute, for the clock offset. A message's time on the
-#: network makes the board's clock look late, never early, so the largest offset is the best estimate.
+#: network makes the board's clock look late, never early, so the largest offset is the best.
 _CLOCK_SAMPLES = 12
 
 #: Values of a board that are kept for an hour.

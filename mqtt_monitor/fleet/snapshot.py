@@ -454,7 +454,7 @@ class Fleet:
     """The fleet at one moment.
 
     Attributes:
-        at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch. For a recording:
+        at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch; for replay:
             the recorded time.
         broker: The connection to the broker.
         devices: The boards, sorted by name.

@@ -224,3 +224,22 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigError, match=says):
         make_config({"broker": "mqtt://h", "name": "pi", "state_dir": "/s"}, file, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ca_file": "c.pem"}, "--ca-file needs TLS, and mqtt:// has none"),
+        ({"certificate_file": "c.pem"}, "--certificate-file needs TLS"),
+        ({"key_file": "k.pem"}, "--key-file needs the certificate"),
+        ({"password_file": "p"}, "--password-file needs the account"),
+    ],
+)
+def test_an_option_for_security_that_has_no_effect_is_refused(
+    options: dict[str, str], message: str
+) -> None:
+    required = {"broker": "mqtt://hub", "name": "pi-1", "state_dir": "/s"}
+    with pytest.raises(ConfigError, match=message):
+        make_config({**required, **options}, None, {})
+    secure = {**required, "broker": "mqtts://hub", "username": "pi"}
+    assert make_config({**secure, "ca_file": "c.pem", "password_file": "p"}, None, {}).ca_file

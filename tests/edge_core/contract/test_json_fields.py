@@ -54,7 +54,7 @@ def test_a_missing_field_and_a_wrong_container_name_the_object() -> None:
         Field({"a": {}})["a"]["b"]
     with pytest.raises(FieldError, match=r"^manifest is a list; expected an object\.$"):
         Field([], root="manifest")["model"]
-    with pytest.raises(FieldError, match=r"^a is a str; expected a list\.$"):
+    with pytest.raises(FieldError, match=r"^a is a string; expected a list\.$"):
         list(Field({"a": "abc"})["a"].items())
     with pytest.raises(FieldError, match=r"^a is missing; expected a list\.$"):
         list(Field({}).get("a").items())

@@ -229,8 +229,8 @@ def test_stages_of_a_device_include_stages_with_replicas() -> None:
     ("path", "value", "field"),
     [
         (("schema",), 2, "schema 2"),
-        (("schema",), True, "schema True"),
-        (("schema",), MISSING, "schema None"),
+        (("schema",), True, "schema true"),
+        (("schema",), MISSING, "schema null"),
         (("deployment",), MISSING, "deployment is missing"),
         (("deployment",), "", "deployment"),
         (("deployment",), "a/b", "deployment"),

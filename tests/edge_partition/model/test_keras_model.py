@@ -247,3 +247,14 @@ def test_a_file_of_a_newer_keras_names_both_versions(tmp_path: Path) -> None:
     assert f"Keras {keras.__version__} here cannot read" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert load_keras_model(str(plain)) is not None
+
+
+def test_a_file_that_is_absent_is_no_application(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits.keras").touch()
+    with pytest.raises(ModelSourceError, match=r"no such file.*; did you mean digits\.keras\?$"):
+        load_keras_model("digits.kers")
+    with pytest.raises(ModelSourceError, match="no such file or folder"):
+        load_keras_model("models/absent")

@@ -79,7 +79,7 @@ def test_equal_boards_differ_only_in_name() -> None:
         ("[[device]]\nname = 7", ["name", "7"]),
         ('[[device]]\nname = "a"\nram_mb = 3', ["a, ram_mb", "did you mean ram_mib?"]),
         ('[[device]]\nname = "a"\nram_mib = "3"', ["a, ram_mib", "'3'", "a number"]),
-        ('[[device]]\nname = "a"\nram_mib = true', ["a, ram_mib", "True"]),
+        ('[[device]]\nname = "a"\nram_mib = true', ["a, ram_mib", "true"]),
         ('[[device]]\nname = "a"\nram_mib = 0', ["a, ram_mib", "0", "above 0"]),
         ('[[device]]\nname = "a"\nlink_ms = -1', ["a, link_ms", "-1"]),
         ('[[device]]\nname = "a"\nspeed_gmac_s = nan', ["a, speed_gmac_s", "nan"]),

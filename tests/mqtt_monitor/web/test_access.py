@@ -28,7 +28,7 @@ def find(listen: str, file: Path | None = None, **environ: str) -> Access:
     )
 
 
-@pytest.mark.parametrize("listen", [":8080", "[::]:8080", "192.0.2.7:8080", "hub:8080"])
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.7:8080", "hub:8080"])
 def test_other_addresses_than_loopback_need_a_password(listen: str, tmp_path: Path) -> None:
     with pytest.raises(WebAccessError, match="needs a password"):
         find(listen)

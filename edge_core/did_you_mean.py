@@ -1,4 +1,4 @@
-"""The known word that a wrong word was probably meant to be, for messages about wrong usage."""
+"""Suggestion of the known word closest to a wrong word, for messages about wrong usage."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Similarity from 0 to 1 (:mod:`difflib`) from which on a word is suggested.
+#: Least similarity of a suggested word, from 0 to 1 (:mod:`difflib`).
 _CLOSE = 0.7
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean WORD?`` with the closest known word; empty where none is close."""
+    """Return ``; did you mean WORD?`` with the closest known word; empty if no word is close."""
     close = get_close_matches(word, list(known), n=1, cutoff=_CLOSE)
     return f"; did you mean {close[0]}?" if close else ""

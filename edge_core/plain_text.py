@@ -7,7 +7,8 @@ def plain_text(text: str) -> str:
     r"""Return ``text`` with each character that is not printable as an escape such as ``\x1b``.
 
     Labels and names come from the author of a model. Control characters and marks that reverse the
-    direction of writing must not control a person's terminal. Umlauts and other scripts stay.
+    direction of writing must not control the user's terminal. Letters of all scripts stay as they
+    are.
     """
     if text.isprintable():
         return text

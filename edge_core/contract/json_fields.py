@@ -1,7 +1,7 @@
 """Checked access to the fields of a JSON or TOML document.
 
-Manifests, profiles, plans, fleets and commands arrive from disks and brokers, so every value is a
-claim. A :class:`Field` is one value and its path in the document. Each method returns the value
+Manifests, profiles, plans, fleets and commands arrive from disks and brokers, so every value is
+checked. A :class:`Field` is one value and its path in the document. Each method returns the value
 with the type that the caller asks for, or raises a :class:`FieldError` with the path, the value
 found and the value expected.
 """
@@ -109,7 +109,7 @@ class Field:
         )
 
     def first(self, limit: int) -> Field:
-        """Return the field with at most ``limit`` elements of its list."""
+        """Return a field with the first ``limit`` elements of the list."""
         value = self.value[:limit] if isinstance(self.value, list) else self.value
         return Field(value, self.path, self.root)
 

@@ -67,8 +67,8 @@ class Pixels:
 
     The picture is resized by ``resize`` and ``fit``, and its channels are put in ``order``. Each
     value ``v`` from 0 to 255 becomes ``(v / unit - mean / unit) / (std / unit)``, computed in
-    float32 from left to right. This equals ``(v - mean) / std`` but for rounding, which ``unit``
-    makes the same as Keras's.
+    float32 from left to right. The result equals ``(v - mean) / std`` except for rounding; ``unit``
+    makes the rounding equal to Keras's.
 
     Attributes:
         order: Order of the channels, one of :data:`PIXEL_ORDERS`.
@@ -147,7 +147,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class WrappedLayer:
-    """A layer made of an operation that was no layer, and the operation's constants.
+    """A layer that wraps a bare operation, with the operation's constants.
 
     Attributes:
         name: Name of the layer.
@@ -181,7 +181,8 @@ class Stage:
         more_layers: Number of further layers.
         wrapped: For people: the layers that were bare operations, at most ``MAX_WRAPPED``.
         more_wrapped: Number of further wrapped layers.
-        state: Whether the stage keeps state between inferences; :attr:`ModelInfo.state` says how.
+        state: Whether the stage keeps state between inferences (treatment:
+            :attr:`ModelInfo.state`).
     """
 
     index: int
@@ -211,8 +212,8 @@ class ModelInfo:
         weights: Source of the weights: ``trained``, ``imagenet`` or ``seeded``. With ``seeded``,
             labels have no meaning.
         labels: Names of the classes along the last axis of the first output; may be empty.
-        wire: dtype of float32 activations between stages: ``float32``, or ``float16`` in half the
-            bytes. For people; boards use the dtype of each boundary tensor.
+        wire: dtype of float32 activations between stages: ``float32``, or ``float16``, which halves
+            the bytes. For people; boards use the dtype of each boundary tensor.
         state: One of :data:`STATES`. ``reset``: each request starts from the initial state, as on
             a new interpreter. ``keep``: each request of a client continues from the state of the
             client's previous request.
@@ -397,7 +398,7 @@ def _tensors(field: Field) -> tuple[TensorSpec, ...]:
     names = {spec.name for spec in specs}
     # Boards and clients tell tensors apart by name.
     if len(names) != len(specs):
-        raise field.error(f"has {len(specs)} tensors of {len(names)} names")
+        raise field.error(f"has {len(specs)} tensors with only {len(names)} different names")
     return specs
 
 
@@ -469,7 +470,7 @@ def _check_pipeline(manifest: Manifest) -> None:
                 f"{where} keeps state and names {len(stage.devices)} devices; expected one, "
                 "because each replica would have a state of its own."
             )
-        # A later stage may name a model input only if every stage before it passed it on.
+        # A later stage may name a model input only if every earlier stage passed the input on.
         available = {spec.name: spec for spec in stage.outputs}
     if manifest.stages[-1].outputs != manifest.outputs:
         raise ManifestError(

@@ -4,11 +4,11 @@ A command is a JSON object with the field ``command``. The agent answers on the 
 the same correlation data. The answer is a JSON object with ``ok``; if ``ok`` is false, ``code`` and
 ``reason`` give the cause.
 
-- ``ping``: answers ``device`` and ``instance``, which differs between two agents of one name.
+- ``ping``: answers ``device`` and ``instance``. Two agents with one name have different instances.
 - ``prepare`` with ``manifest`` and ``references`` (for each stage of this device ``{stage, input,
   output}``, with input and output as ``{sha256, size_bytes}``): answers ``artifacts``, the files
   and reference tensors that the agent lacks, as ``{sha256, size_bytes, have_bytes}``; and
-  ``needs``, the manifest's. An agent that does not support one of the needs refuses
+  ``needs``, the needs of the manifest. An agent that does not support one of the needs refuses
   (``unknown-need``).
 - ``store`` with ``sha256``, ``size_bytes``, ``offset`` and ``data`` (base64): answers
   ``have_bytes``.
@@ -106,7 +106,7 @@ class StageTrace:
 
 
 def decode_trace(text: str | None) -> tuple[StageTrace, ...]:
-    """Read a ``trace``; an unreadable trace is empty, because a trace only informs."""
+    """Read a ``trace``; return an empty trace if the text cannot be read."""
     try:
         return tuple(
             StageTrace(

@@ -1,7 +1,8 @@
 """Conversion of float32 activations to float16 on the wire: ``--wire float16``.
 
 Values round to nearest, ties to even (IEEE 754-2019, section 4.3.1). The relative error is at most
-2**-11 for magnitudes from 2**-14 to 65,504; the absolute error is at most 2**-25 below.
+2**-11 for magnitudes from 2**-14 to 65,504; the absolute error is at most 2**-25 for smaller
+magnitudes.
 """
 
 from __future__ import annotations

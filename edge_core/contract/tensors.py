@@ -51,10 +51,12 @@ def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
 def decode_tensors(
     specs: Sequence[TensorSpec], payload: bytes | bytearray
 ) -> dict[str, np.ndarray]:
-    """Return arrays over ``payload``, by name, in the order of ``specs``; read-only over bytes.
+    """Return views of ``payload`` by name, in the order of ``specs``.
+
+    Views of ``bytes`` are read-only.
 
     Raises:
-        PayloadError: The size of the payload is not that of ``specs``.
+        PayloadError: The payload and ``specs`` differ in size.
     """
     expected = payload_bytes(specs)
     if len(payload) != expected:

@@ -1,7 +1,7 @@
-"""Every topic of a fleet: who sends on it, who reads it, and how the broker delivers it.
+"""The topics of a fleet, with their senders, readers, payloads and delivery.
 
-The kinds below are the whole list (DESIGN, "Topics"). Code that publishes or subscribes takes
-quality of service and retention from here, and access lists follow ``sent_by`` and ``read_by``.
+The list of kinds below is complete (DESIGN, "Topics"). Code that publishes or subscribes takes
+quality of service and retention from the kind, and access lists follow ``sent_by`` and ``read_by``.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ TOPIC_KINDS = (AVAILABILITY, PROFILE, STATS, COMMAND, MANIFEST, STAGE, RESULT, A
 
 
 class Topic(str):
-    """A topic, or a topic filter, that knows its kind.
+    """A topic or a topic filter, with its kind.
 
     Attributes:
         kind: The kind, which sets the delivery of messages.
@@ -153,7 +153,7 @@ class Topics:
         return self._topic(STAGE, deployment=deployment, index=index)
 
     def stage_subscription(self, deployment: str, index: int, replicas: int) -> Topic:
-        """Return the filter that an agent subscribes to: a shared one for a stage with replicas.
+        """Return an agent's topic filter for a stage: a shared filter if the stage has replicas.
 
         MQTT 5.0, section 4.8.2: the broker sends each message of a shared subscription to one
         subscriber.

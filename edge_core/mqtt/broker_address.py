@@ -15,7 +15,7 @@ from edge_core.errors import EdgePartitionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The environment variable with the URL of the broker, and the URL where the variable is not set.
+#: The environment variable with the URL of the broker, and the URL if the variable is not set.
 BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 DEFAULT_PORT = 1883
@@ -36,7 +36,7 @@ class BrokerAddress:
         tls: Whether the URL is ``mqtts``: TLS, with a check of the broker's certificate.
         username: User name, if the broker requires one.
         password: Password, if the broker requires one; never printed.
-        ca_file: Path of the trusted CA certificates; None: those of the system.
+        ca_file: Path of the trusted CA certificates; None: the system's certificates.
         certificate_file: Path of the client's certificate.
         key_file: Path of the key of ``certificate_file``; None: the key is in the same file.
     """

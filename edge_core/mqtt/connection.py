@@ -1,14 +1,14 @@
 """The MQTT 5 connection that host, boards and monitor use.
 
-paho-mqtt behind a small surface, so that a faster transport can replace paho:
+The module hides paho-mqtt behind a small interface, so that a faster transport can replace paho:
 
 - :mod:`edge_core.mqtt.paho_client` has the client options, with reasons, and the private parts of
   paho that this project uses.
 - :mod:`edge_core.mqtt.subscriptions` restores the subscriptions at every connect.
 - The connection compares each message with the broker's Maximum Packet Size. paho does not: a QoS 1
   message over the limit makes paho reconnect and resend without end.
-- With ``manual_ack`` the receiver acknowledges messages, and never on a later connection, where the
-  packet id may belong to another message.
+- With ``manual_ack`` the receiver acknowledges messages. The acknowledgement is dropped after a
+  reconnect, because the packet id may belong to another message.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DEFAULT_KEEPALIVE_S = 10
 
 #: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
 _MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
-#: paho's reason where the connection ended without a DISCONNECT packet.
+#: paho's reason if the connection ended without a DISCONNECT packet.
 _NO_REASON = "Unspecified error"
 #: Reason code "Session taken over" of DISCONNECT (MQTT 5.0, section 3.14.2.1).
 _SESSION_TAKEN_OVER = 0x8E
@@ -87,15 +87,17 @@ class Connection:
             session_expiry_s: Time for which the broker keeps subscriptions and QoS 1 messages of
                 an absent client, in seconds; 0: the broker keeps nothing.
             receive_maximum: Most QoS 1 messages in flight to this client; None: 65,535.
-            keepalive_s: The broker gives a silent client up after 1.5 times this, in seconds.
+            keepalive_s: MQTT keep-alive, in seconds: the broker disconnects a client that is silent
+                for 1.5 times this time.
             manual_ack: Whether :meth:`acknowledge` acknowledges messages, not a handler's return.
             on_connected: Callback after every connect, once the subscriptions are requested.
             on_disconnected: Callback with the reason when the connection is lost.
             on_taken_over: Callback when the broker says that another client took this client id.
-                mosquitto 2.0.11 and rumqttd do not say so; they only close the connection.
-            on_unexpected: Callback for messages that match no subscription of this process: a
-                session of an earlier process still has their subscription. With ``manual_ack``
-                each counts towards ``receive_maximum`` until it is acknowledged.
+                mosquitto 2.0.11 and rumqttd only close the connection.
+            on_unexpected: Callback for messages that match no subscription of this process. The
+                broker sends such messages if the session still has a subscription of an earlier
+                process. With ``manual_ack`` each counts towards ``receive_maximum`` until it is
+                acknowledged.
         """
         self.address = address
         self.client_id = client_id
@@ -232,7 +234,7 @@ class Connection:
         Args:
             topic_filter: MQTT filter; ``$share/GROUP/`` in front makes the subscription shared.
             handler: Callback, in the network thread.
-            qos: Highest quality of service, 0 or 1; None: that of the topic's kind.
+            qos: Highest quality of service, 0 or 1; None: the topic's kind sets the value.
             timeout_s: Longest wait for the broker's answer, in seconds; None: do not wait.
 
         Raises:

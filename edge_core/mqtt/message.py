@@ -16,7 +16,7 @@ class Message:
 
     Attributes:
         topic: Topic of the message.
-        payload: Payload, empty or not.
+        payload: Payload; may be empty.
         response_topic: Topic for the answer; None if the sender expects no answer.
         correlation_data: Request id that the answer repeats; empty if there is none.
         expiry_s: Time to live when the broker sent the message, in seconds; None: no expiry.

@@ -6,10 +6,10 @@ The options (measured figures: DESIGN, "How activations travel"):
   the option.
 - TCP_QUICKACK after each PUBACK, for brokers that do not set TCP_NODELAY (the embedded broker): a
   QoS 1 round trip of 50 kB took 44 ms without the option, 1.1 ms with the option.
-- A session expiry interval beside ``clean_start=False``: without an interval, MQTT 5 keeps no
-  session.
+- A session expiry interval with ``clean_start=False``: without an interval, an MQTT 5 broker keeps
+  no session.
 
-The private parts, read in paho 2.2, which ``pyproject.toml`` therefore requires (paho 2.1 also
+The private parts are those of paho 2.2, so ``pyproject.toml`` requires paho 2.2 (paho 2.1 also
 drops the reason code of a DISCONNECT without properties):
 
 - ``Client._handle_publish`` is overridden, because paho's own reader takes ten times as long

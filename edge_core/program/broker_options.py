@@ -1,4 +1,4 @@
-"""The options for the broker, equal in every program that connects to one."""
+"""The broker options of every program that connects to a broker."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from edge_core.mqtt.broker_address import BROKER_VARIABLE, DEFAULT_BROKER
 
 @dataclass(frozen=True)
 class BrokerOption:
-    """One option.
+    """A command-line option.
 
     Attributes:
-        flag: The option as a person types it, such as ``--ca-file``.
-        metavar: The name of its value in ``-h``.
+        flag: The option on the command line, such as ``--ca-file``.
+        metavar: The placeholder of the option's value in ``-h``.
         help: The option's line in ``-h``, without a capital or a period.
-        variable: The environment variable that sets the option where the command line does not.
-            None: there is no such variable.
-        default: The value where neither is given.
+        variable: The environment variable that sets the option if the command line does not. None:
+            there is no such variable.
+        default: The value if neither the command line nor the variable sets the option.
     """
 
     flag: str
@@ -33,8 +33,9 @@ class BrokerOption:
         return self.flag.removeprefix("--").replace("-", "_")
 
 
-#: The broker's address and the proofs of identity. The names are those of the parameters of
-#: :meth:`edge_core.mqtt.broker_address.BrokerAddress.parse`, whose first one is ``url``.
+#: The broker's address and the client's credentials. The names equal the parameters of
+#: :meth:`edge_core.mqtt.broker_address.BrokerAddress.parse`, except ``broker``, which is ``url``
+#: there.
 BROKER_OPTIONS = (
     BrokerOption(
         "--broker",
@@ -77,13 +78,13 @@ PREFIX_OPTION = BrokerOption(
 
 
 def find_misuse(values: dict[str, str | None], given: frozenset[str]) -> str | None:
-    """Return a sentence about options that have no effect together; None where all have one.
+    """Return an error message if a given option has no effect with the other options, else None.
 
-    Only options from the command line are judged: a variable may be set for another broker.
+    Only options from the command line are checked: a variable may be set for another broker.
 
     Args:
         values: The options' values, by :attr:`BrokerOption.name`.
-        given: The names of those that stand on the command line.
+        given: The names of the options on the command line.
     """
     url = values["broker"] or ""
     if "password_file" in given and not values["username"] and "@" not in url:

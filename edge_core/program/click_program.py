@@ -1,7 +1,7 @@
-"""Command lines with click: what ``edge-partition`` and ``mqtt-monitor`` have in common.
+"""Command lines with click: the parts that ``edge-partition`` and ``mqtt-monitor`` share.
 
-Boards have no click. No other module of this package imports it, and only the two programs'
-command lines import this module; ``lint-imports`` checks both.
+Boards do not install click. No other module of this package imports click, and only the two
+programs' command lines import this module; ``lint-imports`` checks both rules.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WIDEST_HELP = 100
 
 
 def combined(*decorators: Decorator) -> Decorator:
-    """Return one decorator that applies several, the first listed first in the help."""
+    """Return one decorator that applies ``decorators``; the help lists the options in this order."""
 
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
@@ -47,9 +47,9 @@ def combined(*decorators: Decorator) -> Decorator:
 
 
 class CommandGroup(click.Group):
-    """A program whose commands are modules: ``PACKAGE/NAME.py``, imported only when asked for.
+    """A program whose commands are modules: ``PACKAGE/NAME.py``, imported when used.
 
-    ``-h``, and a command that needs little, need not wait for TensorFlow or Textual.
+    ``-h`` and small commands therefore do not wait for the import of TensorFlow or Textual.
     """
 
     def __init__(self, *, package: str, overview: Mapping[str, str], **options: Any) -> None:
@@ -57,9 +57,9 @@ class CommandGroup(click.Group):
 
         Args:
             package: The package of the commands' modules. Each has a click command ``command``.
-            overview: Command -> its line in ``-h``. A ``-`` in a command's name is ``_`` in its
-                module's.
-            options: As :class:`click.Group` takes them.
+            overview: The line in ``-h`` of each command, by name. A ``-`` in a command's name is
+                ``_`` in the module's name.
+            options: Options of :class:`click.Group`.
         """
         super().__init__(no_args_is_help=False, **options)
         self._package = package
@@ -80,7 +80,7 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which name is close to the one that was given."""
+        """Find the command; the error for an unknown name suggests the closest name."""
         name = args[0]
         if name not in self._overview and not name.startswith("-"):
             problem = f"unknown command {name}{did_you_mean(name, self._overview)}"
@@ -88,14 +88,14 @@ class CommandGroup(click.Group):
         return super().resolve_command(context, args)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Show the help where a command is needed and no word was given."""
+        """Show the help if a command is needed and the command line is empty."""
         if not args and not self.invoke_without_command:
             click.echo(context.get_help(), err=True)
             context.exit(ExitStatus.USAGE)
         return super().parse_args(context, args)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the overview: no command is imported for it."""
+        """Write the overview without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(self._overview.items()))
 
@@ -103,7 +103,7 @@ class CommandGroup(click.Group):
 def program(
     package: str, overview: Mapping[str, str], **options: Any
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Return the decorator of a program's main function; adds ``--debug`` and ``--version``."""
+    """Return a decorator for a program's main function; adds ``--debug`` and ``--version``."""
     command = click.command(
         cls=CommandGroup,
         package=package,
@@ -126,8 +126,8 @@ def run_click_program(name: str, app: click.Command, arguments: Sequence[str] | 
 
     Args:
         name: The program's name.
-        app: What :func:`program` made.
-        arguments: The words; None: those of this process.
+        app: The command that :func:`program` made.
+        arguments: Command-line arguments; None: the arguments of this process.
     """
 
     def run(words: list[str]) -> Any:
@@ -143,7 +143,7 @@ def run_click_program(name: str, app: click.Command, arguments: Sequence[str] | 
 
 
 def _problem(error: click.ClickException) -> str:
-    """Return a problem as ``StrictParser`` would say it."""
+    """Return the error's text in the words of ``StrictParser``."""
     if isinstance(error, click.NoSuchOption):
         known = (
             flag
@@ -161,7 +161,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
         context.exit()
 
 
-# run_program reads --debug, since it stands around everything; the option here is for -h.
+# run_program reads --debug, because it also handles errors outside click; this option is for -h.
 _debug_option = click.option(
     "--debug",
     is_flag=True,
@@ -200,10 +200,10 @@ broker_options = combined(*map(_click_option, (*BROKER_OPTIONS, PREFIX_OPTION)))
 
 
 def broker_address(options: dict[str, Any]) -> BrokerAddress:
-    """Take the values of :data:`broker_options` from a command's options, without the prefix.
+    """Remove the broker options, except ``prefix``, from ``options`` and return the address.
 
     Raises:
-        click.UsageError: An option on the command line has no effect beside the others.
+        click.UsageError: An option on the command line has no effect with the other options.
         BrokerAddressError: The URL or the password file can't be used.
     """
     values = {option.name: options.pop(option.name) for option in BROKER_OPTIONS}
@@ -232,7 +232,7 @@ class _Listen(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 def listen_option(default: str, help_text: str) -> Decorator:
-    """Return ``--listen HOST:PORT``, which a command takes as a ``ListenAddress``."""
+    """Return the option ``--listen HOST:PORT``, whose value is a ``ListenAddress``."""
     return click.option(
         "--listen",
         type=_Listen(),

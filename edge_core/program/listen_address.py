@@ -20,7 +20,7 @@ class ListenAddress:
 
     Attributes:
         host: An IP address without brackets, or a name of this machine.
-        port: TCP port; 0 takes a free one.
+        port: TCP port; 0: any free port.
     """
 
     host: str

@@ -16,13 +16,13 @@ _PACKAGES = {
 
 
 def find_extra(module: str, prefer: str | None = None) -> str | None:
-    """Return the extra that installs ``module``; None: no extra does.
+    """Return the extra that installs ``module``; None: no extra installs the module.
 
     Args:
         module: The name of a module that could not be imported.
         prefer: The extra to name where several bring the module.
     """
-    # Imported here: programs that miss nothing start sooner.
+    # Imported here so that programs with no missing package start sooner.
     from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415
 
     top = module.partition(".")[0]
@@ -41,7 +41,7 @@ def find_extra(module: str, prefer: str | None = None) -> str | None:
 
 
 def explain_missing(error: ModuleNotFoundError, prefer: str | None = None) -> str | None:
-    """Return a line that names the extra to install; None: no extra has the module.
+    """Return a line that names the extra to install; None: no extra installs the module.
 
     Args:
         error: Error of the import.

@@ -1,4 +1,4 @@
-"""Redirect file descriptors, which C++ libraries write to, and not Python's streams alone."""
+"""Redirect file descriptors, because C++ libraries bypass Python's streams."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def run_program(
         name: Name of the program.
         run: Function of the arguments, which runs the program. If it returns a whole number, the
             number is the exit status.
-        arguments: Command-line arguments; None: those of this process. ``--debug`` anywhere among
-            them shows tracebacks.
+        arguments: Command-line arguments; None: the arguments of this process. ``--debug`` at any
+            position shows tracebacks.
         usage_errors: Exceptions for wrong usage.
         aborts: Exceptions for an interrupted prompt.
 
@@ -50,7 +50,7 @@ def run_program(
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output has ended (`| head`), which is no error.
+        # The reader of the output has ended (`| head`): not an error.
         sys.stderr.close()
         return ExitStatus.DONE
     except Exception as error:
@@ -83,7 +83,7 @@ def import_command_line(
 
 
 def _describe(error: Exception) -> str:
-    """Return one line for an error; an error of another class counts as a defect."""
+    """Return one line for an error; a class outside ``EdgePartitionError`` is an internal error."""
     if isinstance(error, ModuleNotFoundError):
         line = explain_missing(error)
         if line is not None:

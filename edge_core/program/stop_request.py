@@ -9,8 +9,8 @@ from queue import Empty, SimpleQueue
 class StopRequest:
     """A :class:`threading.Event` that a signal handler may set.
 
-    A signal handler runs in the main thread. If the main thread holds an Event's lock at that
-    moment, in ``set`` or ``wait`` or in an earlier handler, the handler waits for the lock for
+    A signal handler runs in the main thread. If the main thread holds an Event's lock when the
+    signal arrives (in ``set``, ``wait`` or an earlier handler), the handler waits for the lock for
     ever. ``put`` of a :class:`queue.SimpleQueue` is reentrant: it may interrupt any call of the
     queue.
     """

@@ -92,7 +92,7 @@ def _listen_address(text: str) -> ListenAddress:
 
 
 class _PrintVersion(argparse.Action):
-    """Prints the version, which is looked up only then."""
+    """Looks up the version only if ``--version`` is given, and prints the version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(version_line(parser.prog))  # noqa: T201

@@ -7,7 +7,7 @@ DISTRIBUTION = "edge-partition"
 
 def version_line(program: str) -> str:
     """Return ``PROGRAM VERSION``; outside an installation the version is ``unknown``."""
-    # Imported here: programs that are not asked for the version start sooner.
+    # Imported here so that programs without --version start sooner.
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 
     try:

@@ -1,6 +1,7 @@
-"""Which bytes of a payload each tensor of a model's file is read from and written to.
+"""The place of each tensor of a model's file in the input and output payloads.
 
-Pure: the file's tensors come as the runtime's descriptions, and nothing here runs a model.
+This module is pure: the caller passes the runtime's descriptions of the tensors, and no function
+runs a model.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def _is_narrowed(label: str, detail: Detail, spec: TensorSpec) -> bool:
 
 
 def _find_given(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> TensorSpec | None:
-    """Return ``spec`` as ``inputs`` have it: the same tensor, or with another width of float."""
+    """Return the input that equals ``spec``, or differs only in float16 against float32."""
     if spec in inputs:
         return spec
     for given in inputs:

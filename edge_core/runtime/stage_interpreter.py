@@ -1,8 +1,8 @@
 """One stage's TFLite interpreter, for boards and for ``verify`` on the host.
 
-No other module knows which runtime is installed: ``ai-edge-litert``, or ``tflite-runtime`` on
-boards for which ``ai-edge-litert`` has no wheel. The first model that is loaded imports the
-runtime, so importing this module loads numpy and no runtime.
+Only this module depends on the installed runtime: ``ai-edge-litert``, or ``tflite-runtime`` on
+boards without a wheel of ``ai-edge-litert``. The runtime is imported when the first model is
+loaded, so the import of this module loads numpy but no runtime.
 
 A payload has the tensors in manifest order, each as C-order little-endian bytes, without gaps
 (DESIGN, "Tensors on the wire").
@@ -44,7 +44,7 @@ _RUNTIMES = (
 _MADV_DONTNEED = 4
 #: Positions of the state tensors among the inputs of the fused recurrent operators, from TensorFlow
 #: Lite's kernels (``unidirectional_sequence_lstm.cc``, ``svdf.cc``, ...). ``reset_all_variables``
-#: sets a state tensor to zeros, also where another operator computed its initial value.
+#: sets a state tensor to zeros, even if another operator computed the tensor's initial value.
 _STATE_INPUTS = {
     "LSTM": (18, 19), "UNIDIRECTIONAL_SEQUENCE_LSTM": (18, 19), "SVDF": (4,), "RNN": (4,),
     "UNIDIRECTIONAL_SEQUENCE_RNN": (4,), "BIDIRECTIONAL_SEQUENCE_RNN": (4, 8),
@@ -87,7 +87,7 @@ class StageInterpreter:
 
     A model may keep state between requests. With ``state="reset"`` each :meth:`invoke` starts from
     the initial state, bit for bit as in a new interpreter. With ``state="keep"`` each
-    :meth:`invoke` continues from the state of the one before, until :meth:`start_over`.
+    :meth:`invoke` continues from the state of the previous call, until :meth:`start_over`.
 
     Not thread-safe: one thread at a time may call :meth:`invoke`, which releases the GIL while the
     runtime computes.
@@ -116,9 +116,10 @@ class StageInterpreter:
                 ``inputs``, passed on.
             num_threads: Number of threads of the runtime.
             by_position: Whether the file's tensors correspond to ``inputs`` and ``outputs`` by
-                order and not by name: in a model from elsewhere, tensors may have no name, or
-                several the same name.
-            state: One of :data:`~edge_core.contract.manifest.STATES`; empty: the model keeps none.
+                order and not by name: a model from another program may have tensors without names
+                or with equal names.
+            state: One of :data:`~edge_core.contract.manifest.STATES`; empty: the model keeps no
+                state.
 
         Raises:
             RuntimeUnavailableError: No runtime is installed.

@@ -41,8 +41,8 @@ COMMANDS = {
     "wait_s",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Collect messages for this time before printing; 12 shows rates too. Default: until every "
-    "board that is online has published its statistics, 6 s at most.",
+    help="Collect messages for this time before printing; rates need up to 12 s. Default: until "
+    "every board that is online has published its statistics, 6 s at most.",
 )
 @broker_options
 @click.pass_context

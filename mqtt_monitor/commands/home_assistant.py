@@ -29,7 +29,7 @@ _POLL_S = 0.5
 @click.option("--remove", is_flag=True, help="Remove this fleet's boards and exit.")
 @broker_options
 def command(*, discovery_prefix: str, remove: bool, prefix: str, **options: Any) -> None:
-    """Announce new boards to Home Assistant until Ctrl-C. Announced boards stay there.
+    """Announce boards to Home Assistant until Ctrl-C. Announced boards stay there afterwards.
 
     Needs an account that reads the fleet's topics and reads and writes DISCOVERY_PREFIX/#. Home
     Assistant reads the agents' own topics: no number is sent twice.

@@ -28,7 +28,7 @@ _POLL_S = 0.2
     metavar="MIB",
     default=64.0,
     show_default=True,
-    help="End when the file would grow larger than this, in MiB.",
+    help="End before the file exceeds this size, in MiB.",
 )
 @click.option(
     "--for",

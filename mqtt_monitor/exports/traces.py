@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 _TRACES_PATH = "/v1/traces"
-#: Most spans that may wait to be sent: about 200 requests of three stages. Older spans are dropped.
+#: Most spans that may wait to be sent: about 200 requests of three stages. The oldest are dropped.
 _MAX_QUEUED_SPANS = 2048
 _SEND_EVERY_MS = 1000
 _TIMEOUT_S = 5.0

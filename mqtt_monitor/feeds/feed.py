@@ -32,9 +32,10 @@ class Feed:
         raise NotImplementedError
 
     def watch_requests(self, wanted: bool) -> None:
-        """Start or stop watching requests. Watching makes the broker copy a few more results.
+        """Start or stop watching recent requests.
 
-        A recording shows the recorded requests in any case.
+        While watching, the monitor asks the broker for copies of a few results. A recording shows
+        the recorded requests in any case.
         """
 
     def snapshot(self) -> Fleet:

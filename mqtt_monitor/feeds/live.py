@@ -36,7 +36,7 @@ _SAMPLE_EVERY_S = 5.0
 _SAMPLE_FOR_S = 1.0
 #: Most results in one sample.
 _SAMPLE_RESULTS = 4
-#: Time without a retained message after which all count as received, in seconds.
+#: Silence after which all retained messages count as received, in seconds.
 _QUIET_S = 0.3
 _POLL_S = 0.05
 

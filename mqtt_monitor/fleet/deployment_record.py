@@ -65,7 +65,7 @@ class DeploymentRecord:
     Attributes:
         since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest
             has not changed since the monitor started.
-        problem: Reason why the newest manifest is unreadable; None: it is readable.
+        problem: Reason why the newest manifest is unreadable; None: no problem.
     """
 
     def __init__(self, name: str) -> None:
@@ -103,7 +103,7 @@ class DeploymentRecord:
             self.problem = read_text(" ".join(str(error).split()))
             return True
         if manifest.deployment != self.name:
-            self.problem = f"it names deployment {manifest.deployment}"
+            self.problem = f"the manifest names deployment {manifest.deployment}"
             return True
         self.problem = None
         stages = manifest.stages[:room_for_stages]
@@ -322,7 +322,10 @@ def _arriving_per_s(board: BoardStage) -> float | None:
 def _memory(
     stage: PlannedStage, devices: Mapping[str, DeviceRecord], now_s: float
 ) -> tuple[int | None, bool]:
-    """Return the largest resident memory among a stage's agents, and whether any serves several."""
+    """Return the largest resident memory among a stage's agents, in bytes.
+
+    Return also whether one of these agents serves several stages.
+    """
     found = [
         (device.load.rss_bytes, len(device.serves) > 1)
         for name in stage.devices

@@ -129,7 +129,7 @@ class DeploymentTable:
         )
 
     def of_generation(self, generation: str | None) -> str | None:
-        """Return the name of the deployment whose live generation this is; None: no such one."""
+        """Return the name of the deployment with this live generation; None: no such deployment."""
         if generation is None:
             return None
         for record in self.records.values():

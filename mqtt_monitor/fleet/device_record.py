@@ -28,7 +28,7 @@ from mqtt_monitor.fleet.thresholds import QUEUE_SAMPLES
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
 #: Number of statistics messages in one minute, for the clock offset. A message's time on the
-#: network makes the board's clock look late, never early, so the largest offset is the best.
+#: network makes the board's clock look late, never early: the largest offset is the best estimate.
 _CLOCK_SAMPLES = 12
 
 #: Values of a board that are kept for an hour.
@@ -127,9 +127,9 @@ class DeviceRecord:
     def fold_stats(
         self, document: dict[str, Any], at_s: float, room_for_counters: int
     ) -> tuple[list[StageChange], bool]:
-        """Add statistics; return the changes, and whether the statistics show a new agent restart.
+        """Add statistics; return the changes, and whether they show an unreported agent restart.
 
-        Restarts of an agent whose profile has an ``instance`` are reported by ``fold_profile``.
+        :meth:`fold_profile` reports the restarts of agents whose profile has an ``instance``.
 
         Args:
             document: The statistics, as received.

@@ -15,7 +15,7 @@ class Overflow:
         self._kinds: set[str] = set()
 
     def note(self, kind: str) -> None:
-        """Note that not all ``boards``, ``deployments`` or ``stages`` are kept."""
+        """Note that the monitor does not keep all ``boards``, ``deployments`` or ``stages``."""
         self._kinds.add(kind)
 
     def ignore(self, kind: str) -> None:

@@ -454,8 +454,8 @@ class Fleet:
     """The fleet at one moment.
 
     Attributes:
-        at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch; for replay:
-            the recorded time.
+        at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch. For a
+            recording: the recorded time.
         broker: The connection to the broker.
         devices: The boards, sorted by name.
         deployments: The deployments, sorted by name.

@@ -151,7 +151,7 @@ class StageCounter:
             before = _ZERO
         self._counts = counts
         added = _subtract(counts, before)
-        # An agent that started before these first statistics: the totals include all its counts.
+        # First statistics of a stage that has counted for longer: the totals take all its counts.
         baseline = first and not from_zero
         self._add_to_totals(_subtract(counts, _ZERO) if baseline else added)
         self._add_times(entry, counts, before, added.answered, baseline=baseline)
@@ -197,7 +197,8 @@ class StageCounter:
         Args:
             device: Name of the board.
             state: The board's state.
-            serves: Whether the board's newest statistics list the stage; None: not recent enough.
+            serves: Whether the board's newest statistics list the stage; None: no recent
+                statistics.
             fresh: Whether the statistics are recent; False: all rates and times of the result are
                 None.
         """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Time between two checks for new messages, in seconds.
 _TICK_S = 0.5
-#: Time without a change of the screen's size after which it is drawn once more, in seconds.
+#: Time from the last change of the screen's size to one more drawing, in seconds.
 _SETTLED_S = 0.6
 #: Fewest lines that show both tables. On smaller screens only the focused table is shown.
 _BOTH_FROM = 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Longest time between two drawings without a new message, in seconds: shown ages change.
+#: Longest time between two drawings without a new message, in seconds: the shown time changes.
 _QUIET_S = 2.0
 #: Largest share of a core for drawing. A large fleet takes longer to draw and is drawn less often.
 _SHARE = 0.05

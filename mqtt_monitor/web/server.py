@@ -180,8 +180,8 @@ def _guard(access: Access, guesses: _Guesses) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not access.knows_host(request.headers.get("Host")):
             text = (
-                "This server does not have that name. Open it by its IP address, or start it with "
-                "--host-name NAME.\n"
+                "The server does not have the requested name. Open the page by the server's IP "
+                "address, or start the server with --host-name NAME.\n"
             )
             return web.Response(status=421, text=text)
         if access.token is None or request.path in _PUBLIC:

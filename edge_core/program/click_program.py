@@ -36,7 +36,7 @@ _WIDEST_HELP = 100
 
 
 def combined(*decorators: Decorator) -> Decorator:
-    """Return one decorator that applies ``decorators``; the help lists the options in this order."""
+    """Return one decorator that applies ``decorators``; ``-h`` lists the options in this order."""
 
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):

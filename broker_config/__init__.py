@@ -1,1 +1,1 @@
-"""Brokers: configuring them, and running one on this machine."""
+"""Configure a broker and run the broker on this machine."""

@@ -74,7 +74,7 @@ def _parser() -> StrictParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Before the broker starts, so that a signal during the start ends the broker too.
+    # Set before the broker starts, so that a signal during the start ends the broker too.
     ended = StopRequest.on_signals()
 
     with start_broker(
@@ -97,7 +97,7 @@ def _announce(broker: BrokerProcess, *, as_json: bool) -> str:
 
 
 def _notes(kind: str, host: str) -> list[str]:
-    """Return the limits of a broker of this kind on this host, for a person."""
+    """Return notes for the user about the limits of a broker of this kind on this host."""
     notes = []
     if not is_loopback(kind, host):
         notes.append(

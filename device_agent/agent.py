@@ -43,7 +43,7 @@ _LOG = logging.getLogger("device-agent")
 
 #: Time for which the broker keeps QoS 1 messages for a disconnected agent, in seconds.
 SESSION_EXPIRY_S = 60
-#: Longest time that a stopping agent works on queued requests, and then on queued jobs, in seconds.
+#: Time limit of a stopping agent for queued requests, and again for queued jobs, in seconds.
 FINISH_S = 10.0
 _TICK_S = 0.25
 _MIB = 1024 * 1024
@@ -114,9 +114,9 @@ class Agent:
         """Serve until a stop is requested.
 
         Raises:
-            NameInUseError: Another agent has this name at start, or takes the name later.
-            BrokerUnreachableError: No broker answered at start. The agent waits for a broker that
-                is lost later.
+            NameInUseError: Another agent has this agent's name at start, or takes the name later.
+            BrokerUnreachableError: No broker answered at start. If the broker is lost later, the
+                agent waits for the broker.
             BrokerRefusedError: The broker refused the connection.
             RuntimeUnavailableError: No TFLite runtime is installed.
         """
@@ -136,7 +136,8 @@ class Agent:
     def _begin(self) -> None:
         """Import numpy, measure the board and load the deployments on disk.
 
-        The board is online before, because these steps take seconds on a small board.
+        The board goes online before this method runs, because these steps take seconds on a small
+        board.
         """
         from device_agent.capacity import Capacity  # noqa: PLC0415
         from device_agent.commands import Commands  # noqa: PLC0415

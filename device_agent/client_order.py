@@ -3,10 +3,10 @@
 A request carries the client's response topic and, as correlation data, a number of 8 big-endian
 bytes that starts at 1. With these two, each stage of a chain recognizes a client's first request,
 the next request, a request that was sent again after a reconnect, and a request that does not fit
-the state. All stages decide alike, without messages between them.
+the state. All stages reach the same decision without messages between stages.
 
-Some clients send correlation data that is not such a number (``mosquitto_rr``, ``mosquitto_pub``).
-Their requests are served in order of arrival. The first request after one of another client starts
+Some clients send other correlation data (``mosquitto_rr``, ``mosquitto_pub``). A stage serves the
+requests of such clients in order of arrival. A request that follows another client's request starts
 from the initial state.
 
 The module is pure: it runs no model.
@@ -51,10 +51,10 @@ class _Served:
 
 
 class ClientOrder:
-    """The client whose state a stage holds, with the client's last request and its answer."""
+    """The client whose state a stage holds, with the client's last request and the answer."""
 
     def __init__(self) -> None:
-        """Start with no client."""
+        """Create an order without a client."""
         self._served: _Served | None = None
 
     def find_turn(self, client: str, correlation_data: bytes | None) -> Turn:
@@ -103,11 +103,11 @@ class ClientOrder:
             StateError: With ``state-lost``: the stage holds no answer.
         """
         if self._served is None:
-            raise StateError(ErrorCode.STATE_LOST, "holds no answer.")
+            raise StateError(ErrorCode.STATE_LOST, "holds no answer to repeat.")
         return self._served.answer
 
     def note(self, client: str, correlation_data: bytes | None, answer: bytes) -> None:
-        """Note that a request was served: the state now belongs to its client."""
+        """Note that a request was served: the state now belongs to ``client``."""
         self._served = _Served(client, _number(correlation_data), answer)
 
     def forget(self) -> None:

@@ -91,8 +91,8 @@ class CommandInbox:
         except Exception as error:  # noqa: BLE001 - the host must get an answer
             _LOG.exception("command %s failed", command.get("command"))
             answer = _refusal(ErrorCode.BAD_COMMAND, f"The agent failed: {error!r}")
-        # The network thread may have changed a deployment and not yet its subscriptions. A host may
-        # send requests as soon as it reads the new state in the answer.
+        # The network thread may have changed a deployment, but not yet the subscriptions. A host
+        # may send requests as soon as it reads the new state in the answer.
         self._update_subscriptions()
         if command.get("command") in _CHANGING:
             self._on_changed()

@@ -47,7 +47,7 @@ class Commands:
         timer: MessageTimer,
         threads: int,
     ) -> None:
-        """Change nothing yet.
+        """Create the commands; no deployment changes.
 
         Args:
             device: This board's name in manifests.
@@ -188,7 +188,7 @@ class Commands:
             return {"deployments": deployments.status()}
 
     def _profile(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Time a slice of a model, or ask for the rest of its file."""
+        """Time a slice of a model, or ask for the rest of the slice's file."""
         piece = read_piece(self._device, command)
         self._saved.piece = piece.file
         try:
@@ -235,7 +235,7 @@ class Commands:
             )
 
     def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
-        """Return the deployment and the generation that a command is about."""
+        """Return the deployment and the generation of a command, also of a command with a file."""
         with self._deployments.read() as deployments:
             incoming = deployments.incoming_with(str(command.get("sha256")))
         if incoming is not None:

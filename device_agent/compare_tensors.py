@@ -31,7 +31,7 @@ def compare_tensors(specs: Sequence[TensorSpec], found: bytes, expected: bytes, 
         specs: Tensors of both payloads.
         found: Payload computed on this board.
         expected: Payload computed on the host.
-        what: Name of the stage, for the error.
+        what: Name of the stage in errors.
 
     Raises:
         CommandError: With ``wrong-result``: a tensor differs by more than the tolerance.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Time for which a generation still answers requests after the next one went live, in seconds.
 DRAIN_S = 10.0
-#: Number of deployments whose last refusal is kept, and number of characters of its reason.
+#: Number of deployments whose last refusal is kept, and number of characters of a refusal's reason.
 _MAX_REFUSALS = 8
 _MAX_REASON_CHARACTERS = 200
 
@@ -186,11 +186,11 @@ class Deployments:
         entry.prepared = entry.incoming = None
 
     def expect_files(self, assignment: Assignment) -> None:
-        """Make an assignment the incoming one: its files come next."""
+        """Make an assignment the incoming one; the host sends the assignment's files next."""
         self._entries[assignment.manifest.deployment].incoming = assignment
 
     def finish_load(self, generation: Generation, now_s: float) -> None:
-        """Make a loaded generation prepared, or live if its manifest has already arrived."""
+        """Make a loaded generation live if the manifest has already arrived, else prepared."""
         manifest = generation.assignment.manifest
         entry = self._entries[manifest.deployment]
         self._refusals.pop(manifest.deployment, None)
@@ -293,12 +293,12 @@ class Deployments:
         return routes
 
     def stage_filters(self) -> dict[tuple[str, int], int]:
-        """Return the number of boards that serve each stage, for the stages to subscribe to.
+        """Return the stages to subscribe to, each with the number of boards that serve the stage.
 
         The board subscribes to a stage without replicas once the stage is prepared, so no request
         is lost between the arrival of the manifest and the subscription. The board joins a shared
-        subscription only once the stage is live: before, it would take requests from boards that
-        can answer them.
+        subscription only once the stage is live: a board that joins earlier takes requests from
+        boards that can answer the requests.
 
         Returns:
             The number of boards, by deployment and stage index.
@@ -323,13 +323,13 @@ class Deployments:
         ]
 
     def incoming(self, deployment: str, generation: str) -> Assignment | None:
-        """Return the incoming assignment of a generation; None: its files are not expected."""
+        """Return the incoming assignment of a generation; None: the generation is not incoming."""
         entry = self._entries.get(deployment)
         found = entry.incoming if entry is not None else None
         return found if found is not None and found.manifest.generation == generation else None
 
     def incoming_with(self, sha256: str) -> Assignment | None:
-        """Return the incoming assignment with a file; None: the file is not expected."""
+        """Return the incoming assignment that needs a file; None: no assignment needs the file."""
         for entry in self._entries.values():
             if entry.incoming is not None and sha256 in entry.incoming.artifacts():
                 return entry.incoming

@@ -25,7 +25,7 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Start with the waiting jobs."""
+        """Start the thread, which first runs the waiting jobs."""
         self._thread.start()
 
     def waiting(self) -> int:

@@ -1,4 +1,4 @@
-"""The retained manifests of this board's deployments, and those that the broker forgot."""
+"""Follow this board's retained manifests, and publish the manifests that the broker forgot."""
 
 from __future__ import annotations
 

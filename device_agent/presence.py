@@ -41,7 +41,7 @@ class Presence:
         device: str,
         instance: str,
     ) -> None:
-        """Publish nothing yet.
+        """Create the presence; :meth:`connected` publishes.
 
         Args:
             connection: The agent's connection.
@@ -81,7 +81,7 @@ class Presence:
         self._connects += 1
 
     def profile_arrived(self, message: Message) -> None:
-        """Yield to another agent of this name that connected while this agent was disconnected.
+        """Yield if another agent of this name connected while this agent was disconnected.
 
         A broker should send "session taken over" (MQTT 5.0, section 3.14.2.1). mosquitto 2.0.11
         only closes the connection, so two agents would take the session from each other without
@@ -93,7 +93,7 @@ class Presence:
                 self.yield_name()
 
     def yield_name(self) -> None:
-        """End this agent, because another agent has the name."""
+        """Stop this agent, because another agent has the name."""
         self.is_taken_over = True
         self._stop.set()
 

@@ -1,4 +1,4 @@
-"""Publish manifests again that a restarted broker forgot."""
+"""Publish the manifests that a restarted broker forgot."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def publish_forgotten(
 def _board_without(
     manifest: Manifest, requests: AgentRequests, topics: Topics, device: str
 ) -> str | None:
-    """Return another board of the deployment that holds nothing of it; None: no board says so.
+    """Return another board of the deployment that holds no part of the deployment, or None.
 
     If the broker has no manifest, the broker forgot the manifest, or the deployment was undeployed
-    while this board was offline. Only the other boards know which. A board that does not answer
-    tells nothing.
+    while this board was offline. Only the other boards know which case is true. A board that does
+    not answer is skipped.
     """
     others = {name for stage in manifest.stages for name in stage.devices}
     for other in sorted(others - {device}):

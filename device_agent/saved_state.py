@@ -31,7 +31,7 @@ class SavedState:
     def __init__(
         self, device: str, deployments: LockedDeployments, store: ArtifactStore, *, threads: int
     ) -> None:
-        """Change nothing yet.
+        """Create the writer; no file changes.
 
         Args:
             device: This board's name in manifests.
@@ -92,7 +92,7 @@ class SavedState:
             _LOG.error("cannot delete files that are no longer needed: %s", error)
 
     def load(self) -> None:
-        """Load the generations that were live or prepared at the end of the last process.
+        """Load the generations that were live or prepared when the previous process ended.
 
         If a generation cannot be read or loaded, the agent logs the reason and drops the
         generation.

@@ -23,7 +23,7 @@ class Subscriptions:
         deployments: LockedDeployments,
         on_message: Callable[[Message], None],
     ) -> None:
-        """Subscribe to nothing yet.
+        """Create the subscriptions; :meth:`update` subscribes.
 
         Args:
             connection: The agent's connection.
@@ -73,7 +73,7 @@ class Subscriptions:
             )
 
     def leave_shared(self) -> None:
-        """Unsubscribe from the stages that other boards serve too; they get the requests."""
+        """Unsubscribe from stages with replicas, so that the other replicas get the requests."""
         with self._lock:
             for topic_filter in self._shared.values():
                 self._connection.unsubscribe(topic_filter)

@@ -1,8 +1,8 @@
 """The inference thread: takes the inputs of a stage, runs the stage and publishes the outputs.
 
-The worker acknowledges a request after it has passed the result to the connection, which sends in
-order. If the agent is killed in between, the broker delivers the request again. A request changes
-threads once, and only the runtime copies its payload.
+The worker passes the result to the connection, which sends in order, and then acknowledges the
+request. If the agent is killed before the acknowledgement, the broker delivers the request again. A
+request changes threads once, and only the runtime copies the payload.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
-        """Start with the waiting requests."""
+        """Start the thread, which first serves the waiting requests."""
         self._thread.start()
 
     def queue_length(self) -> int:
@@ -209,9 +209,9 @@ class Worker:
         )
 
     def _make_ready(self, loaded: LoadedStage) -> None:
-        """Reset the state after the answer was sent, so that the next request does not wait.
+        """Reset the state once the answer was sent; the next request does not wait for the reset.
 
-        A reset that fails here is only logged: ``invoke`` resets the state again if needed.
+        A failed reset is only logged, because ``invoke`` resets the state again if needed.
         """
         if loaded.order is None:
             try:

@@ -1,8 +1,8 @@
 """Base classes of the errors of all packages.
 
-Every error that a user may see derives from :class:`EdgePartitionError`. Its text is one line that
-says what was wrong, what was expected and what to do. Subclasses have their facts as attributes.
-Packages define further subclasses beside the code that raises them.
+Every error that a user may see derives from :class:`EdgePartitionError`. The text of an error is
+one line with the problem, the expected value and the remedy. Subclasses have the facts as
+attributes. Packages define further subclasses beside the code that raises the errors.
 """
 
 from __future__ import annotations

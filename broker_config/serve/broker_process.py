@@ -1,4 +1,4 @@
-"""A broker as a child process: started, awaited, stopped, and ended with its parent.
+"""A broker as a child process, which ends when the parent process ends.
 
 The kinds of brokers are in `mosquitto.py` and `embedded.py`.
 """
@@ -298,7 +298,7 @@ def first_address(kind: str, host: str) -> str:
 
 def _resolve(kind: str, host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
     advice = "Name an address of this machine with --listen HOST:PORT."
-    # An empty name is this machine to getaddrinfo, and every address to mosquitto.
+    # getaddrinfo takes an empty name for this machine, mosquitto for every address.
     if not host:
         raise BrokerStartError(kind, "'' is not an address", advice)
     try:
@@ -316,7 +316,7 @@ def _free_port(kind: str, host: str) -> int:
 
 
 def _check_port_is_free(kind: str, host: str, port: int) -> None:
-    """Raise if a program listens there: its answers would pass for those of the new broker."""
+    """Raise if a program listens on the port: the program would pass for the broker."""
     for family, address in _resolve(kind, host, port):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # Connections of an earlier broker may still be closing; they do not hold the port.

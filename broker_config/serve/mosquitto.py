@@ -69,7 +69,7 @@ class MosquittoBroker(BrokerProcess):
         host: Address to listen on.
         port: TCP port; 0: any free port.
         state_dir: Folder that keeps retained messages and sessions across restarts; None: a restart
-            loses them.
+            loses both.
 
     Raises:
         BrokerStartError: mosquitto is not installed.

@@ -56,7 +56,7 @@ def read_free(free_storage_bytes: int) -> dict[str, Any]:
 
 
 def measure_matmul_gmac_s() -> float:
-    """Return the speed of one core in a float32 matrix product, in billions of MACs a second.
+    """Return the speed of one core in a float32 matrix product, in billions of MACs per second.
 
     The result is the fastest of a few runs, because other load only makes a run slower.
     """
@@ -121,7 +121,7 @@ def read_temperature_c() -> float | None:
 
 
 def read_throttled() -> bool | None:
-    """Return whether the firmware of a Raspberry Pi slows the processor; None: another board.
+    """Return whether the firmware of a Raspberry Pi slows the processor; None: no Raspberry Pi.
 
     Bits 1 to 3 mean: frequency capped, throttled, soft temperature limit (Raspberry Pi
     documentation, "vcgencmd get_throttled").

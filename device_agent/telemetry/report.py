@@ -24,8 +24,8 @@ class Report:
 
     Attributes:
         profile: Fields of the profile, without free memory and storage, which change.
-        profile_due_s: Time at which the profile is published, on the monotonic clock in seconds;
-            until then nothing publishes the profile. None: the profile is not delayed.
+        profile_due_s: Time until which the profile is delayed, on the monotonic clock in seconds.
+            None: the profile is not delayed.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Report:
     def publish_profile(self) -> None:
         """Publish the profile, unless the board is disconnected or the profile is delayed."""
         # paho would send a queued profile at the next connect, before the agent knows whether
-        # another agent took its name.
+        # another agent took the name.
         if not self._connection.is_connected or self.profile_due_s is not None:
             return
         document = {**self.profile, **read_free(self._free_storage_bytes())}

@@ -2,8 +2,8 @@
 
 Caches: a small slice that runs alone, again and again, finds its own weights in the caches and is
 faster than as a part of a stage, where the rest of the stage displaces the weights. Before each
-timed run, the agent therefore reads as many bytes as the rest of a stage has; the host sends the
-number.
+timed run, the agent therefore reads ``displaced_bytes`` bytes, the size of the rest of a stage; the
+host sends the number.
 
 Batches: the time of a batch is the mean of its runs. A busy or throttled processor delays few of
 many short runs and most long runs, so means of slices add up to the mean of a stage; medians do
@@ -11,7 +11,8 @@ not. The median over the batches excludes a disturbed batch.
 
 Processor time: if one thread infers, the wall time of a batch is divided between runs and reading
 in proportion to their processor time. Under a quota, as in a container, the kernel stops a process
-at points that are in step with the runs, and wall time would assign all stops to one of the two.
+at points that are in step with the runs, and wall time would assign all stops either to the runs or
+to the reading.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 #: Length of a batch, equal to a period of Linux's processor quotas (kernel.org, sched-bwc: 100 ms).
 _BATCH_S = 0.1
-#: The median has settled if _SETTLED_BATCHES batches in a row changed it by less than this share.
+#: The median has settled if _SETTLED_BATCHES batches in a row changed the median by less than this
+#: share.
 _SETTLED = 0.02
 _SETTLED_BATCHES = 2
 #: Runs before the timed runs: the first runs have cold caches and unmapped pages.
@@ -55,7 +57,8 @@ class Piece:
     Attributes:
         stage: The slice, as the only stage of a manifest.
         displaced_bytes: Number of bytes to read before each timed run, if the board has the memory.
-        max_s: Time limit, in seconds; after it, the median counts even if it has not settled.
+        max_s: Time limit, in seconds. At the limit the agent answers with the median, settled or
+            not.
         force: Whether to time while the board serves a deployment.
     """
 

@@ -1,16 +1,16 @@
-"""Time messages: the board sends messages to itself through the broker, as a stage would.
+"""Time messages that the board sends to itself through the broker, as a stage would.
 
-The jobs thread takes the place of the inference thread: it takes a message that the network thread
-queued, publishes a message of equal size, and acknowledges the first message. Such a round is one
-message in and one message out, as for each request to a stage. One message at a time gives the
-latency of a round; several in flight give the throughput of the link.
+The jobs thread takes the place of the inference thread: the jobs thread takes a message that the
+network thread queued, publishes a message of equal size, and acknowledges the first message. This
+round receives one message and sends one message, as a stage does for each request. One message at a
+time gives the latency of a round; several in flight give the throughput of the link.
 
 A stage has an inference between its messages, and the inference displaces the code and data of the
 connection from the caches. With one message at a time, the agent therefore reads as much memory in
 each round as an inference does. Processor time is measured with and without a pause after the
 reading. The times exclude reading and pause. Messages of 1 kB to 600 kB took 0.2 to 0.4 ms of
 processor time without the pause and 0.3 to 0.5 ms with the pause, as in stages at full load
-(x86-64, a quarter of a processor).
+(x86-64, with a quota of a quarter of a processor).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class MessageTimer:
     """Times messages between this board and the broker."""
 
     def __init__(self, connection: Connection, topic: Topic, threads: int) -> None:
-        """Subscribe to nothing yet.
+        """Create the timer; :meth:`answer` subscribes to ``topic``.
 
         Args:
             connection: The agent's connection, with manual acknowledgements.
@@ -158,7 +158,7 @@ class MessageTimer:
         )
 
     def _pass_on(self, payload: bytes, displacing: bytes, pause_s: float) -> tuple[float, float]:
-        """Do a round; return the wall and processor time between its two messages, in seconds."""
+        """Do a round; return the wall and processor time of reading and pause, in seconds."""
         message = self._take()
         started, thread_started = time.perf_counter(), time.thread_time()
         displacing.find(b"!")  # Reads all bytes, because none matches.

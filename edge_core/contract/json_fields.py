@@ -95,7 +95,7 @@ class Field:
         return Field(self.object().get(key, default), path, self.root)
 
     def optional(self, key: str) -> Field | None:
-        """Return a field of the object; ``None`` where the field is missing or null."""
+        """Return a field of the object; ``None`` if the field is missing or null."""
         field = self.get(key)
         return None if field.value is None else field
 

@@ -20,22 +20,23 @@ the same correlation data. The answer is a JSON object with ``ok``; if ``ok`` is
   ``prepared``, ``live`` or ``draining``.
 - ``profile`` with ``manifest`` (one stage, a slice of a model, for this device),
   ``displaced_bytes``, ``max_s`` and optionally ``force``. Before each run the agent reads
-  ``displaced_bytes``, which displace the slice from the caches as the rest of a stage would. While
-  the slice's file is incomplete, the agent answers ``have_bytes``, and the host sends the rest by
-  ``store``. Then the agent times the slice, frees it and answers ``{invoke_ms, spread_ms, runs,
-  settled, temperature_c, clock_mhz}``: the median over batches of runs, the range from the fastest
-  to the slowest batch, the number of runs, and whether the median settled. A board that serves a
-  deployment refuses (``busy``) without ``force``: the timing would slow the deployment down, and
-  the deployment would falsify the times.
+  ``displaced_bytes`` bytes of memory, which displace the slice from the caches as the rest of a
+  stage would. While the slice's file is incomplete, the agent answers ``have_bytes``, and the host
+  sends the rest by ``store``. Then the agent times the slice, frees it and answers ``{invoke_ms,
+  spread_ms, runs, settled, temperature_c, clock_mhz}``: the median over batches of runs, the range
+  from the fastest to the slowest batch, the number of runs, and whether the median settled. A board
+  that serves a deployment refuses (``busy``) without ``force``: the timing would slow the
+  deployment down, and the deployment would falsify the times.
 - ``time-messages`` with ``size_bytes`` and optionally ``force``: the board sends itself messages
-  of this size on a topic below its result topic, as a stage receives and sends messages. It answers
-  ``{lone_ms, window_ms, cpu_ms, cores}``: the time of a message in and a message out, one at a time
-  and with four in flight; the agent's processor time in the first case; and the number of
-  processors that the agent gets when its threads and one more are busy. A board that serves a
-  deployment refuses without ``force``.
+  of this size on a topic below its result topic, as a stage receives and sends messages. The board
+  answers ``{lone_ms, window_ms, cpu_ms, apart_cpu_ms, cores}``: the time to receive and send a
+  message, one message at a time and with four in flight; the agent's processor time for one message
+  at a time, without and with a pause before each message; and the number of processors that the
+  agent gets while its threads and one more thread are busy. A board that serves a deployment
+  refuses without ``force``.
 
 A deployment goes live when the host publishes its manifest, retained, on the deployment's manifest
-topic. An agent that has loaded this generation then starts to serve it.
+topic. An agent that has loaded this generation then starts to serve the deployment.
 """
 
 from __future__ import annotations

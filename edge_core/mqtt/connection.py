@@ -94,10 +94,8 @@ class Connection:
             on_disconnected: Callback with the reason when the connection is lost.
             on_taken_over: Callback when the broker says that another client took this client id.
                 mosquitto 2.0.11 and rumqttd only close the connection.
-            on_unexpected: Callback for messages that match no subscription of this process. The
-                broker sends such messages if the session still has a subscription of an earlier
-                process. With ``manual_ack`` each counts towards ``receive_maximum`` until it is
-                acknowledged.
+            on_unexpected: Callback for messages that match no subscription of this process, but one
+                of an earlier process with this session. :meth:`acknowledge` frees their place.
         """
         self.address = address
         self.client_id = client_id

@@ -1,4 +1,4 @@
-"""Run a command that ends when its parent process ends, also if the parent is killed.
+"""Run a command that ends when its parent process ends, even if the parent is killed.
 
 ``python die_with_parent.py PARENT_PID COMMAND ARGUMENT...`` asks the kernel for a SIGTERM at the
 parent's death, then becomes the command. This is a program and not a ``preexec_fn``, because code

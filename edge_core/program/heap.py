@@ -24,8 +24,8 @@ def prepare() -> None:
     Call this function before the process starts threads.
 
     By default buffers of 128 KiB and more return to the system, and each message gets new pages
-    from the system. A message of 600 kB in and one out took 2.4 to 3.1 ms of an x86-64 processor
-    by default, and 1.1 ms with these settings.
+    from the system. To receive and send a message of 600 kB took 2.4 to 3.1 ms of processor time on
+    x86-64 by default, and 1.1 ms with these settings.
 
     By default each thread gets an arena of its own, which held some 10 MiB after a profile of
     MobileNetV3Large. Threads that wait for Python's global lock do not contend for the arena.

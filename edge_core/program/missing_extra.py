@@ -20,7 +20,7 @@ def find_extra(module: str, prefer: str | None = None) -> str | None:
 
     Args:
         module: The name of a module that could not be imported.
-        prefer: The extra to name where several bring the module.
+        prefer: The extra to name if several extras install the module.
     """
     # Imported here so that programs with no missing package start sooner.
     from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415
@@ -45,7 +45,7 @@ def explain_missing(error: ModuleNotFoundError, prefer: str | None = None) -> st
 
     Args:
         error: Error of the import.
-        prefer: The extra to name where several bring the module.
+        prefer: The extra to name if several extras install the module.
     """
     extra = find_extra(error.name or "", prefer)
     if extra is None:

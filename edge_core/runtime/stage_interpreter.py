@@ -261,7 +261,7 @@ def _release_file(path: str | os.PathLike[str]) -> None:
     """Release the memory of a mapped model's pages; a later read loads the page from the file.
 
     XNNPACK has packed a copy of the weights and no longer reads the mapped weights. Without this
-    release the mapped weights stay resident too: 97 MiB of ResNet50's 246. The runtime's
+    release the mapped weights stay resident too: 97 MiB of ResNet50's 246 MiB. The runtime's
     Interpreter has no option for a release (LiteRT 2.3; CompiledModel can keep the packed copy in a
     file instead).
     """

@@ -80,7 +80,8 @@ def profile_row(found: FoundProfile, graph: Graph) -> list[str]:
         str(profile.threads),
         f"{profile.cores:.2g}",
         profile.runtime,
-        "now" if found.measured_now else profile.measured_at,
+        # The date alone: the time would be cut at 80 columns.
+        "now" if found.measured_now else profile.measured_at.partition("T")[0],
     ]
 
 

@@ -148,7 +148,7 @@ def show_end(
     if output is not None and shown.failed:
         shown.note(f"{output} has a row for each answered input, and none for the others.")
     for note in shown.notes:
-        click.echo(plain_text(note))
+        _show.say(note)
     show_report(report)
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_core.plain_text import plain_text
 from edge_core.program.click_program import broker_address, broker_options, json_option
 from edge_partition import api
 from edge_partition.client.errors import UnknownDeploymentError
@@ -95,7 +94,7 @@ def _show_deployments(deployments: list[dict[str, Any]]) -> None:
     for item in deployments:
         for verb, ends in (("takes", item["inputs"]), ("gives", item["outputs"])):
             for line in _end_lines(ends):
-                click.echo(plain_text(f"{item['deployment']} {verb} {line}."))
+                _show.say(f"{item['deployment']} {verb} {line}.")
 
 
 def _end_lines(ends: list[dict[str, Any]]) -> Iterator[str]:

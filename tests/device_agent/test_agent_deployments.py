@@ -71,7 +71,9 @@ def test_a_transfer_continues_where_it_stopped_even_after_a_restart(
     _assert_refused("bad-command", "announced", lambda: host.store(name, data, 100, data[100:]))
     host.prepare(name, pipeline)
     assert host.store(name, data, 0, data[:100]) == 100, "a repeated chunk does no harm"
-    _assert_refused("bad-command", "expected byte 100", lambda: host.store(name, data, 50, data[50:]))
+    _assert_refused(
+        "bad-command", "expected byte 100", lambda: host.store(name, data, 50, data[50:])
+    )
     assert host.store(name, data, 100, data[100:]) == len(data)
 
 

@@ -1,4 +1,4 @@
-"""The commands that a host sends to this board; the jobs thread executes one after another."""
+"""The commands that a host sends to this board. The thread for jobs executes one at a time."""
 
 from __future__ import annotations
 

@@ -85,10 +85,11 @@ def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[A
         )
     if pixels.order == "bgr":
         values = np.concatenate([values[..., 2::-1], values[..., 3:]], axis=-1)
-    if max(len(pixels.mean), len(pixels.std)) not in {1, values.shape[-1]}:
+    count = max(len(pixels.mean), len(pixels.std))
+    if count not in {1, values.shape[-1]}:
         raise PixelsError(
-            f"Input {spec.name} has {values.shape[-1]} channels, but its pixels have "
-            f"{len(pixels.mean)} means; give one MEAN/STD with --pixels."
+            f"Input {spec.name} has {values.shape[-1]} channels, but the conversion of its pixels "
+            f"has MEAN/STD for {count} channels; give one MEAN/STD for all channels with --pixels."
         )
     real = _normalize(values.astype(np.float32), pixels)
     placed = real if spec.dtype.startswith("float") else _to_integers(real, spec, pixels)

@@ -191,7 +191,7 @@ def _built_for(
 
 
 def _known_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
-    """Return the input shape, without the batch, of a first layer; None where it is unknown."""
+    """Return the input shape of a first layer, without the batch; None if unknown."""
     if isinstance(layer, keras.layers.InputLayer):
         return tuple(layer.batch_shape[1:])
     if isinstance(layer, keras.Model):

@@ -40,7 +40,7 @@ def load_saved_model(
         source: The folder.
         input_shapes: Shapes without the batch, as
             :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. An input of one
-            dimension, such as the samples of a sound, takes its whole shape.
+            dimension, such as the samples of a sound, has no batch: give its whole shape.
         signature: Name of the signature; by default ``serving_default``, or the only signature.
 
     Returns:

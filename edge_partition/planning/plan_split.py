@@ -84,12 +84,12 @@ _TABLE_CELLS = 1 << 15
 
 
 class LimitError(EdgePartitionError):
-    """Plans fit the boards, but none meets the limit on the other objective.
+    """Plans fit the boards, but no plan meets the limit on the latency or on the throughput.
 
     Attributes:
-        asked: The limit, in milliseconds of latency or in results per second.
-        best: The best plan for the limited objective alone; ``None`` if the search ended without an
-            answer.
+        asked: The limit that no plan meets, in milliseconds of latency or in results per second.
+        best: The plan with the lowest latency or with the highest throughput, whichever ``asked``
+            limits; ``None`` if the search ended without an answer.
     """
 
     def __init__(self, asked: float, best: Plan | None, what: str) -> None:

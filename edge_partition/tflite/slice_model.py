@@ -44,11 +44,11 @@ def stage_outputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ..
 def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
     """Return the operators ``[start, stop)`` as a separate model.
 
-    The model's inputs are :func:`stage_inputs` and its outputs :func:`stage_outputs`, under the
-    graph's names; a tensor that the stage only forwards is in neither. The model includes the
-    operators fed by constants alone whose results the range reads, and the control-flow subgraphs
-    that its operators call, but only the tensors, buffers and operator codes in use. Equal ranges
-    give equal bytes.
+    The slice's inputs are :func:`stage_inputs` and its outputs :func:`stage_outputs`, under the
+    graph's names; a tensor that the stage only forwards is in neither. If an operator in the range
+    reads the result of an operator that has only constant inputs, the slice contains that operator
+    too. The slice contains the control-flow subgraphs that its operators call, and no unused
+    tensors, buffers or operator codes. Equal ranges give equal bytes.
 
     Raises:
         IndexError: ``[start, stop)`` is not a range of at least one operator.

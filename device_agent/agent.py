@@ -1,7 +1,11 @@
-"""The agent: one connection to the broker, and four threads.
+"""The agent: two connections to the broker, and five threads.
+
+One connection carries activations, the other one everything else. So a large activation on a slow
+link delays neither the keep-alive nor a command.
 
 - network (paho's thread): sorts messages by topic, answers ``ping``, follows manifests in memory;
-- inference (:mod:`device_agent.worker`): runs stages;
+- inference (:mod:`device_agent.worker`): waits for activations and runs stages;
+- stand-in (:mod:`edge_core.mqtt.stand_in`): receives activations during a long inference;
 - jobs (:mod:`device_agent.jobs`): executes commands and writes to the disk;
 - main: starts the agent, does the periodic work, stops the agent.
 """
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING
 from device_agent.artifact_store import ArtifactStore
 from device_agent.claim_name import NameInUseError, check_name_is_free
 from device_agent.command_inbox import CommandInbox
+from device_agent.find_route import RouteFinder
 from device_agent.jobs import Jobs
 from device_agent.locked_deployments import LockedDeployments
 from device_agent.manifest_follower import ManifestFollower
@@ -25,10 +30,11 @@ from device_agent.telemetry.report import Report
 from device_agent.telemetry.stats import Stats
 from device_agent.worker import Worker
 from edge_core.contract.messages import RECEIVE_MAXIMUM, ErrorCode
-from edge_core.contract.topics import OFFLINE, Topics
+from edge_core.contract.topics import OFFLINE, ONLINE, Topics
 from edge_core.mqtt.agent_requests import AgentRequests
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection, Will
+from edge_core.mqtt.data_connection import DataConnection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,17 +87,28 @@ class Agent:
             session_expiry_s=SESSION_EXPIRY_S,
             receive_maximum=RECEIVE_MAXIMUM,
             keepalive_s=config.keepalive,
-            manual_ack=True,
             on_connected=self._connected,
             on_disconnected=self._disconnected,
             on_taken_over=self._taken_over,
             on_unexpected=self._sort,
         )
+        self._data = DataConnection(
+            self._address,
+            f"edge-agent-{config.name}-data",
+            session_expiry_s=SESSION_EXPIRY_S,
+            receive_maximum=RECEIVE_MAXIMUM,
+            keepalive_s=config.keepalive,
+            on_message=self._request_arrived,
+            on_connected=self._data_connected,
+            on_refused=self._subscription_refused,
+        )
         instance = uuid.uuid4().hex
         about = {"device": config.name, "instance": instance}
         self._report = Report(self._connection, topics, config, instance, self._store.free_bytes)
         self._presence = Presence(self._connection, topics, self._report, stop, **about)
-        self._subscriptions = Subscriptions(self._connection, topics, self._deployments, self._sort)
+        self._subscriptions = Subscriptions(
+            self._connection, self._data, topics, self._deployments, self._sort
+        )
         self._own_topic = topics.answer(f"edge-agent-{config.name}")
         self._manifests = ManifestFollower(
             self._connection,
@@ -108,7 +125,15 @@ class Agent:
             update_subscriptions=self._subscriptions.update,
             on_changed=self._report.publish_profile,
         )
-        self._worker = Worker(self._connection, topics, config.name, self._routes, self._stats)
+        self._finder = RouteFinder(config.name)
+        self._worker = Worker(
+            self._data,
+            topics,
+            config.name,
+            routes=self._routes,
+            stats=self._stats,
+            finder=self._finder,
+        )
 
     def run(self) -> None:
         """Serve until a stop is requested.
@@ -155,7 +180,7 @@ class Agent:
             saved,
             capacity=Capacity(config.name, self._store, ram_bytes),
             timer=MessageTimer(
-                self._connection, self._own_topic.below("time-messages"), config.threads
+                self._address, config.name, self._own_topic.below("time-messages"), config.threads
             ),
             threads=config.threads,
         )
@@ -183,6 +208,8 @@ class Agent:
     def _end(self) -> None:
         if self._presence.is_taken_over:
             # The availability belongs to the other agent now. A normal close sends no will.
+            self._worker.finish(0)
+            self._data.close()
             self._connection.close()
             return
         self._stopping = self._inbox.is_stopping = True
@@ -190,6 +217,7 @@ class Agent:
         self._worker.finish(FINISH_S)
         self._jobs.finish(FINISH_S)
         self._presence.say_offline()
+        self._data.close()
         self._connection.close()
         _LOG.info("offline")
 
@@ -232,28 +260,46 @@ class Agent:
         # An exception would end paho's thread, and with it the agent's connection.
         try:
             match message.topic[len(self._topics.prefix) + 1 :].split("/"):
-                case ["deployment", name, "stage", index]:
-                    self._request_arrived(name, int(index), message)
-                    return
                 case ["deployment", _, "manifest"]:
                     self._manifests.manifest_arrived(message)
                 case ["device", _, "profile"]:
                     self._presence.profile_arrived(message)
+                case ["device", device, "availability"]:
+                    is_online = message.payload == ONLINE
+                    self._finder.note_availability(device, is_online=is_online)
                 case ["device", _, "command"]:
                     self._inbox.take(message)
-            self._connection.acknowledge(message)
         except Exception:  # noqa: BLE001
             _LOG.exception("failed on a message on %s", message.topic)
-            # Without the acknowledgement the message would count towards the receive maximum until
-            # the connection ends.
-            self._connection.acknowledge(message)
 
-    def _request_arrived(self, name: str, index: int, message: Message) -> None:
+    # Inference thread, or its stand-in
+
+    def _data_connected(self, is_resumed: bool) -> None:
+        if is_resumed:
+            self._worker.drop_queue()
+
+    def _subscription_refused(self, topic_filter: str, reason: str) -> None:
+        _LOG.warning(
+            "the broker at %s refused the subscription to %s: %s. Check the broker's access list.",
+            self._address.url,
+            topic_filter,
+            reason,
+        )
+
+    def _request_arrived(self, message: Message) -> None:
+        match message.topic[len(self._topics.prefix) + 1 :].split("/"):
+            case ["deployment", name, "stage", index, *_] if index.isdecimal():
+                self._take_request(name, int(index), message)
+            case _:
+                _LOG.warning("dropped a message on the topic %r", message.topic)
+                self._data.acknowledge(message.receipt)
+
+    def _take_request(self, name: str, index: int, message: Message) -> None:
         if not self._stopping:
             if self._saved is not None and (name, index) not in self._routes():
                 self._subscriptions.forget(name, index)
             self._worker.submit(name, index, message)
-        elif self._subscriptions.is_shared(name, index):
+        elif self._subscriptions.is_replicated(name, index):
             self._worker.refuse(
                 name,
                 index,
@@ -261,8 +307,9 @@ class Agent:
                 ErrorCode.STOPPING,
                 f"Board {self._config.name} is stopping; other boards serve stage {index}.",
             )
-            self._connection.acknowledge(message)
         # Requests that only this board serves stay with the broker until the agent starts again.
+
+    # Any thread
 
     def _manifest_changed(self, deployment: str) -> None:
         self._subscriptions.update()

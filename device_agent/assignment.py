@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agent.artifact_store import Artifact
 from edge_core.contract.json_fields import Field, FieldError
-from edge_core.contract.manifest import NEEDS_STATE, Manifest
+from edge_core.contract.manifest import NEEDS_ROUTE, NEEDS_STATE, Manifest
 from edge_core.contract.messages import CommandError, ErrorCode
 from edge_core.contract.tensors import payload_bytes
 from edge_core.errors import ManifestError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Stage
 
 #: Entries of a manifest's ``needs`` that this agent supports.
-KNOWN_NEEDS = frozenset({NEEDS_STATE})
+KNOWN_NEEDS = frozenset({NEEDS_ROUTE, NEEDS_STATE})
 _MAX_NEEDS_CHARACTERS = 80
 
 

@@ -59,6 +59,22 @@ class Route:
 
 
 @dataclass(frozen=True)
+class StageTopics:
+    """The topics of one stage to which this board subscribes.
+
+    Attributes:
+        sharers: Number of boards that share the topic for requests without a route; 0: the board
+            does not subscribe to this topic.
+        is_own: Whether the board subscribes to its own topic.
+        is_replicated: Whether other boards serve the stage too.
+    """
+
+    sharers: int
+    is_own: bool
+    is_replicated: bool = False
+
+
+@dataclass(frozen=True)
 class Generation:
     """One generation of a deployment, loaded on this board."""
 
@@ -292,25 +308,42 @@ class Deployments:
                 )
         return routes
 
-    def stage_filters(self) -> dict[tuple[str, int], int]:
-        """Return the stages to subscribe to, each with the number of boards that serve the stage.
+    def stage_topics(self) -> dict[tuple[str, int], StageTopics]:
+        """Return the topics to subscribe to, by deployment and index of a loaded stage.
 
-        The board subscribes to a stage without replicas once the stage is prepared, so no request
-        is lost between the arrival of the manifest and the subscription. The board joins a shared
-        subscription only once the stage is live: a board that joins earlier takes requests from
-        boards that can answer the requests.
-
-        Returns:
-            The number of boards, by deployment and stage index.
+        The board subscribes to its own topic, and to a stage without replicas, once the stage is
+        prepared, so no request is lost between the arrival of the manifest and the subscription.
+        The board joins a shared subscription only once the stage is live: a board that joins
+        earlier takes requests from boards that can answer the requests.
         """
-        filters: dict[tuple[str, int], int] = {}
+        topics: dict[tuple[str, int], StageTopics] = {}
         for name, entry in self._entries.items():
             for held in entry.generations():
+                is_routed = held.assignment.manifest.is_routed
                 for stage in held.assignment.stages:
                     sharers = len(stage.devices)
-                    if sharers == 1 or held is entry.live:
-                        filters.setdefault((name, stage.index), sharers)
-        return filters
+                    is_open = stage.index == 0 or not is_routed
+                    if sharers > 1 and held is not entry.live:
+                        is_open = False
+                    before = topics.get((name, stage.index), StageTopics(0, is_own=False))
+                    topics[name, stage.index] = StageTopics(
+                        before.sharers or (sharers if is_open else 0),
+                        is_own=before.is_own or is_routed,
+                        is_replicated=before.is_replicated or sharers > 1,
+                    )
+        return topics
+
+    def later_boards(self) -> set[str]:
+        """Return the replicas to which this board, as the first one, may send requests."""
+        return {
+            device
+            for entry in self._entries.values()
+            for held in entry.generations()
+            if any(stage.index == 0 for stage in held.assignment.stages)
+            for stage in held.assignment.manifest.stages[1:]
+            if len(stage.devices) > 1
+            for device in stage.devices
+        } - {self._device}
 
     def unconfirmed(self) -> list[Manifest]:
         """Return the live manifests that the broker did not send, if this board runs stage 0."""

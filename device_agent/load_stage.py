@@ -19,7 +19,7 @@ from edge_core.runtime.stage_interpreter import StageInterpreter
 if TYPE_CHECKING:
     from device_agent.artifact_store import ArtifactStore
     from device_agent.assignment import Assignment
-    from edge_core.contract.manifest import Stage
+    from edge_core.contract.manifest import Manifest, Stage
 
 _TIMED_RUNS = 5
 #: Time after which no further run starts, in seconds: the host waits for the report.
@@ -31,20 +31,31 @@ class LoadedStage:
     """A stage that is ready to run.
 
     Attributes:
-        deployment: Name of the deployment.
-        generation: Name of the generation.
+        manifest: The manifest of the stage's generation.
         stage: The stage in the manifest.
-        is_last: Whether the outputs go to the client.
         interpreter: Interpreter with the stage's model.
         order: Client whose state the stage keeps; None: the stage keeps no state between requests.
     """
 
-    deployment: str
-    generation: str
+    manifest: Manifest
     stage: Stage
-    is_last: bool
     interpreter: StageInterpreter
     order: ClientOrder | None = None
+
+    @property
+    def deployment(self) -> str:
+        """Name of the deployment."""
+        return self.manifest.deployment
+
+    @property
+    def generation(self) -> str:
+        """Name of the generation."""
+        return self.manifest.generation
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the outputs go to the client."""
+        return self.stage.index == len(self.manifest.stages) - 1
 
 
 @dataclass(frozen=True)
@@ -107,14 +118,7 @@ def load_stage(
     difference = compare_tensors(
         outputs, result, store.read(reference.output), f"Stage {stage.index}"
     )
-    loaded = LoadedStage(
-        manifest.deployment,
-        manifest.generation,
-        stage,
-        stage.index == len(manifest.stages) - 1,
-        interpreter,
-        ClientOrder() if state == "keep" else None,
-    )
+    loaded = LoadedStage(manifest, stage, interpreter, ClientOrder() if state == "keep" else None)
     return loaded, LoadReport(
         stage.index,
         round(load_ms, 3),

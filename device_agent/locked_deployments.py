@@ -27,6 +27,7 @@ class LockedDeployments:
     The lock is held for changes in memory only, never while files are read or models loaded.
 
     Attributes:
+        device: This board's name in manifests.
         routes: The routes after the last change, by deployment and stage index. A change replaces
             the whole mapping, so the inference thread reads the mapping without the lock.
     """
@@ -37,6 +38,7 @@ class LockedDeployments:
         Args:
             device: This board's name in manifests.
         """
+        self.device = device
         self.routes: Mapping[tuple[str, int], Route] = {}
         self._lock = threading.Lock()
         self._deployments = Deployments(device)
@@ -64,7 +66,7 @@ class LockedDeployments:
                 self.routes = self._deployments.routes()
             return changed
 
-    def manifest_arrived(self, deployment: str, payload: bytes | bytearray) -> bool:
+    def manifest_arrived(self, deployment: str, payload: bytes | memoryview) -> bool:
         """Follow the deployment's retained manifest; an empty payload clears the manifest.
 
         Returns:

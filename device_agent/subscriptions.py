@@ -11,14 +11,19 @@ if TYPE_CHECKING:
     from device_agent.locked_deployments import LockedDeployments
     from edge_core.contract.topics import Topic, Topics
     from edge_core.mqtt.connection import Connection, Message
+    from edge_core.mqtt.data_connection import DataConnection
 
 
 class Subscriptions:
-    """The topics of stages and manifests that this board needs. Methods run in any thread."""
+    """The topics that this board needs. Methods run in any thread.
+
+    The data connection carries the requests to stages, the other connection everything else.
+    """
 
     def __init__(
         self,
         connection: Connection,
+        data: DataConnection,
         topics: Topics,
         deployments: LockedDeployments,
         on_message: Callable[[Message], None],
@@ -26,54 +31,75 @@ class Subscriptions:
         """Create the subscriptions; :meth:`update` subscribes.
 
         Args:
-            connection: The agent's connection.
+            connection: The agent's connection for manifests and availabilities.
+            data: The agent's connection for requests.
             topics: The topics of the fleet.
             deployments: The deployments of this board.
-            on_message: Callback in the network thread, for each message.
+            on_message: Callback in the network thread, for each message of ``connection``.
         """
         self._connection = connection
+        self._data = data
         self._topics = topics
         self._deployments = deployments
         self._on_message = on_message
         self._lock = threading.Lock()
         self._filters: set[Topic] = set()
-        #: Filters of the stages that several boards serve, by deployment and stage index.
-        self._shared: dict[tuple[str, int], Topic] = {}
+        self._stage_filters: set[Topic] = set()
+        #: Filters that several boards share.
+        self._shared: set[Topic] = set()
+        #: Stages that other boards serve too, by deployment and stage index.
+        self._replicated: set[tuple[str, int]] = set()
 
     def update(self) -> None:
         """Subscribe to the topics that the deployments need, and unsubscribe from all others."""
+        topics, device = self._topics, self._deployments.device
         with self._lock:
             with self._deployments.read() as held:
-                wanted = {self._topics.manifest(name) for name in held.names()}
-                stages = held.stage_filters()
-            self._shared = {}
-            for (name, index), sharers in stages.items():
-                topic_filter = self._topics.stage_subscription(name, index, sharers)
-                wanted.add(topic_filter)
-                if sharers > 1:
-                    self._shared[name, index] = topic_filter
+                wanted = {topics.manifest(name) for name in held.names()}
+                wanted |= {topics.availability(board) for board in held.later_boards()}
+                stages = held.stage_topics()
+            self._shared = {
+                topics.stage_subscription(*key, stage.sharers)
+                for key, stage in stages.items()
+                if stage.sharers > 1
+            }
+            alone = {topics.stage(*key) for key, stage in stages.items() if stage.sharers == 1}
+            own = {
+                topics.board_stage(*key, device) for key, stage in stages.items() if stage.is_own
+            }
+            self._replicated = {key for key, stage in stages.items() if stage.is_replicated}
             for topic_filter in self._filters - wanted:
                 self._connection.unsubscribe(topic_filter)
             for topic_filter in wanted - self._filters:
                 self._connection.subscribe(topic_filter, self._on_message)
-            self._filters = wanted
+            wanted_stages = self._shared | alone | own
+            for topic_filter in self._stage_filters - wanted_stages:
+                self._data.unsubscribe(topic_filter)
+            for topic_filter in wanted_stages - self._stage_filters:
+                self._data.subscribe(topic_filter)
+            self._filters, self._stage_filters = wanted, wanted_stages
 
-    def is_shared(self, deployment: str, index: int) -> bool:
+    def is_replicated(self, deployment: str, index: int) -> bool:
         """Return whether other boards serve the stage too."""
-        return (deployment, index) in self._shared
+        return (deployment, index) in self._replicated
 
     def forget(self, deployment: str, index: int) -> None:
         """Unsubscribe from a stage that this board no longer has.
 
         The broker's session may still have the subscription of an earlier process of this agent.
         """
-        for sharers in (1, 2):
-            self._connection.unsubscribe(
-                self._topics.stage_subscription(deployment, index, sharers)
-            )
+        with self._lock:
+            for topic_filter in (
+                self._topics.stage_subscription(deployment, index, 1),
+                self._topics.stage_subscription(deployment, index, 2),
+                self._topics.board_stage(deployment, index, self._deployments.device),
+            ):
+                # A load may have subscribed to the stage meanwhile.
+                if topic_filter not in self._stage_filters:
+                    self._data.unsubscribe(topic_filter)
 
     def leave_shared(self) -> None:
-        """Unsubscribe from stages with replicas, so that the other replicas get the requests."""
+        """Unsubscribe from shared topics, so that the other replicas get the requests."""
         with self._lock:
-            for topic_filter in self._shared.values():
-                self._connection.unsubscribe(topic_filter)
+            for topic_filter in self._shared:
+                self._data.unsubscribe(topic_filter)

@@ -1,9 +1,10 @@
 """Time messages that the board sends to itself through the broker, as a stage would.
 
-The jobs thread takes the place of the inference thread: the jobs thread takes a message that the
-network thread queued, publishes a message of equal size, and acknowledges the first message. This
-round receives one message and sends one message, as a stage does for each request. One message at a
-time gives the latency of a round; several in flight give the throughput of the link.
+The jobs thread takes the place of the inference thread, on a connection of its own: the thread
+receives a message, publishes a message of equal size, and acknowledges the first message once the
+broker has acknowledged the second. This round receives one message and sends one message, as a
+stage does for each request. One message at a time gives the latency of a round; several in flight
+give the throughput of the link.
 
 A stage has an inference between its messages, and the inference displaces the code and data of the
 connection from the caches. With one message at a time, the agent therefore reads as much memory in
@@ -17,10 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import queue
 import statistics
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,19 +30,23 @@ from edge_core.contract.json_fields import Field
 from edge_core.contract.messages import (
     GENERATION,
     MAX_TIMED_MESSAGE_BYTES,
+    ROUTE,
     TRACE,
     CommandError,
     ErrorCode,
     StageTrace,
     append_trace,
 )
-from edge_core.errors import MessageTooLargeError
+from edge_core.errors import EdgePartitionError, MessageTooLargeError
+from edge_core.mqtt.data_connection import DataConnection
+from edge_core.mqtt.message import NO_RECEIPT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edge_core.contract.topics import Topic
-    from edge_core.mqtt.connection import Connection, Message
+    from edge_core.mqtt.broker_address import BrokerAddress
+    from edge_core.mqtt.message import Message
 
 _WINDOW = 4
 _MODE_S = 0.4
@@ -65,49 +70,51 @@ class _Rounds:
     cpu_ms: float
 
 
+class _NotReturnedError(EdgePartitionError):
+    """A message did not come back from the broker."""
+
+
 class MessageTimer:
     """Times messages between this board and the broker."""
 
-    def __init__(self, connection: Connection, topic: Topic, threads: int) -> None:
-        """Create the timer; :meth:`answer` subscribes to ``topic``.
+    def __init__(self, address: BrokerAddress, device: str, topic: Topic, threads: int) -> None:
+        """Create the timer; :meth:`answer` connects.
 
         Args:
-            connection: The agent's connection, with manual acknowledgements.
+            address: The broker's address.
+            device: This board's name.
             topic: Topic that only this agent uses.
             threads: Number of threads of an interpreter.
         """
-        self._connection = connection
+        self._address = address
+        self._client_id = f"edge-agent-{device}-timing"
         self._topic = topic
         self._threads = threads
-        self._arrived: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
         """Time messages of the command's ``size_bytes``; return the fields of the answer.
 
         Raises:
             CommandError: With ``bad-command``: the size is missing or too large; with
-                ``too-large``: the broker refuses messages of this size; with ``not-found``: a
-                message did not come back from the broker.
+                ``too-large``: the broker refuses messages of this size; with ``not-found``: the
+                broker refuses the connection, or a message did not come back.
         """
         with reading_fields():
             fields = Field(command, root="command")
             size_bytes = fields["size_bytes"].whole(0, MAX_TIMED_MESSAGE_BYTES)
         payload = bytes(size_bytes)
-        self._connection.subscribe(self._topic, self._arrived.put)
+        echo = _Echo(self._address, self._client_id, self._topic)
         try:
-            lone = self._time(payload, 1, _DISPLACED_BYTES)
-            apart = self._time(payload, 1, _DISPLACED_BYTES, _PAUSE_S)
-            window = self._time(payload, _WINDOW, 0)
+            echo.open()
+            lone = echo.time(payload, 1, _DISPLACED_BYTES)
+            apart = echo.time(payload, 1, _DISPLACED_BYTES, _PAUSE_S)
+            window = echo.time(payload, _WINDOW, 0)
         except MessageTooLargeError as error:
             raise CommandError(ErrorCode.TOO_LARGE, str(error)) from None
-        except queue.Empty:
-            raise CommandError(
-                ErrorCode.NOT_FOUND,
-                f"A message on {self._topic} did not come back from the broker within "
-                f"{_ANSWER_S:g} s; check that the broker's access list allows this topic.",
-            ) from None
+        except EdgePartitionError as error:
+            raise CommandError(ErrorCode.NOT_FOUND, str(error)) from None
         finally:
-            self._connection.unsubscribe(self._topic)
+            echo.close()
         return {
             "lone_ms": lone.wall_ms,
             "window_ms": window.wall_ms,
@@ -116,7 +123,23 @@ class MessageTimer:
             "cores": measure_cores(self._threads + 1),
         }
 
-    def _time(
+
+class _Echo:
+    """A connection that sends messages to itself."""
+
+    def __init__(self, address: BrokerAddress, client_id: str, topic: Topic) -> None:
+        self._topic = topic
+        self._arrived: deque[Message] = deque()
+        self._connection = DataConnection(address, client_id, on_message=self._arrived.append)
+
+    def open(self) -> None:
+        self._connection.subscribe(self._topic)
+        self._connection.open()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def time(
         self, payload: bytes, window: int, displaced_bytes: int, pause_s: float = 0
     ) -> _Rounds:
         displacing = b"." * displaced_bytes
@@ -127,7 +150,7 @@ class MessageTimer:
         batches: list[_Rounds] = []
         deadline = time.perf_counter() + _MODE_S
         while time.perf_counter() < deadline:
-            started, cpu_started, rounds = time.perf_counter(), time.process_time(), 0
+            started, cpu_started, rounds = time.perf_counter(), time.thread_time(), 0
             displaced_s = displaced_cpu_s = 0.0
             while rounds == 0 or time.perf_counter() < started + _BATCH_S:
                 wall_s, thread_s = self._pass_on(payload, displacing, pause_s)
@@ -135,16 +158,17 @@ class MessageTimer:
                 displaced_cpu_s += thread_s
                 rounds += 1
             spent_s = time.perf_counter() - started - displaced_s
-            cpu_s = time.process_time() - cpu_started - displaced_cpu_s
+            cpu_s = time.thread_time() - cpu_started - displaced_cpu_s
             batches.append(_Rounds(spent_s * 1000 / rounds, cpu_s * 1000 / rounds))
         for _ in range(window):
-            self._connection.acknowledge(self._take())
+            self._connection.acknowledge(self._take().receipt)
         return _Rounds(
             statistics.median(batch.wall_ms for batch in batches),
             statistics.median(batch.cpu_ms for batch in batches),
         )
 
-    def _send(self, payload: bytes) -> None:
+    def _send(self, payload: bytes, answered: Message | None = None) -> None:
+        receipt = NO_RECEIPT if answered is None else answered.receipt
         self._connection.publish(
             self._topic,
             payload,
@@ -154,7 +178,9 @@ class MessageTimer:
             user={
                 GENERATION: "0" * 12,
                 TRACE: append_trace(None, StageTrace(0, "board", 0.0, 0.0)),
+                ROUTE: "board,board",
             },
+            on_acknowledged=lambda _: self._connection.acknowledge(receipt),
         )
 
     def _pass_on(self, payload: bytes, displacing: bytes, pause_s: float) -> tuple[float, float]:
@@ -165,12 +191,24 @@ class MessageTimer:
         if pause_s:
             time.sleep(pause_s)
         displaced = time.perf_counter() - started, time.thread_time() - thread_started
-        self._send(payload)
-        self._connection.acknowledge(message)
+        while not self._connection.has_room:
+            self._step()
+        self._send(payload, message)
         return displaced
 
     def _take(self) -> Message:
-        return self._arrived.get(timeout=_ANSWER_S)
+        while not self._arrived:
+            self._step()
+        return self._arrived.popleft()
+
+    def _step(self) -> None:
+        started = time.monotonic()
+        self._connection.step(_ANSWER_S)
+        if not self._connection.is_connected or time.monotonic() - started >= _ANSWER_S:
+            raise _NotReturnedError(
+                f"A message on {self._topic} did not come back from the broker within "
+                f"{_ANSWER_S:g} s; check that the broker's access list allows this topic."
+            )
 
 
 def measure_cores(threads: int) -> float:

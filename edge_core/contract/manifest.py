@@ -59,6 +59,8 @@ STATES = ("", "reset", "keep")
 DETECTIONS = ("", "ssd", "yolo")
 #: Entry of ``Manifest.needs``: agents must support :attr:`Stage.state`.
 NEEDS_STATE = "state"
+#: Entry of ``Manifest.needs``: agents must serve per-board topics and follow routes.
+NEEDS_ROUTE = "route"
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,15 @@ class Predicted:
     """The planner's prediction for a stage.
 
     Attributes:
-        invoke_ms: Time of one inference, in milliseconds.
+        invoke_ms: Time of one inference on the slowest board, in milliseconds.
         ram_bytes: Resident memory of an agent that serves only this stage, in bytes.
+        boards_ms: Time of one inference on each board, in the order of :attr:`Stage.devices`, in
+            milliseconds; empty: ``invoke_ms`` on each.
     """
 
     invoke_ms: float
     ram_bytes: int
+    boards_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -260,6 +265,7 @@ class Manifest:
         ends = [document, *document["stages"]]
         for stage in document["stages"]:
             _leave_out(stage, _OPTIONAL)
+            _leave_out(stage["predicted"], ("boards_ms",))
         for tensor in (item for end in ends for item in (*end["inputs"], *end["outputs"])):
             _leave_out(tensor, _OPTIONAL_OF_TENSORS)
         return json.dumps(document, indent=1)
@@ -278,6 +284,11 @@ class Manifest:
             raise ManifestError(f"The manifest can't be used: {error}") from None
         _check_pipeline(manifest)
         return manifest
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether a request names the board of each stage."""
+        return NEEDS_ROUTE in self.needs
 
     @property
     def boards(self) -> int:
@@ -347,6 +358,9 @@ def _stage(fields: Field) -> Stage:
     devices = tuple(device.name() for device in fields["devices"].items())
     if not devices or len(set(devices)) != len(devices):
         raise fields["devices"].wrong("distinct names")
+    boards_ms = tuple(ms.number() for ms in predicted.get("boards_ms", []).items())
+    if boards_ms and len(boards_ms) != len(devices):
+        raise predicted["boards_ms"].wrong(f"{len(devices)} numbers, one for each board")
     layers, more_layers = _some(fields, "layers", _layer, MAX_LAYERS)
     wrapped, more_wrapped = _some(fields, "wrapped", _wrapped, MAX_WRAPPED)
     return Stage(
@@ -358,7 +372,9 @@ def _stage(fields: Field) -> Stage:
         inputs=_tensors(fields["inputs"]),
         outputs=_tensors(fields["outputs"]),
         predicted=Predicted(
-            invoke_ms=predicted["invoke_ms"].number(), ram_bytes=predicted["ram_bytes"].whole()
+            invoke_ms=predicted["invoke_ms"].number(),
+            ram_bytes=predicted["ram_bytes"].whole(),
+            boards_ms=boards_ms,
         ),
         layers=layers,
         more_layers=more_layers,

@@ -30,6 +30,18 @@ def payload_bytes(specs: Sequence[TensorSpec]) -> int:
 def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return the payload that carries ``arrays`` in the order of ``specs``.
 
+    The errors are those of :func:`tensor_buffers`.
+    """
+    return b"".join(tensor_buffers(specs, arrays))
+
+
+def tensor_buffers(
+    specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
+) -> list[memoryview]:
+    """Return the payload that carries ``arrays`` in the order of ``specs``, one buffer a tensor.
+
+    A buffer shows the array itself where the array is little-endian and in C order.
+
     Raises:
         PayloadError: An array is missing, or has another shape or dtype than its spec. The byte
             order does not matter.
@@ -44,12 +56,14 @@ def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
                 f"Input {spec.name} is {array.dtype}{list(array.shape)}; "
                 f"expected {spec.dtype}{list(spec.shape)}."
             )
-        parts.append(np.ascontiguousarray(array, dtype=wire_dtype(spec.dtype)).tobytes())
-    return b"".join(parts)
+        placed = np.ascontiguousarray(array, dtype=wire_dtype(spec.dtype))
+        # A memoryview's own cast refuses arrays without elements.
+        parts.append(placed.reshape(-1).view(np.uint8).data)
+    return parts
 
 
 def decode_tensors(
-    specs: Sequence[TensorSpec], payload: bytes | bytearray
+    specs: Sequence[TensorSpec], payload: bytes | memoryview
 ) -> dict[str, np.ndarray]:
     """Return views of ``payload`` by name, in the order of ``specs``.
 

@@ -72,11 +72,16 @@ MANIFEST = TopicKind(
     "deployment/{deployment}/manifest", (_H, _A), _ALL, Payload.MANIFEST, retained=True
 )  # fmt: skip
 STAGE = TopicKind("deployment/{deployment}/stage/{index}", (_C, _A), (_A,), Payload.TENSORS)
+BOARD_STAGE = TopicKind(
+    "deployment/{deployment}/stage/{index}/{device}", (_C, _A), (_A,), Payload.TENSORS
+)
 RESULT = TopicKind("client/{client}/result", (_A,), (_C, _M), Payload.TENSORS)
 ANSWER = TopicKind("client/{client}/result", (_A,), (_H, _A), Payload.JSON)
 TRACE = TopicKind("client/{client}/trace", (_C,), (_M,), Payload.JSON, qos=0)
 
-TOPIC_KINDS = (AVAILABILITY, PROFILE, STATS, COMMAND, MANIFEST, STAGE, RESULT, ANSWER, TRACE)
+TOPIC_KINDS = (
+    AVAILABILITY, PROFILE, STATS, COMMAND, MANIFEST, STAGE, BOARD_STAGE, RESULT, ANSWER, TRACE,
+)  # fmt: skip
 
 
 class Topic(str):
@@ -149,8 +154,12 @@ class Topics:
         return self._topic(MANIFEST, deployment=deployment)
 
     def stage(self, deployment: str, index: int) -> Topic:
-        """A stage's inputs."""
+        """A stage's inputs, for any board that serves the stage."""
         return self._topic(STAGE, deployment=deployment, index=index)
+
+    def board_stage(self, deployment: str, index: int, device: str) -> Topic:
+        """A stage's inputs, for one board."""
+        return self._topic(BOARD_STAGE, deployment=deployment, index=index, device=device)
 
     def stage_subscription(self, deployment: str, index: int, replicas: int) -> Topic:
         """Return an agent's topic filter for a stage: a shared filter if the stage has replicas.

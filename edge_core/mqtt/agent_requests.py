@@ -75,7 +75,7 @@ class AgentRequests:
         self._is_subscribed = False
         self._lock = threading.Lock()
         #: By request id: the agent, and the payload of its answer; None: the agent is offline.
-        self._replies: dict[bytes, tuple[str, Future[bytes | bytearray | None]]] = {}
+        self._replies: dict[bytes, tuple[str, Future[bytes | None]]] = {}
         #: Agents whose availability topic is subscribed; true: the agent is offline.
         self._offline: dict[str, bool] = {}
 
@@ -109,7 +109,7 @@ class AgentRequests:
             self._is_subscribed = True
         name = str(command.get("command"))
         request_id = uuid.uuid4().bytes
-        reply: Future[bytes | bytearray | None] = Future()
+        reply: Future[bytes | None] = Future()
         with self._lock:
             self._replies[request_id] = (device, reply)
         try:
@@ -140,18 +140,15 @@ class AgentRequests:
         return answer
 
     def _take_reply(self, message: Message) -> None:
-        # Without the acknowledgement each reply would count towards the receive maximum for ever.
-        self._connection.acknowledge(message)
         with self._lock:
             _, reply = self._replies.pop(message.correlation_data, (None, None))
         if reply is not None:
-            reply.set_result(message.payload)
+            reply.set_result(bytes(message.payload))
 
     def _watch_availability(self, availability_topic: Topic, device: str, timeout_s: float) -> None:
         """Subscribe to an agent's availability; ``offline`` ends the wait for its answers."""
 
         def note_availability(message: Message) -> None:
-            self._connection.acknowledge(message)
             is_offline = message.payload == OFFLINE
             with self._lock:
                 self._offline[device] = is_offline

@@ -2,13 +2,11 @@
 
 The module hides paho-mqtt behind a small interface, so that a faster transport can replace paho:
 
-- :mod:`edge_core.mqtt.paho_client` has the client options, with reasons, and the private parts of
-  paho that this project uses.
+- :mod:`edge_core.mqtt.paho_client` has the client options, with reasons.
 - :mod:`edge_core.mqtt.subscriptions` restores the subscriptions at every connect.
 - The connection compares each message with the broker's Maximum Packet Size. paho does not: a QoS 1
   message over the limit makes paho reconnect and resend without end.
-- With ``manual_ack`` the receiver acknowledges messages. The acknowledgement is dropped after a
-  reconnect, because the packet id may belong to another message.
+- Activations have a connection of their own (:mod:`edge_core.mqtt.data_connection`).
 """
 
 from __future__ import annotations
@@ -24,8 +22,13 @@ from edge_core.errors import (
     MessageTooLargeError,
 )
 from edge_core.mqtt.message import Message, Will, read_message
-from edge_core.mqtt.paho_client import connect_client, local_address, make_client
-from edge_core.mqtt.publish_packets import PackedProperties, largest_packet_bytes
+from edge_core.mqtt.paho_client import (
+    connect_client,
+    local_address,
+    make_client,
+    properties_bytes,
+    publish_properties,
+)
 from edge_core.mqtt.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ __all__ = ["DEFAULT_KEEPALIVE_S", "Connection", "Message", "Will"]
 
 DEFAULT_KEEPALIVE_S = 10
 
+#: Upper bound of a PUBLISH packet's fixed header, packet id and topic length, in bytes.
+_HEADER_BYTES = 16
 #: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
 _MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
 #: paho's reason if the connection ended without a DISCONNECT packet.
@@ -72,7 +77,6 @@ class Connection:
         session_expiry_s: int = 0,
         receive_maximum: int | None = None,
         keepalive_s: int = DEFAULT_KEEPALIVE_S,
-        manual_ack: bool = False,
         on_connected: Callable[[], None] | None = None,
         on_disconnected: Callable[[str], None] | None = None,
         on_taken_over: Callable[[], None] | None = None,
@@ -89,13 +93,12 @@ class Connection:
             receive_maximum: Most QoS 1 messages in flight to this client; None: 65,535.
             keepalive_s: MQTT keep-alive, in seconds: the broker disconnects a client that is silent
                 for 1.5 times this time.
-            manual_ack: Whether :meth:`acknowledge` acknowledges messages, not a handler's return.
             on_connected: Callback after every connect, once the subscriptions are requested.
             on_disconnected: Callback with the reason when the connection is lost.
             on_taken_over: Callback when the broker says that another client took this client id.
                 mosquitto 2.0.11 and rumqttd only close the connection.
             on_unexpected: Callback for messages that match no subscription of this process, but one
-                of an earlier process with this session. :meth:`acknowledge` frees their place.
+                of an earlier process with this session.
         """
         self.address = address
         self.client_id = client_id
@@ -107,12 +110,12 @@ class Connection:
         self._refused: str | None = None
         self._connection_number = 0
         self._closing = False
-        self._client = make_client(address, client_id, will=will, manual_ack=manual_ack)
+        self._client = make_client(address, client_id, will=will)
         self._client.on_connect = self._handle_connect
         self._client.on_disconnect = self._handle_disconnect
         if on_unexpected is not None:
             self._client.on_message = lambda _client, _userdata, message: on_unexpected(
-                read_message(message, self._connection_number)
+                read_message(message)
             )
         self._subscriptions = Subscriptions(self._client, address.url)
         self._connect = partial(
@@ -184,19 +187,26 @@ class Connection:
     ) -> paho.MQTTMessageInfo:
         """Send a message; while disconnected, QoS 1 messages wait and QoS 0 messages are lost.
 
-        The topic's kind sets quality of service and retention. ``expiry_s`` counts as at least 1;
-        :class:`PackedProperties` describes the other properties.
+        Args:
+            topic: Topic, whose kind sets quality of service and retention.
+            payload: Payload; may be empty.
+            response_topic: Topic for the answer.
+            correlation_data: Request id that the answer repeats.
+            expiry_s: Time to live at the broker, in seconds; counts as at least 1.
+            user: User properties.
 
         Raises:
             MessageTooLargeError: The packet exceeds the broker's limit.
         """
-        properties = PackedProperties(
+        properties = publish_properties(
             response_topic=response_topic,
             correlation_data=correlation_data,
             expiry_s=None if expiry_s is None else max(1, expiry_s),
             user=user,
         )
-        size_bytes = largest_packet_bytes(topic, payload, properties)
+        size_bytes = (
+            _HEADER_BYTES + len(topic.encode()) + properties_bytes(properties) + len(payload)
+        )
         if size_bytes > self.maximum_packet_size:
             raise MessageTooLargeError(topic, size_bytes, self.maximum_packet_size)
         return self._client.publish(topic, payload, topic.kind.qos, topic.kind.retained, properties)
@@ -241,7 +251,7 @@ class Connection:
         """
         self._subscriptions.add(
             topic_filter,
-            lambda message: handler(read_message(message, self._connection_number)),
+            lambda message: handler(read_message(message)),
             qos=topic_filter.kind.qos if qos is None else qos,
             timeout_s=timeout_s,
         )
@@ -249,11 +259,6 @@ class Connection:
     def unsubscribe(self, topic_filter: str) -> None:
         """End a subscription."""
         self._subscriptions.remove(topic_filter)
-
-    def acknowledge(self, message: Message) -> None:
-        """Acknowledge a message; without ``manual_ack`` do nothing."""
-        if message._connection_number == self._connection_number:  # noqa: SLF001
-            self._client.ack(message._packet_id, message._qos)  # noqa: SLF001
 
     # paho's callbacks, in the network thread
 

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
 
 
-@dataclass(frozen=True)
+class Receipt(NamedTuple):
+    """The part of a message that its acknowledgement needs, without the payload.
+
+    Attributes:
+        packet_id: MQTT packet id; 0 for a message that needs no acknowledgement.
+        connection_number: Number of the connection on which the message arrived. A packet id means
+            nothing on a later connection.
+    """
+
+    packet_id: int
+    connection_number: int
+
+
+#: A message with quality of service 0.
+NO_RECEIPT = Receipt(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message that arrived.
 
@@ -23,19 +40,18 @@ class Message:
         user: User properties; for a repeated key, the last value.
         retained: Whether the broker had stored the message before the subscription.
         arrived: ``time.monotonic()`` at arrival, in seconds.
+        receipt: The receiver's means to acknowledge the message.
     """
 
     topic: str
-    payload: bytes | bytearray
+    payload: bytes | memoryview
     response_topic: str | None
     correlation_data: bytes
     expiry_s: int | None
     user: dict[str, str]
     retained: bool
     arrived: float
-    _packet_id: int = 0
-    _qos: int = 0
-    _connection_number: int = 0
+    receipt: Receipt = NO_RECEIPT
 
 
 @dataclass(frozen=True)
@@ -46,25 +62,16 @@ class Will:
     payload: bytes
 
 
-def read_message(message: paho.MQTTMessage, connection_number: int) -> Message:
-    """Return paho's message as a :class:`Message`.
-
-    Args:
-        message: Message as paho gives it to a callback.
-        connection_number: Number of the connection on which the message arrived. A packet id means
-            nothing on a later connection.
-    """
+def read_message(message: paho.MQTTMessage) -> Message:
+    """Return paho's message as a :class:`Message`; paho acknowledges the message."""
     properties = message.properties
     return Message(
         topic=message.topic,
-        payload=message.payload,
+        payload=bytes(message.payload),
         response_topic=getattr(properties, "ResponseTopic", None),
         correlation_data=getattr(properties, "CorrelationData", b""),
         expiry_s=getattr(properties, "MessageExpiryInterval", None),
         user=dict(getattr(properties, "UserProperty", ())),
         retained=message.retain,
         arrived=time.monotonic(),
-        _packet_id=message.mid,
-        _qos=message.qos,
-        _connection_number=connection_number,
     )

@@ -1,4 +1,4 @@
-"""paho-mqtt's client: the options that this project sets, and the private parts that it uses.
+"""paho-mqtt's client, and the options that this project sets.
 
 The options (measured figures: DESIGN, "How activations travel"):
 
@@ -9,15 +9,6 @@ The options (measured figures: DESIGN, "How activations travel"):
 - A session expiry interval with ``clean_start=False``: without an interval, an MQTT 5 broker keeps
   no session.
 
-The private parts are those of paho 2.2, so ``pyproject.toml`` requires paho 2.2 (paho 2.1 also
-drops the reason code of a DISCONNECT without properties):
-
-- ``Client._handle_publish`` is overridden, because paho's own reader takes ten times as long
-  (:mod:`edge_core.mqtt.publish_packets`). The override reads ``_in_packet`` and ``_manual_ack``,
-  and calls ``_handle_on_message`` and ``_send_puback``, as paho's method does.
-- ``Properties.pack`` is public, but :class:`~edge_core.mqtt.publish_packets.PackedProperties`
-  skips ``Properties.__init__`` and stores the packed bytes in ``__dict__``, because
-  ``Properties.__setattr__`` refuses unknown names.
 """
 
 from __future__ import annotations
@@ -27,14 +18,15 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_core.errors import BrokerUnreachableError
-from edge_core.mqtt.publish_packets import read_publish
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edge_core.mqtt.broker_address import BrokerAddress
     from edge_core.mqtt.message import Will
 
@@ -43,32 +35,16 @@ _RECONNECT_MIN_S = 1
 _RECONNECT_MAX_S = 8
 
 
-class PahoClient(paho.Client):
-    """paho's client with a faster reader of PUBLISH packets."""
-
-    def _handle_publish(self) -> MQTTErrorCode:
-        message = read_publish(self._in_packet["command"], self._in_packet["packet"])
-        if message is None:
-            return super()._handle_publish()
-        self._handle_on_message(message)
-        if message.qos == 1 and not self._manual_ack:
-            return self._send_puback(message.mid)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-
-def make_client(
-    address: BrokerAddress, client_id: str, *, will: Will | None, manual_ack: bool
-) -> PahoClient:
+def make_client(address: BrokerAddress, client_id: str, *, will: Will | None) -> paho.Client:
     """Return a client for a broker; the client is not connected yet.
 
     Raises:
         BrokerAddressError: A certificate file cannot be used.
     """
-    client = PahoClient(
+    client = paho.Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         protocol=paho.MQTTv5,
-        manual_ack=manual_ack,
     )
     client.connect_timeout = _CONNECT_TIMEOUT_S
     client.reconnect_delay_set(_RECONNECT_MIN_S, _RECONNECT_MAX_S)
@@ -117,6 +93,31 @@ def connect_client(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BrokerUnreachableError(address.url, reason) from None
+
+
+def publish_properties(
+    *,
+    response_topic: str | None,
+    correlation_data: bytes,
+    expiry_s: int | None,
+    user: Mapping[str, str] | None,
+) -> Properties:
+    """Return the properties of a message; empty properties are left out."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if expiry_s is not None:
+        properties.MessageExpiryInterval = expiry_s
+    if response_topic:
+        properties.ResponseTopic = response_topic
+    if correlation_data:
+        properties.CorrelationData = correlation_data
+    if user:
+        properties.UserProperty = list(user.items())
+    return properties
+
+
+def properties_bytes(properties: Properties) -> int:
+    """Return the size of encoded properties, in bytes."""
+    return len(properties.pack())  # type: ignore[no-untyped-call]
 
 
 def local_address(client: paho.Client) -> str | None:

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from edge_core.contract.tensors import payload_bytes
 from edge_core.errors import (
     EdgePartitionError,
@@ -162,13 +164,22 @@ class StageInterpreter:
         self._is_used = False
 
     def invoke(self, payload: Payload) -> bytes:
-        """Run the stage once.
+        """Run the stage once; return the outputs, :attr:`output_bytes` bytes.
+
+        Arguments and errors are those of :meth:`invoke_in_place`.
+        """
+        # The join makes the only copy, and leaves no view of the runtime's memory.
+        return b"".join(self.invoke_in_place(payload))
+
+    def invoke_in_place(self, payload: Payload) -> list[memoryview]:
+        """Run the stage once, and leave the outputs where the runtime computed them.
 
         Args:
             payload: The stage's inputs, :attr:`input_bytes` bytes.
 
         Returns:
-            The stage's outputs, :attr:`output_bytes` bytes.
+            The stage's outputs one after another, :attr:`output_bytes` bytes in all. The views show
+            the runtime's memory or ``payload``: the caller drops the views before the next call.
 
         Raises:
             PayloadError: The payload has another size.
@@ -186,21 +197,31 @@ class StageInterpreter:
             for source in self._inputs:
                 interpreter.set_tensor(source.tensor_index, source.read(view))
             interpreter.invoke()
-            # tensor() gives views of the runtime's memory: join makes the only copy.
-            result = b"".join(
-                output.encode(interpreter.tensor(output.tensor_index)())
-                if isinstance(output, OutputTensor)
-                else output.encode(view)
+            parts = [
+                _bytes_of(
+                    output.encode(interpreter.tensor(output.tensor_index)())
+                    if isinstance(output, OutputTensor)
+                    else output.encode(view)
+                )
                 for output in self._outputs
-            )
+            ]
         except (RuntimeError, ValueError) as error:
             raise InvokeError(f"The TFLite runtime failed: {_one_line(error)}") from error
-        if len(result) != self.output_bytes:
+        made_bytes = sum(map(len, parts))
+        if made_bytes != self.output_bytes:
             raise InvokeError(
-                f"The stage made {len(result):,} bytes; the manifest says {self.output_bytes:,}. "
+                f"The stage made {made_bytes:,} bytes; the manifest says {self.output_bytes:,}. "
                 "The model has outputs without a fixed shape; convert the model with fixed shapes."
             )
-        return result
+        return parts
+
+
+def _bytes_of(values: np.ndarray | memoryview) -> memoryview:
+    """Return the bytes of an array in C order, or of a payload's part."""
+    if isinstance(values, memoryview):
+        return values
+    # A memoryview's own cast refuses arrays without elements.
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def _import_runtime() -> tuple[Any, str]:

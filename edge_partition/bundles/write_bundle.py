@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from edge_core.contract.manifest import (
     MAX_LAYERS,
     MAX_WRAPPED,
+    NEEDS_ROUTE,
     NEEDS_STATE,
     Manifest,
     ModelInfo,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from edge_partition.model.wrap_operations import WrappedOperation
-    from edge_partition.planning.plan import Plan
+    from edge_partition.planning.plan import Plan, PlannedStage
     from edge_partition.tflite.graph import Graph, Wire
     from edge_partition.tflite.read_tflite import TfliteModel
 
@@ -166,6 +167,7 @@ def _describe_stage(
         predicted=Predicted(
             invoke_ms=round(planned.cost.invoke_ms, 3),
             ram_bytes=max(cost.ram_bytes for cost in planned.costs),
+            boards_ms=_boards_ms(planned),
         ),
         layers=layers[:MAX_LAYERS],
         more_layers=max(0, len(layers) - MAX_LAYERS),
@@ -173,6 +175,12 @@ def _describe_stage(
         more_wrapped=max(0, len(wrapped) - MAX_WRAPPED),
         state=graph.keeps_state(start, stop),
     )
+
+
+def _boards_ms(planned: PlannedStage) -> tuple[float, ...]:
+    """Return the time of one inference on each board; empty for equal boards."""
+    times_ms = tuple(round(cost.invoke_ms, 3) for cost in planned.costs)
+    return times_ms if len(set(times_ms)) > 1 else ()
 
 
 def _make_manifest(deployment: str, model: ModelInfo, stages: list[Stage]) -> Manifest:
@@ -184,7 +192,7 @@ def _make_manifest(deployment: str, model: ModelInfo, stages: list[Stage]) -> Ma
         inputs=stages[0].inputs,
         outputs=stages[-1].outputs,
         stages=tuple(stages),
-        needs=(NEEDS_STATE,) if model.state else (),
+        needs=(NEEDS_ROUTE, NEEDS_STATE) if model.state else (NEEDS_ROUTE,),
     )
     # A manifest that cannot be read back fails here, not at deploy.
     return Manifest.from_json(manifest.to_json())

@@ -5,6 +5,7 @@ Handlers run in the network thread.
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,41 +13,51 @@ from edge_core.contract.manifest import Manifest
 from edge_core.contract.messages import (
     ERROR,
     GENERATION,
+    ROUTE,
     TRACE,
     ErrorCode,
     decode_trace,
     encode_json,
 )
-from edge_core.contract.tensors import decode_tensors, encode_tensors
-from edge_core.contract.topics import ONLINE, Topic, Topics
-from edge_core.errors import PayloadError
-from edge_core.mqtt.connection import Connection
-from edge_core.mqtt.read_retained import read_retained
+from edge_core.contract.tensors import decode_tensors, tensor_buffers
+from edge_core.contract.topics import ONLINE, Topics
+from edge_core.errors import BrokerUnreachableError, PayloadError
+from edge_core.mqtt.data_connection import FIRST_ERROR_CODE, NO_SUBSCRIBERS, DataConnection
 from edge_partition.client.errors import RequestError, UnknownDeploymentError
 from edge_partition.client.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
     from edge_core.mqtt.broker_address import BrokerAddress
-    from edge_core.mqtt.connection import Message
+    from edge_core.mqtt.message import Message
 
 #: Seconds that the broker keeps a message, or this client's session, beyond a request's timeout.
 EXPIRY_SLACK_S = 1
 #: Pause between two reports to monitors, in seconds: short enough to watch a stream, and long
 #: enough to cost nothing beside its results.
 _REPORT_EVERY_S = 1.0
-_SUBSCRIBE_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 10.0
+#: Most results that the broker sends before the client has read one: more than a window's requests.
+_RECEIVE_MAXIMUM = 256
 _STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
-#: Codes of temporary errors: a deployment is being replaced, or a board restarts. The next attempt
-#: uses the generation that is live by then.
-_PASSING_CODES = frozenset({ErrorCode.UNKNOWN_GENERATION, ErrorCode.STOPPING})
+#: Codes of temporary errors: a deployment is being replaced, a board restarts, or a board has too
+#: many requests. The next attempt uses the generation that is live by then, and another board if
+#: there is one.
+PASSING_CODES = frozenset(
+    {
+        ErrorCode.UNKNOWN_GENERATION,
+        ErrorCode.STOPPING,
+        ErrorCode.OVERLOADED,
+        ErrorCode.NOT_LISTENING,
+    }
+)
 
 
 class DeploymentHandlers(Protocol):
-    """Callbacks of a :class:`DeploymentConnection`, in the network thread."""
+    """Callbacks of a :class:`DeploymentConnection`, in the thread that steps."""
 
     def handle_connected(self) -> None:
         """The client is connected, for the first time or again."""
@@ -60,12 +71,16 @@ class DeploymentHandlers(Protocol):
     def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
         """A board is online or offline; ``is_new`` is false for a retained message."""
 
+    def handle_refused(self, request_id: bytes, code: int) -> None:
+        """The broker did not pass a request on, for an MQTT 5 reason code."""
+
 
 class DeploymentConnection:
     """A client's connection to one deployment.
 
     Attributes:
         deployment: The deployment's name.
+        data: The connection. The threads that wait for answers step it.
     """
 
     def __init__(
@@ -94,22 +109,24 @@ class DeploymentConnection:
         self._result_topic = self._topics.result(client_id)
         self._trace_topic = self._topics.trace(client_id)
         self._next_report = 0.0
-        self._connection = Connection(
+        self._followed: set[str] = set()
+        self.data = DataConnection(
             broker,
             client_id,
             session_expiry_s=int(timeout_s) + EXPIRY_SLACK_S,
-            on_connected=handlers.handle_connected,
+            receive_maximum=_RECEIVE_MAXIMUM,
+            on_connected=lambda _: handlers.handle_connected(),
         )
 
     @property
     def is_connected(self) -> bool:
         """Whether the broker accepted the connection and no loss is known."""
-        return self._connection.is_connected
+        return self.data.is_connected
 
     @property
     def url(self) -> str:
         """The broker's address, without secrets."""
-        return self._connection.address.url
+        return self.data.address.url
 
     def open(self) -> None:
         """Connect and subscribe to results.
@@ -118,16 +135,16 @@ class DeploymentConnection:
             BrokerUnreachableError: No broker answers.
             BrokerRefusedError: The broker refuses the connection or a subscription.
         """
-        self._connection.open()
+        self.data.subscribe(self._result_topic, self._handle_result)
         try:
-            self._subscribe(self._result_topic, self._handlers.handle_result)
+            self.data.open()
         except BaseException:
-            self._connection.close()
+            self.data.close()
             raise
 
     def close(self) -> None:
         """Disconnect."""
-        self._connection.close()
+        self.data.close()
 
     def find_manifest(self) -> Manifest:
         """Return the manifest that is live.
@@ -135,8 +152,23 @@ class DeploymentConnection:
         Raises:
             UnknownDeploymentError: No deployment of this name is live.
             ManifestError: The manifest can't be read.
+            BrokerUnreachableError: The broker does not answer.
+            BrokerRefusedError: The broker refuses the subscription to manifests.
         """
-        found = read_retained(self._connection, self._topics.manifest("+"), self._result_topic)
+        found: dict[str, bytes] = {}
+
+        def keep(message: Message) -> None:
+            if message.retained and message.payload:
+                found[message.topic] = bytes(message.payload)
+
+        every = self._topics.manifest("+")
+        # QoS 0: mosquitto queues at most 1,000 QoS 1 messages and rumqttd sends at most 100. Both
+        # drop the rest without an error.
+        self.data.subscribe(every, keep, qos=0)
+        try:
+            self._wait_for_retained()
+        finally:
+            self.data.unsubscribe(every)
         mine = self._topics.manifest(self.deployment)
         if mine not in found:
             live = sorted(self._topics.name_in(topic) for topic in found)
@@ -144,13 +176,45 @@ class DeploymentConnection:
         return Manifest.from_json(found[mine])
 
     def follow(self, manifest: Manifest) -> None:
-        """Subscribe to the deployment's manifest, and to the availability of its boards."""
-        self._subscribe(self._topics.manifest(self.deployment), self._handle_manifest)
-        for device in {name for stage in manifest.stages for name in stage.devices}:
-            self._subscribe(self._topics.availability(device), self._handle_availability)
+        """Subscribe to the deployment's manifest, and wait for its boards' availability.
 
-    def _subscribe(self, topic: Topic, handler: Callable[[Message], None]) -> None:
-        self._connection.subscribe(topic, handler, timeout_s=_SUBSCRIBE_TIMEOUT_S)
+        Raises:
+            BrokerUnreachableError: The broker does not answer.
+            BrokerRefusedError: The broker refuses a subscription.
+        """
+        self.data.subscribe(self._topics.manifest(self.deployment), self._handle_manifest)
+        self.follow_boards(manifest)
+        self._wait_for_retained()
+
+    def follow_boards(self, manifest: Manifest) -> None:
+        """Subscribe to the availability of the boards that are not followed yet."""
+        boards = {name for stage in manifest.stages for name in stage.devices}
+        for device in boards - self._followed:
+            self.data.subscribe(self._topics.availability(device), self._handle_availability)
+        self._followed |= boards
+
+    def _wait_for_retained(self) -> None:
+        """Step until the retained messages of all subscriptions have arrived.
+
+        A broker sends a subscriber the retained messages before any later message. The message that
+        this method sends to its own client therefore marks their end.
+        """
+        marker_topic = self._result_topic.below(uuid.uuid4().hex)
+        arrived: list[Message] = []
+        self.data.subscribe(marker_topic, arrived.append, qos=0)
+        try:
+            self.data.wait_for_subscriptions(_ANSWER_TIMEOUT_S)
+            self.data.publish(marker_topic)
+            deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+            while not arrived:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 or not self.is_connected:
+                    raise BrokerUnreachableError(
+                        self.url, f"no answer within {_ANSWER_TIMEOUT_S:g} s"
+                    )
+                self.data.step(left_s)
+        finally:
+            self.data.unsubscribe(marker_topic)
 
     def send(
         self,
@@ -158,6 +222,7 @@ class DeploymentConnection:
         request_id: bytes,
         arrays: Mapping[str, np.ndarray],
         *,
+        route: Sequence[str] | None,
         expiry_s: float,
     ) -> None:
         """Publish a request to the first stage.
@@ -166,19 +231,26 @@ class DeploymentConnection:
             manifest: The manifest that is live.
             request_id: Identifier that every answer repeats.
             arrays: The model's inputs by name.
+            route: The board of each stage; None for a manifest without routes.
             expiry_s: Time until the request's deadline, in seconds.
 
         Raises:
             PayloadError: An array is missing, or has another shape or dtype.
             MessageTooLargeError: The broker doesn't take messages of this size.
         """
-        self._connection.publish(
-            self._topics.stage(self.deployment, 0),
-            encode_tensors(manifest.stages[0].inputs, arrays),
+        user = {GENERATION: manifest.generation}
+        topic = self._topics.stage(self.deployment, 0)
+        if route is not None:
+            user[ROUTE] = ",".join(route)
+            topic = self._topics.board_stage(self.deployment, 0, route[0])
+        self.data.publish(
+            topic,
+            *tensor_buffers(manifest.stages[0].inputs, arrays),
             response_topic=self._result_topic,
             correlation_data=request_id,
             expiry_s=int(expiry_s) + EXPIRY_SLACK_S,
-            user={GENERATION: manifest.generation},
+            user=user,
+            on_acknowledged=lambda code: self._check_taken(request_id, code),
         )
 
     def report(self, message: Message, latency_ms: float, now: float) -> None:
@@ -201,12 +273,22 @@ class DeploymentConnection:
             "error": message.user.get(ERROR),
             "trace": [vars(stage) for stage in decode_trace(message.user.get(TRACE))],
         }
-        self._connection.publish(self._trace_topic, encode_json(report))
+        self.data.publish(self._trace_topic, encode_json(report))
+
+    def _check_taken(self, request_id: bytes, code: int) -> None:
+        if code == NO_SUBSCRIBERS or code >= FIRST_ERROR_CODE:
+            self._handlers.handle_refused(request_id, code)
+
+    def _handle_result(self, message: Message) -> None:
+        self.data.acknowledge(message.receipt)
+        self._handlers.handle_result(message)
 
     def _handle_manifest(self, message: Message) -> None:
+        self.data.acknowledge(message.receipt)
         self._handlers.handle_manifest(bytes(message.payload))
 
     def _handle_availability(self, message: Message) -> None:
+        self.data.acknowledge(message.receipt)
         self._handlers.handle_availability(
             self._topics.name_in(message.topic),
             is_online=message.payload == ONLINE,
@@ -228,11 +310,11 @@ def read_answer(
     code = message.user.get(ERROR)
     if code is None:
         try:
-            outputs = decode_tensors(manifest.outputs, bytes(message.payload))
+            outputs = decode_tensors(manifest.outputs, message.payload)
         except PayloadError as error:
             return RequestError(ErrorCode.BAD_PAYLOAD, str(error), trace)
         return Result(outputs, latency_ms, trace)
-    if code in _PASSING_CODES:
+    if code in PASSING_CODES:
         return None
     reason = bytes(message.payload).decode("utf-8", "replace")
     # A kept state that may lack a request's effect can't be used any more.

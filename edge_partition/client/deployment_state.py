@@ -82,11 +82,13 @@ class DeploymentState:
             self._offline.add(device)
 
     @property
-    def has_offline_replica(self) -> bool:
-        """Whether a stage has both online and offline boards.
+    def offline(self) -> frozenset[str]:
+        """Names of the boards that are offline."""
+        return frozenset(self._offline)
 
-        The broker gives requests in turn to all boards of a stage, so some requests get no answer.
-        """
+    @property
+    def has_offline_replica(self) -> bool:
+        """Whether a stage has both online and offline boards."""
         return any(
             0 < len(self._offline.intersection(stage.devices)) < len(stage.devices)
             for stage in self.manifest.stages

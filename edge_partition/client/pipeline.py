@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self, overload
 
 from edge_core.contract.topics import DEFAULT_PREFIX
 from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.broker_address import BROKER_VARIABLE, DEFAULT_BROKER, BrokerAddress
+from edge_partition.client.adaptive_window import AdaptiveWindow
 from edge_partition.client.errors import NotOpenError, is_final
 from edge_partition.client.explain_outputs import best_labels, explain_outputs
-from edge_partition.client.request_window import RequestWindow, default_window
 from edge_partition.client.requests_in_flight import Request
 from edge_partition.client.result import Result
 from edge_partition.client.send_requests import RequestSender
+from edge_partition.client.stream_window import StreamWindow
 from edge_partition.inputs.batches import split_outputs
 from edge_partition.inputs.take_inputs import TakenInputs, take_inputs
 
@@ -55,9 +57,9 @@ class Pipeline:
         Args:
             deployment: Name of a live deployment.
             broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
-            window: Places in the window, which holds the requests from the oldest one without a
-                result to the newest; by default :func:`default_window`, and 1 for a model that
-                keeps state between requests.
+            window: Most requests in flight of a stream; by default each stream finds the number
+                that keeps the boards busy (:mod:`edge_partition.client.adaptive_window`), and 1
+                for a model that keeps state between requests.
             timeout_s: Time after which a request without an answer fails, in seconds.
             prefix: The topics' prefix.
         """
@@ -126,7 +128,7 @@ class Pipeline:
     def map(self, inputs: Iterable[Inputs]) -> Iterator[Outputs]:
         """Run the model on each input; yield outputs in input order.
 
-        An input is taken from the iterable only when the window has a free place.
+        An input is taken from the iterable only when one more request may be in flight.
         Instead of a failed input's outputs, the error of :meth:`infer` is raised.
         """
         for result in self.stream(inputs):
@@ -153,29 +155,31 @@ class Pipeline:
             on_error: ``"raise"`` raises an input's error. ``"yield"`` yields the error in the
                 input's place and continues, with two exceptions that are raised: an error after
                 which no request can succeed (:attr:`RequestError.is_final`), and a timeout after
-                which the number of timeouts in a row equals the window's places.
+                as many others in a row as may be in flight.
         """
-        window = RequestWindow(self._window_size())
+        stream = _Stream(self._requests, self._limit())
         iterator, is_more = iter(inputs), True
         try:
-            while is_more or window:
-                if is_more and window.has_room:
+            while is_more or stream.window:
+                if is_more and stream.has_room:
                     try:
                         item = next(iterator)
                     except StopIteration:
                         is_more = False
                     else:
-                        window.add(self._submit(item))
+                        self._submit(stream, item)
                     continue
-                self._requests.wait_for_head(window)
-                answer = self._unbatch(*window.take_head())
+                if not stream.is_head_answered:
+                    stream.wait(may_submit=is_more)
+                    continue
+                answer = self._unbatch(*stream.window.take_head())
                 if isinstance(answer, EdgePartitionError) and (
-                    on_error == "raise" or is_final(answer) or window.is_timed_out
+                    on_error == "raise" or is_final(answer) or stream.is_timed_out
                 ):
                     raise answer
                 yield answer
         finally:
-            self._requests.discard(window)
+            self._requests.discard(stream.window)
 
     def answer(self, outputs: Result | Outputs, *, top: int = 5) -> Answer:
         """Return the meaning of outputs: labels, values or boxes, as ``edge-partition run`` does.
@@ -203,8 +207,8 @@ class Pipeline:
         """
         return best_labels(self.manifest, outputs, top=top)
 
-    def _window_size(self) -> int:
-        """Return the number of places in a stream's window.
+    def _limit(self) -> int | None:
+        """Return the number of requests in flight of a stream; None: the stream adapts it.
 
         Raises:
             NotOpenError: The pipeline is not open.
@@ -214,7 +218,7 @@ class Pipeline:
             raise NotOpenError
         state = self._requests.state
         if not state.keeps_state:
-            return self._window or default_window(state.manifest.boards)
+            return self._window
         if (self._window or 1) > 1:
             raise EdgePartitionError(
                 f"The window is {self._window}; deployment {state.deployment!r} keeps state from "
@@ -223,14 +227,14 @@ class Pipeline:
             )
         return 1
 
-    def _submit(self, inputs: Inputs) -> Request:
+    def _submit(self, stream: _Stream, inputs: Inputs) -> None:
         """Send a request; for an input that can't be sent, the error is the answer."""
         try:
-            return self._requests.submit(take_inputs(self.manifest, inputs))
-        except NotOpenError:
-            raise
+            taken = take_inputs(self.manifest, inputs)
         except EdgePartitionError as error:
-            return Request(b"", TakenInputs({}), started=0, deadline=0, answer=error)
+            stream.window.add(Request(b"", TakenInputs({}), started=0, deadline=0, answer=error))
+        else:
+            stream.submit(taken)
 
     def _unbatch(self, taken: TakenInputs, answer: Outcome) -> Outcome:
         """Return an answer without the rows of the repeats that filled a batch."""
@@ -238,3 +242,72 @@ class Pipeline:
             return answer
         outputs = split_outputs(answer.outputs, 1, self.manifest.inputs)[0]
         return replace(answer, outputs=outputs, picture_size=taken.picture_size)
+
+
+class _Stream:
+    """The requests of one stream, and the number of them that may be in flight."""
+
+    def __init__(self, requests: RequestSender, limit: int | None) -> None:
+        self.window = StreamWindow()
+        self._requests = requests
+        self._limit = limit
+        self._adaptive = AdaptiveWindow(requests.state.manifest.stages)
+        #: Requests without an answer; guarded by the lock of ``requests``.
+        self._in_flight = 0
+
+    @property
+    def _size(self) -> int:
+        return self._adaptive.size if self._limit is None else self._limit
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the next input may be submitted now."""
+        return self.window.has_room(self._size)
+
+    @property
+    def is_head_answered(self) -> bool:
+        """Whether the caller can get the oldest request's answer."""
+        return bool(self.window) and self.window.head.answer is not None
+
+    @property
+    def is_timed_out(self) -> bool:
+        """Whether as many requests in a row timed out as may be in flight."""
+        return self.window.is_timed_out(self._size)
+
+    def submit(self, taken: TakenInputs) -> None:
+        """Send a request; if it can't be sent, the error is its answer.
+
+        Raises:
+            NotOpenError: The pipeline is not open.
+        """
+        request = self._requests.make_request(taken, self._settled)
+        self.window.add(request)
+        with self._requests.lock:
+            self._in_flight += 1
+        try:
+            self._requests.submit(request)
+        except NotOpenError:
+            raise
+        except EdgePartitionError as error:
+            with self._requests.lock:
+                request.settle(error)
+
+    def wait(self, *, may_submit: bool) -> None:
+        """Wait for the oldest request's answer, or for room if ``may_submit``.
+
+        A request that is not answered by its deadline fails.
+        """
+        head = self.window.head
+        self._requests.wait_until(
+            lambda: head.answer is not None or (may_submit and self.has_room), head.deadline
+        )
+        if head.answer is None and time.monotonic() >= head.deadline:
+            self._requests.expire(head)
+
+    def _settled(self, request: Request) -> None:
+        in_flight = self._in_flight
+        self._in_flight -= 1
+        now = time.monotonic()
+        latency_ms, answer = request.lone_latency_ms(now), request.answer
+        if isinstance(answer, Result) and latency_ms is not None:
+            self._adaptive.add_result(now, latency_ms, answer.trace, in_flight)

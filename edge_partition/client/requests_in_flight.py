@@ -4,9 +4,14 @@ A request id and QoS 1 give "at least once" delivery. Stages are pure functions,
 sent again, and every answer after the first is dropped. The caller therefore gets each result
 exactly once.
 
-A request is sent again only after a sign that messages were lost: this client's connection broke,
-a board went offline or came back, some replicas of a stage are offline, or a deployment was
-replaced. A slow board is no sign of a loss.
+A request is sent again only after a sign that messages were lost, or after a temporary error:
+
+- a board on the request's route went offline: at once, if other boards can serve the request;
+- a board came back, this client's connection broke, or the deployment was replaced: after a pause,
+  and again after longer pauses, because the boards subscribe again a while later;
+- a temporary error: after a pause that grows with each such error of the request.
+
+A slow board is no sign of a loss.
 
 The state here is pure: callers pass the time, and hold a lock where several threads share it.
 """
@@ -19,7 +24,7 @@ from typing import TYPE_CHECKING
 from edge_partition.client.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from edge_partition.client.result import Outcome
     from edge_partition.inputs.take_inputs import TakenInputs
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 #: Pauses before a request is sent again, in seconds: the first pause, and the longest one.
 RESEND_FIRST_S = 0.5
 RESEND_MAX_S = 4.0
+#: First pause after a temporary error, in seconds.
+RETRY_FIRST_S = 0.05
 
 
 @dataclass(eq=False)
@@ -41,8 +48,13 @@ class Request:
         started: Time of submission.
         deadline: Time at which the request fails without an answer.
         resend_at: Time of the next repeat; None while there is no sign of a loss.
-        resend_after_s: Pause between the next repeat and the one after it, in seconds.
+        resend_after_s: Pause between the next repeat and the one after it, in seconds; None: the
+            next repeat is the last.
+        retry_after_s: Pause after the next temporary error, in seconds.
+        sent_at: Time of the last send; None: not sent yet.
+        sends: Number of times that the request was sent.
         answer: The result or the error; None while the request is in flight.
+        on_settled: Called once, when the request is answered.
     """
 
     id: bytes
@@ -50,21 +62,50 @@ class Request:
     started: float
     deadline: float
     resend_at: float | None = None
-    resend_after_s: float = RESEND_FIRST_S
+    resend_after_s: float | None = None
+    retry_after_s: float = RETRY_FIRST_S
+    sent_at: float | None = None
+    sends: int = 0
     answer: Outcome | None = None
+    on_settled: Callable[[Request], None] | None = None
 
-    def schedule_resend(self, now: float) -> None:
-        """Schedule the first repeat: a message may be lost."""
+    def lone_latency_ms(self, now: float) -> float | None:
+        """Return the time since a request was sent, in milliseconds; None unless sent once."""
+        return (now - self.sent_at) * 1000 if self.sent_at is not None and self.sends == 1 else None
+
+    def schedule_resends(self, now: float) -> None:
+        """Schedule repeats until the answer comes: a message may be lost."""
         self.resend_after_s = RESEND_FIRST_S
         self.resend_at = now + RESEND_FIRST_S
+
+    def resend_once(self, now: float) -> None:
+        """Schedule one repeat at once, on another route."""
+        self.resend_after_s = None
+        self.resend_at = now
+
+    def schedule_retry(self, now: float) -> None:
+        """Schedule one repeat after a pause that doubles with each temporary error."""
+        self.resend_after_s = None
+        self.resend_at = now + self.retry_after_s
+        self.retry_after_s = min(RESEND_MAX_S, 2 * self.retry_after_s)
 
     def take_turn(self, now: float) -> bool:
         """Return whether the request is to be sent again now; if so, schedule the next repeat."""
         if self.answer is not None or self.resend_at is None or self.resend_at > now:
             return False
-        self.resend_at = now + self.resend_after_s
-        self.resend_after_s = min(RESEND_MAX_S, 2 * self.resend_after_s)
+        if self.resend_after_s is None:
+            self.resend_at = None
+        else:
+            self.resend_at = now + self.resend_after_s
+            self.resend_after_s = min(RESEND_MAX_S, 2 * self.resend_after_s)
         return True
+
+    def settle(self, answer: Outcome) -> None:
+        """Record the answer, unless an earlier answer is recorded already."""
+        if self.answer is None:
+            self.answer = answer
+            if self.on_settled is not None:
+                self.on_settled(self)
 
 
 class RequestsInFlight:
@@ -85,23 +126,30 @@ class RequestsInFlight:
         """Return the request that an answer belongs to; None for a repeated or unknown answer."""
         return self._by_id.get(request_id)
 
+    def all(self) -> list[Request]:
+        """Return the requests, oldest first."""
+        return list(self._by_id.values())
+
     def settle(self, request: Request, answer: Outcome) -> None:
         """Record the answer of a request, unless an earlier answer is recorded already."""
         self._by_id.pop(request.id, None)
-        if request.answer is None:
-            request.answer = answer
+        request.settle(answer)
 
     def discard(self, requests: Iterable[Request]) -> None:
         """Drop requests whose answers are no longer needed."""
         for request in requests:
             self._by_id.pop(request.id, None)
 
-    def schedule_resends(self, now: float) -> None:
-        """Schedule a repeat of every request: messages may be lost."""
-        for request in self._by_id.values():
-            request.schedule_resend(now)
+    def take_due(self, now: float) -> list[Request]:
+        """Return the requests to send again now, and schedule their next repeats."""
+        return [request for request in self._by_id.values() if request.take_turn(now)]
+
+    def next_resend(self) -> float | None:
+        """Return the time of the next repeat; None: no repeat is scheduled."""
+        times = [item.resend_at for item in self._by_id.values() if item.resend_at is not None]
+        return min(times, default=None)
 
     def fail_all(self, code: str, reason: str) -> None:
         """Settle every request with an error after which no request can succeed."""
-        for request in list(self._by_id.values()):
+        for request in self.all():
             self.settle(request, RequestError(code, reason, is_final=True))

@@ -42,7 +42,7 @@ def test_float16_between_boards_is_half_the_bytes_and_close_to_the_whole_model(
     with Connection(address, "test-listener") as listener:
         for index, sizes in sent.items():
             listener.subscribe(
-                topics.stage("narrow", index),
+                topics.board_stage("narrow", index, f"board-{index}"),
                 lambda message, sizes=sizes: sizes.append(len(message.payload)),
                 timeout_s=PATIENCE_S,
             )

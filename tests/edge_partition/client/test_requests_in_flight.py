@@ -8,6 +8,7 @@ from edge_partition.client.errors import RequestError
 from edge_partition.client.requests_in_flight import (
     RESEND_FIRST_S,
     RESEND_MAX_S,
+    RETRY_FIRST_S,
     Request,
     RequestsInFlight,
 )
@@ -31,7 +32,7 @@ def test_a_request_without_a_sign_of_loss_is_never_sent_again() -> None:
 
 def test_pauses_between_repeats_double_up_to_the_longest_one() -> None:
     request = make_request(1)
-    request.schedule_resend(10.0)
+    request.schedule_resends(10.0)
     repeats, now = [], 10.0
     while len(repeats) < 6:
         now += 0.25
@@ -43,12 +44,57 @@ def test_pauses_between_repeats_double_up_to_the_longest_one() -> None:
 
 def test_a_second_sign_of_loss_starts_with_the_first_pause_again() -> None:
     request = make_request(1)
-    request.schedule_resend(0.0)
+    request.schedule_resends(0.0)
     for now in (0.5, 1.0, 2.0):
         assert request.take_turn(now)
-    request.schedule_resend(2.1)
+    request.schedule_resends(2.1)
     assert not request.take_turn(2.5)
     assert request.take_turn(2.6)
+
+
+def test_a_request_whose_board_went_offline_is_sent_again_once_and_at_once() -> None:
+    request = make_request(1)
+    request.resend_once(10.0)
+    assert request.take_turn(10.0)
+    assert not request.take_turn(1_000.0)
+
+
+def test_pauses_after_temporary_errors_double_up_to_the_longest_one() -> None:
+    request, now, pauses = make_request(1), 10.0, []
+    for _ in range(9):
+        request.schedule_retry(now)
+        assert request.resend_at is not None
+        pauses.append(round(request.resend_at - now, 6))
+        now = request.resend_at
+        assert request.take_turn(now)
+        assert not request.take_turn(now + 100)
+    assert pauses[:3] == [RETRY_FIRST_S, 2 * RETRY_FIRST_S, 4 * RETRY_FIRST_S]
+    assert pauses[-1] == RESEND_MAX_S
+
+
+def test_the_next_repeat_is_the_first_one_of_all_requests() -> None:
+    in_flight = RequestsInFlight()
+    first, second = make_request(1), make_request(2)
+    for request in (first, second):
+        in_flight.add(request)
+    assert in_flight.next_resend() is None
+    first.schedule_resends(10.0)
+    second.schedule_resends(9.0)
+    assert in_flight.next_resend() == 9.0 + RESEND_FIRST_S
+    assert in_flight.take_due(9.5) == [second]
+    assert in_flight.next_resend() == 10.0
+    in_flight.settle(second, make_result())
+    assert in_flight.next_resend() == 10.0 + RESEND_FIRST_S
+
+
+def test_a_settled_request_calls_back_once() -> None:
+    in_flight, settled = RequestsInFlight(), []
+    request = make_request(1)
+    request.on_settled = settled.append
+    in_flight.add(request)
+    for _ in range(2):
+        in_flight.settle(request, make_result())
+    assert settled == [request]
 
 
 def test_the_first_answer_counts_and_repeats_find_no_request() -> None:
@@ -72,7 +118,8 @@ def test_only_requests_without_an_answer_are_sent_again() -> None:
     answered, open_one = make_request(1), make_request(2)
     in_flight.add(answered)
     in_flight.add(open_one)
-    in_flight.schedule_resends(0.0)
+    for request in in_flight.all():
+        request.schedule_resends(0.0)
     in_flight.settle(answered, make_result())
     assert not answered.take_turn(1.0)
     assert open_one.take_turn(1.0)

@@ -1,0 +1,312 @@
+"""Answer one request: run the stage, publish the outputs, acknowledge the request.
+
+The request is acknowledged when the broker has acknowledged the result. If the agent is killed
+before that, the broker delivers the request again. The runtime copies the inputs once; the outputs
+go from the runtime's memory to the socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from device_agent.client_order import StateError, Turn
+from edge_core.contract.messages import (
+    ERROR,
+    GENERATION,
+    ROUTE,
+    TRACE,
+    ErrorCode,
+    StageTrace,
+    append_trace,
+)
+from edge_core.contract.topics import RESULT, Topic
+from edge_core.errors import EdgePartitionError, MessageTooLargeError
+from edge_core.mqtt.data_connection import FIRST_ERROR_CODE, NO_SUBSCRIBERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from device_agent.deployments import Route
+    from device_agent.find_route import RouteFinder
+    from device_agent.load_stage import LoadedStage
+    from device_agent.telemetry.stats import Stats
+    from edge_core.contract.topics import Topics
+    from edge_core.mqtt.data_connection import DataConnection
+    from edge_core.mqtt.message import Message
+    from edge_core.mqtt.packet_stream import Buffer
+
+_LOG = logging.getLogger("device-agent")
+
+_MAX_ROUTE_CHARACTERS = 200
+
+
+class _RefusedError(EdgePartitionError):
+    """A request gets an error instead of a result."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+class RequestServer:
+    """Answers requests, one at a time, in the inference thread."""
+
+    def __init__(
+        self,
+        connection: DataConnection,
+        topics: Topics,
+        device: str,
+        *,
+        routes: Callable[[], Mapping[tuple[str, int], Route]],
+        stats: Stats,
+        finder: RouteFinder,
+        wait_for_room: Callable[[], None],
+    ) -> None:
+        """Create a server.
+
+        Args:
+            connection: The agent's connection for activations.
+            topics: The topics of the fleet.
+            device: This board's name, for traces and errors.
+            routes: Function that returns the present routes, by deployment and stage index.
+            stats: Counters and times of the stages.
+            finder: Finder of the boards that serve a request without a route.
+            wait_for_room: Function that returns when the connection has room for a result.
+        """
+        self._connection = connection
+        self._topics = topics
+        self._device = device
+        self._routes = routes
+        self._stats = stats
+        self._finder = finder
+        self._wait_for_room = wait_for_room
+
+    def serve(self, deployment: str, index: int, message: Message) -> None:
+        """Answer a request with a result or an error, and acknowledge the request."""
+        try:
+            self._serve(deployment, index, message)
+        except _RefusedError as error:
+            self.refuse(deployment, index, message, error.code, str(error))
+        except Exception as error:  # noqa: BLE001 - the thread must survive a failed request
+            _LOG.exception("stage %d of %s failed", index, deployment)
+            self.refuse(deployment, index, message, ErrorCode.STAGE_FAILED, repr(error))
+
+    def refuse(
+        self, deployment: str, index: int, message: Message, code: ErrorCode, reason: str
+    ) -> None:
+        """Answer a request with an error, and acknowledge the request. Runs in any thread."""
+        self._stats.count_error(deployment, index, code)
+        if message.response_topic is None:
+            self._connection.acknowledge(message.receipt)
+            return
+        user = {ERROR: str(code)}
+        for key in (GENERATION, TRACE):
+            if key in message.user:
+                user[key] = message.user[key]
+        receipt = message.receipt
+        try:
+            self._connection.publish(
+                Topic(message.response_topic, RESULT),
+                reason.encode(),
+                correlation_data=message.correlation_data,
+                user=user,
+                on_acknowledged=lambda _: self._connection.acknowledge(receipt),
+            )
+        except (MessageTooLargeError, ValueError) as error:
+            _LOG.warning("cannot send an error to %r: %s", message.response_topic, error)
+            self._connection.acknowledge(receipt)
+
+    def _serve(self, deployment: str, index: int, message: Message) -> None:
+        response_topic = message.response_topic
+        if not response_topic:
+            self._stats.count_unanswerable(deployment, index)
+            self._connection.acknowledge(message.receipt)
+            return
+        loaded = self._find(deployment, index, message)
+        if loaded is None:
+            self._connection.acknowledge(message.receipt)
+            return
+        started = time.monotonic()
+        remaining_s = self._remaining_s(index, message, started)
+        next_topic, route = self._next_topic(loaded, message)
+        result = self._answer(loaded, message)
+        ended = time.monotonic()
+        trace = StageTrace(
+            index, self._device, (started - message.arrived) * 1000, (ended - started) * 1000
+        )
+        user = {
+            GENERATION: loaded.generation,
+            TRACE: append_trace(message.user.get(TRACE), trace),
+        }
+        if route and not loaded.is_last:
+            user[ROUTE] = route
+        self._wait_for_room()
+        try:
+            self._connection.publish(
+                next_topic or Topic(response_topic, RESULT),
+                *result,
+                response_topic=response_topic if next_topic else None,
+                correlation_data=message.correlation_data,
+                expiry_s=math.ceil(remaining_s) if next_topic and remaining_s else None,
+                user=user,
+                on_acknowledged=self._acknowledge_after(loaded, message, next_topic),
+            )
+        except MessageTooLargeError as error:
+            raise _RefusedError(ErrorCode.TOO_LARGE, str(error)) from None
+        except ValueError:  # The response topic has wildcards.
+            self._stats.count_unanswerable(deployment, index)
+            self._connection.acknowledge(message.receipt)
+            return
+        del result  # The runtime refuses to run while views of its memory exist.
+        self._stats.count_request(deployment, index, trace.queue_ms, trace.invoke_ms)
+        self._make_ready(loaded)
+
+    def _acknowledge_after(
+        self, loaded: LoadedStage, message: Message, next_topic: Topic | None
+    ) -> Callable[[int], None]:
+        """Return the callback for the broker's answer to a result."""
+        receipt = message.receipt
+        if next_topic is None:
+            return lambda _: self._connection.acknowledge(receipt)
+        # The callback must not keep the payload until the broker answers.
+        bare = replace(message, payload=b"")
+        return partial(self._check_taken, loaded.deployment, loaded.stage.index, bare, next_topic)
+
+    def _check_taken(
+        self, deployment: str, index: int, message: Message, next_topic: Topic, code: int
+    ) -> None:
+        """Acknowledge a request if the broker took the result, else answer with an error."""
+        if code == NO_SUBSCRIBERS:
+            self.refuse(
+                deployment,
+                index,
+                message,
+                ErrorCode.NOT_LISTENING,
+                f"No board listens on {next_topic}; the board is offline or is still starting.",
+            )
+        elif code >= FIRST_ERROR_CODE:
+            self.refuse(
+                deployment,
+                index,
+                message,
+                ErrorCode.BROKER_REFUSED,
+                f"The broker refused board {self._device}'s message to {next_topic} with reason "
+                f"code {code:#04x} (MQTT 5.0, section 3.4.2.1). Check the broker's access list "
+                "and limits.",
+            )
+        else:
+            self._connection.acknowledge(message.receipt)
+
+    def _find(self, deployment: str, index: int, message: Message) -> LoadedStage | None:
+        """Return the loaded stage for a request; None: another board answers the request."""
+        route = self._routes().get((deployment, index))
+        generation = message.user.get(GENERATION) or (route.live_generation if route else None)
+        if route is not None and generation is not None:
+            loaded = route.stages.get(generation)
+            if loaded is not None:
+                return loaded
+            if generation in route.elsewhere:
+                return None
+        raise _RefusedError(
+            ErrorCode.UNKNOWN_GENERATION,
+            f"Board {self._device} does not serve stage {index} of {deployment} in generation "
+            f"{generation or 'none'}; the live generation is "
+            f"{(route.live_generation if route else None) or 'none'}.",
+        )
+
+    def _remaining_s(self, index: int, message: Message, now: float) -> float | None:
+        """Return the time until a request expires, in seconds; None: never."""
+        if message.expiry_s is None:
+            return None
+        waited_s = now - message.arrived
+        if waited_s >= message.expiry_s:
+            raise _RefusedError(
+                ErrorCode.EXPIRED,
+                f"The request expired on board {self._device} after waiting {waited_s:.1f} s for "
+                f"stage {index}.",
+            )
+        return message.expiry_s - waited_s
+
+    def _next_topic(self, loaded: LoadedStage, message: Message) -> tuple[Topic | None, str]:
+        """Return the topic of the next stage, or None after the last, and the request's route."""
+        route = message.user.get(ROUTE, "")
+        if loaded.is_last:
+            return None, route
+        manifest, following = loaded.manifest, loaded.stage.index + 1
+        if not (route or manifest.is_routed):
+            return self._topics.stage(manifest.deployment, following), ""
+        if not route:
+            route = ",".join(self._finder.find(manifest, loaded.stage.index))
+        boards = route.split(",")
+        if len(boards) != len(manifest.stages) or (
+            boards[following] not in manifest.stages[following].devices
+        ):
+            raise _RefusedError(
+                ErrorCode.BAD_ROUTE,
+                f"The route {route[:_MAX_ROUTE_CHARACTERS]!r} does not fit {manifest.deployment}: "
+                f"expected a board for each of {len(manifest.stages)} stages, and for stage "
+                f"{following} one of {', '.join(manifest.stages[following].devices)}.",
+            )
+        topic = self._topics.board_stage(manifest.deployment, following, boards[following])
+        return topic, route
+
+    def _make_ready(self, loaded: LoadedStage) -> None:
+        """Reset the state once the answer was sent; the next request does not wait for the reset.
+
+        A failed reset is only logged, because ``invoke`` resets the state again if needed.
+        """
+        if loaded.order is None:
+            try:
+                loaded.interpreter.start_over()
+            except EdgePartitionError as error:
+                _LOG.warning("stage %d of %s: %s", loaded.stage.index, loaded.deployment, error)
+
+    def _answer(self, loaded: LoadedStage, message: Message) -> Sequence[Buffer]:
+        """Return the result of a stage, computed from the state that the request needs."""
+        order, client = loaded.order, message.response_topic
+        if order is None or client is None:
+            self._check_size(loaded, message)
+            return self._invoke(loaded, message)
+        try:
+            turn = order.find_turn(client, message.correlation_data)
+            if turn is Turn.REPEAT:
+                return [order.answer_again()]
+        except StateError as error:
+            raise _RefusedError(
+                error.code,
+                f"Stage {loaded.stage.index} of {loaded.deployment} on board {self._device} "
+                f"{error}",
+            ) from None
+        self._check_size(loaded, message)
+        order.forget()  # If the inference fails, the state is unknown.
+        result = b"".join(self._invoke(loaded, message, starts_over=turn is Turn.FIRST))
+        order.note(client, message.correlation_data, result)
+        return [result]
+
+    def _check_size(self, loaded: LoadedStage, message: Message) -> None:
+        if len(message.payload) != loaded.interpreter.input_bytes:
+            raise _RefusedError(
+                ErrorCode.BAD_PAYLOAD,
+                f"Stage {loaded.stage.index} of {loaded.deployment} got {len(message.payload):,} "
+                f"bytes; expected {loaded.interpreter.input_bytes:,} for "
+                f"{', '.join(str(spec) for spec in loaded.stage.inputs)}.",
+            )
+
+    def _invoke(
+        self, loaded: LoadedStage, message: Message, *, starts_over: bool = False
+    ) -> Sequence[Buffer]:
+        try:
+            if starts_over:
+                loaded.interpreter.start_over()
+            return loaded.interpreter.invoke_in_place(message.payload)
+        except EdgePartitionError as error:
+            raise _RefusedError(
+                ErrorCode.STAGE_FAILED,
+                f"Stage {loaded.stage.index} of {loaded.deployment} on board {self._device}: "
+                f"{error}",
+            ) from None

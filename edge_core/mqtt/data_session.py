@@ -1,0 +1,152 @@
+"""One connect of a data connection: socket, TLS, CONNECT, and the broker's limits."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import mqtt5
+
+from edge_core.errors import BrokerRefusedError, BrokerUnreachableError
+from edge_core.mqtt.packet_stream import PacketReader, PacketWriter
+
+if TYPE_CHECKING:
+    from edge_core.mqtt.broker_address import BrokerAddress
+    from edge_core.mqtt.packet_stream import Buffer
+
+#: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
+MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
+
+
+@dataclass(frozen=True)
+class DataSession:
+    """A connection that the broker accepted.
+
+    Attributes:
+        socket: The socket, which does not block.
+        reader: Reader of the socket.
+        writer: Writer of the socket.
+        is_resumed: Whether the broker kept the session of the connection before.
+        maximum_packet_bytes: Largest packet that the broker accepts, in bytes.
+        receive_maximum: Most messages that the broker takes before it acknowledges one.
+        early: Packets that arrived right behind the broker's answer.
+    """
+
+    socket: socket.socket
+    reader: PacketReader
+    writer: PacketWriter
+    is_resumed: bool
+    maximum_packet_bytes: int
+    receive_maximum: int
+    early: list[tuple[mqtt5.Packet, Buffer]]
+
+
+def open_session(
+    address: BrokerAddress,
+    client_id: str,
+    *,
+    keepalive_s: int,
+    session_expiry_s: int,
+    receive_maximum: int | None,
+    timeout_s: float,
+) -> DataSession:
+    """Connect, and wait for the broker's answer.
+
+    Args:
+        address: The broker's address.
+        client_id: Unique at the broker.
+        keepalive_s: MQTT keep-alive, in seconds.
+        session_expiry_s: Time for which the broker keeps the session of an absent client, in
+            seconds.
+        receive_maximum: Most messages that the broker sends before one is acknowledged.
+        timeout_s: Longest wait, in seconds.
+
+    Raises:
+        BrokerUnreachableError: The connection failed, or no answer came within ``timeout_s``.
+        BrokerRefusedError: The broker refused the connection.
+    """
+    deadline = time.monotonic() + timeout_s
+    connect = mqtt5.ConnectPacket(
+        client_id,
+        username=address.username,
+        password=None if address.password is None else address.password.encode(),
+        clean_start=session_expiry_s == 0,
+        keep_alive=keepalive_s,
+        session_expiry_interval=session_expiry_s,
+        receive_max=receive_maximum or 65535,
+    ).write()
+    sock = _connect(address, timeout_s)
+    try:
+        sock.sendall(connect)
+        sock.settimeout(0)
+        writer = PacketWriter(sock)
+        reader = PacketReader(sock, writer.lock)
+        (packet, _), *early = _wait_for_packets(reader, sock, deadline)
+    except (OSError, EOFError, ValueError) as error:
+        sock.close()
+        reason = "the broker closed the connection" if isinstance(error, EOFError) else str(error)
+        raise BrokerUnreachableError(address.url, reason) from None
+    if not isinstance(packet, mqtt5.ConnAckPacket) or int(packet.reason_code):
+        sock.close()
+        raise BrokerRefusedError(address.url, _reason_of(packet))
+    return DataSession(
+        sock,
+        reader,
+        writer,
+        packet.session_present,
+        packet.max_packet_size or MQTT_MAXIMUM_PACKET_BYTES,
+        packet.receive_max,
+        early,
+    )
+
+
+def _connect(address: BrokerAddress, timeout_s: float) -> socket.socket:
+    try:
+        sock = socket.create_connection((address.host, address.port), timeout_s)
+        # A round trip of 50 kB took 44 ms without the option, 0.9 ms with the option.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not address.tls:
+            return sock
+        return address.tls_context().wrap_socket(sock, server_hostname=address.host)
+    except ssl.SSLCertVerificationError as error:
+        raise BrokerUnreachableError(
+            address.url,
+            f"its certificate is not trusted ({error.verify_message.rstrip('.')}); name the "
+            "trusted CA with --ca-file FILE or EDGE_PARTITION_CA_FILE",
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BrokerUnreachableError(address.url, reason) from None
+
+
+def _wait_for_packets(
+    reader: PacketReader, sock: socket.socket, deadline: float
+) -> list[tuple[mqtt5.Packet, Buffer]]:
+    """Return the first packets that arrive.
+
+    Raises:
+        TimeoutError: No packet arrived before ``deadline``.
+        EOFError: The broker closed the connection.
+        OSError: The connection broke.
+        ValueError: The data is not MQTT.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    # TLS may hold decrypted data for which the socket signals nothing.
+    while not (packets := reader.read()):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("no answer within the time limit")
+        poll.poll(left_s * 1000)
+    return packets
+
+
+def _reason_of(packet: mqtt5.Packet) -> str:
+    reason = getattr(packet, "reason_str", None)
+    code = getattr(packet, "reason_code", None)
+    name = "not MQTT 5" if code is None else code.name.replace("_", " ").capitalize()
+    return f"{name}: {reason}" if reason else name

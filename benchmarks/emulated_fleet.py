@@ -55,13 +55,18 @@ _BATCH_MS = 100
 
 def load(name: str) -> TfliteModel:
     """Return a Keras application with seeded weights; convert it if the cache has no file."""
+    return read_tflite(model_file(name), name=name)
+
+
+def model_file(name: str) -> Path:
+    """Return the `.tflite` file that :func:`load` reads."""
     path = _MODELS / f"{name}.tflite"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # In its own process: TensorFlow's threads would take processor time from the boards.
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             process.submit(_convert, name, path).result()
-    return read_tflite(path, name=name)
+    return path
 
 
 def _convert(name: str, path: Path) -> None:

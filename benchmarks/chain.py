@@ -1,0 +1,292 @@
+"""Measure a model in stages on agents, against the same stage files chained by bare sockets.
+
+    python benchmarks/chain.py ResNet50 MobileNetV2 MobileNetV3Large --stages 2 4
+
+Three chains run the same `.tflite` files of one bundle, with seeded weights:
+
+- ``ours``: our agents and our ``Pipeline``, through mosquitto;
+- ``mqtt``: `bare_stages.py` through the same mosquitto, MQTT 5 by hand with QoS 1;
+- ``tcp``: `bare_stages.py` over plain TCP, without a broker.
+
+In each chain a stage is one process with one interpreter thread, and the client keeps the same
+window of requests in flight and gets every answer back. First each chain answers the same inputs,
+and every byte is compared. Then the chains take turns, each turn with the same number of requests.
+
+``cpu_ms`` is the processor time an inference of all processes of the chain: stages, broker and
+client, user and system, all threads. The ratios are ours over each other chain, round by round;
+printed are the median of the rounds and the quartiles. Processor time is the steadier figure, as
+all processes share this machine's processors. Goals, against ``mqtt``: at most 1.15 times the
+processor time, at least 0.9 of the throughput.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import emulated_fleet as emulation
+from bare_stages import ID_BYTES, TcpEnd
+from bench_desk import (
+    BenchDesk,
+    Spread,
+    add_options,
+    cpu_ns,
+    finish,
+    free_port,
+    in_turns,
+    ratio,
+    wait_online,
+)
+from deploy_files import write_stages
+
+from edge_core.contract.tensors import encode_tensors, payload_bytes
+from edge_partition import Pipeline, deploy_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from bare_mqtt import BareClient
+    from bench_desk import Broker
+
+    from edge_core.contract.manifest import Manifest
+
+MODELS = ("ResNet50", "MobileNetV2", "MobileNetV3Large")
+_RESULTS = "chain/results"
+_INPUTS = 4
+_TRIAL = 20
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One way to run the stages.
+
+    Attributes:
+        answers: Function (number of requests, window) that returns the bytes of every answer.
+        pids: Processes of the stages and of the broker.
+    """
+
+    answers: Callable[[int, int], list[bytes]]
+    pids: Sequence[int]
+
+
+class OurChain:
+    """Our client, in this process."""
+
+    def __init__(self, pipeline: Pipeline, inputs: Sequence[dict[str, np.ndarray]]) -> None:
+        self._pipeline, self._inputs = pipeline, inputs
+
+    def answers(self, number: int, _window: int) -> list[bytes]:
+        specs = self._pipeline.manifest.outputs
+        cycled = itertools.islice(itertools.cycle(self._inputs), number)
+        return [encode_tensors(specs, result.outputs) for result in self._pipeline.stream(cycled)]
+
+
+class BareChain:
+    """A bare client, in this process: MQTT by hand or TCP.
+
+    The answers come back in the order of the requests, because each stage is one thread.
+    """
+
+    def __init__(
+        self, send: Callable[[bytes, bytes], None], receive: Callable[[], tuple[bytes, bytes]],
+        payloads: Sequence[bytes],
+    ) -> None:  # fmt: skip
+        """Prepare a client.
+
+        Args:
+            send: Function (request id, payload).
+            receive: Function that returns the next request id and the answer.
+            payloads: Inputs, sent in turn.
+        """
+        self._send, self._receive, self._payloads = send, receive, payloads
+
+    def answers(self, number: int, window: int) -> list[bytes]:
+        payloads = itertools.cycle(self._payloads)
+        window = min(window, number)
+        for sent in range(window):
+            self._send(sent.to_bytes(ID_BYTES, "big"), next(payloads))
+        found = []
+        for expected in range(number):
+            got, answer = self._receive()
+            if int.from_bytes(got, "big") != expected:
+                raise SystemExit(f"The answer to request {expected} did not come next.")
+            found.append(answer)
+            if expected + window < number:
+                self._send((expected + window).to_bytes(ID_BYTES, "big"), next(payloads))
+        return found
+
+
+def _mqtt_chain(client: BareClient, payloads: Sequence[bytes]) -> BareChain:
+    client.subscribe(_RESULTS)
+
+    def send(number: bytes, payload: bytes) -> None:
+        client.publish(
+            b"chain/0", payload, response_topic=_RESULTS.encode(), correlation_data=number
+        )
+
+    def receive() -> tuple[bytes, bytes]:
+        message = client.receive()
+        return message.correlation_data, bytes(message.payload)
+
+    return BareChain(send, receive, payloads)
+
+
+def _tcp_chain(
+    desk: BenchDesk, bundle: Path, manifest: Manifest, payloads: Sequence[bytes]
+) -> tuple[BareChain, list[int]]:
+    """Start the stages from the last to the first: each connects to the next one at its start."""
+    with socket.create_server(("127.0.0.1", 0)) as results:
+        before = results.getsockname()[1]
+        pids = []
+        for stage in reversed(manifest.stages):
+            port = free_port()
+            ports = ("--listen", str(port), "--next", str(before))
+            pids.append(
+                desk.start_bare("bare_stages.py", str(bundle), str(stage.index), *ports).pid
+            )
+            before = port
+        first = TcpEnd(socket.create_connection(("127.0.0.1", before), 20))
+        last = TcpEnd(results.accept()[0], payload_bytes(manifest.outputs))
+
+    def receive() -> tuple[bytes, bytes]:
+        number, answer = last.receive()
+        return number, bytes(answer)
+
+    return BareChain(first.send, receive, payloads), pids
+
+
+def measure(name: str, stages: int, options: argparse.Namespace) -> dict[str, Any]:
+    window = options.window or max(4, 2 * stages)
+    with BenchDesk() as desk, ExitStack() as stack:
+        broker = desk.broker()
+        chains = _start_chains(desk, broker, name, stages=stages, window=window, stack=stack)
+        _check(chains)
+        number = options.requests or _number(chains["tcp"], window, options.seconds)
+        return {
+            "model": name,
+            "stages": stages,
+            "window": window,
+            "requests": number,
+            **_measure_chains(chains, number, window, options.rounds),
+        }
+
+
+def _start_chains(
+    desk: BenchDesk, broker: Broker, name: str, *, stages: int, window: int, stack: ExitStack
+) -> dict[str, Chain]:
+    boards = [f"board-{index}" for index in range(stages)]
+    build = desk.folder / "build"
+    bundle = write_stages(emulation.model_file(name), build, "chain", [[b] for b in boards])
+    manifest = bundle.manifest
+    agents = [desk.agent(broker, board, wait=False).pid for board in boards]
+    for board in boards:
+        wait_online(broker, board)
+    deploy_bundle(bundle, broker.address)
+    pipeline = stack.enter_context(Pipeline("chain", broker.address, window=window, timeout_s=120))
+    inputs = emulation.inputs_of(pipeline, 0)[:_INPUTS]
+    payloads = [encode_tensors(manifest.inputs, item) for item in inputs]
+    bare = [
+        desk.start_bare("bare_stages.py", str(build), str(index), *broker.bare_options()).pid
+        for index in range(stages)
+    ]
+    mqtt = _mqtt_chain(stack.enter_context(broker.client("chain-client")), payloads)
+    tcp, tcp_pids = _tcp_chain(desk, build, manifest, payloads)
+    return {
+        "ours": Chain(OurChain(pipeline, inputs).answers, [*agents, broker.pid]),
+        "mqtt": Chain(mqtt.answers, [*bare, broker.pid]),
+        "tcp": Chain(tcp.answers, tcp_pids),
+    }
+
+
+def _check(chains: dict[str, Chain]) -> None:
+    """Compare every byte of the answers of the chains; the answers of the inputs must differ."""
+    answers = {name: chain.answers(_INPUTS, 1) for name, chain in chains.items()}
+    if len(set(answers["tcp"])) != _INPUTS:
+        raise SystemExit("Different inputs have equal answers: the comparison proves nothing.")
+    for name, found in answers.items():
+        if found != answers["tcp"]:
+            raise SystemExit(f"The chains {name} and tcp differ in their answers.")
+
+
+def _number(chain: Chain, window: int, seconds: float) -> int:
+    """Return the number of requests of a turn of about ``seconds``."""
+    began = time.perf_counter()
+    chain.answers(_TRIAL, window)
+    return math.ceil(max(4.0 * window, seconds * _TRIAL / (time.perf_counter() - began)))
+
+
+def _measure_chains(
+    chains: dict[str, Chain], number: int, window: int, rounds: int
+) -> dict[str, Any]:
+    cpu_ms: dict[str, list[float]] = {name: [] for name in chains}
+    per_s: dict[str, list[float]] = {name: [] for name in chains}
+    for chain in chains.values():
+        chain.answers(window, window)
+    for order in in_turns(list(chains), rounds):
+        for name in order:
+            before, began = _cpu_ns(chains[name]), time.perf_counter()
+            chains[name].answers(number, window)
+            per_s[name].append(number / (time.perf_counter() - began))
+            cpu_ms[name].append((_cpu_ns(chains[name]) - before) / number / 1e6)
+    found: dict[str, Any] = {
+        name: {"cpu_ms": Spread.of(cpu_ms[name]), "per_s": Spread.of(per_s[name])}
+        for name in chains
+    }
+    for name in ("mqtt", "tcp"):
+        found[f"cpu_ratio_to_{name}"] = ratio(cpu_ms["ours"], cpu_ms[name])
+        found[f"throughput_ratio_to_{name}"] = ratio(per_s["ours"], per_s[name])
+    return found
+
+
+def _cpu_ns(chain: Chain) -> int:
+    """Return the processor time of a chain's processes; the client is this process."""
+    return sum(map(cpu_ns, chain.pids)) + time.process_time_ns()
+
+
+def show(found: dict[str, Any]) -> None:
+    print(
+        f"{found['model']}, {found['stages']} stages, window {found['window']}, turns of "
+        f"{found['requests']} requests:"
+    )
+    for name in ("ours", "mqtt", "tcp"):
+        side = found[name]
+        print(f"  {name:5} {side['cpu_ms']:.2f} ms of CPU an inference, {side['per_s']:.1f}/s")
+    for name in ("mqtt", "tcp"):
+        print(
+            f"  ours / {name}: CPU {found[f'cpu_ratio_to_{name}']:.2f}, throughput "
+            f"{found[f'throughput_ratio_to_{name}']:.2f}"
+        )
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL")
+    parser.add_argument("--stages", type=int, nargs="+", default=(2, 4), metavar="N")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each chain")
+    parser.add_argument("--seconds", type=float, default=3, help="about the seconds of a turn")
+    parser.add_argument("--requests", type=int, help="requests of a turn, instead of --seconds")
+    parser.add_argument(
+        "--window", type=int, help="requests in flight (default: 2 a stage, at least 4)"
+    )
+    add_options(parser)
+    options = parser.parse_args()
+    runs = []
+    for name, stages in itertools.product(options.models, options.stages):
+        runs.append(measure(name, stages, options))
+        if not options.json:
+            show(runs[-1])
+    finish("chain", {"runs": runs}, is_json=options.json, is_kept=options.keep)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import paho.mqtt.client as paho
+from typing import TYPE_CHECKING
+
 import pytest
 
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.message import Will
 from edge_core.mqtt.paho_client import local_address, make_client
 from edge_core.mqtt.subscriptions import topic_pattern
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as paho
 
 
 def client(*, will: Will | None = None) -> paho.Client:

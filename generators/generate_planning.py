@@ -51,6 +51,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
 _GRAPHS = _DOCS / ".cache" / "graphs"
 _MEASURED = _DOCS / "measured"
 _EXAMPLE = "MobileNetV3Large"
+_EXAMPLE_FLEET = _DOCS.parent / "examples" / "three-boards.toml"
 _OBJECTIVES: tuple[Objective, ...] = ("throughput", "latency")
 _RUNS = 3
 _BOARD_COUNTS = (2, 4, 8, 16, 32, 64, 125, 250, 500, 1000)
@@ -219,6 +220,8 @@ def write_document(names: list[str]) -> None:
     fleet = _fleet_of(_FLEET)
     plan = plan_split(graph, fleet, wire="auto")
     (_DOCS / "planning-plan.svg").write_text(draw_plan(plan))
+    # The picture of the README.
+    (_DOCS / "plan.svg").write_text(draw_plan(plan_split(graph, load_fleet(_EXAMPLE_FLEET))))
     (_DOCS / "planning-pareto.svg").write_text(draw_pareto(compare_plans(graph, fleet)))
     times = [found for name in sorted(names) if (found := _cached(f"times-{name}")) is not None]
     boards = _cached("boards")
@@ -735,12 +738,15 @@ after these layers.
 ![MobileNetV3Large over boards, one stage on replicas, with the bytes at each cut, a card for each stage and the unused boards](planning-plan.svg)
 
 - The upper half shows the model: one bar for each operator in execution order, as high as the
-  operator's time on its board. A dashed line is a cut. Its label shows the bytes of one request,
-  and `float16` where the activations travel as float16.
-- The lower half has one card for each stage. A full bar of `compute` or `link` is the bottleneck;
-  on replicas, the times are divided by the number of boards. The `RAM` bar is full at the board's
-  limit; of replicas, it shows the fullest board.
-- The stage with the red frame is the slowest. Only a faster board at this stage helps.
+  operator's time on its board. The bars of a stage add up to the `compute` time on its card; of
+  unequal replicas, on the card of the slowest. A dashed line is a cut. Its label shows the bytes of
+  one request, and `f16` where the activations travel as float16.
+- The lower half has one card for each board, with its times for one request. Replicas with equal
+  figures have one card. The bar under `compute` and `messages` is the time that a request takes of
+  the board's processors at full load; where the board has processors to spare, the two overlap. A
+  full bar there or under `link` is the bottleneck. The `RAM` bar is full at the board's limit.
+- Replicas share the requests by their speed; the card shows each board's share.
+- Only a faster board in place of one with a red frame raises the throughput.
 - Unused boards are named at the bottom.
 
 The fleet:

@@ -121,7 +121,7 @@ def _describe(front: Sequence[Plan]) -> str:
 
 
 def _figures(plan: Plan) -> str:
-    return f"{svg.number(plan.throughput_per_s)}/s, {svg.number(plan.latency_ms)} ms"
+    return f"{svg.number(plan.throughput_per_s)}/s, {svg.milliseconds(plan.latency_ms)}"
 
 
 def _boards(plan: Plan) -> str:

@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from edge_partition.pictures import svg
-from edge_partition.planning.cost_model import MIB, invoke_ms
+from edge_partition.pictures.cut_labels import draw_cut_labels
+from edge_partition.pictures.plan_cards import cards_height, draw_cards, plan_cards
+from edge_partition.planning.operator_times import operator_times_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_partition.planning.plan import Plan, PlannedStage
 
-_WIDTH, _MARGIN = 1200, 32
-_BARS_TOP, _BARS_BASE = 132, 330
-_PILLS_TOP, _PILL_HEIGHT, _PILL_GAP = 360, 26, 6
-_CARDS_HEIGHT, _CARD_GAP = 176, 14
-_MOST_CARDS_IN_A_ROW = 4
+# About as wide as a README's column, so that type keeps its size there.
+_WIDTH, _MARGIN = 900, 28
+_INNER = _WIDTH - 2 * _MARGIN
+_FACT_WIDTH = 200
+_BARS_TOP, _BARS_BASE = 152, 330
+#: Height of the tallest bar, in pixels.
+_TALLEST = _BARS_BASE - _BARS_TOP - 12
 
 
 def draw_plan(plan: Plan) -> str:
     """Return an SVG document of the model cut over the boards.
 
     The upper half is the model: one bar for each operator in execution order. A bar's height is the
-    operator's time on its board, and its colour is that of the stage. Each cut is labelled with
-    the bytes that cross. The lower half has one card for each stage: times, and memory against the
-    limit. The card of the slowest stage, the bottleneck, is marked.
+    operator's time on its board, and its colour is that of the stage. The bars of a stage add up to
+    the time of one inference on the stage's slowest board. Each cut is labelled with the bytes that
+    cross. The lower half has a card for each board: times, and memory against the limit. Replicas
+    with equal figures have one card. The cards of the boards that limit the throughput are marked.
 
     Args:
         plan: The plan.
     """
-    boundaries, cards_top = _boundaries(plan)
-    rows = -(-len(plan.stages) // _MOST_CARDS_IN_A_ROW)
-    height = cards_top + rows * (_CARDS_HEIGHT + _CARD_GAP) + (68 if plan.unused else 44)
+    labels, labels_base = draw_cut_labels(plan, _MARGIN, _INNER, _BARS_TOP - 6, _BARS_BASE + 10)
+    cards, cards_top = plan_cards(plan), labels_base + 20
+    height = cards_top + cards_height(cards) + (62 if plan.unused else 36)
     title = (
-        f"{plan.graph_name} on {plan.boards} board{'s' * (plan.boards > 1)}: "
-        f"{svg.number(plan.throughput_per_s)} results per second"
+        f"{plan.graph_name} on {_boards(plan)}: {svg.number(plan.throughput_per_s)} "
+        "requests per second"
     )
-    parts = [*_heading(plan), *_operators(plan), *boundaries]
-    for index in range(len(plan.stages)):
-        parts.extend(_card(plan, index, cards_top))
-    parts.extend(_notes(plan, height))
+    parts = [
+        *_heading(plan),
+        *_operators(plan),
+        *labels,
+        *draw_cards(cards, _MARGIN, cards_top, _INNER),
+        *_notes(plan, height),
+    ]
     return svg.document(_WIDTH, height, title, _describe(plan), parts)
+
+
+def _boards(plan: Plan) -> str:
+    count = len({device.name for stage in plan.stages for device in stage.devices})
+    return f"{count} board{'s' * (count > 1)}"
 
 
 def _describe(plan: Plan) -> str:
     stages = "; ".join(
         f"operators {stage.start} to {stage.stop - 1} on {stage.board_names} in "
-        f"{svg.number(stage.cost.invoke_ms)} ms"
+        f"{svg.milliseconds(_slowest_ms(stage))}"
         for stage in plan.stages
     )
     words = (
@@ -60,41 +72,47 @@ def _describe(plan: Plan) -> str:
     return words
 
 
+def _slowest_ms(stage: PlannedStage) -> float:
+    """Return the time of one inference on the board where an inference takes longest."""
+    return max(cost.invoke_ms for cost in stage.costs)
+
+
 def _heading(plan: Plan) -> Iterator[str]:
-    count, narrow = plan.boards, plan.wires.count("float16")
-    wire = ""
-    if narrow:
-        wire = ", float16 " + (
-            "between them" if narrow == len(plan.wires) else f"over {narrow} of {len(plan.wires)}"
-        )
-    yield svg.text(_MARGIN, 50, svg.fit(plan.graph_name, 620, 28), 28, weight=700)
-    yield svg.text(
-        _MARGIN,
-        78,
-        f"{len(plan.graph.operators)} operators over {count} board{'s' * (count > 1)}, best "
-        f"{plan.objective}{wire}",
-        15,
-        colour=svg.MUTED,
-    )
     facts = [
-        (svg.number(plan.throughput_per_s), "results per second"),
-        (f"{svg.number(plan.latency_ms)} ms", "latency of one request"),
+        (svg.number(plan.throughput_per_s), "requests per second"),
+        (svg.milliseconds(plan.latency_ms), "latency of one request"),
     ]
+    room = _INNER - len(facts) * _FACT_WIDTH
+    yield svg.text(_MARGIN, 50, svg.fit(plan.graph_name, room, 28, bold=True), 28, weight=700)
+    words = f"{len(plan.graph.operators)} operators on {_boards(plan)}, best {plan.objective}"
+    yield svg.text(_MARGIN, 78, svg.fit(words, room, 15), 15, colour=svg.MUTED)
+    yield svg.text(_MARGIN, 100, _origin(plan), 15, colour=svg.MUTED)
     for position, (figure, caption) in enumerate(facts):
-        x = _WIDTH - _MARGIN - 190 * position
+        x = _WIDTH - _MARGIN - _FACT_WIDTH * position
         yield svg.text(x, 50, figure, 28, weight=700, anchor="end")
         yield svg.text(x, 78, caption, 15, colour=svg.MUTED, anchor="end")
 
 
-def _operators(plan: Plan) -> Iterator[str]:
-    graph = plan.graph
-    unit = (_WIDTH - 2 * _MARGIN) / len(graph.operators)
-    times_ms = [
-        invoke_ms(graph, slowest, index, index + 1)
+def _origin(plan: Plan) -> str:
+    """Return the origin of the times, and the type of activations other than their own."""
+    sources = {
+        source
         for stage in plan.stages
-        for slowest in [stage.devices[stage.costs.index(stage.cost)]]
-        for index in range(stage.start, stage.stop)
-    ]
+        for cost in stage.costs
+        for source in (cost.invoke_source, cost.handling_source, cost.link_source)
+    }
+    words = f"predicted from {' and '.join(sorted(sources, reverse=True))} times"
+    narrow = plan.wires.count("float16")
+    if narrow == len(plan.wires) > 0:
+        words += ", float16 (f16) at all cuts"
+    elif narrow:
+        words += f", float16 (f16) at {narrow} of {len(plan.wires)} cuts"
+    return words
+
+
+def _operators(plan: Plan) -> Iterator[str]:
+    unit = _INNER / len(plan.graph.operators)
+    times_ms = [time_ms for stage in plan.stages for time_ms in _bar_times_ms(plan, stage)]
     tallest_ms = max(times_ms) or 1
     for index, stage in enumerate(plan.stages):
         x, width = _MARGIN + stage.start * unit, (stage.stop - stage.start) * unit
@@ -104,158 +122,43 @@ def _operators(plan: Plan) -> Iterator[str]:
         )
         yield f'<g fill="{svg.colour(index)}">'
         for position in range(stage.start, stage.stop):
-            bar = max(2, times_ms[position] / tallest_ms * (_BARS_BASE - _BARS_TOP - 12))
-            operator = graph.operators[position]
-            hint = f"{position}: {operator.kind} {operator.layer}, {times_ms[position]:.2f} ms"
+            operator, time_ms = plan.graph.operators[position], times_ms[position]
+            hint = f"{position}: {operator.kind} {operator.layer}, {svg.milliseconds(time_ms)}"
+            bar = time_ms / tallest_ms * _TALLEST
+            left = _MARGIN + position * unit
+            # The transparent column shows the hint also over a bar too short to point at.
             yield (
-                f'<rect x="{_MARGIN + (position + 0.1) * unit:.2f}" y="{_BARS_BASE - bar:.1f}" '
-                f'width="{0.8 * unit:.2f}" height="{bar:.1f}"><title>{escape(hint)}</title></rect>'
+                f"<g><title>{escape(hint)}</title>"
+                f'<rect x="{left:.2f}" y="{_BARS_TOP}" width="{unit:.2f}" '
+                f'height="{_BARS_BASE - _BARS_TOP}" fill-opacity="0"/>'
+                f'<rect class="bar" x="{left + 0.1 * unit:.2f}" y="{_BARS_BASE - bar:.2f}" '
+                f'width="{0.8 * unit:.2f}" height="{bar:.2f}"/></g>'
             )
         yield "</g>"
-    yield (
-        f'<line x1="{_MARGIN}" x2="{_WIDTH - _MARGIN}" y1="{_BARS_BASE}" y2="{_BARS_BASE}" '
-        f'stroke="{svg.INK}"/>'
+    yield f'<path d="M{_MARGIN} {_BARS_BASE}H{_WIDTH - _MARGIN}" stroke="{svg.INK}"/>'
+    words = f"time per operator, up to {svg.milliseconds(tallest_ms)}"
+    yield svg.text(_MARGIN, _BARS_TOP - 14, words, 13, colour=svg.MUTED)
+
+
+def _bar_times_ms(plan: Plan, stage: PlannedStage) -> list[float]:
+    """Return the time of each operator of a stage on the stage's slowest board."""
+    stage_ms = _slowest_ms(stage)
+    slowest = next(
+        device
+        for device, cost in zip(stage.devices, stage.costs, strict=True)
+        if cost.invoke_ms == stage_ms
     )
-    yield svg.text(_MARGIN, _BARS_TOP - 12, f"time per operator, up to {tallest_ms:.1f} ms", 13,
-                colour=svg.MUTED)  # fmt: skip
-
-
-def _boundaries(plan: Plan) -> tuple[list[str], float]:
-    """Return lines at the cuts, labels with the bytes that cross, and the y below both.
-
-    The labels have as many rows as needed to keep them apart.
-    """
-    unit = (_WIDTH - 2 * _MARGIN) / plan.stages[-1].stop
-    crossings = [(0, f"in {svg.size(plan.stages[0].cost.in_bytes)}")]
-    for stage, wire in zip(plan.stages, (*plan.wires, ""), strict=True):
-        crossing = svg.size(stage.cost.out_bytes)
-        narrow = " float16" * (wire == "float16")
-        crossings.append((stage.stop, f"{'' if wire else 'out '}{crossing}{narrow}"))
-    at_x = [_MARGIN + position * unit for position, _ in crossings]
-    widths = [svg.text_width(label, 14) + 16 for _, label in crossings]
-    rows = -(-sum(width + _PILL_GAP for width in widths) // (_WIDTH - 2 * _MARGIN + 16))
-    rows = max(1, int(rows))
-    label_x = [0.0] * len(crossings)
-    for row in range(rows):
-        label_x[row::rows] = _spread(at_x[row::rows], widths[row::rows])
-    lines, pills = [], []
-    for index, (x, centre, width) in enumerate(zip(at_x, label_x, widths, strict=True)):
-        y = _PILLS_TOP + index % rows * (_PILL_HEIGHT + _PILL_GAP)
-        lines.append(
-            f'<path d="M{x:.1f} {_BARS_TOP - 6}V{_BARS_BASE + 10}L{centre:.1f} {_PILLS_TOP}V{y}" '
-            f'fill="none" stroke="{svg.INK}" stroke-width="1.5" stroke-dasharray="4 3"/>'
-        )
-        pills.append(
-            f'<rect x="{centre - width / 2:.1f}" y="{y}" width="{width:.1f}" '
-            f'height="{_PILL_HEIGHT}" rx="13" fill="#ffffff" stroke="{svg.INK}"/>'
-        )
-        pills.append(svg.text(centre, y + 18, crossings[index][1], 14, anchor="middle", weight=600))
-    return lines + pills, _PILLS_TOP + rows * (_PILL_HEIGHT + _PILL_GAP) + 32
-
-
-def _spread(centres: list[float], widths: list[float]) -> list[float]:
-    """Return the centres in order, moved apart from the left edge, then from the right edge."""
-    placed = list(centres)
-    edge = _MARGIN - 8.0
-    for index, width in enumerate(widths):
-        placed[index] = max(placed[index], edge + width / 2)
-        edge = placed[index] + width / 2 + _PILL_GAP
-    edge = _WIDTH - _MARGIN + 8.0
-    for index in reversed(range(len(widths))):
-        placed[index] = min(placed[index], edge - widths[index] / 2)
-        edge = placed[index] - widths[index] / 2 - _PILL_GAP
-    return placed
-
-
-def _card(plan: Plan, index: int, top: float) -> Iterator[str]:
-    stage, colour = plan.stages[index], svg.colour(index)
-    columns = min(len(plan.stages), _MOST_CARDS_IN_A_ROW)
-    width = (_WIDTH - 2 * _MARGIN - _CARD_GAP * (columns - 1)) / columns
-    row, column = divmod(index, _MOST_CARDS_IN_A_ROW)
-    x = _MARGIN + column * (width + _CARD_GAP)
-    y = top + row * (_CARDS_HEIGHT + _CARD_GAP)
-    slowest = index == plan.slowest_stage and len(plan.stages) > 1
-    yield (
-        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_CARDS_HEIGHT}" rx="8" '
-        f'fill="#ffffff" stroke="{svg.ALARM if slowest else svg.RULE}" '
-        f'stroke-width="{2.5 if slowest else 1}"/>'
-    )
-    yield f'<rect x="{x + 16:.1f}" y="{y + 17}" width="14" height="14" rx="3" fill="{colour}"/>'
-    names = [device.name for device in stage.devices]
-    room = width - 54 - (100 if slowest else 0)
-    yield svg.text(x + 38, y + 30, svg.fit_names(names, room, 17), 17, weight=700)
-    if slowest:
-        yield svg.text(x + width - 14, y + 30, "bottleneck", 13, colour=svg.ALARM, weight=700,
-                    anchor="end")  # fmt: skip
-    under = f"operators {stage.start} to {stage.stop - 1}"
-    if len(stage.devices) > 1:
-        under += f", {len(stage.devices)} boards in turn"
-    boards = {device.board for device in stage.devices if device.board}
-    if len(boards) == 1:
-        longer = f"{under}, {boards.pop()}"
-        under = longer if svg.fit(longer, width - 32, 13) == longer else under
-    yield svg.text(x + 16, y + 52, svg.fit(under, width - 32, 13), 13, colour=svg.MUTED)
-    replicas = len(stage.devices)
-    full_ms = (plan.bottleneck_ms or 1) * replicas
-    compute = (
-        f"{svg.number(stage.cost.invoke_ms)} ms + {svg.number(stage.cost.handling_ms)} messages"
-    )
-    link = f"{svg.number(stage.cost.transfer_ms)} ms"
-    if replicas > 1:
-        compute, link = f"({compute}) / {replicas}", f"{link} / {replicas}"
-    gauges = [
-        ("compute", stage.cost.busy_ms / full_ms, compute),
-        ("link", stage.cost.transfer_ms / full_ms, link),
-        _ram(stage, width - 32),
-    ]
-    for line, (name, share, figure) in enumerate(gauges):
-        yield from _gauge(
-            x + 16,
-            y + 82 + 34 * line,
-            width - 32,
-            colour=colour,
-            name=name,
-            share=share,
-            figure=figure,
-        )
-
-
-def _gauge(
-    x: float, y: float, width: float, *, colour: str, name: str, share: float, figure: str
-) -> Iterator[str]:
-    yield svg.text(x, y, name, 13, colour=svg.MUTED)
-    yield svg.text(x + width, y, figure, 14, weight=600, anchor="end")
-    yield f'<rect x="{x:.1f}" y="{y + 6}" width="{width:.1f}" height="7" rx="3.5" fill="#eaeef2"/>'
-    if not share:
-        return
-    filled = max(7, width * min(share, 1))
-    yield (
-        f'<rect x="{x:.1f}" y="{y + 6}" width="{filled:.1f}" height="7" rx="3.5" fill="{colour}"/>'
-    )
-
-
-def _ram(stage: PlannedStage, width: float) -> tuple[str, float, str]:
-    """Return the memory gauge of a stage's fullest board; a replica set's gauge names it."""
-    device, cost = max(
-        zip(stage.devices, stage.costs, strict=True),
-        key=lambda board: board[1].ram_bytes / MIB / board[0].ram_mib,
-    )
-    needed_mib, limit_mib = cost.ram_bytes / MIB, device.ram_mib
-    figure, share = f"{needed_mib:.0f} MiB, no limit", 0.0
-    if limit_mib < math.inf:
-        figure, share = f"{needed_mib:.0f} of {limit_mib:.0f} MiB", needed_mib / limit_mib
-    if len(stage.devices) == 1:
-        return "RAM", share, figure
-    room = width - svg.text_width(f"RAM of {figure}", 14) - 12
-    return f"RAM of {svg.fit(device.name, room, 13)}", share, figure
+    return operator_times_ms(plan.graph, slowest, stage.start, stage.stop, stage_ms)
 
 
 def _notes(plan: Plan, height: float) -> Iterator[str]:
     if plan.unused:
         names = (device.name for device in plan.unused)
-        words = "Not used: " + svg.fit_names(names, _WIDTH - 2 * _MARGIN - 90, 15)
-        yield svg.text(_MARGIN, height - 46, words, 15, weight=600)
-    notes = "Each bar is an operator, its height the time on its board. Dashed lines are cuts."
-    yield svg.text(_MARGIN, height - 20, notes, 13, colour=svg.MUTED)
-    yield svg.text(_WIDTH - _MARGIN, height - 20, "predicted by edge-partition", 13,
-                   colour=svg.MUTED, anchor="end")  # fmt: skip
+        words = "Not used: " + svg.fit_names(names, _INNER - 90, 15, bold=True)
+        yield svg.text(_MARGIN, height - 44, words, 15, weight=600)
+    is_unequal = any(
+        cost.invoke_ms < _slowest_ms(stage) for stage in plan.stages for cost in stage.costs
+    )
+    on = "its stage's slowest board" if is_unequal else "its board"
+    notes = f"Each bar is an operator, its height the time on {on}. Dashed lines are cuts."
+    yield svg.text(_MARGIN, height - 18, notes, 13, colour=svg.MUTED)

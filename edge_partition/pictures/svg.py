@@ -14,7 +14,7 @@ COLOURS = (
 )  # fmt: skip
 INK, MUTED, RULE, ALARM = "#1b1f24", "#59636e", "#d1d9e0", "#b3261e"
 #: Mean width of a character of a sans-serif font, as a fraction of the font size.
-_CHARACTER_WIDTH = 0.56
+_CHARACTER_WIDTH, _BOLD_CHARACTER_WIDTH = 0.56, 0.64
 
 
 def document(
@@ -63,18 +63,18 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def text_width(words: str, size: int) -> float:
+def text_width(words: str, size: int, *, bold: bool = False) -> float:
     """Return an estimate of a text's width in pixels."""
-    return len(words) * size * _CHARACTER_WIDTH
+    return len(words) * size * (_BOLD_CHARACTER_WIDTH if bold else _CHARACTER_WIDTH)
 
 
-def fit(words: str, width: float, size: int) -> str:
+def fit(words: str, width: float, size: int, *, bold: bool = False) -> str:
     """Shorten ``words`` to fit into ``width`` pixels."""
-    most = int(width / (size * _CHARACTER_WIDTH * 1.06))
+    most = max(1, int(width / (text_width("x", size, bold=bold) * 1.06)))
     return words if len(words) <= most else words[: most - 1] + "\u2026"
 
 
-def fit_names(names: Iterable[str], width: float, size: int) -> str:
+def fit_names(names: Iterable[str], width: float, size: int, *, bold: bool = False) -> str:
     """Join the names that fit into ``width`` pixels, at least one, and count the others."""
     listed = list(names)
     rest = ""
@@ -82,16 +82,35 @@ def fit_names(names: Iterable[str], width: float, size: int) -> str:
         others = len(listed) - shown
         rest = f" + {others} more" if others else ""
         words = ", ".join(listed[:shown]) + rest
-        if fit(words, width, size) == words:
+        if fit(words, width, size, bold=bold) == words:
             return words
     if not listed:
         return ""
-    return fit(listed[0], width - text_width(rest, size) * 1.06, size) + rest
+    room = width - text_width(rest, size, bold=bold) * 1.06
+    return fit(listed[0], room, size, bold=bold) + rest
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits, or all digits before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
+    """Return a number with three significant digits: ``1,230``, ``12.3``, ``0.123``."""
+    short = f"{value:.3g}"
+    return f"{float(short):,.0f}" if value >= 100 else short  # noqa: PLR2004
+
+
+def milliseconds(value: float) -> str:
+    """Return a time in ms, or in s from 1000 ms: three significant digits, to 0.01 ms at most."""
+    if value >= 999.5:  # noqa: PLR2004
+        return f"{number(value / 1000)} s"
+    if 0 < value < 0.005:  # noqa: PLR2004
+        return "< 0.01 ms"
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0  # noqa: PLR2004
+    return f"{value:.{decimals}f} ms"
+
+
+def mebibytes(*sizes_mib: float) -> str:
+    """Return sizes in one unit, joined by "of": ``70 of 512 MiB``, ``0.07 of 1.5 GiB``."""
+    if max(sizes_mib) < 999.5:  # noqa: PLR2004
+        return f"{' of '.join(f'{size_mib:.0f}' for size_mib in sizes_mib)} MiB"
+    return f"{' of '.join(number(round(size_mib / 1024, 2)) for size_mib in sizes_mib)} GiB"
 
 
 def size(size_bytes: int) -> str:

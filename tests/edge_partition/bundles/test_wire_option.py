@@ -46,7 +46,7 @@ def test_the_wire_is_shown_above_the_plan_and_in_its_picture(model: Path, tmp_pa
     shown = run("split", model, "--stages", 2, "--wire", "float16", "-o", build)
     assert "over 2 boards, best throughput: " in shown
     assert "Activations travel as float16 between all stages." in shown
-    assert "float16 between them" in (build / "plan.svg").read_text()
+    assert "float16 (f16) at all cuts" in (build / "plan.svg").read_text()
     assert "float16" not in run("split", model, "--stages", 2, "-o", tmp_path / "other")
 
 

@@ -116,6 +116,7 @@ def plan_model(
     cuts: Sequence[str] = (),
     use_profiles: bool = True,
     on_unusable: Callable[[Exception], None] | None = None,
+    on_limit: Callable[[str], None] | None = None,
     **limits: Any,
 ) -> Plan:
     """Choose the boards and the cuts: the best of all plans.
@@ -129,6 +130,8 @@ def plan_model(
         use_profiles: For each board whose name has a profile of the model, plan with the measured
             times of the profile.
         on_unusable: Called with the error of a profile that can't be used.
+        on_limit: Called with a sentence for each board whose agent has another memory limit than
+            ``fleet``; the plan keeps the agent's.
         limits: ``wire``, ``max_replicas``, ``max_latency_ms`` and ``min_throughput_per_s``, as
             :func:`~edge_partition.planning.plan_split.plan_split` takes them.
 
@@ -139,7 +142,7 @@ def plan_model(
 
     graph = model.tflite.graph
     if use_profiles:
-        fleet = use_measured_times(model, fleet, on_unusable=on_unusable)
+        fleet = use_measured_times(model, fleet, on_unusable=on_unusable, on_limit=on_limit)
     positions = sorted({graph.position_after(name) for name in cuts}) if cuts else None
     return plan_split(graph, fleet, objective, stages=stages, cuts=positions, **limits)
 
@@ -149,13 +152,18 @@ def use_measured_times(
     fleet: Fleet,
     *,
     on_unusable: Callable[[Exception], None] | None = None,
+    on_limit: Callable[[str], None] | None = None,
 ) -> Fleet:
     """Return the boards, with measured times of the model where a profile has them.
+
+    A board with a profile also has the memory limit of its agent, if the agent has one.
 
     Args:
         model: Return value of :func:`load_model`.
         fleet: The boards.
         on_unusable: Called with the error of a profile that can't be used.
+        on_limit: Called with a sentence for each board whose agent has another memory limit than
+            ``fleet``.
     """
     from edge_partition.profiling.apply_profiles import apply_profiles  # noqa: PLC0415
     from edge_partition.profiling.profile_store import ProfileStore  # noqa: PLC0415
@@ -166,6 +174,7 @@ def use_measured_times(
         model.tflite.sha256,
         ProfileStore(),
         on_unusable=on_unusable or (lambda _error: None),
+        on_limit=on_limit,
     )
 
 

@@ -708,7 +708,9 @@ says `measured` or `estimated`.
 **Memory.** `ram_mib` limits the sum of: the agent with its interpreter, XNNPACK's packed copy of
 the stage's weights (the agent releases the file itself), the peak of the activations, and the
 messages of three requests. The first stage also holds the inputs of 13 requests, 8 of them received
-ahead. `storage_mib` limits the file size. Memory is always estimated; the errors are below.
+ahead. `storage_mib` limits the file size. Memory is always estimated; the errors are below. An
+agent's own limit (`--ram-mib`), which `profile` asks for, replaces the fleet file's; where the two
+differ, `profile`, `plan`, `split` and `status --fleet` say so.
 
 **Objectives.** `throughput`: the busiest processor or link of any stage limits the throughput. The
 plan has the highest throughput and, as far as a short search finds it, the lowest latency at this

@@ -99,13 +99,16 @@ def make_plan(
             cuts=cuts,
             use_profiles=use_profiles,
             on_unusable=lambda error: _show.warn(str(error)),
+            on_limit=_show.warn,
             **limits,
         )
 
 
 def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
     """Return the boards, with measured times of the model where a profile has them."""
-    return api.use_measured_times(model, boards, on_unusable=lambda error: _show.warn(str(error)))
+    return api.use_measured_times(
+        model, boards, on_unusable=lambda error: _show.warn(str(error)), on_limit=_show.warn
+    )
 
 
 def show_plan(plan: Plan, sizes: Sequence[int] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from edge_partition.commands._profile_text import (
     profile_verdict,
     whole_model_ms,
 )
+from edge_partition.planning.agent_limits import limit_difference
 from edge_partition.planning.fit_messages import fit_handling, fit_link
 from edge_partition.planning.fleet import Device, Fleet, load_fleet
 from edge_partition.profiling.apply_profiles import profiled_stage_times
@@ -94,6 +95,7 @@ def command(
         boards = _find_boards(profiler, devices, limits)
         if not boards:
             raise NoBoardsError(broker.url, fleet)
+        _warn_of_limits(limits, boards)
         known = {} if again else _known_profiles(store, loaded, boards)
         unknown = [board for board in boards if board.name not in known]
         measured = _measure(profiler, unknown, loaded, store, force=force)
@@ -121,6 +123,15 @@ def _find_boards(
         if absent:
             _show.warn(f"Offline, so not measured now: {', '.join(sorted(absent))}.")
     return boards
+
+
+def _warn_of_limits(fleet: Fleet | None, boards: Sequence[Board]) -> None:
+    """Warn about boards whose agent has another memory limit than the fleet file."""
+    limits_mib = {board.name: board.ram_mib for board in boards}
+    for device in () if fleet is None else fleet.devices:
+        difference = limit_difference(device, limits_mib.get(device.name))
+        if difference is not None:
+            _show.warn(difference)
 
 
 def _known_profiles(
@@ -197,6 +208,10 @@ def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProf
             return None
         # Raises where the profile doesn't fit the model.
         profiled_stage_times(loaded.tflite.graph, profile, store)
+        if profile.ram_mib != board.ram_mib:
+            # The agent was started with another limit since.
+            profile = replace(profile, ram_mib=board.ram_mib)
+            store.save(profile)
     except ProfileError as error:
         _show.warn(f"{error} The board is measured again now.")
         return None

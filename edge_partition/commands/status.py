@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,11 +12,14 @@ from edge_partition import api
 from edge_partition.client.errors import UnknownDeploymentError
 from edge_partition.commands import _show
 from edge_partition.facts.describe_ends import ends_document
+from edge_partition.planning.agent_limits import limit_difference, read_ram_limit_mib
+from edge_partition.planning.fleet import load_fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from edge_partition.boards.fleet_status import FleetStatus
+    from edge_partition.planning.fleet import Device
 
 #: Inputs, or outputs, that are shown of one deployment.
 _ENDS_SHOWN = 8
@@ -23,15 +27,26 @@ _ENDS_SHOWN = 8
 
 @click.command("status")
 @click.argument("deployment", required=False)
+@click.option(
+    "--fleet",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also say which agents have another memory limit than this fleet.toml.",
+)
 @broker_options
 @json_option
-def command(deployment: str | None, prefix: str, as_json: bool, **options: Any) -> None:
+def command(
+    deployment: str | None, fleet: Path | None, prefix: str, as_json: bool, **options: Any
+) -> None:
     """Show all boards and live deployments at the broker, or only DEPLOYMENT and its boards."""
+    boards = () if fleet is None else load_fleet(fleet).devices
     status = api.read_status(broker_address(options), prefix=prefix)
     live = [manifest.deployment for manifest in status.manifests]
     if deployment is not None and deployment not in live:
         raise UnknownDeploymentError(deployment, live)
     document = _describe(status, deployment)
+    for difference in _limit_differences(boards, status):
+        _show.warn(difference)
     if as_json:
         _show.print_json(document)
         return
@@ -44,6 +59,15 @@ def command(deployment: str | None, prefix: str, as_json: bool, **options: Any) 
         _show_deployments(document["deployments"])
     else:
         _show.say("Next: `edge-partition deploy BUILD` makes a bundle live.")
+
+
+def _limit_differences(boards: Iterable[Device], status: FleetStatus) -> Iterator[str]:
+    """Yield a sentence for each board whose agent has another memory limit than the fleet file."""
+    limits_mib = {board.device: read_ram_limit_mib(board.profile) for board in status.boards}
+    for device in boards:
+        difference = limit_difference(device, limits_mib.get(device.name))
+        if difference is not None:
+            yield difference
 
 
 def _verdict(document: dict[str, Any]) -> str:
@@ -66,16 +90,25 @@ def _show_boards(boards: list[dict[str, Any]]) -> None:
             for item in board["deployments"]
         )
         free_bytes = board["profile"].get("free_memory_bytes")
+        limit_mib = read_ram_limit_mib(board["profile"])
         rows.append(
             (
                 board["name"],
                 board["state"],
                 serves or "-",
                 _show.mib(free_bytes) if isinstance(free_bytes, int | float) else "-",
+                "none" if limit_mib is None else f"{limit_mib:g}",
                 str(board["profile"].get("runtime", "-")),
             )
         )
-    columns = ("board", "state", "serves [stages]", ">free RAM\nMiB", "runtime")
+    columns = (
+        "board",
+        "state",
+        "serves [stages]",
+        ">free RAM\nMiB",
+        ">agent's\nlimit MiB",
+        "runtime",
+    )
     _show.show_table("Boards", columns, rows, once=["runtime"])
 
 

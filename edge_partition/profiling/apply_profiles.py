@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edge_partition.planning.agent_limits import limit_difference, with_agent_limit
 from edge_partition.planning.cost_model import operator_work_macs
 from edge_partition.planning.fit_messages import fit_handling, fit_link
 from edge_partition.planning.fleet import Fleet
@@ -27,8 +28,11 @@ def apply_profiles(
     store: ProfileStore,
     *,
     on_unusable: Callable[[ProfileError], None],
+    on_limit: Callable[[str], None] | None = None,
 ) -> Fleet:
     """Return the fleet with measured figures for the boards that have a profile of the model.
+
+    A profile also has the memory limit of the agent, which replaces the limit of the fleet file.
 
     Args:
         fleet: The boards.
@@ -37,12 +41,17 @@ def apply_profiles(
         store: The store of profiles.
         on_unusable: Called with the error of an invalid profile. The board's figures stay
             unchanged.
+        on_limit: Called with a sentence for each board whose agent has another memory limit than
+            the fleet file.
     """
     devices = []
     for device in fleet.devices:
         try:
             profile = store.newest(model_sha256, device.name)
             measured = device if profile is None else _measured(device, graph, profile, store)
+            difference = None if profile is None else limit_difference(device, profile.ram_mib)
+            if difference is not None and on_limit is not None:
+                on_limit(difference)
         except ProfileError as error:
             on_unusable(error)
             measured = device
@@ -80,7 +89,7 @@ def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStor
 def _measured(device: Device, graph: Graph, profile: BoardProfile, store: ProfileStore) -> Device:
     link = fit_link(profile.messages, profile.cores)
     return replace(
-        device,
+        with_agent_limit(device, profile.ram_mib),
         stage_times=profiled_stage_times(graph, profile, store),
         threads=profile.threads,
         cores=profile.cores,

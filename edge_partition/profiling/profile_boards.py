@@ -35,6 +35,7 @@ from edge_partition.boards.board_client import (
     BoardClient,
     UnknownBoardError,
 )
+from edge_partition.planning.agent_limits import read_ram_limit_mib
 from edge_partition.planning.cost_model import stage_cost
 from edge_partition.planning.fit_messages import TimedMessage
 from edge_partition.planning.fleet import Device
@@ -90,12 +91,14 @@ class Board:
         runtime: The TFLite runtime and its version.
         threads: Threads of one inference.
         machine: Identifier of the machine; equal for agents that share a processor.
+        ram_mib: Memory limit of the agent (``--ram-mib``), in MiB; ``None`` without a limit.
     """
 
     name: str
     runtime: str
     threads: int
     machine: str
+    ram_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,7 @@ class Profiler(BoardClient):
                 temperature_c=_range(timed.temperatures_c),
                 clock_mhz=_range(timed.clocks_mhz),
                 unsettled=timed.unsettled,
+                ram_mib=board.ram_mib,
             )
 
         answering = [board for board in boards if board.name in all_messages]
@@ -427,7 +431,9 @@ def _read_board(name: str, payload: bytes) -> Board | None:
     runtime, threads = profile.get("runtime"), profile.get("threads")
     if not isinstance(runtime, str) or not isinstance(threads, int):
         return None
-    return Board(name, runtime, threads, str(profile.get("boot") or name))
+    return Board(
+        name, runtime, threads, str(profile.get("boot") or name), read_ram_limit_mib(profile)
+    )
 
 
 @contextmanager

@@ -68,6 +68,7 @@ class BoardProfile:
         clock_mhz: Lowest and highest processor clock, in MHz; ``None`` if the board does not report
             one.
         unsettled: Number of slices whose median still varied at the end of the time limit.
+        ram_mib: Memory limit of the agent (``--ram-mib``), in MiB; ``None`` without a limit.
     """
 
     model_sha256: str
@@ -82,6 +83,7 @@ class BoardProfile:
     temperature_c: tuple[float, float] | None = None
     clock_mhz: tuple[float, float] | None = None
     unsettled: int = 0
+    ram_mib: float | None = None
 
 
 class ProfileStore:
@@ -183,6 +185,7 @@ def _read_profile(fields: Field) -> BoardProfile:
         raise fields["slices"].error("are missing or empty; expected ranges of operators")
     if not messages:
         raise fields["messages"].error("are missing; expected one message or more")
+    ram_mib = fields.optional("ram_mib")
     return BoardProfile(
         model_sha256=fields["model_sha256"].sha256(),
         model_name=fields["model_name"].text(),
@@ -196,6 +199,7 @@ def _read_profile(fields: Field) -> BoardProfile:
         temperature_c=_read_range(fields.optional("temperature_c")),
         clock_mhz=_read_range(fields.optional("clock_mhz")),
         unsettled=fields["unsettled"].whole(),
+        ram_mib=None if ram_mib is None else ram_mib.number(above=True),
     )
 
 

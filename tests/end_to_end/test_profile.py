@@ -200,6 +200,36 @@ def test_a_board_that_serves_is_left_alone_unless_forced(
         assert [m.deployment for m in deployer.status().manifests] == ["digits"]
 
 
+def test_plans_and_status_go_by_the_agents_limit_and_say_where_the_fleet_file_differs(
+    desk: Desk, model: Path, cache: Path
+) -> None:
+    desk.start_agent("board-0", "--ram-mib", "500")
+    fleet = model.with_name("limited.toml")
+    fleet.write_text('[[device]]\nname = "board-0"\nram_mib = 900\n')
+    words = [model, "--fleet", fleet]
+    on_broker = ["--broker", desk.url]
+    line = "board-0: 900 MiB of RAM in the fleet file, 500 MiB in its agent's --ram-mib"
+    assert line in run("edge-partition", "profile", *words, *on_broker).stderr
+    planned = run("edge-partition", "plan", *words)
+    assert line in planned.stderr
+    assert planned.stderr.count("\n") == 1
+    assert "500" in planned.stdout
+    assert "900" not in planned.stdout
+    status = run("edge-partition", "status", "--fleet", fleet, *on_broker)
+    assert line in status.stderr
+    assert "limit MiB" in status.stdout
+    assert "500" in status.stdout
+
+    # Started again with another limit, the board is not measured again for that.
+    desk.stop_agent("board-0")
+    desk.start_agent("board-0", "--ram-mib", "900")
+    (board,) = document("profile", *words, *on_broker)["boards"]
+    assert not board["measured_now"]
+    assert board["ram_mib"] == 900
+    assert not run("edge-partition", "plan", *words).stderr
+    assert not run("edge-partition", "status", "--fleet", fleet, *on_broker).stderr
+
+
 def test_boards_that_are_not_there_are_named(desk: Desk, model: Path, cache: Path) -> None:
     assert "No board is online" in failed("profile", model, "--broker", desk.url)
     desk.start_agent("board-0")

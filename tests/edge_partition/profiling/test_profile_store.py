@@ -64,7 +64,7 @@ def applied(store: ProfileStore, *names: str) -> tuple[Fleet, list[str]]:
 
 def test_what_was_saved_is_found_by_model_board_and_runtime(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
-    profile = measured()
+    profile = replace(measured(), ram_mib=128.0)
     assert store.save(profile) == store.path(SHA256, "pi-1", profile.runtime)
     assert store.find(SHA256, "pi-1", profile.runtime) == profile
     assert store.newest(SHA256, "pi-1") == profile
@@ -121,6 +121,7 @@ def damage(text: str, **changes: Any) -> str:
         lambda text: damage(text, cores=0),
         lambda text: damage(text, temperature_c=[1]),
         lambda text: damage(text, threads="4"),
+        lambda text: damage(text, ram_mib=0),
     ],
 )
 def test_a_damaged_profile_is_named_and_the_board_estimated(tmp_path: Path, spoil: Any) -> None:
@@ -134,6 +135,27 @@ def test_a_damaged_profile_is_named_and_the_board_estimated(tmp_path: Path, spoi
     assert str(path) in complaints[0]
     assert "edge-partition profile" in complaints[0]
     assert "\n" not in complaints[0]
+
+
+def test_plans_keep_the_limit_of_the_agent_and_say_where_the_fleet_file_differs(
+    tmp_path: Path,
+) -> None:
+    store = ProfileStore(tmp_path)
+    for name, limit_mib in (("small", 128.0), ("equal", 300.0), ("unlimited", None)):
+        store.save(replace(measured(board=name), ram_mib=limit_mib))
+    names = ("small", "equal", "unlimited", "unknown")
+    told: list[str] = []
+    fleet = apply_profiles(
+        Fleet(tuple(Device(name, ram_mib=300) for name in names)),
+        GRAPH,
+        SHA256,
+        store,
+        on_unusable=lambda error: pytest.fail(str(error)),
+        on_limit=told.append,
+    )
+    assert [device.ram_mib for device in fleet.devices] == [128, 300, 300, 300]
+    (line,) = told
+    assert line.startswith("small: 300 MiB of RAM in the fleet file, 128 MiB in its agent's")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""The memory limits of the agents (``--ram-mib``) and of the fleet file. Pure.
+
+An agent refuses stages beyond its own limit, whatever the fleet file says, and may allow more than
+the fleet file. So the agent's limit is used where both are known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edge_partition.planning.fleet import Device
+
+
+def read_ram_limit_mib(profile: Mapping[str, Any]) -> float | None:
+    """Return the limit in an agent's profile message, in MiB; None without a valid limit."""
+    limit_mib = profile.get("ram_mib")
+    if isinstance(limit_mib, bool) or not isinstance(limit_mib, int | float):
+        return None
+    return float(limit_mib) if 0 < limit_mib < math.inf else None
+
+
+def with_agent_limit(device: Device, agent_mib: float | None) -> Device:
+    """Return the board with its agent's memory limit.
+
+    Args:
+        device: The board, with the limit of the fleet file.
+        agent_mib: The agent's limit, in MiB; None: the agent has no limit of its own, or the limit
+            is not known. The board keeps the limit of the fleet file.
+    """
+    return device if agent_mib is None else replace(device, ram_mib=float(agent_mib))
+
+
+def limit_difference(device: Device, agent_mib: float | None) -> str | None:
+    """Return a sentence on the limits of the fleet file and of the agent; None: no difference."""
+    if agent_mib is None or agent_mib == device.ram_mib:
+        return None
+    here = f"{device.ram_mib:g} MiB of RAM" if math.isfinite(device.ram_mib) else "no RAM limit"
+    return (
+        f"{device.name}: {here} in the fleet file, {agent_mib:g} MiB in its agent's --ram-mib; "
+        "plans use the agent's."
+    )

@@ -40,10 +40,14 @@ _GOALS = {
 def plan_verdict(plan: Plan) -> str:
     """Return the sentence with the predicted throughput and latency."""
     return (
-        f"{plan.graph_name} over {count_of(plan.boards, 'board')}, best {plan.objective}: "
-        f"{plan.throughput_per_s:.1f} requests/s, {plan.latency_ms:.1f} ms for one request "
-        "(predicted)."
+        f"{plan.graph_name} {_aim(plan)}: {plan.throughput_per_s:.1f} requests/s, "
+        f"{plan.latency_ms:.1f} ms for one request (predicted)."
     )
+
+
+def plan_head(plan: Plan) -> str:
+    """Return the sentence with the plan's boards, without predicted figures."""
+    return f"{plan.graph_name} {_aim(plan)}."
 
 
 def plan_reasons(plan: Plan) -> Iterator[str]:
@@ -109,6 +113,11 @@ def plan_sources(plan: Plan) -> Iterator[str]:
         yield f"Activations travel as float16 after stage {', '.join(map(str, narrow))}."
 
 
+def _aim(plan: Plan) -> str:
+    boards = len({device.name for stage in plan.stages for device in stage.devices})
+    return f"over {count_of(boards, 'board')}, best {plan.objective}"
+
+
 def _sources(plan: Plan) -> str:
     memory = "memory is estimated"
     if plan_source(plan) == "measured":
@@ -132,10 +141,8 @@ def _sources(plan: Plan) -> str:
 def _slowest_part(plan: Plan) -> str:
     stage = plan.stages[plan.slowest_stage]
     cost: StageCost = stage.cost
-    if cost.transfer_ms > cost.busy_ms:
-        part = f"the link of {stage.board_names}, {cost.transfer_ms:.1f} ms a request"
-    else:
-        part = f"the processor of {stage.board_names}, {cost.busy_ms:.1f} ms a request"
     if len(stage.devices) > 1:
-        part += f", shared by {len(stage.devices)} boards that take requests in turn"
-    return part
+        return f"{stage.board_names} together, a request every {stage.bottleneck_ms:.1f} ms"
+    if cost.transfer_ms > cost.busy_ms:
+        return f"the link of {stage.board_names}, {cost.transfer_ms:.1f} ms a request"
+    return f"the processor of {stage.board_names}, {cost.busy_ms:.1f} ms a request"

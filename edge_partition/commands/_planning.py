@@ -111,16 +111,23 @@ def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
     )
 
 
-def show_plan(plan: Plan, sizes: Sequence[int] | None = None) -> None:
+def show_plan(
+    plan: Plan, sizes: Sequence[int] | None = None, *, with_prediction: bool = True
+) -> None:
     """Print a plan: throughput and latency, the reasons, the stages, and the sources of the times.
 
     Args:
         plan: The plan.
         sizes: The size of each stage's written file in bytes; None: the plan's estimate.
+        with_prediction: Whether throughput and latency are shown, of the plan and of the best board
+            alone. ``demo`` shows the prediction beside the measurement.
     """
-    _show.say(_plan_text.plan_verdict(plan), bold=True)
-    for line in _plan_text.plan_reasons(plan):
-        _show.say(line)
+    if with_prediction:
+        _show.say(_plan_text.plan_verdict(plan), bold=True)
+        for line in _plan_text.plan_reasons(plan):
+            _show.say(line)
+    else:
+        _show.say(_plan_text.plan_head(plan), bold=True)
     _show.show_table("", _plan_text.PLAN_COLUMNS, _plan_text.plan_rows(plan, sizes))
     for line in _plan_text.plan_sources(plan):
         _show.say(line)

@@ -152,13 +152,27 @@ def show_end(
     show_report(report)
 
 
-def show_report(report: StreamReport) -> None:
-    """Print throughput and latency of a stream, then the times of each stage."""
+def show_report(
+    report: StreamReport, *, predicted_per_s: float | None = None, reason: str | None = None
+) -> None:
+    """Print throughput and latency of a stream, then the times of each stage.
+
+    Args:
+        report: The measured times.
+        predicted_per_s: The predicted throughput, in requests per second; None: no prediction.
+        reason: A sentence on the difference between prediction and measurement; None: no sentence.
+    """
+    predicted = "" if predicted_per_s is None else f" (predicted: {predicted_per_s:.1f} requests/s)"
     _show.say(
         f"{report.requests} requests in {report.seconds:.2f} s: "
-        f"{report.throughput_per_s:.1f} requests/s; latency {report.latency_median_ms:.1f} ms "
-        f"(median), {report.latency_p99_ms:.1f} ms or less for 99 of 100.",
+        f"{report.throughput_per_s:.1f} requests/s{predicted}.",
         bold=True,
+    )
+    if reason is not None:
+        _show.say(reason)
+    _show.say(
+        f"Latency {report.latency_median_ms:.1f} ms (median), {report.latency_p99_ms:.1f} ms or "
+        "less for 99 of 100."
     )
     rows = [
         (

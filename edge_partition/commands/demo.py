@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from edge_partition.client.pipeline import Pipeline
 from edge_partition.client.stream_report import StreamReport
 from edge_partition.commands import _planning, _show
 from edge_partition.commands._demo_answers import Comparison, DemoError, Reference, check, compare
+from edge_partition.commands._demo_forecast import explain_difference, planned_s
 from edge_partition.commands._run_output import show_report
 from edge_partition.commands.deploy import show_loaded
 from edge_partition.emulation.desk_fleet import DeskFleet
@@ -115,7 +117,8 @@ def command(
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
         bundle = _write(loaded, plan, output or Path(scratch) / "build")
         if not as_json:
-            _planning.show_plan(plan, [stage.size_bytes for stage in bundle.manifest.stages])
+            sizes = [stage.size_bytes for stage in bundle.manifest.stages]
+            _planning.show_plan(plan, sizes, with_prediction=False)
             _show.show_facts(bundle.manifest, loaded.facts.notes if files else ())
         reference = _run_whole_model(bundle, files, count)
         limits = None if emulated is None else emulated.limits
@@ -123,14 +126,16 @@ def command(
             _deploy(bundle, desk, as_json=as_json)
             results, report = _stream(bundle, desk, reference.payloads)
     comparison = compare(reference, results, bundle.manifest)
-    planned_s = None if emulated is None else _planned_s(plan, comparison.inputs)
+    predicted_s = planned_s(plan, comparison.inputs)
+    reason = explain_difference(plan, report, processors=len(os.sched_getaffinity(0)))
     if as_json:
         _show.print_json(
             {
                 "plan": plan_document(plan),
                 "broker": desk.broker_description,
                 "emulated": emulated is not None,
-                "planned_s": planned_s,
+                "planned_s": predicted_s,
+                "reason": reason,
                 "inputs": comparison.inputs,
                 "identical": comparison.identical,
                 "accuracy": comparison.accuracy,
@@ -138,8 +143,8 @@ def command(
             }
         )
     else:
-        show_report(report)
-        _show_comparison(comparison, planned_s)
+        show_report(report, predicted_per_s=comparison.inputs / predicted_s, reason=reason)
+        _show_comparison(comparison)
     check(reference, comparison)
 
 
@@ -217,17 +222,10 @@ def _stream(
         return results, StreamReport.of(results, time.monotonic() - started)
 
 
-def _planned_s(plan: Plan, requests: int) -> float:
-    """Return the predicted seconds of a stream: one latency, then a period per further result."""
-    return (plan.latency_ms + (requests - 1) * plan.bottleneck_ms) / 1000
-
-
-def _show_comparison(comparison: Comparison, planned_s: float | None) -> None:
-    inputs = comparison.inputs
-    if planned_s is not None:
-        _show.say(f"Predicted by the plan: {planned_s:.2f} s, {inputs / planned_s:.1f} requests/s.")
+def _show_comparison(comparison: Comparison) -> None:
     _show.say(
-        f"{comparison.identical}/{inputs} identical to the whole model's outputs, bit for bit.",
+        f"{comparison.identical}/{comparison.inputs} identical to the whole model's outputs, bit "
+        "for bit.",
         bold=True,
     )
     if comparison.accuracy is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -221,4 +222,9 @@ def test_the_demo_shows_equal_answers_and_its_accuracy(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "360/360 identical" in result.stdout
     assert "Accuracy 9" in result.stdout
+    # One prediction, beside the one measurement.
+    (line,) = (line for line in result.stdout.splitlines() if "requests/s" in line)
+    assert re.fullmatch(
+        r"360 requests in [\d.]+ s: [\d.]+ requests/s \(predicted: [\d.]+ requests/s\)\.", line
+    )
     assert (tmp_path / "build" / "plan.svg").exists()

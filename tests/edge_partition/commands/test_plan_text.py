@@ -10,6 +10,7 @@ from random_models import random_graph, seeded
 
 from edge_partition.commands._plan_text import (
     PLAN_COLUMNS,
+    plan_head,
     plan_reasons,
     plan_rows,
     plan_sources,
@@ -45,6 +46,19 @@ def test_the_slowest_part_and_one_board_alone_are_named() -> None:
     slowest, *_ = reasons = list(plan_reasons(plan))
     assert plan.stages[plan.slowest_stage].board_names in slowest
     assert any(line.startswith("For comparison, board-0 alone: ") for line in reasons)
+
+
+def test_replicas_that_limit_a_plan_are_named_with_their_common_rate() -> None:
+    plan = plan_split(replace(GRAPH, cuts=()), equal_fleet(2))
+    period_ms = plan.stages[0].bottleneck_ms
+    assert next(plan_reasons(plan)) == (
+        f"The slowest part: board-0, board-1 together, a request every {period_ms:.1f} ms."
+    )
+
+
+def test_without_a_prediction_the_head_has_no_figure_but_the_boards() -> None:
+    plan = plan_split(GRAPH, equal_fleet(3), stages=3)
+    assert plan_head(plan) == "net over 3 boards, best throughput."
 
 
 def test_a_split_that_is_worse_than_one_board_is_reported() -> None:

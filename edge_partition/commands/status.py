@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Inputs, or outputs, that are shown of one deployment.
 _ENDS_SHOWN = 8
+_LIMIT_USED = "the agent keeps its own, and plans do after `edge-partition profile`"
 
 
 @click.command("status")
@@ -65,7 +66,7 @@ def _limit_differences(boards: Iterable[Device], status: FleetStatus) -> Iterato
     """Yield a sentence for each board whose agent has another memory limit than the fleet file."""
     limits_mib = {board.device: read_ram_limit_mib(board.profile) for board in status.boards}
     for device in boards:
-        difference = limit_difference(device, limits_mib.get(device.name))
+        difference = limit_difference(device, limits_mib.get(device.name), _LIMIT_USED)
         if difference is not None:
             yield difference
 

@@ -155,7 +155,7 @@ def _axes(x: _Axis, y: _Axis) -> Iterator[str]:
         yield svg.text(_LEFT - 10, y.at(tick) + 6, f"{tick:,g}", _SMALL, colour=svg.MUTED,
                        anchor="end")  # fmt: skip
     scale = ", log scale"
-    yield svg.text(_RIGHT, _BASE + 52, f"results per second{scale * x.is_log}", _LABEL, weight=600,
+    yield svg.text(_RIGHT, _BASE + 52, f"requests per second{scale * x.is_log}", _LABEL, weight=600,
                    anchor="end")  # fmt: skip
     yield svg.text(_MARGIN, _TOP - 18, f"latency in ms{scale * y.is_log}", _LABEL, weight=600)
 

@@ -35,12 +35,20 @@ def with_agent_limit(device: Device, agent_mib: float | None) -> Device:
     return device if agent_mib is None else replace(device, ram_mib=float(agent_mib))
 
 
-def limit_difference(device: Device, agent_mib: float | None) -> str | None:
-    """Return a sentence on the limits of the fleet file and of the agent; None: no difference."""
+def limit_difference(
+    device: Device, agent_mib: float | None, used: str = "plans use the agent's"
+) -> str | None:
+    """Return a sentence on the limits of the fleet file and of the agent; None: no difference.
+
+    Args:
+        device: The board, with the limit of the fleet file.
+        agent_mib: The agent's limit, as for :func:`with_agent_limit`.
+        used: The end of the sentence: the limit that is used.
+    """
     if agent_mib is None or agent_mib == device.ram_mib:
         return None
     here = f"{device.ram_mib:g} MiB of RAM" if math.isfinite(device.ram_mib) else "no RAM limit"
     return (
         f"{device.name}: {here} in the fleet file, {agent_mib:g} MiB in its agent's --ram-mib; "
-        "plans use the agent's."
+        f"{used}."
     )

@@ -117,9 +117,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
         bundle = _write(loaded, plan, output or Path(scratch) / "build")
         if not as_json:
-            sizes = [stage.size_bytes for stage in bundle.manifest.stages]
-            _planning.show_plan(plan, sizes, with_prediction=False)
-            _show.show_facts(bundle.manifest, loaded.facts.notes if files else ())
+            _show_bundle(bundle, plan, loaded.facts.notes if files else ())
         reference = _run_whole_model(bundle, files, count)
         limits = None if emulated is None else emulated.limits
         with DeskFleet(boards, limits=limits, shape_links=emulated is not None) as desk:
@@ -220,6 +218,12 @@ def _stream(
             results.append(result)
             update(len(results))
         return results, StreamReport.of(results, time.monotonic() - started)
+
+
+def _show_bundle(bundle: Bundle, plan: Plan, notes: Sequence[str]) -> None:
+    sizes = [stage.size_bytes for stage in bundle.manifest.stages]
+    _planning.show_plan(plan, sizes, with_prediction=False)
+    _show.show_facts(bundle.manifest, notes)
 
 
 def _show_comparison(comparison: Comparison) -> None:

@@ -1,8 +1,10 @@
 """Answer one request: run the stage, publish the outputs, acknowledge the request.
 
-The request is acknowledged when the broker has acknowledged the result. If the agent is killed
-before that, the broker delivers the request again. The runtime copies the inputs once; the outputs
-go from the runtime's memory to the socket.
+The acknowledgement of a request follows its result on the same connection, so the broker has the
+result when it reads the acknowledgement. If the agent is killed before that, the broker delivers
+the request again. On a slow link the acknowledgement waits behind the result, and the broker sends
+no further requests. The runtime copies the inputs once; the outputs go from the runtime's memory to
+the socket.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from edge_core.contract.messages import (
 from edge_core.contract.topics import RESULT, Topic
 from edge_core.errors import EdgePartitionError, MessageTooLargeError
 from edge_core.mqtt.data_connection import FIRST_ERROR_CODE, NO_SUBSCRIBERS
+from edge_core.mqtt.message import NO_RECEIPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -108,18 +111,17 @@ class RequestServer:
         for key in (GENERATION, TRACE):
             if key in message.user:
                 user[key] = message.user[key]
-        receipt = message.receipt
         try:
             self._connection.publish(
                 Topic(message.response_topic, RESULT),
                 reason.encode(),
                 correlation_data=message.correlation_data,
                 user=user,
-                on_acknowledged=lambda _: self._connection.acknowledge(receipt),
+                answers=message.receipt,
             )
         except (MessageTooLargeError, ValueError) as error:
             _LOG.warning("cannot send an error to %r: %s", message.response_topic, error)
-            self._connection.acknowledge(receipt)
+            self._connection.acknowledge(message.receipt)
 
     def _serve(self, deployment: str, index: int, message: Message) -> None:
         response_topic = message.response_topic
@@ -154,7 +156,8 @@ class RequestServer:
                 correlation_data=message.correlation_data,
                 expiry_s=math.ceil(remaining_s) if next_topic and remaining_s else None,
                 user=user,
-                on_acknowledged=self._acknowledge_after(loaded, message, next_topic),
+                answers=message.receipt,
+                on_acknowledged=self._check_taken(loaded, message, next_topic),
             )
         except MessageTooLargeError as error:
             raise _RefusedError(ErrorCode.TOO_LARGE, str(error)) from None
@@ -166,21 +169,26 @@ class RequestServer:
         self._stats.count_request(deployment, index, trace.queue_ms, trace.invoke_ms)
         self._make_ready(loaded)
 
-    def _acknowledge_after(
-        self, loaded: LoadedStage, message: Message, next_topic: Topic | None
-    ) -> Callable[[int], None]:
-        """Return the callback for the broker's answer to a result."""
-        receipt = message.receipt
-        if next_topic is None:
-            return lambda _: self._connection.acknowledge(receipt)
-        # The callback must not keep the payload until the broker answers.
-        bare = replace(message, payload=b"")
-        return partial(self._check_taken, loaded.deployment, loaded.stage.index, bare, next_topic)
-
     def _check_taken(
+        self, loaded: LoadedStage, message: Message, next_topic: Topic | None
+    ) -> Callable[[int], None] | None:
+        """Return the callback for the broker's answer to a result; None after the last stage.
+
+        A client that is gone needs no error, and a client that is there hears nothing of a result
+        that the broker does not pass to the next board.
+        """
+        if next_topic is None:
+            return None
+        # The callback must not keep the payload until the broker answers.
+        answered = replace(message, payload=b"", receipt=NO_RECEIPT)
+        return partial(
+            self._result_taken, loaded.deployment, loaded.stage.index, answered, next_topic
+        )
+
+    def _result_taken(
         self, deployment: str, index: int, message: Message, next_topic: Topic, code: int
     ) -> None:
-        """Acknowledge a request if the broker took the result, else answer with an error."""
+        """Answer with an error if the broker did not pass a result to the next board."""
         if code == NO_SUBSCRIBERS:
             self.refuse(
                 deployment,
@@ -199,8 +207,6 @@ class RequestServer:
                 f"code {code:#04x} (MQTT 5.0, section 3.4.2.1). Check the broker's access list "
                 "and limits.",
             )
-        else:
-            self._connection.acknowledge(message.receipt)
 
     def _find(self, deployment: str, index: int, message: Message) -> LoadedStage | None:
         """Return the loaded stage for a request; None: another board answers the request."""

@@ -105,10 +105,11 @@ class Worker:
             if not self._queue:
                 self._stand_in.owner_steps()
                 self._connection.step(_STEP_S)
+            elif not self._stand_in.is_stepping:
+                self._connection.step(0)
+            if not self._queue:
                 continue
             self._stand_in.owner_is_busy()
-            if not self._stand_in.is_stepping:
-                self._connection.step(0)
             try:
                 item = self._queue.popleft()
             except IndexError:  # A reconnect dropped the queue.

@@ -118,4 +118,7 @@ class Stats:
             return taken
 
     def _stage(self, deployment: str, index: int) -> _StageStats:
-        return self._stages.setdefault((deployment, index), _StageStats())
+        stage = self._stages.get((deployment, index))
+        if stage is None:
+            stage = self._stages[deployment, index] = _StageStats()
+        return stage

@@ -1,8 +1,7 @@
 """Time messages that the board sends to itself through the broker, as a stage would.
 
 The jobs thread takes the place of the inference thread, on a connection of its own: the thread
-receives a message, publishes a message of equal size, and acknowledges the first message once the
-broker has acknowledged the second. This round receives one message and sends one message, as a
+receives a message, publishes a message of equal size and acknowledges the first message. This round receives one message and sends one message, as a
 stage does for each request. One message at a time gives the latency of a round; several in flight
 give the throughput of the link.
 
@@ -180,7 +179,7 @@ class _Echo:
                 TRACE: append_trace(None, StageTrace(0, "board", 0.0, 0.0)),
                 ROUTE: "board,board",
             },
-            on_acknowledged=lambda _: self._connection.acknowledge(receipt),
+            answers=receipt,
         )
 
     def _pass_on(self, payload: bytes, displacing: bytes, pause_s: float) -> tuple[float, float]:

@@ -34,7 +34,7 @@ from edge_core.errors import (
     MessageTooLargeError,
 )
 from edge_core.mqtt.data_session import MQTT_MAXIMUM_PACKET_BYTES, open_session
-from edge_core.mqtt.message import Message, Receipt
+from edge_core.mqtt.message import NO_RECEIPT, Message, Receipt
 from edge_core.mqtt.packet_stream import publish_header
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class DataConnection:
         #: Callbacks of the messages that the broker has not acknowledged, by packet id.
         self._unacknowledged: dict[int, Acknowledged | None] = {}
         #: Packets that wait because the broker has its most unacknowledged messages.
-        self._held: deque[tuple[int, list[bytes]]] = deque()
+        self._held: deque[list[bytes]] = deque()
         self._acknowledgements: deque[bytes] = deque()
         #: Quality of service of each subscription.
         self._filters: dict[str, int] = {}
@@ -251,8 +251,9 @@ class DataConnection:
         After a reconnect the acknowledgement is dropped, because the broker sends the message
         again.
         """
-        if receipt.packet_id and receipt.connection_number == self._connects:
-            self._acknowledgements.append(receipt.packet_id.to_bytes(2, "big"))
+        packet = self._puback(receipt)
+        if packet:
+            self._acknowledgements.append(packet)
 
     # Sending
 
@@ -274,6 +275,7 @@ class DataConnection:
         correlation_data: bytes = b"",
         expiry_s: int | None = None,
         user: Mapping[str, str] | None = None,
+        answers: Receipt = NO_RECEIPT,
         on_acknowledged: Acknowledged | None = None,
     ) -> None:
         """Send a message; without a connection the message is lost.
@@ -285,6 +287,8 @@ class DataConnection:
             correlation_data: Request id that the answer repeats.
             expiry_s: Time to live at the broker, in seconds; counts as at least 1.
             user: User properties.
+            answers: The message that this one answers, which is acknowledged right behind. The
+                broker reads both in order, so it has the answer when it reads the acknowledgement.
             on_acknowledged: Callback in the thread that steps, with the broker's reason code.
 
         Raises:
@@ -313,9 +317,9 @@ class DataConnection:
                 is_full = len(self._unacknowledged) >= session.receive_maximum
                 self._unacknowledged[packet_id] = on_acknowledged
                 if is_full:
-                    self._held.append((packet_id, [header, *map(bytes, views)]))
+                    self._held.append([header, *map(bytes, views), self._puback(answers)])
                     return
-            self._write(session, header, *views)
+            self._write(session, header, *views, self._puback(answers))
 
     # In the thread that steps
 
@@ -419,8 +423,7 @@ class DataConnection:
         with self._sending:
             session = self._session
             if self._held and session is not None:
-                _, parts = self._held.popleft()
-                self._write(session, *parts)
+                self._write(session, *self._held.popleft())
 
     def _note_refusals(self, packet: mqtt5.SubAckPacket) -> None:
         filters = self._requested.pop(packet.packet_id, [])
@@ -453,6 +456,12 @@ class DataConnection:
 
     # In any thread
 
+    def _puback(self, receipt: Receipt) -> bytes:
+        """Return the packet that acknowledges a message; empty if none is due."""
+        if not receipt.packet_id or receipt.connection_number != self._connects:
+            return b""
+        return _PUBACK + receipt.packet_id.to_bytes(2, "big")
+
     def _next_packet_id(self) -> int:
         while (packet_id := next(self._packet_ids)) in self._unacknowledged:
             pass
@@ -478,9 +487,7 @@ class DataConnection:
         """Send acknowledgements and ``parts``; a broken connection is noticed by the next step."""
         packets: list[Buffer] = []
         while self._acknowledgements:
-            packets += (_PUBACK, self._acknowledgements.popleft())
-        if packets:
-            packets = [b"".join(packets)]
+            packets.append(self._acknowledgements.popleft())
         self._sent_at = time.monotonic()
         with contextlib.suppress(OSError):
             session.writer.write(*packets, *parts)

@@ -128,8 +128,8 @@ class PacketReader:
                 return False
             raise ValueError("A packet's header is longer than 128 KiB.")
         packet, _ = mqtt5.read(memoryview(view[:1].tobytes() + _length(end) + bytes(body[:end])))
-        # Imported late, because an agent goes online before the import. Unlike bytearray, numpy does
-        # not fill the memory with zeros first.
+        # Imported late, because an agent goes online before the import. Unlike bytearray, numpy
+        # does not fill the memory with zeros first.
         import numpy as np  # noqa: PLC0415
 
         self._payload = np.empty(remaining - end, np.uint8).data
@@ -238,11 +238,11 @@ def publish_header(
         correlation_data=correlation_data or None,
         user_properties=list(user),
     ).write()
-    sizes = _fixed_header(memoryview(packet))
-    if sizes is None:  # pragma: no cover - mqtt5 writes whole headers
-        raise ValueError(topic)
-    header, remaining = sizes
-    return b"".join((packet[:1], _length(remaining + payload_bytes), packet[header:]))
+    # The length after the first byte is that of an empty payload: a byte with bit 7 continues.
+    start = 2
+    while packet[start - 1] >= _MORE:
+        start += 1
+    return packet[:1] + _length(len(packet) - start + payload_bytes) + packet[start:]
 
 
 def _fixed_header(view: memoryview) -> tuple[int, int] | None:

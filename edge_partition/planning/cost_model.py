@@ -1,28 +1,28 @@
 """Graph x Device -> milliseconds and bytes of a stage.
 
-Times are integers of nanoseconds internally, so that sums, maxima and ties are exact when plans are
-compared.
+Times are integers of nanoseconds internally, and energies integers of microjoules, so that sums,
+maxima and ties are exact when plans are compared.
 
-**Work.** The work of an operator is its multiply-accumulates (MACs), plus 3 for each byte that it
-writes and each byte of weights that it reads, plus 100,000. With one speed for each board, these
-weights predict XNNPACK's published times of MobileNet v1, v2, v3 Large and v3 Small on the
-Raspberry Pi 3B+ and 4 (github.com/google/XNNPACK, README) within 5 %. The two speeds were fitted to
-the same times. The model does not distinguish the speed of quantized operators.
-
-For a measured board, the measured times (:mod:`edge_partition.planning.stage_times`) replace this
-estimate.
+**Work.** :mod:`edge_partition.planning.operator_work` counts the work of each operator. A board
+runs float operators at :attr:`Device.speed_gmac_s`, and quantized operators
+:attr:`Device.int8_speedup` times as fast. For a measured board, the measured times
+(:mod:`edge_partition.planning.stage_times`) replace this estimate.
 
 **Messages.** The agent's network thread takes processor time for each message, in and out. An agent
 that sent messages of 1 kB to 1 MB to itself took 0.24 ms for each message and 0.5 ms for each MB,
-on an x86-64 processor that does 50 work units per nanosecond: 12 million units for each message and
-25 for each byte. At the four-core speeds of the Raspberry Pi presets, this gives 1.3 ms for each
-message on a Pi 4, about five times the time on the x86-64 processor. A measured profile replaces
-this estimate.
+on an x86-64 processor that is taken to be 5.3 times as fast as a Pi 4's. At the four-core speeds of
+the Raspberry Pi presets, 14 million units for each message and 29 for each byte give 1.3 ms for
+each message and 2.6 ms for each MB on a Pi 4. A measured profile replaces this estimate.
 
 The network thread and the inference thread overlap where there is a processor for each. With fewer
 processors (a quota, or as many inference threads as cores), the threads share them. At full load a
 request then takes the processor time of both threads divided by the number of processors, and at
 least the longer of the two times.
+
+**Energy.** The energy of a request on a board is the board's power under load above its idle power
+(:attr:`Device.active_watts`, :attr:`Device.idle_watts`), for the time that the request occupies the
+processors (:attr:`StageCost.busy_ms`). The idle power does not count: a board that waits takes it
+with or without the request, in every plan. The energy of a link is part of the idle power.
 
 **Links and memory.** See :mod:`edge_partition.planning.link_times` and
 :mod:`edge_partition.planning.stage_memory`.
@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_partition.planning.link_times import delay_ns, transfer_ns
+from edge_partition.planning.operator_work import INT8_SPEEDUP, operator_work
 from edge_partition.planning.stage_memory import stage_ram_bytes
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 MIB = 1 << 20
 
-_MACS_PER_BYTE = 3
-_MACS_PER_OPERATOR = 100_000
-_MACS_PER_MESSAGE = 12_000_000
-_MACS_PER_MESSAGE_BYTE = 25
+_MACS_PER_MESSAGE = 14_000_000
+_MACS_PER_MESSAGE_BYTE = 29
 #: Bytes of an operator, its tensors' names and shapes in a file. MobileNetV3Large's file is larger
 #: than the weights by 320 bytes for each operator.
 _FILE_BYTES_PER_OPERATOR = 512
 _NS_PER_MS = 1_000_000
+_UJ_PER_J = 1_000_000
+_NS_PER_US = 1_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class StageCost:
         in_bytes: Size of one request's inputs.
         out_bytes: Size of one request's outputs.
         macs: Multiply-accumulates of one inference.
+        energy_j: Energy of one request above the board's idle power, in joules; ``None`` if the
+            board's power is not known.
         handling_source: Whether ``handling_ms`` is measured on this board or estimated.
         invoke_source: Whether ``invoke_ms`` is measured on this board or estimated.
         link_source: Whether ``receive_ms`` and ``send_ms`` are measured or estimated.
@@ -93,6 +96,7 @@ class StageCost:
     in_bytes: int
     out_bytes: int
     macs: int
+    energy_j: float | None = None
     invoke_source: Source = "estimated"
     handling_source: Source = "estimated"
     link_source: Source = "estimated"
@@ -148,10 +152,11 @@ def stage_cost(
     stage_ms = invoke_ms(graph, device, start, stop, wires)
     invoke_ns = np.int64(_to_ns(stage_ms))
     handling_ns = _handling_ns(np.array([in_bytes, out_bytes], np.int64), device).sum()
+    busy_ns = _busy_ns(invoke_ns, handling_ns, device)
     return StageCost(
         invoke_ms=stage_ms,
         handling_ms=_to_ms(int(handling_ns)),
-        busy_ms=_to_ms(int(_busy_ns(invoke_ns, handling_ns, device))),
+        busy_ms=_to_ms(int(busy_ns)),
         receive_ms=_to_ms(int(transfer_ns(np.int64(in_bytes), device)) + delay_ns(device)),
         send_ms=_to_ms(int(transfer_ns(np.int64(out_bytes), device)) + delay_ns(device)),
         link_delay_ms=_to_ms(delay_ns(device)),
@@ -168,6 +173,9 @@ def stage_cost(
         in_bytes=in_bytes,
         out_bytes=out_bytes,
         macs=macs,
+        energy_j=None
+        if device.watts_above_idle is None
+        else int(_energy_uj(busy_ns, device)) / _UJ_PER_J,
         invoke_source="estimated" if device.stage_times is None else "measured",
         handling_source="estimated" if device.handling is None else "measured",
         link_source=device.link_source,
@@ -183,19 +191,22 @@ def invoke_ms(
 ) -> float:
     """Return the time of one inference of a stage, in milliseconds; see :func:`stage_cost`."""
     if device.stage_times is None:
-        work_macs = sum(_work_macs(graph, index) for index in range(start, stop))
-        return _to_ms(int(_invoke_ns(np.int64(work_macs), device)))
+        float_macs, int8_macs = (sum(work) for work in operator_work(graph, start, stop))
+        return _to_ms(int(_invoke_ns(np.int64(float_macs), np.int64(int8_macs), device)))
     crossing_bytes = graph.boundary_bytes(start, wires[0]) + graph.boundary_bytes(stop, wires[1])
     return _to_ms(device.stage_times.invoke_ns(start, stop, crossing_bytes))
 
 
 def operator_work_macs(graph: Graph) -> list[int]:
-    """Return each operator's work, in work units; see the module's docstring."""
-    return [_work_macs(graph, index) for index in range(len(graph.operators))]
+    """Return each operator's work in units of float operators, on a board of usual int8 speed."""
+    return [
+        float_macs + round(int8_macs / INT8_SPEEDUP)
+        for float_macs, int8_macs in zip(*_all_work(graph), strict=True)
+    ]
 
 
 def total_work_macs(graph: Graph) -> int:
-    """Return the model's work, in work units; see the module's docstring.
+    """Return the model's work, the sum of :func:`operator_work_macs`.
 
     A board that runs the whole model in ``t`` milliseconds has a speed of
     ``total_work_macs(graph) / t / 1e6`` for :attr:`Device.speed_gmac_s`.
@@ -210,7 +221,9 @@ class StageTable:
     Attributes:
         starts: ``(m,)``, positions where a stage may start, ascending.
         stops: ``(n,)``, positions where a stage may stop, ascending.
-        work_macs: ``(m, n)``, work of each stage; 0 or less where ``start >= stop``.
+        float_macs: ``(m, n)``, work of each stage's float operators, in their units; 0 or less
+            where ``start >= stop``.
+        int8_macs: ``(m, n)``, the same for quantized operators.
         ram_bytes: ``(m, n)``, as :attr:`StageCost.ram_bytes`.
         storage_bytes: ``(m, n)``, as :attr:`StageCost.storage_bytes`.
         in_bytes: ``(m,)``, bytes that cross each start.
@@ -219,7 +232,8 @@ class StageTable:
 
     starts: IntArray
     stops: IntArray
-    work_macs: IntArray
+    float_macs: IntArray
+    int8_macs: IntArray
     ram_bytes: IntArray
     storage_bytes: IntArray
     in_bytes: IntArray
@@ -236,13 +250,14 @@ class StageTable:
         """
         at = np.array(positions, np.int64)
         between = np.ix_(at, at)
-        work_before = np.cumsum([0, *operator_work_macs(graph)])[at]
+        float_before, int8_before = (np.cumsum([0, *work])[at] for work in _all_work(graph))
         boundary_bytes = np.array([graph.boundary_bytes(position, wire) for position in positions])
         weight_bytes = graph.weight_table()[between]
         return cls(
             starts=at,
             stops=at,
-            work_macs=work_before - work_before[:, None],
+            float_macs=float_before - float_before[:, None],
+            int8_macs=int8_before - int8_before[:, None],
             ram_bytes=stage_ram_bytes(
                 start=at[:, None],
                 weight_bytes=weight_bytes,
@@ -260,19 +275,25 @@ class StageTable:
         return StageTable(
             starts=self.starts[starts],
             stops=self.stops[stops],
-            work_macs=self.work_macs[starts, stops],
+            float_macs=self.float_macs[starts, stops],
+            int8_macs=self.int8_macs[starts, stops],
             ram_bytes=self.ram_bytes[starts, stops],
             storage_bytes=self.storage_bytes[starts, stops],
             in_bytes=self.in_bytes[starts],
             out_bytes=self.out_bytes[stops],
         )
 
+    @property
+    def work_macs(self) -> IntArray:
+        """Work of each stage in units of float operators, ``(m, n)``."""
+        return self.float_macs + np.rint(self.int8_macs / INT8_SPEEDUP).astype(np.int64)
+
     def invoke_ns(self, device: Device) -> IntArray:
         """Return the time of one inference of each stage on ``device``, ``(m, n)`` nanoseconds."""
         if device.stage_times is not None:
             crossing_bytes = self.in_bytes[:, None] + self.out_bytes
             return device.stage_times.table_ns(self.starts, self.stops, crossing_bytes)
-        result: IntArray = _invoke_ns(self.work_macs, device)
+        result: IntArray = _invoke_ns(self.float_macs, self.int8_macs, device)
         return result
 
     def handling_ns(self, device: Device) -> IntArray:
@@ -286,6 +307,15 @@ class StageTable:
     def busy_ns(self, device: Device) -> IntArray:
         """Return the processors' busy time of a request at full load, ``(m, n)`` nanoseconds."""
         result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device), device)
+        return result
+
+    def energy_uj(self, device: Device) -> IntArray:
+        """Return each stage's energy of a request above idle power, ``(m, n)`` microjoules.
+
+        Raises:
+            ValueError: The board's power is not known.
+        """
+        result: IntArray = _energy_uj(self.busy_ns(device), device)
         return result
 
     def bottleneck_and_latency_ns(self, device: Device) -> tuple[IntArray, IntArray]:
@@ -305,23 +335,27 @@ class StageTable:
         return result
 
 
-def _work_macs(graph: Graph, index: int) -> int:
-    operator = graph.operators[index]
-    moved_bytes = operator.weight_bytes + sum(
-        graph.tensors[tensor].size_bytes for tensor in operator.outputs
-    )
-    return operator.macs + _MACS_PER_BYTE * moved_bytes + _MACS_PER_OPERATOR
+def _all_work(graph: Graph) -> tuple[list[int], list[int]]:
+    return operator_work(graph, 0, len(graph.operators))
 
 
-def _invoke_ns(work_macs: Any, device: Device) -> Any:
+def _invoke_ns(float_macs: Any, int8_macs: Any, device: Device) -> Any:
     # A speed of 10^9 units per second is 1 unit per nanosecond.
+    work_macs = float_macs + int8_macs / device.int8_speedup
     return np.rint(work_macs / device.speed_gmac_s).astype(np.int64)
+
+
+def _energy_uj(busy_ns: Any, device: Device) -> Any:
+    """Return the energy above idle power during ``busy_ns``, in microjoules."""
+    if device.watts_above_idle is None:
+        raise ValueError(f"The power of {device.name} is not known.")
+    return np.rint(busy_ns * device.watts_above_idle / _NS_PER_US).astype(np.int64)
 
 
 def _handling_ns(size_bytes: Any, device: Device) -> Any:
     """Return the network thread's time of one message of each size, in nanoseconds."""
     if device.handling is None:
-        return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, device)
+        return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, 0, device)
     # Milliseconds per megabyte are nanoseconds per byte.
     handling_ns = device.handling.fixed_ms * _NS_PER_MS + device.handling.ms_per_mb * size_bytes
     return np.rint(handling_ns).astype(np.int64)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from edge_core.contract.json_fields import Field, FieldError
 from edge_core.errors import EdgePartitionError
+from edge_partition.planning.operator_work import INT8_SPEEDUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +58,10 @@ class Device:
         board: The preset of the figures, or ``None``.
         ram_mib: Memory limit of the agent, its own memory included, in MiB; infinite if unlimited.
         storage_mib: Disk limit of the agent, in MiB; infinite if unlimited.
-        speed_gmac_s: Speed in 10^9 work units per second, in the work units of
-            :mod:`edge_partition.planning.cost_model`.
+        speed_gmac_s: Speed of float operators in 10^9 work units per second, in the work units of
+            :mod:`edge_partition.planning.operator_work`.
+        int8_speedup: Speed of quantized operators in their own work units, as a multiple of
+            ``speed_gmac_s``.
         threads: Threads of one inference.
         cores: Processors that the agent may use, a fraction under a quota; ``None``: equal to
             ``threads``, so that handling messages takes processor time from inference.
@@ -67,6 +70,8 @@ class Device:
         stage_times: Measured times of the current model, used instead of ``speed_gmac_s``.
         handling: Measured time of handling a message; ``None``: estimated from ``speed_gmac_s``.
         link_source: Origin of ``link_mbit_s`` and ``link_ms``.
+        active_watts: Power of the board while it runs an inference, in watts; ``None``: not known.
+        idle_watts: Power of the board while it waits for requests, in watts; ``None``: not known.
         role: ``first``: the board runs the first stage and no other stage, and no board with
             another role runs the first stage. ``last``: the same rule for the last stage.
     """
@@ -84,6 +89,16 @@ class Device:
     cores: float | None = None
     link_source: Source = "estimated"
     role: Role = "any"
+    int8_speedup: float = INT8_SPEEDUP
+    active_watts: float | None = None
+    idle_watts: float | None = None
+
+    @property
+    def watts_above_idle(self) -> float | None:
+        """Power of an inference above the idle power, in watts; ``None`` if not known."""
+        if self.active_watts is None or self.idle_watts is None:
+            return None
+        return self.active_watts - self.idle_watts
 
 
 @dataclass(frozen=True)
@@ -97,48 +112,72 @@ class Fleet:
 # Lite and its page cache: an estimate. fleet.toml can give a larger figure.
 # storage_mib: a share of an 8 GB card, an estimate.
 # link_ms: the switch, the kernel and the broker, an estimate. Wi-Fi has a larger, varying delay.
-# speed_gmac_s: fitted, with the cost model's own work units, to XNNPACK's published four-thread
-# times of MobileNet v1, v2, v3 Large and v3 Small where a source is named (github.com/google/
-# XNNPACK, README, "Raspberry Pi", 12 February 2020: v3 Large 67 ms on the 3B+, 41 ms on the 4).
-# A measured profile is better than these estimates.
+# speed_gmac_s, int8_speedup: the Pi 4's are fitted to its times in MLPerf Inference v2.0; see
+# operator_work. The 3B+'s follow from XNNPACK's published four-thread times of both boards with the
+# same 32-bit software (github.com/google/XNNPACK, README, "Raspberry Pi", 8 February 2022), as
+# geometric means of the models' ratios: MobileNet v1, v2, v3 Large and v3 Small in float take 114,
+# 79, 67 and 22 ms on the 3B+, and 72, 41, 38 and 13 ms on the Pi 4; v1 and v2 in int8 take 46 and
+# 30 ms, and 29 and 20 ms. A measured profile is better than these estimates.
+# active_watts, idle_watts: of the whole board. The Pi 4's active power is the median of the 94
+# models in MLPerf Inference v2.0 (5.2 to 5.9 W in float, 6.0 to 6.5 W in int8). The idle power of
+# the Pi 4, and both of the 3B+, were measured by Jeff Geerling with four busy cores and with none
+# (pidramble.com, "Power Consumption Benchmarks").
 PRESETS: dict[str, Device] = {
     "raspberry-pi-zero-2-w": Device(
         name="",
-        ram_mib=300,  # sold with 512 MiB
+        ram_mib=265,  # sold with 512 MiB; 265 MiB measured as available
         storage_mib=2048,
         # Estimate: the 3B+'s four Cortex-A53 cores at 1.0 instead of 1.4 GHz.
-        speed_gmac_s=4.1,
+        speed_gmac_s=4.6,
+        int8_speedup=2.87,
         threads=4,
         link_mbit_s=44,  # 802.11n at 2.4 GHz: 44.5 measured by Jeff Geerling on a Pi 2
         link_ms=3.0,
+        # Under load 1.4 W more than a Zero W, measured by Andre Jacobs; the Zero's 1.2 W by Jeff
+        # Geerling. Idle: 120 mA at 5 V, measured by CNX Software.
+        active_watts=2.6,
+        idle_watts=0.6,
     ),
     "raspberry-pi-3b-plus": Device(
         name="",
         ram_mib=800,  # sold with 1 GiB
         storage_mib=2048,
-        speed_gmac_s=5.7,  # XNNPACK's table
+        speed_gmac_s=6.4,  # 0.576 times a Pi 4's
+        int8_speedup=2.87,  # int8: 0.648 times a Pi 4's
         threads=4,
         link_mbit_s=224,  # gigabit Ethernet behind USB 2.0: measured by Jeff Geerling
         link_ms=0.8,
+        active_watts=5.1,
+        idle_watts=1.9,
     ),
     "raspberry-pi-4": Device(
         name="",
         ram_mib=800,  # sold with 1 to 8 GiB
         storage_mib=2048,
-        speed_gmac_s=9.4,  # XNNPACK's table
+        speed_gmac_s=11.1,  # MLPerf
+        int8_speedup=INT8_SPEEDUP,  # MLPerf
         threads=4,
         link_mbit_s=940,  # gigabit Ethernet: 941 measured with iperf3 by mpr-projects.com
         link_ms=0.5,
+        active_watts=5.9,
+        idle_watts=2.7,
     ),
     "raspberry-pi-5": Device(
         name="",
         ram_mib=800,  # sold with 1 to 16 GiB
         storage_mib=2048,
         # Estimate: 2.5 times the speed of a Pi 4, the middle of the maker's "two to three times".
-        speed_gmac_s=23.5,
+        # int8 is assumed to gain as much as float. The Pi 5's dot-product instructions, which the
+        # Pi 4 lacks, may make int8 faster.
+        speed_gmac_s=27.8,
+        int8_speedup=INT8_SPEEDUP,
         threads=4,
         link_mbit_s=940,  # gigabit Ethernet, as on the Pi 4
         link_ms=0.4,
+        # Estimate: 4/3 of a Pi 4's, as the maker's typical currents of the bare boards, 800 mA and
+        # 600 mA.
+        active_watts=8.0,
+        idle_watts=3.6,
     ),
 }
 
@@ -147,10 +186,13 @@ _NUMBERS: dict[str, Callable[[Field], Any]] = {
     "ram_mib": lambda field: field.number(0, 1 << 30, above=True),
     "storage_mib": lambda field: field.number(0, 1 << 30, above=True),
     "speed_gmac_s": lambda field: field.number(0.001, 1e6),
+    "int8_speedup": lambda field: field.number(0.01, 1000),
     "threads": lambda field: field.whole(1, 1024),
     "cores": lambda field: field.number(0.01, 1024),
     "link_mbit_s": lambda field: field.number(0.001, 1e6),
     "link_ms": lambda field: field.number(0, 1e5),
+    "active_watts": lambda field: field.number(0, 1e4),
+    "idle_watts": lambda field: field.number(0, 1e4),
 }
 _FIELDS = ("name", "board", "role", *_NUMBERS)
 
@@ -226,12 +268,26 @@ def _read_device(path: Path, where: str, table: Any) -> Device:
         fields.refuse_unknown(_FIELDS)
         board = fields.optional("board")
         preset = Device(name="") if board is None else PRESETS[board.one_of(PRESETS)]
-        return replace(
+        device = replace(
             preset,
             name=where,
             board=None if board is None else board.text(),
             role=cast("Role", fields.get("role", "any").one_of(get_args(Role))),
             **{key: read(fields[key]) for key, read in _NUMBERS.items() if key in fields},
         )
+        _check_watts(device, fields)
     except FieldError as error:
         raise FleetError(path, error.problem, device=where, field=error.where) from None
+    return device
+
+
+def _check_watts(device: Device, fields: Field) -> None:
+    given = [key for key in ("active_watts", "idle_watts") if key in fields]
+    if len(given) == 1 and device.watts_above_idle is None:
+        missing = "idle_watts" if given == ["active_watts"] else "active_watts"
+        raise fields[given[0]].error(f"needs {missing} too. Give both, or a board preset")
+    if device.watts_above_idle is not None and device.watts_above_idle < 0:
+        raise fields[given[0]].error(
+            f"is out of range: active_watts is {device.active_watts:g}, idle_watts is "
+            f"{device.idle_watts:g}. Active power includes idle power"
+        )

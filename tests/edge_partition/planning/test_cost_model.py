@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, get_args
 
@@ -25,11 +26,13 @@ def test_the_stage_table_equals_the_cost_of_every_single_stage() -> None:
     rng = seeded(1)
     graph = random_graph(rng, 12)
     device = random_fleet(rng, 1, ram_mib=(100, 200)).devices[0]
+    device = replace(device, active_watts=5.9, idle_watts=2.7)
     positions = (0, *graph.cuts, 12)
     table = StageTable.of(graph, positions)
     invoke_ns, transfer_ns = table.invoke_ns(device), table.transfer_ns(device)
     handling_ns, busy_ns = table.handling_ns(device), table.busy_ns(device)
     bottleneck_ns, latency_ns = table.bottleneck_and_latency_ns(device)
+    energy_uj = table.energy_uj(device)
     for row, column in combinations(range(len(positions)), 2):
         cost = stage_cost(graph, device, positions[row], positions[column])
         assert invoke_ns[row, column] == round(cost.invoke_ms * 1e6)
@@ -38,6 +41,8 @@ def test_the_stage_table_equals_the_cost_of_every_single_stage() -> None:
         assert busy_ns[row, column] == round(cost.busy_ms * 1e6)
         assert bottleneck_ns[row, column] == round(cost.bottleneck_ms * 1e6)
         assert latency_ns[row, column] == round(cost.latency_ms * 1e6)
+        assert cost.energy_j is not None
+        assert energy_uj[row, column] == round(cost.energy_j * 1e6)
         assert table.ram_bytes[row, column] == cost.ram_bytes
         assert table.storage_bytes[row, column] == cost.storage_bytes
 
@@ -113,6 +118,16 @@ def test_threads_share_processors_if_the_board_has_too_few(
     assert 0 < cost.handling_ms < cost.invoke_ms
     assert cost.busy_ms == pytest.approx(expected(cost.invoke_ms, cost.handling_ms))
     assert cost.bottleneck_ms == cost.busy_ms
+
+
+def test_the_energy_of_a_request_is_the_power_above_idle_while_the_processors_are_busy() -> None:
+    graph = random_graph(seeded(2), 9)
+    cost = stage_cost(graph, Device("pi", active_watts=5.0, idle_watts=2.0), 0, 9)
+    assert cost.handling_ms > 0
+    assert cost.energy_j == pytest.approx(3.0 * cost.busy_ms / 1000, rel=1e-4)
+    assert stage_cost(graph, Device("pi"), 0, 9).energy_j is None
+    with pytest.raises(ValueError, match="power of pi is not known"):
+        StageTable.of(graph, (0, 9)).energy_uj(Device("pi"))
 
 
 def test_messages_are_the_bottleneck_of_a_tiny_model_on_a_board_with_free_cores() -> None:

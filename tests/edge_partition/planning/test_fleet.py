@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,9 +34,13 @@ def test_every_field_is_read(tmp_path: Path) -> None:
         threads = 2
         link_mbit_s = 90.0
         link_ms = 0
+        int8_speedup = 3
+        active_watts = 5
+        idle_watts = 2.5
         """,
     )
-    expected = Device("pi-1", "raspberry-pi-4", 512, 2048, 8.5, 2, 90.0, 0)
+    figures = {"int8_speedup": 3, "active_watts": 5, "idle_watts": 2.5}
+    expected = Device("pi-1", "raspberry-pi-4", 512, 2048, 8.5, 2, 90.0, 0, **figures)
     assert load_fleet(path).devices == (expected,)
 
 
@@ -44,12 +49,29 @@ def test_a_preset_fills_in_only_missing_fields(tmp_path: Path) -> None:
     device = load_fleet(write(tmp_path, text)).devices[0]
     preset = PRESETS["raspberry-pi-zero-2-w"]
     assert device.ram_mib == 99
-    assert (device.speed_gmac_s, device.link_mbit_s) == (preset.speed_gmac_s, preset.link_mbit_s)
+    assert replace(device, name="", board=None, ram_mib=preset.ram_mib) == preset
 
 
 def test_a_board_with_only_a_name_has_no_limits(tmp_path: Path) -> None:
     device = load_fleet(write(tmp_path, '[[device]]\nname = "a"\n')).devices[0]
     assert device.ram_mib == device.storage_mib == math.inf
+
+
+@pytest.mark.parametrize("board", PRESETS)
+def test_a_preset_knows_the_power_of_the_board(board: str) -> None:
+    preset = PRESETS[board]
+    assert preset.active_watts is not None
+    assert preset.idle_watts is not None
+    assert preset.watts_above_idle == preset.active_watts - preset.idle_watts > 0
+
+
+def test_the_power_of_a_board_without_a_preset_is_not_known(tmp_path: Path) -> None:
+    device = load_fleet(write(tmp_path, '[[device]]\nname = "a"\n')).devices[0]
+    assert device.watts_above_idle is None
+
+
+def test_a_zero_2_w_has_the_memory_that_is_available_on_it() -> None:
+    assert PRESETS["raspberry-pi-zero-2-w"].ram_mib == 265
 
 
 def test_the_example_fleet_has_three_unequal_boards() -> None:
@@ -87,6 +109,13 @@ def test_equal_boards_differ_only_in_name() -> None:
         ('[[device]]\nname = "a"\nthreads = 1.5', ["a, threads", "1.5", "whole"]),
         ('[[device]]\nname = "a"\nboard = "raspberry-pi-44"', ["board", "raspberry-pi-4?"]),
         ('[[device]]\nname = "a"\nboard = 4', ["a, board", "expected a string"]),
+        ('[[device]]\nname = "a"\nactive_watts = 3', ["a, active_watts", "needs idle_watts"]),
+        ('[[device]]\nname = "a"\nidle_watts = 3', ["a, idle_watts", "needs active_watts"]),
+        ('[[device]]\nname = "a"\nactive_watts = -3\nidle_watts = 1', ["active_watts", "-3"]),
+        (
+            '[[device]]\nname = "a"\nboard = "raspberry-pi-4"\nidle_watts = 7',
+            ["a, idle_watts", "5.9", "7"],
+        ),
         ('[[device]]\nname = "a"\n[[device]]\nname = "a"', ["a, name", "two devices"]),
     ],
 )

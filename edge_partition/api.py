@@ -124,7 +124,8 @@ def plan_model(
     Args:
         model: Return value of :func:`load_model`.
         fleet: The boards: :func:`load_fleet`, or ``equal_fleet(4)``.
-        objective: ``throughput`` (results per second) or ``latency`` (milliseconds per request).
+        objective: ``throughput`` (results per second), ``latency`` (milliseconds per request) or
+            ``energy`` (joules per request).
         stages: Exactly this many stages, each on one board.
         cuts: The layers to cut after, by name.
         use_profiles: For each board whose name has a profile of the model, plan with the measured

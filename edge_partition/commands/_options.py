@@ -13,7 +13,7 @@ from edge_partition.facts.model_facts import PictureOptions
 from edge_partition.inputs.describe_pixels import PIXELS_METAVAR, parse_pixels
 from edge_partition.inputs.pixels import PixelsError
 from edge_partition.model.quantizations import QUANTIZATIONS
-from edge_partition.planning.plan_split import WireChoice
+from edge_partition.planning.plan_split import Objective, WireChoice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,10 +173,11 @@ plan_options = combined(
     ),
     click.option(
         "--objective",
-        type=click.Choice(["throughput", "latency"]),
+        type=click.Choice(get_args(Objective)),
         default="throughput",
         show_default=True,
-        help="throughput: the most requests per second; latency: the least time for one request.",
+        help="throughput: the most requests per second; latency: the least time for one request; "
+        "energy: the fewest joules for one request, above the boards' idle power.",
     ),
     click.option(
         "--stages",
@@ -210,7 +211,7 @@ plan_options = combined(
         "--max-latency-ms",
         type=click.FloatRange(0, min_open=True),
         metavar="MS",
-        help="Limit: the latency of a single request, in milliseconds.",
+        help="Limit: the latency of a single request, in milliseconds; not with energy.",
     ),
     click.option(
         "--min-throughput",

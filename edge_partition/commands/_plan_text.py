@@ -34,20 +34,24 @@ _KINDS = (
 _GOALS = {
     "throughput": ("lowers the throughput", "has the higher throughput"),
     "latency": ("raises the latency", "has the lower latency"),
+    "energy": ("takes more energy", "takes less energy"),
 }
+_ENERGY_COLUMN = ">energy\nJ"
 
 
 def plan_verdict(plan: Plan) -> str:
-    """Return the sentence with the predicted throughput and latency."""
-    return (
-        f"{plan.graph_name} {_aim(plan)}: {plan.throughput_per_s:.1f} requests/s, "
-        f"{plan.latency_ms:.1f} ms for one request (predicted)."
-    )
+    """Return the sentence with the predicted throughput, latency and, if known, energy."""
+    return f"{plan.graph_name} {_aim(plan)}: {_figures(plan)} (predicted)."
 
 
 def plan_head(plan: Plan) -> str:
     """Return the sentence with the plan's boards, without predicted figures."""
     return f"{plan.graph_name} {_aim(plan)}."
+
+
+def plan_columns(plan: Plan) -> tuple[str, ...]:
+    """Return the titles of the plan's columns: energies, if the plan minimizes them."""
+    return (*PLAN_COLUMNS, _ENERGY_COLUMN) if plan.objective == "energy" else PLAN_COLUMNS
 
 
 def plan_reasons(plan: Plan) -> Iterator[str]:
@@ -66,16 +70,13 @@ def plan_reasons(plan: Plan) -> Iterator[str]:
     alone = plan.single_board_alternative
     if alone is not None:
         board = alone.stages[0].board_names
-        yield (
-            f"For comparison, {board} alone: {alone.throughput_per_s:.1f} requests/s, "
-            f"{alone.latency_ms:.1f} ms for one request."
-        )
-        if alone.score_ms < plan.score_ms:
+        yield (f"For comparison, {board} alone: {_figures(alone)}.")
+        if alone.score < plan.score:
             yield f"{board} alone {better}."
 
 
 def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:
-    """Return a row for each board of each stage, for :data:`PLAN_COLUMNS`.
+    """Return a row for each board of each stage, for :func:`plan_columns`.
 
     Args:
         plan: The plan.
@@ -93,6 +94,7 @@ def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:
             f"{cost.handling_ms:.2f}",
             f"{cost.link_ms:.2f}",
             kib(cost.out_bytes),
+            *([f"{cost.energy_j:.3f}"] if plan.objective == "energy" else []),
         ]
         for index, stage in enumerate(plan.stages)
         for device, cost in zip(stage.devices, stage.costs, strict=True)
@@ -106,6 +108,11 @@ def plan_sources(plan: Plan) -> Iterator[str]:
         "board's processor, network is the link to the broker."
     )
     yield _sources(plan)
+    if plan.energy_j is not None:
+        yield (
+            "Energy is a board's power under load above its idle power, from the fleet file or the "
+            "preset, for the time that a request occupies its processors."
+        )
     narrow = [index for index, wire in enumerate(plan.wires) if wire == "float16"]
     if narrow and len(narrow) == len(plan.wires):
         yield "Activations travel as float16 between all stages."
@@ -115,7 +122,15 @@ def plan_sources(plan: Plan) -> Iterator[str]:
 
 def _aim(plan: Plan) -> str:
     boards = len({device.name for stage in plan.stages for device in stage.devices})
-    return f"over {count_of(boards, 'board')}, best {plan.objective}"
+    best = "least energy" if plan.objective == "energy" else f"best {plan.objective}"
+    return f"over {count_of(boards, 'board')}, {best}"
+
+
+def _figures(plan: Plan) -> str:
+    energy = "" if plan.energy_j is None else f" and {plan.energy_j:.3g} J"
+    return (
+        f"{plan.throughput_per_s:.1f} requests/s, {plan.latency_ms:.1f} ms{energy} for one request"
+    )
 
 
 def _sources(plan: Plan) -> str:

@@ -128,6 +128,6 @@ def show_plan(
             _show.say(line)
     else:
         _show.say(_plan_text.plan_head(plan), bold=True)
-    _show.show_table("", _plan_text.PLAN_COLUMNS, _plan_text.plan_rows(plan, sizes))
+    _show.show_table("", _plan_text.plan_columns(plan), _plan_text.plan_rows(plan, sizes))
     for line in _plan_text.plan_sources(plan):
         _show.say(line)

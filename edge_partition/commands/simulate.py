@@ -231,6 +231,10 @@ def _show_forecast(
     )
     again = f"; {forecast.resent} messages sent again" if forecast.resent else ""
     _show.say(f"{_show.count_of(forecast.requests, 'request')}: {outcomes}{again}.")
+    if forecast.energy_j is not None:
+        _show.say(
+            f"Energy: {forecast.energy_j:.3g} J for each answer, above the boards' idle power."
+        )
     _show.say(f"The plan's times are {times.source}.")
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from edge_partition.planning.fleet import Device
     from edge_partition.tflite.graph import Graph, Wire
 
-Objective: TypeAlias = Literal["throughput", "latency"]
+Objective: TypeAlias = Literal["throughput", "latency", "energy"]
 
 _NS_PER_MS = 1_000_000
+_UJ_PER_J = 1_000_000
 #: Changes named in an error message. The message counts the rest.
 _MOST_NAMED = 4
 
@@ -95,6 +96,15 @@ class PlannedStage:
         """Latency of one request in an idle system, on the slowest board, in milliseconds."""
         return max(cost.latency_ms for cost in self.costs)
 
+    @property
+    def energy_j(self) -> float | None:
+        """Energy of one request above idle power, in joules; ``None`` if a board's is not known.
+
+        One board serves the request. With replicas, the value is that of the board that takes most.
+        """
+        energies = [cost.energy_j for cost in self.costs if cost.energy_j is not None]
+        return max(energies) if len(energies) == len(self.costs) else None
+
     def limits(self) -> tuple[tuple[Device, str, int, float], ...]:
         """Return (board, resource, needed bytes, available bytes) for RAM and storage."""
         return tuple(
@@ -134,9 +144,8 @@ class Plan:
         graph: The model.
         stages: The stages in order. Together they cover all operators.
         wires: The type of float32 activations on each boundary between two stages.
-        bound_ms: Lower bound on ``bottleneck_ms`` (objective throughput) or ``latency_ms``
-            (objective latency) of all plans within the request's limits, in milliseconds. The bound
-            is the plan's own value if the plan is proven optimal. ``None`` without a search.
+        bound: Lower bound on the ``score`` of all plans within the request's limits. The bound is
+            the plan's own score if the plan is proven optimal. ``None`` without a search.
         single_board_alternative: The best plan with the whole model on one board, if the model fits
             a board and this plan uses several. The alternative may be better for the other
             objective, or if the request gave the number of stages.
@@ -147,7 +156,7 @@ class Plan:
     graph: Graph
     stages: tuple[PlannedStage, ...]
     wires: tuple[Wire, ...] = ()
-    bound_ms: float | None = None
+    bound: float | None = None
     single_board_alternative: Plan | None = None
     unused: tuple[Device, ...] = ()
 
@@ -237,14 +246,26 @@ class Plan:
         return 1000 / self.bottleneck_ms
 
     @property
-    def score_ms(self) -> float:
-        """Value that the objective minimizes: ``bottleneck_ms`` or ``latency_ms``."""
+    def energy_j(self) -> float | None:
+        """Energy of one request above idle power, in joules; ``None`` if a board's is not known."""
+        energies = [stage.energy_j for stage in self.stages if stage.energy_j is not None]
+        if len(energies) < len(self.stages):
+            return None
+        return sum(round(energy_j * _UJ_PER_J) for energy_j in energies) / _UJ_PER_J
+
+    @property
+    def score(self) -> float:
+        """Value that the objective minimizes: ``bottleneck_ms``, ``latency_ms`` or ``energy_j``."""
+        if self.objective == "energy":
+            return math.inf if self.energy_j is None else self.energy_j
         return self.latency_ms if self.objective == "latency" else self.bottleneck_ms
 
     @property
     def gap(self) -> float:
         """Upper bound on the optimum's relative improvement of the score; 0 if proven optimal."""
-        return 0.0 if self.bound_ms is None else max(0.0, 1 - self.bound_ms / self.score_ms)
+        if self.bound is None or not self.score:
+            return 0.0
+        return max(0.0, 1 - self.bound / self.score)
 
     def __str__(self) -> str:
         head = (

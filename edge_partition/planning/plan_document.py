@@ -13,7 +13,7 @@ PLAN_FILE = "plan.json"
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return a plan as a JSON document; times in milliseconds, sizes in bytes."""
+    """Return a plan as a JSON document: times in milliseconds, joules, and sizes in bytes."""
     return {
         "model": plan.graph_name,
         "objective": plan.objective,
@@ -21,7 +21,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "latency_ms": plan.latency_ms,
         "throughput_per_s": plan.throughput_per_s,
         "bottleneck_ms": plan.bottleneck_ms,
-        "bound_ms": plan.bound_ms,
+        "energy_j": plan.energy_j,
+        "bound_j" if plan.objective == "energy" else "bound_ms": plan.bound,
         "unused": [device.name for device in plan.unused],
         "source": plan_source(plan),
         "stages": [
@@ -41,6 +42,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
                         "receive_ms": cost.receive_ms,
                         "send_ms": cost.send_ms,
                         "link_delay_ms": cost.link_delay_ms,
+                        "energy_j": cost.energy_j,
                         "ram_bytes": cost.ram_bytes,
                         "storage_bytes": cost.storage_bytes,
                         "source": cost.invoke_source,

@@ -2,7 +2,7 @@
 
 A plan is a sequence of stages. Each stage is a range of operators on its own board, or on several
 boards that take requests in turn (replicas). A stage that keeps state has no replicas. There are
-two objectives:
+three objectives:
 
 ``throughput``
     Minimize the period: the time between results. The period of a stage is the larger of its
@@ -12,12 +12,18 @@ two objectives:
 ``latency``
     Minimize the latency of one request in an idle system: the sum over stages of link in,
     processor and link out. Of plans with equal latency, the one with the fewest stages is best.
+``energy``
+    Minimize the energy of one request above the boards' idle power
+    (:mod:`edge_partition.planning.cost_model`): the sum over stages. Replicas never lower it, so a
+    plan has replicas only for the throughput that the request demands. Of plans with equal energy,
+    the one with the fewest stages is best.
 
-A request for one objective may limit the other objective. The candidates include plans on a part of
-the fleet and on one board. The optimum is exact, with times in whole nanoseconds
-(:mod:`edge_partition.planning.search`). If the search ends without a proof, :attr:`Plan.bound_ms`
-is a lower bound on every plan's objective. :func:`evaluate` computes a plan's objective without the
-search, so that a plan can be compared with any other.
+A request may limit the throughput, and the latency unless the objective is ``energy``. The
+candidates include plans on a part of the fleet and on one board. The optimum is exact, with times
+in whole nanoseconds and energies in whole microjoules (:mod:`edge_partition.planning.search`). If
+the search ends without a proof, :attr:`Plan.bound` is a lower bound on every plan's objective.
+:func:`evaluate` computes a plan's objective without the search, so that a plan can be compared with
+any other.
 """
 
 from __future__ import annotations
@@ -72,13 +78,14 @@ WireChoice: TypeAlias = Literal["float32", "float16", "auto"]
 _MAX_REPLICA_SETS = 200
 #: Least and largest default limit on the replicas of a stage.
 _LEAST_REPLICAS, _MOST_REPLICAS = 2, 8
-#: A cost is the latency in nanoseconds times this factor, plus 1 for each stage: the least latency
-#: comes first, then the fewest stages.
-_LATENCY_WEIGHT = 1 << 12
+#: A cost is the latency in nanoseconds, or the energy in microjoules, times this factor, plus 1 for
+#: each stage: the least latency or energy comes first, then the fewest stages.
+_COST_WEIGHT = 1 << 12
 #: Limits of the search for a low latency among the plans with the least period: labels, subgradient
 #: steps, and table cells in all subgradient steps together.
 _TIE_WORK_LIMIT, _TIE_ROUNDS, _TIE_CELLS = 40_000, 12, 4_000_000
 _NS_PER_MS = 1_000_000
+_UJ_PER_J = 1_000_000
 #: Cells of the stages' tables that are computed in one array operation.
 _TABLE_CELLS = 1 << 15
 
@@ -136,11 +143,13 @@ def plan_split(
         wire: The type of float32 activations between stages.
         max_replicas: Largest number of boards that serve one stage. The default is the largest that
             a quick search allows: 2 for 16 different boards, 8 if all boards are equal.
-        max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds.
+        max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds;
+            not for objective ``energy``.
         min_throughput_per_s: Least allowed throughput, in results per second.
 
     Raises:
-        PlanRequestError: The request exceeds the model's cuts or the fleet's boards.
+        PlanRequestError: The request exceeds the model's cuts or the fleet's boards, or the
+            objective is ``energy`` and a board's power is not known or the latency is limited.
         InfeasiblePlanError: No plan fits the boards' memory and storage.
         LimitError: No plan that fits meets ``max_latency_ms`` or ``min_throughput_per_s``.
     """
@@ -149,6 +158,8 @@ def plan_split(
         max_latency_ms=max_latency_ms,
         min_throughput_per_s=min_throughput_per_s,
     )
+    if objective == "energy":
+        _check_energy(fleet, max_latency_ms)
     kinds = _group_equal(fleet.devices)
     request = _Request(
         graph=graph,
@@ -167,7 +178,7 @@ def plan_split(
         exact = request.solve("float32")
     except (InfeasiblePlanError, LimitError):
         exact = None
-    if exact is not None and exact.score_ms <= narrow.score_ms:
+    if exact is not None and exact.score <= narrow.score:
         return _with_rest(exact, fleet, kinds)
     return _with_rest(request.widen(narrow), fleet, kinds)
 
@@ -196,7 +207,7 @@ class _Request:
         if found.route is None:
             raise self._limit_error(None)
         plan = self._plan(found.route, wire)
-        return replace(plan, bound_ms=self._bound_ms(found, plan))
+        return replace(plan, bound=self._bound(found, plan))
 
     def widen(self, plan: Plan) -> Plan:
         """Return the plan with float32 on the boundaries where float16 makes the plan no better.
@@ -212,11 +223,11 @@ class _Request:
             wider = Plan.of(plan.graph, plan.placements, wires=tried, objective=plan.objective)
             if (
                 all(stage.fits for stage in wider.stages)
-                and wider.score_ms <= best.score_ms
+                and wider.score <= best.score
                 and self._meets_limits(wider)
             ):
                 wires = tried
-                best = replace(wider, bound_ms=plan.bound_ms)
+                best = replace(wider, bound=plan.bound)
         return best
 
     def _problem(self, table: StageTable) -> Problem:
@@ -232,16 +243,16 @@ class _Request:
             starts, stops = slice(first, first + rows), slice(first, None)
             part = table.part(starts, stops)
             for index, (device, allowed) in enumerate(self._allowed(part)):
-                busy_ns, latency_ns = part.bottleneck_and_latency_ns(device)
+                busy_ns, added = part.bottleneck_and_latency_ns(device)
+                if self.objective == "energy":
+                    added = part.energy_uj(device)
                 fits = allowed
                 for needed_bytes, available_mib in _needs(part, device):
                     fits &= needed_bytes <= available_mib * MIB
                 busy[index, starts, :first] = FORBIDDEN
                 cost[index, starts, :first] = FORBIDDEN
                 busy[index, starts, stops] = np.where(fits, busy_ns, FORBIDDEN)
-                cost[index, starts, stops] = np.where(
-                    fits, latency_ns * _LATENCY_WEIGHT + 1, FORBIDDEN
-                )
+                cost[index, starts, stops] = np.where(fits, added * _COST_WEIGHT + 1, FORBIDDEN)
         return Problem(
             *(busy, cost, self._capacity, self.max_replicas, self.stages, table.work_macs[0]),
             no_replicas=self._no_replicas,
@@ -293,13 +304,13 @@ class _Request:
             period = _whole(1000 * _NS_PER_MS / self.min_throughput_per_s)
         cost_limit = None
         if self.max_latency_ms is not None:
-            cost_limit = (_whole(self.max_latency_ms * _NS_PER_MS) + 1) * _LATENCY_WEIGHT - 1
+            cost_limit = (_whole(self.max_latency_ms * _NS_PER_MS) + 1) * _COST_WEIGHT - 1
         return period, cost_limit
 
     def _meets_limits(self, plan: Plan) -> bool:
         period, cost_limit = self._limits()
         return plan.bottleneck_ms * _NS_PER_MS <= period and (
-            cost_limit is None or plan.latency_ms * _NS_PER_MS * _LATENCY_WEIGHT <= cost_limit
+            cost_limit is None or plan.latency_ms * _NS_PER_MS * _COST_WEIGHT <= cost_limit
         )
 
     def _plan(self, route: Route, wire: Wire) -> Plan:
@@ -315,11 +326,11 @@ class _Request:
         wires = (wire,) * (len(route) - 1)
         return Plan.of(self.graph, placements, wires=wires, objective=self.objective)
 
-    def _bound_ms(self, found: SearchResult, plan: Plan) -> float:
+    def _bound(self, found: SearchResult, plan: Plan) -> float:
         if found.is_proven:
-            return plan.score_ms
-        bound = found.bound // _LATENCY_WEIGHT if self.objective == "latency" else found.bound
-        return max(0, bound) / _NS_PER_MS
+            return plan.score
+        bound = found.bound if self.objective == "throughput" else found.bound // _COST_WEIGHT
+        return max(0, bound) / (_UJ_PER_J if self.objective == "energy" else _NS_PER_MS)
 
     def _explain(self, problem: Problem, table: StageTable, wire: Wire) -> None:
         """Raise the error that states why no plan exists."""
@@ -355,7 +366,7 @@ def _search(
     problem: Problem, objective: Objective, period: int, cost_limit: int | None
 ) -> SearchResult:
     limit = FORBIDDEN - 1 if cost_limit is None else cost_limit
-    if objective == "latency":
+    if objective != "throughput":
         return find_least_cost(problem, period=period, cost_limit=limit)
     found = find_least_period(problem, cost_limit=cost_limit)
     if found.route is None or found.value > period:
@@ -381,7 +392,7 @@ def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> P
     fitting = [single for single in whole if single.stages[0].fits]
     if not fitting:
         return plan
-    return replace(plan, single_board_alternative=min(fitting, key=lambda one: one.score_ms))
+    return replace(plan, single_board_alternative=min(fitting, key=lambda one: one.score))
 
 
 def _needs(table: StageTable, device: Device) -> tuple[tuple[IntArray, float], ...]:
@@ -421,6 +432,20 @@ def _check_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not 0 < value < math.inf:
             raise PlanRequestError(f"{name} is {value}; expected more than 0.")
+
+
+def _check_energy(fleet: Fleet, max_latency_ms: float | None) -> None:
+    if max_latency_ms is not None:
+        raise PlanRequestError(
+            "A plan for the least energy cannot limit the latency. Leave the limit out, or choose "
+            "objective latency."
+        )
+    unknown = [device.name for device in fleet.devices if device.watts_above_idle is None]
+    if unknown:
+        raise PlanRequestError(
+            f"The power of {unknown[0]} is not known; expected active_watts and idle_watts, or a "
+            "board preset, for each board in the fleet file."
+        )
 
 
 def _check_request(

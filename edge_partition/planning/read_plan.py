@@ -44,6 +44,8 @@ class ReplicaTimes:
             ``handling_ms`` (one processor for each thread) to their sum (one processor for both).
         invoke_spread: Relative standard deviation of the inference time; ``None`` if the plan gives
             none.
+        energy_j: Energy above the board's idle power during ``busy_ms``, in joules; ``None`` if the
+            plan gives none.
     """
 
     device: str
@@ -55,6 +57,14 @@ class ReplicaTimes:
     busy_ms: float
     link_delay_ms: float = 0.0
     invoke_spread: float | None = None
+    energy_j: float | None = None
+
+    @property
+    def watts_above_idle(self) -> float | None:
+        """Power of a busy board above its idle power, in watts; ``None`` if not known."""
+        if self.energy_j is None:
+            return None
+        return self.energy_j / self.busy_ms * 1000 if self.busy_ms else 0.0
 
     @property
     def handling_ms(self) -> float:
@@ -112,6 +122,7 @@ class PipelineTimes:
                 invoke_ms=times.invoke_ms * factor,
                 send_handling_ms=times.send_handling_ms * factor,
                 busy_ms=times.busy_ms * factor,
+                energy_j=None if times.energy_j is None else times.energy_j * factor,
             )
 
         return replace(self, stages=tuple(tuple(map(slow, stage)) for stage in self.stages))
@@ -161,6 +172,7 @@ def _read_replica(replica: Field) -> ReplicaTimes:
     # The network thread's time is shared in proportion to the messages' times on the link.
     received = receive_ms / (receive_ms + send_ms) if receive_ms + send_ms else _HALF
     busy_ms = optional("busy_ms", invoke_ms + handling_ms)
+    energy = replica.optional("energy_j")
     return ReplicaTimes(
         device=replica["device"].text(),
         receive_ms=receive_ms,
@@ -171,4 +183,5 @@ def _read_replica(replica: Field) -> ReplicaTimes:
         link_delay_ms=min(optional("link_delay_ms", 0.0), receive_ms, send_ms),
         busy_ms=min(max(busy_ms, invoke_ms, handling_ms), invoke_ms + handling_ms),
         invoke_spread=replica["invoke_spread"].number() if "invoke_spread" in replica else None,
+        energy_j=None if energy is None else energy.number(),
     )

@@ -68,6 +68,9 @@ class Forecast:
             broker (``broker``), on links (``link``), in the boards' network threads (``handling``),
             waiting for inference (``queue``) and inference (``invoke``), in milliseconds.
         boards: Load of each board, in the order of the stages.
+        energy_j: Energy of all boards above their idle power, for each answered request, in joules;
+            repeats and the inferences of requests without an answer count. ``None`` if a board's
+            power is not known or no request was answered.
         limit: A sentence on the resource that limits the throughput, and a sentence on the effect
             of failures.
     """
@@ -82,6 +85,7 @@ class Forecast:
     spent_ms: dict[str, float]
     boards: tuple[BoardForecast, ...]
     limit: str
+    energy_j: float | None = None
 
 
 def capacity_per_s(plan: PipelineTimes) -> tuple[float, str, str]:

@@ -256,6 +256,7 @@ class _Simulation:
         seconds = self._events.now_ms / 1000
         answered = self._outcomes["answered"]
         boards = tuple(self._board_forecast(board) for board in self._boards.values())
+        energy_j = self._energy_j()
         throughput_per_s = answered / seconds if seconds else 0.0
         return Forecast(
             requests=self._stream.requests,
@@ -270,6 +271,7 @@ class _Simulation:
                 for name, spent_ms in zip(SPENT, self._spent_ms, strict=True)
             },
             boards=boards,
+            energy_j=energy_j / answered if answered and energy_j is not None else None,
             limit=describe_limit(
                 self._plan,
                 boards,
@@ -279,6 +281,20 @@ class _Simulation:
                 throughput_per_s=throughput_per_s,
             ),
         )
+
+    def _energy_j(self) -> float | None:
+        """Return the energy of all boards above their idle power, in joules, if it is known."""
+        watts = {
+            replica.device: replica.watts_above_idle
+            for replicas in self._plan.stages
+            for replica in replicas
+        }
+        energies = [
+            watts_above_idle * board.processor_ms / 1000
+            for board in self._boards.values()
+            if (watts_above_idle := watts[board.name]) is not None
+        ]
+        return sum(energies) if len(energies) == len(self._boards) else None
 
     def _board_forecast(self, board: SimulatedBoard) -> BoardForecast:
         span_ms = 0.0 if board.first_ms is None else board.last_ms - board.first_ms

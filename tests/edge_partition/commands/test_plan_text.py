@@ -10,6 +10,7 @@ from random_models import random_graph, seeded
 
 from edge_partition.commands._plan_text import (
     PLAN_COLUMNS,
+    plan_columns,
     plan_head,
     plan_reasons,
     plan_rows,
@@ -110,3 +111,26 @@ def test_float16_between_boards_is_said_once() -> None:
     assert list(plan_sources(narrow))[-1] == "Activations travel as float16 between all stages."
     mixed = replace(narrow, wires=("float16", "float32"))
     assert list(plan_sources(mixed))[-1] == "Activations travel as float16 after stage 0."
+
+
+def test_a_plan_for_energy_shows_joules_for_the_request_and_for_each_board() -> None:
+    boards = tuple(
+        Device(f"pi-{index}", active_watts=4.0 + index, idle_watts=2.0) for index in range(2)
+    )
+    plan = plan_split(GRAPH, Fleet(boards), "energy", stages=2)
+    assert plan.energy_j is not None
+    verdict = plan_verdict(plan)
+    assert "over 2 boards, least energy: " in verdict
+    assert f" ms and {plan.energy_j:.3g} J for one request" in verdict
+    rows = plan_rows(plan, None)
+    assert plan_columns(plan)[-1] == ">energy\nJ"
+    assert {len(row) for row in rows} == {len(plan_columns(plan))}
+    assert sum(float(row[-1]) for row in rows) == pytest.approx(plan.energy_j, abs=0.002)
+    assert list(plan_reasons(plan))[-1] == "pi-0 alone takes less energy."
+    assert any("above its idle power" in line for line in plan_sources(plan))
+
+
+def test_joules_are_left_out_where_the_power_of_a_board_is_not_known() -> None:
+    plan = plan_split(GRAPH, equal_fleet(2))
+    assert " J " not in plan_verdict(plan)
+    assert not any("Energy" in line for line in plan_sources(plan))

@@ -325,8 +325,8 @@ def test_auto_sends_float16_only_where_float16_makes_the_plan_better() -> None:
                 for wire in ("float32", "float16", "auto")
             }
             auto = plans["auto"]
-            assert auto.score_ms == plans["float16"].score_ms
-            if auto.score_ms == plans["float32"].score_ms:
+            assert auto.score == plans["float16"].score
+            if auto.score == plans["float32"].score:
                 assert set(auto.wires) == {"float32"}
                 kept += 1
             else:
@@ -336,7 +336,7 @@ def test_auto_sends_float16_only_where_float16_makes_the_plan_better() -> None:
                         wires = list(auto.wires)
                         wires[index] = "float32"
                         wider = Plan.of(graph, auto.placements, wires=wires, objective=objective)
-                        assert wider.score_ms > auto.score_ms
+                        assert wider.score > auto.score
     assert narrowed > 20
     assert kept > 5
 
@@ -381,7 +381,7 @@ def test_a_plan_for_a_thousand_boards_of_eight_kinds_is_proven_optimal() -> None
         plan = plan_split(graph, fleet, objective)
         assert plan.gap == 0
         few = plan_split(graph, Fleet(fleet.devices[:16]), objective)
-        assert plan.score_ms <= few.score_ms
+        assert plan.score <= few.score
 
 
 def test_the_same_request_gives_the_same_plan() -> None:

@@ -269,6 +269,27 @@ def test_the_forecast_says_that_arrivals_exceed_the_capacity() -> None:
     assert forecast.spent_ms["source"] > 5_000
 
 
+def test_the_energy_of_an_answer_is_the_sum_over_the_boards_that_served_it() -> None:
+    stages = ([replica("a", 20.0, energy_j=0.3)], [replica("b", 10.0, energy_j=0.05)])
+    forecast = simulate_plan(plan(*stages), exactly(50, rate_per_s=RARELY))
+    assert forecast.energy_j == pytest.approx(0.35)
+    slower = simulate_plan(plan(*stages).slowed({"a": 2.0}), exactly(50, rate_per_s=RARELY))
+    assert slower.energy_j == pytest.approx(0.65)
+    unknown = simulate_plan(plan(stages[0], [replica("b", 10.0)]), exactly(50))
+    assert unknown.energy_j is None
+
+
+def test_the_energy_of_repeats_counts() -> None:
+    stages = [replica("a", 20.0, energy_j=0.3), replica("b", 20.0, energy_j=0.3)]
+    failing = exactly(300, rate_per_s=20.0, failures=(Failure("a", 2.0, 3.0),))
+    forecast = simulate_plan(plan(stages), failing)
+    assert forecast.resent > 0
+    assert forecast.energy_j is not None
+    served = sum(board.served for board in forecast.boards)
+    assert forecast.energy_j == pytest.approx(0.3 * served / forecast.outcomes["answered"])
+    assert served > forecast.outcomes["answered"]
+
+
 def test_arrivals_below_the_capacity_are_served_at_their_rate() -> None:
     forecast = simulate_plan(THREE, Stream(2000, rate_per_s=10))
     assert forecast.throughput_per_s == pytest.approx(10, rel=0.05)

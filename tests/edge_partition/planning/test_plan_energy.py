@@ -1,0 +1,146 @@
+"""Plans of the least energy, against exhaustive search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations, permutations
+from typing import TYPE_CHECKING
+
+import pytest
+from random_models import random_fleet, random_graph, seeded
+
+from edge_partition.planning.cost_model import MIB, stage_cost
+from edge_partition.planning.fleet import Device, Fleet
+from edge_partition.planning.plan import InfeasiblePlanError, PlanRequestError
+from edge_partition.planning.plan_document import plan_document
+from edge_partition.planning.plan_split import LimitError, evaluate, plan_split
+
+if TYPE_CHECKING:
+    import random
+
+    from edge_partition.planning.plan_split import Plan
+    from edge_partition.tflite.graph import Graph
+
+INSTANCES = 200
+
+
+def powered_fleet(rng: random.Random, count: int) -> Fleet:
+    """Return unequal boards; the fastest boards are not those that take the least energy."""
+    boards = random_fleet(rng, count, ram_mib=(60, 160)).devices
+    watts = [(rng.uniform(3, 12), rng.uniform(0.5, 3)) for _ in boards]
+    return Fleet(
+        tuple(
+            replace(board, active_watts=active, idle_watts=idle)
+            for board, (active, idle) in zip(boards, watts, strict=True)
+        )
+    )
+
+
+def least_energy(
+    graph: Graph, fleet: Fleet, least_throughput_per_s: float = 0
+) -> tuple[int, int] | None:
+    """Return the least energy in microjoules and its least number of stages, without replicas."""
+    found = []
+    for count in range(1, len(fleet.devices) + 1):
+        for places in combinations(graph.cuts, count - 1):
+            ends = (0, *places, len(graph.operators))
+            for boards in permutations(fleet.devices, count):
+                energy_uj, fits = 0, True
+                for index, board in enumerate(boards):
+                    cost = stage_cost(graph, board, ends[index], ends[index + 1])
+                    assert cost.energy_j is not None
+                    energy_uj += round(cost.energy_j * 1e6)
+                    fits &= cost.ram_bytes <= board.ram_mib * MIB
+                    fits &= cost.storage_bytes <= board.storage_mib * MIB
+                    fits &= 1000 / cost.bottleneck_ms >= least_throughput_per_s
+                if fits:
+                    found.append((energy_uj, count))
+    return min(found, default=None)
+
+
+def test_no_plan_takes_less_energy() -> None:
+    splits = faster = 0
+    for seed in range(INSTANCES):
+        rng = seeded(seed)
+        graph, fleet = random_graph(rng, rng.randint(3, 6)), powered_fleet(rng, rng.randint(1, 3))
+        expected = least_energy(graph, fleet)
+        if expected is None:
+            with pytest.raises(InfeasiblePlanError):
+                plan_split(graph, fleet, "energy")
+            continue
+        plan = plan_split(graph, fleet, "energy")
+        assert plan.energy_j is not None
+        assert (round(plan.energy_j * 1e6), len(plan.stages)) == expected
+        assert plan.gap == 0
+        assert plan.bound == plan.score == plan.energy_j == evaluate(plan).energy_j
+        splits += len(plan.stages) > 1
+        faster += plan_split(graph, fleet, "latency").latency_ms < plan.latency_ms
+    assert splits > 10
+    assert faster > 20
+
+
+def test_a_limit_on_the_throughput_costs_energy() -> None:
+    dearer = 0
+    for seed in range(INSTANCES // 4):
+        rng = seeded(1000 + seed)
+        graph, fleet = random_graph(rng, 5), powered_fleet(rng, 3)
+        try:
+            most = plan_split(graph, fleet, "throughput", max_replicas=1).throughput_per_s
+        except InfeasiblePlanError:
+            continue
+        limit = 0.95 * most
+        plan = plan_split(graph, fleet, "energy", max_replicas=1, min_throughput_per_s=limit)
+        assert plan.throughput_per_s >= limit
+        expected = least_energy(graph, fleet, limit)
+        assert expected is not None
+        assert plan.energy_j is not None
+        assert round(plan.energy_j * 1e6) == expected[0]
+        free = plan_split(graph, fleet, "energy").energy_j
+        assert free is not None
+        dearer += plan.energy_j > free
+    assert dearer > 5
+
+
+def test_a_stage_on_replicas_takes_the_energy_of_its_dearest_board() -> None:
+    graph = random_graph(seeded(4), 5)
+    cheap = Device("cheap", active_watts=3, idle_watts=1)
+    dear = Device("dear", active_watts=9, idle_watts=1)
+    alone = plan_split(graph, Fleet((cheap, dear)), "energy")
+    assert [stage.board_names for stage in alone.stages] == ["cheap"]
+    both = plan_split(
+        graph,
+        Fleet((cheap, dear)),
+        "energy",
+        min_throughput_per_s=1.9 * alone.throughput_per_s,
+    )
+    assert both.boards == 2
+    assert both.energy_j == max(cost.energy_j or 0 for stage in both.stages for cost in stage.costs)
+    with pytest.raises(LimitError, match="the highest throughput is"):
+        plan_split(graph, Fleet((cheap, dear)), "energy", min_throughput_per_s=1e9)
+
+
+def test_a_plan_for_energy_needs_the_power_of_every_board_and_takes_no_limit_on_latency() -> None:
+    graph, known = random_graph(seeded(4), 5), Device("a", active_watts=3, idle_watts=1)
+    fleet = Fleet((known, Device("b", active_watts=3)))
+    with pytest.raises(PlanRequestError, match="power of b is not known; expected active_watts"):
+        plan_split(graph, fleet, "energy")
+    assert plan_split(graph, fleet, "latency").boards == 1
+    with pytest.raises(PlanRequestError, match="cannot limit the latency"):
+        plan_split(graph, Fleet((known,)), "energy", max_latency_ms=10)
+
+
+def test_the_document_has_the_joules_of_each_board_and_of_the_plan() -> None:
+    graph, fleet = random_graph(seeded(8), 8), powered_fleet(seeded(8), 2)
+    plan = plan_split(graph, replace_ram(fleet), "energy")
+    document = plan_document(plan)
+    assert document["objective"] == "energy"
+    assert document["bound_j"] == document["energy_j"] == plan.energy_j
+    assert "bound_ms" not in document
+    parts = [replica["energy_j"] for stage in document["stages"] for replica in stage["replicas"]]
+    assert sum(parts) == pytest.approx(plan.energy_j)
+    unknown: Plan = plan_split(graph, Fleet((Device("a"),)))
+    assert plan_document(unknown)["energy_j"] is None
+
+
+def replace_ram(fleet: Fleet) -> Fleet:
+    return Fleet(tuple(replace(device, ram_mib=4000) for device in fleet.devices))

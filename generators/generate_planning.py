@@ -7,7 +7,8 @@
 The script keeps the applications' graphs in docs/.cache/graphs, and first makes missing ones, some
 minutes each. It keeps the times in docs/measured and may be stopped and started again; nothing else
 should run on the machine. The boards' measurements are in the same folder, written by
-benchmarks/plan_accuracy.py, plan_throughput.py and simulate_accuracy.py.
+benchmarks/plan_accuracy.py, plan_throughput.py and simulate_accuracy.py. So are the operators of the
+models of MLPerf, written by count_mlperf_operators.py.
 """
 
 # ruff: noqa: E501 -- a script with paragraphs
@@ -33,6 +34,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlperf_forecast
 from generate_models import in_own_process, list_applications
 
 from edge_core.errors import EdgePartitionError
@@ -229,6 +231,7 @@ def write_document(names: list[str]) -> None:
     sections = [
         _HEAD.format(fleet=_FLEET.rstrip(), small=_SMALL_FLEET.rstrip(), error=_error(graph)),
         *_times_section(times, sorted(set(names) - {found["name"] for found in times}), boards),
+        *_mlperf_section(),
         *_accuracy_section(),
         *_throughput_section(),
         *_simulate_section(),
@@ -358,6 +361,64 @@ def _times_row(found: dict[str, Any]) -> list[str]:
 
 def _wall_s(run: dict[str, Any]) -> float:
     return statistics.median(run["wall_s"])
+
+
+def _mlperf_section() -> Iterator[str]:
+    models = mlperf_forecast.read_models()
+    forecast = [model for model in models if not model.is_fitted]
+    yield "## Estimated speeds against published times\n"
+    median, worst = mlperf_forecast.median_and_worst([model.error for model in forecast])
+    yield (
+        f"- Forecast of {len(forecast)} models on a Raspberry Pi 4: median error {median:.1%}, worst "
+        f"error {worst:.1%}. Goals: 10 % and 25 %."
+    )
+    for first_fitted, words in ((1, "second"), (2, "third")):
+        errors = mlperf_forecast.errors_if_fitted(first_fitted)
+        median, worst = mlperf_forecast.median_and_worst(errors)
+        yield (
+            f"- With the third of the models that starts at the {words} model fitted instead: median "
+            f"{median:.1%}, worst {worst:.1%}."
+        )
+    errors = [model.forecast_j / model.measured_j - 1 for model in models]
+    median, worst = mlperf_forecast.median_and_worst(errors)
+    yield (
+        f"- Energy of all {len(models)} models, with one power for all: median error {median:.1%}, "
+        f"worst error {worst:.1%}.\n"
+    )
+    yield _MLPERF.format(board=mlperf_forecast.BOARD)
+    yield from _table(
+        ("", "", "XNNPACK, ms", "forecast, ms", "off"),
+        (
+            (
+                model.name,
+                "int8" if model.is_quantized else "float",
+                str(published_ms),
+                f"{model.forecast_ms:.1f}",
+                f"{model.forecast_ms / published_ms - 1:+.0%}",
+            )
+            for model in models
+            if (published_ms := mlperf_forecast.XNNPACK_MS.get(model.name)) is not None
+        ),
+        texts=2,
+    )
+    yield "All models of MLPerf:\n"
+    yield from _table(
+        ("", "", "used", "measured, ms", "forecast, ms", "off", "measured, J", "forecast, J"),
+        (
+            (
+                model.name,
+                "int8" if model.is_quantized else "float",
+                "fitted" if model.is_fitted else "forecast",
+                f"{model.measured_ms:.1f}",
+                f"{model.forecast_ms:.1f}",
+                f"{model.error:+.1%}",
+                f"{model.measured_j:.3f}",
+                f"{model.forecast_j:.3f}",
+            )
+            for model in models
+        ),
+        texts=3,
+    )
 
 
 def _accuracy_section() -> Iterator[str]:
@@ -580,6 +641,27 @@ def _forecasts_within(runs: list[dict[str, Any]], key: str = "forecast") -> str:
 
 
 _MISSING = "Not measured yet.\n"
+_MLPERF = """\
+The times and watts are those of MLPerf Inference v2.0 for 94 MobileNets and EfficientNet-Lites on a
+Raspberry Pi 4 with TensorFlow Lite 2.7.1 and ruy. The models are rebuilt in Keras, and converted as
+`split` converts them, int8 with random calibration. Every third model, in the order of the table
+from the first, fits six numbers: the speed, the work of a written byte and the work of an operator,
+for float and for int8 (`edge_partition/planning/operator_work.py`). The terms of the work were chosen with all times in
+view; only the numbers come from the third. No model is left out.
+
+The joules are those above an idle power of {board.idle_watts:g} W, measured by others. The
+forecast takes {board.active_watts:g} W under load for every model; MLPerf measured 5.2 to 5.9 W for
+float and 6.0 to 6.5 W for int8.
+
+The other presets have no such table. A 3B+'s speeds follow from a Pi 4's by the ratios of XNNPACK's
+times of both boards, one for float and one for int8. A Zero 2 W is a 3B+ at 1.0 instead of 1.4 GHz.
+A Pi 5 is assumed to be 2.5 times as fast as a Pi 4, in int8 too.
+
+The agents run XNNPACK, which is faster than ruy, most of all for MobileNet v2 and v3 in float.
+XNNPACK's own times on a 64-bit Raspberry Pi 4 (github.com/google/XNNPACK, README, 8 February 2022)
+show by how much a plan without a profile overestimates the times of such a model. `profile` measures
+the times on the boards themselves.
+"""
 
 
 def _draw_times(times: list[dict[str, Any]], boards: dict[str, Any] | None) -> None:
@@ -714,8 +796,19 @@ differ, `profile`, `plan`, `split` and `status --fleet` say so.
 
 **Objectives.** `throughput`: the busiest processor or link of any stage limits the throughput. The
 plan has the highest throughput and, as far as a short search finds it, the lowest latency at this
-throughput. `latency`: the plan has the lowest latency of a lone request. Each objective can have a
-limit on the other: `--max-latency-ms`, `--min-throughput` (requests a second).
+throughput. `latency`: the plan has the lowest latency of a lone request. Each of the two can have a
+limit on the other: `--max-latency-ms`, `--min-throughput` (requests a second). `energy`: the plan
+takes the fewest joules for a request; only `--min-throughput` can limit it.
+
+**Energy.** The joules of a request are, for each board that it passes, the board's power under load
+above its idle power (`active_watts` less `idle_watts` in the fleet file; the presets have both) for
+the time that the request occupies the board's processors. Idle power does not count: the boards
+take it in every plan, with or without the request. On replicas, the board that takes most counts.
+Replicas save no energy, so such a plan has them only where `--min-throughput` demands them.
+
+**int8.** Quantized operators have a speed of their own: `int8_speedup` times `speed_gmac_s`. On a
+Raspberry Pi 4, int8 models take a half to a third of the time of float models. Models of
+`--quantize dynamic` and `float16` are planned as float.
 
 **Replicas.** Several boards may serve one stage. They get requests in turn, in equal numbers, so
 the slowest of them counts: unequal boards make poor replicas. `--max-replicas 1` forbids replicas.

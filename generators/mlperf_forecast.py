@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 
 OPERATORS = Path(__file__).parents[1] / "docs" / "measured" / "mlperf-operators.json"
 BOARD = PRESETS["raspberry-pi-4"]
+#: XNNPACK's times of a 64-bit Raspberry Pi 4, in milliseconds, by MLPerf's name of
+#: the model (github.com/google/XNNPACK, README, 8 February 2022).
+XNNPACK_MS = {
+    "mobilenet-v1-1.0-224-non-quantized": 77,
+    "mobilenet-v2-1.0-224-non-quantized": 46,
+    "mobilenet-v3-large_224_1.0_float": 40,
+    "mobilenet-v3-small_224_1.0_float": 15,
+    "mobilenet-v1-1.0-224-quantized": 24,
+    "mobilenet-v2-1.0-224-quantized": 17,
+}
 _ONE_IN = 3
 _ITEM_SIZES = {"float32": 4, "int8": 1, "uint8": 1}
 _NS_PER_MS = 1_000_000

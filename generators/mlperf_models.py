@@ -1,10 +1,9 @@
 """The models of MLPerf Inference v2.0's times on a Raspberry Pi 4, rebuilt in Keras.
 
-The times are those of one inference with four threads of TensorFlow Lite 2.7.1 with ruy (MLCommons,
-``inference_results_v2.0``). MobileNets are Keras's own. Keras has no EfficientNet-Lite, so
-:func:`efficientnet_lite` builds one: EfficientNet (Tan and Le, 2019) with ReLU6 in place of swish,
-without squeeze-and-excite, and with an unscaled stem and head (tensorflow/tpu,
-``models/official/efficientnet/lite``).
+The times are those of one inference of TensorFlow Lite 2.7.1 with ruy. MobileNets are Keras's own.
+Keras has no EfficientNet-Lite, so :func:`efficientnet_lite` builds one: EfficientNet (Tan and Le,
+2019) with ReLU6 in place of swish, without squeeze-and-excite, and with an unscaled stem and head
+(tensorflow/tpu, ``models/official/efficientnet/lite``).
 """
 
 from __future__ import annotations

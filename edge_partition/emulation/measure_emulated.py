@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from edge_partition.emulation.desk_fleet import DeskFleet
 from edge_partition.emulation.limit_board import Limits, board_limits
-from edge_partition.planning.cost_model import invoke_ms, total_work_macs
+from edge_partition.planning.cost_model import invoke_ms, model_speed_gmac_s, total_work_macs
 from edge_partition.planning.fit_messages import fit_handling, fit_link
 from edge_partition.planning.fleet import Device, Fleet
 from edge_partition.profiling.apply_profiles import profiled_stage_times
@@ -79,7 +79,10 @@ def measure_emulated(
     processor = Device(_NAME, stage_times=_on_share(profile, graph, 1.0))
     whole_ms = invoke_ms(graph, processor, 0, len(graph.operators))
     host_gmac_s = total_work_macs(graph) / whole_ms / 1e6
-    limits, scale = board_limits(fleet, host_gmac_s)
+    speeds = [
+        replace(device, speed_gmac_s=model_speed_gmac_s(graph, device)) for device in fleet.devices
+    ]
+    limits, scale = board_limits(Fleet(tuple(speeds)), host_gmac_s)
     devices = tuple(
         _with_times(device, limits[device.name].cpu_share, measured, graph)
         for device in fleet.devices

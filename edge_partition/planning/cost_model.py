@@ -214,6 +214,19 @@ def total_work_macs(graph: Graph) -> int:
     return sum(operator_work_macs(graph))
 
 
+def model_speed_gmac_s(graph: Graph, device: Device) -> float:
+    """Return the speed at which ``device`` does :func:`total_work_macs`, in 10^9 units per second.
+
+    The speed is :attr:`Device.speed_gmac_s` for a float model. For quantized operators it depends
+    on :attr:`Device.int8_speedup`.
+    """
+    float_macs, int8_macs = (sum(work) for work in _all_work(graph))
+    usual_macs, own_macs = (
+        float_macs + int8_macs / speedup for speedup in (INT8_SPEEDUP, device.int8_speedup)
+    )
+    return device.speed_gmac_s * (usual_macs / own_macs)
+
+
 @dataclass(frozen=True)
 class StageTable:
     """Work and bytes of all stages between given positions, for any board.

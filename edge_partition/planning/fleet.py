@@ -129,7 +129,7 @@ PRESETS: dict[str, Device] = {
         storage_mib=2048,
         # Estimate: the 3B+'s four Cortex-A53 cores at 1.0 instead of 1.4 GHz.
         speed_gmac_s=4.6,
-        int8_speedup=2.87,
+        int8_speedup=2.86,
         threads=4,
         link_mbit_s=44,  # 802.11n at 2.4 GHz: 44.5 measured by Jeff Geerling on a Pi 2
         link_ms=3.0,
@@ -143,7 +143,7 @@ PRESETS: dict[str, Device] = {
         ram_mib=800,  # sold with 1 GiB
         storage_mib=2048,
         speed_gmac_s=6.4,  # 0.576 times a Pi 4's
-        int8_speedup=2.87,  # int8: 0.648 times a Pi 4's
+        int8_speedup=2.86,  # int8: 0.648 times a Pi 4's
         threads=4,
         link_mbit_s=224,  # gigabit Ethernet behind USB 2.0: measured by Jeff Geerling
         link_ms=0.8,

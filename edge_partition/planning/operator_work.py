@@ -13,8 +13,8 @@ operator is the sum of:
 
 The numbers for written bytes and for an operator were fitted, together with the speeds of the
 Raspberry Pi 4, to a third of the times of MobileNets and EfficientNet-Lites in MLPerf Inference
-v2.0 (TensorFlow Lite 2.7.1 with ruy, four threads); ``docs/planning.md`` compares the other two
-thirds with their forecast. The numbers for weights are an assumption: 3.6 GB/s from the memory.
+v2.0 (TensorFlow Lite 2.7.1 with ruy). ``docs/planning.md`` compares the other two thirds with their
+forecast. The numbers for weights are an assumption: 3.6 GB/s from the memory.
 
 The forecast is slower than XNNPACK, which the agents run. The times that XNNPACK publishes for the
 64-bit Raspberry Pi 4 (github.com/google/XNNPACK, README, 8 February 2022) are 0.95 of the forecast

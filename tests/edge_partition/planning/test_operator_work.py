@@ -6,7 +6,12 @@ import math
 
 import pytest
 
-from edge_partition.planning.cost_model import invoke_ms, operator_work_macs
+from edge_partition.planning.cost_model import (
+    invoke_ms,
+    model_speed_gmac_s,
+    operator_work_macs,
+    total_work_macs,
+)
 from edge_partition.planning.fleet import Device
 from edge_partition.planning.operator_work import (
     FLOAT_COSTS,
@@ -74,3 +79,13 @@ def test_quantized_operators_take_the_time_of_the_int8_speed() -> None:
     assert operator_work_macs(graph) == [pytest.approx(work / INT8_SPEEDUP)]
     as_float = one_operator("CONV_2D", (1, 9, 9, 32), (1, 9, 9, 64), macs=10**9, dtype="float32")
     assert invoke_ms(as_float, usual, 0, 1) == invoke_ms(as_float, board, 0, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_the_speed_of_a_model_on_a_board_gives_the_boards_time(dtype: str) -> None:
+    graph = one_operator("CONV_2D", (1, 9, 9, 32), (1, 9, 9, 64), macs=10**9, dtype=dtype)
+    board = Device("pi", speed_gmac_s=10, int8_speedup=4)
+    speed_gmac_s = model_speed_gmac_s(graph, board)
+    assert (speed_gmac_s == 10) == (dtype == "float32")
+    time_ms = total_work_macs(graph) / speed_gmac_s / 1e6
+    assert time_ms == pytest.approx(invoke_ms(graph, board, 0, 1), rel=1e-6)

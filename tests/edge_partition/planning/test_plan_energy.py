@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from random_models import random_fleet, random_graph, seeded
+from tflite_models import chain_of_adds
 
+from edge_partition.cli import app
 from edge_partition.planning.cost_model import MIB, stage_cost
 from edge_partition.planning.fleet import Device, Fleet
 from edge_partition.planning.plan import InfeasiblePlanError, PlanRequestError
@@ -17,6 +21,7 @@ from edge_partition.planning.plan_split import LimitError, evaluate, plan_split
 
 if TYPE_CHECKING:
     import random
+    from pathlib import Path
 
     from edge_partition.planning.plan_split import Plan
     from edge_partition.tflite.graph import Graph
@@ -144,3 +149,28 @@ def test_the_document_has_the_joules_of_each_board_and_of_the_plan() -> None:
 
 def replace_ram(fleet: Fleet) -> Fleet:
     return Fleet(tuple(replace(device, ram_mib=4000) for device in fleet.devices))
+
+
+def test_the_commands_plan_split_and_simulate_tell_joules(tmp_path: Path) -> None:
+    model, fleet, bundle = (tmp_path / name for name in ("chain.tflite", "fleet.toml", "build"))
+    model.write_bytes(chain_of_adds())
+    fleet.write_text('[[device]]\nname = "pi"\nboard = "raspberry-pi-4"\n')
+
+    def run(*words: object) -> str:
+        result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    options = ("--fleet", fleet, "--objective", "energy")
+    energy_j = json.loads(run("plan", model, *options, "--json"))["energy_j"]
+    assert f"{energy_j:.3g} J for one request" in run("plan", model, *options)
+    run("split", model, *options, "-o", bundle)
+    assert json.loads((bundle / "plan.json").read_text())["energy_j"] == energy_j
+    quiet = ("--requests", 20, "--spread", 0)
+    forecast = json.loads(run("simulate", bundle, *quiet, "--json"))
+    assert forecast["energy_j"] == pytest.approx(energy_j)
+    assert f"Energy: {energy_j:.3g} J for each answer" in run("simulate", bundle, *quiet)
+    refused = CliRunner().invoke(
+        app, ["plan", str(model), "--stages", "1", "--objective", "energy"]
+    )
+    assert refused.exit_code != 0

@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_the_stage_table_equals_the_cost_of_every_single_stage() -> None:
+@pytest.mark.parametrize("quantized", [0, 1, 2])
+def test_the_stage_table_equals_the_cost_of_every_single_stage(quantized: int) -> None:
+    """``quantized`` of each two operators have int8 results."""
     rng = seeded(1)
     graph = random_graph(rng, 12)
+    int8 = {tensor for op in graph.operators if op.index % 2 < quantized for tensor in op.outputs}
+    tensors = [replace(t, dtype="int8") if t.index in int8 else t for t in graph.tensors]
+    graph = replace(graph, tensors=tuple(tensors))
     device = random_fleet(rng, 1, ram_mib=(100, 200)).devices[0]
-    device = replace(device, active_watts=5.9, idle_watts=2.7)
+    device = replace(device, int8_speedup=3.3, active_watts=5.9, idle_watts=2.7)
     positions = (0, *graph.cuts, 12)
     table = StageTable.of(graph, positions)
+    assert (table.float_macs.any(), table.int8_macs.any()) == (quantized < 2, quantized > 0)
     invoke_ns, transfer_ns = table.invoke_ns(device), table.transfer_ns(device)
     handling_ns, busy_ns = table.handling_ns(device), table.busy_ns(device)
     bottleneck_ns, latency_ns = table.bottleneck_and_latency_ns(device)

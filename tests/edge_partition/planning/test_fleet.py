@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,23 @@ def test_a_preset_knows_the_power_of_the_board(board: str) -> None:
 def test_the_power_of_a_board_without_a_preset_is_not_known(tmp_path: Path) -> None:
     device = load_fleet(write(tmp_path, '[[device]]\nname = "a"\n')).devices[0]
     assert device.watts_above_idle is None
+
+
+def test_the_speeds_of_the_other_boards_follow_from_a_pi_4() -> None:
+    pi_4, pi_3, zero, pi_5 = (
+        (board.speed_gmac_s, board.speed_gmac_s * board.int8_speedup)
+        for board in (PRESETS[f"raspberry-pi-{name}"] for name in ("4", "3b-plus", "zero-2-w", "5"))
+    )
+    # XNNPACK's times on a Pi 4 and a 3B+, in milliseconds: float, then int8.
+    published = (
+        [(72, 114), (41, 79), (38, 67), (13, 22)],
+        [(29, 46), (20, 30)],
+    )
+    for index, times_ms in enumerate(published):
+        ratio = statistics.geometric_mean([on_4 / on_3 for on_4, on_3 in times_ms])
+        assert pi_3[index] / pi_4[index] == pytest.approx(ratio, rel=0.01)
+        assert zero[index] / pi_3[index] == pytest.approx(1.0 / 1.4, rel=0.01)
+        assert pi_5[index] / pi_4[index] == pytest.approx(2.5, rel=0.01)
 
 
 def test_a_zero_2_w_has_the_memory_that_is_available_on_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import combinations, permutations
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,17 +13,16 @@ from random_models import random_fleet, random_graph, seeded
 from tflite_models import chain_of_adds
 
 from edge_partition.cli import app
-from edge_partition.planning.cost_model import MIB, stage_cost
 from edge_partition.planning.fleet import Device, Fleet
 from edge_partition.planning.plan import InfeasiblePlanError, PlanRequestError
 from edge_partition.planning.plan_document import plan_document
-from edge_partition.planning.plan_split import LimitError, evaluate, plan_split
+from edge_partition.planning.plan_split import LimitError, Plan, evaluate, plan_split
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from edge_partition.planning.plan_split import Plan
     from edge_partition.tflite.graph import Graph
 
 INSTANCES = 200
@@ -41,24 +40,34 @@ def powered_fleet(rng: random.Random, count: int) -> Fleet:
     )
 
 
-def least_energy(
-    graph: Graph, fleet: Fleet, least_throughput_per_s: float = 0
-) -> tuple[int, int] | None:
-    """Return the least energy in microjoules and its least number of stages, without replicas."""
+def replica_sets(
+    devices: tuple[Device, ...], count: int
+) -> Iterator[tuple[tuple[Device, ...], ...]]:
+    """Yield every assignment of ``count`` stages to disjoint sets of boards."""
+    if not count:
+        yield ()
+        return
+    for size in range(1, len(devices) - count + 2):
+        for chosen in combinations(devices, size):
+            left = tuple(device for device in devices if device not in chosen)
+            for others in replica_sets(left, count - 1):
+                yield (chosen, *others)
+
+
+def least_energy(graph: Graph, fleet: Fleet, least_per_s: float = 0) -> tuple[int, int] | None:
+    """Return the least energy in microjoules and its least number of stages."""
     found = []
     for count in range(1, len(fleet.devices) + 1):
         for places in combinations(graph.cuts, count - 1):
             ends = (0, *places, len(graph.operators))
-            for boards in permutations(fleet.devices, count):
-                energy_uj, fits = 0, True
-                for index, board in enumerate(boards):
-                    cost = stage_cost(graph, board, ends[index], ends[index + 1])
-                    assert cost.energy_j is not None
-                    energy_uj += round(cost.energy_j * 1e6)
-                    fits &= cost.ram_bytes <= board.ram_mib * MIB
-                    fits &= cost.storage_bytes <= board.storage_mib * MIB
-                    fits &= 1000 / cost.bottleneck_ms >= least_throughput_per_s
-                if fits:
+            for boards in replica_sets(fleet.devices, count):
+                plan = Plan.of(graph, list(zip(boards, ends[:-1], ends[1:], strict=True)))
+                fits = all(stage.fits for stage in plan.stages)
+                if fits and plan.throughput_per_s >= least_per_s:
+                    energy_uj = sum(
+                        max(round((cost.energy_j or 0) * 1e6) for cost in stage.costs)
+                        for stage in plan.stages
+                    )
                     found.append((energy_uj, count))
     return min(found, default=None)
 
@@ -84,26 +93,27 @@ def test_no_plan_takes_less_energy() -> None:
     assert faster > 20
 
 
-def test_a_limit_on_the_throughput_costs_energy() -> None:
-    dearer = 0
+def test_a_limit_on_the_throughput_costs_energy_and_may_need_replicas() -> None:
+    dearer = replicated = 0
     for seed in range(INSTANCES // 4):
         rng = seeded(1000 + seed)
         graph, fleet = random_graph(rng, 5), powered_fleet(rng, 3)
         try:
-            most = plan_split(graph, fleet, "throughput", max_replicas=1).throughput_per_s
+            most_per_s = plan_split(graph, fleet, max_replicas=3).throughput_per_s
         except InfeasiblePlanError:
             continue
-        limit = 0.95 * most
-        plan = plan_split(graph, fleet, "energy", max_replicas=1, min_throughput_per_s=limit)
-        assert plan.throughput_per_s >= limit
-        expected = least_energy(graph, fleet, limit)
-        assert expected is not None
+        least_per_s = rng.uniform(0.5, 0.99) * most_per_s
+        plan = plan_split(graph, fleet, "energy", max_replicas=3, min_throughput_per_s=least_per_s)
+        assert plan.throughput_per_s >= least_per_s
+        expected = least_energy(graph, fleet, least_per_s)
         assert plan.energy_j is not None
-        assert round(plan.energy_j * 1e6) == expected[0]
-        free = plan_split(graph, fleet, "energy").energy_j
-        assert free is not None
-        dearer += plan.energy_j > free
+        assert (round(plan.energy_j * 1e6), len(plan.stages)) == expected
+        free_j = plan_split(graph, fleet, "energy").energy_j
+        assert free_j is not None
+        dearer += plan.energy_j > free_j
+        replicated += plan.boards > len(plan.stages)
     assert dearer > 5
+    assert replicated > 3
 
 
 def test_a_stage_on_replicas_takes_the_energy_of_its_dearest_board() -> None:

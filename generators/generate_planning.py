@@ -646,12 +646,12 @@ The times and watts are those of MLPerf Inference v2.0 for 94 MobileNets and Eff
 Raspberry Pi 4 with TensorFlow Lite 2.7.1 and ruy. The models are rebuilt in Keras, and converted as
 `split` converts them, int8 with random calibration. Every third model, in the order of the table
 from the first, fits six numbers: the speed, the work of a written byte and the work of an operator,
-for float and for int8 (`edge_partition/planning/operator_work.py`). The terms of the work were chosen with all times in
-view; only the numbers come from the third. No model is left out.
+for float and for int8 (`edge_partition/planning/operator_work.py`). The terms of the work were
+chosen with all times in view; only the numbers come from the third. No model is left out.
 
-The joules are those above an idle power of {board.idle_watts:g} W, measured by others. The
-forecast takes {board.active_watts:g} W under load for every model; MLPerf measured 5.2 to 5.9 W for
-float and 6.0 to 6.5 W for int8.
+The joules are those above an idle power of {board.idle_watts:g} W, measured by others. The forecast
+takes {board.active_watts:g} W under load for every model; MLPerf measured 5.2 to 5.9 W for float
+and 6.0 to 6.5 W for int8.
 
 The other presets have no such table. A 3B+'s speeds follow from a Pi 4's by the ratios of XNNPACK's
 times of both boards, one for float and one for int8. A Zero 2 W is a 3B+ at 1.0 instead of 1.4 GHz.

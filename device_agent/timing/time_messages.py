@@ -1,9 +1,9 @@
 """Time messages that the board sends to itself through the broker, as a stage would.
 
 The jobs thread takes the place of the inference thread, on a connection of its own: the thread
-receives a message, publishes a message of equal size and acknowledges the first message. This round receives one message and sends one message, as a
-stage does for each request. One message at a time gives the latency of a round; several in flight
-give the throughput of the link.
+receives a message, publishes a message of equal size and acknowledges the first message. This round
+receives one message and sends one message, as a stage does for each request. One message at a time
+gives the latency of a round; several in flight give the throughput of the link.
 
 A stage has an inference between its messages, and the inference displaces the code and data of the
 connection from the caches. With one message at a time, the agent therefore reads as much memory in

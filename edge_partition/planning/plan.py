@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edge_core.errors import EdgePartitionError
 from edge_partition.planning.cost_model import MIB, StageCost, stage_cost
+from edge_partition.planning.shared_period import shared_period_ns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ class PlannedStage:
     """Operators ``[start, stop)``, the boards that run them, and the cost on each board.
 
     Attributes:
-        devices: One board, or replicas that take requests in turn.
+        devices: One board, or replicas that share the requests, each in proportion to its speed.
         start: First operator.
         stop: Position after the last operator.
         costs: Cost of the stage on each of ``devices``.
@@ -88,8 +89,8 @@ class PlannedStage:
 
     @property
     def bottleneck_ms(self) -> float:
-        """Period at full load, in milliseconds; requests go to the boards in turn."""
-        return -(-_to_ns(self.cost.bottleneck_ms) // len(self.devices)) / _NS_PER_MS
+        """Period at full load, in milliseconds: the boards' rates add up."""
+        return shared_period_ns(_to_ns(cost.bottleneck_ms) for cost in self.costs) / _NS_PER_MS
 
     @property
     def latency_ms(self) -> float:
@@ -196,10 +197,7 @@ class Plan:
                 tuple(devices),
                 start,
                 stop,
-                tuple(
-                    stage_cost(graph, device, start, stop, (ends[index], ends[index + 1]))
-                    for device in devices
-                ),
+                _stage_costs(graph, devices, start, stop, (ends[index], ends[index + 1])),
             )
             for index, (devices, start, stop) in enumerate(placements)
         )
@@ -308,6 +306,15 @@ def check_cuts(graph: Graph, cuts: Sequence[int]) -> None:
             raise PlanRequestError(
                 f"The cuts {list(cuts)} are not ascending. Give each position once, in order."
             )
+
+
+def _stage_costs(
+    graph: Graph, devices: Sequence[Device], start: int, stop: int, wires: tuple[Wire, Wire]
+) -> tuple[StageCost, ...]:
+    """Return the cost of a stage on each board; equal boards are computed once."""
+    alike = [replace(device, name="", board=None) for device in devices]
+    costs = {device: stage_cost(graph, device, start, stop, wires) for device in set(alike)}
+    return tuple(costs[device] for device in alike)
 
 
 def _check_placements(

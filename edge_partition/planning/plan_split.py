@@ -1,17 +1,22 @@
 """Graph x Fleet x objective -> Plan: the best split, its boards, their order and the wires.
 
 A plan is a sequence of stages. Each stage is a range of operators on its own board, or on several
-boards that take requests in turn (replicas). A stage that keeps state has no replicas. There are
-three objectives:
+boards that share the requests (replicas). A stage that keeps state has no replicas. There are three
+objectives:
 
 ``throughput``
-    Minimize the period: the time between results. The period of a stage is the larger of its
-    processor's and its link's time (:mod:`edge_partition.planning.cost_model`) on its slowest
-    replica, divided by the number of replicas. The slowest stage determines the plan's period. Of
-    the plans with the least period, a short search selects one with a low latency.
+    Minimize the period: the time between results. The period of a stage on one board is the larger
+    of its processor's and its link's time (:mod:`edge_partition.planning.cost_model`). Replicas
+    serve the sum of what each of them serves (:mod:`edge_partition.planning.shared_period`), equal
+    or not, because the client gives each board as much as the board can do. The slowest stage
+    determines the plan's period. Of the plans with the least period, a short search selects one
+    with a low latency.
 ``latency``
     Minimize the latency of one request in an idle system: the sum over stages of link in,
-    processor and link out. Of plans with equal latency, the one with the fewest stages is best.
+    processor and link out. A stage on replicas has the latency of its slowest board: the client
+    prefers the quickest board of an idle system, but a request from another MQTT client may go to
+    any board, so the plan promises the latency of the slowest. Of plans with equal latency, the one
+    with the fewest stages is best.
 ``energy``
     Minimize the energy of one request above the boards' idle power
     (:mod:`edge_partition.planning.cost_model`): the sum over stages. Replicas never lower it, so a
@@ -19,9 +24,10 @@ three objectives:
     the one with the fewest stages is best.
 
 A request may limit the throughput, and the latency unless the objective is ``energy``. The
-candidates include plans on a part of the fleet and on one board. The optimum is exact, with times
-in whole nanoseconds and energies in whole microjoules (:mod:`edge_partition.planning.search`). If
-the search ends without a proof, :attr:`Plan.bound` is a lower bound on every plan's objective.
+candidates include plans on a part of the fleet and on one board. Times are whole nanoseconds and
+energies whole microjoules, and the searches say what they guarantee
+(:mod:`edge_partition.planning.search`). The plan is optimal if :attr:`Plan.bound` is its own value.
+If the search ends without a proof, :attr:`Plan.bound` is a lower bound on every plan's objective.
 :func:`evaluate` computes a plan's objective without the search, so that a plan can be compared with
 any other.
 """
@@ -45,8 +51,9 @@ from edge_partition.planning.plan import (
     check_cuts,
     evaluate,
 )
+from edge_partition.planning.search.board_sets import replica_set_counts
+from edge_partition.planning.search.fastest_route import find_fastest
 from edge_partition.planning.search.least_cost import ANY_PERIOD, find_least_cost
-from edge_partition.planning.search.least_period import find_least_period
 from edge_partition.planning.search.problem import FORBIDDEN, Problem, SearchResult
 
 if TYPE_CHECKING:
@@ -74,10 +81,10 @@ __all__ = [
 #: ``auto``: float16 on the boundaries where float16 makes the plan better.
 WireChoice: TypeAlias = Literal["float32", "float16", "auto"]
 
-#: The default limit on replicas is the largest limit with at most this number of replica sets.
-_MAX_REPLICA_SETS = 200
-#: Least and largest default limit on the replicas of a stage.
-_LEAST_REPLICAS, _MOST_REPLICAS = 2, 8
+#: The exact search has the largest limit on replicas with at most this number of replica sets.
+_MAX_REPLICA_SETS = 255
+#: Least and largest limit on the replicas of a stage in the exact search.
+_LEAST_REPLICAS, _MOST_REPLICAS = 2, 16
 #: A cost is the latency in nanoseconds, or the energy in microjoules, times this factor, plus 1 for
 #: each stage: the least latency or energy comes first, then the fewest stages.
 _COST_WEIGHT = 1 << 12
@@ -141,8 +148,10 @@ def plan_split(
         stages: Required number of stages, each on one board; ``None`` for any number.
         cuts: Positions to cut at, ascending, for one board on each stage; ``None`` to choose them.
         wire: The type of float32 activations between stages.
-        max_replicas: Largest number of boards that serve one stage. The default is the largest that
-            a quick search allows: 2 for 16 different boards, 8 if all boards are equal.
+        max_replicas: Largest number of boards that serve one stage. Without a limit, the search is
+            exact for up to 8 different or 16 equal boards. With more boards, an exact search with
+            small replica sets and a local search with any replica sets give the plan, and
+            :attr:`Plan.bound` bounds all plans.
         max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds;
             not for objective ``energy``.
         min_throughput_per_s: Least allowed throughput, in results per second.
@@ -167,7 +176,7 @@ def plan_split(
         kinds=kinds,
         positions=(0, *(graph.cuts if cuts is None else cuts), len(graph.operators)),
         stages=_check_request(graph, fleet, stages, cuts),
-        max_replicas=max_replicas or _default_replicas(len(kinds)),
+        max_replicas=max_replicas,
         max_latency_ms=max_latency_ms,
         min_throughput_per_s=min_throughput_per_s,
     )
@@ -192,18 +201,19 @@ class _Request:
     kinds: list[list[Device]]
     positions: tuple[int, ...]
     stages: int | None
-    max_replicas: int
+    max_replicas: int | None
     max_latency_ms: float | None
     min_throughput_per_s: float | None
 
     def solve(self, wire: Wire) -> Plan:
         """Return the best plan with ``wire`` on every boundary."""
         table = StageTable.of(self.graph, self.positions, wire)
-        problem = self._problem(table)
+        unlimited = self._problem(table)
+        problem, more = self._limit_replicas(unlimited)
         period, cost_limit = self._limits()
-        found = _search(problem, self.objective, period, cost_limit)
+        found = _search(problem, more, self.objective, period, cost_limit)
         if found.route is None and found.is_proven:
-            self._explain(problem, table, wire)
+            self._explain(problem, more, table, wire)
         if found.route is None:
             raise self._limit_error(None)
         plan = self._plan(found.route, wire)
@@ -251,12 +261,22 @@ class _Request:
                     fits &= needed_bytes <= available_mib * MIB
                 busy[index, starts, :first] = FORBIDDEN
                 cost[index, starts, :first] = FORBIDDEN
-                busy[index, starts, stops] = np.where(fits, busy_ns, FORBIDDEN)
+                busy[index, starts, stops] = np.where(fits, np.maximum(busy_ns, 1), FORBIDDEN)
                 cost[index, starts, stops] = np.where(fits, added * _COST_WEIGHT + 1, FORBIDDEN)
         return Problem(
-            *(busy, cost, self._capacity, self.max_replicas, self.stages, table.work_macs[0]),
+            *(busy, cost, self._capacity, self.max_replicas or int(self._capacity.sum())),
+            *(self.stages, table.work_macs[0]),
             no_replicas=self._no_replicas,
         )
+
+    def _limit_replicas(self, problem: Problem) -> tuple[Problem, Problem | None]:
+        """Return the problem for the exact search, and the whole problem if that is larger."""
+        if self.max_replicas is not None or self.stages is not None:
+            return problem, None
+        most = _exact_replicas(self._capacity)
+        if most >= problem.max_replicas:
+            return problem, None
+        return replace(problem, max_replicas=most), problem
 
     def _shortage(self, table: StageTable) -> Problem:
         """Return a problem in which every board may run every stage that its role allows.
@@ -332,11 +352,13 @@ class _Request:
         bound = found.bound if self.objective == "throughput" else found.bound // _COST_WEIGHT
         return max(0, bound) / (_UJ_PER_J if self.objective == "energy" else _NS_PER_MS)
 
-    def _explain(self, problem: Problem, table: StageTable, wire: Wire) -> None:
+    def _explain(
+        self, problem: Problem, unlimited: Problem | None, table: StageTable, wire: Wire
+    ) -> None:
         """Raise the error that states why no plan exists."""
         period, cost_limit = self._limits()
         if period < ANY_PERIOD:
-            best = find_least_period(problem).route
+            best = find_fastest(problem, unlimited).route
             if best is not None and problem.period_of(best) > period:
                 raise self._limit_error(self._plan(best, wire))
         if cost_limit is not None:
@@ -363,19 +385,49 @@ class _Request:
 
 
 def _search(
-    problem: Problem, objective: Objective, period: int, cost_limit: int | None
+    problem: Problem,
+    unlimited: Problem | None,
+    objective: Objective,
+    period: int,
+    cost_limit: int | None,
 ) -> SearchResult:
-    limit = FORBIDDEN - 1 if cost_limit is None else cost_limit
+    """Return the best route; ``unlimited`` is the whole problem if ``problem`` is a part of it."""
     if objective != "throughput":
-        return find_least_cost(problem, period=period, cost_limit=limit)
-    found = find_least_period(problem, cost_limit=cost_limit)
+        return _search_cost(problem, unlimited, period, cost_limit)
+    found = find_fastest(problem, unlimited, cost_limit)
     if found.route is None or found.value > period:
         return found if found.route is None else SearchResult(None, FORBIDDEN, FORBIDDEN)
+    if max(len(step.kinds) for step in found.route) > problem.max_replicas:
+        return found
     rounds = max(1, min(_TIE_ROUNDS, _TIE_CELLS // problem.busy.size))
     quicker = find_least_cost(
         problem, period=found.value, known=found.route, work_limit=_TIE_WORK_LIMIT, rounds=rounds
     )
     return replace(found, route=quicker.route)
+
+
+def _search_cost(
+    problem: Problem, unlimited: Problem | None, period: int, cost_limit: int | None
+) -> SearchResult:
+    limit = FORBIDDEN - 1 if cost_limit is None else cost_limit
+    found = find_least_cost(problem, period=period, cost_limit=limit)
+    if unlimited is None or period == ANY_PERIOD:
+        # Without a limit on the period, replicas do not lower the cost.
+        return found
+    more = find_least_cost(
+        unlimited,
+        period=period,
+        known=found.route,
+        cost_limit=limit,
+        work_limit=_TIE_WORK_LIMIT,
+        rounds=_TIE_ROUNDS,
+    )
+    if more.route is not None or more.is_proven:
+        return more
+    fastest = find_fastest(problem, unlimited, cost_limit)
+    if fastest.route is None or fastest.value > period:
+        return SearchResult(None, FORBIDDEN, FORBIDDEN)
+    return SearchResult(fastest.route, unlimited.cost_of(fastest.route), more.bound)
 
 
 def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> Plan:
@@ -484,12 +536,11 @@ def _whole(nanoseconds: float) -> int:
     return math.floor(nanoseconds + 1e-3)
 
 
-def _default_replicas(kinds: int) -> int:
-    size = sets = 0
-    while size < _MOST_REPLICAS and (size < _LEAST_REPLICAS or sets <= _MAX_REPLICA_SETS):
-        size += 1
-        sets += math.comb(kinds + size - 1, size)
-    return size if sets <= _MAX_REPLICA_SETS else max(_LEAST_REPLICAS, size - 1)
+def _exact_replicas(capacity: IntArray) -> int:
+    """Return the largest number of replicas for which there are few enough replica sets."""
+    total = int(capacity.sum())
+    counts = replica_set_counts(capacity, min(total, _MOST_REPLICAS))
+    return min(total, max(_LEAST_REPLICAS, int(np.flatnonzero(counts <= _MAX_REPLICA_SETS)[-1])))
 
 
 def _name_boards(plan: Plan) -> str:

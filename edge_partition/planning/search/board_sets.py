@@ -5,38 +5,40 @@ has the number ``sum(used of kind * stride of kind)``. The state of a node is on
 bit ``n`` tells whether the boards of set ``n`` can serve the model up to the node. Adding a board
 of a kind to all sets at once is a mask and a shift; the union of two states is an ``or``.
 
-For a step to node ``j``, the set of kinds that meet the period mostly grows as the start ``i``
-comes closer to ``j``. The states of starts with equal kinds are united first. Where the sets of
-kinds form a chain of subsets, one pass adds all replica sets of one size: the pass begins with the
-starts that allow the most kinds, adds boards of the kinds that only these starts allow, unites the
-result with the starts that allow the next smaller set of kinds, and so on.
+For each node and each replica set, the starts from which the set is minimal (one board fewer is too
+slow) mostly form one run. The states of a run of starts are united by one look-up in a sparse
+table, and the set's boards are added to the union.
 
-Complexity: ``O(nodes**2 * kinds * max_replicas**2)`` operations on integers with one bit for each
-board set, of which there are at most :data:`MAX_BOARD_SETS` (18 boards of different kinds, or 4
-kinds of 21 boards each). Guarantee: exact.
+Complexity: ``O(replica sets * nodes**2)`` for the feasible steps, and about
+``replica sets * nodes`` operations on integers with one bit for each board set. There are at most
+:data:`MAX_BOARD_SETS` board sets (18 boards of different kinds, or 4 kinds of 21 boards each).
+Guarantee: exact.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import cache
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_partition.planning.search.problem import FORBIDDEN, Problem, Route, Step
+from edge_partition.planning.search.problem import Problem, Route, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from edge_partition.planning.search.problem import IntArray
 
-_KindsBySize: TypeAlias = list[tuple[int, NDArray[np.uint64]]]
+#: For each node, (replica set, first start, end of starts) of the steps to the node.
+_LastSteps: TypeAlias = list[list[tuple[tuple[int, ...], int, int]]]
 
-#: Largest number of board sets that the search supports.
-MAX_BOARD_SETS = 1 << 18
+#: Largest numbers of board sets and of replica sets that the search supports.
+MAX_BOARD_SETS, MAX_REPLICA_SETS = 1 << 18, 5_000
 
 
 def board_set_count(capacity: IntArray) -> int:
@@ -44,34 +46,65 @@ def board_set_count(capacity: IntArray) -> int:
     return math.prod(int(count) + 1 for count in capacity)
 
 
+def replica_set_counts(capacity: IntArray, max_replicas: int) -> IntArray:
+    """Return the number of replica sets with at most ``n`` boards for each ``n``.
+
+    The result is ``(max_replicas + 1,)``.
+    """
+    # Item ``n``: the sets of ``n`` boards, a product of one polynomial for each kind.
+    of_size = np.ones(1)
+    for count in capacity.tolist():
+        of_size = np.convolve(of_size, np.ones(min(count, max_replicas) + 1))[: max_replicas + 1]
+    at_most = np.minimum(np.cumsum(of_size) - 1, 1 << 40)
+    padded = np.pad(at_most, (0, max_replicas + 1 - len(at_most)), mode="edge")
+    result: IntArray = padded.astype(np.int64)
+    return result
+
+
+def is_small(problem: Problem) -> bool:
+    """Return whether the problem has few enough board sets and replica sets for this search."""
+    return board_set_count(problem.capacity) <= MAX_BOARD_SETS and (
+        replica_set_counts(problem.capacity, problem.max_replicas)[-1] <= MAX_REPLICA_SETS
+    )
+
+
 def find_route(problem: Problem, period: int) -> Route | None:
     """Return a route that meets ``period``, or ``None`` if there is none.
 
     Args:
-        problem: A problem with at most :data:`MAX_BOARD_SETS` sets of boards.
+        problem: A problem that :func:`is_small`.
         period: Largest allowed period of a step, in nanoseconds.
     """
     sets = _BoardSets(tuple(int(count) for count in problem.capacity))
-    kinds_by_size = _kinds_by_size(problem, period)
+    last_steps = _last_steps(problem, period)
     reached = _Reached()
     reached.append(1)
-    for stop in range(1, problem.nodes):
+    for steps in last_steps[1:]:
         found = 0
-        for size, kinds in kinds_by_size:
-            groups: dict[int, int] = {}
-            for mask, start, end in _runs(kinds[stop, :stop]):
-                if united := reached.union(start, end):
-                    groups[mask] = groups.get(mask, 0) | united
-            for chain in _chains(groups):
-                found |= sets.add_replica_set(chain, size)
+        before: dict[tuple[int, ...], int] = {}
+        for kinds, start, end in steps:
+            if united := reached.union(start, end):
+                before[kinds] = before.get(kinds, 0) | united
+        for kinds, united in before.items():
+            found |= sets.add(united, kinds)
         reached.append(found)
     final = reached[problem.nodes - 1]
     counts = range(1, sum(sets.capacity) + 1) if problem.stages is None else [problem.stages]
     for count in counts:
         if complete := final & sets.of_size(count):
             lowest = (complete & -complete).bit_length() - 1
-            return _trace(kinds_by_size, sets, reached, lowest)
+            return _trace(last_steps, sets, reached, lowest)
     return None
+
+
+def replica_sets(capacity: Sequence[int], max_replicas: int) -> list[tuple[int, ...]]:
+    """Return all replica sets within the number of boards of each kind, small sets first."""
+    return [
+        kinds
+        for size in range(1, max_replicas + 1)
+        for kinds in combinations_with_replacement(range(len(capacity)), size)
+        if all(count <= capacity[kind] for kind, count in Counter(kinds).items())
+    ]
 
 
 class _BoardSets:
@@ -91,30 +124,18 @@ class _BoardSets:
         ]
         self.of_size = cache(self._of_size)
 
-    def add(self, sets: int, kind: int) -> int:
-        """Add one board of ``kind`` to each set that does not use all boards of the kind."""
-        return (sets & self._has_unused[kind]) << self.strides[kind]
+    def add(self, sets: int, kinds: tuple[int, ...]) -> int:
+        """Add the boards of a replica set to each set that leaves these boards unused."""
+        for kind in kinds:
+            sets = (sets & self._has_unused[kind]) << self.strides[kind]
+        return sets
 
-    def add_replica_set(self, chain: list[tuple[int, int]], size: int) -> int:
-        """Add each replica set of ``size`` boards to each set.
-
-        Args:
-            chain: (Kinds as bits, sets) pairs; the kinds of each pair are a subset of the next's.
-            size: Number of boards in the replica set.
-        """
-        grown = [0] * (size + 1)
-        for place in range(len(chain) - 1, -1, -1):
-            kinds, sets = chain[place]
-            grown[0] |= sets
-            joining = kinds & ~(chain[place - 1][0] if place else 0)
-            while joining:
-                kind = (joining & -joining).bit_length() - 1
-                joining &= joining - 1
-                # Ascending, so that one kind may fill several places of the replica set.
-                for filled in range(size):
-                    if grown[filled]:
-                        grown[filled + 1] |= self.add(grown[filled], kind)
-        return grown[size]
+    def uses(self, boards: int, kinds: tuple[int, ...]) -> bool:
+        """Return whether the set with number ``boards`` has the boards of a replica set."""
+        return all(
+            boards // self.strides[kind] % (self.capacity[kind] + 1) >= count
+            for kind, count in Counter(kinds).items()
+        )
 
     def _of_size(self, count: int) -> int:
         """Return all sets of ``count`` boards."""
@@ -147,81 +168,49 @@ class _Reached:
         return row[start] | row[stop - (1 << level)]
 
 
-def _kinds_by_size(problem: Problem, period: int) -> _KindsBySize:
-    """Return (size, kinds) for each size of replica set.
+def _last_steps(problem: Problem, period: int) -> _LastSteps:
+    """Return the steps to each node: (replica set, first start, end of starts) of each run.
 
-    ``kinds`` is ``(nodes, nodes)``, by stop and start: the kinds that meet the period, as bits. An
-    entry is 0 where a smaller replica set allows equal kinds, because the smaller set uses fewer
-    boards.
+    The runs have the starts from which the set is minimal.
     """
-    result = []
-    before = np.zeros((problem.nodes, problem.nodes), np.uint64)
-    for size in range(1, problem.max_replicas + 1):
-        kinds, most = np.zeros_like(before), min(size * period, FORBIDDEN - 1)
-        for kind, busy in enumerate(problem.busy_in(size)):
-            fits = (busy <= most).T
-            kinds |= fits.astype(np.uint64) << np.uint64(kind)
-        result.append((size, np.where(kinds == before, np.uint64(0), kinds)))
-        before = kinds
-    return result
+    steps: _LastSteps = [[] for _ in range(problem.nodes)]
+    meets: dict[int, dict[tuple[int, ...], NDArray[np.bool_]]] = {0: {}}
+    for kinds in replica_sets(problem.capacity.tolist(), problem.max_replicas):
+        size = len(kinds)
+        if size not in meets:
+            meets = {size - 1: meets[size - 1], size: {}}
+        # ``(nodes, nodes)``, by stop and start.
+        meets[size][kinds] = problem.meets(kinds, period).T
+        minimal = meets[size][kinds].copy()
+        for place in range(size if size > 1 else 0):
+            minimal &= ~meets[size - 1][kinds[:place] + kinds[place + 1 :]]
+        padded = np.zeros((problem.nodes, problem.nodes + 2), np.int8)
+        padded[:, 1:-1] = minimal
+        edges = np.diff(padded, axis=1)
+        stops, starts = np.nonzero(edges == 1)
+        ends = np.nonzero(edges == -1)[1]
+        for stop, start, end in zip(stops.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            steps[stop].append((kinds, start, end))
+    return steps
 
 
-def _runs(kinds: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
-    """Return (kinds, start, stop) of each run of equal kinds, without runs of no kinds."""
-    edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(kinds)]
-    values = kinds[edges[:-1]].tolist()
-    return [run for run in zip(values, edges, edges[1:], strict=False) if run[0]]
-
-
-def _chains(groups: dict[int, int]) -> list[list[tuple[int, int]]]:
-    """Sort (kinds, sets) pairs into chains: the kinds of each pair are a subset of the next's."""
-    chains: list[list[tuple[int, int]]] = []
-    for kinds, sets in sorted(groups.items(), key=lambda group: group[0].bit_count()):
-        for chain in chains:
-            if chain[-1][0] & ~kinds == 0:
-                chain.append((kinds, sets))
-                break
-        else:
-            chains.append([(kinds, sets)])
-    return chains
-
-
-def _trace(kinds_by_size: _KindsBySize, sets: _BoardSets, reached: _Reached, last: int) -> Route:
+def _trace(last_steps: _LastSteps, sets: _BoardSets, reached: _Reached, last: int) -> Route:
     """Return a route that uses the boards of set ``last``."""
     route: list[Step] = []
-    stop, used = len(kinds_by_size[0][1]) - 1, last
+    stop, used = len(last_steps) - 1, last
     while stop:
-        step = next(
-            Step(start, stop, replica_set)
-            for starts, replica_set, before in _last_steps(kinds_by_size, sets, stop, used)
-            if reached.union(starts.start, starts.stop) >> before & 1
-            for start in starts
+        step, used = next(
+            (Step(start, stop, kinds), before)
+            for kinds, begin, end in last_steps[stop]
+            if sets.uses(used, kinds)
+            for before in [used - sum(sets.strides[kind] for kind in kinds)]
+            if reached.union(begin, end) >> before & 1
+            for start in range(begin, end)
             if reached[start] >> before & 1
         )
         route.append(step)
         stop = step.start
-        used -= sum(sets.strides[kind] for kind in step.kinds)
     return tuple(reversed(route))
-
-
-def _last_steps(
-    kinds_by_size: _KindsBySize, sets: _BoardSets, stop: int, used: int
-) -> Iterator[tuple[range, tuple[int, ...], int]]:
-    """Yield the possible last steps to ``stop`` of a route that uses the boards of set ``used``.
-
-    Each item is a run of starts, the replica set, and the number of the set before the step.
-    """
-    left = [
-        used // stride % (count + 1)
-        for stride, count in zip(sets.strides, sets.capacity, strict=True)
-    ]
-    for size, kinds_by_start in kinds_by_size:
-        for kinds, begin, end in _runs(kinds_by_start[stop, :stop]):
-            able = [kind for kind, count in enumerate(left) if kinds >> kind & 1 and count]
-            for replica_set in combinations_with_replacement(able, size):
-                if all(replica_set.count(kind) <= left[kind] for kind in set(replica_set)):
-                    before = used - sum(sets.strides[kind] for kind in replica_set)
-                    yield range(begin, end), replica_set, before
 
 
 def _as_bits(flags: NDArray[np.bool_]) -> int:

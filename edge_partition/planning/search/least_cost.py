@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_partition.planning.search import board_sets
 from edge_partition.planning.search.lagrangian_relaxation import Relaxation, relax
+from edge_partition.planning.search.minimal_sets import minimal_sets
 from edge_partition.planning.search.problem import FORBIDDEN, Problem, Route, SearchResult, Step
 from edge_partition.planning.search.state_space_relaxation import find_without_replicas
 
@@ -67,24 +68,23 @@ def find_least_cost(
         work_limit: Largest number of labels to extend.
         rounds: Largest number of subgradient steps.
     """
-    sizes = problem.least_replicas(period)
-    if known is None and int(sizes.max(initial=0)) <= 1:
-        found = find_without_replicas(problem, sizes > 0, _STATE_SPACE_WORK_LIMIT)
+    if known is None and not problem.needs_replicas(period):
+        found = find_without_replicas(problem, problem.busy <= period, _STATE_SPACE_WORK_LIMIT)
         if found.is_proven:
             return found if found.value <= cost_limit else SearchResult(None, FORBIDDEN, FORBIDDEN)
-    incumbent = _Incumbent(problem, cost_limit, known)
-    relaxation = _maximize_bound(problem, sizes, incumbent, rounds)
+    incumbent = _Incumbent(problem, period, cost_limit, known)
+    needed = problem.boards_needed(period)
+    relaxation = _maximize_bound(problem, period, needed, incumbent, rounds)
     if relaxation.bound >= incumbent.value:
         return incumbent.result(relaxation.bound)
-    sets = board_sets.board_set_count(problem.capacity)
-    if incumbent.route is None and sets <= board_sets.MAX_BOARD_SETS:
+    if incumbent.route is None and board_sets.is_small(problem):
         route = board_sets.find_route(problem, period)
         if route is None:
             return SearchResult(None, FORBIDDEN, FORBIDDEN)
         incumbent.offer(route)
-    if sets > _MAX_NUMBERED_SETS:
+    if board_sets.board_set_count(problem.capacity) > _MAX_NUMBERED_SETS:
         return incumbent.result(relaxation.bound)
-    search = _LabelSearch(problem, sizes, relaxation, work_limit)
+    search = _LabelSearch(problem, period, needed, relaxation, work_limit)
     incumbent.offer(search.run(incumbent.value - 1))
     return incumbent.result(incumbent.value if search.is_complete else relaxation.bound)
 
@@ -92,18 +92,22 @@ def find_least_cost(
 class _Incumbent:
     """The best feasible route so far. Without a route, the value is the cost limit plus 1."""
 
-    def __init__(self, problem: Problem, cost_limit: int, known: Route | None) -> None:
+    def __init__(self, problem: Problem, period: int, cost_limit: int, known: Route | None) -> None:
         self._problem = problem
+        self._period = period
         self.route: Route | None = None
         self.value = cost_limit + 1
         self.offer(known)
 
     def offer(self, route: Route | None) -> None:
         """Replace the incumbent by ``route`` if ``route`` is feasible and cheaper."""
-        if route is not None and self._problem.is_feasible(route):
-            cost = self._problem.cost_of(route)
-            if cost < self.value:
-                self.route, self.value = route, cost
+        if (
+            route is not None
+            and self._problem.is_feasible(route)
+            and (cost := self._problem.cost_of(route)) < self.value
+            and self._problem.period_of(route) <= self._period
+        ):
+            self.route, self.value = route, cost
 
     def result(self, bound: int) -> SearchResult:
         """Return the result, with ``bound`` as the lower bound on every route's cost."""
@@ -113,11 +117,15 @@ class _Incumbent:
 
 
 def _maximize_bound(
-    problem: Problem, sizes: NDArray[np.uint8], incumbent: _Incumbent, rounds: int
+    problem: Problem,
+    period: int,
+    needed: NDArray[np.float32],
+    incumbent: _Incumbent,
+    rounds: int,
 ) -> Relaxation:
     """Return the relaxation with the highest bound; offer each relaxed route as the incumbent."""
     price = np.zeros(problem.kinds, np.int64)
-    highest = relax(problem, sizes, price)
+    highest = relax(problem, period, needed, price)
     relaxation, step = highest, 0.0
     for round_index in range(rounds):
         route = relaxation.route
@@ -127,7 +135,7 @@ def _maximize_bound(
         overuse = problem.boards_used(route) - problem.capacity
         step = step or max(1.0, problem.cost_of(route) / len(route))
         price = np.maximum(0, price + np.rint(step / (1 + round_index) * overuse).astype(np.int64))
-        relaxation = relax(problem, sizes, price)
+        relaxation = relax(problem, period, needed, price)
         highest = max(highest, relaxation, key=lambda found: found.bound)
     incumbent.offer(relaxation.route)
     return highest
@@ -162,11 +170,17 @@ class _LabelSearch:
     """The labelling search: extends all labels that are neither dominated nor pruned."""
 
     def __init__(
-        self, problem: Problem, sizes: NDArray[np.uint8], relaxation: Relaxation, work_limit: int
+        self,
+        problem: Problem,
+        period: int,
+        needed: NDArray[np.float32],
+        relaxation: Relaxation,
+        work_limit: int,
     ) -> None:
         self.is_complete = True
         self._problem = problem
-        self._sizes = sizes
+        self._period = period
+        self._needed = needed
         self._relaxation = relaxation
         self._work_left = work_limit
         self._counts = problem.capacity + 1
@@ -208,8 +222,7 @@ class _LabelSearch:
             steps_left = problem.stages - (problem.capacity - left).sum(axis=1)
         # The cost limit less the label's cost, plus the price of its unused boards.
         budget = cost_limit - labels.cost + left @ price
-        sizes = self._sizes[:, node, node + 1 :]
-        for offset in np.flatnonzero(sizes.any(axis=0)).tolist():
+        for offset in np.flatnonzero(self._needed[:, node, node + 1 :].any(axis=0)).tolist():
             stop = node + 1 + offset
             rows = np.maximum(steps_left - 1, 0) if problem.stages is not None else steps_left
             cost_to_go = self._relaxation.cost_to_go[rows, stop]
@@ -218,9 +231,7 @@ class _LabelSearch:
             step_budget = budget - cost_to_go
             if step_budget.max() < 0:
                 continue
-            for number in self._replica_sets_for(
-                sizes[:, offset], node, stop, int(step_budget.max())
-            ):
+            for number in self._replica_sets_for(node, stop, int(step_budget.max())):
                 self._work_left -= _REPLICA_SET_WORK
                 if self._work_left < 0:
                     return
@@ -244,31 +255,28 @@ class _LabelSearch:
                     )
                 )
 
-    def _replica_sets_for(
-        self, sizes: NDArray[np.uint8], node: int, stop: int, budget: int
-    ) -> list[int]:
-        """Return the replica sets within ``budget`` that meet the period and have no spare board.
-
-        A set of size ``n`` has no spare board if one of its kinds needs ``n`` replicas.
-        """
-        cost, price = self._problem.cost[:, node, stop], self._relaxation.price
+    def _replica_sets_for(self, node: int, stop: int, budget: int) -> list[int]:
+        """Return the minimal replica sets within ``budget`` that meet the period."""
+        cost = self._problem.cost[:, node, stop].tolist()
+        able = [
+            kind
+            for kind in np.flatnonzero(self._needed[:, node, stop]).tolist()
+            if cost[kind] <= budget
+        ]
+        alone = [kind for kind in able if self._problem.busy[kind, node, stop] <= self._period]
+        busy = self._problem.busy_in(2)[:, node, stop].tolist()
+        shared = {kind: busy[kind] for kind in able if self._period < busy[kind] < FORBIDDEN}
         found = []
-        for size in range(1, int(sizes.max()) + 1):
-            if size not in sizes:
-                continue
-            able = [
-                kind
-                for kind in np.flatnonzero((sizes > 0) & (sizes <= size)).tolist()
-                if cost[kind] <= budget
-            ]
-            for kinds in combinations_with_replacement(able, size):
-                self._work_left -= 1
-                if (
-                    max(sizes[kind] for kind in kinds) == size
-                    and max(cost[kind] for kind in kinds) + sum(price[kind] for kind in kinds)
-                    <= budget
-                ):
-                    found.append(self._number(kinds))
+        for kinds in chain(
+            ((kind,) for kind in alone),
+            minimal_sets(shared, self._period, self._problem.max_replicas),
+        ):
+            self._work_left -= 1
+            priced = sum(int(self._relaxation.price[kind]) for kind in kinds)
+            if max(cost[kind] for kind in kinds) + priced <= budget:
+                found.append(self._number(kinds))
+            if self._work_left < 0:
+                break
         return found
 
     def _number(self, kinds: tuple[int, ...]) -> int:

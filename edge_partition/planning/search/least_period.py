@@ -1,13 +1,15 @@
-"""The route with the least period, by a binary search over the periods that a step can have.
+"""The route with the least period, by a binary search over whole nanoseconds.
 
 Problem: minimize the largest period of a step, in nanoseconds, optionally with a limit on the cost.
-Method: each step of the binary search asks whether a route with at most that period exists. Up to
-:data:`~.board_sets.MAX_BOARD_SETS` sets of boards, :mod:`.max_reach` answers first and
+Method: each step of the binary search asks whether a route with at most that period exists. For
+up to :data:`~.board_sets.MAX_BOARD_SETS` sets of boards, :mod:`.max_reach` answers first and
 :mod:`.board_sets` decides where :mod:`.max_reach` has no answer. With a limit on the cost, or with
 more boards, :mod:`.least_cost` answers. Large models are first solved on a part of the nodes, for a
 first upper bound.
 
-Complexity: a number of feasibility tests logarithmic in the number of candidate periods. Guarantee:
+Complexity: a number of feasibility tests logarithmic in the period in nanoseconds, at most twice
+the logarithm's value. A test that finds a route lowers the upper bound to the route's own period,
+and :mod:`.max_reach` gives a lower bound that skips the periods with an equal proof. Guarantee:
 exact, unless :mod:`.least_cost` reaches its work limit; then the result is a route and a lower
 bound.
 """
@@ -21,16 +23,11 @@ import numpy as np
 
 from edge_partition.planning.search import board_sets
 from edge_partition.planning.search.least_cost import find_least_cost
-from edge_partition.planning.search.max_reach import (
-    MAX_REPLICA_SETS,
-    MaxReachSearch,
-    SearchStatus,
-    replica_set_count,
-)
+from edge_partition.planning.search.max_reach import MaxReachSearch, SearchStatus
 from edge_partition.planning.search.problem import FORBIDDEN, Problem, SearchResult
 
 if TYPE_CHECKING:
-    from edge_partition.planning.search.problem import IntArray, Route
+    from edge_partition.planning.search.problem import Route
 
 #: Fewest nodes of the coarse problem that gives the first upper bound.
 _COARSE_NODES = 24
@@ -46,6 +43,7 @@ def find_least_period(
     problem: Problem,
     *,
     cost_limit: int | None = None,
+    below: int | None = None,
     is_heuristic: bool = False,
     reuse: MaxReachSearch | None = None,
 ) -> SearchResult:
@@ -54,38 +52,34 @@ def find_least_period(
     Args:
         problem: The problem to solve.
         cost_limit: Largest allowed cost of a route; ``None`` for any cost.
+        below: Only routes with a period below this one are of interest; without such a route the
+            result has no route. ``None`` for any period.
         is_heuristic: Whether a good route is enough. The lower bound is not valid then.
         reuse: A search with an equal set of boards, whose tables of board sets are used again.
     """
-    is_small = _has_few_board_sets(problem) and replica_set_count(problem) <= MAX_REPLICA_SETS
-    search = MaxReachSearch(problem, reuse) if is_small else None
-    known = _coarse_route(problem, cost_limit, search)
-    is_guess = known is not None
+    search = MaxReachSearch(problem, reuse) if board_sets.is_small(problem) else None
+    known = _coarse_route(problem, cost_limit, search) if below is None else None
+    is_guess = known is not None or below is not None
     if known is None:
+        longest = FORBIDDEN - 1 if below is None else below - 1
         known, is_certain = _find_within(
-            problem, search, FORBIDDEN - 1, cost_limit=cost_limit, is_heuristic=is_heuristic
+            problem, search, longest, cost_limit=cost_limit, is_heuristic=is_heuristic
         )
         if known is None:
             return SearchResult(None, FORBIDDEN, FORBIDDEN if is_certain else 0)
     route, high = known, problem.period_of(known)
     # No route has a period below ``low``, if every search without a route was a proof.
     low, is_proven, proven, step = 0, True, 0, high // _HEURISTIC_DIVISOR
-    periods, tests_high = None, False
+    tests_high = False
     while low < high - (high // _HEURISTIC_DIVISOR if is_heuristic else 0):
         if is_guess:
             # The optimum is close below the coarse problem's optimum: go down in growing steps.
             period = max(low, high - 1 - step)
             step *= 4
         else:
-            if periods is None:
-                periods = _candidate_periods(problem, low, high)
-            within = periods[np.searchsorted(periods, low) : np.searchsorted(periods, high)]
-            low = int(within[0]) if len(within) else high
-            if low == high:
-                break
             # The incumbent is often optimal long before the binary search ends, so every other test
             # is of the largest period below the incumbent's period.
-            period = int(within[-1 if tests_high else len(within) // 2])
+            period = high - 1 if tests_high else (low + high - 1) // 2
             tests_high = not (tests_high or is_heuristic)
         better, is_certain = _find_within(
             problem, search, period, cost_limit=cost_limit, is_heuristic=is_heuristic
@@ -96,6 +90,8 @@ def find_least_period(
             if is_proven and not is_certain:
                 is_proven, proven = False, low
             is_guess, low = False, period + 1
+            if search is not None and is_certain:
+                low = min(high, max(low, search.next_period))
     return SearchResult(route, high, high if is_proven else proven)
 
 
@@ -127,7 +123,7 @@ def _find_within(
     route: Route | SearchStatus = (
         SearchStatus.UNKNOWN if search is None else search.find_route(period)
     )
-    if route is SearchStatus.UNKNOWN and not is_heuristic and _has_few_board_sets(problem):
+    if route is SearchStatus.UNKNOWN and search is not None and not is_heuristic:
         route = board_sets.find_route(problem, period) or SearchStatus.INFEASIBLE
     if route is SearchStatus.INFEASIBLE:
         return None, True
@@ -146,17 +142,3 @@ def _find_within(
             problem, period=period, cost_limit=cost_limit, work_limit=_WORK_LIMIT
         )
     return found.route, found.is_proven
-
-
-def _has_few_board_sets(problem: Problem) -> bool:
-    return board_sets.board_set_count(problem.capacity) <= board_sets.MAX_BOARD_SETS
-
-
-def _candidate_periods(problem: Problem, low: int, high: int) -> IntArray:
-    """Return every period in ``[low, high)`` that a step can have, ascending."""
-    periods = []
-    for size in range(1, problem.max_replicas + 1):
-        busy = problem.busy_in(size)
-        within = (busy > (low - 1) * size) & (busy <= min((high - 1) * size, FORBIDDEN - 1))
-        periods.append(-(-busy[within] // size))
-    return np.unique(np.concatenate(periods))

@@ -19,14 +19,22 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_partition.planning.search.problem import FORBIDDEN, Problem, Route, Step
+from edge_partition.planning.search.board_sets import replica_sets
+from edge_partition.planning.search.problem import (
+    FORBIDDEN,
+    SHARE_TOLERANCE,
+    Problem,
+    Route,
+    Step,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from edge_partition.planning.search.problem import IntArray
@@ -39,8 +47,6 @@ class SearchStatus(Enum):
     UNKNOWN = "no route was found, but one may exist"
 
 
-#: Largest number of replica sets that the search supports.
-MAX_REPLICA_SETS = 5_000
 #: (Replica set, board set) pairs in one array operation, to limit its memory.
 _CHUNK = 1 << 19
 #: Transitions that are kept for the next periods.
@@ -70,7 +76,7 @@ class _BoardSetTable:
     A board set's number is ``sum(boards of kind * stride of kind)``.
     """
 
-    def __init__(self, capacity: tuple[int, ...], max_replicas: int) -> None:
+    def __init__(self, capacity: Sequence[int], max_replicas: int) -> None:
         counts = np.array(capacity, np.int64) + 1
         strides = np.concatenate([[1], np.cumprod(counts)[:-1]]).tolist()
         index = np.arange(int(counts.prod()))
@@ -83,12 +89,7 @@ class _BoardSetTable:
         order = np.argsort(size, kind="stable")
         #: For each number of boards, the sets of that size.
         self.by_size = np.split(order, np.cumsum(np.bincount(size))[:-1])
-        self.replica_sets = [
-            kinds
-            for size in range(1, max_replicas + 1)
-            for kinds in combinations_with_replacement(range(len(capacity)), size)
-            if all(count <= capacity[kind] for kind, count in Counter(kinds).items())
-        ]
+        self.replica_sets = replica_sets(capacity, max_replicas)
         self.strides = np.array(
             [sum(strides[kind] for kind in kinds) for kinds in self.replica_sets]
         )
@@ -138,7 +139,7 @@ class MaxReachSearch:
 
         Args:
             problem: A problem with at most :data:`~.board_sets.MAX_BOARD_SETS` sets of boards and
-                :data:`MAX_REPLICA_SETS` replica sets.
+                :data:`~.board_sets.MAX_REPLICA_SETS` replica sets.
             reuse: A search whose tables are shared if it has equal boards.
         """
         self._problem = problem
@@ -148,47 +149,31 @@ class MaxReachSearch:
             self.sets = reuse.sets
         else:
             self.sets = _BoardSetTable(*self.boards)
-        # Last stops, by whether the board shares the step with other boards, then by the limit on
-        # the busy time.
-        self._known_stops: dict[bool, dict[int, NDArray[np.int32]]] = {False: {}, True: {}}
+        self._stops = _LastStops(problem, self.sets.replica_sets)
+        #: After :meth:`find_route` has proven that a period is infeasible: a lower bound on every
+        #: feasible period.
+        self.next_period = 0
 
     def find_route(self, period: int) -> Route | SearchStatus:
         """Return a route that meets ``period``, or the status without a route."""
-        problem = self._problem
-        # Item r - 1: the last stop of a board of each kind in a replica set of r, from each node.
-        stops = [
-            self._last_stops(min(size * period, FORBIDDEN - 1), size)
-            for size in range(1, problem.max_replicas + 1)
-        ]
-        progress_left, progress_bound = self._progress_bounds(stops)
-        set_stops = np.stack(
-            [
-                np.minimum.reduce([stops[len(kinds) - 1][kind] for kind in set(kinds)])
-                for kinds in self.sets.replica_sets
-            ]
-        )
-        found = self._search(period, set_stops, progress_left, progress_bound)
-        if found is SearchStatus.UNKNOWN and problem.max_replicas > 1:
-            # One board's last stop may be infeasible for another board of the replica set.
-            common = self._common_stops(period, set_stops)
-            found = self._search(period, common, progress_left, progress_bound)
+        set_stops = self._stops.within(period)
+        found = self._search(period, set_stops)
+        if found is SearchStatus.UNKNOWN:
+            set_stops = self._stops.feasible_within(period)
+            found = self._search(period, set_stops)
+        if found is SearchStatus.INFEASIBLE:
+            # The relaxation has the same answer for every period with the same last stops.
+            self.next_period = max(period + 1, self._stops.next_period(set_stops))
         return found
 
-    def _search(
-        self,
-        period: int,
-        set_stops: NDArray[np.int32],
-        progress_left: NDArray[np.float64],
-        progress_bound: NDArray[np.float64],
-    ) -> Route | SearchStatus:
+    def _search(self, period: int, set_stops: NDArray[np.int32]) -> Route | SearchStatus:
         """Run the dynamic program.
 
         Args:
             period: Nanoseconds.
             set_stops: ``(replica sets, nodes)``, last stop of each replica set from each node.
-            progress_left: ``(nodes,)``, progress from each node to the end.
-            progress_bound: ``(board sets,)``, upper bound on the progress of the unused boards.
         """
+        progress_left, progress_bound = self._progress_bounds(set_stops)
         problem, sets = self._problem, self.sets
         nodes, count = problem.nodes, len(sets.replica_sets)
         # For each node and replica set: last stop * number of replica sets + replica set's number.
@@ -223,73 +208,25 @@ class MaxReachSearch:
                 break
         return SearchStatus.INFEASIBLE
 
-    def _last_stops(self, limit: int, size: int) -> NDArray[np.int32]:
-        """Return the last stop of a step with a busy time of at most ``limit``.
-
-        The result is ``(kinds, nodes)``, by the start, for a board in a replica set of ``size``
-        boards; -1 where no step is feasible. A smaller limit never gives a later stop, so the stops
-        of the next larger known limit are lowered node by node.
-        """
-        busy, known = self._problem.busy_in(size), self._known_stops[size > 1]
-        larger = min((figure for figure in known if figure >= limit), default=None)
-        if larger is None:
-            stops = np.stack([_last_true(of_kind <= limit) for of_kind in busy])
-        else:
-            stops = known[larger].copy()
-            kinds, starts = np.nonzero(stops >= 0)
-            while len(kinds):
-                too_far = busy[kinds, starts, stops[kinds, starts]] > limit
-                kinds, starts = kinds[too_far], starts[too_far]
-                stops[kinds, starts] -= 1
-                inside = stops[kinds, starts] >= 0
-                kinds, starts = kinds[inside], starts[inside]
-        known[limit] = stops
-        return stops
-
-    def _common_stops(self, period: int, set_stops: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the last node where all boards of a replica set can stop.
-
-        The result is ``(replica sets, nodes)``, by the start; -1 where there is none.
-        """
-        problem = self._problem
-        nodes = np.arange(problem.nodes)
-        common = set_stops.copy()
-        sizes = np.array([len(kinds) for kinds in self.sets.replica_sets])
-        for size in range(2, problem.max_replicas + 1):
-            fits = problem.busy_in(size) <= min(size * period, FORBIDDEN - 1)
-            # The last feasible stop up to each node, for each kind and start; 0 for none.
-            up_to = np.maximum.accumulate(np.where(fits, nodes.astype(np.int16), 0), axis=2)
-            of_size = np.flatnonzero(sizes == size)
-            kinds = np.array([self.sets.replica_sets[index] for index in of_size])
-            kinds = kinds.reshape(-1, size)
-            stop = np.maximum(common[of_size], 0)
-            while True:
-                nearer = np.minimum.reduce(
-                    [up_to[kinds[:, place, None], nodes, stop] for place in range(size)]
-                )
-                if (nearer == stop).all():
-                    break
-                stop = nearer
-            common[of_size] = np.where(stop == 0, -1, stop)
-        return common
-
     def _progress_bounds(
-        self, stops: list[NDArray[np.int32]]
+        self, set_stops: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the progress from each node to the end, and each set's upper bound.
 
-        The upper bound is the most progress that the boards outside the set can make.
+        The upper bound is the most progress that the boards outside the set can make. The progress
+        of a replica set is split among its boards in proportion to fixed weights, and a board's
+        bound is the largest share that any replica set gives the board.
         """
         progress = self._problem.progress
         if progress is None:
             progress = np.arange(self._problem.nodes)
-        per_board = np.max(
-            [
-                np.where(stop < 0, 0, progress[stop] - progress).max(axis=1) / (size + 1)
-                for size, stop in enumerate(stops)
-            ],
-            axis=0,
-        )
+        made = np.where(set_stops < 0, 0, progress[set_stops] - progress).max(axis=1)
+        weight = self._stops.speed
+        per_board = np.zeros(self._problem.kinds)
+        for kinds, most in zip(self.sets.replica_sets, made.tolist(), strict=True):
+            share = most / sum(weight[kind] for kind in kinds)
+            for kind in kinds:
+                per_board[kind] = max(per_board[kind], share * weight[kind])
         unused = [
             count - used for count, used in zip(self._problem.capacity, self.sets.used, strict=True)
         ]
@@ -312,7 +249,7 @@ class MaxReachSearch:
         reached[0][0] = True
         for kinds in replica_sets:
             starts = np.flatnonzero(reached[-1])
-            feasible = self._feasible_steps(kinds, period, starts, slice(None))
+            feasible = problem.meets(kinds, period, starts)
             reached.append(np.any(feasible, axis=0))
         if not reached[-1][-1]:
             return SearchStatus.UNKNOWN
@@ -320,36 +257,129 @@ class MaxReachSearch:
         stop = problem.nodes - 1
         for kinds, before in zip(reversed(replica_sets), reversed(reached[:-1]), strict=True):
             starts = np.flatnonzero(before)
-            feasible = self._feasible_steps(kinds, period, starts, slice(stop, stop + 1))
+            feasible = problem.meets(kinds, period, starts, slice(stop, stop + 1))
             start = int(starts[feasible[:, 0]][-1])
             route.append(Step(start, stop, kinds))
             stop = start
         return tuple(reversed(route))
 
-    def _feasible_steps(
-        self, kinds: tuple[int, ...], period: int, starts: IntArray, stops: slice
-    ) -> NDArray[np.bool_]:
-        limit = min(len(kinds) * period, FORBIDDEN - 1)
-        busy = self._problem.busy_in(len(kinds))
-        result: NDArray[np.bool_] = np.logical_and.reduce(
-            [busy[kind][starts, stops] <= limit for kind in set(kinds)]
+
+class _LastStops:
+    """The last node where each replica set can stop, from each start, for any period.
+
+    A step's busy time mostly grows with its stop. Where a later stop has a shorter time, the search
+    takes the shorter time for the earlier stop too. With these times the last stop is found by
+    bisection, and never lies before the true last stop.
+    """
+
+    def __init__(self, problem: Problem, replica_sets: list[tuple[int, ...]]) -> None:
+        self._problem = problem
+        self._sets = replica_sets
+        self._nodes = np.arange(problem.nodes)
+        self._later = [_least_of_later(problem.busy)] * 2
+        if problem.busy_in(2) is not problem.busy:
+            self._later[1] = _least_of_later(problem.busy_in(2))
+        sizes = np.array([len(kinds) for kinds in replica_sets])
+        #: (numbers of the replica sets, their kinds) of each size.
+        self._by_size = [
+            (number := np.flatnonzero(sizes == size), np.array([replica_sets[n] for n in number]))
+            for size in np.unique(sizes).tolist()
+        ]
+        self._known: dict[int, NDArray[np.int32]] = {}
+        #: ``(kinds,)``, more than 0, about proportional to the speed of each kind.
+        self.speed = _speeds(problem)
+
+    def within(self, period: int) -> NDArray[np.int32]:
+        """Return an upper bound on the last stop within ``period``; -1 where there is none.
+
+        The result is ``(replica sets, nodes)``, by the start.
+        """
+        shape = (len(self._sets), len(self._nodes))
+        # Stops never move back as the period grows.
+        below = max((known for known in self._known if known <= period), default=None)
+        above = min((known for known in self._known if known >= period), default=None)
+        low = np.full(shape, -1, np.int32) if below is None else self._known[below].copy()
+        high = (
+            np.full(shape, len(self._nodes) - 1, np.int32)
+            if above is None
+            else self._known[above].copy()
         )
-        return result
+        for numbers, kinds in self._by_size:
+            first, last = low[numbers], high[numbers]
+            # The nodes before a start are infeasible for the start.
+            first = np.where(first < 0, self._nodes.astype(np.int32), first)
+            rows, starts = np.nonzero(first < last)
+            lowest, highest = first[rows, starts], last[rows, starts]
+            while len(open_ := np.flatnonzero(lowest < highest)):
+                middle = (lowest[open_] + highest[open_] + 1) // 2
+                meets = self._shares(kinds, rows[open_], starts[open_], middle, period) >= (
+                    1 - SHARE_TOLERANCE
+                )
+                lowest[open_] = np.where(meets, middle, lowest[open_])
+                highest[open_] = np.where(meets, highest[open_], middle - 1)
+            first[rows, starts] = lowest
+            low[numbers] = np.where(first <= self._nodes, -1, first)
+        self._known[period] = low
+        return low
+
+    def feasible_within(self, period: int) -> NDArray[np.int32]:
+        """Return the last stop within ``period``, as :meth:`within`, but exact."""
+        stops = self.within(period).copy()
+        for number, kinds in enumerate(self._sets):
+            row = stops[number]
+            open_ = np.flatnonzero(row >= 0)
+            while len(open_):
+                meets = self._problem.meets(kinds, period, open_, row[open_])
+                open_ = open_[~meets]
+                row[open_] -= 1
+                row[open_] = np.where(row[open_] <= open_, -1, row[open_])
+                open_ = open_[row[open_] >= 0]
+        return stops
+
+    def next_period(self, set_stops: NDArray[np.int32]) -> int:
+        """Return the shortest period at which a last stop may differ from ``set_stops``."""
+        most = 0.0
+        for numbers, kinds in self._by_size:
+            after = np.where(set_stops[numbers] < 0, self._nodes, set_stops[numbers]) + 1
+            rows, starts = np.nonzero(after < len(self._nodes))
+            if len(rows):
+                shares = self._shares(kinds, rows, starts, after[rows, starts], 1)
+                most = max(most, float(shares.max()))
+        return math.ceil((1 - SHARE_TOLERANCE) / most) if most else FORBIDDEN
+
+    def _shares(
+        self,
+        kinds: IntArray,
+        rows: IntArray,
+        starts: IntArray,
+        stops: NDArray[np.int32],
+        period: int,
+    ) -> NDArray[np.float64]:
+        """Return the sum of the shares of each set ``kinds[rows]``; 0 where infeasible."""
+        later = self._later[kinds.shape[1] > 1]
+        share, most = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+        for place in range(kinds.shape[1]):
+            busy = later[kinds[rows, place], starts, stops]
+            share += float(min(period, FORBIDDEN - 1)) / busy
+            np.maximum(most, busy, out=most)
+        return np.where(most < FORBIDDEN, share, 0)
 
 
-def replica_set_count(problem: Problem) -> int:
-    """Return an upper bound on the number of replica sets: the number with unlimited boards."""
-    return math.comb(problem.kinds + problem.max_replicas, problem.max_replicas) - 1
+def _least_of_later(busy: IntArray) -> IntArray:
+    """Return the least busy time of each step and of all steps from its start to later stops."""
+    result: IntArray = np.minimum.accumulate(busy[:, :, ::-1], axis=2)[:, :, ::-1]
+    return result
+
+
+def _speeds(problem: Problem) -> list[float]:
+    """Return the largest progress for each nanosecond of each kind, over a part of the starts."""
+    progress = np.arange(problem.nodes) if problem.progress is None else problem.progress
+    starts = np.arange(0, problem.nodes, max(1, problem.nodes // 32))
+    made = np.maximum(progress - progress[starts, None], 1)
+    speeds = [float((made / busy[starts]).max()) for busy in problem.busy]
+    return [max(speed, 1e-18) for speed in speeds]
 
 
 def _needs(kinds: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return the number of boards of each kind in a replica set."""
     return list(Counter(kinds).items())
-
-
-def _last_true(flags: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the last column that is true in each row; -1 for none."""
-    columns = flags.shape[1] - 1 - flags[:, ::-1].argmax(axis=1)
-    columns[~flags.any(axis=1)] = -1
-    result: NDArray[np.int32] = columns.astype(np.int32)
-    return result

@@ -2,17 +2,22 @@
 
 Nodes are the positions where a model may be cut. A route is a path from the first node to the last.
 A step ``i -> j`` of the route is a stage. Its *replica set* is one board, or several boards that
-take requests in turn. The boards are the limited resource: each serves at most one step. Boards
-with equal figures form one *kind*, and the search counts the boards of a kind.
+share the requests. The boards are the limited resource: each serves at most one step. Boards with
+equal figures form one *kind*, and the search counts the boards of a kind.
 
-A board in a replica set of ``r`` boards gets every ``r``-th request. If each request occupies the
-board for ``b`` nanoseconds, the board meets a period of ``T`` nanoseconds when ``b <= r * T``.
+Each board of a replica set gets requests in proportion to its speed. If a request occupies board
+``k`` for ``b_k`` nanoseconds, the set meets a period of ``T`` nanoseconds when the sum of the
+boards' *shares* ``T / b_k`` is 1 or more (:mod:`edge_partition.planning.shared_period`). Every
+further board shortens the period. A set is *minimal* if it meets the period only with all its
+boards. The searches need minimal sets only, because a smaller set never costs more.
 
-All figures are integers, so sums, comparisons and ties are exact.
+All figures are integers. Shares are computed as floating-point numbers, and sums of shares that are
+too close to 1 for these are compared as rational numbers, so comparisons and ties are exact.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,13 +25,19 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_partition.planning.shared_period import meets_period, shared_period_ns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 IntArray: TypeAlias = NDArray[np.int64]
+_Index: TypeAlias = "slice | IntArray"
+_ALL = slice(None)
 
 #: The figure of an infeasible step. The sum of three such figures fits an int64.
 FORBIDDEN = 1 << 61
+#: The rounding error of a sum of shares is less than this number.
+SHARE_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,9 @@ class Problem:
     """The feasible steps, their busy times and costs, and the boards.
 
     Attributes:
-        busy: ``(kinds, nodes, nodes)``, nanoseconds that one request of the step occupies a board
-            of the kind; :data:`FORBIDDEN` where the step is infeasible for the kind or does not go
-            forward.
+        busy: ``(kinds, nodes, nodes)``, nanoseconds, 1 or more, that one request of the step
+            occupies a board of the kind; :data:`FORBIDDEN` where the step is infeasible for the
+            kind or does not go forward.
         cost: ``(kinds, nodes, nodes)``, the step's cost if this kind has the highest cost in the
             replica set; :data:`FORBIDDEN` where ``busy`` is :data:`FORBIDDEN`. A search minimizes
             the sum over steps.
@@ -101,10 +112,46 @@ class Problem:
     def period_of(self, route: Route) -> int:
         """Return the period of the slowest step, in nanoseconds, rounded up."""
         return max(
-            -(-max(int(self.busy[kind, step.start, step.stop]) for kind in step.kinds)
-              // len(step.kinds))
+            shared_period_ns(int(self.busy[kind, step.start, step.stop]) for kind in step.kinds)
             for step in route
-        )  # fmt: skip
+        )
+
+    def meets(
+        self, kinds: tuple[int, ...], period: int, starts: _Index = _ALL, stops: _Index = _ALL
+    ) -> NDArray[np.bool_]:
+        """Return whether a replica set meets ``period`` at each step; exact.
+
+        Args:
+            kinds: The kinds of the set's boards.
+            period: Nanoseconds.
+            starts: The rows of the result: nodes where the steps start.
+            stops: The columns of the result: nodes where the steps stop.
+        """
+        period, busy = min(period, FORBIDDEN - 1), self.busy_in(len(kinds))
+        counts = Counter(kinds)
+        if len(counts) == 1:
+            # Equal boards: the busy time may be the period times their number.
+            within: NDArray[np.bool_] = busy[kinds[0]][starts, stops] <= min(
+                len(kinds) * period, FORBIDDEN - 1
+            )
+            return within
+        tables = [busy[kind][starts, stops] for kind in counts]
+        share = sum(
+            float(period) * count / table
+            for count, table in zip(counts.values(), tables, strict=True)
+        )
+        meets: NDArray[np.bool_] = share >= 1
+        for table in tables:
+            meets &= table < FORBIDDEN
+        unsure = np.nonzero(np.abs(share - 1) < SHARE_TOLERANCE)
+        for at in zip(*unsure, strict=True):
+            busy_ns = [
+                int(table[at])
+                for count, table in zip(counts.values(), tables, strict=True)
+                for _ in range(count)
+            ]
+            meets[at] = max(busy_ns) < FORBIDDEN and meets_period(busy_ns, period)
+        return meets
 
     def cost_of(self, route: Route) -> int:
         """Return the sum over steps of the highest cost in the step's replica set."""
@@ -128,15 +175,42 @@ class Problem:
             return False
         return bool((self.boards_used(route) <= self.capacity).all())
 
-    def least_replicas(self, period: int) -> NDArray[np.uint8]:
-        """Return the size of the smallest replica set that meets ``period`` with equal boards.
+    def boards_needed(self, period: int) -> NDArray[np.float32]:
+        """Return a lower bound on the boards of a minimal set, counted in boards of one kind.
 
-        The result is ``(kinds, nodes, nodes)``, 0 where :attr:`max_replicas` boards are too few.
+        The result is ``(kinds, nodes, nodes)``: 1 where one board meets ``period``, else the busy
+        time over the period, the inverse of the board's share; 0 where no replica set with a board
+        of the kind meets ``period``. In every minimal set, the inverses of these figures add up to
+        1 or more. If all boards are equal, the figure is a whole number.
         """
-        sizes = np.zeros(self.busy.shape, np.uint8)
-        for size in range(self.max_replicas, 0, -1):
-            sizes[self.busy_in(size) <= min(size * period, FORBIDDEN - 1)] = size
-        return sizes
+        needed: NDArray[np.float32] = (self.busy <= period).astype(np.float32)
+        if self.max_replicas == 1:
+            return needed
+        shared = self.busy_in(2)
+        for start in range(self.nodes - 1):
+            busy = shared[:, start, start + 1 :]
+            figure = busy / float(period)
+            figure[busy >= FORBIDDEN] = math.inf
+            largest = 1 / np.minimum.reduce(figure, axis=0)
+            within = 1 / figure + (self.max_replicas - 1) * largest >= 1 - SHARE_TOLERANCE
+            if self.kinds == 1:
+                figure = np.ceil(figure - SHARE_TOLERANCE)
+                within &= figure <= self.max_replicas
+            else:
+                # Rounded down, so that the bound stays a bound as a 32-bit number.
+                figure = figure * (1 - 1e-6)
+            row = needed[:, start, start + 1 :]
+            row[...] = np.where((row == 0) & within & (busy < FORBIDDEN), figure, row)
+        return needed
+
+    def needs_replicas(self, period: int) -> bool:
+        """Return whether a minimal set of two boards or more may exist for any step."""
+        if self.max_replicas == 1 or period >= FORBIDDEN - 1:
+            return False
+        shared, most = self.busy_in(2), min(self.max_replicas * period, FORBIDDEN - 1)
+        # In such a set every board is slower than the period, and the fastest board's share is at
+        # least 1 / max_replicas.
+        return bool(((shared > period) & (shared <= most)).any())
 
     def restricted_to(self, nodes: Iterable[int]) -> Problem:
         """Return the problem on the given nodes only; ``nodes`` is ascending."""

@@ -778,7 +778,7 @@ bytes of each stage. `split` writes the plan into the bundle, as `plan.json` and
 - For a lone request, one board that holds the whole model is often the fastest, because splitting
   adds messages. The plan then uses one board.
 - For the most requests a second, boards that hold the whole model run as replicas of it. Splitting
-  is for models that do not fit on one board, or hardly fit.
+  is for models that do not fit on every board, and for boards with slow links.
 
 ## What a plan rests on
 
@@ -810,12 +810,11 @@ Replicas save no energy, so such a plan has them only where `--min-throughput` d
 Raspberry Pi 4, int8 models take a half to a third of the time of float models. Models of
 `--quantize dynamic` and `float16` are planned as float.
 
-**Replicas.** Several boards may serve one stage. They get requests in turn, in equal numbers, so
-the slowest of them counts: unequal boards make poor replicas. `--max-replicas 1` forbids replicas.
-If a replica dies, the others continue, but the broker may still send requests to the dead one. The
-client sends a request without an answer again after at least half a second, so latency rises and
-throughput falls until the replica is back. If the only board of a stage dies, requests wait for the
-board.
+**Replicas.** Several boards may serve one stage. The client sends each board as much as the board
+can do, so a stage serves the sum of what its boards serve, equal or not. The latency of the plan is
+that of the slowest board of each stage. `--max-replicas 1` forbids replicas. If a replica dies, the
+client sends the requests that were at it to the others at once. If the only board of a stage dies,
+requests wait for the board.
 
 **Roles.** `role = "first"` in the fleet file fixes a board to the first stage, such as the board
 with the camera; `role = "last"` fixes a board to the last stage. Boards without the role cannot
@@ -890,9 +889,12 @@ limit on latency or throughput, the message has the best value of any plan.
 
 ## How exact it is
 
-The search is exact. It uses shortest paths with resource constraints, and its bounds prove the
-optimum; times are whole nanoseconds. When the search stops early, the plan prints the largest
-possible improvement (`bound_ms` or `bound_j` in `--json`, `Plan.gap` in Python).
+Up to 8 different or 16 equal boards, the search is exact: shortest paths with resource constraints,
+with bounds that prove the optimum; times are whole nanoseconds. With more boards, the search is
+exact over plans with few replicas of each stage. A local search adds plans with any number of
+replicas, and a lower bound covers all of them. Where the plan is not proven to be the best, the
+plan prints the largest possible improvement (`bound_ms` or
+`bound_j` in `--json`, `Plan.gap` in Python).
 
 `tests/edge_partition/planning/test_plan_split.py` compares the planner with exhaustive search on
 1,000 random models and fleets, for both objectives, with branches, unequal boards, memory limits,

@@ -204,8 +204,8 @@ plan_options = combined(
         "--max-replicas",
         type=click.IntRange(1),
         metavar="N",
-        help="The most boards that serve one stage in turn; 1 for no replicas. Default: as many as "
-        "the search can try, 2 for 16 different boards, 8 for equal ones.",
+        help="The most boards that serve one stage; 1 for no replicas. Default: any number. With a "
+        "limit, and for up to 8 different or 16 equal boards, the plan is proven to be the best.",
     ),
     click.option(
         "--max-latency-ms",

@@ -82,6 +82,11 @@ class ReplicaTimes:
         return self.receive_transfer_ms + self.send_transfer_ms
 
     @property
+    def full_load_ms(self) -> float:
+        """Time between results of the board alone at full load, in milliseconds."""
+        return max(self.busy_ms, self.transfer_ms)
+
+    @property
     def receive_transfer_ms(self) -> float:
         """Busy time of the board's link for the inputs, in milliseconds."""
         return self.receive_ms - self.link_delay_ms
@@ -104,7 +109,7 @@ class PipelineTimes:
     Attributes:
         model: Name of the model.
         source: ``measured`` or ``estimated``.
-        stages: For each stage, the times of its replicas, in the order of their turns.
+        stages: For each stage, the times of its replicas.
     """
 
     model: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -11,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edge_partition.planning.read_plan import PipelineTimes
+    from edge_partition.planning.read_plan import PipelineTimes, ReplicaTimes
     from edge_partition.simulation.stream import Failure
 
 Outcome: TypeAlias = Literal["answered", "timed_out", "overloaded"]
@@ -20,6 +21,8 @@ Outcome: TypeAlias = Literal["answered", "timed_out", "overloaded"]
 _SATURATED = 0.95
 #: Share of the time above which a full window limits the throughput.
 _FULL = 0.9
+#: Least time of a board for one request, so that a board without times has a speed.
+_LEAST_MS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -91,16 +94,30 @@ class Forecast:
 def capacity_per_s(plan: PipelineTimes) -> tuple[float, str, str]:
     """Return the largest throughput in requests per second, the limiting board and its resource.
 
-    The resource is ``processor`` or ``link``. Replicas get equal shares of a stage's requests.
+    The resource is ``processor`` or ``link``. Replicas get requests in proportion to their speed. A
+    board that serves several stages has the speed at which it serves all of them.
     """
-    needs: dict[tuple[str, str], float] = {}
+    loads: dict[tuple[str, str], float] = {}
+    for replica in itertools.chain.from_iterable(plan.stages):
+        for part, load_ms in _parts(replica):
+            key = (replica.device, part)
+            loads[key] = loads.get(key, 0.0) + load_ms
+    speeds = {
+        device: 1 / max(loads[device, "processor"], loads[device, "link"], _LEAST_MS)
+        for device, _ in loads
+    }
+    needs: dict[tuple[str, str], float] = dict.fromkeys(loads, 0.0)
     for replicas in plan.stages:
+        total = sum(speeds[replica.device] for replica in replicas)
         for replica in replicas:
-            for part, need_ms in (("processor", replica.busy_ms), ("link", replica.transfer_ms)):
-                key = (replica.device, part)
-                needs[key] = needs.get(key, 0.0) + need_ms / len(replicas)
+            for part, load_ms in _parts(replica):
+                needs[replica.device, part] += load_ms * speeds[replica.device] / total
     (device, part), need_ms = max(needs.items(), key=lambda item: item[1])
     return (1000 / need_ms if need_ms else math.inf), device, part
+
+
+def _parts(replica: ReplicaTimes) -> tuple[tuple[str, float], ...]:
+    return ("processor", replica.busy_ms), ("link", replica.transfer_ms)
 
 
 def summarize_latency(latency_ms: Sequence[float]) -> dict[str, float]:

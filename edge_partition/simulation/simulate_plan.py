@@ -2,15 +2,13 @@
 
 Requests arrive (as a Poisson process, at equal intervals, or whenever the window has a place), wait
 for a place in the client's window, and pass through the boards of the stages
-(:mod:`edge_partition.simulation.simulated_board`). The replicas of a stage get requests in turn, as
-in an MQTT shared subscription, also while a replica has failed.
+(:mod:`edge_partition.simulation.simulated_board`).
 
-The simulated client behaves as :class:`edge_partition.client.pipeline.Pipeline`. The window reaches
-from the oldest request without an answer to the newest request. After a board fails or returns, the
-client sends each request without an answer again, first after 0.5 s and then at growing intervals,
-and takes the first answer. The client also sends each new request again while some boards of a
-stage have failed and others have not. A request without an answer within the timeout ends as timed
-out.
+The simulated client behaves as :class:`edge_partition.client.pipeline.Pipeline`. The window limits
+the requests in flight. The client chooses the boards of a request when it sends the request
+(:mod:`edge_partition.simulation.choose_route`). When a board fails or returns, the client at once
+sends each request again that has a failed board in its route and a working board to go around it,
+and takes the first answer. A request without an answer within the timeout ends as timed out.
 
 Inference times vary by a lognormal factor with mean 1. The simulation has one client, and leaves
 out the processors and links of the client and the broker.
@@ -26,7 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_partition.client.deployment_connection import EXPIRY_SLACK_S
-from edge_partition.client.requests_in_flight import RESEND_FIRST_S, RESEND_MAX_S
+from edge_partition.client.request_window import default_window
+from edge_partition.simulation.choose_route import RouteChooser
 from edge_partition.simulation.event_queue import EventQueue
 from edge_partition.simulation.forecast import (
     BoardForecast,
@@ -92,8 +91,8 @@ class _Simulation:
         self._stream = stream
         self._events = EventQueue()
         self._boards = self._make_boards()
-        self._window = stream.window or min(16, max(4, 2 * len(self._boards)))
-        self._turns = [itertools.cycle(replicas) for replicas in plan.stages]
+        self._window = stream.window or default_window(len(self._boards))
+        self._routes = RouteChooser(plan)
         self._arrivals_ms = (
             None if stream.rate_per_s is None else (arrival_times_s(stream) * 1000).tolist()
         )
@@ -105,8 +104,6 @@ class _Simulation:
         #: Start of the wait for a place in the window, if the next request waits for one.
         self._full_since_ms: float | None = None
         self._full_ms = 0.0
-        #: Number of times that a board failed or returned.
-        self._board_changes = 0
         self._resent = 0
         self._outcomes: dict[Outcome, int] = {"answered": 0, "timed_out": 0, "overloaded": 0}
         self._latency_ms: list[float] = []
@@ -144,7 +141,6 @@ class _Simulation:
         return max(spreads, default=self._stream.spread)
 
     def _publish(self, copy: Copy) -> None:
-        copy.times = next(self._turns[copy.stage])
         self._boards[copy.times.device].publish(copy)
 
     def _pass_on(self, copy: Copy) -> None:
@@ -160,11 +156,13 @@ class _Simulation:
     def _fail(self, failure: Failure) -> None:
         self._boards[failure.device].fail()
         self._events.call_after(failure.duration_s * 1000, self._restore, failure)
-        self._resend_all()
+        self._routes.fail(failure.device)
+        self._go_around()
 
     def _restore(self, failure: Failure) -> None:
         self._boards[failure.device].restore()
-        self._resend_all()
+        self._routes.restore(failure.device)
+        self._go_around()
 
     # The client
 
@@ -173,7 +171,7 @@ class _Simulation:
         now_ms, has_arrived = self._events.now_ms, True
         while has_arrived and self._submitted < self._stream.requests:
             number = self._submitted
-            if number - self._head >= self._window:
+            if len(self._sent_ms) >= self._window:
                 self._full_since_ms = now_ms
                 return
             self._arrived_ms[number] = (
@@ -183,8 +181,6 @@ class _Simulation:
             self._submitted = number + 1
             self._send(number)
             has_arrived = self._await_arrival()
-            if self._has_partly_failed_stage():
-                self._resend_later(number)
 
     def _await_arrival(self) -> bool:
         """Whether the next request has arrived. If not, submit the request when it arrives."""
@@ -199,35 +195,16 @@ class _Simulation:
     def _send(self, number: int) -> None:
         sent_ms = self._sent_ms[number]
         expires_ms = sent_ms + (self._stream.timeout_s + EXPIRY_SLACK_S) * 1000
-        copy = Copy(number, self._arrived_ms[number], expires_ms)
+        copy = Copy(number, self._routes.choose(number), self._arrived_ms[number], expires_ms)
         copy.spend(SOURCE, sent_ms)
         copy.spend(RESENT, self._events.now_ms)
         self._publish(copy)
 
-    def _resend_all(self) -> None:
-        """Send each request without an outcome again, because a board failed or returned."""
-        self._board_changes += 1
-        for number in self._sent_ms:
-            self._resend_later(number)
-
-    def _has_partly_failed_stage(self) -> bool:
-        """Whether a stage has a board that has failed and a board that has not."""
-        return any(
-            0 < sum(self._boards[replica.device].is_up for replica in replicas) < len(replicas)
-            for replicas in self._plan.stages
-        )
-
-    def _resend_later(self, number: int) -> None:
-        pause_ms = RESEND_FIRST_S * 1000
-        self._events.call_after(pause_ms, self._resend, number, self._board_changes, pause_ms)
-
-    def _resend(self, number: int, board_changes: int, pause_ms: float) -> None:
-        if number not in self._sent_ms or self._board_changes != board_changes:
-            return
-        self._resent += 1
-        self._send(number)
-        next_pause_ms = min(RESEND_MAX_S * 1000, 2 * pause_ms)
-        self._events.call_after(pause_ms, self._resend, number, board_changes, next_pause_ms)
+    def _go_around(self) -> None:
+        """Send the requests again that wait for a failed board and can pass another one."""
+        for number in self._routes.stranded():
+            self._resent += 1
+            self._send(number)
 
     def _watch_deadlines(self) -> None:
         """End requests without an answer within the timeout; the oldest is the first to expire."""
@@ -240,6 +217,7 @@ class _Simulation:
         if self._sent_ms.pop(number, None) is None:
             return
         del self._arrived_ms[number]
+        self._routes.end(number)
         self._outcomes[outcome] += 1
         while self._head < self._submitted and self._head not in self._sent_ms:
             self._head += 1
@@ -256,7 +234,6 @@ class _Simulation:
         seconds = self._events.now_ms / 1000
         answered = self._outcomes["answered"]
         boards = tuple(self._board_forecast(board) for board in self._boards.values())
-        energy_j = self._energy_j()
         throughput_per_s = answered / seconds if seconds else 0.0
         return Forecast(
             requests=self._stream.requests,
@@ -271,7 +248,6 @@ class _Simulation:
                 for name, spent_ms in zip(SPENT, self._spent_ms, strict=True)
             },
             boards=boards,
-            energy_j=energy_j / answered if answered and energy_j is not None else None,
             limit=describe_limit(
                 self._plan,
                 boards,
@@ -281,20 +257,6 @@ class _Simulation:
                 throughput_per_s=throughput_per_s,
             ),
         )
-
-    def _energy_j(self) -> float | None:
-        """Return the energy of all boards above their idle power, in joules, if it is known."""
-        watts = {
-            replica.device: replica.watts_above_idle
-            for replicas in self._plan.stages
-            for replica in replicas
-        }
-        energies = [
-            watts_above_idle * board.processor_ms / 1000
-            for board in self._boards.values()
-            if (watts_above_idle := watts[board.name]) is not None
-        ]
-        return sum(energies) if len(energies) == len(self._boards) else None
 
     def _board_forecast(self, board: SimulatedBoard) -> BoardForecast:
         span_ms = 0.0 if board.first_ms is None else board.last_ms - board.first_ms

@@ -46,21 +46,28 @@ class Copy:
         number: Number of the request.
         expires_ms: Time at which the broker and the boards drop the copy, in simulated
             milliseconds.
+        route: For each stage, the times of the board that serves the copy.
         stage: Current stage.
-        times: Times of the board that serves the copy at the current stage.
         accounted_ms: Time up to which ``spent_ms`` accounts for the copy.
         spent_ms: Milliseconds spent in each of :data:`SPENT`.
     """
 
-    __slots__ = ("accounted_ms", "expires_ms", "number", "spent_ms", "stage", "times")
+    __slots__ = ("accounted_ms", "expires_ms", "number", "route", "spent_ms", "stage")
 
-    def __init__(self, number: int, now_ms: float, expires_ms: float) -> None:
+    def __init__(
+        self, number: int, route: tuple[ReplicaTimes, ...], now_ms: float, expires_ms: float
+    ) -> None:
         self.number = number
+        self.route = route
         self.expires_ms = expires_ms
         self.stage = 0
-        self.times: ReplicaTimes
         self.accounted_ms = now_ms
         self.spent_ms = [0.0] * len(SPENT)
+
+    @property
+    def times(self) -> ReplicaTimes:
+        """Times of the board that serves the copy at the current stage."""
+        return self.route[self.stage]
 
     def spend(self, where: int, until_ms: float) -> None:
         """Account for the time from ``accounted_ms`` to ``until_ms``."""

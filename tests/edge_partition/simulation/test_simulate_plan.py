@@ -52,6 +52,10 @@ def document(*stages: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+#: Requests of 700 that boards of 10, 20 and 40 ms get.
+SHARES = {"fast": 400, "middle": 200, "slow": 100}
+
+
 def plan(*stages: list[dict[str, Any]]) -> PipelineTimes:
     return read_plan(document(*stages))
 
@@ -156,10 +160,31 @@ def test_replicas_multiply_the_throughput(count: int) -> None:
     assert capacity_per_s(several)[0] == pytest.approx(count * capacity_per_s(one)[0])
 
 
-def test_the_slowest_replica_limits_the_throughput_of_its_replica_set() -> None:
-    times = plan([replica("fast", 10), replica("slow", 40)])
-    assert period_ms(times, exactly(1, window=16)) == pytest.approx(20)
-    assert capacity_per_s(times) == (50, "slow", "processor")
+def test_unequal_replicas_serve_the_sum_of_what_each_serves() -> None:
+    times = plan([replica("fast", 10), replica("middle", 20), replica("slow", 40)])
+    assert period_ms(times, exactly(1, window=16)) == pytest.approx(40 / 7, rel=0.01)
+    assert capacity_per_s(times)[0] == pytest.approx(175)
+    forecast = simulate_plan(times, exactly(700, window=16))
+    served = {board.device: board.served for board in forecast.boards}
+    assert served == {name: pytest.approx(count, abs=4) for name, count in SHARES.items()}
+
+
+def test_a_lone_request_goes_to_the_quickest_replica() -> None:
+    times = plan([replica("slow", 40), replica("fast", 10)], [replica("end", 5)])
+    forecast = simulate_plan(times, exactly(50, rate_per_s=RARELY, steady=True))
+    assert forecast.latency_ms["max"] == pytest.approx(15)
+
+
+def test_a_board_with_several_stages_gets_fewer_requests_of_each() -> None:
+    # Board a alone serves stage 1, so board b takes most of stage 0.
+    times = plan([replica("a", 10), replica("b", 10)], [replica("a", 10)])
+    assert period_ms(times, exactly(1, window=16)) < 15
+    forecast = simulate_plan(times, exactly(400, window=16))
+    assert {board.device: board.stages for board in forecast.boards} == {"a": (0, 1), "b": (0,)}
+    served = {board.device: board.served for board in forecast.boards}
+    assert served["b"] > 250
+    assert capacity_per_s(plan([replica("a", 10), replica("b", 30)],
+                               [replica("a", 30), replica("b", 50)]))[0] == 25 + 12.5  # fmt: skip
 
 
 def test_a_board_that_serves_two_stages_runs_one_inference_at_a_time() -> None:
@@ -177,11 +202,11 @@ def test_a_small_window_limits_the_throughput_and_the_forecast_says_so() -> None
     assert "window" not in large.limit
 
 
-def test_the_window_starts_at_the_oldest_unanswered_request() -> None:
-    # The slow board's request blocks the window, although later requests have answers.
-    times = plan([replica("slow", 100), replica("fast", 1)])
-    forecast = simulate_plan(times, exactly(40, window=2))
-    assert forecast.seconds * 1000 == pytest.approx(20 * 100 + 1, abs=1)
+def test_a_slow_answer_does_not_idle_boards_that_could_work_on_later_requests() -> None:
+    # The window has room for one request at each board.
+    times = plan([replica("slow", 100), replica("fast", 60)])
+    forecast = simulate_plan(times, exactly(160, window=2))
+    assert forecast.throughput_per_s == pytest.approx(10 + 1000 / 60, rel=0.02)
 
 
 # Figures of the plan
@@ -197,8 +222,8 @@ def test_the_simulation_reproduces_the_plans_latency_and_throughput(
     planned = plan_split(random_graph(rng, 12), fleet, max_replicas=max_replicas)
     times = read_plan(json.loads(json.dumps(plan_document(planned))))
     assert capacity_per_s(times)[0] == pytest.approx(planned.throughput_per_s)
-    # Unequal replicas fill and empty differently; with one board per stage the period is exact.
-    close = 1e-6 if max_replicas == 1 else 1e-3
+    # Unequal replicas sometimes wait for each other; with one board per stage the period is exact.
+    close = 1e-6 if max_replicas == 1 else 0.03
     full_ms = period_ms(times, exactly(1, window=64))
     assert full_ms == pytest.approx(planned.bottleneck_ms, rel=close)
     rate = 1 / planned.latency_ms
@@ -307,9 +332,9 @@ def test_no_request_is_lost_if_a_failed_board_returns_before_the_timeout() -> No
     stream = exactly(200, rate_per_s=10, steady=True, failures=(failure,))
     forecast = simulate_plan(THREE, stream)
     assert forecast.outcomes == {"answered": 200, "timed_out": 0, "overloaded": 0}
-    # Requests in flight at the failure wait for the board; the client resends them meanwhile.
+    # Requests in flight at the failure wait for the board: no other board serves the stage.
     assert forecast.latency_ms["max"] > 5_000
-    assert forecast.resent > 0
+    assert forecast.resent == 0
     assert sum(forecast.spent_ms.values()) == pytest.approx(forecast.latency_ms["mean"])
     undisturbed = simulate_plan(THREE, replace(stream, failures=()))
     assert (undisturbed.resent, undisturbed.latency_ms["max"]) == (0, pytest.approx(116.5))
@@ -334,20 +359,21 @@ def test_every_request_times_out_if_a_failed_board_never_returns() -> None:
     assert forecast.throughput_per_s == 0
 
 
-def test_another_replica_answers_resent_requests() -> None:
+def test_another_replica_at_once_answers_the_requests_of_a_failed_board() -> None:
     times = plan([replica("a", 20), replica("b", 20)])
-    forecast = simulate_plan(times, exactly(200, failures=(Failure("a", 1, 10),)))
+    forecast = simulate_plan(times, exactly(200, window=8, failures=(Failure("a", 1.005, 10),)))
     assert forecast.outcomes["answered"] == 200
     assert forecast.spent_ms["resent"] > 0
+    assert 0 < forecast.resent < 8
+    assert forecast.latency_ms["max"] < 8 * 20 + 20
 
 
-def test_requests_that_arrive_during_the_failure_of_a_replica_are_resent() -> None:
+def test_requests_that_arrive_during_the_failure_of_a_replica_go_around_it() -> None:
     times = plan([replica("a", 20), replica("b", 20)], [replica("c", 5)])
     stream = exactly(100, rate_per_s=5, steady=True, window=16, failures=(Failure("a", 1, 18),))
     forecast = simulate_plan(times, stream)
     assert forecast.outcomes["answered"] == 100
-    # Requests are resent after 0.5, 1, 2 and 4 s; one of the resends goes to b.
-    assert 500 < forecast.latency_ms["max"] < 5_000
+    assert forecast.latency_ms["max"] < 100
     # Without another replica the requests wait for a.
     alone = plan([replica("a", 20)], [replica("c", 5)])
     assert simulate_plan(alone, stream).latency_ms["max"] > 17_000

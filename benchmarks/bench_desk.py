@@ -173,6 +173,15 @@ class BenchDesk:
         words = [sys.executable, str(_HERE / script), *options]
         return self.start(words, f"{script}-{time.monotonic_ns()}", says_ready=True)
 
+    def start_script(
+        self, script: str, options: Iterable[str], log: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a script of this folder; :meth:`log` returns what it said."""
+        return self.start([sys.executable, str(_HERE / script), *options], log)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
     def agent(
         self,
         broker: Broker,

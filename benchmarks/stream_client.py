@@ -1,0 +1,141 @@
+"""A client process of a benchmark: streams random inputs through `Pipeline`, and counts.
+
+    python benchmarks/stream_client.py --broker URL --deployment add --counts FILE --requests 1000
+
+`FILE` holds, for each pipeline of the process, two int64 that the benchmark reads at any time:
+results and errors so far. At the end the process prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import json
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_core.errors import EdgePartitionError
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_partition import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_INPUTS = 4
+_LONG_S = 86_400.0
+
+
+def new_counts(path: Path, pipelines: int) -> np.ndarray:
+    """Create the file of counts: ``(pipelines, 2)``, results and errors."""
+    np.zeros((pipelines, 2), np.int64).tofile(path)
+    return read_counts(path)
+
+
+def read_counts(path: Path) -> np.ndarray:
+    return np.memmap(path, np.int64, "r+").reshape(-1, 2)
+
+
+class Streaming:
+    """One pipeline's stream.
+
+    Attributes:
+        errors: Number of errors, by code or class.
+        sent: Number of requests.
+        latencies_ms: Latency of each result, in milliseconds.
+        seconds: Time from the first request to the last answer.
+    """
+
+    def __init__(self, options: argparse.Namespace, counts: np.ndarray) -> None:
+        self._options, self._counts = options, counts
+        self.errors: collections.Counter[str] = collections.Counter()
+        self.sent = 0
+        self.latencies_ms: list[float] = []
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        options = self._options
+        broker = BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+        try:
+            with Pipeline(
+                options.deployment, broker, window=options.window, timeout_s=options.timeout
+            ) as pipeline:
+                began = time.perf_counter()
+                self._stream(pipeline)
+                self.seconds = time.perf_counter() - began
+        except EdgePartitionError as error:
+            self._note(error)
+
+    def _stream(self, pipeline: Pipeline) -> None:
+        answers = 0
+        for answer in pipeline.stream(self._inputs(pipeline), on_error="yield"):
+            if isinstance(answer, EdgePartitionError):
+                self._note(answer)
+            else:
+                self._counts[0] += 1
+                if self._options.latencies:
+                    self.latencies_ms.append(answer.latency_ms)
+            answers += 1
+            if answers == self._options.pause_after:
+                time.sleep(_LONG_S)
+
+    def _note(self, error: EdgePartitionError) -> None:
+        self.errors[str(getattr(error, "code", type(error).__name__))] += 1
+        self._counts[1] += 1
+
+    def _inputs(self, pipeline: Pipeline) -> Iterator[Any]:
+        random = np.random.default_rng(0)
+        (spec,) = pipeline.manifest.inputs
+        made = [random.standard_normal(spec.shape).astype(spec.dtype) for _ in range(_INPUTS)]
+        ends = time.monotonic() + self._options.seconds
+        for number, values in enumerate(itertools.cycle(made)):
+            if number == self._options.requests or time.monotonic() > ends:
+                return
+            self.sent += 1
+            yield values
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "sent": self.sent,
+            "answered": int(self._counts[0]),
+            "errors": dict(self.errors),
+            "seconds": self.seconds,
+            "latencies_ms": self.latencies_ms,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--broker", required=True, metavar="URL")
+    parser.add_argument("--ca-file", help="certificate to trust, for TLS")
+    parser.add_argument("--deployment", required=True)
+    parser.add_argument("--counts", type=Path, required=True, help="file of the counts")
+    parser.add_argument("--pipelines", type=int, default=1, help="pipelines, each with a thread")
+    parser.add_argument("--first", type=int, default=0, help="row of the first pipeline's counts")
+    parser.add_argument("--requests", type=int, default=-1, help="requests of each pipeline")
+    parser.add_argument("--seconds", type=float, default=600, help="longest time of a stream")
+    parser.add_argument("--window", type=int, help="requests in flight (default: the client's)")
+    parser.add_argument("--timeout", type=float, default=30, help="timeout of a request, seconds")
+    parser.add_argument("--latencies", action="store_true", help="report each latency")
+    parser.add_argument(
+        "--pause-after", type=int, default=-1, metavar="N", help="take no result after the Nth"
+    )
+    options = parser.parse_args()
+    counts = read_counts(options.counts)
+    streams = [
+        Streaming(options, counts[options.first + index]) for index in range(options.pipelines)
+    ]
+    threads = [threading.Thread(target=stream.run, daemon=True) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(json.dumps([stream.figures() for stream in streams]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -114,6 +115,12 @@ class BareClient:
             self._send(self._owed + bytes((_DISCONNECT, 0)))
         self.socket.close()
 
+    def abort(self) -> None:
+        """End the connection at once; a call that waits in another thread raises."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
     def subscribe(self, topic: str) -> None:
         """Subscribe with QoS 1 and wait for the answer; messages in between are dropped."""
         body = self._next_packet_id() + b"\x00" + _data(topic.encode()) + b"\x01"
@@ -150,6 +157,10 @@ class BareClient:
             kind, start, stop = self._read_packet()
             if kind & _TYPE == _PUBLISH:
                 return self._read_publish(kind, start, stop)
+
+    def is_readable(self, timeout_s: float) -> bool:
+        """Wait for something to receive; also true for a packet that is no message."""
+        return self._start < self._end or bool(select.select([self.socket], [], [], timeout_s)[0])
 
     def acknowledge(self) -> None:
         """Send the acknowledgements that are due now."""

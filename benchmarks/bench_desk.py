@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -134,6 +134,14 @@ class BenchDesk:
         process = self.start([str(find_mosquitto()), "-c", str(configuration)], "tls-broker")
         wait_for(lambda: _listens(port), "the broker with TLS")
         return Broker(port, process.pid, str(certificate))
+
+    def shaped(self, broker: Broker, mbit_s: float, delay_ms: float = 1.0) -> Broker:
+        """Start a slow link to a broker; return the broker as it looks behind the link."""
+        words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
+        words += ["--to", f"127.0.0.1:{broker.port}", "--mbit-s", str(mbit_s)]
+        log = f"link-{time.monotonic_ns()}"
+        self.start([*words, "--delay-ms", str(delay_ms)], log, says_ready=True)
+        return replace(broker, port=int(self.log(log)))
 
     # Programs
 

@@ -55,11 +55,13 @@ _BATCH_MS = 100
 
 def load(name: str) -> TfliteModel:
     """Return a Keras application with seeded weights; convert it if the cache has no file."""
-    return read_tflite(model_file(name), name=name)
+    return read_tflite(model_file(name), name=Path(name).stem)
 
 
 def model_file(name: str) -> Path:
-    """Return the `.tflite` file that :func:`load` reads."""
+    """Return the `.tflite` file that :func:`load` reads; a `.tflite` file is its own."""
+    if name.endswith(".tflite"):
+        return Path(name)
     path = _MODELS / f"{name}.tflite"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

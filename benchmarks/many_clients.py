@@ -26,7 +26,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from bench_desk import (
     BenchDesk,
     Spread,
@@ -43,6 +42,7 @@ from tiny_models import slow_model
 if TYPE_CHECKING:
     import subprocess
 
+    import numpy as np
     from bench_desk import Broker
 
 _CLIENTS = 4

@@ -71,16 +71,15 @@ class Streaming:
             self._note(error)
 
     def _stream(self, pipeline: Pipeline) -> None:
-        answers = 0
-        for answer in pipeline.stream(self._inputs(pipeline), on_error="yield"):
+        stream = pipeline.stream(self._inputs(pipeline), on_error="yield")
+        for number, answer in enumerate(stream, start=1):
             if isinstance(answer, EdgePartitionError):
                 self._note(answer)
             else:
                 self._counts[0] += 1
                 if self._options.latencies:
                     self.latencies_ms.append(answer.latency_ms)
-            answers += 1
-            if answers == self._options.pause_after:
+            if number == self._options.pause_after:
                 time.sleep(_LONG_S)
 
     def _note(self, error: EdgePartitionError) -> None:

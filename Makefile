@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Selects tests that start no other process; `make test` runs the other tests too.
 PURE := not (tensorflow or broker or browser or slow or alone)
 
-.PHONY: demo check test lowest lint digits operations models people-models pixels quantization planning clean
+.PHONY: demo check test lowest lint digits operations models people-models pixels quantization planning bench clean
 
 demo: $(VENV)/host.stamp  ## split, deploy and run the digits model on three boards on this machine
 	$(BIN)/edge-partition demo
@@ -56,6 +56,16 @@ quantization: $(VENV)/dev.stamp  ## measure each quantization's cost and write d
 
 planning: $(VENV)/dev.stamp  ## time the plans of every Keras application and write docs/planning.md
 	$(BIN)/python generators/generate_planning.py
+
+# BEFORE=DIR names another checkout, whose agent is measured in the same run.
+bench: $(VENV)/dev.stamp  ## measure round trips, chains, clients, memory and starts (40 minutes) and write docs/benchmarks.md
+	$(BIN)/python benchmarks/round_trip.py --keep $(if $(BEFORE),--against $(BEFORE))
+	$(BIN)/python benchmarks/chain.py --keep
+	$(BIN)/python benchmarks/many_clients.py --keep
+	$(BIN)/python benchmarks/flat_memory.py --keep
+	$(BIN)/python benchmarks/agent_start.py --keep
+	$(BIN)/python benchmarks/death_of_replica.py --keep
+	$(BIN)/python generators/generate_benchmarks.py
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache

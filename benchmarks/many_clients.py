@@ -120,7 +120,7 @@ def measure_stopped(board: Board, seconds: float, rounds: int) -> dict[str, Any]
                     number = signal.SIGSTOP if way == "frozen" else signal.SIGKILL
                     os.kill(fourth.pid, number)
                 place += 1
-            time.sleep(_SETTLE_S)
+            time.sleep(min(_SETTLE_S, seconds))
             before = int(others.sum())
             began = time.perf_counter()
             time.sleep(seconds)

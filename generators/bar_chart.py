@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 from edge_partition.pictures import svg
 
@@ -21,12 +22,12 @@ class Bar:
     """A measured figure.
 
     Attributes:
-        group: Label under the bars of a group.
+        group: Label under the bars of a group; may have several lines.
         series: Name of the bar's colour.
         value: Median.
         low: Lower quartile.
         high: Upper quartile.
-        goal: Limit to draw across the group; None: no limit.
+        goal: Limit to draw across the bar; None: no limit.
     """
 
     group: str
@@ -38,10 +39,11 @@ class Bar:
 
 
 def bar_chart(title: str, unit: str, bars: Sequence[Bar]) -> str:
-    """Return an SVG with groups of bars, quartiles as whiskers, and each group's goal as a line."""
+    """Return an SVG with groups of bars, quartiles as whiskers, and goals as lines."""
     groups = list(dict.fromkeys(bar.group for bar in bars))
     series = list(dict.fromkeys(bar.series for bar in bars))
-    top, base = 96 + 26 * ((len(series) + 1) // 2), 400
+    named = [*series, *["goal"] * any(bar.goal for bar in bars)]
+    top, base = _top(named), 400
     most = max(max(bar.high, bar.goal or 0) for bar in bars)
     step = _nice_step(most)
     highest = step * math.ceil(most / step)
@@ -50,7 +52,7 @@ def bar_chart(title: str, unit: str, bars: Sequence[Bar]) -> str:
         return base - value / highest * (base - top)
 
     parts = [svg.text(28, 44, title, 24, weight=700)]
-    parts += _legend([*series, "goal, at most"] if any(bar.goal for bar in bars) else series)
+    parts += _legend(named)
     parts += _y_axis(at_y, step, highest)
     parts.append(svg.text(28, top - 14, unit, 16, weight=600))
     width = (_RIGHT - _LEFT) / len(groups)
@@ -58,34 +60,37 @@ def bar_chart(title: str, unit: str, bars: Sequence[Bar]) -> str:
         left = _LEFT + width * (place + (1 - _SHARE_OF_GROUP) / 2)
         right = left + width * _SHARE_OF_GROUP
         one = (right - left) / len(series)
-        of_group = [bar for bar in bars if bar.group == group]
-        for bar in of_group:
+        for bar in (bar for bar in bars if bar.group == group):
             parts += _bar(bar, left + one * series.index(bar.series), one, at_y, series)
-        goals = [bar.goal for bar in of_group if bar.goal is not None]
-        if goals:
-            y = at_y(goals[0])
-            parts.append(
-                f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" stroke="{svg.ALARM}" '
-                f'stroke-width="2"><title>goal: {goals[0]:g}</title></path>'
-            )
-        words = svg.fit(group, width, 15)
-        parts.append(svg.text((left + right) / 2, base + 24, words, 15, anchor="middle"))
+        for line, words in enumerate(group.split("\n")):
+            y = base + 22 + 18 * line
+            fitting = svg.fit(words, width, 12)
+            parts.append(svg.text((left + right) / 2, y, fitting, 12, anchor="middle"))
     parts.append(f'<path d="M{_LEFT} {base}H{_RIGHT}" stroke="{svg.INK}"/>')
     description = "; ".join(f"{bar.group}, {bar.series}: {bar.value:.2f}" for bar in bars)
-    return svg.document(_WIDTH, base + 48, title, description, parts)
+    return svg.document(_WIDTH, base + 56, title, description, parts)
 
 
 def _bar(bar: Bar, x: float, width: float, at_y: Any, series: Sequence[str]) -> list[str]:
-    y, base = at_y(bar.value), at_y(0)
-    middle = x + width / 2
-    return [
+    y, base, wide = at_y(bar.value), at_y(0), width * 0.86
+    words = f"{bar.value:.2f} ({bar.low:.2f} to {bar.high:.2f})"
+    title = escape(f"{bar.group}, {bar.series}: {words}")
+    parts = [
         (
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width * 0.86:.1f}" height="{base - y:.1f}" '
-            f'fill="{svg.colour(series.index(bar.series))}"><title>{bar.group}, {bar.series}: '
-            f"{bar.value:.2f} ({bar.low:.2f} to {bar.high:.2f})</title></rect>"
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{base - y:.1f}" '
+            f'fill="{svg.colour(series.index(bar.series))}"><title>{title}</title></rect>'
         ),
-        f'<path d="M{middle:.1f} {at_y(bar.low):.1f}V{at_y(bar.high):.1f}" stroke="{svg.INK}"/>',
+        (
+            f'<path d="M{x + wide / 2:.1f} {at_y(bar.low):.1f}V{at_y(bar.high):.1f}" '
+            f'stroke="{svg.INK}"/>'
+        ),
     ]
+    if bar.goal is not None:
+        parts.append(
+            f'<path d="M{x:.1f} {at_y(bar.goal):.1f}h{wide:.1f}" stroke="{svg.ALARM}" '
+            f'stroke-width="3"><title>goal: {bar.goal:g}</title></path>'
+        )
+    return parts
 
 
 def line_panels(
@@ -100,10 +105,10 @@ def line_panels(
     """
     series = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     values = [y for lines in panels.values() for line in lines.values() for _, y in line]
-    top, base = 96 + 26 * ((len(series) + 1) // 2), 400
-    step = _nice_step(max(*values, 1.0))
-    highest = step * math.ceil(max(*values, 1.0) / step)
-    lowest = min(0.0, step * math.floor(min(values) / step))
+    top, base = _top(series), 400
+    most, least = max(*values, 1.0), min(*values, 0.0)
+    step = _nice_step(most - least)
+    highest, lowest = step * math.ceil(most / step), step * math.floor(least / step)
 
     def at_y(value: float) -> float:
         return base - (value - lowest) / (highest - lowest) * (base - top)
@@ -124,11 +129,16 @@ def line_panels(
     return svg.document(_WIDTH, base + 48, title, f"{unit}: {', '.join(panels)}", parts)
 
 
+def _top(named: Sequence[str]) -> float:
+    """Return the top of the axis, below a legend of these names."""
+    return 104 + 26 * ((len(named) + 1) // 2)
+
+
 def _legend(series: Sequence[str]) -> list[str]:
     parts = []
     for index, name in enumerate(series):
         x, y = 34 + 370 * (index % 2), 78 + 26 * (index // 2)
-        colour = svg.ALARM if name.startswith("goal") else svg.colour(index)
+        colour = svg.ALARM if name == "goal" else svg.colour(index)
         parts.append(f'<circle cx="{x}" cy="{y - 6}" r="6" fill="{colour}"/>')
         parts.append(svg.text(x + 16, y, name, 16))
     return parts

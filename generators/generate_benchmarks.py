@@ -167,10 +167,10 @@ def _chain(document: dict[str, Any]) -> Iterator[str]:
     )
     bars = [
         Bar(
-            f"{run['model']}, {run['stages']}",
+            f"{run['model']}\n{run['stages']} stages",
             f"over bare {name.upper()}",
             *(run[f"cpu_ratio_to_{name}"][key] for key in ("median", "low", "high")),
-            goal=_CHAIN_CPU_GOAL,
+            goal=_CHAIN_CPU_GOAL if name == "mqtt" else None,
         )
         for run in document["runs"]
         for name in ("mqtt", "tcp")
@@ -239,16 +239,7 @@ def _flat_memory(document: dict[str, Any]) -> Iterator[str]:
         "the slow link, as many as pass in the given time. Growth is from the end of the warm-up, the "
         f"first fifth, to the end. Goal: at most {_GROWTH_GOAL_MB:g} MB.\n"
     )
-    panels = {
-        name: {
-            process: [
-                (second / max(*run["seconds"], 0.01), value - values[len(values) // 5])
-                for second, value in zip(run["seconds"], values, strict=False)
-            ]
-            for process, values in run["mb"].items()
-        }
-        for name, run in runs.items()
-    }
+    panels = {name: _lines(run) for name, run in runs.items()}
     picture = line_panels("Resident memory over time", "MB above the end of the warm-up", panels)
     (_DOCS / "benchmarks-memory.svg").write_text(picture)
     yield "![Resident memory over time](benchmarks-memory.svg)\n"
@@ -261,6 +252,20 @@ def _flat_memory(document: dict[str, Any]) -> Iterator[str]:
         rows.append(row)
     yield from _table([*head, "broker, MB", "growth"], rows)
     yield _measured_on(document, "flat_memory.py")
+
+
+def _lines(run: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """Return each process's memory since the warm-up, over the share of the time."""
+    seconds = run["seconds"]
+    warm = len(seconds) // 5
+    span = max(seconds[-1] - seconds[warm], 0.01)
+    return {
+        process: [
+            ((second - seconds[warm]) / span, value - values[warm])
+            for second, value in zip(seconds[warm:], values[warm:], strict=False)
+        ]
+        for process, values in run["mb"].items()
+    }
 
 
 def _agent_start(document: dict[str, Any]) -> Iterator[str]:

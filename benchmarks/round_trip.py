@@ -1,8 +1,8 @@
 """Measure the round trip through an agent against bare sockets that echo through the same broker.
 
     python benchmarks/round_trip.py
-    git worktree add /tmp/before COMMIT
-    python benchmarks/round_trip.py --against /tmp/before
+    git worktree add ../before COMMIT
+    python benchmarks/round_trip.py --against ../before
 
 The reference is `bare_mqtt.py`: one thread, one socket, no copy of the payload. Its echo answers
 each message with the message's own payload. Both ends use QoS 1, a response topic and correlation

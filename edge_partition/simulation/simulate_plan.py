@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_partition.client.deployment_connection import EXPIRY_SLACK_S
-from edge_partition.client.request_window import default_window
 from edge_partition.simulation.choose_route import RouteChooser
 from edge_partition.simulation.event_queue import EventQueue
 from edge_partition.simulation.forecast import (
@@ -91,7 +90,7 @@ class _Simulation:
         self._stream = stream
         self._events = EventQueue()
         self._boards = self._make_boards()
-        self._window = stream.window or default_window(len(self._boards))
+        self._window = stream.window or min(16, max(4, 2 * len(self._boards)))
         self._routes = RouteChooser(plan)
         self._arrivals_ms = (
             None if stream.rate_per_s is None else (arrival_times_s(stream) * 1000).tolist()

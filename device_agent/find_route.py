@@ -57,10 +57,12 @@ class RouteFinder:
         """Return the board that is the first to be done, if all boards started at the same time."""
         if len(stage.devices) == 1:
             return stage.devices[0]
-        times_ms = stage.predicted.boards_ms or (1.0,) * len(stage.devices)
+        predicted, count = stage.predicted, len(stage.devices)
+        processors_ms = predicted.boards_ms or (max(predicted.invoke_ms, 1e-6),) * count
+        links_ms = predicted.links_ms or (0.0,) * count
         online = [
-            (device, max(time_ms, 1e-6))
-            for device, time_ms in zip(stage.devices, times_ms, strict=True)
+            (device, max(1e-6, *times_ms))
+            for device, *times_ms in zip(stage.devices, processors_ms, links_ms, strict=True)
             if device not in self._offline
         ]
         boards = online or [(device, 1.0) for device in stage.devices]

@@ -143,11 +143,14 @@ class Predicted:
         ram_bytes: Resident memory of an agent that serves only this stage, in bytes.
         boards_ms: Time of one inference on each board, in the order of :attr:`Stage.devices`, in
             milliseconds; empty: ``invoke_ms`` on each.
+        links_ms: Time that a request takes of each board's link, in the same order, in
+            milliseconds; empty: not known, or one board.
     """
 
     invoke_ms: float
     ram_bytes: int
     boards_ms: tuple[float, ...] = ()
+    links_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ class Manifest:
         ends = [document, *document["stages"]]
         for stage in document["stages"]:
             _leave_out(stage, _OPTIONAL)
-            _leave_out(stage["predicted"], ("boards_ms",))
+            _leave_out(stage["predicted"], ("boards_ms", "links_ms"))
         for tensor in (item for end in ends for item in (*end["inputs"], *end["outputs"])):
             _leave_out(tensor, _OPTIONAL_OF_TENSORS)
         return json.dumps(document, indent=1)
@@ -358,9 +361,9 @@ def _stage(fields: Field) -> Stage:
     devices = tuple(device.name() for device in fields["devices"].items())
     if not devices or len(set(devices)) != len(devices):
         raise fields["devices"].wrong("distinct names")
-    boards_ms = tuple(ms.number() for ms in predicted.get("boards_ms", []).items())
-    if boards_ms and len(boards_ms) != len(devices):
-        raise predicted["boards_ms"].wrong(f"{len(devices)} numbers, one for each board")
+    boards_ms, links_ms = (
+        _numbers_of_boards(predicted, key, len(devices)) for key in ("boards_ms", "links_ms")
+    )
     layers, more_layers = _some(fields, "layers", _layer, MAX_LAYERS)
     wrapped, more_wrapped = _some(fields, "wrapped", _wrapped, MAX_WRAPPED)
     return Stage(
@@ -375,6 +378,7 @@ def _stage(fields: Field) -> Stage:
             invoke_ms=predicted["invoke_ms"].number(),
             ram_bytes=predicted["ram_bytes"].whole(),
             boards_ms=boards_ms,
+            links_ms=links_ms,
         ),
         layers=layers,
         more_layers=more_layers,
@@ -407,6 +411,13 @@ def _wrapped(fields: Field) -> WrappedLayer:
             for constant in fields["constants"].first(MAX_CONSTANTS).items()
         ),
     )
+
+
+def _numbers_of_boards(fields: Field, key: str, boards: int) -> tuple[float, ...]:
+    numbers = tuple(item.number() for item in fields.get(key, []).items())
+    if numbers and len(numbers) != boards:
+        raise fields[key].wrong(f"{boards} numbers, one for each board")
+    return numbers
 
 
 def _tensors(field: Field) -> tuple[TensorSpec, ...]:

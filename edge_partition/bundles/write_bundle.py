@@ -41,7 +41,7 @@ from edge_partition.planning.plan_document import PLAN_FILE, plan_document
 from edge_partition.tflite.slice_model import slice_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from edge_partition.model.wrap_operations import WrappedOperation
     from edge_partition.planning.plan import Plan, PlannedStage
@@ -167,7 +167,8 @@ def _describe_stage(
         predicted=Predicted(
             invoke_ms=round(planned.cost.invoke_ms, 3),
             ram_bytes=max(cost.ram_bytes for cost in planned.costs),
-            boards_ms=_boards_ms(planned),
+            boards_ms=_unless_equal(cost.invoke_ms for cost in planned.costs),
+            links_ms=_links_ms(planned),
         ),
         layers=layers[:MAX_LAYERS],
         more_layers=max(0, len(layers) - MAX_LAYERS),
@@ -177,10 +178,17 @@ def _describe_stage(
     )
 
 
-def _boards_ms(planned: PlannedStage) -> tuple[float, ...]:
-    """Return the time of one inference on each board; empty for equal boards."""
-    times_ms = tuple(round(cost.invoke_ms, 3) for cost in planned.costs)
-    return times_ms if len(set(times_ms)) > 1 else ()
+def _unless_equal(times_ms: Iterable[float]) -> tuple[float, ...]:
+    """Return the time of each board; empty for equal times."""
+    rounded = tuple(round(time_ms, 3) for time_ms in times_ms)
+    return rounded if len(set(rounded)) > 1 else ()
+
+
+def _links_ms(planned: PlannedStage) -> tuple[float, ...]:
+    """Return the time of each replica's link; empty for a stage on one board."""
+    if len(planned.devices) == 1:
+        return ()
+    return tuple(round(cost.transfer_ms, 3) for cost in planned.costs)
 
 
 def _make_manifest(deployment: str, model: ModelInfo, stages: list[Stage]) -> Manifest:

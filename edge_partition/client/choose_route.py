@@ -56,11 +56,22 @@ _LAST_MS = 1e12
 class _Place:
     """One stage on one board, with the number and the time of its requests."""
 
-    __slots__ = ("answered", "board", "others_ms", "outstanding", "time_ms", "used", "used_at")
+    __slots__ = (
+        "answered",
+        "board",
+        "link_ms",
+        "others_ms",
+        "outstanding",
+        "time_ms",
+        "used",
+        "used_at",
+    )
 
-    def __init__(self, board: _Board, time_ms: float) -> None:
+    def __init__(self, board: _Board, time_ms: float, link_ms: float) -> None:
         self.board = board
         self.time_ms = max(_SHORTEST_MS, time_ms)
+        #: Time that a request takes of the board's link by the plan; traces have no such time.
+        self.link_ms = link_ms
         #: Average wait for the requests of other clients, in milliseconds.
         self.others_ms = 0.0
         self.outstanding = 0
@@ -76,7 +87,7 @@ class _Place:
             number: Number of the request.
             now: Time in seconds.
         """
-        delay_ms = self.ahead_ms() + self.time_ms + self.others_ms
+        delay_ms = self.ahead_ms() + max(self.time_ms, self.link_ms) + self.others_ms
         if self.outstanding:
             return delay_ms if self.board.is_proven else delay_ms + _LAST_MS
         if number - self.used > _OLD_REQUESTS:
@@ -89,8 +100,8 @@ class _Place:
         """Return the time of this client's requests on the board, in milliseconds."""
         places = self.board.places
         if len(places) == 1:
-            return self.outstanding * self.time_ms
-        return sum([place.outstanding * place.time_ms for place in places])
+            return self.outstanding * max(self.time_ms, self.link_ms)
+        return sum([place.outstanding * max(place.time_ms, place.link_ms) for place in places])
 
     def average(self, invoke_ms: float) -> None:
         """Take the time of one more request into the average."""
@@ -138,6 +149,7 @@ class Router:
         self,
         stages: Sequence[Stage],
         times_ms: Mapping[tuple[int, str], float] | None = None,
+        links_ms: Mapping[tuple[int, str], float] | None = None,
     ) -> None:
         """Start with all boards online and without requests.
 
@@ -145,8 +157,10 @@ class Router:
             stages: The manifest's stages, in order.
             times_ms: Times to start from by stage index and board, in milliseconds; for the rest,
                 the stage's ``predicted.invoke_ms`` counts for each of its boards.
+            links_ms: Times that a request takes of a board's link, in the same way. Traces say
+                nothing of links, so a board that its link limits keeps this time.
         """
-        known = times_ms or {}
+        known, links = times_ms or {}, links_ms or {}
         self._boards: dict[str, _Board] = {}
         self._stages: list[list[tuple[str, _Place]]] = []
         self._places: dict[tuple[int, str], _Place] = {}
@@ -158,7 +172,7 @@ class Router:
             for device in stage.devices:
                 board = self._boards.setdefault(device, _Board())
                 time_ms = known.get((stage.index, device), stage.predicted.invoke_ms)
-                place = _Place(board, time_ms)
+                place = _Place(board, time_ms, links.get((stage.index, device), 0.0))
                 board.places.append(place)
                 self._places[stage.index, device] = place
                 options.append((device, place))

@@ -26,6 +26,7 @@ from edge_partition.client.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from edge_partition.client.choose_route import Router
     from edge_partition.client.result import Outcome
     from edge_partition.inputs.take_inputs import TakenInputs
 
@@ -139,6 +140,28 @@ class RequestsInFlight:
         """Drop requests whose answers are no longer needed."""
         for request in requests:
             self._by_id.pop(request.id, None)
+
+    def take_availability(
+        self, router: Router, device: str, *, is_online: bool, now: float
+    ) -> None:
+        """Schedule the repeats of the requests that a change of a board's availability concerns.
+
+        Args:
+            router: The router, which knows the change.
+            device: The board.
+            is_online: Whether the board is online now.
+            now: Time in seconds.
+        """
+        concerned = set(router.routes_through(device))
+        for request in self._by_id.values():
+            if router.route_of(request.id) is None:
+                # The request waits for a board, or was sent to an earlier generation.
+                request.schedule_resends(now)
+                request.resend_at = now
+            elif request.id in concerned and is_online:
+                request.schedule_resends(now)
+            elif request.id in concerned:
+                request.resend_once(now)
 
     def take_due(self, now: float) -> list[Request]:
         """Return the requests to send again now, and schedule their next repeats."""

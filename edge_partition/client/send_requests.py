@@ -324,16 +324,9 @@ class RequestSender:
             self.state.take_availability(device, is_online=is_online)
             self._router.set_online(device, is_online=is_online)
             if is_new:
-                concerned = set(self._router.routes_through(device))
-                for request in self._in_flight.all():
-                    if self._router.route_of(request.id) is None:
-                        # The request waits for a board, or was sent to an earlier generation.
-                        request.schedule_resends(now)
-                        request.resend_at = now
-                    elif request.id in concerned and is_online:
-                        request.schedule_resends(now)
-                    elif request.id in concerned:
-                        request.resend_once(now)
+                self._in_flight.take_availability(
+                    self._router, device, is_online=is_online, now=now
+                )
                 self.lock.notify_all()
         if is_new:
             self._send_due()
@@ -341,12 +334,13 @@ class RequestSender:
     def _begin(self, manifest: Manifest) -> None:
         """Serve a manifest from now on."""
         self.state.begin(manifest)
-        times_ms = {
-            (stage.index, device): time_ms
-            for stage in manifest.stages
-            for device, time_ms in zip(stage.devices, stage.predicted.boards_ms, strict=False)
-        }
-        self._router = Router(manifest.stages, times_ms)
+        times_ms: dict[tuple[int, str], float] = {}
+        links_ms: dict[tuple[int, str], float] = {}
+        for stage in manifest.stages:
+            places = [(stage.index, device) for device in stage.devices]
+            times_ms |= zip(places, stage.predicted.boards_ms, strict=False)
+            links_ms |= zip(places, stage.predicted.links_ms, strict=False)
+        self._router = Router(manifest.stages, times_ms, links_ms)
         for device in self.state.offline:
             self._router.set_online(device, is_online=False)
 

@@ -27,6 +27,15 @@ _LEAST_ANSWERED = 64
 LARGEST_ANSWERED_BYTES = 64 << 20
 
 
+def most_answered(size: int) -> int:
+    """Return the number of answered requests that may wait for an older one.
+
+    Args:
+        size: Requests that may be in flight.
+    """
+    return max(_LEAST_ANSWERED, _ANSWERED_PER_PLACE * size)
+
+
 class StreamWindow:
     """The requests of a stream whose results the caller has not received, oldest first.
 
@@ -89,7 +98,7 @@ class StreamWindow:
         answered = len(self._requests) - len(self._in_flight)
         return (
             len(self._in_flight) < size
-            and answered < max(_LEAST_ANSWERED, _ANSWERED_PER_PLACE * size)
+            and answered < most_answered(size)
             and self._answered_bytes < self._largest_answered_bytes
         )
 

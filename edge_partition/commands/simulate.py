@@ -91,7 +91,7 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "--window",
     type=click.IntRange(1),
     metavar="N",
-    help="The most requests in flight at once. Default: as `run`.",
+    help="The most requests in flight at once. Default: the client adapts the number, as `run`.",
 )
 @click.option(
     "--timeout",
@@ -230,7 +230,12 @@ def _show_forecast(
         f"{count} {_OUTCOMES[name]}" for name, count in forecast.outcomes.items() if count
     )
     again = f"; {forecast.resent} messages sent again" if forecast.resent else ""
-    _show.say(f"{_show.count_of(forecast.requests, 'request')}: {outcomes}{again}.")
+    overloaded = f", {forecast.overloaded} times because of an overloaded board"
+    _show.say(
+        f"{_show.count_of(forecast.requests, 'request')}: {outcomes}{again}"
+        f"{overloaded if forecast.overloaded else ''}. The window allowed at most "
+        f"{forecast.largest_window} in flight."
+    )
     if forecast.energy_j is not None:
         _show.say(
             f"Energy: {forecast.energy_j:.3g} J for each answer, above the boards' idle power."
@@ -265,10 +270,10 @@ _COLUMNS = (
 )
 #: Shorter times are left out of the sentence about the mean latency.
 _SHOWN_MS = 0.05
-_OUTCOMES = {"answered": "answered", "timed_out": "timed out", "overloaded": "overloaded"}
+_OUTCOMES = {"answered": "answered", "timed_out": "timed out"}
 _SPENT = {
     "source": "waiting to be sent",
-    "resent": "until sent again",
+    "resent": "until sent, or sent again, past failures",
     "broker": "at the broker",
     "link": "on links",
     "handling": "handling messages",

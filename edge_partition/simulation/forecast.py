@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from edge_partition.simulation.find_capacity import RECEIVE_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edge_partition.planning.read_plan import PipelineTimes, ReplicaTimes
+    from edge_partition.simulation.find_capacity import Capacity
     from edge_partition.simulation.stream import Failure
 
-Outcome: TypeAlias = Literal["answered", "timed_out", "overloaded"]
+Outcome: TypeAlias = Literal["answered", "timed_out"]
 
 #: Share of the time above which a busy resource limits the throughput.
 _SATURATED = 0.95
 #: Share of the time above which a full window limits the throughput.
 _FULL = 0.9
-#: Least time of a board for one request, so that a board without times has a speed.
-_LEAST_MS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,19 @@ class Forecast:
         requests: Number of requests.
         outcomes: Number of requests with each outcome; the sum is ``requests``.
         resent: Number of messages that the client sent again.
+        overloaded: Number of answers that say that a board is overloaded. After each the client
+            waits and sends the request again.
         seconds: Time from the first arrival to the last answer or failure, in seconds.
         throughput_per_s: Answers per second during ``seconds``.
-        capacity_per_s: Requests per second that the busiest board can serve.
+        capacity_per_s: Requests per second that the boards can serve.
+        largest_window: Largest number of requests that the window allowed in flight.
         latency_ms: ``mean``, ``median``, ``p95``, ``p99`` and ``max`` over answered requests, from
             the arrival (without a rate: from sending) to the result.
         spent_ms: Parts of the mean latency: waiting for a place in the window (``source``), from
-            the first sending to the sending of the answered copy (``resent``), waiting at the
-            broker (``broker``), on links (``link``), in the boards' network threads (``handling``),
-            waiting for inference (``queue``) and inference (``invoke``), in milliseconds.
+            then to the sending of the answered copy (``resent``), waiting at the broker
+            (``broker``), on links (``link``), reading and writing of messages on the boards
+            (``handling``), waiting for inference (``queue``) and inference (``invoke``), in
+            milliseconds.
         boards: Load of each board, in the order of the stages.
         energy_j: Energy of all boards above their idle power, for each answered request, in joules;
             repeats and the inferences of requests without an answer count. ``None`` if a board's
@@ -81,43 +83,16 @@ class Forecast:
     requests: int
     outcomes: dict[Outcome, int]
     resent: int
+    overloaded: int
     seconds: float
     throughput_per_s: float
     capacity_per_s: float
+    largest_window: int
     latency_ms: dict[str, float]
     spent_ms: dict[str, float]
     boards: tuple[BoardForecast, ...]
     limit: str
     energy_j: float | None = None
-
-
-def capacity_per_s(plan: PipelineTimes) -> tuple[float, str, str]:
-    """Return the largest throughput in requests per second, the limiting board and its resource.
-
-    The resource is ``processor`` or ``link``. Replicas get requests in proportion to their speed. A
-    board that serves several stages has the speed at which it serves all of them.
-    """
-    loads: dict[tuple[str, str], float] = {}
-    for replica in itertools.chain.from_iterable(plan.stages):
-        for part, load_ms in _parts(replica):
-            key = (replica.device, part)
-            loads[key] = loads.get(key, 0.0) + load_ms
-    speeds = {
-        device: 1 / max(loads[device, "processor"], loads[device, "link"], _LEAST_MS)
-        for device, _ in loads
-    }
-    needs: dict[tuple[str, str], float] = dict.fromkeys(loads, 0.0)
-    for replicas in plan.stages:
-        total = sum(speeds[replica.device] for replica in replicas)
-        for replica in replicas:
-            for part, load_ms in _parts(replica):
-                needs[replica.device, part] += load_ms * speeds[replica.device] / total
-    (device, part), need_ms = max(needs.items(), key=lambda item: item[1])
-    return (1000 / need_ms if need_ms else math.inf), device, part
-
-
-def _parts(replica: ReplicaTimes) -> tuple[tuple[str, float], ...]:
-    return ("processor", replica.busy_ms), ("link", replica.transfer_ms)
 
 
 def summarize_latency(latency_ms: Sequence[float]) -> dict[str, float]:
@@ -133,46 +108,55 @@ def summarize_latency(latency_ms: Sequence[float]) -> dict[str, float]:
 
 
 def describe_limit(
-    plan: PipelineTimes,
     boards: Sequence[BoardForecast],
+    capacity: Capacity,
     *,
     rate_per_s: float | None,
-    window: int,
+    window: int | None,
     full_share: float,
     throughput_per_s: float,
 ) -> str:
     """Return a sentence on the resource that limits the throughput.
 
     Args:
-        plan: The times of the plan.
         boards: The load of each board.
+        capacity: The capacity of the plan.
         rate_per_s: Arrivals per second; ``None`` if the window alone limits the client.
-        window: Largest number of requests in flight.
+        window: Largest number of requests in flight; ``None``: the client adapts the number.
         full_share: Share of the time in which a request waited for a place in the window, 0 to 1.
         throughput_per_s: Answers per second.
     """
-    most_per_s, slowest, part = capacity_per_s(plan)
-    if rate_per_s is not None and rate_per_s > most_per_s:
+    most_per_s = f"{capacity.rate_per_s:.1f} requests/s"
+    if rate_per_s is not None and rate_per_s > capacity.rate_per_s:
         return (
-            f"{rate_per_s:g} requests/s exceed the capacity of {slowest}'s {part}, "
-            f"{most_per_s:.1f} requests/s: the time that requests wait grows without limit."
+            f"{rate_per_s:g} requests/s exceed the capacity of {capacity}, {most_per_s}: the time "
+            "that requests wait grows without limit."
         )
-    share, device, busiest = max(
+    share, device, part = max(
         (share, board.device, part)
         for board in boards
         for part, share in (("processor", board.processor), ("link", board.link))
     )
     if share >= _SATURATED:
-        return f"{device}'s {busiest} is busy {share:.0%} of the time and limits the throughput."
-    if rate_per_s is None or full_share > _FULL:
+        return f"{device}'s {part} is busy {share:.0%} of the time and limits the throughput."
+    if capacity.part == RECEIVE_LIMIT and throughput_per_s >= _SATURATED * capacity.rate_per_s:
         return (
-            f"The window of {window} request{'s' * (window > 1)} limits the throughput: the "
-            f"busiest resource, {device}'s {busiest}, is busy {share:.0%} of the time. A larger "
-            f"window would serve more than {throughput_per_s:.1f} requests/s."
+            f"The broker sends {', '.join(capacity.devices)} no further request before one is "
+            f"acknowledged. Over the delay of the link, this limits the throughput to {most_per_s}."
+        )
+    busiest = f"the busiest resource, {device}'s {part}, is busy {share:.0%} of the time"
+    if rate_per_s is not None and full_share <= _FULL:
+        return (
+            f"The arrival rate limits the throughput: {busiest}. The boards can serve {most_per_s}."
+        )
+    if window is None:
+        return (
+            f"The window that the client chose limits the throughput: {busiest}. The boards can "
+            f"serve {most_per_s}."
         )
     return (
-        f"The arrival rate limits the throughput: the busiest resource, {device}'s {busiest}, is "
-        f"busy {share:.0%} of the time. The boards can serve {most_per_s:.1f} requests/s."
+        f"The window of {window} request{'s' * (window > 1)} limits the throughput: {busiest}. A "
+        f"larger window would serve more than {throughput_per_s:.1f} requests/s."
     )
 
 

@@ -6,11 +6,15 @@ The parts of the model, with the modelled module in parentheses:
   (:mod:`edge_core.mqtt.connection`); other requests wait at the broker.
 - The link is half duplex: a message in and a message out at the same time each get half of the
   bandwidth.
-- The network thread and the inference thread each serve first come, first served. Each slows the
-  other down to the degree that they share processors.
-- A board acknowledges a request when the result has left the board (:mod:`device_agent.worker`). A
-  board that fails loses its work. When the board is back, the broker sends all unacknowledged
-  requests again.
+- One thread serves the requests in order: it runs the inference, then writes the result
+  (:mod:`device_agent.worker`). Meanwhile the stand-in reads the next requests. Each slows the other
+  down to the degree that they share processors.
+- The plan's ``busy_ms`` is the board's period at full load. The part of the time of writing that
+  fits into ``busy_ms`` beside the inference takes the thread's time; the rest is work of the kernel
+  on other processors, which delays the result alone.
+- A board acknowledges a request when the broker has acknowledged the result
+  (:mod:`device_agent.serve_request`). A board that fails loses its work. When the board is back,
+  the broker sends all unacknowledged requests again, unless the board's session has expired.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
+from edge_core.contract.messages import StageTrace
 from edge_partition.simulation.shared_server import SharedServer
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ AGENT_QUEUE_LENGTH = 32
 #: mosquitto's ``max_queued_messages``, as :mod:`broker_config.serve.mosquitto` sets it. The broker
 #: drops a message for a full queue without an error.
 BROKER_QUEUE_LENGTH = 1000
+#: Equal to :data:`device_agent.agent.SESSION_EXPIRY_S`, which the host does not import.
+SESSION_EXPIRY_S = 60
 _INDEPENDENT = 1.0
 _HALF_DUPLEX = 0.5
 
@@ -43,31 +50,48 @@ class Copy:
     """A copy of a request on the way through the stages; each sending makes a copy.
 
     Attributes:
-        number: Number of the request.
-        expires_ms: Time at which the broker and the boards drop the copy, in simulated
-            milliseconds.
-        route: For each stage, the times of the board that serves the copy.
+        id: Identifier of the request.
+        route: The board of each stage.
+        expires_ms: Time at which the broker drops the copy, in simulated milliseconds.
         stage: Current stage.
+        trace: Times of the earlier stages.
+        times: Times of the board that serves the copy at the current stage.
+        work_ms: Time of the inference at the current stage, on a board that does nothing else.
         accounted_ms: Time up to which ``spent_ms`` accounts for the copy.
         spent_ms: Milliseconds spent in each of :data:`SPENT`.
     """
 
-    __slots__ = ("accounted_ms", "expires_ms", "number", "route", "spent_ms", "stage")
+    __slots__ = (
+        "accounted_ms",
+        "expires_ms",
+        "id",
+        "route",
+        "spent_ms",
+        "stage",
+        "times",
+        "trace",
+        "work_ms",
+    )
 
     def __init__(
-        self, number: int, route: tuple[ReplicaTimes, ...], now_ms: float, expires_ms: float
+        self, request_id: bytes, route: tuple[str, ...], now_ms: float, expires_ms: float
     ) -> None:
-        self.number = number
+        self.id = request_id
         self.route = route
         self.expires_ms = expires_ms
         self.stage = 0
+        self.trace: list[StageTrace] = []
+        self.times: ReplicaTimes
+        self.work_ms = 0.0
         self.accounted_ms = now_ms
         self.spent_ms = [0.0] * len(SPENT)
 
-    @property
-    def times(self) -> ReplicaTimes:
-        """Times of the board that serves the copy at the current stage."""
-        return self.route[self.stage]
+    def duplicate(self) -> Copy:
+        """Return an equal copy of the request."""
+        other = Copy(self.id, self.route, self.accounted_ms, self.expires_ms)
+        other.stage, other.times = self.stage, self.times
+        other.trace, other.spent_ms = [*self.trace], [*self.spent_ms]
+        return other
 
     def spend(self, where: int, until_ms: float) -> None:
         """Account for the time from ``accounted_ms`` to ``until_ms``."""
@@ -102,6 +126,7 @@ class SimulatedBoard:
         time_factors: Iterator[float],
         on_result: Callable[[Copy], None],
         on_overloaded: Callable[[Copy], None],
+        on_not_listening: Callable[[Copy], None],
     ) -> None:
         """Create an idle board.
 
@@ -113,6 +138,7 @@ class SimulatedBoard:
             time_factors: Factors for the times of successive inferences.
             on_result: Called with a copy when its result has reached the broker.
             on_overloaded: Called with a copy that the board refuses.
+            on_not_listening: Called with a copy for a board whose session has expired.
         """
         self.name = name
         self.processor_ms = self.link_ms = self.queue_ms = self.broker_ms = 0.0
@@ -125,17 +151,22 @@ class SimulatedBoard:
         self._time_factors = time_factors
         self._on_result = on_result
         self._on_overloaded = on_overloaded
+        self._on_not_listening = on_not_listening
         #: Queue 0 carries inputs, queue 1 outputs.
         self._link = SharedServer(events, _HALF_DUPLEX)
-        #: Queue 0 is the network thread, queue 1 the inference thread.
+        #: Queue 0 is the stand-in, which reads; queue 1 the thread that computes and writes.
         self._processor = SharedServer(events, _shared_speed(roles))
         self._failures = 0
+        self._has_session = True
         self._at_broker: collections.deque[Copy] = collections.deque()
         #: Unacknowledged copies, in the order in which the broker sent them.
         self._unacknowledged: dict[Copy, None] = {}
 
     def publish(self, copy: Copy) -> None:
         """Add a copy to the board's queue at the broker."""
+        if not self._has_session:
+            self._on_not_listening(copy)
+            return
         if len(self._at_broker) >= BROKER_QUEUE_LENGTH:
             return
         self._at_broker.append(copy)
@@ -150,11 +181,17 @@ class SimulatedBoard:
         self._processor.clear()
         self._at_broker.extendleft(reversed(self._unacknowledged))
         self._unacknowledged.clear()
+        self._events.call_after(SESSION_EXPIRY_S * 1000, self._expire_session, self._failures)
 
     def restore(self) -> None:
         """Resume service."""
-        self.is_up = True
+        self.is_up = self._has_session = True
         self._send_from_broker()
+
+    def _expire_session(self, failures: int) -> None:
+        if not self.is_up and failures == self._failures:
+            self._has_session = False
+            self._at_broker.clear()
 
     def _send_from_broker(self) -> None:
         now_ms = self._events.now_ms
@@ -171,15 +208,18 @@ class SimulatedBoard:
 
     def _on_transferred(self, copy: Copy, _started_ms: float) -> None:
         self.link_ms += copy.times.receive_transfer_ms
-        failures = self._failures
-        self._delay(copy, lambda: self._on_received(copy) if failures == self._failures else None)
+        self._after(copy.times.link_delay_ms, self._on_received, copy)
 
-    def _delay(self, copy: Copy, then: Callable[[], None]) -> None:
-        """Call ``then`` after the link's delay."""
-        if not copy.times.link_delay_ms:
-            then()
+    def _after(self, delay_ms: float, then: Callable[[Copy], None], copy: Copy) -> None:
+        """Call ``then(copy)`` after a delay, unless the board fails before."""
+        if not delay_ms:
+            then(copy)
             return
-        self._events.call_after(copy.times.link_delay_ms, then)
+        self._events.call_after(delay_ms, self._unless_failed, self._failures, then, copy)
+
+    def _unless_failed(self, failures: int, then: Callable[[Copy], None], copy: Copy) -> None:
+        if failures == self._failures:
+            then(copy)
 
     def _on_received(self, copy: Copy) -> None:
         copy.spend(LINK, self._events.now_ms)
@@ -187,51 +227,71 @@ class SimulatedBoard:
 
     def _on_decoded(self, copy: Copy, _started_ms: float) -> None:
         copy.spend(HANDLING, self._events.now_ms)
-        inferences = self._processor.queues[1]
-        if len(inferences) > AGENT_QUEUE_LENGTH:
+        served = self._processor.queues[1]
+        if len(served) > AGENT_QUEUE_LENGTH:
             self._acknowledge(copy)
             self._on_overloaded(copy)
             return
-        work_ms = copy.times.invoke_ms * next(self._time_factors)
-        self.processor_ms += work_ms + copy.times.busy_ms - copy.times.invoke_ms
-        self._processor.add(1, work_ms, copy, self._on_invoked)
-        self.most_queued = max(self.most_queued, len(inferences) - 1)
+        times = copy.times
+        copy.work_ms = times.invoke_ms * next(self._time_factors)
+        self.processor_ms += copy.work_ms + times.busy_ms - times.invoke_ms
+        self._processor.add(1, copy.work_ms + _write_ms(times), copy, self._on_written)
+        self.most_queued = max(self.most_queued, len(served) - 1)
 
-    def _on_invoked(self, copy: Copy, started_ms: float) -> None:
-        self.queue_ms += started_ms - copy.accounted_ms
+    def _on_written(self, copy: Copy, started_ms: float) -> None:
+        now_ms, write_ms = self._events.now_ms, _write_ms(copy.times)
+        written_ms = 0.0
+        if write_ms:
+            written_ms = (now_ms - started_ms) * write_ms / (copy.work_ms + write_ms)
+        queue_ms, invoke_ms = started_ms - copy.accounted_ms, now_ms - written_ms - started_ms
+        self.queue_ms += queue_ms
+        # A request that the broker sends again may have an entry of this stage.
+        copy.trace[copy.stage :] = [StageTrace(copy.stage, self.name, queue_ms, invoke_ms)]
         copy.spend(QUEUE, started_ms)
-        copy.spend(INVOKE, self._events.now_ms)
-        self._processor.add(0, copy.times.send_handling_ms, copy, self._on_encoded)
+        copy.spend(INVOKE, now_ms - written_ms)
+        self._after(copy.times.send_handling_ms - write_ms, self._on_encoded, copy)
 
-    def _on_encoded(self, copy: Copy, _started_ms: float) -> None:
+    def _on_encoded(self, copy: Copy) -> None:
         copy.spend(HANDLING, self._events.now_ms)
         self._link.add(1, copy.times.send_transfer_ms, copy, self._on_sent)
 
     def _on_sent(self, copy: Copy, _started_ms: float) -> None:
         self.link_ms += copy.times.send_transfer_ms
         self.served += 1
-        self._acknowledge(copy)
-        self._delay(copy, lambda: self._on_published(copy))
+        self.last_ms = self._events.now_ms
+        delay_ms = copy.times.link_delay_ms
+        if not delay_ms:
+            self._acknowledge(copy)
+            self._on_published(copy)
+            return
+        # A result on its way arrives even if the board fails. The broker may then send the request
+        # again, which is a copy of its own.
+        self._events.call_after(delay_ms, self._on_published, copy.duplicate())
+        # The result, the broker's acknowledgement and the board's each take a delay.
+        self._after(3 * delay_ms, self._acknowledge, copy)
 
     def _on_published(self, copy: Copy) -> None:
         copy.spend(LINK, self._events.now_ms)
         self._on_result(copy)
 
     def _acknowledge(self, copy: Copy) -> None:
-        self.last_ms = self._events.now_ms
         del self._unacknowledged[copy]
         self._send_from_broker()
 
 
+def _write_ms(times: ReplicaTimes) -> float:
+    """Return the part of the time of writing that takes the time of the inference thread."""
+    return min(times.send_handling_ms, times.busy_ms - times.invoke_ms)
+
+
 def _shared_speed(roles: Sequence[ReplicaTimes]) -> float:
-    """Return the speed of each of the two threads while both are busy.
+    """Return the speed of stand-in and inference thread each, while both are busy.
 
     At full load both threads run for the shorter of their two times divided by this speed; then the
     rest of the longer time runs alone. Both parts together take ``busy_ms``.
     """
-    invoke_ms, handling_ms, busy_ms = (
-        sum(times)
-        for times in zip(*((t.invoke_ms, t.handling_ms, t.busy_ms) for t in roles), strict=True)
-    )
-    shorter_ms, longer_ms = sorted((invoke_ms, handling_ms))
+    read_ms = sum(times.receive_handling_ms for times in roles)
+    serve_ms = sum(times.invoke_ms + _write_ms(times) for times in roles)
+    busy_ms = sum(times.busy_ms for times in roles)
+    shorter_ms, longer_ms = sorted((read_ms, serve_ms))
     return shorter_ms / (busy_ms - longer_ms + shorter_ms) if shorter_ms else _INDEPENDENT

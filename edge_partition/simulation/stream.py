@@ -49,7 +49,7 @@ class Stream:
         requests: Number of requests.
         rate_per_s: Arrivals per second; ``None``: each request arrives when the window has a place.
         steady: Whether arrivals have equal intervals instead of being a Poisson process.
-        window: Largest number of requests in flight; ``None``: the client's default.
+        window: Largest number of requests in flight; ``None``: the client adapts the number.
         timeout_s: Time without an answer after which a request has failed, in seconds.
         failures: Failures of boards.
         receive_maximum: Largest number of unacknowledged requests that the broker sends a board.

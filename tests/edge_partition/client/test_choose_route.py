@@ -219,3 +219,16 @@ def test_routes_through_a_board_of_another_deployment_are_none() -> None:
     router.release(b"unknown")
     router.take_error(b"unknown", ())
     assert router.outstanding("a") == 2
+
+
+def test_a_board_that_its_link_limits_gets_its_share_by_the_link() -> None:
+    stages = make_stages({"near": 10.0, "far": 10.0})
+    router = Router(stages, links_ms={(0, "near"): 5.0, (0, "far"): 30.0})
+    chosen = [router.choose(bytes([number]), 0.0) for number in range(4)]
+    assert chosen.count(("near",)) == 3
+    # Traces tell the time of the inference, and the link stays as slow.
+    for number in range(4):
+        trace = [StageTrace(0, (chosen[number] or ("",))[0], 0.0, 10.0)]
+        router.take_result(bytes([number]), trace, 40.0)
+    again = [router.choose(bytes([number]), 1.0) for number in range(10, 14)]
+    assert again.count(("near",)) == 3

@@ -1,0 +1,145 @@
+"""A plan's times -> the largest throughput, and the boards that limit the throughput."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_core.contract.messages import RECEIVE_MAXIMUM
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_partition.planning.read_plan import PipelineTimes, ReplicaTimes
+
+#: The part of a board that has no processor or link at work: requests without acknowledgement.
+RECEIVE_LIMIT = "receive maximum"
+#: Steps of the iteration that shares requests among boards of several stages.
+_MOVES = 200
+#: Boards whose loads differ by less than this factor limit the throughput together.
+_SAME_LOAD = 0.99
+#: Shorter times count as this, in milliseconds.
+_SHORTEST_MS = 1e-6
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The largest throughput of a plan, and the boards that limit the throughput.
+
+    Attributes:
+        rate_per_s: Requests per second.
+        devices: Names of the limiting boards: one board, or the replicas of a stage.
+        part: ``processor``, ``link`` or ``receive maximum``, whichever limits the first of
+            ``devices``.
+    """
+
+    rate_per_s: float
+    devices: tuple[str, ...]
+    part: str
+
+    def __str__(self) -> str:
+        if len(self.devices) == 1:
+            return f"{self.devices[0]}'s {self.part}"
+        return f"{', '.join(self.devices[:-1])} and {self.devices[-1]} together"
+
+
+def find_capacity(plan: PipelineTimes, receive_maximum: int = RECEIVE_MAXIMUM) -> Capacity:
+    """Return the capacity of a plan, if the replicas of each stage share its requests best.
+
+    Over a link with a delay, a board waits for the broker while its ``receive_maximum`` requests
+    are all on their way or unacknowledged.
+
+    Boards that serve one stage share its requests by their speed, so that all have equal loads:
+    their rates add up. If a board serves several stages and one of them has other boards too, the
+    shares come from an iteration that moves requests from loaded boards to others, and the capacity
+    is approximate.
+    """
+    needs = _Needs(plan, receive_maximum)
+    loads, least = needs.loads_ms(needs.shares), needs.shares
+    best_ms = max(loads.values())
+    if needs.have_choices:
+        shares = needs.shares
+        for _ in range(_MOVES):
+            shares = needs.move(shares, loads)
+            loads = needs.loads_ms(shares)
+            if max(loads.values()) < best_ms:
+                best_ms, least = max(loads.values()), shares
+        loads = needs.loads_ms(least)
+    device, part = max(loads, key=lambda key: loads[key])
+    limiting = tuple(
+        times.device
+        for times in next(
+            replicas for replicas in plan.stages if device in {times.device for times in replicas}
+        )
+        if needs.load_ms(loads, times.device) >= _SAME_LOAD * best_ms
+    )
+    return Capacity(1000 / best_ms if best_ms else math.inf, limiting, part)
+
+
+class _Needs:
+    """The times of boards for each request, and shares of the boards in each stage's requests.
+
+    Attributes:
+        shares: For each stage, its boards' shares by speed.
+        have_choices: Whether a board of several stages can leave requests to other boards.
+    """
+
+    def __init__(self, plan: PipelineTimes, receive_maximum: int) -> None:
+        self._plan = plan
+        self._needs_ms = [
+            [_needs_ms(times, receive_maximum) for times in replicas] for replicas in plan.stages
+        ]
+        self.shares = [
+            _normalized([1 / max(_SHORTEST_MS, *needs.values()) for needs in stage])
+            for stage in self._needs_ms
+        ]
+        sizes = [len(replicas) for replicas in plan.stages]
+        self.have_choices = max(sizes) > 1 and len(plan.devices) < sum(sizes)
+
+    def loads_ms(self, shares: Sequence[Sequence[float]]) -> dict[tuple[str, str], float]:
+        """Return the time of each board's parts for one request to the pipeline."""
+        loads: dict[tuple[str, str], float] = {}
+        for replicas, stage, needs in zip(self._plan.stages, shares, self._needs_ms, strict=True):
+            for times, share, parts in zip(replicas, stage, needs, strict=True):
+                for part, need_ms in parts.items():
+                    key = (times.device, part)
+                    loads[key] = loads.get(key, 0.0) + share * need_ms
+        return loads
+
+    def load_ms(self, loads: dict[tuple[str, str], float], device: str) -> float:
+        """Return the time of a board's busiest part."""
+        return max(load_ms for (name, _), load_ms in loads.items() if name == device)
+
+    def move(
+        self, shares: Sequence[Sequence[float]], loads: dict[tuple[str, str], float]
+    ) -> list[list[float]]:
+        """Return shares with requests moved from the loaded boards of each stage to the others."""
+        weights = {
+            device: 1 / math.sqrt(max(_SHORTEST_MS, self.load_ms(loads, device)))
+            for device in self._plan.devices
+        }
+        return [
+            _normalized(
+                [
+                    share * weights[times.device]
+                    for share, times in zip(stage, replicas, strict=True)
+                ]
+            )
+            for stage, replicas in zip(shares, self._plan.stages, strict=True)
+        ]
+
+
+def _needs_ms(times: ReplicaTimes, receive_maximum: int) -> dict[str, float]:
+    """Return the time for which one request occupies each part of a board, in milliseconds."""
+    unacknowledged_ms = times.latency_ms + 2 * times.link_delay_ms
+    return {
+        "processor": times.busy_ms,
+        "link": times.transfer_ms,
+        RECEIVE_LIMIT: unacknowledged_ms / receive_maximum,
+    }
+
+
+def _normalized(values: list[float]) -> list[float]:
+    total = sum(values)
+    return [value / total for value in values]

@@ -1,0 +1,258 @@
+"""The client in simulated time: arrivals, the window, routes and repeats.
+
+Routes, window and times of repeats are those of the real client: :class:`Router`,
+:class:`AdaptiveWindow` and :class:`RequestsInFlight` run here with simulated times. The client
+hears at once that a board failed or came back. The caller takes each result at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_core.contract.manifest import Predicted, Stage
+from edge_partition.client.adaptive_window import AdaptiveWindow
+from edge_partition.client.choose_route import Router
+from edge_partition.client.deployment_connection import EXPIRY_SLACK_S
+from edge_partition.client.requests_in_flight import Request, RequestsInFlight
+from edge_partition.client.stream_window import most_answered
+from edge_partition.inputs.take_inputs import TakenInputs
+from edge_partition.simulation.simulated_board import RESENT, SOURCE, SPENT, Copy
+from edge_partition.simulation.stream import arrival_times_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edge_core.contract.messages import StageTrace
+    from edge_partition.planning.read_plan import PipelineTimes
+    from edge_partition.simulation.event_queue import EventQueue
+    from edge_partition.simulation.forecast import Outcome
+    from edge_partition.simulation.stream import Stream
+
+#: The simulation carries no tensors.
+_NO_INPUTS = TakenInputs({})
+
+
+class SimulatedClient:
+    """Sends a stream's requests, and sends them again as the real client does.
+
+    Attributes:
+        outcomes: Number of requests with each outcome.
+        resent: Number of messages sent again.
+        overloaded: Number of answers that say that a board is overloaded.
+        latency_ms: Times from the arrival of each answered request to its result, in milliseconds.
+        spent_ms: Sums over the answered requests of the milliseconds in each of :data:`SPENT`.
+        full_ms: Time in which a request waited for a place in the window, in milliseconds.
+        largest_window: Largest size of the window.
+    """
+
+    def __init__(
+        self,
+        events: EventQueue,
+        plan: PipelineTimes,
+        stream: Stream,
+        publish: Callable[[Copy], None],
+    ) -> None:
+        """Create a client without requests.
+
+        Args:
+            events: The events in simulated time.
+            plan: The times of the plan, with which the router starts.
+            stream: The requests, and the limits of the client.
+            publish: Publishes a copy of a request to the board of its first stage.
+        """
+        self.outcomes: dict[Outcome, int] = {"answered": 0, "timed_out": 0}
+        self.resent = self.overloaded = self.largest_window = 0
+        self.latency_ms: list[float] = []
+        self.spent_ms = [0.0] * len(SPENT)
+        self.full_ms = 0.0
+        self._events = events
+        self._stream = stream
+        self._publish = publish
+        stages = _stages_of(plan)
+        times_ms = {
+            (index, times.device): times.invoke_ms
+            for index, replicas in enumerate(plan.stages)
+            for times in replicas
+        }
+        links_ms = {
+            (index, times.device): times.transfer_ms
+            for index, replicas in enumerate(plan.stages)
+            for times in replicas
+        }
+        self._router = Router(stages, times_ms, links_ms)
+        self._window = AdaptiveWindow(stages)
+        self._in_flight = RequestsInFlight()
+        #: Arrival of each request in flight, by id, in simulated milliseconds.
+        self._arrived_ms: dict[bytes, float] = {}
+        self._arrivals_ms = (
+            None if stream.rate_per_s is None else (arrival_times_s(stream) * 1000).tolist()
+        )
+        #: Number of submitted requests, and number of the oldest request without an outcome.
+        self._submitted = self._head = 0
+        #: Start of the wait for a place in the window, if the next request waits for one.
+        self._full_since_ms: float | None = None
+
+    def start(self) -> None:
+        """Send the first requests, and watch the deadlines."""
+        self._submit()
+        self._watch_deadlines()
+
+    def take_result(self, copy: Copy) -> None:
+        """Take the result of a request; drop a repeat."""
+        request = self._in_flight.find(copy.id)
+        if request is None:
+            return
+        now = self._now()
+        lone_ms, trace = request.lone_latency_ms(now), tuple(copy.trace)
+        self._router.take_result(copy.id, trace, lone_ms)
+        if lone_ms is not None:
+            self._window.add_result(now, lone_ms, trace, len(self._in_flight))
+        self.latency_ms.append(self._events.now_ms - self._arrived_ms[copy.id])
+        for where, spent_ms in enumerate(copy.spent_ms):
+            self.spent_ms[where] += spent_ms
+        self._end(request, "answered")
+
+    def take_overloaded(self, copy: Copy) -> None:
+        """Take a board's answer that the board is overloaded: wait, then send again."""
+        self.overloaded += 1
+        self._retry(copy, copy.trace)
+
+    def take_not_listening(self, copy: Copy) -> None:
+        """Take the answer that the broker no longer knows the next board: wait, then send again.
+
+        The answer comes from the board before, or from the broker if that board is the first.
+        """
+        self._retry(copy, copy.trace[:-1])
+
+    def take_availability(self, device: str, *, is_online: bool) -> None:
+        """Record whether a board is online; send the requests again that the change concerns."""
+        self._router.set_online(device, is_online=is_online)
+        now = self._now()
+        self._in_flight.take_availability(self._router, device, is_online=is_online, now=now)
+        for request in self._in_flight.all():
+            if request.resend_at == now:
+                self._repeat(request, now)
+
+    def _now(self) -> float:
+        """Return the time in seconds."""
+        return self._events.now_ms / 1000
+
+    # Sending
+
+    def _submit(self) -> None:
+        """Send arrived requests until the next one has to wait for its arrival or for a place."""
+        now_ms, has_arrived = self._events.now_ms, True
+        while has_arrived and self._submitted < self._stream.requests:
+            if not self._has_room():
+                self._full_since_ms = now_ms
+                return
+            number, now = self._submitted, self._now()
+            request = Request(
+                number.to_bytes(8, "big"),
+                _NO_INPUTS,
+                started=now,
+                deadline=now + self._stream.timeout_s,
+            )
+            self._submitted = number + 1
+            self._arrived_ms[request.id] = (
+                now_ms if self._arrivals_ms is None else self._arrivals_ms[number]
+            )
+            self._in_flight.add(request)
+            self._send(request)
+            has_arrived = self._await_arrival()
+
+    def _has_room(self) -> bool:
+        size = self._stream.window or self._window.size
+        self.largest_window = max(self.largest_window, size)
+        in_flight = len(self._in_flight)
+        answered = self._submitted - self._head - in_flight
+        return in_flight < size and answered < most_answered(size)
+
+    def _await_arrival(self) -> bool:
+        """Whether the next request has arrived. If not, submit the request when it arrives."""
+        if self._arrivals_ms is None or self._submitted == self._stream.requests:
+            return True
+        wait_ms = self._arrivals_ms[self._submitted] - self._events.now_ms
+        if wait_ms <= 0:
+            return True
+        self._events.call_after(wait_ms, self._submit)
+        return False
+
+    def _send(self, request: Request) -> None:
+        """Send a request, unless all boards of a stage are offline: then it waits for a board."""
+        now = self._now()
+        route = self._router.choose(request.id, now)
+        if route is None:
+            return
+        self.resent += request.sends > 0
+        request.sent_at = now
+        request.sends += 1
+        expires_ms = (request.deadline + EXPIRY_SLACK_S) * 1000
+        copy = Copy(request.id, route, self._arrived_ms[request.id], expires_ms)
+        copy.spend(SOURCE, request.started * 1000)
+        copy.spend(RESENT, self._events.now_ms)
+        self._publish(copy)
+
+    def _retry(self, copy: Copy, trace: Sequence[StageTrace]) -> None:
+        request = self._in_flight.find(copy.id)
+        if request is not None:
+            self._router.take_error(copy.id, trace)
+            request.schedule_retry(self._now())
+            self._repeat_later(request)
+
+    def _repeat_later(self, request: Request) -> None:
+        at = request.resend_at
+        if at is not None:
+            self._events.call_after(max(0.0, (at - self._now()) * 1000), self._repeat, request, at)
+
+    def _repeat(self, request: Request, at: float) -> None:
+        """Send a request again at ``at``, unless it has an outcome or its repeat another time."""
+        if request.resend_at != at or self._in_flight.find(request.id) is None:
+            return
+        if request.take_turn(at):
+            self._send(request)
+            self._repeat_later(request)
+
+    # Outcomes
+
+    def _watch_deadlines(self) -> None:
+        """End requests without an answer within the timeout; the oldest is the first to expire."""
+        now, timeout_s = self._now(), self._stream.timeout_s
+        while (head := self._find_head()) is not None and head.deadline <= now:
+            self._router.release(head.id)
+            self._end(head, "timed_out")
+        deadline = now + timeout_s if head is None else head.deadline
+        self._events.call_after((deadline - now) * 1000, self._watch_deadlines)
+
+    def _find_head(self) -> Request | None:
+        return self._in_flight.find(self._head.to_bytes(8, "big"))
+
+    def _end(self, request: Request, outcome: Outcome) -> None:
+        self._in_flight.discard([request])
+        del self._arrived_ms[request.id]
+        self.outcomes[outcome] += 1
+        while self._head < self._submitted and self._find_head() is None:
+            self._head += 1
+        if self._head == self._stream.requests:
+            self._events.call_after(0, self._events.clear)
+        elif self._full_since_ms is not None:
+            self.full_ms += self._events.now_ms - self._full_since_ms
+            self._full_since_ms = None
+            self._events.call_after(0, self._submit)
+
+
+def _stages_of(plan: PipelineTimes) -> list[Stage]:
+    """Return a manifest's stages, as far as routes and the window depend on them."""
+    return [
+        Stage(
+            index=index,
+            devices=tuple(times.device for times in replicas),
+            file="",
+            sha256="",
+            size_bytes=0,
+            inputs=(),
+            outputs=(),
+            predicted=Predicted(max(times.invoke_ms for times in replicas), 0),
+        )
+        for index, replicas in enumerate(plan.stages)
+    ]

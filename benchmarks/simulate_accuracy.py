@@ -11,8 +11,8 @@ result.
 
 A shared machine is up to a third faster or slower from one ten seconds to the next, and near full
 load a board that is slower by a tenth has queues twice as long. So the boards time their stages
-again before each stream, as `profile` does. A board's ``slowness`` is its processor time per
-request of the stream, over the plan's time. A stream is ``held`` if the slowness of all boards is
+again before each stream, as `profile` does. A board's ``slowness`` is its processor time for its
+requests of the stream, over the plan's time. A stream is ``held`` if the slowness of all boards is
 within a twentieth of 1; other streams are repeated. A second forecast, ``at_that_speed``, has each
 board's times multiplied by its ``slowness``. The error of the first forecast is the error of
 profile, plan and simulation together; the error of the second is the error of the simulation alone.
@@ -149,6 +149,7 @@ def by_stage(results: list[Result]) -> list[dict[str, Any]]:
             {
                 "stage": index,
                 "device": device,
+                "requests": len(rows),
                 "queue_mean_ms": float(queue_ms.mean()),
                 "invoke_mean_ms": float(invoke_ms.mean()),
                 "invoke_median_ms": float(np.median(invoke_ms)),
@@ -160,17 +161,20 @@ def by_stage(results: list[Result]) -> list[dict[str, Any]]:
 
 
 def slowness_of(
-    plan: Plan, times: PipelineTimes, cpu_s: Mapping[str, float], requests: int
+    plan: Plan, times: PipelineTimes, cpu_s: Mapping[str, float], real: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return each board's processor time per request over the plan's time, by board."""
+    """Return each board's processor time for its requests over the plan's time, by board."""
     shares = {device.name: device.speed_gmac_s for stage in plan.stages for device in stage.devices}
-    return {
-        item.device: (
-            cpu_s[item.device] * 1000 * len(stage) / requests / shares[item.device] / item.busy_ms
-        )
-        for stage in times.stages
+    busy_ms = {
+        (index, item.device): item.busy_ms
+        for index, stage in enumerate(times.stages)
         for item in stage
     }
+    planned_ms: dict[str, float] = defaultdict(float)
+    for stage in real["stages"]:
+        device = stage["device"]
+        planned_ms[device] += stage["requests"] * busy_ms[stage["stage"], device] * shares[device]
+    return {device: cpu_s[device] * 1000 / planned_ms[device] for device in planned_ms}
 
 
 def compare(plan: Plan, pipeline: Pipeline, arrays: list[Any], stream: Stream) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def compare(plan: Plan, pipeline: Pipeline, arrays: list[Any], stream: Stream) -
     before_s = emulation.agents_cpu_s()
     real = run_stream(pipeline, arrays, stream)
     cpu_s = {name: spent_s - before_s[name] for name, spent_s in emulation.agents_cpu_s().items()}
-    slowness = slowness_of(plan, times, cpu_s, stream.requests)
+    slowness = slowness_of(plan, times, cpu_s, real)
     return {
         "rate_per_s": stream.rate_per_s,
         "requests": stream.requests,

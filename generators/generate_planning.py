@@ -866,10 +866,16 @@ edge-partition plan MobileNetV3Large --fleet fleet.toml --json > plan.json
 edge-partition simulate plan.json --rate 20 --requests 10000 --fail pi-3@10+5
 ```
 
-`simulate` sends a stream of requests through the plan, with queues, windows, retries and boards
-that fail for a time. It forecasts the throughput and the percentiles of the latency, and both again
-with boards slower by a tenth: near full load, a tenth makes the difference between a queue and
-none. The plan's own latency is the latency of a lone request on idle boards.
+`simulate` sends a stream of requests through the plan, with queues, links and boards that fail for
+a time. The client's own code chooses the routes and the window (`--window N` fixes the window), and
+sends requests again: at once on another route if a replica fails, and when a board is back if a
+stage has no other board. The client hears of a failure at once; a real one waits for the broker to
+notice, up to one and a half keep-alive periods if a board loses its power.
+
+`simulate` forecasts the throughput and the percentiles of the latency, and both again with boards
+slower by a tenth: near full load, a tenth makes the difference between a queue and none. The plan's
+own latency is the latency of a lone request on idle boards. One client is simulated; the processors
+and links of the client and the broker are not.
 
 ## When nothing fits
 

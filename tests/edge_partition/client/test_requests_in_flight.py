@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pipeline_simulation import make_router
 
 from edge_partition.client.errors import RequestError
 from edge_partition.client.requests_in_flight import (
@@ -123,6 +124,27 @@ def test_only_requests_without_an_answer_are_sent_again() -> None:
     in_flight.settle(answered, make_result())
     assert not answered.take_turn(1.0)
     assert open_one.take_turn(1.0)
+
+
+def test_a_change_of_a_boards_availability_concerns_the_requests_on_its_routes() -> None:
+    router = make_router({"a": 10.0, "b": 10.0})
+    in_flight, requests = RequestsInFlight(), [make_request(1), make_request(2)]
+    for request in requests:
+        in_flight.add(request)
+        router.choose(request.id, 0.0)
+    assert [router.route_of(request.id) for request in requests] == [("a",), ("b",)]
+    on_a, on_b = requests
+    router.set_online("a", is_online=False)
+    in_flight.take_availability(router, "a", is_online=False, now=1.0)
+    assert (on_a.resend_at, on_a.resend_after_s, on_b.resend_at) == (1.0, None, None)
+    # A request without a route waits for any board, and its message may be lost again.
+    router.release(on_a.id)
+    router.set_online("a", is_online=True)
+    in_flight.take_availability(router, "a", is_online=True, now=2.0)
+    assert (on_a.resend_at, on_a.resend_after_s, on_b.resend_at) == (2.0, RESEND_FIRST_S, None)
+    # The broker may have lost a message to a board that came back.
+    in_flight.take_availability(router, "b", is_online=True, now=3.0)
+    assert (on_b.resend_at, on_b.resend_after_s) == (3.0 + RESEND_FIRST_S, RESEND_FIRST_S)
 
 
 def test_discarded_requests_get_no_answer() -> None:

@@ -19,7 +19,8 @@ from device_agent.saved_state import SavedState
 from device_agent.subscriptions import Subscriptions
 from device_agent.timing.time_messages import MessageTimer
 from edge_core.contract.topics import Topics
-from edge_core.mqtt.connection import Message
+from edge_core.mqtt.broker_address import BrokerAddress
+from edge_core.mqtt.message import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
 
-    def subscribe(self, topic: str, _handler: object) -> None:
+    def subscribe(self, topic: str, _handler: object = None) -> None:
         self.sent.append(("subscribe", topic, {}))
 
     def unsubscribe(self, topic: str) -> None:
@@ -52,7 +53,9 @@ class Board:
         self.deployments = LockedDeployments("pi-1")
         store = ArtifactStore(folder)
         self.jobs = Jobs()
-        self.subscriptions = Subscriptions(connection, TOPICS, self.deployments, lambda _: None)
+        self.subscriptions = Subscriptions(
+            connection, connection, TOPICS, self.deployments, lambda _: None
+        )
         self.changes: list[str] = []
         self.inbox = CommandInbox(
             connection,
@@ -68,7 +71,7 @@ class Board:
             store,
             SavedState("pi-1", self.deployments, store, threads=1),
             capacity=Capacity("pi-1", store, None),
-            timer=MessageTimer(connection, TOPICS.answer("pi-1"), 1),
+            timer=MessageTimer(BrokerAddress("127.0.0.1", 1), "pi-1", TOPICS.answer("pi-1"), 1),
             threads=1,
         )
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 from board_deployments import assignment, generation_of, load, manifest
 
-from device_agent.deployments import DRAIN_S, Deployments, Refusal
+from device_agent.deployments import DRAIN_S, Deployments, Refusal, StageTopics
+from edge_core.contract.manifest import NEEDS_ROUTE
+
+if TYPE_CHECKING:
+    from device_agent.assignment import Assignment
 
 
 def states(held: Deployments) -> dict[str, str]:
@@ -147,12 +154,46 @@ def test_remove_drops_all_generations_of_a_deployment(held: Deployments) -> None
     assert (held.names(), held.artifacts(), held.routes()) == (set(), {}, {})
 
 
+def routed(taken: Assignment) -> Assignment:
+    return replace(taken, manifest=replace(taken.manifest, needs=(NEEDS_ROUTE,)))
+
+
 def test_a_shared_stage_is_subscribed_to_only_while_it_is_live(held: Deployments) -> None:
     taken = assignment("g1", ("pi-1",), ("pi-1", "pi-2"))
     load(held, taken)
-    assert held.stage_filters() == {("net", 0): 1}
+    alone = StageTopics(1, is_own=False)
+    assert held.stage_topics() == {
+        ("net", 0): alone,
+        ("net", 1): StageTopics(0, is_own=False, is_replicated=True),
+    }
     held.follow_manifest("net", taken.manifest, 0.0)
-    assert held.stage_filters() == {("net", 0): 1, ("net", 1): 2}
+    assert held.stage_topics() == {
+        ("net", 0): alone,
+        ("net", 1): StageTopics(2, is_own=False, is_replicated=True),
+    }
+
+
+def test_a_stage_with_routes_has_a_topic_of_its_own_as_soon_as_it_is_prepared(
+    held: Deployments,
+) -> None:
+    taken = routed(assignment("g1", ("pi-1", "pi-2"), ("pi-1", "pi-2", "pi-3")))
+    load(held, taken)
+    own = {
+        ("net", 0): StageTopics(0, is_own=True, is_replicated=True),
+        ("net", 1): StageTopics(0, is_own=True, is_replicated=True),
+    }
+    assert held.stage_topics() == own
+    held.follow_manifest("net", taken.manifest, 0.0)
+    # Only the first stage takes requests without a route.
+    first = StageTopics(2, is_own=True, is_replicated=True)
+    assert held.stage_topics() == {**own, ("net", 0): first}
+
+
+def test_the_first_board_follows_the_replicas_of_later_stages(held: Deployments) -> None:
+    load(held, routed(assignment("g1", ("pi-1", "pi-9"), ("pi-1", "pi-2"), ("pi-3",))))
+    assert held.later_boards() == {"pi-2"}
+    load(held, routed(assignment("g1", ("pi-4",), ("pi-1", "pi-5"), name="b")))
+    assert held.later_boards() == {"pi-2"}
 
 
 def test_live_manifests_that_the_broker_did_not_send_are_unconfirmed(held: Deployments) -> None:

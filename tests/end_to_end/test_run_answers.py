@@ -376,7 +376,8 @@ def strange_board(desk: Desk, digits_bundle: Bundle) -> Iterator[Connection]:
             if name == "kept":
                 manifest = replace(manifest, model=replace(manifest.model, state="keep"))
             other.publish(topics.manifest(name), manifest.to_json().encode())
-            other.subscribe(topics.stage(name, 0), serve, timeout_s=10)
+            first = manifest.stages[0].devices[0]
+            other.subscribe(topics.board_stage(name, 0, first), serve, timeout_s=10)
         yield other
 
 

@@ -17,7 +17,8 @@ from edge_core.contract.messages import (
 )
 
 MILLISECONDS = st.floats(0, 1e6).map(lambda ms: round(ms, 3))
-STAGES = st.builds(StageTrace, st.integers(0, 99), st.text(max_size=9), MILLISECONDS, MILLISECONDS)
+DEVICES = st.from_regex(NAME_PATTERN, fullmatch=True)
+STAGES = st.builds(StageTrace, st.integers(0, 99), DEVICES, MILLISECONDS, MILLISECONDS)
 
 
 @given(st.lists(STAGES, max_size=5))
@@ -33,7 +34,7 @@ def test_a_trace_has_the_appended_stages(
 
 def test_a_trace_is_compact_and_keeps_microseconds() -> None:
     text = append_trace(None, StageTrace(0, "pi-1", 0.12345, 7.0))
-    assert text == '[{"stage":0,"device":"pi-1","queue_ms":0.123,"invoke_ms":7.0}]'
+    assert text == '[{"stage":0,"device":"pi-1","queue_ms":0.123,"invoke_ms":7.000}]'
 
 
 @pytest.mark.parametrize(

@@ -72,14 +72,12 @@ def test_concurrent_requests_each_get_their_own_answer(any_broker: BrokerProcess
     assert answers == {number: number for number in range(8)}
 
 
-def test_answers_are_acknowledged_with_manual_ack_and_a_small_receive_maximum(
-    mosquitto: MosquittoBroker,
-) -> None:
+def test_answers_are_acknowledged_with_a_small_receive_maximum(mosquitto: MosquittoBroker) -> None:
     """Agents that ask other agents have such a connection."""
     availability = f"{name('device')}/availability"
     with (
         agent(mosquitto, lambda command: {"ok": True, "n": command["n"]}) as topic,
-        Connection(address_of(mosquitto), name(), manual_ack=True, receive_maximum=2) as asking,
+        Connection(address_of(mosquitto), name(), receive_maximum=2) as asking,
         Connection(address_of(mosquitto), name()) as board,
     ):
         for number in range(5):

@@ -351,37 +351,6 @@ def test_a_subscription_before_opening_takes_effect(mosquitto: MosquittoBroker) 
         assert messages.get(timeout=PATIENCE_S).payload == b"x"
 
 
-def test_a_message_of_an_old_connection_is_not_acknowledged_on_a_new_one(
-    mosquitto_of_its_own: MosquittoBroker, eventually: Callable[..., bool]
-) -> None:
-    broker, connects, messages = mosquitto_of_its_own, [], queue.Queue()
-    with Connection(
-        address_of(broker),
-        name(),
-        manual_ack=True,
-        receive_maximum=1,
-        session_expiry_s=60,
-        on_connected=lambda: connects.append(1),
-    ) as connection:
-        connection.subscribe(any_topic("x"), messages.put, timeout_s=PATIENCE_S)
-        with Connection(address_of(broker), name()) as publisher:
-            publisher.publish_and_wait(any_topic("x"), b"old")
-        old = messages.get(timeout=PATIENCE_S)
-        broker.restart()  # Without persistence packet ids start again at 1.
-        assert eventually(lambda: len(connects) == 2)
-        with Connection(address_of(broker), name()) as publisher:
-            publisher.publish_and_wait(any_topic("x"), b"new")
-            publisher.publish_and_wait(any_topic("x"), b"after")
-        new = messages.get(timeout=PATIENCE_S)
-        assert (old.payload, new.payload) == (b"old", b"new")
-        assert old._packet_id == new._packet_id
-        connection.acknowledge(old)
-        # The receive maximum is 1, and "new" is not acknowledged yet.
-        expect_silence(messages)
-        connection.acknowledge(new)
-        assert messages.get(timeout=PATIENCE_S).payload == b"after"
-
-
 def test_a_client_that_is_taken_over_is_notified_once_and_does_not_reconnect(
     eventually: Callable[..., bool],
 ) -> None:

@@ -137,12 +137,18 @@ def describe_limit(
         for board in boards
         for part, share in (("processor", board.processor), ("link", board.link))
     )
-    if share >= _SATURATED:
-        return f"{device}'s {part} is busy {share:.0%} of the time and limits the throughput."
-    if capacity.part == RECEIVE_LIMIT and throughput_per_s >= _SATURATED * capacity.rate_per_s:
+    is_reached = throughput_per_s >= _SATURATED * capacity.rate_per_s
+    if is_reached and capacity.part == RECEIVE_LIMIT:
         return (
             f"The broker sends {', '.join(capacity.devices)} no further request before one is "
             f"acknowledged. Over the delay of the link, this limits the throughput to {most_per_s}."
+        )
+    is_set = is_reached and len(capacity.devices) > 1 and device in capacity.devices
+    if is_set or share >= _SATURATED:
+        return (
+            f"{capacity} serve at most {most_per_s} and limit the throughput."
+            if is_set
+            else f"{device}'s {part} is busy {share:.0%} of the time and limits the throughput."
         )
     busiest = f"the busiest resource, {device}'s {part}, is busy {share:.0%} of the time"
     if rate_per_s is not None and full_share <= _FULL:

@@ -199,6 +199,11 @@ def test_the_forecast_names_the_replicas_that_limit_the_throughput() -> None:
     stream = exactly(100, rate_per_s=200)
     limit = simulate_plan(UNEQUAL, stream).limit
     assert "exceed the capacity of slow, middle and fast together, 175.0 requests/s" in limit
+    assert simulate_plan(UNEQUAL, exactly(2000)).limit == (
+        "slow, middle and fast together serve at most 175.0 requests/s and limit the throughput."
+    )
+    held_up = plan([replica("a", 10), replica("b", 10)], [replica("c", 50)])
+    assert "c's processor is busy" in simulate_plan(held_up, exactly(200)).limit
 
 
 def test_a_board_that_serves_two_stages_runs_one_inference_at_a_time() -> None:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,12 @@ _RUNTIMES = {
     "ai-edge-litert": ["ai-edge-litert>=2.1", "numpy>=1.26"],
     "tflite-runtime": ["tflite-runtime==2.14.0", "numpy>=1.26,<2"],
 }
-_COMMON = ["paho-mqtt>=2.1", "psutil>=5.9"]
+#: The dependencies of every board; the runtimes and numpy differ.
+_COMMON = [
+    item
+    for item in tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"]
+    if ";" not in item
+]
 _PIP = [sys.executable, "-m", "pip"]
 _QUIETLY = ["--quiet", "--disable-pip-version-check"]
 

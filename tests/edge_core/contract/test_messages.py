@@ -15,6 +15,7 @@ from edge_core.contract.messages import (
     decode_trace,
     encode_json,
 )
+from edge_core.contract.names import NAME_PATTERN
 
 MILLISECONDS = st.floats(0, 1e6).map(lambda ms: round(ms, 3))
 DEVICES = st.from_regex(NAME_PATTERN, fullmatch=True)

@@ -25,7 +25,6 @@ from emulated_fleet import keep, machine
 
 import edge_core
 from broker_config.serve.mosquitto import find_mosquitto
-from broker_config.serve.start_broker import start_broker
 from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topics
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.program.die_with_parent import bound_to_caller
@@ -41,15 +40,16 @@ _PATIENCE_S = 30.0
 #: include/linux/posix-timers.h), as clock_getcpuclockid(3) makes it from a process id.
 _SCHED_CLOCK = 2
 
-#: The settings of `broker_config`'s mosquitto, with a certificate.
-_TLS_BROKER = """\
+#: The settings of `broker_config`'s mosquitto. The benchmarks start mosquitto as a system service
+#: does, without the heap settings of `broker_config`: these speed large messages up, the bare
+#: sockets' more than the agents'.
+_BROKER = """\
 listener {port} 127.0.0.1
-certfile {certificate}
-keyfile {key}
+{certificates}
 allow_anonymous true
 set_tcp_nodelay true
 max_packet_size 33554432
-max_inflight_messages 32
+max_inflight_messages 128
 max_queued_messages 1000
 max_queued_bytes 134217728
 user {user}
@@ -111,11 +111,8 @@ class BenchDesk:
     # Brokers
 
     def broker(self) -> Broker:
-        """Start the project's broker for the desk: mosquitto."""
-        earlier = _children()
-        started = self._stack.enter_context(start_broker(port=0))
-        (process,) = [child for pid, child in _children().items() if pid not in earlier]
-        return Broker(started.port, process.pid)
+        """Start mosquitto with the settings of the project's broker for the desk."""
+        return self._broker("broker", "")
 
     def tls_broker(self) -> Broker:
         """Start mosquitto with the same settings, a certificate and no port without TLS."""
@@ -125,15 +122,18 @@ class BenchDesk:
         words += ["subjectAltName=IP:127.0.0.1", "-addext", "keyUsage=digitalSignature,keyCertSign"]
         words += ["-keyout", str(key), "-out", str(certificate)]
         subprocess.run(words, check=True, capture_output=True, timeout=_PATIENCE_S)
+        return self._broker("tls-broker", f"certfile {certificate}\nkeyfile {key}", certificate)
+
+    def _broker(self, log: str, certificates: str, ca_file: Path | None = None) -> Broker:
         port = free_port()
-        settings = _TLS_BROKER.format(
-            port=port, certificate=certificate, key=key, user=psutil.Process().username()
+        settings = _BROKER.format(
+            port=port, certificates=certificates, user=psutil.Process().username()
         )
-        configuration = self.folder / "tls.conf"
+        configuration = self.folder / f"{log}.conf"
         configuration.write_text(settings)
-        process = self.start([str(find_mosquitto()), "-c", str(configuration)], "tls-broker")
-        wait_for(lambda: _listens(port), "the broker with TLS")
-        return Broker(port, process.pid, str(certificate))
+        process = self.start([str(find_mosquitto()), "-c", str(configuration)], log)
+        wait_for(lambda: _listens(port), f"the {log}")
+        return Broker(port, process.pid, None if ca_file is None else str(ca_file))
 
     def shaped(self, broker: Broker, mbit_s: float, delay_ms: float = 1.0) -> Broker:
         """Start a slow link to a broker; return the broker as it looks behind the link."""
@@ -277,10 +277,6 @@ def free_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _children() -> dict[int, psutil.Process]:
-    return {child.pid: child for child in psutil.Process().children(recursive=True)}
 
 
 # Figures

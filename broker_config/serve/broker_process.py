@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import errno
 import ipaddress
+import os
 import queue
 import shutil
 import socket
@@ -18,10 +19,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from edge_core.errors import EdgePartitionError
 from edge_core.program.die_with_parent import bound_to_caller
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: The largest MQTT packet that the brokers accept, in bytes. The largest boundary of the Keras
 #: applications at their default size is 12.8 MB (VGG16's first block, 224 x 224 x 64 float32). The
@@ -120,6 +124,11 @@ class BrokerProcess(ABC):
     def version(self) -> str:
         """Version of the broker, such as ``2.0.11``."""
 
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        """Environment variables of the broker, beside those of this process."""
+        return {}
+
     @abstractmethod
     def _command(self, folder: Path) -> list[str]:
         """Write the configuration into ``folder``; return the command that runs the broker.
@@ -216,7 +225,7 @@ class BrokerProcess(ABC):
         atexit.register(self.stop)
         try:
             self._folder = self._make_folder()
-            self._process = _spawn(self._command(self._folder), self._log_path)
+            self._process = _spawn(self._command(self._folder), self._log_path, self._environment)
             self._wait_until_it_answers(self._process)
         except OSError as error:
             self.stop()
@@ -340,8 +349,12 @@ def _bind(kind: str, probe: socket.socket, address: tuple[Any, ...]) -> None:
         ) from error
 
 
-def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
+def _spawn(
+    command: list[str], log_path: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     """Start ``command`` so that it ends with this process; write its output to ``log_path``.
+
+    The variables of ``environment`` are defaults for the variables of this process.
 
     To the kernel the "parent" is the thread that forked (prctl(2)), so a thread that waits for the
     child's end starts the child.
@@ -357,6 +370,7 @@ def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
+                    env={**environment, **os.environ},
                     start_new_session=True,
                 )
         except OSError as error:

@@ -27,8 +27,8 @@ set_tcp_nodelay true
 # mosquitto announces this limit, and clients check it before they publish. With
 # message_size_limit mosquitto would drop larger messages without an error.
 max_packet_size {max_packet_size_bytes}
-# Twice the largest useful window of requests, so that the window never waits for acknowledgements.
-max_inflight_messages 32
+# Twice the most requests in flight of a stream, so that a stream never waits for acknowledgements.
+max_inflight_messages 128
 # Limits for one client, beyond the messages in flight; mosquitto drops further messages. Clients
 # bound their requests in flight, so only an absent client with a session reaches these limits.
 max_queued_messages 1000
@@ -52,6 +52,14 @@ autosave_interval 60
 #: mosquitto started by root would switch to the user `mosquitto`, who may not read a private
 #: folder. The switch would also cancel the end with the parent (prctl(2), PR_SET_PDEATHSIG).
 _KEEP_USER = "user root\n"
+
+#: glibc's heap (mallopt(3)): keep freed memory instead of returning each large message's pages to
+#: the system. A message of 3.2 MB took the broker 11 ms of processor time without, 2 ms with these.
+_HEAP = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
+}
 
 #: Bytes that the broker queues for one client that does not read. A full window of 8 requests with
 #: the largest boundary of 12.8 MB fits, and a fast publisher cannot fill a board's memory.
@@ -94,6 +102,10 @@ class MosquittoBroker(BrokerProcess):
     def version(self) -> str:
         """Version that the binary reports, or ``unknown``."""
         return _read_version(self._binary)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return _HEAP
 
     def _command(self, folder: Path) -> list[str]:
         text = _CONFIGURATION.format(

@@ -94,17 +94,16 @@ class PacketReader:
             return False
         if not count:
             raise EOFError
-        is_full = count == len(target)
-        if self._large is not None:
-            self._missing = self._missing[count:]
-            if not self._missing:
-                packets.append((self._large, self._payload))
-                self._large, self._payload = None, self._missing
-        else:
+        if self._large is None:
             self._stop += count
             self._decode(packets)
-        # A TLS socket gives one record a call.
-        return is_full or self._is_tls
+            # A TLS socket gives one record a call.
+            return count == len(target) or self._is_tls
+        self._missing = self._missing[count:]
+        if not self._missing:
+            packets.append((self._large, self._payload))
+            self._large, self._payload = None, self._missing
+        return self._is_tls
 
     def _decode(self, packets: list[tuple[mqtt5.Packet, Buffer]]) -> None:
         """Decode the packets in the buffer; begin a large packet, or make room for the rest."""

@@ -816,6 +816,12 @@ that of the slowest board of each stage. `--max-replicas 1` forbids replicas. If
 client sends the requests that were at it to the others at once. If the only board of a stage dies,
 requests wait for the board.
 
+**Several stages on a board.** A board may serve several stages with other boards' stages between
+them, if that is better: a fast board with too little memory for the middle of the model, or a model
+with few cuts. The board's time, memory and storage are then the sums over its stages, with the
+agent's own memory once. `plan` names such boards. Models that can be cut after almost every layer
+seldom gain.
+
 **Roles.** `role = "first"` in the fleet file fixes a board to the first stage, such as the board
 with the camera; `role = "last"` fixes a board to the last stage. Boards without the role cannot
 have that stage.
@@ -895,18 +901,19 @@ limit on latency or throughput, the message has the best value of any plan.
 
 ## How exact it is
 
-Up to 8 different or 16 equal boards, the search is exact: shortest paths with resource constraints,
-with bounds that prove the optimum; times are whole nanoseconds. With more boards, the search is
-exact over plans with few replicas of each stage. A local search adds plans with any number of
-replicas, and a lower bound covers all of them. Where the plan is not proven to be the best, the
-plan prints the largest possible improvement (`bound_ms` or
-`bound_j` in `--json`, `Plan.gap` in Python).
+With one stage on each board, and up to 8 different or 16 equal boards, the search is exact:
+shortest paths with resource constraints, with bounds that prove the optimum; times are whole
+nanoseconds. With more boards, the search is exact over plans with few replicas of each stage, and a
+local search adds plans with any number of replicas. Plans with several stages on a board are
+searched completely for few boards and up to 22 cuts, and else in part. A lower bound covers all
+these plans. Where the plan is not proven to be the best, `plan` prints the largest possible
+improvement (`bound_ms` or `bound_j` in `--json`, `Plan.gap` in Python).
 
 `tests/edge_partition/planning/test_plan_split.py` compares the planner with exhaustive search on
 1,000 random models and fleets, for both objectives, with branches, unequal boards, memory limits,
-replicas and limits on the other objective. Both find the same optimum, or both find that nothing
-fits, every time. `test_plan_energy.py` does the same for energy on 250 instances. You can compare a
-plan of your own:
+replicas, several stages on a board and limits on the other objective. Both find the same optimum,
+or both find that nothing fits, every time. `test_plan_energy.py` does the same for energy on 250
+instances with one stage on each board. You can compare a plan of your own:
 
 ```python
 from edge_partition.planning.plan_split import Plan, evaluate, plan_split

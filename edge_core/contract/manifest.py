@@ -296,7 +296,7 @@ class Manifest:
     @property
     def boards(self) -> int:
         """Number of boards that serve the deployment, including replicas."""
-        return sum(len(stage.devices) for stage in self.stages)
+        return len({device for stage in self.stages for device in stage.devices})
 
     def sent_by(self, index: int) -> tuple[TensorSpec, ...]:
         """Return the tensors that stage ``index`` publishes.

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from edge_partition.commands._show import count_of, kib, mib, name_some
+from edge_partition.planning.plan import board_limits, group_stages
 from edge_partition.planning.plan_document import plan_source
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ def plan_reasons(plan: Plan) -> Iterator[str]:
     yield f"The slowest part: {_slowest_part(plan)}."
     if plan.gap:
         yield (
-            "The search stopped at its budget before it proved this plan the best: no plan is "
-            f"more than {plan.gap:.1%} better."
+            "The search has no proof that this plan is the best: no plan is more than "
+            f"{plan.gap:.1%} better."
         )
+    yield from _shared_boards(plan)
     if plan.unused:
         yield f"Not used: {name_some(device.name for device in plan.unused)}."
         if plan.boards == 1:
@@ -73,6 +75,25 @@ def plan_reasons(plan: Plan) -> Iterator[str]:
         yield (f"For comparison, {board} alone: {_figures(alone)}.")
         if alone.score < plan.score:
             yield f"{board} alone {better}."
+
+
+def _shared_boards(plan: Plan) -> Iterator[str]:
+    """Yield a sentence for each set of boards that serves several stages."""
+    for stages in group_stages(plan.stages):
+        if len(stages) > 1:
+            numbers = ", ".join(str(plan.stages.index(stage)) for stage in stages)
+            needs = (
+                f"{mib(needed_bytes)} of {mib(available_bytes)} MiB on {device.name}"
+                if math.isfinite(available_bytes)
+                else f"{mib(needed_bytes)} MiB on {device.name}"
+                for device, limit, needed_bytes, available_bytes in board_limits(stages)
+                if limit == "RAM"
+            )
+            period_ms = plan.period_ms(plan.stages.index(stages[0]))
+            yield (
+                f"{stages[0].board_names} serves stages {numbers}: together {period_ms:.1f} ms a "
+                f"request at full load, and memory of {'; '.join(needs)}."
+            )
 
 
 def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from edge_core.errors import EdgePartitionError
 from edge_partition.planning.cost_model import MIB, StageCost, stage_cost
 from edge_partition.planning.shared_period import shared_period_ns
+from edge_partition.planning.stage_memory import AGENT_RAM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +46,9 @@ class InfeasiblePlanError(EdgePartitionError):
         short = sorted(
             (
                 (stage, device, limit, needed_bytes, available_bytes)
-                for stage in nearest
-                for device, limit, needed_bytes, available_bytes in stage.limits()
+                for stages in group_stages(nearest)
+                for stage in stages[:1]
+                for device, limit, needed_bytes, available_bytes in board_limits(stages)
                 if needed_bytes > available_bytes
             ),
             key=lambda found: found[4] - found[3],
@@ -89,8 +91,8 @@ class PlannedStage:
 
     @property
     def bottleneck_ms(self) -> float:
-        """Period at full load, in milliseconds: the boards' rates add up."""
-        return shared_period_ns(_to_ns(cost.bottleneck_ms) for cost in self.costs) / _NS_PER_MS
+        """Period at full load of this stage alone, in milliseconds: the boards' rates add up."""
+        return group_period_ns([self]) / _NS_PER_MS
 
     @property
     def latency_ms(self) -> float:
@@ -106,21 +108,13 @@ class PlannedStage:
         energies = [cost.energy_j for cost in self.costs if cost.energy_j is not None]
         return max(energies) if len(energies) == len(self.costs) else None
 
-    def limits(self) -> tuple[tuple[Device, str, int, float], ...]:
-        """Return (board, resource, needed bytes, available bytes) for RAM and storage."""
-        return tuple(
-            limit
-            for device, cost in zip(self.devices, self.costs, strict=True)
-            for limit in (
-                (device, "RAM", cost.ram_bytes, device.ram_mib * MIB),
-                (device, "storage", cost.storage_bytes, device.storage_mib * MIB),
-            )
+    def cost_on(self, device: Device) -> StageCost:
+        """Return the cost of the stage on one of its boards."""
+        return next(
+            cost
+            for other, cost in zip(self.devices, self.costs, strict=True)
+            if other.name == device.name
         )
-
-    @property
-    def fits(self) -> bool:
-        """Whether every board has enough memory and storage."""
-        return all(needed_bytes <= available for _, _, needed_bytes, available in self.limits())
 
     @property
     def board_names(self) -> str:
@@ -136,17 +130,60 @@ class PlannedStage:
         )
 
 
+def group_stages(stages: Sequence[PlannedStage]) -> tuple[tuple[PlannedStage, ...], ...]:
+    """Return the stages in groups: the stages of a group are on the same boards."""
+    groups: dict[tuple[str, ...], list[PlannedStage]] = {}
+    for stage in stages:
+        groups.setdefault(tuple(sorted(device.name for device in stage.devices)), []).append(stage)
+    return tuple(map(tuple, groups.values()))
+
+
+def board_limits(
+    stages: Sequence[PlannedStage],
+) -> tuple[tuple[Device, str, int, float], ...]:
+    """Return (board, resource, needed bytes, available bytes) for RAM and storage.
+
+    Args:
+        stages: All stages of the same boards. A board's memory is the memory of its stages, and the
+            agent's own memory once.
+    """
+    agents_counted = (len(stages) - 1) * AGENT_RAM_BYTES
+    limits: list[tuple[Device, str, int, float]] = []
+    for device in stages[0].devices:
+        costs = [stage.cost_on(device) for stage in stages]
+        ram_bytes = sum(cost.ram_bytes for cost in costs) - agents_counted
+        storage_bytes = sum(cost.storage_bytes for cost in costs)
+        limits += [
+            (device, "RAM", ram_bytes, device.ram_mib * MIB),
+            (device, "storage", storage_bytes, device.storage_mib * MIB),
+        ]
+    return tuple(limits)
+
+
+def group_period_ns(stages: Sequence[PlannedStage]) -> int:
+    """Return the period of boards that serve all of ``stages``, in nanoseconds.
+
+    A board's busy time is the sum over its stages. The times of its processor and its link in
+    different stages are added, although they may overlap.
+    """
+    return shared_period_ns(
+        sum(_to_ns(stage.cost_on(device).bottleneck_ms) for stage in stages)
+        for device in stages[0].devices
+    )
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A model's stages on their boards.
+    """A model's stages on their boards. Stages may share all of their boards.
 
     Attributes:
         objective: The objective that the plan optimizes.
         graph: The model.
         stages: The stages in order. Together they cover all operators.
         wires: The type of float32 activations on each boundary between two stages.
-        bound: Lower bound on the ``score`` of all plans within the request's limits. The bound is
-            the plan's own score if the plan is proven optimal. ``None`` without a search.
+        bound: Lower bound on the ``score`` of all plans within the request's limits, also of plans
+            whose boards serve several stages. The bound is the plan's own score if the plan is
+            proven optimal. ``None`` without a search.
         single_board_alternative: The best plan with the whole model on one board, if the model fits
             a board and this plan uses several. The alternative may be better for the other
             objective, or if the request gave the number of stages.
@@ -181,7 +218,7 @@ class Plan:
 
         Raises:
             PlanRequestError: The placements do not cover the model, a boundary is not a cut of the
-                graph, or a board has two stages.
+                graph, or two stages share some of their boards, but not all.
         """
         _check_placements(graph, placements)
         plain: Sequence[Wire] = ["float32"] * (len(placements) - 1)
@@ -221,7 +258,24 @@ class Plan:
     @property
     def boards(self) -> int:
         """Number of boards that the plan uses."""
-        return sum(len(stage.devices) for stage in self.stages)
+        return len({device.name for stage in self.stages for device in stage.devices})
+
+    @property
+    def fits(self) -> bool:
+        """Whether every board has enough memory and storage for all of its stages."""
+        return all(
+            needed_bytes <= available_bytes
+            for stages in group_stages(self.stages)
+            for _, _, needed_bytes, available_bytes in board_limits(stages)
+        )
+
+    def stages_with(self, index: int) -> tuple[PlannedStage, ...]:
+        """Return the stages on the boards of a stage, with this stage."""
+        return next(group for group in group_stages(self.stages) if self.stages[index] in group)
+
+    def period_ms(self, index: int) -> float:
+        """Return the period of the boards of a stage at full load, in milliseconds."""
+        return group_period_ns(self.stages_with(index)) / _NS_PER_MS
 
     @property
     def latency_ms(self) -> float:
@@ -230,13 +284,13 @@ class Plan:
 
     @property
     def slowest_stage(self) -> int:
-        """Index of the first stage with the longest period."""
-        return max(range(len(self.stages)), key=lambda index: self.stages[index].bottleneck_ms)
+        """Index of the first stage whose boards have the longest period."""
+        return max(range(len(self.stages)), key=self.period_ms)
 
     @property
     def bottleneck_ms(self) -> float:
         """Period at full load, in milliseconds."""
-        return self.stages[self.slowest_stage].bottleneck_ms
+        return max(map(group_period_ns, group_stages(self.stages))) / _NS_PER_MS
 
     @property
     def throughput_per_s(self) -> float:
@@ -284,7 +338,7 @@ def evaluate(plan: Plan) -> Plan:
         InfeasiblePlanError: A stage does not fit its board.
     """
     fresh = Plan.of(plan.graph, plan.placements, wires=plan.wires, objective=plan.objective)
-    if not all(stage.fits for stage in fresh.stages):
+    if not fresh.fits:
         raise InfeasiblePlanError(plan.graph, fresh.stages)
     return fresh
 
@@ -328,9 +382,16 @@ def _check_placements(
             f"[0, {len(graph.operators)}) of {graph.name} one after another."
         )
     check_cuts(graph, starts[1:])
-    names = [device.name for devices, _, _ in placements for device in devices]
-    if len(set(names)) < len(names) or not all(devices for devices, _, _ in placements):
-        raise PlanRequestError("Each stage needs a board, and each board serves at most one stage.")
+    sets = {frozenset(device.name for device in devices) for devices, _, _ in placements}
+    names = [name for boards in sets for name in boards]
+    if (
+        len(set(names)) < len(names)
+        or frozenset() in sets
+        or any(len({device.name for device in on}) < len(on) for on, _, _ in placements)
+    ):
+        raise PlanRequestError(
+            "Each stage needs boards, and stages that share a board must share all of their boards."
+        )
 
 
 def _smallest_change(short: list[tuple[Device, str, int, float]]) -> str:

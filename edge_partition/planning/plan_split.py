@@ -23,6 +23,16 @@ objectives:
     plan has replicas only for the throughput that the request demands. Of plans with equal energy,
     the one with the fewest stages is best.
 
+A board, or a replica set, may serve several stages that are not neighbours
+(:mod:`edge_partition.planning.search.shared_boards`): its busy time, memory and storage are the
+sums over its stages, with the agent's own memory once. Such plans are better where the model has
+few cuts, or where a fast board lacks memory for the middle of the model. A board with a role has
+one stage, and a required number of stages means one board for each.
+
+Guarantees, with any number of replicas and with shared boards: for up to 22 cuts and 63 replica
+sets (5 unequal boards), the plan is optimal. Beyond that, the plan is at least as good as every
+plan without shared boards and with few replicas, and :attr:`Plan.bound` bounds all plans.
+
 A request may limit the throughput, and the latency unless the objective is ``energy``. The
 candidates include plans on a part of the fleet and on one board. Times are whole nanoseconds and
 energies whole microjoules, and the searches say what they guarantee
@@ -36,6 +46,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -54,10 +65,13 @@ from edge_partition.planning.plan import (
 from edge_partition.planning.search.board_sets import replica_set_counts
 from edge_partition.planning.search.fastest_route import find_fastest
 from edge_partition.planning.search.least_cost import ANY_PERIOD, find_least_cost
+from edge_partition.planning.search.period_bound import cost_to_end
 from edge_partition.planning.search.problem import FORBIDDEN, Problem, SearchResult
+from edge_partition.planning.search.shared_boards import Supply, share_boards
+from edge_partition.planning.stage_memory import AGENT_RAM_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
@@ -136,6 +150,7 @@ def plan_split(
     cuts: Sequence[int] | None = None,
     wire: WireChoice = "float32",
     max_replicas: int | None = None,
+    shared_boards: bool = True,
     max_latency_ms: float | None = None,
     min_throughput_per_s: float | None = None,
 ) -> Plan:
@@ -143,7 +158,7 @@ def plan_split(
 
     Args:
         graph: The model.
-        fleet: The available boards. Each board serves at most one stage.
+        fleet: The available boards.
         objective: The objective; see the module's docstring.
         stages: Required number of stages, each on one board; ``None`` for any number.
         cuts: Positions to cut at, ascending, for one board on each stage; ``None`` to choose them.
@@ -152,6 +167,8 @@ def plan_split(
             exact for up to 8 different or 16 equal boards. With more boards, an exact search with
             small replica sets and a local search with any replica sets give the plan, and
             :attr:`Plan.bound` bounds all plans.
+        shared_boards: Whether a board may serve several stages. Then :attr:`Plan.bound` bounds
+            these plans too, and only for few boards and few cuts does the search close the gap.
         max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds;
             not for objective ``energy``.
         min_throughput_per_s: Least allowed throughput, in results per second.
@@ -177,6 +194,7 @@ def plan_split(
         positions=(0, *(graph.cuts if cuts is None else cuts), len(graph.operators)),
         stages=_check_request(graph, fleet, stages, cuts),
         max_replicas=max_replicas,
+        shares_boards=shared_boards,
         max_latency_ms=max_latency_ms,
         min_throughput_per_s=min_throughput_per_s,
     )
@@ -202,6 +220,7 @@ class _Request:
     positions: tuple[int, ...]
     stages: int | None
     max_replicas: int | None
+    shares_boards: bool
     max_latency_ms: float | None
     min_throughput_per_s: float | None
 
@@ -211,13 +230,45 @@ class _Request:
         unlimited = self._problem(table)
         problem, more = self._limit_replicas(unlimited)
         period, cost_limit = self._limits()
-        found = _search(problem, more, self.objective, period, cost_limit)
+        find = partial(self._find, problem, more, table)
+        found = find(self.objective, period=period, cost_limit=cost_limit)
         if found.route is None and found.is_proven:
-            self._explain(problem, more, table, wire)
+            self._explain(find, table, wire)
         if found.route is None:
             raise self._limit_error(None)
         plan = self._plan(found.route, wire)
         return replace(plan, bound=self._bound(found, plan))
+
+    def _find(
+        self,
+        problem: Problem,
+        unlimited: Problem | None,
+        table: StageTable,
+        objective: Objective,
+        *,
+        period: int = ANY_PERIOD,
+        cost_limit: int | None = None,
+    ) -> SearchResult:
+        """Return the best route; ``unlimited`` is the whole problem if ``problem`` is a part."""
+        find_fast = partial(self._find, problem, unlimited, table, "throughput")
+        found = _search(problem, unlimited, objective, period, cost_limit)
+        whole = unlimited or problem
+        if self.shares_boards and self.stages is None:
+            found = share_boards(
+                whole,
+                self._supply(table),
+                found,
+                by_cost=objective != "throughput",
+                period=period,
+                cost_limit=FORBIDDEN - 1 if cost_limit is None else cost_limit,
+            )
+        if found.route is None and objective != "throughput" and period != ANY_PERIOD:
+            # The searches for the period also try larger replica sets.
+            fastest = find_fast(cost_limit=cost_limit)
+            if fastest.route is not None and fastest.value <= period:
+                least = int(cost_to_end(whole.cost, np.ones(whole.kinds))[0])
+                return SearchResult(fastest.route, whole.cost_of(fastest.route), least)
+        return found
 
     def widen(self, plan: Plan) -> Plan:
         """Return the plan with float32 on the boundaries where float16 makes the plan no better.
@@ -231,11 +282,7 @@ class _Request:
             tried: list[Wire] = [*wires]
             tried[index] = "float32"
             wider = Plan.of(plan.graph, plan.placements, wires=tried, objective=plan.objective)
-            if (
-                all(stage.fits for stage in wider.stages)
-                and wider.score <= best.score
-                and self._meets_limits(wider)
-            ):
+            if wider.fits and wider.score <= best.score and self._meets_limits(wider):
                 wires = tried
                 best = replace(wider, bound=plan.bound)
         return best
@@ -293,6 +340,14 @@ class _Request:
         excess = np.stack(short)
         return Problem(excess, excess, self._capacity, 1, self.stages)
 
+    def _supply(self, table: StageTable) -> Supply:
+        """Return what the stages need of memory and storage, and what the boards have."""
+        devices = [kind[0] for kind in self.kinds]
+        ram = np.array([device.ram_mib for device in devices]) * MIB - AGENT_RAM_BYTES
+        storage = np.array([device.storage_mib for device in devices]) * MIB
+        needed = np.stack([table.ram_bytes - AGENT_RAM_BYTES, table.storage_bytes])
+        return Supply(needed.astype(float), np.stack([ram, storage]))
+
     def _allowed(self, table: StageTable) -> Iterator[tuple[Device, NDArray[np.bool_]]]:
         """Yield a board of each kind, and ``(m, n)`` whether its role allows each stage."""
         forward = table.starts[:, None] < table.stops
@@ -335,14 +390,13 @@ class _Request:
 
     def _plan(self, route: Route, wire: Wire) -> Plan:
         free = [iter(kind) for kind in self.kinds]
-        placements = [
-            (
-                tuple(next(free[kind]) for kind in step.kinds),
-                self.positions[step.start],
-                self.positions[step.stop],
-            )
-            for step in route
-        ]
+        placements: list[tuple[tuple[Device, ...], int, int]] = []
+        for step in route:
+            if step.shares is None:
+                devices = tuple(next(free[kind]) for kind in step.kinds)
+            else:
+                devices = placements[step.shares][0]
+            placements.append((devices, self.positions[step.start], self.positions[step.stop]))
         wires = (wire,) * (len(route) - 1)
         return Plan.of(self.graph, placements, wires=wires, objective=self.objective)
 
@@ -353,19 +407,19 @@ class _Request:
         return max(0, bound) / (_UJ_PER_J if self.objective == "energy" else _NS_PER_MS)
 
     def _explain(
-        self, problem: Problem, unlimited: Problem | None, table: StageTable, wire: Wire
+        self, find: Callable[[Objective], SearchResult], table: StageTable, wire: Wire
     ) -> None:
         """Raise the error that states why no plan exists."""
         period, cost_limit = self._limits()
         if period < ANY_PERIOD:
-            best = find_fastest(problem, unlimited).route
-            if best is not None and problem.period_of(best) > period:
-                raise self._limit_error(self._plan(best, wire))
+            best = find("throughput")
+            if best.route is not None and best.value > period:
+                raise self._limit_error(self._plan(best.route, wire))
         if cost_limit is not None:
-            best = find_least_cost(problem).route
-            if best is not None and (period == ANY_PERIOD or problem.cost_of(best) > cost_limit):
-                raise self._limit_error(self._plan(best, wire))
-            if best is not None:
+            best = find("latency")
+            if best.route is not None and (period == ANY_PERIOD or best.value > cost_limit):
+                raise self._limit_error(self._plan(best.route, wire))
+            if best.route is not None:
                 raise self._limit_error(None)
         nearest = find_least_cost(self._shortage(table)).route
         if nearest is None:
@@ -414,7 +468,7 @@ def _search_cost(
     if unlimited is None or period == ANY_PERIOD:
         # Without a limit on the period, replicas do not lower the cost.
         return found
-    more = find_least_cost(
+    return find_least_cost(
         unlimited,
         period=period,
         known=found.route,
@@ -422,12 +476,6 @@ def _search_cost(
         work_limit=_TIE_WORK_LIMIT,
         rounds=_TIE_ROUNDS,
     )
-    if more.route is not None or more.is_proven:
-        return more
-    fastest = find_fastest(problem, unlimited, cost_limit)
-    if fastest.route is None or fastest.value > period:
-        return SearchResult(None, FORBIDDEN, FORBIDDEN)
-    return SearchResult(fastest.route, unlimited.cost_of(fastest.route), more.bound)
 
 
 def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> Plan:
@@ -441,7 +489,7 @@ def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> P
         Plan.of(plan.graph, [((kind[0],), 0, len(plan.graph.operators))], objective=plan.objective)
         for kind in kinds
     ]
-    fitting = [single for single in whole if single.stages[0].fits]
+    fitting = [single for single in whole if single.fits]
     if not fitting:
         return plan
     return replace(plan, single_board_alternative=min(fitting, key=lambda one: one.score))

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import cache
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -99,12 +98,17 @@ def find_route(problem: Problem, period: int) -> Route | None:
 
 def replica_sets(capacity: Sequence[int], max_replicas: int) -> list[tuple[int, ...]]:
     """Return all replica sets within the number of boards of each kind, small sets first."""
-    return [
-        kinds
-        for size in range(1, max_replicas + 1)
-        for kinds in combinations_with_replacement(range(len(capacity)), size)
-        if all(count <= capacity[kind] for kind, count in Counter(kinds).items())
-    ]
+    sets: list[tuple[int, ...]] = []
+    of_size: list[tuple[int, ...]] = [()]
+    for _ in range(max_replicas):
+        of_size = [
+            (*kinds, kind)
+            for kinds in of_size
+            for kind in range(kinds[-1] if kinds else 0, len(capacity))
+            if kinds.count(kind) < capacity[kind]
+        ]
+        sets += of_size
+    return sets
 
 
 class _BoardSets:

@@ -95,3 +95,20 @@ def _cheapest_path(busy: IntArray, price: NDArray[np.float64]) -> tuple[float, N
         load[kind] += busy[kind, node, stop]
         node = stop
     return float(to_go[0]), load
+
+
+def cost_to_end(cost: IntArray, price: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cost of the cheapest path from each node to the last, ``(nodes,)``.
+
+    Args:
+        cost: ``(kinds, nodes, nodes)``, cost of each step; :data:`FORBIDDEN` where infeasible.
+        price: ``(kinds,)``, factor of the cost of each kind.
+    """
+    nodes = cost.shape[1]
+    to_go = np.full(nodes, math.inf)
+    to_go[-1] = 0
+    for node in range(nodes - 2, -1, -1):
+        steps = cost[:, node, node + 1 :]
+        priced = np.where(steps < FORBIDDEN, steps * price[:, None], math.inf)
+        to_go[node] = (priced + to_go[node + 1 :]).min()
+    return to_go

@@ -2,7 +2,8 @@
 
 Nodes are the positions where a model may be cut. A route is a path from the first node to the last.
 A step ``i -> j`` of the route is a stage. Its *replica set* is one board, or several boards that
-share the requests. The boards are the limited resource: each serves at most one step. Boards with
+share the requests. The boards are the limited resource: each serves at most one step, except in
+:mod:`.shared_boards`. Boards with
 equal figures form one *kind*, and the search counts the boards of a kind.
 
 Each board of a replica set gets requests in proportion to its speed. If a request occupies board
@@ -42,11 +43,20 @@ SHARE_TOLERANCE = 1e-12
 
 @dataclass(frozen=True)
 class Step:
-    """A stage from node ``start`` to node ``stop``, and the kind of each board that serves it."""
+    """A stage from node ``start`` to node ``stop``, and the kind of each board that serves it.
+
+    Attributes:
+        start: First node.
+        stop: Last node.
+        kinds: The kind of each board.
+        shares: Index of the route's earlier step on the same boards, the first such step; ``None``
+            for boards of its own (:mod:`.shared_boards`).
+    """
 
     start: int
     stop: int
     kinds: tuple[int, ...]
+    shares: int | None = None
 
 
 Route: TypeAlias = tuple[Step, ...]
@@ -110,10 +120,16 @@ class Problem:
         return self.busy if size == 1 else self._shared_busy
 
     def period_of(self, route: Route) -> int:
-        """Return the period of the slowest step, in nanoseconds, rounded up."""
+        """Return the period of the slowest set of boards, in nanoseconds, rounded up."""
+        groups: dict[int, list[Step]] = {}
+        for index, step in enumerate(route):
+            groups.setdefault(index if step.shares is None else step.shares, []).append(step)
         return max(
-            shared_period_ns(int(self.busy[kind, step.start, step.stop]) for kind in step.kinds)
-            for step in route
+            shared_period_ns(
+                sum(int(self.busy[kind, step.start, step.stop]) for step in steps)
+                for kind in steps[0].kinds
+            )
+            for steps in groups.values()
         )
 
     def meets(
@@ -162,7 +178,7 @@ class Problem:
 
     def boards_used(self, route: Route) -> IntArray:
         """Return the number of boards of each kind that the route uses, ``(kinds,)``."""
-        used = Counter(kind for step in route for kind in step.kinds)
+        used = Counter(kind for step in route if step.shares is None for kind in step.kinds)
         return np.array([used[kind] for kind in range(self.kinds)], np.int64)
 
     def is_feasible(self, route: Route) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def least_energy(graph: Graph, fleet: Fleet, least_per_s: float = 0) -> tuple[in
             ends = (0, *places, len(graph.operators))
             for boards in replica_sets(fleet.devices, count):
                 plan = Plan.of(graph, list(zip(boards, ends[:-1], ends[1:], strict=True)))
-                fits = all(stage.fits for stage in plan.stages)
+                fits = plan.fits
                 if fits and plan.throughput_per_s >= least_per_s:
                     energy_uj = sum(
                         max(round((cost.energy_j or 0) * 1e6) for cost in stage.costs)
@@ -70,6 +71,10 @@ def least_energy(graph: Graph, fleet: Fleet, least_per_s: float = 0) -> tuple[in
                     )
                     found.append((energy_uj, count))
     return min(found, default=None)
+
+
+#: Plans with one stage on each board, as :func:`least_energy` enumerates them.
+plan_apart = partial(plan_split, shared_boards=False)
 
 
 def test_no_plan_takes_less_energy() -> None:
@@ -80,15 +85,15 @@ def test_no_plan_takes_less_energy() -> None:
         expected = least_energy(graph, fleet)
         if expected is None:
             with pytest.raises(InfeasiblePlanError):
-                plan_split(graph, fleet, "energy")
+                plan_apart(graph, fleet, "energy")
             continue
-        plan = plan_split(graph, fleet, "energy")
+        plan = plan_apart(graph, fleet, "energy")
         assert plan.energy_j is not None
         assert (round(plan.energy_j * 1e6), len(plan.stages)) == expected
         assert plan.gap == 0
         assert plan.bound == plan.score == plan.energy_j == evaluate(plan).energy_j
         splits += len(plan.stages) > 1
-        faster += plan_split(graph, fleet, "latency").latency_ms < plan.latency_ms
+        faster += plan_apart(graph, fleet, "latency").latency_ms < plan.latency_ms
     assert splits > 10
     assert faster > 20
 
@@ -99,16 +104,16 @@ def test_a_limit_on_the_throughput_costs_energy_and_may_need_replicas() -> None:
         rng = seeded(1000 + seed)
         graph, fleet = random_graph(rng, 5), powered_fleet(rng, 3)
         try:
-            most_per_s = plan_split(graph, fleet, max_replicas=3).throughput_per_s
+            most_per_s = plan_apart(graph, fleet, max_replicas=3).throughput_per_s
         except InfeasiblePlanError:
             continue
         least_per_s = rng.uniform(0.5, 0.99) * most_per_s
-        plan = plan_split(graph, fleet, "energy", max_replicas=3, min_throughput_per_s=least_per_s)
+        plan = plan_apart(graph, fleet, "energy", max_replicas=3, min_throughput_per_s=least_per_s)
         assert plan.throughput_per_s >= least_per_s
         expected = least_energy(graph, fleet, least_per_s)
         assert plan.energy_j is not None
         assert (round(plan.energy_j * 1e6), len(plan.stages)) == expected
-        free_j = plan_split(graph, fleet, "energy").energy_j
+        free_j = plan_apart(graph, fleet, "energy").energy_j
         assert free_j is not None
         dearer += plan.energy_j > free_j
         replicated += plan.boards > len(plan.stages)

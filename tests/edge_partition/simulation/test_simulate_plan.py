@@ -257,7 +257,9 @@ def test_the_simulation_reproduces_the_plans_latency_and_throughput(
 ) -> None:
     rng = seeded(seed)
     fleet = random_fleet(rng, 5, ram_mib=(1e4, 2e4))
-    planned = plan_split(random_graph(rng, 12), fleet, max_replicas=max_replicas)
+    planned = plan_split(
+        random_graph(rng, 12), fleet, max_replicas=max_replicas, shared_boards=False
+    )
     times = read_plan(json.loads(json.dumps(plan_document(planned))))
     assert find_capacity(times).rate_per_s == pytest.approx(planned_per_s(planned), rel=1e-5)
     # Replicas have no fixed turns, so that streams start and end differently; with one board per

@@ -1,0 +1,277 @@
+"""Routes whose boards serve several steps that are not neighbours: a depth-first search.
+
+A set of boards may serve up to :data:`MOST_STEPS_ON_A_BOARD` steps. Each board of the set then
+serves all of these steps: its busy time for a request is the sum over the steps, and so are its
+memory and storage. Neighbouring steps on one board are one step, which is never worse: one message
+less, and no more memory. Several steps on a board are better where the model has few cuts, or where
+a fast board has too little memory for the middle of the model.
+
+Method: steps are appended from the first node to the last, on boards that the route uses already,
+or on further boards. A partial route is left if a set of boards exceeds a limit, or if a lower
+bound on the complete route is not below the best known value: with the boards' prices
+(:mod:`.period_bound`), the prices of the appended steps and of the cheapest path to the end for the
+period, and the cheapest path to the end for the cost.
+
+Complexity: exponential, at most :data:`WORK_LIMIT` appended steps. Guarantee: exact over all routes
+with at most ``max_replicas`` boards for each step, if the search completes on all nodes. Otherwise
+the result is the best known route and a lower bound on all routes, with shared boards or without.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_partition.planning.search.board_sets import replica_set_counts, replica_sets
+from edge_partition.planning.search.period_bound import bound_period, cost_to_end
+from edge_partition.planning.search.problem import FORBIDDEN, Problem, Route, SearchResult, Step
+from edge_partition.planning.shared_period import shared_period_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+#: Most steps that a board serves, and most appended steps of a search.
+MOST_STEPS_ON_A_BOARD, WORK_LIMIT = 3, 200_000
+#: The search covers all nodes and all sets of boards up to these numbers. Beyond them, it covers a
+#: part of the nodes and the sets of the known route, with less work.
+_MOST_NODES, _MOST_SETS = 24, 64
+_FEW_NODES, _FEW_STEPS = 20, 10_000
+#: In a search on a part of the nodes, shared boards must lower the value by one part of this
+#: number, because more stages mean more messages and a longer latency.
+_LEAST_GAIN = 50
+_ROUNDING = 1 - 1e-9
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What the steps need of their boards, and what the boards have, in bytes.
+
+    Attributes:
+        needed: ``(resources, nodes, nodes)``, bytes that each step needs. What a board needs once
+            for all of its steps is not included.
+        available: ``(resources, kinds)``, bytes of a board of each kind, less what the board needs
+            once.
+    """
+
+    needed: NDArray[np.float64]
+    available: NDArray[np.float64]
+
+
+def share_boards(
+    problem: Problem,
+    supply: Supply,
+    known: SearchResult,
+    *,
+    by_cost: bool,
+    period: int,
+    cost_limit: int,
+) -> SearchResult:
+    """Return the best of ``known`` and the routes with shared boards, and a bound on all routes.
+
+    Args:
+        problem: The problem; its :attr:`~.problem.Problem.stages` must be ``None``.
+        supply: Memory and storage.
+        known: The result of a search without shared boards.
+        by_cost: Whether the cost is minimized instead of the period.
+        period: Largest allowed period, in nanoseconds.
+        cost_limit: Largest allowed cost.
+    """
+    bound, prices = bound_period(problem)
+    cost_bound = cost_to_end(problem.cost, np.ones(problem.kinds))[0]
+    least = math.floor(cost_bound) if cost_bound < FORBIDDEN else FORBIDDEN
+    lower = min(known.value, least if by_cost else bound)
+    if known.value <= lower or bound > period or least > cost_limit:
+        return replace(known, bound=known.value)
+    sets = []
+    if replica_set_counts(problem.capacity, problem.max_replicas)[-1] <= _MOST_SETS:
+        sets = replica_sets(problem.capacity.tolist(), problem.max_replicas)
+    is_exact = problem.nodes <= _MOST_NODES and len(sets) > 0
+    route = known.route or ()
+    nodes = list(range(problem.nodes))
+    if not is_exact:
+        nodes = _nodes_near(problem, route)
+        sets = [step.kinds for step in route] or [(kind,) for kind in range(problem.kinds)]
+    value = known.value
+    if route and not is_exact:
+        value -= value // _LEAST_GAIN
+    search = _Search(
+        problem.restricted_to(nodes),
+        Supply(supply.needed[:, nodes][:, :, nodes], supply.available),
+        prices,
+        list(dict.fromkeys(sets)),
+        WORK_LIMIT if is_exact else _FEW_STEPS,
+    )
+    best = search.run(value, period, cost_limit, by_cost=by_cost)
+    is_complete = is_exact and search.is_complete and known.is_proven
+    if best is None:
+        # Without a route, the search on a part of the nodes leaves the answer as it is.
+        return replace(known, bound=lower if route and not is_complete else known.bound)
+    best = tuple(replace(step, start=nodes[step.start], stop=nodes[step.stop]) for step in best)
+    value = problem.cost_of(best) if by_cost else problem.period_of(best)
+    return SearchResult(best, value, value if is_complete else min(lower, value))
+
+
+def _nodes_near(problem: Problem, route: Route) -> list[int]:
+    spread = np.linspace(0, problem.nodes - 1, _FEW_NODES).round().astype(int).tolist()
+    return sorted({*spread, *(step.start for step in route), problem.nodes - 1})
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A set of boards and what its steps take so far.
+
+    Attributes:
+        first: Index of the group's first step in the route.
+        kinds: The kinds of the boards.
+        steps: Number of steps.
+        busy: For each of ``kinds``, the busy time of all steps, in nanoseconds.
+        needed: For each resource, bytes of all steps.
+    """
+
+    first: int
+    kinds: tuple[int, ...]
+    steps: int
+    busy: tuple[int, ...]
+    needed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """A partial route from the first node.
+
+    Attributes:
+        node: The node that the route reaches.
+        route: The steps.
+        groups: The sets of boards that the route uses.
+        last: The set of boards of the last step.
+        priced: Lower bound on the price of the boards' time, as for the bound on the period.
+        cost: Cost of the steps.
+    """
+
+    node: int = 0
+    route: Route = ()
+    groups: tuple[_Group, ...] = ()
+    last: _Group | None = None
+    priced: float = 0.0
+    cost: int = 0
+
+
+class _Search:
+    """The depth-first search over one problem's nodes."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        supply: Supply,
+        prices: NDArray[np.float64],
+        sets: list[tuple[int, ...]],
+        work_limit: int,
+    ) -> None:
+        self.is_complete = True
+        self._problem = problem
+        self._sets = sets
+        self._work_left = work_limit
+        self._busy: list[list[list[int]]] = problem.busy.tolist()
+        self._cost: list[list[list[int]]] = problem.cost.tolist()
+        self._needed: list[list[list[float]]] = supply.needed.tolist()
+        self._available: list[list[float]] = supply.available.tolist()
+        self._prices: list[float] = prices.tolist()
+        self._priced_end = (cost_to_end(problem.busy, prices) * _ROUNDING).tolist()
+        self._cost_end = cost_to_end(problem.cost, np.ones(problem.kinds)).tolist()
+        self._capacity: list[int] = problem.capacity.tolist()
+        self._single = problem.no_replicas
+        self._period = self._cost_limit = 0
+        self._by_cost = False
+        self._best: Route | None = None
+
+    def run(self, value: int, period: int, cost_limit: int, *, by_cost: bool) -> Route | None:
+        """Return the best route with a value below ``value``; ``None`` if there is none."""
+        self._by_cost = by_cost
+        self._period = period if by_cost else min(period, value - 1)
+        self._cost_limit = min(cost_limit, value - 1) if by_cost else cost_limit
+        self._extend(_Partial())
+        return self._best
+
+    def _extend(self, partial: _Partial) -> None:
+        """Append a step to a partial route in every way, and complete the extended routes."""
+        last_node = self._problem.nodes - 1
+        if partial.node == last_node:
+            self._accept(partial)
+            return
+        for stop in range(last_node, partial.node, -1):
+            for group, step in self._steps(partial, stop):
+                self._work_left -= 1
+                if self._work_left < 0:
+                    self.is_complete = False
+                    return
+                extended = self._append(partial, group, step)
+                if extended is not None:
+                    self._extend(extended)
+
+    def _steps(self, partial: _Partial, stop: int) -> Iterator[tuple[_Group, Step]]:
+        """Yield each set of boards that may serve a step, and the step."""
+        node = partial.node
+        for group in partial.groups:
+            if group is not partial.last and group.steps < MOST_STEPS_ON_A_BOARD:
+                yield group, Step(node, stop, group.kinds, group.first)
+        used = Counter(kind for group in partial.groups for kind in group.kinds)
+        for kinds in self._sets:
+            if all(used[kind] + kinds.count(kind) <= self._capacity[kind] for kind in set(kinds)):
+                empty = (0.0,) * len(self._needed)
+                group = _Group(len(partial.route), kinds, 0, (0,) * len(kinds), empty)
+                yield group, Step(node, stop, kinds)
+
+    def _append(self, partial: _Partial, group: _Group, step: Step) -> _Partial | None:
+        """Return the route with one more step; ``None`` if a limit or a bound is exceeded."""
+        extended = self._add(group, step)
+        if extended is None:
+            return None
+        node, stop = step.start, step.stop
+        priced = partial.priced + min(
+            self._prices[kind] * self._busy[kind][node][stop] for kind in group.kinds
+        )
+        cost = partial.cost + max(self._cost[kind][node][stop] for kind in group.kinds)
+        if (
+            priced + self._priced_end[stop] > self._period
+            or cost + self._cost_end[stop] > self._cost_limit
+        ):
+            return None
+        others = tuple(other for other in partial.groups if other is not group)
+        groups = (*others, extended)
+        return _Partial(stop, (*partial.route, step), groups, extended, priced, cost)
+
+    def _add(self, group: _Group, step: Step) -> _Group | None:
+        """Return the group with one more step; ``None`` if a limit is exceeded."""
+        node, stop = step.start, step.stop
+        if self._single is not None and len(group.kinds) > 1 and self._single[node, stop]:
+            return None
+        added = [self._busy[kind][node][stop] for kind in group.kinds]
+        if max(added) >= FORBIDDEN:
+            return None
+        busy = tuple(so_far + more for so_far, more in zip(group.busy, added, strict=True))
+        if shared_period_ns(busy) > self._period:
+            return None
+        needed = tuple(
+            so_far + of[node][stop] for so_far, of in zip(group.needed, self._needed, strict=True)
+        )
+        if group.steps and any(
+            size_bytes > available[kind]
+            for size_bytes, available in zip(needed, self._available, strict=True)
+            for kind in group.kinds
+        ):
+            return None
+        return _Group(group.first, group.kinds, group.steps + 1, busy, needed)
+
+    def _accept(self, partial: _Partial) -> None:
+        self._best = partial.route
+        if self._by_cost:
+            self._cost_limit = partial.cost - 1
+        else:
+            self._period = self._problem.period_of(partial.route) - 1

@@ -29,9 +29,10 @@ sums over its stages, with the agent's own memory once. Such plans are better wh
 few cuts, or where a fast board lacks memory for the middle of the model. A board with a role has
 one stage, and a required number of stages means one board for each.
 
-Guarantees, with any number of replicas and with shared boards: for up to 22 cuts and 63 replica
-sets (5 unequal boards), the plan is optimal. Beyond that, the plan is at least as good as every
-plan without shared boards and with few replicas, and :attr:`Plan.bound` bounds all plans.
+Guarantees, with any number of replicas and with shared boards: for few boards and cuts (up to 6
+unequal boards and 22 cuts, if the search ends within its work limit), the plan is optimal. Else,
+the plan is at least as good as every plan with one stage on each board and few replicas, and
+:attr:`Plan.bound` bounds all plans.
 
 A request may limit the throughput, and the latency unless the objective is ``energy``. The
 candidates include plans on a part of the fleet and on one board. Times are whole nanoseconds and

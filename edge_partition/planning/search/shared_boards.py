@@ -32,17 +32,19 @@ from edge_partition.planning.search.problem import FORBIDDEN, Problem, Route, Se
 from edge_partition.planning.shared_period import shared_period_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
 
 #: Most steps that a board serves, and most appended steps of a search.
-MOST_STEPS_ON_A_BOARD, WORK_LIMIT = 3, 200_000
+MOST_STEPS_ON_A_BOARD, WORK_LIMIT = 3, 60_000
 #: The search covers all nodes and all sets of boards up to these numbers. Beyond them, it covers a
 #: part of the nodes and the sets of the known route, with less work.
 _MOST_NODES, _MOST_SETS = 24, 64
-_FEW_NODES, _FEW_STEPS = 20, 10_000
+_FEW_NODES, _FEW_STEPS = 20, 8_000
+#: Distances of the nodes around the cuts that the search on a part of the nodes has found.
+_NEAR = (9, 3, 1)
 #: In a search on a part of the nodes, shared boards must lower the value by one part of this
 #: number, because more stages mean more messages and a longer latency.
 _LEAST_GAIN = 50
@@ -89,38 +91,58 @@ def share_boards(
     lower = min(known.value, least if by_cost else bound)
     if known.value <= lower or bound > period or least > cost_limit:
         return replace(known, bound=known.value)
-    sets = []
+    sets: list[tuple[int, ...]] = []
     if replica_set_counts(problem.capacity, problem.max_replicas)[-1] <= _MOST_SETS:
         sets = replica_sets(problem.capacity.tolist(), problem.max_replicas)
-    is_exact = problem.nodes <= _MOST_NODES and len(sets) > 0
-    route = known.route or ()
-    nodes = list(range(problem.nodes))
-    if not is_exact:
-        nodes = _nodes_near(problem, route)
-        sets = [step.kinds for step in route] or [(kind,) for kind in range(problem.kinds)]
-    value = known.value
-    if route and not is_exact:
-        value -= value // _LEAST_GAIN
-    search = _Search(
-        problem.restricted_to(nodes),
-        Supply(supply.needed[:, nodes][:, :, nodes], supply.available),
-        prices,
-        list(dict.fromkeys(sets)),
-        WORK_LIMIT if is_exact else _FEW_STEPS,
-    )
-    best = search.run(value, period, cost_limit, by_cost=by_cost)
-    is_complete = is_exact and search.is_complete and known.is_proven
+    is_complete = False
+    if problem.nodes <= _MOST_NODES and sets:
+        search = _Search(problem, supply, prices, sets, WORK_LIMIT)
+        best = search.run(known.value, period, cost_limit, by_cost=by_cost)
+        is_complete = search.is_complete and known.is_proven
+    else:
+
+        def find(nodes: list[int], of: list[tuple[int, ...]], below: int) -> Route | None:
+            part = Supply(supply.needed[:, nodes][:, :, nodes], supply.available)
+            search = _Search(problem.restricted_to(nodes), part, prices, of, _FEW_STEPS)
+            found = search.run(below, period, cost_limit, by_cost=by_cost)
+            return found and tuple(
+                replace(step, start=nodes[step.start], stop=nodes[step.stop]) for step in found
+            )
+
+        value_of = problem.cost_of if by_cost else problem.period_of
+        best = _search_partly(problem, find, value_of, sets, known)
     if best is None:
         # Without a route, the search on a part of the nodes leaves the answer as it is.
-        return replace(known, bound=lower if route and not is_complete else known.bound)
-    best = tuple(replace(step, start=nodes[step.start], stop=nodes[step.stop]) for step in best)
+        return replace(known, bound=lower if known.route and not is_complete else known.bound)
     value = problem.cost_of(best) if by_cost else problem.period_of(best)
     return SearchResult(best, value, value if is_complete else min(lower, value))
 
 
-def _nodes_near(problem: Problem, route: Route) -> list[int]:
+def _search_partly(
+    problem: Problem,
+    find: Callable[[list[int], list[tuple[int, ...]], int], Route | None],
+    value_of: Callable[[Route], int],
+    sets: list[tuple[int, ...]],
+    known: SearchResult,
+) -> Route | None:
+    """Search with the known route's sets of boards, then with all sets, then near the best cuts."""
+    route, value, best = known.route or (), known.value, None
+    value -= value // _LEAST_GAIN if route else 0
     spread = np.linspace(0, problem.nodes - 1, _FEW_NODES).round().astype(int).tolist()
-    return sorted({*spread, *(step.start for step in route), problem.nodes - 1})
+    nodes = sorted({*spread, *(step.start for step in route)})
+    few = list(dict.fromkeys(step.kinds for step in route))
+    for tried in (few, sets or [(kind,) for kind in range(problem.kinds)]):
+        found = find(nodes, tried, value)
+        if found is not None:
+            best, value = found, value_of(found)
+    for width in _NEAR if best else ():
+        cuts = [step.start for step in best or ()][1:]
+        near = {cut + offset * width for cut in cuts for offset in (-2, -1, 0, 1, 2)}
+        nodes = sorted({0, problem.nodes - 1, *near} & set(range(problem.nodes)))
+        found = find(nodes, list(dict.fromkeys(step.kinds for step in best or ())), value)
+        if found is not None:
+            best, value = found, value_of(found)
+    return best
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The MQTT side of the client: its subscriptions and messages, and the reading of answers.
 
-Handlers run in the network thread.
+Handlers run in the thread that steps the connection.
 """
 
 from __future__ import annotations

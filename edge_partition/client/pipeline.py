@@ -280,7 +280,7 @@ class _Stream:
         Raises:
             NotOpenError: The pipeline is not open.
         """
-        request = self._requests.make_request(taken, self._settled)
+        request = self._requests.make_request(taken, self._settled, self._adaptive.add_overloaded)
         self.window.add(request)
         with self._requests.lock:
             self._in_flight += 1

@@ -56,6 +56,7 @@ class Request:
         sends: Number of times that the request was sent.
         answer: The result or the error; None while the request is in flight.
         on_settled: Called once, when the request is answered.
+        on_overloaded: Called each time when a board refuses the request because too many wait.
     """
 
     id: bytes
@@ -69,6 +70,7 @@ class Request:
     sends: int = 0
     answer: Outcome | None = None
     on_settled: Callable[[Request], None] | None = None
+    on_overloaded: Callable[[], None] | None = None
 
     def lone_latency_ms(self, now: float) -> float | None:
         """Return the time since a request was sent, in milliseconds; None unless sent once."""

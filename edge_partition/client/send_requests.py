@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from edge_core.contract.messages import TRACE, ErrorCode, decode_trace
+from edge_core.contract.messages import ERROR, TRACE, ErrorCode, decode_trace
 from edge_core.errors import EdgePartitionError
 from edge_core.mqtt.data_connection import NO_SUBSCRIBERS
 from edge_core.mqtt.stand_in import StandIn
@@ -103,13 +103,17 @@ class RequestSender:
     # In the callers' threads
 
     def make_request(
-        self, taken: TakenInputs, on_settled: Callable[[Request], None] | None = None
+        self,
+        taken: TakenInputs,
+        on_settled: Callable[[Request], None] | None = None,
+        on_overloaded: Callable[[], None] | None = None,
     ) -> Request:
         """Return a request that was not sent yet.
 
         Args:
             taken: The inputs.
             on_settled: Callback with the request once it is answered, with :attr:`lock` held.
+            on_overloaded: Callback when a board has too many requests, with :attr:`lock` held.
         """
         now = time.monotonic()
         return Request(
@@ -118,6 +122,7 @@ class RequestSender:
             started=now,
             deadline=now + self._timeout_s,
             on_settled=on_settled,
+            on_overloaded=on_overloaded,
         )
 
     def submit(self, request: Request) -> None:
@@ -280,6 +285,9 @@ class RequestSender:
                 self._router.take_error(request.id, trace)
             if answer is None:
                 request.schedule_retry(now)
+                is_overloaded = message.user.get(ERROR) == ErrorCode.OVERLOADED
+                if is_overloaded and request.on_overloaded is not None:
+                    request.on_overloaded()
             else:
                 self._in_flight.settle(request, answer)
             self.lock.notify_all()

@@ -8,16 +8,15 @@ runs float operators at :attr:`Device.speed_gmac_s`, and quantized operators
 :attr:`Device.int8_speedup` times as fast. For a measured board, the measured times
 (:mod:`edge_partition.planning.stage_times`) replace this estimate.
 
-**Messages.** The agent's network thread takes processor time for each message, in and out. An agent
-that sent messages of 1 kB to 1 MB to itself took 0.24 ms for each message and 0.5 ms for each MB,
-on an x86-64 processor that is taken to be 5.3 times as fast as a Pi 4's. At the four-core speeds of
-the Raspberry Pi presets, 14 million units for each message and 29 for each byte give 1.3 ms for
-each message and 2.6 ms for each MB on a Pi 4. A measured profile replaces this estimate.
+**Messages.** The agent takes processor time for each message, in and out. An agent that sent
+messages of 1 kB to 1 MB to itself took 0.24 ms for each message and 0.5 ms for each MB, on an
+x86-64 processor that is taken to be 5.3 times as fast as a Pi 4's. At the four-core speeds of the
+Raspberry Pi presets, 14 million units for each message and 29 for each byte give 1.3 ms for each
+message and 2.6 ms for each MB on a Pi 4. A measured profile replaces this estimate.
 
-The network thread and the inference thread overlap where there is a processor for each. With fewer
-processors (a quota, or as many inference threads as cores), the threads share them. At full load a
-request then takes the processor time of both threads divided by the number of processors, and at
-least the longer of the two times.
+One thread of the agent reads a request, infers and writes the result, so at full load a request
+takes the sum of these times. During an inference of more than 10 ms another thread reads the next
+request; where that thread has a processor of its own, the sum is too high by the time of reading.
 
 **Energy.** The energy of a request on a board is the board's power under load above its idle power
 (:attr:`Device.active_watts`, :attr:`Device.idle_watts`), for the time that the request occupies the
@@ -66,7 +65,7 @@ class StageCost:
 
     Attributes:
         invoke_ms: Time of one inference, in milliseconds.
-        handling_ms: Time of the network thread to receive the inputs and send the outputs, in
+        handling_ms: Processor time to receive the inputs and send the outputs, in
             milliseconds.
         busy_ms: Time that a request occupies the board's processors at full load, in milliseconds.
         receive_ms: Time of the inputs on the board's link, in milliseconds.
@@ -152,7 +151,7 @@ def stage_cost(
     stage_ms = invoke_ms(graph, device, start, stop, wires)
     invoke_ns = np.int64(_to_ns(stage_ms))
     handling_ns = _handling_ns(np.array([in_bytes, out_bytes], np.int64), device).sum()
-    busy_ns = _busy_ns(invoke_ns, handling_ns, device)
+    busy_ns = _busy_ns(invoke_ns, handling_ns)
     return StageCost(
         invoke_ms=stage_ms,
         handling_ms=_to_ms(int(handling_ns)),
@@ -310,7 +309,7 @@ class StageTable:
         return result
 
     def handling_ns(self, device: Device) -> IntArray:
-        """Return the network thread's time of a request, ``(m, n)`` nanoseconds."""
+        """Return the time of a request's messages, ``(m, n)`` nanoseconds."""
         receive_ns, send_ns = (
             _handling_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
@@ -319,7 +318,7 @@ class StageTable:
 
     def busy_ns(self, device: Device) -> IntArray:
         """Return the processors' busy time of a request at full load, ``(m, n)`` nanoseconds."""
-        result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device), device)
+        result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device))
         return result
 
     def energy_uj(self, device: Device) -> IntArray:
@@ -335,7 +334,7 @@ class StageTable:
         """Return each stage's period and latency on ``device``, ``(m, n)`` nanoseconds each."""
         invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
         transfer_ns = self.transfer_ns(device)
-        busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns, device)
+        busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns)
         latency_ns = invoke_ns + handling_ns + transfer_ns + 2 * delay_ns(device)
         return np.maximum(busy_ns, transfer_ns), latency_ns
 
@@ -366,7 +365,7 @@ def _energy_uj(busy_ns: Any, device: Device) -> Any:
 
 
 def _handling_ns(size_bytes: Any, device: Device) -> Any:
-    """Return the network thread's time of one message of each size, in nanoseconds."""
+    """Return the processor time of one message of each size, in nanoseconds."""
     if device.handling is None:
         return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, 0, device)
     # Milliseconds per megabyte are nanoseconds per byte.
@@ -374,16 +373,9 @@ def _handling_ns(size_bytes: Any, device: Device) -> Any:
     return np.rint(handling_ns).astype(np.int64)
 
 
-def _busy_ns(invoke_ns: Any, handling_ns: Any, device: Device) -> Any:
-    """Return the busy time at full load of the two threads that share ``device.cores``."""
-    cores = device.threads if device.cores is None else device.cores
-    if cores <= device.threads:
-        # Inference uses all processors, so the time for messages is added.
-        shared_ns = invoke_ns + np.rint(handling_ns * (min(1, cores) / cores)).astype(np.int64)
-        return np.maximum(shared_ns, handling_ns)
-    both_ns = invoke_ns * device.threads + handling_ns * min(1, cores)
-    shared_ns = np.rint(both_ns / cores).astype(np.int64)
-    return np.maximum(shared_ns, np.maximum(invoke_ns, handling_ns))
+def _busy_ns(invoke_ns: Any, handling_ns: Any) -> Any:
+    """Return the busy time at full load: one thread reads, infers and writes."""
+    return invoke_ns + handling_ns
 
 
 def _to_ms(nanoseconds: int) -> float:

@@ -22,7 +22,7 @@ _LEAST_MS = 1e-3
 
 @dataclass(frozen=True)
 class HandlingTimes:
-    """Time of the agent's network thread for one message, received or sent.
+    """Time of the agent for one message, received or sent.
 
     The time is elapsed time: under a quota of half a processor, it is twice the processor time.
 

@@ -34,14 +34,13 @@ class ReplicaTimes:
     Attributes:
         device: Name of the board.
         receive_ms: Time of the inputs on the board's link.
-        receive_handling_ms: Time of the board's network thread for the inputs.
-        invoke_ms: Time of the board's inference thread.
-        send_handling_ms: Time of the board's network thread for the outputs.
+        receive_handling_ms: Time of the board's processors for the message with the inputs.
+        invoke_ms: Time of the inference.
+        send_handling_ms: Time of the board's processors for the message with the outputs.
         send_ms: Time of the outputs on the board's link.
         link_delay_ms: Part of ``receive_ms`` and of ``send_ms`` in which the link is free for other
             messages.
-        busy_ms: Busy time of the processors at full load: from the larger of ``invoke_ms`` and
-            ``handling_ms`` (one processor for each thread) to their sum (one processor for both).
+        busy_ms: Busy time of the processors at full load: the inference and the messages.
         invoke_spread: Relative standard deviation of the inference time; ``None`` if the plan gives
             none.
         energy_j: Energy above the board's idle power during ``busy_ms``, in joules; ``None`` if the
@@ -68,7 +67,7 @@ class ReplicaTimes:
 
     @property
     def handling_ms(self) -> float:
-        """Time of the board's network thread, in and out, in milliseconds."""
+        """Time of the board's processors for messages, in and out, in milliseconds."""
         return self.receive_handling_ms + self.send_handling_ms
 
     @property
@@ -174,7 +173,7 @@ def _read_replica(replica: Field) -> ReplicaTimes:
 
     invoke_ms, handling_ms = replica["invoke_ms"].number(), replica["handling_ms"].number()
     receive_ms, send_ms = replica["receive_ms"].number(), replica["send_ms"].number()
-    # The network thread's time is shared in proportion to the messages' times on the link.
+    # The messages' time is shared in proportion to the messages' times on the link.
     received = receive_ms / (receive_ms + send_ms) if receive_ms + send_ms else _HALF
     busy_ms = optional("busy_ms", invoke_ms + handling_ms)
     energy = replica.optional("energy_j")

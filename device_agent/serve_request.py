@@ -104,7 +104,7 @@ class RequestServer:
     ) -> None:
         """Answer a request with an error, and acknowledge the request. Runs in any thread."""
         self._stats.count_error(deployment, index, code)
-        if message.response_topic is None:
+        if not message.response_topic:
             self._connection.acknowledge(message.receipt)
             return
         user = {ERROR: str(code)}

@@ -8,6 +8,8 @@ writes the result. paho-mqtt has a thread of its own for the socket.
   (:mod:`edge_core.mqtt.stand_in`).
 - :meth:`DataConnection.publish` writes in the calling thread. The steps that follow send what the
   socket did not take. An owner sends no further message until :attr:`DataConnection.has_room`.
+- Locks are taken in this order: ``_reading`` by a step, ``_sending`` by a write, the writer's.
+  Callbacks run without ``_sending``.
 - A message that the broker has not acknowledged is not sent again after a reconnect. The request
   that led to the message was not acknowledged either, so the broker or the client sends that
   request again.
@@ -102,7 +104,7 @@ class DataConnection:
         """
         self.address = address
         self.client_id = client_id
-        self.keepalive_s = keepalive_s
+        self.keepalive_s = self._keepalive_s = keepalive_s
         self.maximum_packet_size = MQTT_MAXIMUM_PACKET_BYTES
         self._session_expiry_s = session_expiry_s
         self._receive_maximum = receive_maximum
@@ -125,7 +127,9 @@ class DataConnection:
         self._handlers: dict[str, Handler] = {}
         self._requested: dict[int, list[str]] = {}
         self._refused: dict[str, str] = {}
-        self._sent_at = self._received_at = 0.0
+        #: Times of the last data out, the last sign of the broker and the last ping, in seconds.
+        self._sent_at = self._received_at = self._pinged_at = 0.0
+        self._acknowledged_bytes = 0
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.settimeout(0)
         self._wake_out.settimeout(0)
@@ -169,14 +173,14 @@ class DataConnection:
             while self._session is not None and time.monotonic() < deadline:
                 self._send_acknowledgements(self._session)
                 if not (self._session.writer.waiting_bytes or self._held):
-                    with contextlib.suppress(OSError):
-                        self._session.writer.write(mqtt5.DisconnectPacket().write())
                     break
                 self.step(0.05)
-            if self._session is not None:
-                self._session.socket.close()
-                self._session = None
-            self._retry_at = float("inf")
+            with self._sending:
+                session, self._session = self._session, None
+                self._retry_at = float("inf")
+            if session is not None:
+                self._poll.unregister(session.socket)
+                session.end(max(0.0, deadline - time.monotonic()))
 
     @property
     def is_connected(self) -> bool:
@@ -188,31 +192,19 @@ class DataConnection:
     def step(self, timeout_s: float | None) -> None:
         """Wait for the socket once, and call the handlers of what has arrived.
 
-        Without a connection, the step waits for the next try to connect, and connects.
+        Without a connection, the step waits for the next try to connect, and connects. If another
+        thread steps for all this time, the step does nothing.
 
         Args:
             timeout_s: Longest wait, in seconds; None: until something arrives or :meth:`wake`. A
                 try to connect may take five seconds more.
         """
-        with self._reading:
-            session = self._session
-            if session is None:
-                self._try_again(timeout_s)
-                return
-            try:
-                self._send_acknowledgements(session)
-                ready = self._wait(session, timeout_s)
-                if ready & (select.POLLIN | select.POLLHUP | select.POLLERR):
-                    self._received_at = time.monotonic()
-                    for packet, payload in session.reader.read():
-                        self._handle(packet, payload)
-                if ready & select.POLLOUT:
-                    session.writer.flush()
-                self._keep_alive(session)
-            except EOFError:
-                self._lose("it closed the connection")
-            except (OSError, ValueError) as error:
-                self._lose(getattr(error, "strerror", None) or str(error))
+        if not self._reading.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            return
+        try:
+            self._step(timeout_s)
+        finally:
+            self._reading.release()
 
     def wake(self) -> None:
         """End the wait of the step in progress, or of the next step."""
@@ -232,18 +224,16 @@ class DataConnection:
         self._filters[topic_filter] = qos
         if handler is not None:
             self._handlers[_pattern(topic_filter)] = handler
-        session = self._session
-        if session is not None:
-            self._request(session, [topic_filter])
+        self._request([topic_filter])
 
     def unsubscribe(self, topic_filter: str) -> None:
         """End a subscription."""
         self._filters.pop(topic_filter, None)
         self._handlers.pop(_pattern(topic_filter), None)
-        session = self._session
-        if session is not None:
-            packet = mqtt5.UnsubscribePacket(next(self._packet_ids), [str(topic_filter)])
-            self._write(session, packet.write())
+        with self._sending:
+            if self._session is not None:
+                packet = mqtt5.UnsubscribePacket(self._next_packet_id(), [str(topic_filter)])
+                self._write(self._session, packet.write())
 
     def acknowledge(self, receipt: Receipt) -> None:
         """Acknowledge a message, with the next packet or in the next step.
@@ -251,9 +241,10 @@ class DataConnection:
         After a reconnect the acknowledgement is dropped, because the broker sends the message
         again.
         """
-        packet = self._puback(receipt)
-        if packet:
-            self._acknowledgements.append(packet)
+        with self._sending:
+            packet = self._puback(receipt)
+            if packet:
+                self._acknowledgements.append(packet)
 
     # Sending
 
@@ -323,11 +314,31 @@ class DataConnection:
 
     # In the thread that steps
 
+    def _step(self, timeout_s: float | None) -> None:
+        session = self._session
+        if session is None:
+            self._try_again(timeout_s)
+            return
+        try:
+            self._send_acknowledgements(session)
+            ready = self._wait(session, timeout_s)
+            if ready & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                self._received_at = time.monotonic()
+                for packet, payload in session.reader.read():
+                    self._handle(packet, payload)
+            if ready & select.POLLOUT:
+                session.writer.flush()
+            self._keep_alive(session)
+        except EOFError:
+            self._lose("it closed the connection")
+        except (OSError, ValueError) as error:
+            self._lose(getattr(error, "strerror", None) or str(error))
+
     def _connect(self, timeout_s: float) -> None:
         session = open_session(
             self.address,
             self.client_id,
-            keepalive_s=self.keepalive_s,
+            keepalive_s=self._keepalive_s,
             session_expiry_s=self._session_expiry_s,
             receive_maximum=self._receive_maximum,
             timeout_s=timeout_s,
@@ -340,16 +351,21 @@ class DataConnection:
             self._requested.clear()
             self._refused.clear()
             self.maximum_packet_size = session.maximum_packet_bytes
-            self._sent_at = self._received_at = time.monotonic()
+            self.keepalive_s = session.keepalive_s or self._keepalive_s
+            self._sent_at = self._received_at = self._pinged_at = time.monotonic()
+            self._acknowledged_bytes = 0
             self._retry_pause_s = _RECONNECT_FIRST_S
             self._session = session
         self._poll.register(session.socket, select.POLLIN)
         if self._filters:
-            self._request(session, list(self._filters))
+            self._request(list(self._filters))
         if self._on_connected is not None:
             self._on_connected(session.is_resumed)
-        for packet, payload in session.early:
-            self._handle(packet, payload)
+        try:
+            for packet, payload in session.early:
+                self._handle(packet, payload)
+        except OSError as error:
+            self._lose(str(error))
 
     def _try_again(self, timeout_s: float | None) -> None:
         """Wait for the next try to connect, at most ``timeout_s``, and connect."""
@@ -368,7 +384,7 @@ class DataConnection:
 
     def _wait(self, session: DataSession, timeout_s: float | None) -> int:
         """Return the events of the socket: POLLIN, POLLOUT or both; 0 after the timeout."""
-        due_s = max(0.0, self._sent_at + self.keepalive_s / 2 - time.monotonic())
+        due_s = max(0.0, self._ping_due_at() - time.monotonic())
         wait_s = due_s if timeout_s is None else min(timeout_s, due_s)
         wanted = select.POLLIN | (select.POLLOUT if session.writer.waiting_bytes else 0)
         self._poll.modify(session.socket, wanted)
@@ -417,13 +433,14 @@ class DataConnection:
         return self._on_message
 
     def _settle(self, packet: mqtt5.PubAckPacket) -> None:
-        callback = self._unacknowledged.pop(packet.packet_id, None)
+        with self._sending:
+            if packet.packet_id not in self._unacknowledged:
+                return
+            callback = self._unacknowledged.pop(packet.packet_id)
+            if self._held and self._session is not None:
+                self._write(self._session, *self._held.popleft())
         if callback is not None:
             callback(int(packet.reason_code))
-        with self._sending:
-            session = self._session
-            if self._held and session is not None:
-                self._write(session, *self._held.popleft())
 
     def _note_refusals(self, packet: mqtt5.SubAckPacket) -> None:
         filters = self._requested.pop(packet.packet_id, [])
@@ -435,13 +452,27 @@ class DataConnection:
                     self._on_refused(topic_filter, reason)
 
     def _keep_alive(self, session: DataSession) -> None:
-        """Send a ping if nothing was sent for half a keep-alive; notice a silent broker."""
+        """Send a ping if one direction was silent for half a keep-alive; notice a silent broker.
+
+        On a slow link, a ping and its answer wait behind a large message: there, the broker's
+        machine shows by its acknowledgements of TCP that the connection lives.
+        """
         now = time.monotonic()
-        if now - self._sent_at < self.keepalive_s / 2:
+        if now < self._ping_due_at():
             return
+        acknowledged_bytes = session.acknowledged_bytes()
+        if acknowledged_bytes is not None and acknowledged_bytes > self._acknowledged_bytes:
+            self._acknowledged_bytes = acknowledged_bytes
+            self._received_at = now
         if now - self._received_at > 1.5 * self.keepalive_s:
             raise TimeoutError(f"no data for {now - self._received_at:.0f} s")
-        self._write(session, _PINGREQ)
+        self._pinged_at = now
+        with self._sending:
+            self._write(session, _PINGREQ)
+
+    def _ping_due_at(self) -> float:
+        silent_since = min(self._sent_at, self._received_at)
+        return max(silent_since, self._pinged_at) + self.keepalive_s / 2
 
     def _lose(self, reason: str) -> None:
         with self._sending:
@@ -450,7 +481,7 @@ class DataConnection:
         if session is None:
             return
         self._poll.unregister(session.socket)
-        session.socket.close()
+        session.close()
         if self._on_lost is not None:
             self._on_lost(reason)
 
@@ -463,13 +494,13 @@ class DataConnection:
         return _PUBACK + receipt.packet_id.to_bytes(2, "big")
 
     def _next_packet_id(self) -> int:
+        """Return an id that no message on its way has. The caller holds ``_sending``."""
         while (packet_id := next(self._packet_ids)) in self._unacknowledged:
             pass
         return packet_id
 
-    def _request(self, session: DataSession, filters: list[str]) -> None:
-        packet_id = next(self._packet_ids)
-        self._requested[packet_id] = filters
+    def _request(self, filters: list[str]) -> None:
+        """Ask the broker for subscriptions, if there is a connection."""
         wanted = [
             # Only messages that the broker had stored before count as retained.
             mqtt5.TopicFilter(
@@ -477,20 +508,27 @@ class DataConnection:
             )
             for item in filters
         ]
-        self._write(session, mqtt5.SubscribePacket(packet_id, wanted).write())
+        with self._sending:
+            if self._session is not None:
+                packet_id = self._next_packet_id()
+                self._requested[packet_id] = filters
+                self._write(self._session, mqtt5.SubscribePacket(packet_id, wanted).write())
 
     def _send_acknowledgements(self, session: DataSession) -> None:
         if self._acknowledgements:
-            self._write(session)
+            with self._sending:
+                self._write(session)
 
     def _write(self, session: DataSession, *parts: Buffer) -> None:
-        """Send acknowledgements and ``parts``; a broken connection is noticed by the next step."""
-        packets: list[Buffer] = []
-        while self._acknowledgements:
-            packets.append(self._acknowledgements.popleft())
+        """Send acknowledgements and ``parts``; a broken connection is noticed by the next step.
+
+        The caller holds ``_sending``, so no acknowledgement gets to an earlier or later connection.
+        """
+        acknowledgements = b"".join(self._acknowledgements)
+        self._acknowledgements.clear()
         self._sent_at = time.monotonic()
         with contextlib.suppress(OSError):
-            session.writer.write(*packets, *parts)
+            session.writer.write(acknowledgements, *parts)
         if session.writer.waiting_bytes:
             # The step in progress does not wait for room in the socket yet.
             self.wake()

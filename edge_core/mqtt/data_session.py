@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
+import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 #: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
 MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
+#: Places of ``tcpi_unacked`` and ``tcpi_bytes_acked`` in Linux's ``struct tcp_info`` (linux/tcp.h),
+#: and the bytes up to the end of the second.
+_UNACKED_AT, _BYTES_ACKED_AT, _TCP_INFO_BYTES = 24, 120, 128
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class DataSession:
         is_resumed: Whether the broker kept the session of the connection before.
         maximum_packet_bytes: Largest packet that the broker accepts, in bytes.
         receive_maximum: Most messages that the broker takes before it acknowledges one.
+        keepalive_s: MQTT keep-alive that the broker asks for; None: the client's own, in seconds.
         early: Packets that arrived right behind the broker's answer.
     """
 
@@ -42,7 +48,46 @@ class DataSession:
     is_resumed: bool
     maximum_packet_bytes: int
     receive_maximum: int
+    keepalive_s: int | None
     early: list[tuple[mqtt5.Packet, Buffer]]
+
+    def acknowledged_bytes(self) -> int | None:
+        """Return the bytes that the broker's TCP has acknowledged; None: no bytes are on the way.
+
+        None as well on systems that do not tell.
+        """
+        option = getattr(socket, "TCP_INFO", None)
+        if option is None:
+            return None
+        try:
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO_BYTES)
+        except OSError:
+            return None
+        if len(info) < _TCP_INFO_BYTES or not struct.unpack_from("=I", info, _UNACKED_AT)[0]:
+            return None
+        acknowledged: int = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)[0]
+        return acknowledged
+
+    def close(self) -> None:
+        """Close the socket, when no thread writes."""
+        with self.writer.lock:
+            self.socket.close()
+
+    def end(self, timeout_s: float) -> None:
+        """Send DISCONNECT, wait until the broker has closed the connection, and close the socket.
+
+        A socket that is closed with unread data drops what the broker has not taken yet.
+        """
+        with contextlib.suppress(OSError):
+            self.writer.write(mqtt5.DisconnectPacket().write())
+            self.socket.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + timeout_s
+            poll = select.poll()
+            poll.register(self.socket, select.POLLIN)
+            while (left_s := deadline - time.monotonic()) > 0 and poll.poll(left_s * 1000):
+                if not self.socket.recv(1 << 16):
+                    break
+        self.close()
 
 
 def open_session(
@@ -100,6 +145,7 @@ def open_session(
         packet.session_present,
         packet.max_packet_size or MQTT_MAXIMUM_PACKET_BYTES,
         packet.receive_max,
+        packet.server_keep_alive,
         early,
     )
 

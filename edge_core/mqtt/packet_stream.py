@@ -42,9 +42,8 @@ _MOST_PARTS = 64
 #: A TLS socket sends one buffer a call: up to this size, parts are joined first.
 _JOIN_BYTES = 1 << 16
 
-#: Blocks of memory that are used again, and the references to a block that is not in use.
+#: Blocks of memory that are used again.
 _MOST_BLOCKS = 2
-_UNUSED = 3
 
 #: The exceptions of a socket that has no data, or no room, at the moment.
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -75,13 +74,18 @@ class PacketReader:
         """Return the packets that have arrived, each PUBLISH packet with its payload.
 
         Raises:
-            EOFError: The other end closed the connection.
-            OSError: The connection broke.
+            EOFError: The other end closed the connection, and all packets were returned before.
+            OSError: The connection broke, and all packets were returned before.
             ValueError: The data is not MQTT.
         """
         packets: list[tuple[mqtt5.Packet, Buffer]] = []
-        while self._receive(packets):
-            pass
+        try:
+            while self._receive(packets):
+                pass
+        except (EOFError, OSError):
+            # The last packet before the end has the reason. The next call meets the end again.
+            if not packets:
+                raise
         return packets
 
     def _receive(self, packets: list[tuple[mqtt5.Packet, Buffer]]) -> bool:
@@ -155,10 +159,12 @@ class _Blocks:
 
     def take(self, size_bytes: int) -> memoryview:
         """Return a block of this size with any content."""
-        for block in self._blocks:
-            # The list, the loop and the call refer to the block; a payload in use does too.
-            if block.nbytes == size_bytes and sys.getrefcount(block) == _UNUSED:
-                return block.data
+        for place in range(len(self._blocks)):
+            # A payload in use refers to its block.
+            if _references(self._blocks, place) == _UNUSED and (
+                self._blocks[place].nbytes == size_bytes
+            ):
+                return self._blocks[place].data
         # Imported late, because an agent goes online before the import. Unlike bytearray, numpy
         # does not fill the memory with zeros first.
         import numpy as np  # noqa: PLC0415
@@ -167,6 +173,14 @@ class _Blocks:
         # Only the last sizes are kept: a deployment that ended needs no memory.
         self._blocks = [*self._blocks[1 - _MOST_BLOCKS :], block]
         return block.data
+
+
+def _references(items: Sequence[object], place: int) -> int:
+    return sys.getrefcount(items[place])
+
+
+#: References to an item to which only its list refers. The number depends on Python's version.
+_UNUSED = _references([object()], 0)
 
 
 class PacketWriter:

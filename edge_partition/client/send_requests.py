@@ -155,8 +155,10 @@ class RequestSender:
                 # Boards that keep state expect consecutive request numbers of a client.
                 self._numbers = itertools.count(int.from_bytes(request.id, "big"))
             raise
-        if not self._waiting_threads:
-            self._stand_in.owner_is_busy()
+        with self.lock:
+            # Without the lock, a thread that begins to wait meanwhile would wait for the stand-in.
+            if not self._waiting_threads:
+                self._stand_in.owner_is_busy()
 
     def wait_until(self, is_done: Callable[[], bool], deadline: float) -> None:
         """Step the connection until ``is_done()``, at most until ``deadline``.
@@ -224,7 +226,15 @@ class RequestSender:
         with self.lock:
             due = self._in_flight.take_due(time.monotonic())
         for request in due:
-            self._send(request)
+            try:
+                self._send(request)
+            except EdgePartitionError as error:
+                # The error belongs to the request, and not to the thread that steps: the inputs do
+                # not fit a new generation, or the broker's limit is another one after a restart.
+                with self.lock:
+                    self._in_flight.settle(request, error)
+                    self._router.release(request.id)
+                    self.lock.notify_all()
 
     def _send(self, request: Request) -> None:
         """Send a request, unless all boards of a stage are offline: then it waits for a board."""

@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from click.testing import CliRunner
 from tflite_models import FlatModel, chain_of_adds
 
-from edge_core.contract.manifest import NEEDS_STATE, Manifest
+from edge_core.contract.manifest import NEEDS_ROUTE, NEEDS_STATE, Manifest
 from edge_partition.boards.deploy_bundle import DeploymentRefusedError, _check_needs
 from edge_partition.bundles.bundle import BundleError, read_bundle
 from edge_partition.bundles.run_bundle import chain_stages, reference_payloads
@@ -150,13 +150,13 @@ def test_the_manifest_has_the_stages_with_state_and_the_mode(tmp_path: Path, sta
     manifest = bundle.manifest
     assert [stage.state for stage in manifest.stages] == [True, False, True, False]
     assert [manifest.state_of(stage) for stage in manifest.stages] == [state, "", state, ""]
-    assert (manifest.model.state, manifest.needs) == (state, (NEEDS_STATE,))
+    assert (manifest.model.state, manifest.needs) == (state, (NEEDS_ROUTE, NEEDS_STATE))
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-def test_a_model_without_state_requires_no_agent_feature(tmp_path: Path) -> None:
+def test_a_model_without_state_requires_only_routes(tmp_path: Path) -> None:
     bundle = bundle_of(chain_of_adds(), tmp_path / "build", cuts=[1], state="keep")
-    assert (bundle.manifest.model.state, bundle.manifest.needs) == ("", ())
+    assert (bundle.manifest.model.state, bundle.manifest.needs) == ("", (NEEDS_ROUTE,))
     assert "state" not in bundle.manifest.to_json()
 
 
@@ -330,11 +330,14 @@ def test_a_sample_file_is_checked_against_the_models_inputs_and_kept(
 
 def test_an_agent_without_support_for_needs_is_refused_before_it_serves(tmp_path: Path) -> None:
     manifest = bundle_of(state_models.svdf(), tmp_path / "build").manifest
-    _check_needs(manifest, "pi-1", {"artifacts": [], "needs": ["state"]})
+    _check_needs(manifest, "pi-1", {"artifacts": [], "needs": ["state", "route"]})
     with pytest.raises(
         DeploymentRefusedError, match=r"pi-1 refused deployment [a-z-]+: its agent is too old"
     ) as old:
         _check_needs(manifest, "pi-1", {"artifacts": []})
     assert old.value.code == "unknown-need"
     plain = bundle_of(chain_of_adds(), tmp_path / "plain").manifest
-    _check_needs(plain, "pi-1", {"artifacts": []})
+    with pytest.raises(DeploymentRefusedError, match="too old for a model that needs route"):
+        _check_needs(plain, "pi-1", {"artifacts": [], "needs": ["state"]})
+    # A manifest of the version before routes is served.
+    _check_needs(replace(plain, needs=()), "pi-1", {"artifacts": []})

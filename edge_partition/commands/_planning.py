@@ -10,7 +10,7 @@ from edge_partition import api
 from edge_partition.commands import _plan_text, _show
 from edge_partition.commands._options import picture_options
 from edge_partition.facts.read_labels import read_labels_file
-from edge_partition.model.model_kinds import ModelKind, model_kind
+from edge_partition.model.model_kinds import model_kind
 from edge_partition.planning.fleet import Fleet, equal_fleet, load_fleet
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def load(
     **options: Any,
 ) -> LoadedTflite:
     """Load a MODEL argument with its options, and show the steps."""
-    is_converted = model_kind(model) is not ModelKind.TFLITE
+    is_converted = model_kind(model).needs_conversion
     if quantization == "int8" and calibration is None and is_converted:
         raise click.UsageError(
             "--quantize int8 needs sample inputs to choose its scales: --calibration IMAGES"

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import importlib
-import inspect
-import io
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_core.contract.manifest import TensorSpec
-from edge_core.errors import EdgePartitionError
-from edge_partition.facts.read_labels import read_labels
 from edge_partition.model import keras_setup, legacy_keras  # noqa: F401 -- before Keras
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.model_kinds import KERAS_ENDINGS, ModelKind, model_kind
-from edge_partition.model.read_keras_file import read_keras_file
-from edge_partition.model.saved_model import load_saved_model
-from edge_partition.model.settle_shapes import format_shape
+from edge_partition.model.model_kinds import KERAS_ENDINGS, ModelRequest, model_kind
 from edge_partition.model.source_errors import (
     InputShapeError,
     ModelSourceError,
     WeightsUnavailableError,
 )
+from edge_partition.model.traced_model import TracedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import keras
 
-    from edge_partition.model.traced_model import TracedModel
     from edge_partition.model.wrap_operations import WrappedOperation
 
 __all__ = [
@@ -44,8 +33,6 @@ __all__ = [
     "input_specs",
     "load_keras_model",
 ]
-
-_FUNCTION_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 #: Height and width from https://keras.io/api/applications/, by the start of the name in lower case
 #: without ``-`` and ``_``. The longest start that matches applies.
@@ -59,7 +46,6 @@ _DOCUMENTED_SIZE_PX = {
     "efficientnetv2l": 480,
 }  # fmt: skip
 
-_IMAGENET_CLASSES = 1000
 #: Layers named in an error message. The message counts the rest.
 _MOST_NAMES = 4
 
@@ -113,35 +99,14 @@ def load_keras_model(
         WeightsUnavailableError: The weights cannot be read or fetched, or do not fit.
         InputShapeError: A dimension is open, or a shape of ``input_shapes`` does not fit.
     """
-    kind = model_kind(source)
-    if kind is ModelKind.SAVED_MODEL:
-        return _load_saved_model(source, weights, input_shapes, signature)
-    if signature is not None:
-        raise ModelSourceError(
-            source, "is a Keras model, which has no signatures. Leave --signature out."
-        )
-    labels: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    given = "seeded" if weights == "seeded" else "trained"
-    if kind is ModelKind.KERAS_FILE:
-        name = Path(source).stem
-        model, notes = read_keras_file(source)
-        labels = read_labels(Path(source))
-    elif kind is ModelKind.FUNCTION:
-        name = source.rpartition(":")[2]
-        model = _call_function(source)
-    else:
-        name = source
-        shape = _only_shape(input_shapes)
-        model = _make_application(source, weights=weights, input_shape=shape)
-        if weights is None:
-            given = "imagenet"
-            labels = _fetch_imagenet_labels(model)
-    if legacy_keras.is_keras2_model(model):
-        return _prepare_keras2(LoadedModel(model, name, given, labels, notes), source, weights,
-                               input_shapes)  # fmt: skip
-    prepared, more = _prepare(source, model, weights, input_shapes)
-    return LoadedModel(prepared, name, given, labels, (*notes, *more))
+    read = model_kind(source).read(ModelRequest(source, weights, input_shapes, signature))
+    loaded = LoadedModel(read.model, read.name, read.weights, read.labels, read.notes)
+    if isinstance(read.model, TracedModel):
+        return loaded
+    if legacy_keras.is_keras2_model(read.model):
+        return _prepare_keras2(loaded, source, weights, input_shapes)
+    prepared, more = _prepare(source, read.model, weights, input_shapes)
+    return replace(loaded, model=prepared, notes=(*read.notes, *more))
 
 
 def input_specs(model: keras.Model | TracedModel) -> tuple[TensorSpec, ...]:
@@ -150,20 +115,6 @@ def input_specs(model: keras.Model | TracedModel) -> tuple[TensorSpec, ...]:
         TensorSpec(str(tensor.name), str(tensor.dtype), tuple(tensor.shape))
         for tensor in model.inputs
     )
-
-
-def _load_saved_model(
-    source: str,
-    weights: str | None,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-    signature: str | None,
-) -> LoadedModel:
-    if weights is not None:
-        raise WeightsUnavailableError(
-            source, "is a SavedModel, which contains its weights. Leave --weights out."
-        )
-    model, notes = load_saved_model(source, input_shapes=input_shapes, signature=signature)
-    return LoadedModel(model, model.name, "trained", read_labels(Path(source)), notes)
 
 
 def _prepare(
@@ -228,12 +179,6 @@ def _rebuilt_note(changed: tuple[str, ...]) -> tuple[str, ...]:
     return (note,)
 
 
-def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, ...] | None:
-    """Return the only given shape; None for several, or for a number that fills open dimensions."""
-    shapes = list((input_shapes or {}).values())
-    return tuple(shapes[0]) if len(shapes) == 1 and len(shapes[0]) > 1 else None
-
-
 def _with_documented_size(
     model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> dict[str, Sequence[int]]:
@@ -250,104 +195,6 @@ def _with_documented_size(
         if tuple(tensor.shape[1:]) == (None, None, 3) and not {"", name} & given.keys():
             given[name] = (size_px, size_px, 3)
     return given
-
-
-def _call_function(source: str) -> Any:
-    if not _FUNCTION_PATTERN.fullmatch(source):
-        raise ModelSourceError(source, "expected package.module:function, such as my.models:tiny.")
-    module_name, _, function_name = source.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    import keras  # noqa: PLC0415
-
-    try:
-        function: Any = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            function = getattr(function, part)
-        if not callable(function):
-            raise ModelSourceError(
-                source, f"is a {type(function).__name__}; expected a function that returns a model."
-            )
-        with contextlib.redirect_stdout(io.StringIO()):
-            model = function()
-    except EdgePartitionError:
-        raise
-    except Exception as error:  # The function is the user's and may raise any exception.
-        raise ModelSourceError(
-            source, f"failed with {type(error).__name__}: {find_reason(error)}."
-        ) from error
-    if isinstance(model, keras.Function) and not isinstance(model, keras.Model):
-        return keras.Model(model._inputs_struct, model._outputs_struct, name=model.name)  # noqa: SLF001
-    if isinstance(model, keras.Model) or legacy_keras.is_keras2_model(model):
-        return model
-    raise ModelSourceError(source, f"returned a {type(model).__name__}; expected a Keras model.")
-
-
-def _make_application(
-    source: str, *, weights: str | None, input_shape: tuple[int, ...] | None
-) -> keras.Model:
-    make = _find_application(source)
-    if weights is None:
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                trained = make(weights="imagenet")
-        except Exception as error:
-            raise WeightsUnavailableError(
-                source,
-                f"Keras's ImageNet weights could not be fetched ({find_reason(error)}). Give a "
-                "weights file with --weights FILE, or --weights seeded for untrained weights.",
-            ) from error
-        if input_shape is None:
-            return trained
-    try:
-        model = make(weights=None, input_shape=input_shape)
-        if weights is None:
-            model.set_weights(trained.get_weights())
-    except ValueError as error:
-        raise InputShapeError(
-            source,
-            f"cannot take --input-shape {format_shape(input_shape or ())}: {find_reason(error)}.",
-        ) from error
-    return model
-
-
-def _find_application(source: str) -> Callable[..., keras.Model]:
-    import keras  # noqa: PLC0415
-
-    known = dict(inspect.getmembers(keras.applications, inspect.isfunction))
-    if source in known:
-        return known[source]
-    if Path(source).exists():
-        raise ModelSourceError(source, "expected a .keras, .h5 or .tflite file.")
-    if "/" in source or "." in source:
-        near = difflib.get_close_matches(source, [str(path) for path in Path().glob("*.*")], n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ModelSourceError(source, f"no such file or folder{hint}")
-    lower = {name.lower(): name for name in known}
-    nearest = [lower[name] for name in difflib.get_close_matches(source.lower(), lower)]
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"Keras has {', '.join(known)}."
-    raise ModelSourceError(
-        source,
-        f"Keras has no application of this name; {hint} A model file ends in .keras, .h5 or "
-        ".tflite; a function is written package.module:function.",
-    )
-
-
-def _fetch_imagenet_labels(model: keras.Model) -> tuple[str, ...]:
-    import keras  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
-
-    if model.output_shape[-1] != _IMAGENET_CLASSES:
-        return ()
-    descending = np.arange(_IMAGENET_CLASSES, 0, -1, dtype=np.float32)[None]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            (classes,) = keras.applications.imagenet_utils.decode_predictions(
-                descending, top=_IMAGENET_CLASSES
-            )
-    except Exception:  # noqa: BLE001 -- class names are optional; without a network there are none
-        return ()
-    return tuple(name for _, name, _ in classes)
 
 
 def _check_not_quantized(source: str, model: keras.Model) -> None:

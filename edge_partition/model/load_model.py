@@ -101,7 +101,7 @@ def load_model(
     """
     say = on_step or (lambda _step: None)
     request = _Request(source, weights, input_shapes, quantization, calibration, signature, picture)
-    if model_kind(source) is ModelKind.TFLITE:
+    if not model_kind(source).needs_conversion:
         _check_tflite_options(request)
         say("Reading")
         return _load_tflite(request)

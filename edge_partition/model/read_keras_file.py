@@ -11,18 +11,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_core.errors import EdgePartitionError
+from edge_partition.facts.read_labels import read_labels
 from edge_partition.model import (
     keras_setup,  # noqa: F401 -- before Keras
     legacy_keras,
 )
 from edge_partition.model.find_reason import find_reason
+from edge_partition.model.model_kinds import ReadModel
+from edge_partition.model.model_request import given_weights, refuse_signature
 from edge_partition.model.source_errors import ModelSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edge_partition.model.model_kinds import ModelRequest
+
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def read_file(request: ModelRequest) -> ReadModel:
+    """Read a file as :func:`read_keras_file`, with the labels beside it."""
+    refuse_signature(request)
+    model, notes = read_keras_file(request.source)
+    path = Path(request.source)
+    weights = given_weights(request)
+    return ReadModel(model, path.stem, weights, read_labels(path), notes)
 
 
 def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,3 +45,12 @@ def test_a_tflite_file_with_an_ending_in_capitals_is_read_without_keras(tmp_path
     file.write_bytes(b"junk")
     with pytest.raises(ModelArgumentError, match=r"already a \.tflite file"):
         load_model(str(file), quantization="float16")
+
+
+@pytest.mark.tensorflow
+def test_every_kind_but_tflite_names_a_reader() -> None:
+    for kind in ModelKind:
+        assert kind.needs_conversion == (kind is not ModelKind.TFLITE)
+        if kind.needs_conversion:
+            module, _, function = kind.reader.partition(":")
+            assert callable(getattr(import_module(f"edge_partition.model.{module}"), function))

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 #: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
 MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
-#: Places of ``tcpi_unacked`` and ``tcpi_bytes_acked`` in Linux's ``struct tcp_info`` (linux/tcp.h),
-#: and the bytes up to the end of the second.
-_UNACKED_AT, _BYTES_ACKED_AT, _TCP_INFO_BYTES = 24, 120, 128
+#: Places of ``tcpi_unacked``, ``tcpi_bytes_acked`` and ``tcpi_notsent_bytes`` in Linux's ``struct
+#: tcp_info`` (linux/tcp.h, since Linux 4.6), and the bytes up to the end of the last.
+_UNACKED_AT, _BYTES_ACKED_AT, _NOT_SENT_AT, _TCP_INFO_BYTES = 24, 120, 144, 148
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,12 @@ class DataSession:
             info = self.socket.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO_BYTES)
         except OSError:
             return None
-        if len(info) < _TCP_INFO_BYTES or not struct.unpack_from("=I", info, _UNACKED_AT)[0]:
+        if len(info) < _TCP_INFO_BYTES:
             return None
+        (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
+        (not_sent,) = struct.unpack_from("=I", info, _NOT_SENT_AT)
         acknowledged: int = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)[0]
-        return acknowledged
+        return acknowledged if unacked or not_sent else None
 
     def close(self) -> None:
         """Close the socket, when no thread writes."""

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import queue
 import shutil
 import socket
@@ -10,15 +9,15 @@ import ssl
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from any_topic import any_topic
+from configured_mosquitto import configured_mosquitto
 from connections import PATIENCE_S, Messages, address_of, expect_silence, listen, name
 
-from broker_config.serve.mosquitto import MosquittoBroker, find_mosquitto
+from broker_config.serve.mosquitto import MosquittoBroker
 from edge_core.errors import BrokerRefusedError, BrokerUnreachableError, MessageTooLargeError
 from edge_core.mqtt.broker_address import BrokerAddress, BrokerAddressError
 from edge_core.mqtt.connection import Connection, Will
@@ -37,35 +36,6 @@ HUSH = "hush"
 def mosquitto_of_its_own(mosquitto_installed: None) -> Iterator[MosquittoBroker]:
     with MosquittoBroker(port=0) as broker:
         yield broker
-
-
-@contextmanager
-def configured_mosquitto(folder: Path, *lines: str) -> Iterator[int]:
-    """Run mosquitto with the configuration ``lines``; yield the port on 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    configuration = folder / "mosquitto.conf"
-    user = ["user root"] if os.geteuid() == 0 else []
-    configuration.write_text("\n".join([*user, f"listener {port} 127.0.0.1", *lines, ""]))
-    binary = find_mosquitto()
-    assert binary is not None
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([binary, "-c", configuration], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                socket.create_connection(("127.0.0.1", port), 1.0).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 # Opening

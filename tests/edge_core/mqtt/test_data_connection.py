@@ -94,16 +94,19 @@ class Server:
             except OSError:
                 return
             self.connects.append(link.recv(1000))
-            link.sendall(self._connack)
             self.links.append(link)
+            link.sendall(self._connack)
 
     def receive(self, timeout_s: float) -> bytes:
-        """Return the bytes that arrive within ``timeout_s``; empty if none do."""
+        """Return the bytes that arrive until nothing arrives for ``timeout_s``."""
         self.links[-1].settimeout(timeout_s)
+        found = b""
         try:
-            return self.links[-1].recv(1 << 20)
+            while part := self.links[-1].recv(1 << 20):
+                found += part
         except TimeoutError:
-            return b""
+            pass
+        return found
 
     def __enter__(self) -> Self:
         return self

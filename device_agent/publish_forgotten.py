@@ -43,9 +43,8 @@ def publish_forgotten(
             connection.publish(topics.manifest(manifest.deployment), manifest.to_json().encode())
             continue
         _LOG.warning(
-            "%s: the broker has no manifest, and board %s holds nothing of the deployment: the "
-            "deployment was undeployed while this board was offline. Run `edge-partition undeploy "
-            "%s` to remove this board's part.",
+            "%s was undeployed while this board was offline (the broker has no manifest, and another "
+            "board, %s, holds no part). Run `edge-partition undeploy %s` to remove this board's part.",
             *(manifest.deployment, stranger, manifest.deployment),
         )
 

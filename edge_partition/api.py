@@ -314,7 +314,7 @@ def undeploy(
         deployment: The deployment's name.
         broker: As for :func:`deploy_bundle`.
         prefix: The first levels of every topic.
-        force: End the deployment even while a board is offline; this board keeps its part.
+        force: End the deployment even while a board is offline; that board keeps its part.
 
     Raises:
         UnknownDeploymentError: Nothing is live under this name.

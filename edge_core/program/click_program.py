@@ -57,8 +57,8 @@ class CommandGroup(click.Group):
 
         Args:
             package: The package of the commands' modules. Each has a click command ``command``.
-            overview: The line in ``-h`` of each command, by name. A ``-`` in a command's name is
-                ``_`` in the module's name.
+            overview: Each command's line in the program's ``-h``, by the command's name. A ``-`` in
+                a command's name is ``_`` in the name of its module.
             options: Options of :class:`click.Group`.
         """
         super().__init__(no_args_is_help=False, **options)

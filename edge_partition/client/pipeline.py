@@ -153,9 +153,9 @@ class Pipeline:
         Args:
             inputs: Values as :meth:`infer` takes them.
             on_error: ``"raise"`` raises an input's error. ``"yield"`` yields the error in the
-                input's place and continues, with two exceptions that are raised: an error after
-                which no request can succeed (:attr:`RequestError.is_final`), and a timeout after
-                as many others in a row as may be in flight.
+                input's place and continues. Two errors are raised nevertheless: an error after
+                which no request can succeed (:attr:`RequestError.is_final`), and the N-th timeout
+                in a row, where N is the number of requests that may be in flight.
         """
         stream = _Stream(self._requests, self._limit())
         iterator, is_more = iter(inputs), True
@@ -271,7 +271,7 @@ class _Stream:
 
     @property
     def is_timed_out(self) -> bool:
-        """Whether as many requests in a row timed out as may be in flight."""
+        """Whether the last N requests timed out; N is the number that may be in flight."""
         return self.window.is_timed_out(self._size)
 
     def submit(self, taken: TakenInputs) -> None:

@@ -47,7 +47,10 @@ class NamedRequest:
     def split(
         self, outputs: Mapping[str, np.ndarray], specs: Sequence[TensorSpec]
     ) -> list[tuple[SampleName, dict[str, np.ndarray]]]:
-        """Return each sample's outputs; outputs without a batch are returned under one name."""
+        """Return each sample's name and outputs.
+
+        Outputs that cannot be split by sample are returned once, with the name "FIRST to LAST".
+        """
         parts = split_outputs(outputs, len(self.samples), specs)
         if len(parts) == len(self.samples):
             return list(zip(self.samples, parts, strict=True))

@@ -174,8 +174,8 @@ def _built_for(
     if required:
         raise InputShapeError(
             source,
-            f"{what} whose call takes {', '.join([first.name, *required])}, and Keras records the "
-            "shape of the first alone. Build the model with keras.Model(inputs, outputs), or give "
+            f"{what}; its call() takes the arguments {', '.join([first.name, *required])}, but Keras "
+            "records the shape of the first argument only. Build the model with keras.Model(inputs, outputs), or give "
             "the folder that model.export(FOLDER) writes.",
         )
     built_for = (model.get_build_config() or {}).get("input_shape") if model.built else None

@@ -60,7 +60,7 @@ _QUANTIZED_DTYPES = frozenset({"int8", "uint8"})
 
 @dataclass(frozen=True)
 class WorkTerms:
-    """The terms of an operator's work.
+    """The quantities from which an operator's work is computed.
 
     Attributes:
         is_quantized: Whether the operator's first result is int8 or uint8.
@@ -92,7 +92,7 @@ class WorkTerms:
 
 
 def work_terms(graph: Graph, index: int) -> WorkTerms:
-    """Return the terms of the work of ``graph.operators[index]``."""
+    """Return the quantities from which the work of ``graph.operators[index]`` is computed."""
     operator = graph.operators[index]
     results = [graph.tensors[tensor] for tensor in operator.outputs]
     return WorkTerms(

@@ -290,9 +290,10 @@ class _LastStops:
         self.speed = _speeds(problem)
 
     def within(self, period: int) -> NDArray[np.int32]:
-        """Return an upper bound on the last stop within ``period``; -1 where there is none.
+        """Return an upper bound on the last node where a step can stop within ``period``.
 
-        The result is ``(replica sets, nodes)``, by the start.
+        The array's shape is ``(replica sets, nodes)``; the second index is the node where the step
+        starts. The value -1 means that no stop is within the period.
         """
         shape = (len(self._sets), len(self._nodes))
         # Stops never move back as the period grows.

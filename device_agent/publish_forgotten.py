@@ -43,8 +43,9 @@ def publish_forgotten(
             connection.publish(topics.manifest(manifest.deployment), manifest.to_json().encode())
             continue
         _LOG.warning(
-            "%s was undeployed while this board was offline (the broker has no manifest, and another "
-            "board, %s, holds no part). Run `edge-partition undeploy %s` to remove this board's part.",
+            "%s was undeployed while this board was offline (the broker has no manifest, and the "
+            "other board %s holds no part). Run `edge-partition undeploy %s` to remove this board's "
+            "part.",
             *(manifest.deployment, stranger, manifest.deployment),
         )
 

@@ -174,9 +174,9 @@ def _built_for(
     if required:
         raise InputShapeError(
             source,
-            f"{what}; its call() takes the arguments {', '.join([first.name, *required])}, but Keras "
-            "records the shape of the first argument only. Build the model with keras.Model(inputs, outputs), or give "
-            "the folder that model.export(FOLDER) writes.",
+            f"{what}; its call() takes the arguments {', '.join([first.name, *required])}, but "
+            "Keras records the shape of the first argument only. Build the model with "
+            "keras.Model(inputs, outputs), or give the folder that model.export(FOLDER) writes.",
         )
     built_for = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if built_for:

@@ -44,8 +44,8 @@ def publish_forgotten(
             continue
         _LOG.warning(
             "%s was undeployed while this board was offline (the broker has no manifest, and the "
-            "other board %s holds no part). To remove this board's part, run `edge-partition undeploy "
-            "%s`.",
+            "other board %s holds no part). To remove this board's part, run `edge-partition "
+            "undeploy %s`.",
             *(manifest.deployment, stranger, manifest.deployment),
         )
 

@@ -31,8 +31,7 @@ def load(
     **options: Any,
 ) -> LoadedTflite:
     """Load a MODEL argument with its options, and show the steps."""
-    is_converted = model_kind(model).needs_conversion
-    if quantization == "int8" and calibration is None and is_converted:
+    if quantization == "int8" and calibration is None and model_kind(model).needs_conversion:
         raise click.UsageError(
             "--quantize int8 needs sample inputs to choose its scales: --calibration IMAGES"
         )

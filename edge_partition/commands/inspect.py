@@ -29,7 +29,7 @@ from edge_partition.facts.model_facts import (
     output_specs,
 )
 from edge_partition.model.load_model import AS_GIVEN, LoadedTflite
-from edge_partition.model.model_kinds import ModelKind, model_kind
+from edge_partition.model.model_kinds import model_kind
 from edge_partition.pictures.describe_model import describe_model
 from edge_partition.pictures.inspect_page import inspect_page
 from edge_partition.tflite.kept_together import KeptTogether
@@ -89,7 +89,7 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
 
 def _load(model: str, options: dict[str, Any]) -> tuple[str, LoadedTflite]:
     """Return the name of the model's file, and the model."""
-    if not Path(model).is_dir() or model_kind(model) is ModelKind.SAVED_MODEL:
+    if not Path(model).is_dir() or model_kind(model).is_folder:
         return model, _planning.load(model, **options)
     bundle = read_bundle(Path(model))
     file = str(bundle.whole_file)

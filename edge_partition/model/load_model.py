@@ -9,31 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_core.errors import EdgePartitionError
 from edge_partition.facts.find_facts import StatedFacts, find_facts, input_pixels
 from edge_partition.facts.model_facts import ModelFacts, PictureOptions
-from edge_partition.facts.read_labels import read_labels
-from edge_partition.model.model_kinds import ModelKind, model_kind
+from edge_partition.model.model_kinds import model_kind
 from edge_partition.model.quantizations import QUANTIZATIONS
-from edge_partition.tflite.file_tables import InvalidModelError, map_file
+from edge_partition.model.reader import ModelRequest
+from edge_partition.model.source_errors import ModelArgumentError
 from edge_partition.tflite.fix_shapes import fix_shapes
 from edge_partition.tflite.read_tflite import TfliteModel, read_tflite
-from edge_partition.tflite.signatures import choose_signature
-from edge_partition.tflite.tflite_metadata import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from edge_partition.model.converter_process import ConverterProcess
     from edge_partition.model.frozen_model import FrozenModel
+    from edge_partition.model.reader import ReadTflite
     from edge_partition.model.wrap_operations import WrappedOperation
-    from edge_partition.tflite.file_tables import Bytes
+
+__all__ = ["AS_GIVEN", "LoadedTflite", "ModelArgumentError", "load_model"]
 
 AS_GIVEN = "as-given"
-
-
-class ModelArgumentError(EdgePartitionError):
-    """The MODEL argument cannot be used, or an option does not apply to it."""
 
 
 @dataclass(frozen=True)
@@ -140,40 +135,16 @@ def _check_quantization(request: _Request) -> None:
 
 
 def _load_tflite(request: _Request) -> LoadedTflite:
-    path = Path(request.source)
-    try:
-        # A mapped file does not occupy memory, as bytes would.
-        file = map_file(path)
-        chosen = choose_signature(file, request.signature, model_name=path.stem)
-        tflite = _read_file(chosen.data, path.stem, request.input_shapes)
-        metadata = read_metadata(file, chosen.subgraph)
-    except OSError as error:
-        raise ModelArgumentError(
-            f"{path} can't be read: {error.strerror or error}; expected a .tflite file."
-        ) from None
-    except InvalidModelError as error:
-        raise ModelArgumentError(f"{path}: {error}") from None
-    stated = StatedFacts(labels=read_labels(path), metadata=metadata, file=path, notes=chosen.notes)
+    read: ReadTflite = model_kind(request.source).import_reader()(
+        ModelRequest(request.source, input_shapes=request.input_shapes, signature=request.signature)
+    )
     return LoadedTflite(
-        tflite=tflite,
-        name=path.stem,
+        tflite=read.tflite,
+        name=read.name,
         quantization=AS_GIVEN,
         weights="trained",
-        facts=find_facts(tflite, stated, request.picture),
+        facts=find_facts(read.tflite, read.stated, request.picture),
     )
-
-
-def _read_file(
-    data: Bytes, name: str, input_shapes: Mapping[str, Sequence[int]] | None
-) -> TfliteModel:
-    tflite = read_tflite(fix_shapes(data, name=name, input_shapes=input_shapes), name=name)
-    flex = sorted(kind for kind in tflite.custom_operators if kind.startswith("Flex"))
-    if flex:
-        raise InvalidModelError(
-            f"{name} has operators that only TensorFlow runs, and boards have no TensorFlow: "
-            f"{', '.join(flex)}. Convert the model with TFLite's builtin operators only."
-        )
-    return tflite
 
 
 @dataclass(frozen=True)
@@ -242,8 +213,7 @@ def _prepare(
         model = wrap_operations(loaded.model)
         wrapped = wrapped_operations(model)
     stated = StatedFacts(
-        # The name of a SavedModel is the name of its folder.
-        application="" if model_kind(source) is ModelKind.SAVED_MODEL else str(model.name),
+        application=str(model.name) if model_kind(source).keeps_model_name else "",
         labels=loaded.labels,
         file=Path(source) if Path(source).is_file() else None,
         notes=loaded.notes,

@@ -1,124 +1,105 @@
-"""The kinds of MODEL argument: how each is recognized, and the function that reads it.
+"""The kinds of MODEL argument. To accept another kind, write a reader and add a line to the table.
 
-A further kind is one more entry of :class:`ModelKind`: this module is the only place that lists the
-kinds. The module imports neither TensorFlow nor Keras; the readers do, when they are called.
+A reader is a function as in :mod:`~edge_partition.model.reader`, in a file of its own.
 """
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
+
+    from edge_partition.model.reader import ModelRequest
 
 #: The endings of files that Keras reads.
 KERAS_ENDINGS = (".keras", ".h5", ".hdf5")
 
-_TFLITE_ENDING = ".tflite"
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 
 
 @dataclass(frozen=True)
-class ModelRequest:
-    """The arguments of a reader.
+class ModelKind:
+    """A kind of MODEL argument.
 
     Attributes:
-        source: The MODEL argument.
-        weights: A weights file, ``seeded``, or None for the model's own.
-        input_shapes: Shapes without the batch, by input name; ``""`` stands for every open input.
-        signature: Name of a signature; None for the default.
+        description: The form of the argument.
+        matches: Whether an argument is of this kind. The file need not exist.
+        reader: The reader as ``package.module:function``, imported when a model of this kind is
+            read.
+        needs_conversion: Whether TensorFlow converts the model to TFLite. The reader of a kind that
+            needs no conversion returns a :class:`~edge_partition.model.reader.ReadTflite`.
+        is_folder: Whether the argument is a folder.
+        has_signatures: Whether ``--signature`` chooses one of several signatures.
+        keeps_model_name: Whether the model keeps the name that it was built with, which may be an
+            application's. Other models have the name of their file or folder.
     """
 
-    source: str
-    weights: str | None = None
-    input_shapes: Mapping[str, Sequence[int]] | None = None
-    signature: str | None = None
+    description: str
+    matches: Callable[[str], bool]
+    reader: str
+    needs_conversion: bool = True
+    is_folder: bool = False
+    has_signatures: bool = False
+    keeps_model_name: bool = True
+
+    def import_reader(self) -> Callable[[ModelRequest], Any]:
+        """Import the reader, and the libraries that the reader needs."""
+        reader: Callable[[ModelRequest], Any] = pkgutil.resolve_name(self.reader)
+        return reader
 
 
-@dataclass(frozen=True)
-class ReadModel:
-    """A model as its reader returns it: a Keras 3 or Keras 2 model, or a traced model.
+def model_kind(source: str) -> ModelKind:
+    """Return the kind of a MODEL argument: the first of the table that matches.
 
-    Attributes:
-        model: The model.
-        name: Name for people.
-        weights: ``imagenet``, ``seeded`` or ``trained``.
-        labels: Class names along the output's last axis; may be empty.
-        notes: Notes for the user about the reading.
+    The function looks on disk only for the two files of a SavedModel.
     """
-
-    model: Any
-    name: str
-    weights: str
-    labels: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    return next(kind for kind in MODEL_KINDS if kind.matches(source))
 
 
 def _is_saved_model(source: str) -> bool:
     return any((Path(source) / name).is_file() for name in _SAVED_MODEL_FILES)
 
 
-def _is_tflite(source: str) -> bool:
-    return source.lower().endswith(_TFLITE_ENDING)
+def _ends_in(*endings: str) -> Callable[[str], bool]:
+    """Return a test for the ending of an argument, in capitals or not."""
+    return lambda source: source.lower().endswith(endings)
 
 
-def _is_keras_file(source: str) -> bool:
-    return source.lower().endswith(KERAS_ENDINGS)
-
-
-def _is_function(source: str) -> bool:
-    return ":" in source
-
-
-def _is_any(_source: str) -> bool:
-    return True
-
-
-class ModelKind(Enum):
-    """A kind of MODEL argument. The first kind that recognizes an argument is its kind.
-
-    Attributes:
-        description: The kind in words.
-        recognizes: Function from a MODEL argument to whether it is of this kind.
-        reader: The function that reads a :class:`ModelRequest` and returns a :class:`ReadModel`, as
-            ``module:function`` in :mod:`edge_partition.model`. Empty for ``.tflite`` files, which
-            need neither TensorFlow nor conversion.
-    """
-
-    SAVED_MODEL = ("the folder of a SavedModel", _is_saved_model, "saved_model:read_saved_model")
-    TFLITE = ("a .tflite file", _is_tflite, "")
-    KERAS_FILE = ("a .keras or .h5 file", _is_keras_file, "read_keras_file:read_file")
-    FUNCTION = ("package.module:function", _is_function, "call_function:call_function")
-    APPLICATION = (
-        "the name of a Keras application", _is_any, "make_application:make_application",
-    )  # fmt: skip
-
-    def __init__(self, description: str, recognizes: Callable[[str], bool], reader: str) -> None:
-        self.description = description
-        self.recognizes = recognizes
-        self.reader = reader
-
-    @property
-    def needs_conversion(self) -> bool:
-        """Whether the model is converted to TFLite, which needs TensorFlow."""
-        return bool(self.reader)
-
-    def read(self, request: ModelRequest) -> ReadModel:
-        """Read a model of this kind; raises as :func:`.keras_model.load_keras_model`."""
-        module, _, function = self.reader.partition(":")
-        found: ReadModel = getattr(
-            importlib.import_module(f"edge_partition.model.{module}"), function
-        )(request)
-        return found
-
-
-def model_kind(source: str) -> ModelKind:
-    """Return the kind of a MODEL argument. The file need not exist; case does not matter.
-
-    The function looks on disk only for the two files of a SavedModel.
-    """
-    return next(kind for kind in ModelKind if kind.recognizes(source))
+#: The first kind that matches applies; the last one matches every argument.
+MODEL_KINDS = (
+    ModelKind(
+        "the folder of a SavedModel",
+        matches=_is_saved_model,
+        reader="edge_partition.model.saved_model:read_saved_model",
+        is_folder=True,
+        has_signatures=True,
+        keeps_model_name=False,
+    ),
+    ModelKind(
+        "a .tflite file",
+        matches=_ends_in(".tflite"),
+        reader="edge_partition.model.read_tflite_file:read_tflite_file",
+        needs_conversion=False,
+        has_signatures=True,
+        keeps_model_name=False,
+    ),
+    ModelKind(
+        "a .keras or .h5 file",
+        matches=_ends_in(*KERAS_ENDINGS),
+        reader="edge_partition.model.read_keras_file:read_keras_file",
+    ),
+    ModelKind(
+        "package.module:function",
+        matches=lambda source: ":" in source,
+        reader="edge_partition.model.read_function:read_function",
+    ),
+    ModelKind(
+        "the name of a Keras application",
+        matches=lambda _source: True,
+        reader="edge_partition.model.read_application:read_application",
+    ),
+)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edge_partition.facts.find_facts import StatedFacts, input_pixels
 from edge_partition.inputs.batches import batches
 from edge_partition.inputs.load_inputs import expand_inputs, load_samples
-from edge_partition.model.model_kinds import ModelKind, model_kind
+from edge_partition.model.model_kinds import model_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,9 +38,7 @@ def read_calibration(
         from edge_partition.model.keras_model import input_specs  # noqa: PLC0415 -- TensorFlow
 
         specs = input_specs(model)
-        # The name of a SavedModel is the name of its folder.
-        is_saved_model = model_kind(source) is ModelKind.SAVED_MODEL
-        application = "" if is_saved_model else str(model.name)
+        application = str(model.name) if model_kind(source).keeps_model_name else ""
         pixels = input_pixels(specs, StatedFacts(application=application), picture)
         specs = tuple(replace(spec, pixels=pixels.get(spec.name)) for spec in specs)
         samples = (

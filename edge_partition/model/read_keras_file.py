@@ -17,40 +17,33 @@ from edge_partition.model import (
     legacy_keras,
 )
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.model_kinds import ReadModel
-from edge_partition.model.model_request import given_weights, refuse_signature
+from edge_partition.model.reader import ReadModel
 from edge_partition.model.source_errors import ModelSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_partition.model.model_kinds import ModelRequest
-
+    from edge_partition.model.reader import ModelRequest
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def read_file(request: ModelRequest) -> ReadModel:
-    """Read a file as :func:`read_keras_file`, with the labels beside it."""
-    refuse_signature(request)
-    model, notes = read_keras_file(request.source)
-    path = Path(request.source)
-    weights = given_weights(request)
-    return ReadModel(model, path.stem, weights, read_labels(path), notes)
-
-
-def read_keras_file(source: str) -> tuple[Any, tuple[str, ...]]:
-    """Return the model in a file, and notes for the user.
+def read_keras_file(request: ModelRequest) -> ReadModel:
+    """Read the model in a file, and the labels beside the file.
 
     If Keras 2 is installed, it reads the files of Keras 2; otherwise Keras 3 tries to read these
     files. The content of a file decides its format, not the ending.
 
-    Returns:
-        A Keras 3 or Keras 2 model, and notes.
-
     Raises:
         ModelSourceError: The file does not exist or cannot be read.
     """
+    path = Path(request.source)
+    model, notes = _read_model(request.source)
+    return ReadModel(model, path.stem, labels=read_labels(path), notes=notes)
+
+
+def _read_model(source: str) -> tuple[Any, tuple[str, ...]]:
+    """Return the Keras 3 or Keras 2 model in a file, and notes for the user."""
     if not Path(source).is_file():
         raise ModelSourceError(source, "no such file; expected a .keras, .h5 or .tflite file.")
     if source.lower().endswith(".weights.h5"):

@@ -12,7 +12,7 @@ from edge_core.contract.manifest import TensorSpec
 from edge_partition.facts.read_labels import read_labels
 from edge_partition.model import keras_setup  # noqa: F401 -- before TensorFlow
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.model_kinds import ReadModel
+from edge_partition.model.reader import ReadModel
 from edge_partition.model.settle_shapes import settle_shapes
 from edge_partition.model.source_errors import ModelSourceError, WeightsUnavailableError
 from edge_partition.model.traced_model import TracedModel, check_traceable
@@ -20,32 +20,35 @@ from edge_partition.model.traced_model import TracedModel, check_traceable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edge_partition.model.model_kinds import ModelRequest
+    from edge_partition.model.reader import ModelRequest
 
 #: Default signature of TensorFlow Serving, and so of most exporters.
 _DEFAULT_SIGNATURE = "serving_default"
+
+
+def read_saved_model(request: ModelRequest) -> ReadModel:
+    """Read one signature of a SavedModel, and the labels beside the folder.
+
+    Raises:
+        WeightsUnavailableError: The user gives weights, which a SavedModel cannot take.
+        ModelSourceError: As :func:`load_saved_model`.
+        InputShapeError: As :func:`load_saved_model`.
+    """
+    source = request.source
+    if request.weights is not None:
+        raise WeightsUnavailableError(
+            source, "is a SavedModel, which contains its weights. Leave --weights out."
+        )
+    model, notes = load_saved_model(
+        source, input_shapes=request.input_shapes, signature=request.signature
+    )
+    return ReadModel(model, model.name, labels=read_labels(Path(source)), notes=notes)
 
 
 def saved_model_name(source: str) -> str:
     """Return the folder's name, or its parent's name if the folder is a numbered version."""
     path = Path(source).resolve()
     return path.parent.name if path.name.isdigit() else path.name
-
-
-def read_saved_model(request: ModelRequest) -> ReadModel:
-    """Read a SavedModel as :func:`load_saved_model`, with the labels beside it.
-
-    Raises:
-        WeightsUnavailableError: Weights were given.
-    """
-    if request.weights is not None:
-        raise WeightsUnavailableError(
-            request.source, "is a SavedModel, which contains its weights. Leave --weights out."
-        )
-    model, notes = load_saved_model(
-        request.source, input_shapes=request.input_shapes, signature=request.signature
-    )
-    return ReadModel(model, model.name, "trained", read_labels(Path(request.source)), notes)
 
 
 def load_saved_model(

@@ -1,12 +1,16 @@
-"""Errors of MODEL arguments that are not ``.tflite`` files."""
+"""Errors of MODEL arguments."""
 
 from __future__ import annotations
 
 from edge_core.errors import EdgePartitionError
 
 
+class ModelArgumentError(EdgePartitionError):
+    """A ``.tflite`` file cannot be used, or an option does not apply to the MODEL argument."""
+
+
 class ModelSourceError(EdgePartitionError):
-    """The MODEL argument does not give a model that can be split.
+    """A MODEL argument that needs conversion does not give a model that can be split.
 
     Attributes:
         source: The MODEL argument.

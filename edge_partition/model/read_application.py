@@ -1,4 +1,4 @@
-"""Make one of Keras's applications."""
+"""Builds the Keras application of a name, with its ImageNet weights and class names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge_partition.model import keras_setup  # noqa: F401 -- before Keras
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.model_kinds import ReadModel
-from edge_partition.model.model_request import given_weights, refuse_signature
+from edge_partition.model.reader import ReadModel
 from edge_partition.model.settle_shapes import format_shape
 from edge_partition.model.source_errors import (
     InputShapeError,
@@ -25,25 +24,24 @@ if TYPE_CHECKING:
 
     import keras
 
-    from edge_partition.model.model_kinds import ModelRequest
+    from edge_partition.model.reader import ModelRequest
 
 _IMAGENET_CLASSES = 1000
 
 
-def make_application(request: ModelRequest) -> ReadModel:
-    """Make an application, with ImageNet weights unless others are given.
+def read_application(request: ModelRequest) -> ReadModel:
+    """Build an application; ImageNet weights and class names only if the user gives no weights.
 
     Raises:
         ModelSourceError: Keras has no application of this name.
         WeightsUnavailableError: The ImageNet weights cannot be fetched.
-        InputShapeError: The application cannot take the shape.
+        InputShapeError: The application does not accept the given shape.
     """
-    refuse_signature(request)
+    weights = request.weights
     shape = _only_shape(request.input_shapes)
-    model = _make(request.source, weights=request.weights, input_shape=shape)
-    if request.weights is not None:
-        return ReadModel(model, request.source, given_weights(request))
-    return ReadModel(model, request.source, "imagenet", _fetch_imagenet_labels(model))
+    model = _make_application(request.source, weights=weights, input_shape=shape)
+    labels = _fetch_imagenet_labels(model) if weights is None else ()
+    return ReadModel(model, request.source, labels=labels, own_weights="imagenet")
 
 
 def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, ...] | None:
@@ -52,7 +50,9 @@ def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, 
     return tuple(shapes[0]) if len(shapes) == 1 and len(shapes[0]) > 1 else None
 
 
-def _make(source: str, *, weights: str | None, input_shape: tuple[int, ...] | None) -> keras.Model:
+def _make_application(
+    source: str, *, weights: str | None, input_shape: tuple[int, ...] | None
+) -> keras.Model:
     make = _find_application(source)
     if weights is None:
         try:

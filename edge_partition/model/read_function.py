@@ -1,4 +1,4 @@
-"""Call a function ``package.module:function`` that returns a Keras model."""
+"""Calls the user's ``package.module:function``, which returns a Keras model."""
 
 from __future__ import annotations
 
@@ -13,28 +13,25 @@ from typing import TYPE_CHECKING, Any
 from edge_core.errors import EdgePartitionError
 from edge_partition.model import keras_setup, legacy_keras  # noqa: F401 -- before Keras
 from edge_partition.model.find_reason import find_reason
-from edge_partition.model.model_kinds import ReadModel
-from edge_partition.model.model_request import given_weights, refuse_signature
+from edge_partition.model.reader import ReadModel
 from edge_partition.model.source_errors import ModelSourceError
 
 if TYPE_CHECKING:
-    from edge_partition.model.model_kinds import ModelRequest
+    from edge_partition.model.reader import ModelRequest
 
 _FUNCTION_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def call_function(request: ModelRequest) -> ReadModel:
-    """Call a function that returns a Keras model.
+def read_function(request: ModelRequest) -> ReadModel:
+    """Return the model that a function builds. Modules in the working directory are found too.
 
     Raises:
-        ModelSourceError: The function does not exist, fails, or returns something else.
+        ModelSourceError: The function does not exist, fails, or returns no Keras model.
     """
-    refuse_signature(request)
-    name = request.source.rpartition(":")[2]
-    return ReadModel(_call(request.source), name, given_weights(request))
+    return ReadModel(_call_function(request.source), request.source.rpartition(":")[2])
 
 
-def _call(source: str) -> Any:
+def _call_function(source: str) -> Any:
     if not _FUNCTION_PATTERN.fullmatch(source):
         raise ModelSourceError(source, "expected package.module:function, such as my.models:tiny.")
     module_name, _, function_name = source.partition(":")

@@ -129,7 +129,8 @@ class DataConnection:
         self._refused: dict[str, str] = {}
         #: Times of the last data out, the last sign of the broker and the last ping, in seconds.
         self._sent_at = self._received_at = self._pinged_at = 0.0
-        self._acknowledged_bytes = 0
+        #: Bytes delivered and to be delivered at the last ping.
+        self._delivery = 0, 0
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.settimeout(0)
         self._wake_out.settimeout(0)
@@ -353,7 +354,7 @@ class DataConnection:
             self.maximum_packet_size = session.maximum_packet_bytes
             self.keepalive_s = session.keepalive_s or self._keepalive_s
             self._sent_at = self._received_at = self._pinged_at = time.monotonic()
-            self._acknowledged_bytes = 0
+            self._delivery = 0, 0
             self._retry_pause_s = _RECONNECT_FIRST_S
             self._session = session
         self._poll.register(session.socket, select.POLLIN)
@@ -454,16 +455,18 @@ class DataConnection:
     def _keep_alive(self, session: DataSession) -> None:
         """Send a ping if one direction was silent for half a keep-alive; notice a silent broker.
 
-        On a slow link, a ping and its answer wait behind a large message: there, the broker's
-        machine shows by its acknowledgements of TCP that the connection lives.
+        On a slow link, a ping waits behind a large message for longer than a keep-alive. While
+        data from before the last ping is still under way, data delivered since then is a sign of
+        the broker.
         """
         now = time.monotonic()
         if now < self._ping_due_at():
             return
-        acknowledged_bytes = session.acknowledged_bytes()
-        if acknowledged_bytes is not None and acknowledged_bytes > self._acknowledged_bytes:
-            self._acknowledged_bytes = acknowledged_bytes
-            self._received_at = now
+        delivery = session.delivery()
+        if delivery is not None:
+            if self._delivery[0] < delivery[0] < self._delivery[1]:
+                self._received_at = now
+            self._delivery = delivery
         if now - self._received_at > 1.5 * self.keepalive_s:
             raise TimeoutError(f"no data for {now - self._received_at:.0f} s")
         self._pinged_at = now

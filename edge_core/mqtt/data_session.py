@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
 import ssl
 import struct
+import termios
 import time
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,9 +25,8 @@ if TYPE_CHECKING:
 
 #: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
 MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
-#: Places of ``tcpi_unacked``, ``tcpi_bytes_acked`` and ``tcpi_notsent_bytes`` in Linux's ``struct
-#: tcp_info`` (linux/tcp.h, since Linux 4.6), and the bytes up to the end of the last.
-_UNACKED_AT, _BYTES_ACKED_AT, _NOT_SENT_AT, _TCP_INFO_BYTES = 24, 120, 144, 148
+#: Place of ``tcpi_bytes_acked`` in Linux's ``struct tcp_info`` (linux/tcp.h), and its end.
+_BYTES_ACKED_AT, _TCP_INFO_BYTES = 120, 128
 
 
 @dataclass(frozen=True)
@@ -51,24 +53,25 @@ class DataSession:
     keepalive_s: int | None
     early: list[tuple[mqtt5.Packet, Buffer]]
 
-    def acknowledged_bytes(self) -> int | None:
-        """Return the bytes that the broker's TCP has acknowledged; None: no bytes are on the way.
+    def delivery(self) -> tuple[int, int] | None:
+        """Return the bytes that the broker's machine has acknowledged, and the bytes to send.
 
-        None as well on systems that do not tell.
+        The second number counts from the start of the connection too. None on systems that do not
+        tell.
         """
         option = getattr(socket, "TCP_INFO", None)
         if option is None:
             return None
+        waiting = array("i", [0])
         try:
             info = self.socket.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO_BYTES)
+            fcntl.ioctl(self.socket, termios.TIOCOUTQ, waiting)
         except OSError:
             return None
         if len(info) < _TCP_INFO_BYTES:
             return None
-        (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
-        (not_sent,) = struct.unpack_from("=I", info, _NOT_SENT_AT)
         acknowledged: int = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)[0]
-        return acknowledged if unacked or not_sent else None
+        return acknowledged, acknowledged + waiting[0] + self.writer.waiting_bytes
 
     def close(self) -> None:
         """Close the socket, when no thread writes."""

@@ -174,7 +174,8 @@ def test_the_page_shows_a_working_fleet_an_offline_board_and_a_lost_connection(
         page.get_by_role("button", name="Stage 1", exact=True).click()
         detail = page.get_by_role("dialog")
         for tensor in digits_bundle.manifest.stages[1].inputs:
-            assert tensor.name in detail.inner_text()
+            # The page cuts long names off.
+            assert tensor.name[:100] in detail.inner_text()
         page.keyboard.press("Escape")
         assert detail.is_hidden()
 

@@ -227,7 +227,7 @@ def test_a_subclassed_model_that_was_never_built_asks_for_its_shape(load: Load) 
     with pytest.raises(InputShapeError, match=r"never built.*--input-shape"):
         load(Opaque())
     assert input_specs(load(Opaque(), input_shapes={"": (7,)}).model)[0].shape == (1, 7)
-    with pytest.raises(InputShapeError, match=r"takes x, other.*model\.export"):
+    with pytest.raises(InputShapeError, match=r"takes the arguments x, other.*model\.export"):
         load(Pair())
 
 

@@ -287,12 +287,17 @@ class Agent:
         )
 
     def _request_arrived(self, message: Message) -> None:
-        match message.topic[len(self._topics.prefix) + 1 :].split("/"):
-            case ["deployment", name, "stage", index, *_] if index.isdecimal():
-                self._take_request(name, int(index), message)
-            case _:
-                _LOG.warning("dropped a message on the topic %r", message.topic)
-                self._data.acknowledge(message.receipt)
+        # An exception would end the inference thread.
+        try:
+            match message.topic[len(self._topics.prefix) + 1 :].split("/"):
+                case ["deployment", name, "stage", index, *_] if index.isdecimal():
+                    self._take_request(name, int(index), message)
+                case _:
+                    _LOG.warning("dropped a message on the topic %r", message.topic)
+                    self._data.acknowledge(message.receipt)
+        except Exception:  # noqa: BLE001
+            _LOG.exception("failed on a message on %s", message.topic)
+            self._data.acknowledge(message.receipt)
 
     def _take_request(self, name: str, index: int, message: Message) -> None:
         if not self._stopping:

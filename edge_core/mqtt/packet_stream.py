@@ -1,4 +1,4 @@
-"""MQTT packets on a socket that does not block: read into one buffer, written in one call.
+"""MQTT packets on a non-blocking socket: read into one buffer, written in one call.
 
 :class:`PacketReader` reads small packets into one buffer that stays, and the payload of a large
 PUBLISH packet straight into a buffer of the payload's size. :class:`PacketWriter` passes a header
@@ -50,13 +50,13 @@ WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class PacketReader:
-    """Reads packets from a socket that does not block."""
+    """Reads packets from a non-blocking socket."""
 
     def __init__(self, sock: socket.socket, lock: threading.Lock) -> None:
         """Start without data.
 
         Args:
-            sock: A connected socket, or a TLS socket after its handshake, that does not block.
+            sock: A non-blocking socket that is connected; for TLS, after the handshake.
             lock: The lock of the socket's writer.
         """
         self._socket = sock
@@ -184,13 +184,13 @@ _UNUSED = _references([object()], 0)
 
 
 class PacketWriter:
-    """Writes packets to a socket that does not block. Methods may be called from any thread."""
+    """Writes packets to a non-blocking socket. Methods may be called from any thread."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Start without waiting data.
 
         Args:
-            sock: A connected socket, or a TLS socket after its handshake, that does not block.
+            sock: A non-blocking socket that is connected; for TLS, after the handshake.
         """
         self._socket = sock
         self._is_tls = isinstance(sock, ssl.SSLSocket)

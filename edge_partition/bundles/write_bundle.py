@@ -151,7 +151,7 @@ def _describe_stage(
     facts: ModelFacts,
     wrapped: tuple[WrappedLayer, ...],
 ) -> Stage:
-    """Return a stage for the manifest; ``data`` is its file."""
+    """Return a stage's entry in the manifest; ``data`` is the content of the stage's file."""
     planned = plan.stages[index]
     start, stop = planned.start, planned.stop
     wires: tuple[Wire, ...] = ("float32", *plan.wires, "float32")

@@ -244,7 +244,7 @@ class Router:
     ) -> None:
         """End a request that got its result; learn the boards' times and waits from its trace.
 
-        A trace of a request without a route counts for the times.
+        If the request had no route, its trace updates the times only, not the waits.
 
         Args:
             request_id: Identifier of the request.

@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     "--sample",
     type=click.Path(exists=True, path_type=Path),
     metavar="FILE",
-    help="A file with a real input (a picture, .npy, .npz, ...): the boards try their parts on "
-    "it, and `verify` compares on it. Default: made-up values.",
+    help="A file with a real input (a picture, .npy, .npz, ...). The boards test their stages with "
+    "this input, and `verify` compares the stages with the whole model. Default: made-up values.",
 )
 @json_option
 def command(

@@ -126,7 +126,7 @@ def _arguments(node: Any) -> tuple[Any, Any]:
 
 
 def _dtype_of(value: Any) -> Iterator[str]:
-    """Yield the dtype of a constant, or the dtype named by ``value``, if the dtype must change."""
+    """Yield a dtype that must change: a constant's, or the one that ``value`` names; else nothing."""
     if isinstance(value, keras.KerasTensor):
         return
     if isinstance(value, str):

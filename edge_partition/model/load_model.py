@@ -247,9 +247,9 @@ def _freeze(model: Any, quantization: str) -> FrozenModel:
 
 @contextlib.contextmanager
 def _quiet_keras() -> Iterator[None]:
-    """Suppress Keras's output: progress of downloads, and warnings about open shapes.
+    """Suppress Keras's output: progress of downloads, and warnings about unknown dimensions.
 
-    Loading fixes open shapes.
+    Loading replaces unknown dimensions with fixed sizes anyway.
     """
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -167,7 +167,7 @@ def _read(tables: ModelTables) -> TfliteModel:
 
 
 def _positions(live: Sequence[FileOperator], indexes: frozenset[int]) -> frozenset[int]:
-    """Return the positions in the graph of the operators with these indexes in the file."""
+    """Return the operators' positions in the graph, for their indexes in the file."""
     return frozenset(position for position, op in enumerate(live) if op.index in indexes)
 
 

@@ -1,4 +1,4 @@
-"""Checks for a live terminal, and prints changes of the connection to the broker."""
+"""Check that the output is a terminal; print when the broker's connection is lost or restored."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "--replay",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Show the fleet of a file that `mqtt-monitor record` wrote, instead of a broker's.",
+    help="Show a fleet from a recording (`mqtt-monitor record` writes one), without a broker.",
 )
 @click.option(
     "--speed",

@@ -126,7 +126,7 @@ def _arguments(node: Any) -> tuple[Any, Any]:
 
 
 def _dtype_of(value: Any) -> Iterator[str]:
-    """Yield a dtype that must change: a constant's, or the one that ``value`` names; else nothing."""
+    """Yield the dtype to change: a constant's, or the one that ``value`` names; or nothing."""
     if isinstance(value, keras.KerasTensor):
         return
     if isinstance(value, str):

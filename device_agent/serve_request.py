@@ -28,8 +28,9 @@ from edge_core.contract.messages import (
 )
 from edge_core.contract.topics import RESULT, Topic
 from edge_core.errors import EdgePartitionError, MessageTooLargeError
-from edge_core.mqtt.data_connection import FIRST_ERROR_CODE, NO_SUBSCRIBERS
+from edge_core.mqtt.data_connection import NO_SUBSCRIBERS
 from edge_core.mqtt.message import NO_RECEIPT
+from edge_core.mqtt.subscriptions import FIRST_ERROR_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

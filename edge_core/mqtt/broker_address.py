@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from edge_core.errors import EdgePartitionError
+from edge_core.errors import BrokerUnreachableError, EdgePartitionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,6 +117,16 @@ class BrokerAddress:
         """URL of the broker, without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+    def unreachable(self, error: OSError | ValueError) -> BrokerUnreachableError:
+        """Return the error of a connection that failed with ``error``."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return BrokerUnreachableError(
+                self.url,
+                f"its certificate is not trusted ({error.verify_message.rstrip('.')}); name the "
+                "trusted CA with --ca-file FILE or EDGE_PARTITION_CA_FILE",
+            )
+        return BrokerUnreachableError(self.url, getattr(error, "strerror", None) or str(error))
 
     def tls_context(self) -> ssl.SSLContext:
         """Return the TLS settings: check the broker's certificate, send the client's.

@@ -48,7 +48,7 @@ DEFAULT_KEEPALIVE_S = 10
 #: Upper bound of a PUBLISH packet's fixed header, packet id and topic length, in bytes.
 _HEADER_BYTES = 16
 #: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
-_MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
+MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
 #: paho's reason if the connection ended without a DISCONNECT packet.
 _NO_REASON = "Unspecified error"
 #: Reason code "Session taken over" of DISCONNECT (MQTT 5.0, section 3.14.2.1).
@@ -102,7 +102,7 @@ class Connection:
         """
         self.address = address
         self.client_id = client_id
-        self.maximum_packet_size = _MQTT_MAXIMUM_PACKET_BYTES
+        self.maximum_packet_size = MQTT_MAXIMUM_PACKET_BYTES
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._on_taken_over = on_taken_over
@@ -277,7 +277,7 @@ class Connection:
             return
         self._connection_number += 1
         limit = getattr(properties, "MaximumPacketSize", None)
-        self.maximum_packet_size = limit or _MQTT_MAXIMUM_PACKET_BYTES
+        self.maximum_packet_size = limit or MQTT_MAXIMUM_PACKET_BYTES
         self._subscriptions.restore()
         self._answered.set()
         if self._on_connected is not None:

@@ -35,9 +35,11 @@ from edge_core.errors import (
     EdgePartitionError,
     MessageTooLargeError,
 )
-from edge_core.mqtt.data_session import MQTT_MAXIMUM_PACKET_BYTES, open_session
+from edge_core.mqtt.connection import DEFAULT_KEEPALIVE_S, MQTT_MAXIMUM_PACKET_BYTES
+from edge_core.mqtt.data_session import open_session
 from edge_core.mqtt.message import NO_RECEIPT, Message, Receipt
 from edge_core.mqtt.packet_stream import publish_header
+from edge_core.mqtt.subscriptions import FIRST_ERROR_CODE, topic_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
     #: Called with the broker's reason code for a message: 0 is success (MQTT 5.0, section 3.4.2.1).
     Acknowledged: TypeAlias = Callable[[int], None]
 
-DEFAULT_KEEPALIVE_S = 10
 #: Reason code of a message that the broker took and that no client has subscribed to.
 NO_SUBSCRIBERS = int(mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS)
 
@@ -59,8 +60,6 @@ _CONNECT_TIMEOUT_S = 5.0
 #: Pauses between two tries to connect, in seconds.
 _RECONNECT_FIRST_S, _RECONNECT_MAX_S = 0.5, 8.0
 _LAST_PACKET_ID = 65535
-#: Reason codes from this one on are refusals (MQTT 5.0, section 2.4).
-FIRST_ERROR_CODE = 0x80
 _QOS = (mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE)
 _PUBACK = b"\x40\x02"
 _PINGREQ = b"\xc0\x00"
@@ -224,13 +223,13 @@ class DataConnection:
         """
         self._filters[topic_filter] = qos
         if handler is not None:
-            self._handlers[_pattern(topic_filter)] = handler
+            self._handlers[topic_pattern(topic_filter)] = handler
         self._request([topic_filter])
 
     def unsubscribe(self, topic_filter: str) -> None:
         """End a subscription."""
         self._filters.pop(topic_filter, None)
-        self._handlers.pop(_pattern(topic_filter), None)
+        self._handlers.pop(topic_pattern(topic_filter), None)
         with self._sending:
             if self._session is not None:
                 packet = mqtt5.UnsubscribePacket(self._next_packet_id(), [str(topic_filter)])
@@ -288,19 +287,20 @@ class DataConnection:
             ValueError: A topic has wildcards, or a property has more than 65,535 bytes.
         """
         views = [memoryview(part).cast("B") for part in payload]
+        payload_bytes = sum(map(len, views))
         with self._sending:
             session = self._session
             packet_id = self._next_packet_id() if topic.kind.qos else 0
             header = publish_header(
                 topic,
-                sum(map(len, views)),
+                payload_bytes,
                 packet_id,
                 response_topic=response_topic,
                 correlation_data=correlation_data,
                 expiry_s=None if expiry_s is None else max(1, expiry_s),
                 user=(user or {}).items(),
             )
-            size_bytes = len(header) + sum(map(len, views))
+            size_bytes = len(header) + payload_bytes
             if size_bytes > self.maximum_packet_size:
                 raise MessageTooLargeError(topic, size_bytes, self.maximum_packet_size)
             if session is None:
@@ -535,8 +535,3 @@ class DataConnection:
         if session.writer.waiting_bytes:
             # The step in progress does not wait for room in the socket yet.
             self.wake()
-
-
-def _pattern(topic_filter: str) -> str:
-    """Return the filter without ``$share/GROUP/`` in front (MQTT 5.0, section 4.8.2)."""
-    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import select
 import socket
-import ssl
 import struct
 import termios
 import time
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING
 import mqtt5
 
 from edge_core.errors import BrokerRefusedError, BrokerUnreachableError
+from edge_core.mqtt.connection import MQTT_MAXIMUM_PACKET_BYTES
 from edge_core.mqtt.packet_stream import PacketReader, PacketWriter
 
 if TYPE_CHECKING:
     from edge_core.mqtt.broker_address import BrokerAddress
     from edge_core.mqtt.packet_stream import Buffer
 
-#: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
-MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
 #: Place of ``tcpi_bytes_acked`` in Linux's ``struct tcp_info`` (linux/tcp.h), and its end.
 _BYTES_ACKED_AT, _TCP_INFO_BYTES = 120, 128
 
@@ -163,15 +161,8 @@ def _connect(address: BrokerAddress, timeout_s: float) -> socket.socket:
         if not address.tls:
             return sock
         return address.tls_context().wrap_socket(sock, server_hostname=address.host)
-    except ssl.SSLCertVerificationError as error:
-        raise BrokerUnreachableError(
-            address.url,
-            f"its certificate is not trusted ({error.verify_message.rstrip('.')}); name the "
-            "trusted CA with --ca-file FILE or EDGE_PARTITION_CA_FILE",
-        ) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BrokerUnreachableError(address.url, reason) from None
+        raise address.unreachable(error) from None
 
 
 def _wait_for_packets(

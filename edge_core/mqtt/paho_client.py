@@ -14,15 +14,12 @@ The options (measured figures: DESIGN, "How activations travel"):
 from __future__ import annotations
 
 import socket
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-
-from edge_core.errors import BrokerUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,15 +81,8 @@ def connect_client(
             clean_start=session_expiry_s == 0,
             properties=properties,
         )
-    except ssl.SSLCertVerificationError as error:
-        raise BrokerUnreachableError(
-            address.url,
-            f"its certificate is not trusted ({error.verify_message.rstrip('.')}); name the "
-            "trusted CA with --ca-file FILE or EDGE_PARTITION_CA_FILE",
-        ) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BrokerUnreachableError(address.url, reason) from None
+        raise address.unreachable(error) from None
 
 
 def publish_properties(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-_FIRST_ERROR_CODE = 0x80
+#: Reason codes from this one on are refusals (MQTT 5.0, section 2.4).
+FIRST_ERROR_CODE = 0x80
 
 
 class Subscriptions:
@@ -74,7 +75,7 @@ class Subscriptions:
             raise BrokerUnreachableError(
                 self._broker_url, f"no answer within {timeout_s:g} s"
             ) from None
-        if code.value >= _FIRST_ERROR_CODE:
+        if code.value >= FIRST_ERROR_CODE:
             raise BrokerRefusedError(self._broker_url, f"subscribing to {topic_filter}: {code}")
 
     def remove(self, topic_filter: str) -> None:

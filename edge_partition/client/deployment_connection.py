@@ -22,7 +22,8 @@ from edge_core.contract.messages import (
 from edge_core.contract.tensors import decode_tensors, tensor_buffers
 from edge_core.contract.topics import ONLINE, Topics
 from edge_core.errors import BrokerUnreachableError, PayloadError
-from edge_core.mqtt.data_connection import FIRST_ERROR_CODE, NO_SUBSCRIBERS, DataConnection
+from edge_core.mqtt.data_connection import NO_SUBSCRIBERS, DataConnection
+from edge_core.mqtt.subscriptions import FIRST_ERROR_CODE
 from edge_partition.client.errors import RequestError, UnknownDeploymentError
 from edge_partition.client.result import Result
 

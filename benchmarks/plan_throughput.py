@@ -5,8 +5,9 @@
 The compared plans take turns on the same boards, one deployment at a time, so that other work on
 the machine affects all plans. A figure is the median of the rounds, with the lowest and the
 highest.
-There are three comparisons:
+There are four comparisons:
 
+- pipelines of two, three and four equal boards against the throughput that each plan predicts;
 - four equal boards against one of them with the whole model;
 - boards of speeds 1 : 2 : 4 against the sum of the single boards, each with the whole model;
 - on the same boards, the best plan against a split into parts of equal operator counts and a split
@@ -16,9 +17,9 @@ The plan ``best`` may have replicas. The plan ``pipeline`` has one stage on each
 board could hold the whole model.
 
 Each measured ratio has the plan's ratio beside it, which the boards' profiles predict. Links are as
-fast as loopback, because slower links would limit all plans equally. A client keeps four requests
-in flight per board. The figures are kept in ``docs/measured/throughput-MODEL-KIND.json``. A model
-takes about 8 minutes.
+fast as loopback, because slower links would limit all plans equally. The client chooses its window
+by itself. The figures are kept in ``docs/measured/throughput-MODEL-KIND.json``. A model
+takes about 12 minutes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 #: Each board's share of one processor; small for the reasons in plan_accuracy.py.
 EQUAL = (0.12, 0.12, 0.12, 0.12)
 UNEQUAL = (0.08, 0.16, 0.32)
-_WINDOW_PER_BOARD = 4
+#: Numbers of boards of the pipelines, one stage on each board.
+PIPELINES = (2, 3, 4)
 
 
 def run_in_turns(
@@ -57,7 +59,7 @@ def run_in_turns(
     for _ in range(rounds):
         for name, plan in plans.items():
             with emulation.deployed(plan, model, desk):
-                run = emulation.stream(desk, seconds, window=_WINDOW_PER_BOARD * plan.boards)
+                run = emulation.stream(desk, seconds)
             measured[name].append(run.throughput_per_s)
     return {
         name: {
@@ -90,6 +92,37 @@ def ratio(runs: dict, above: str, below: list[str]) -> dict[str, float]:
         "lowest": min(turns),
         "highest": max(turns),
         "bound": runs[above]["predicted_per_s"] / sum(predicted),
+    }
+
+
+def measure_pipelines(
+    model: TfliteModel, faster: float, rounds: int, seconds: float
+) -> dict[str, object]:
+    def plans_of(boards: Fleet) -> dict[str, Plan]:
+        return {
+            f"{count}-boards": plan_split(
+                model.graph, Fleet(boards.devices[:count]), "throughput", stages=count
+            )
+            for count in PIPELINES
+        }
+
+    shares = [faster * share for share in EQUAL]
+    runs = measure_plans(model, shares, plans_of, rounds, seconds)
+    return {
+        "shares": shares,
+        "runs": runs,
+        **{f"ratio_of_{name}_to_plan": ratio_to_plan(run) for name, run in runs.items()},
+    }
+
+
+def ratio_to_plan(run: dict) -> dict[str, float]:
+    """Return the measured throughput of a plan over the throughput that the plan predicts."""
+    ratios = [per_s / run["predicted_per_s"] for per_s in run["runs_per_s"]]
+    return {
+        "reached": statistics.median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        "bound": 1,
     }
 
 
@@ -202,6 +235,13 @@ def show(name: str, kind: str, document: dict) -> None:
     sys.stdout.flush()
 
 
+_MEASURES = {
+    "pipelines": measure_pipelines,
+    "equal": measure_equal,
+    "unequal": measure_unequal,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL", help="Keras application")
@@ -210,18 +250,15 @@ def main() -> None:
     parser.add_argument(
         "--faster", type=float, default=1, metavar="X", help="multiply the boards' shares by X"
     )
-    parser.add_argument(
-        "--only", choices=("equal", "unequal"), help="measure only one of the two fleets"
-    )
+    parser.add_argument("--only", choices=tuple(_MEASURES), help="measure only one of the fleets")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    measures = {"equal": measure_equal, "unequal": measure_unequal}
     documents = {}
     for name in options.models:
         model = emulation.load(name)
         machine = emulation.machine()
         documents[name] = {"machine": machine}
-        for kind, measure in measures.items():
+        for kind, measure in _MEASURES.items():
             if options.only in (None, kind):
                 documents[name][kind] = measure(
                     model, options.faster, options.rounds, options.seconds

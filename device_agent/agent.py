@@ -19,22 +19,20 @@ from typing import TYPE_CHECKING
 from device_agent.artifact_store import ArtifactStore
 from device_agent.claim_name import NameInUseError, check_name_is_free
 from device_agent.command_inbox import CommandInbox
-from device_agent.find_route import RouteFinder
 from device_agent.jobs import Jobs
 from device_agent.locked_deployments import LockedDeployments
 from device_agent.manifest_follower import ManifestFollower
 from device_agent.presence import Presence
+from device_agent.request_intake import RequestIntake
 from device_agent.subscriptions import Subscriptions
 from device_agent.telemetry.board import measure_matmul_gmac_s, read_software
 from device_agent.telemetry.report import Report
 from device_agent.telemetry.stats import Stats
-from device_agent.worker import Worker
-from edge_core.contract.messages import RECEIVE_MAXIMUM, ErrorCode
+from edge_core.contract.messages import RECEIVE_MAXIMUM, SESSION_EXPIRY_S
 from edge_core.contract.topics import OFFLINE, ONLINE, Topics
 from edge_core.mqtt.agent_requests import AgentRequests
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.mqtt.connection import Connection, Will
-from edge_core.mqtt.data_connection import DataConnection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("device-agent")
 
-#: Time for which the broker keeps QoS 1 messages for a disconnected agent, in seconds.
-SESSION_EXPIRY_S = 60
 #: Time limit of a stopping agent for queued requests, and again for queued jobs, in seconds.
 FINISH_S = 10.0
 _TICK_S = 0.25
@@ -79,35 +75,21 @@ class Agent:
         self._deployments = LockedDeployments(config.name)
         #: None until the deployments on disk are loaded.
         self._saved: SavedState | None = None
-        self._stopping = False
-        self._connection = Connection(
+        self._connection = self._make_connection()
+        self._intake = RequestIntake(
+            config,
             self._address,
-            f"edge-agent-{config.name}",
-            will=Will(topics.availability(config.name), OFFLINE),
-            session_expiry_s=SESSION_EXPIRY_S,
-            receive_maximum=RECEIVE_MAXIMUM,
-            keepalive_s=config.keepalive,
-            on_connected=self._connected,
-            on_disconnected=self._disconnected,
-            on_taken_over=self._taken_over,
-            on_unexpected=self._sort,
-        )
-        self._data = DataConnection(
-            self._address,
-            f"edge-agent-{config.name}-data",
-            session_expiry_s=SESSION_EXPIRY_S,
-            receive_maximum=RECEIVE_MAXIMUM,
-            keepalive_s=config.keepalive,
-            on_message=self._request_arrived,
-            on_connected=self._data_connected,
-            on_refused=self._subscription_refused,
+            topics,
+            routes=self._routes,
+            subscriptions=lambda: self._subscriptions,
+            stats=self._stats,
         )
         instance = uuid.uuid4().hex
         about = {"device": config.name, "instance": instance}
         self._report = Report(self._connection, topics, config, instance, self._store.free_bytes)
         self._presence = Presence(self._connection, topics, self._report, stop, **about)
         self._subscriptions = Subscriptions(
-            self._connection, self._data, topics, self._deployments, self._sort
+            self._connection, self._intake.connection, topics, self._deployments, self._sort
         )
         self._own_topic = topics.answer(f"edge-agent-{config.name}")
         self._manifests = ManifestFollower(
@@ -124,15 +106,6 @@ class Agent:
             **about,
             update_subscriptions=self._subscriptions.update,
             on_changed=self._report.publish_profile,
-        )
-        self._finder = RouteFinder(config.name)
-        self._worker = Worker(
-            self._data,
-            topics,
-            config.name,
-            routes=self._routes,
-            stats=self._stats,
-            finder=self._finder,
         )
 
     def run(self) -> None:
@@ -157,6 +130,21 @@ class Agent:
             raise NameInUseError(self._config.name)
 
     # Main thread
+
+    def _make_connection(self) -> Connection:
+        config = self._config
+        return Connection(
+            self._address,
+            f"edge-agent-{config.name}",
+            will=Will(self._topics.availability(config.name), OFFLINE),
+            session_expiry_s=SESSION_EXPIRY_S,
+            receive_maximum=RECEIVE_MAXIMUM,
+            keepalive_s=config.keepalive,
+            on_connected=self._connected,
+            on_disconnected=self._disconnected,
+            on_taken_over=self._taken_over,
+            on_unexpected=self._sort,
+        )
 
     def _begin(self) -> None:
         """Import numpy, measure the board and load the deployments on disk.
@@ -186,10 +174,11 @@ class Agent:
         )
         saved.load()
         self._saved = saved
+        self._intake.is_loaded = True
         self._jobs.put(self._save_all)
         self._manifests.start()
         self._subscriptions.update()
-        self._worker.start()
+        self._intake.worker.start()
         self._jobs.start()
 
     def _tick(self) -> None:
@@ -198,7 +187,7 @@ class Agent:
             self._jobs.put(self._save_all)
         self._manifests.publish_due()
         self._report.publish_due_stats(
-            queue_length=self._worker.queue_length(),
+            queue_length=self._intake.worker.queue_length(),
             stages=lambda: self._stats.take(
                 {key: route.serves for key, route in self._routes().items()}
             ),
@@ -208,16 +197,16 @@ class Agent:
     def _end(self) -> None:
         if self._presence.is_taken_over:
             # The availability belongs to the other agent now. A normal close sends no will.
-            self._worker.finish(0)
-            self._data.close()
+            self._intake.worker.finish(0)
+            self._intake.connection.close()
             self._connection.close()
             return
-        self._stopping = self._inbox.is_stopping = True
+        self._intake.is_stopping = self._inbox.is_stopping = True
         self._subscriptions.leave_shared()
-        self._worker.finish(FINISH_S)
+        self._intake.worker.finish(FINISH_S)
         self._jobs.finish(FINISH_S)
         self._presence.say_offline()
-        self._data.close()
+        self._intake.connection.close()
         self._connection.close()
         _LOG.info("offline")
 
@@ -266,53 +255,11 @@ class Agent:
                     self._presence.profile_arrived(message)
                 case ["device", device, "availability"]:
                     is_online = message.payload == ONLINE
-                    self._finder.note_availability(device, is_online=is_online)
+                    self._intake.finder.note_availability(device, is_online=is_online)
                 case ["device", _, "command"]:
                     self._inbox.take(message)
         except Exception:  # noqa: BLE001
             _LOG.exception("failed on a message on %s", message.topic)
-
-    # Inference thread, or its stand-in
-
-    def _data_connected(self, is_resumed: bool) -> None:
-        if is_resumed:
-            self._worker.drop_queue()
-
-    def _subscription_refused(self, topic_filter: str, reason: str) -> None:
-        _LOG.warning(
-            "the broker at %s refused the subscription to %s: %s. Check the broker's access list.",
-            self._address.url,
-            topic_filter,
-            reason,
-        )
-
-    def _request_arrived(self, message: Message) -> None:
-        # An exception would end the inference thread.
-        try:
-            match message.topic[len(self._topics.prefix) + 1 :].split("/"):
-                case ["deployment", name, "stage", index, *_] if index.isdecimal():
-                    self._take_request(name, int(index), message)
-                case _:
-                    _LOG.warning("dropped a message on the topic %r", message.topic)
-                    self._data.acknowledge(message.receipt)
-        except Exception:  # noqa: BLE001
-            _LOG.exception("failed on a message on %s", message.topic)
-            self._data.acknowledge(message.receipt)
-
-    def _take_request(self, name: str, index: int, message: Message) -> None:
-        if not self._stopping:
-            if self._saved is not None and (name, index) not in self._routes():
-                self._subscriptions.forget(name, index)
-            self._worker.submit(name, index, message)
-        elif self._subscriptions.is_replicated(name, index):
-            self._worker.refuse(
-                name,
-                index,
-                message,
-                ErrorCode.STOPPING,
-                f"Board {self._config.name} is stopping; other boards serve stage {index}.",
-            )
-        # Requests that only this board serves stay with the broker until the agent starts again.
 
     # Any thread
 

@@ -9,8 +9,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from device_agent.refused_request import RefusedRequestError
+from edge_core.contract.messages import ErrorCode
+
 if TYPE_CHECKING:
     from edge_core.contract.manifest import Manifest, Stage
+
+_MAX_ROUTE_CHARACTERS = 200
 
 
 class RouteFinder:
@@ -57,12 +62,9 @@ class RouteFinder:
         """Return the board that is the first to be done, if all boards started at the same time."""
         if len(stage.devices) == 1:
             return stage.devices[0]
-        predicted, count = stage.predicted, len(stage.devices)
-        processors_ms = predicted.boards_ms or (max(predicted.invoke_ms, 1e-6),) * count
-        links_ms = predicted.links_ms or (0.0,) * count
         online = [
             (device, max(1e-6, *times_ms))
-            for device, *times_ms in zip(stage.devices, processors_ms, links_ms, strict=True)
+            for device, times_ms in stage.board_times_ms().items()
             if device not in self._offline
         ]
         boards = online or [(device, 1.0) for device in stage.devices]
@@ -75,3 +77,25 @@ class RouteFinder:
         key = generation, stage.index, device
         self._given[key] = self._given.get(key, 0) + 1
         return device
+
+
+def check_route(manifest: Manifest, route: str, following: int) -> str:
+    """Return the board of stage ``following`` on a request's route.
+
+    Args:
+        manifest: The manifest that the request names.
+        route: The request's route: a board for each stage, separated by commas.
+        following: Index of the stage that gets the request next.
+
+    Raises:
+        RefusedRequestError: With ``bad-route``: the route does not fit the manifest.
+    """
+    boards, stages = route.split(","), manifest.stages
+    if len(boards) != len(stages) or boards[following] not in stages[following].devices:
+        raise RefusedRequestError(
+            ErrorCode.BAD_ROUTE,
+            f"The route {route[:_MAX_ROUTE_CHARACTERS]!r} does not fit {manifest.deployment}: "
+            f"expected a board for each of {len(stages)} stages, and for stage {following} one of "
+            f"{', '.join(stages[following].devices)}.",
+        )
+    return boards[following]

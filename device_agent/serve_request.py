@@ -16,7 +16,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from device_agent.client_order import StateError, Turn
+from device_agent.find_route import check_route
+from device_agent.refused_request import RefusedRequestError
+from device_agent.run_stage import make_ready, run_stage
 from edge_core.contract.messages import (
     ERROR,
     GENERATION,
@@ -27,13 +29,13 @@ from edge_core.contract.messages import (
     append_trace,
 )
 from edge_core.contract.topics import RESULT, Topic
-from edge_core.errors import EdgePartitionError, MessageTooLargeError
+from edge_core.errors import MessageTooLargeError
 from edge_core.mqtt.data_connection import NO_SUBSCRIBERS
 from edge_core.mqtt.message import NO_RECEIPT
 from edge_core.mqtt.subscriptions import FIRST_ERROR_CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from device_agent.deployments import Route
     from device_agent.find_route import RouteFinder
@@ -42,19 +44,8 @@ if TYPE_CHECKING:
     from edge_core.contract.topics import Topics
     from edge_core.mqtt.data_connection import DataConnection
     from edge_core.mqtt.message import Message
-    from edge_core.mqtt.packet_stream import Buffer
 
 _LOG = logging.getLogger("device-agent")
-
-_MAX_ROUTE_CHARACTERS = 200
-
-
-class _RefusedError(EdgePartitionError):
-    """A request gets an error instead of a result."""
-
-    def __init__(self, code: ErrorCode, reason: str) -> None:
-        self.code = code
-        super().__init__(reason)
 
 
 class RequestServer:
@@ -94,7 +85,7 @@ class RequestServer:
         """Answer a request with a result or an error, and acknowledge the request."""
         try:
             self._serve(deployment, index, message)
-        except _RefusedError as error:
+        except RefusedRequestError as error:
             self.refuse(deployment, index, message, error.code, str(error))
         except Exception as error:  # noqa: BLE001 - the thread must survive a failed request
             _LOG.exception("stage %d of %s failed", index, deployment)
@@ -137,7 +128,7 @@ class RequestServer:
         started = time.monotonic()
         remaining_s = self._remaining_s(index, message, started)
         next_topic, route = self._next_topic(loaded, message)
-        result = self._answer(loaded, message)
+        result = run_stage(loaded, message, self._device)
         ended = time.monotonic()
         trace = StageTrace(
             index, self._device, (started - message.arrived) * 1000, (ended - started) * 1000
@@ -161,14 +152,14 @@ class RequestServer:
                 on_acknowledged=self._check_taken(loaded, message, next_topic),
             )
         except MessageTooLargeError as error:
-            raise _RefusedError(ErrorCode.TOO_LARGE, str(error)) from None
+            raise RefusedRequestError(ErrorCode.TOO_LARGE, str(error)) from None
         except ValueError:  # The response topic has wildcards.
             self._stats.count_unanswerable(deployment, index)
             self._connection.acknowledge(message.receipt)
             return
         del result  # The runtime refuses to run while views of its memory exist.
         self._stats.count_request(deployment, index, trace.queue_ms, trace.invoke_ms)
-        self._make_ready(loaded)
+        make_ready(loaded)
 
     def _check_taken(
         self, loaded: LoadedStage, message: Message, next_topic: Topic | None
@@ -219,7 +210,7 @@ class RequestServer:
                 return loaded
             if generation in route.elsewhere:
                 return None
-        raise _RefusedError(
+        raise RefusedRequestError(
             ErrorCode.UNKNOWN_GENERATION,
             f"Board {self._device} does not serve stage {index} of {deployment} in generation "
             f"{generation or 'none'}; the live generation is "
@@ -232,7 +223,7 @@ class RequestServer:
             return None
         waited_s = now - message.arrived
         if waited_s >= message.expiry_s:
-            raise _RefusedError(
+            raise RefusedRequestError(
                 ErrorCode.EXPIRED,
                 f"The request expired on board {self._device} after waiting {waited_s:.1f} s for "
                 f"stage {index}.",
@@ -249,71 +240,5 @@ class RequestServer:
             return self._topics.stage(manifest.deployment, following), ""
         if not route:
             route = ",".join(self._finder.find(manifest, loaded.stage.index))
-        boards = route.split(",")
-        if len(boards) != len(manifest.stages) or (
-            boards[following] not in manifest.stages[following].devices
-        ):
-            raise _RefusedError(
-                ErrorCode.BAD_ROUTE,
-                f"The route {route[:_MAX_ROUTE_CHARACTERS]!r} does not fit {manifest.deployment}: "
-                f"expected a board for each of {len(manifest.stages)} stages, and for stage "
-                f"{following} one of {', '.join(manifest.stages[following].devices)}.",
-            )
-        topic = self._topics.board_stage(manifest.deployment, following, boards[following])
-        return topic, route
-
-    def _make_ready(self, loaded: LoadedStage) -> None:
-        """Reset the state once the answer was sent; the next request does not wait for the reset.
-
-        A failed reset is only logged, because ``invoke`` resets the state again if needed.
-        """
-        if loaded.order is None:
-            try:
-                loaded.interpreter.start_over()
-            except EdgePartitionError as error:
-                _LOG.warning("stage %d of %s: %s", loaded.stage.index, loaded.deployment, error)
-
-    def _answer(self, loaded: LoadedStage, message: Message) -> Sequence[Buffer]:
-        """Return the result of a stage, computed from the state that the request needs."""
-        order, client = loaded.order, message.response_topic
-        if order is None or client is None:
-            self._check_size(loaded, message)
-            return self._invoke(loaded, message)
-        try:
-            turn = order.find_turn(client, message.correlation_data)
-            if turn is Turn.REPEAT:
-                return [order.answer_again()]
-        except StateError as error:
-            raise _RefusedError(
-                error.code,
-                f"Stage {loaded.stage.index} of {loaded.deployment} on board {self._device} "
-                f"{error}",
-            ) from None
-        self._check_size(loaded, message)
-        order.forget()  # If the inference fails, the state is unknown.
-        result = b"".join(self._invoke(loaded, message, starts_over=turn is Turn.FIRST))
-        order.note(client, message.correlation_data, result)
-        return [result]
-
-    def _check_size(self, loaded: LoadedStage, message: Message) -> None:
-        if len(message.payload) != loaded.interpreter.input_bytes:
-            raise _RefusedError(
-                ErrorCode.BAD_PAYLOAD,
-                f"Stage {loaded.stage.index} of {loaded.deployment} got {len(message.payload):,} "
-                f"bytes; expected {loaded.interpreter.input_bytes:,} for "
-                f"{', '.join(str(spec) for spec in loaded.stage.inputs)}.",
-            )
-
-    def _invoke(
-        self, loaded: LoadedStage, message: Message, *, starts_over: bool = False
-    ) -> Sequence[Buffer]:
-        try:
-            if starts_over:
-                loaded.interpreter.start_over()
-            return loaded.interpreter.invoke_in_place(message.payload)
-        except EdgePartitionError as error:
-            raise _RefusedError(
-                ErrorCode.STAGE_FAILED,
-                f"Stage {loaded.stage.index} of {loaded.deployment} on board {self._device}: "
-                f"{error}",
-            ) from None
+        board = check_route(manifest, route, following)
+        return self._topics.board_stage(manifest.deployment, following, board), route

@@ -207,6 +207,18 @@ class Stage:
     more_wrapped: int = 0
     state: bool = False
 
+    def board_times_ms(self) -> dict[str, tuple[float, float]]:
+        """Return the predicted times of a request on each board, by the board's name.
+
+        Returns:
+            Time of the inference and time of the board's link, in milliseconds. A manifest that
+            does not know the link's time gives 0.
+        """
+        count = len(self.devices)
+        invoke_ms = self.predicted.boards_ms or (self.predicted.invoke_ms,) * count
+        links_ms = self.predicted.links_ms or (0.0,) * count
+        return dict(zip(self.devices, zip(invoke_ms, links_ms, strict=True), strict=True))
+
 
 @dataclass(frozen=True)
 class ModelInfo:

@@ -58,6 +58,8 @@ ROUTE = "route"
 #: Requests in flight to an agent: enough to keep the stage busy, and few enough that a slow board
 #: does not hold requests that another replica could serve.
 RECEIVE_MAXIMUM = 8
+#: Time for which the broker keeps QoS 1 messages for a disconnected agent, in seconds.
+SESSION_EXPIRY_S = 60
 #: The largest message that ``time-messages`` times, in bytes.
 MAX_TIMED_MESSAGE_BYTES = 1 << 20
 #: The longest time that ``profile`` may time one slice, in seconds.

@@ -16,7 +16,7 @@ import math
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from edge_core.contract.manifest import Stage
     from edge_core.contract.messages import StageTrace
@@ -145,22 +145,14 @@ _Stop: TypeAlias = "tuple[str, _Place, float | None]"
 class Router:
     """Chooses routes for the requests of one client to one generation of a deployment."""
 
-    def __init__(
-        self,
-        stages: Sequence[Stage],
-        times_ms: Mapping[tuple[int, str], float] | None = None,
-        links_ms: Mapping[tuple[int, str], float] | None = None,
-    ) -> None:
+    def __init__(self, stages: Sequence[Stage]) -> None:
         """Start with all boards online and without requests.
 
         Args:
-            stages: The manifest's stages, in order.
-            times_ms: Times to start from by stage index and board, in milliseconds; for the rest,
-                the stage's ``predicted.invoke_ms`` counts for each of its boards.
-            links_ms: Times that a request takes of a board's link, in the same way. Traces say
-                nothing of links, so a board that its link limits keeps this time.
+            stages: The manifest's stages, in order, with the predicted times to start from. Traces
+                replace the times of inferences. Traces say nothing of links, so the predicted
+                times of links stay.
         """
-        known, links = times_ms or {}, links_ms or {}
         self._boards: dict[str, _Board] = {}
         self._stages: list[list[tuple[str, _Place]]] = []
         self._places: dict[tuple[int, str], _Place] = {}
@@ -169,10 +161,9 @@ class Router:
         self._least_rest_ms = math.inf
         for stage in stages:
             options = []
-            for device in stage.devices:
+            for device, (invoke_ms, link_ms) in stage.board_times_ms().items():
                 board = self._boards.setdefault(device, _Board())
-                time_ms = known.get((stage.index, device), stage.predicted.invoke_ms)
-                place = _Place(board, time_ms, links.get((stage.index, device), 0.0))
+                place = _Place(board, invoke_ms, link_ms)
                 board.places.append(place)
                 self._places[stage.index, device] = place
                 options.append((device, place))

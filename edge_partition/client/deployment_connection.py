@@ -15,17 +15,15 @@ from edge_core.contract.messages import (
     GENERATION,
     ROUTE,
     TRACE,
-    ErrorCode,
     decode_trace,
     encode_json,
 )
-from edge_core.contract.tensors import decode_tensors, tensor_buffers
+from edge_core.contract.tensors import tensor_buffers
 from edge_core.contract.topics import ONLINE, Topics
-from edge_core.errors import BrokerUnreachableError, PayloadError
+from edge_core.errors import BrokerUnreachableError
 from edge_core.mqtt.data_connection import NO_SUBSCRIBERS, DataConnection
 from edge_core.mqtt.subscriptions import FIRST_ERROR_CODE
-from edge_partition.client.errors import RequestError, UnknownDeploymentError
-from edge_partition.client.result import Result
+from edge_partition.client.errors import UnknownDeploymentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,18 +41,6 @@ _REPORT_EVERY_S = 1.0
 _ANSWER_TIMEOUT_S = 10.0
 #: Most results that the broker sends before the client has read one: more than a window's requests.
 _RECEIVE_MAXIMUM = 256
-_STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
-#: Codes of temporary errors: a deployment is being replaced, a board restarts, or a board has too
-#: many requests. The next attempt uses the generation that is live by then, and another board if
-#: there is one.
-PASSING_CODES = frozenset(
-    {
-        ErrorCode.UNKNOWN_GENERATION,
-        ErrorCode.STOPPING,
-        ErrorCode.OVERLOADED,
-        ErrorCode.NOT_LISTENING,
-    }
-)
 
 
 class DeploymentHandlers(Protocol):
@@ -295,29 +281,3 @@ class DeploymentConnection:
             is_online=message.payload == ONLINE,
             is_new=not message.retained,
         )
-
-
-def read_answer(
-    manifest: Manifest, message: Message, latency_ms: float
-) -> Result | RequestError | None:
-    """Return the result or the error in a message; None for a temporary error.
-
-    Args:
-        manifest: The manifest that is live.
-        message: The answer to a request.
-        latency_ms: Time from submitting the request to its answer, in milliseconds.
-    """
-    trace = decode_trace(message.user.get(TRACE))
-    code = message.user.get(ERROR)
-    if code is None:
-        try:
-            outputs = decode_tensors(manifest.outputs, message.payload)
-        except PayloadError as error:
-            return RequestError(ErrorCode.BAD_PAYLOAD, str(error), trace)
-        return Result(outputs, latency_ms, trace)
-    if code in PASSING_CODES:
-        return None
-    reason = bytes(message.payload).decode("utf-8", "replace")
-    # A kept state that may lack a request's effect can't be used any more.
-    is_final = code in _STATE_CODES or manifest.model.state == "keep"
-    return RequestError(code, reason, trace, is_final=is_final)

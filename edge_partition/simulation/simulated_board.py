@@ -22,7 +22,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
-from edge_core.contract.messages import StageTrace
+from edge_core.contract.messages import SESSION_EXPIRY_S, StageTrace
 from edge_partition.simulation.shared_server import SharedServer
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ AGENT_QUEUE_LENGTH = 32
 #: mosquitto's ``max_queued_messages``, as :mod:`broker_config.serve.mosquitto` sets it. The broker
 #: drops a message for a full queue without an error.
 BROKER_QUEUE_LENGTH = 1000
-#: Equal to :data:`device_agent.agent.SESSION_EXPIRY_S`, which the host does not import.
-SESSION_EXPIRY_S = 60
 _INDEPENDENT = 1.0
 _HALF_DUPLEX = 0.5
 

@@ -69,17 +69,7 @@ class SimulatedClient:
         self._stream = stream
         self._publish = publish
         stages = _stages_of(plan)
-        times_ms = {
-            (index, times.device): times.invoke_ms
-            for index, replicas in enumerate(plan.stages)
-            for times in replicas
-        }
-        links_ms = {
-            (index, times.device): times.transfer_ms
-            for index, replicas in enumerate(plan.stages)
-            for times in replicas
-        }
-        self._router = Router(stages, times_ms, links_ms)
+        self._router = Router(stages)
         self._window = AdaptiveWindow(stages)
         self._in_flight = RequestsInFlight()
         #: Arrival of each request in flight, by id, in simulated milliseconds.
@@ -252,7 +242,12 @@ def _stages_of(plan: PipelineTimes) -> list[Stage]:
             size_bytes=0,
             inputs=(),
             outputs=(),
-            predicted=Predicted(max(times.invoke_ms for times in replicas), 0),
+            predicted=Predicted(
+                max(times.invoke_ms for times in replicas),
+                0,
+                tuple(times.invoke_ms for times in replicas),
+                tuple(times.transfer_ms for times in replicas),
+            ),
         )
         for index, replicas in enumerate(plan.stages)
     ]

@@ -32,10 +32,7 @@ OVERHEAD_MS = 0.2
 
 
 def make_stages(*boards_ms: Mapping[str, float]) -> tuple[Stage, ...]:
-    """Return stages with the given boards; a stage's prediction is its boards' mean time.
-
-    Unequal boards need ``board_times``.
-    """
+    """Return stages with the given boards; a stage's own prediction is its boards' mean time."""
     return tuple(
         Stage(
             index=index,
@@ -45,7 +42,9 @@ def make_stages(*boards_ms: Mapping[str, float]) -> tuple[Stage, ...]:
             size_bytes=1,
             inputs=(),
             outputs=(),
-            predicted=Predicted(sum(times_ms.values()) / len(times_ms), 1),
+            predicted=Predicted(
+                sum(times_ms.values()) / len(times_ms), 1, tuple(times_ms.values())
+            ),
         )
         for index, times_ms in enumerate(boards_ms)
     )
@@ -53,16 +52,7 @@ def make_stages(*boards_ms: Mapping[str, float]) -> tuple[Stage, ...]:
 
 def make_router(*boards_ms: Mapping[str, float]) -> Router:
     """Return a router that starts with each board's own time."""
-    return Router(make_stages(*boards_ms), board_times(*boards_ms))
-
-
-def board_times(*boards_ms: Mapping[str, float]) -> dict[tuple[int, str], float]:
-    """Return the times of stages on boards, by stage index and board."""
-    return {
-        (index, device): time_ms
-        for index, times_ms in enumerate(boards_ms)
-        for device, time_ms in times_ms.items()
-    }
+    return Router(make_stages(*boards_ms))
 
 
 @dataclass(eq=False)
@@ -169,7 +159,7 @@ class SimulatedClient:
         self._simulation = simulation
         self._number = number
         stages = make_stages(*simulation.boards_ms)
-        self.router = Router(stages, board_times(*simulation.boards_ms))
+        self.router = Router(stages)
         self.window = AdaptiveWindow(stages)
         self.answers_ms: list[float] = []
         self.latencies_ms: list[float] = []

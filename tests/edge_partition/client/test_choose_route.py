@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from dataclasses import replace
 
 import pytest
 from pipeline_simulation import make_router, make_stages
@@ -79,11 +80,11 @@ def test_a_route_names_one_board_of_each_stage_in_order() -> None:
     assert choose(router, range(2)) == [("a", "b", "d"), ("a", "c", "d")]
 
 
-def test_times_of_single_boards_replace_the_stages_prediction() -> None:
-    stages = make_stages({"a": 10.0, "b": 10.0})
-    router = Router(stages, {(0, "a"): 30.0})
-    shares = collections.Counter(choose(router, range(40)))
-    assert shares == {("a",): 10, ("b",): 30}
+def test_without_times_of_single_boards_the_stages_prediction_counts_for_each() -> None:
+    (stage,) = make_stages({"a": 10.0, "b": 30.0})
+    assert collections.Counter(choose(Router([stage]), range(40))) == {("a",): 30, ("b",): 10}
+    equal = replace(stage, predicted=replace(stage.predicted, boards_ms=()))
+    assert collections.Counter(choose(Router([equal]), range(40))) == {("a",): 20, ("b",): 20}
 
 
 def test_traces_correct_the_plans_times() -> None:
@@ -222,8 +223,8 @@ def test_routes_through_a_board_of_another_deployment_are_none() -> None:
 
 
 def test_a_board_that_its_link_limits_gets_its_share_by_the_link() -> None:
-    stages = make_stages({"near": 10.0, "far": 10.0})
-    router = Router(stages, links_ms={(0, "near"): 5.0, (0, "far"): 30.0})
+    (stage,) = make_stages({"near": 10.0, "far": 10.0})
+    router = Router([replace(stage, predicted=replace(stage.predicted, links_ms=(5.0, 30.0)))])
     chosen = [router.choose(bytes([number]), 0.0) for number in range(4)]
     assert chosen.count(("near",)) == 3
     # Traces tell the time of the inference, and the link stays as slow.

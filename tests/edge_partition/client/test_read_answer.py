@@ -11,8 +11,8 @@ from answer_manifests import manifest_of
 from edge_core.contract.manifest import TensorSpec
 from edge_core.contract.messages import ERROR, TRACE, ErrorCode, StageTrace, append_trace
 from edge_core.mqtt.connection import Message
-from edge_partition.client.deployment_connection import read_answer
 from edge_partition.client.errors import RequestError
+from edge_partition.client.read_answer import read_answer
 from edge_partition.client.result import Result
 
 MANIFEST = manifest_of(TensorSpec("scores", "float32", (1, 3)))

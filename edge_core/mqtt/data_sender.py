@@ -1,0 +1,174 @@
+"""Sending on a data connection, from any thread."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from edge_core.errors import MessageTooLargeError
+from edge_core.mqtt.connection import MQTT_MAXIMUM_PACKET_BYTES
+from edge_core.mqtt.keep_alive import KeepAlive
+from edge_core.mqtt.message import NO_RECEIPT
+from edge_core.mqtt.outgoing_messages import Acknowledgements, OutgoingMessages
+from edge_core.mqtt.packet_stream import publish_header
+from edge_core.mqtt.wakeable_poll import WakeablePoll
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from edge_core.contract.topics import Topic
+    from edge_core.mqtt.data_session import DataSession
+    from edge_core.mqtt.message import Receipt
+    from edge_core.mqtt.outgoing_messages import Acknowledged
+    from edge_core.mqtt.packet_stream import Buffer
+
+
+class DataSender:
+    """The half of a data connection that sends: messages, acknowledgements and other packets.
+
+    A packet leaves in the calling thread, as far as the socket takes it. The connection's steps
+    send the rest. The subclass connects, receives and closes.
+
+    Attributes:
+        maximum_packet_size: Largest packet that the broker accepts, in bytes.
+    """
+
+    def __init__(self, keepalive_s: int) -> None:
+        """Start without a connection.
+
+        Args:
+            keepalive_s: MQTT keep-alive, in seconds.
+        """
+        self.maximum_packet_size = MQTT_MAXIMUM_PACKET_BYTES
+        self._session: DataSession | None = None
+        #: Guards the session and the state of what is sent and acknowledged.
+        self._sending = threading.Lock()
+        self._outgoing = OutgoingMessages()
+        self._acknowledgements = Acknowledgements()
+        self._keep_alive = KeepAlive(keepalive_s)
+        self._poll = WakeablePoll()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker accepted the connection and no loss is known."""
+        return self._session is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the socket took all data and the broker takes one more message."""
+        session = self._session
+        return session is None or not (session.writer.waiting_bytes or self._outgoing.is_full)
+
+    def publish(
+        self,
+        topic: Topic,
+        *payload: Buffer,
+        response_topic: str | None = None,
+        correlation_data: bytes = b"",
+        expiry_s: int | None = None,
+        user: Mapping[str, str] | None = None,
+        answers: Receipt = NO_RECEIPT,
+        on_acknowledged: Acknowledged | None = None,
+    ) -> None:
+        """Send a message; without a connection the message is lost.
+
+        Args:
+            topic: Topic, whose kind sets the quality of service. Nothing is retained.
+            payload: Buffers that make up the payload; free to change when this method returns.
+            response_topic: Topic for the answer.
+            correlation_data: Request id that the answer repeats.
+            expiry_s: Time to live at the broker, in seconds; counts as at least 1.
+            user: User properties.
+            answers: The message that this one answers, which is acknowledged right behind. The
+                broker reads both in order, so it has the answer when it reads the acknowledgement.
+            on_acknowledged: Callback in the thread that steps, with the broker's reason code.
+
+        Raises:
+            MessageTooLargeError: The packet exceeds the broker's limit.
+            ValueError: A topic has wildcards, or a property has more than 65,535 bytes.
+        """
+        views = [memoryview(part).cast("B") for part in payload]
+        payload_bytes = sum(map(len, views))
+        with self._sending:
+            session = self._session
+            packet_id = self._outgoing.next_packet_id() if topic.kind.qos else 0
+            header = publish_header(
+                topic,
+                payload_bytes,
+                packet_id,
+                response_topic=response_topic,
+                correlation_data=correlation_data,
+                expiry_s=None if expiry_s is None else max(1, expiry_s),
+                user=(user or {}).items(),
+            )
+            size_bytes = len(header) + payload_bytes
+            if size_bytes > self.maximum_packet_size:
+                raise MessageTooLargeError(topic, size_bytes, self.maximum_packet_size)
+            if session is None:
+                return
+            acknowledgement = self._acknowledgements.packet(answers)
+            if packet_id:
+                is_full = self._outgoing.is_full
+                self._outgoing.add(packet_id, on_acknowledged)
+                if is_full:
+                    self._outgoing.hold([header, *map(bytes, views), acknowledgement])
+                    return
+            self._write(session, header, *views, acknowledgement)
+
+    def acknowledge(self, receipt: Receipt) -> None:
+        """Acknowledge a message, with the next packet or in the next step.
+
+        After a reconnect the acknowledgement is dropped, because the broker sends the message
+        again.
+        """
+        with self._sending:
+            self._acknowledgements.add(receipt)
+
+    def _begin_session(self, session: DataSession) -> None:
+        """Send on this session from now on."""
+        with self._sending:
+            self._outgoing.start_over(session.receive_maximum)
+            self._acknowledgements.start_over()
+            self._keep_alive.start(session.keepalive_s, time.monotonic())
+            self.maximum_packet_size = session.maximum_packet_bytes
+            self._session = session
+
+    def _end_session(self) -> DataSession | None:
+        """Send nothing from now on; return the session, which the caller closes."""
+        with self._sending:
+            session, self._session = self._session, None
+        return session
+
+    def _send(self, make_packet: Callable[[int], bytes]) -> None:
+        """Send the packet that ``make_packet`` returns for a packet id, if there is a session."""
+        with self._sending:
+            if self._session is not None:
+                self._write(self._session, make_packet(self._outgoing.next_packet_id()))
+
+    def _send_acknowledgements(self) -> None:
+        if self._acknowledgements:
+            with self._sending:
+                if self._session is not None:
+                    self._write(self._session)
+
+    def _settle(self, packet_id: int) -> Acknowledged | None:
+        """Note the broker's acknowledgement of a message; return the message's callback."""
+        with self._sending:
+            callback, held = self._outgoing.settle(packet_id)
+            if held and self._session is not None:
+                self._write(self._session, *held)
+        return callback
+
+    def _write(self, session: DataSession, *parts: Buffer) -> None:
+        """Send acknowledgements and ``parts``; a broken connection is noticed by the next step.
+
+        The caller holds ``_sending``, so no acknowledgement gets to an earlier or later connection.
+        """
+        self._keep_alive.sent_at = time.monotonic()
+        with contextlib.suppress(OSError):
+            session.writer.write(self._acknowledgements.take(), *parts)
+        if session.writer.waiting_bytes:
+            # The step in progress does not wait for room in the socket yet.
+            self._poll.wake()

@@ -1,0 +1,105 @@
+"""The subscriptions of a data connection, and the handlers of their messages.
+
+The state here is pure: the connection sends the packets and holds its lock where several threads
+change the subscriptions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import mqtt5
+from paho.mqtt.client import topic_matches_sub
+
+from edge_core.mqtt.subscriptions import FIRST_ERROR_CODE, topic_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edge_core.mqtt.message import Message
+
+    Handler: TypeAlias = Callable[[Message], None]
+
+_QOS = (mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE)
+
+
+class DataSubscriptions:
+    """Topic filters, their handlers, and the requests that the broker has not answered.
+
+    Attributes:
+        refused: The broker's reason for each filter that it refused.
+    """
+
+    def __init__(self, on_message: Handler | None) -> None:
+        """Start without subscriptions.
+
+        Args:
+            on_message: Handler of the messages whose filter has no handler of its own.
+        """
+        self._on_message = on_message
+        #: Highest quality of service by filter.
+        self._filters: dict[str, int] = {}
+        #: Handlers by filter, without ``$share/GROUP/``.
+        self._handlers: dict[str, Handler] = {}
+        #: Filters of the SUBSCRIBE packets without an answer, by packet id.
+        self._requested: dict[int, Sequence[str]] = {}
+        self.refused: dict[str, str] = {}
+
+    @property
+    def filters(self) -> list[str]:
+        """All filters."""
+        return list(self._filters)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the broker has answered all requests."""
+        return not self._requested
+
+    def start_over(self) -> None:
+        """Forget the broker's answers, after a connect; the filters stay."""
+        self._requested.clear()
+        self.refused.clear()
+
+    def add(self, topic_filter: str, handler: Handler | None, qos: int) -> None:
+        """Add a filter, or change its handler."""
+        self._filters[topic_filter] = qos
+        if handler is not None:
+            self._handlers[topic_pattern(topic_filter)] = handler
+
+    def remove(self, topic_filter: str) -> None:
+        """Remove a filter and its handler."""
+        self._filters.pop(topic_filter, None)
+        self._handlers.pop(topic_pattern(topic_filter), None)
+
+    def handler_of(self, topic: str) -> Handler | None:
+        """Return the handler of a message's topic; None: the message is dropped."""
+        handler = self._handlers.get(topic)
+        if handler is not None:
+            return handler
+        for pattern, candidate in list(self._handlers.items()):
+            if topic_matches_sub(pattern, topic):
+                return candidate
+        return self._on_message
+
+    def request(self, packet_id: int, filters: Sequence[str]) -> bytes:
+        """Return the SUBSCRIBE packet for filters, and expect the broker's answer."""
+        self._requested[packet_id] = filters
+        wanted = [
+            # Only messages that the broker had stored before count as retained.
+            mqtt5.TopicFilter(
+                str(item), max_qos=_QOS[self._filters.get(item, 1)], retain_as_published=False
+            )
+            for item in filters
+        ]
+        return mqtt5.SubscribePacket(packet_id, wanted).write()
+
+    def take_answer(self, packet: mqtt5.SubAckPacket) -> list[tuple[str, str]]:
+        """Note the broker's answer; return the refused filters, each with the reason."""
+        filters = self._requested.pop(packet.packet_id, ())
+        refused = [
+            (topic_filter, code.name.replace("_", " ").capitalize())
+            for topic_filter, code in zip(filters, packet.reason_codes, strict=False)
+            if int(code) >= FIRST_ERROR_CODE
+        ]
+        self.refused.update(refused)
+        return refused

@@ -17,6 +17,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
@@ -24,13 +25,13 @@ from bare_mqtt import BareClient
 from emulated_fleet import keep, machine
 
 import edge_core
-from broker_config.serve.mosquitto import find_mosquitto
+from broker_config.serve.mosquitto import HEAP, find_mosquitto
 from edge_core.contract.topics import DEFAULT_PREFIX, ONLINE, Topics
 from edge_core.mqtt.broker_address import BrokerAddress
 from edge_core.program.die_with_parent import bound_to_caller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _HERE = Path(__file__).resolve().parent
 #: The checkout whose packages this process imports.
@@ -40,9 +41,7 @@ _PATIENCE_S = 30.0
 #: include/linux/posix-timers.h), as clock_getcpuclockid(3) makes it from a process id.
 _SCHED_CLOCK = 2
 
-#: The settings of `broker_config`'s mosquitto. The benchmarks start mosquitto as a system service
-#: does, without the heap settings of `broker_config`: these speed large messages up, the bare
-#: sockets' more than the agents'.
+#: The settings of `broker_config`'s mosquitto.
 _BROKER = """\
 listener {port} 127.0.0.1
 {certificates}
@@ -99,6 +98,16 @@ class BenchDesk:
         folder: Temporary folder.
     """
 
+    def __init__(self, *, default_heap: bool = False) -> None:
+        """Prepare a desk.
+
+        Args:
+            default_heap: Whether mosquitto runs as a system service does, without the variables of
+                the heap that `broker_config` sets. A broker without them returns each large
+                message's memory to the system, and takes new pages for the next message.
+        """
+        self._heap = {} if default_heap else HEAP
+
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         name = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
@@ -131,7 +140,8 @@ class BenchDesk:
         )
         configuration = self.folder / f"{log}.conf"
         configuration.write_text(settings)
-        process = self.start([str(find_mosquitto()), "-c", str(configuration)], log)
+        words = [str(find_mosquitto()), "-c", str(configuration)]
+        process = self.start(words, log, variables=self._heap)
         wait_for(lambda: _listens(port), f"the {log}")
         return Broker(port, process.pid, None if ca_file is None else str(ca_file))
 
@@ -152,6 +162,7 @@ class BenchDesk:
         *,
         root: Path = ROOT,
         says_ready: bool = False,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> subprocess.Popen[bytes]:
         """Start a program with the packages of the checkout ``root``, until the block's end.
 
@@ -160,6 +171,7 @@ class BenchDesk:
             log: Name of the file that takes the program's output.
             root: Checkout whose packages the program imports.
             says_ready: Whether to wait for the program's first line.
+            variables: Further variables of the program's environment.
         """
         path = self.folder / f"{log}.log"
         with path.open("ab") as stream:
@@ -169,7 +181,7 @@ class BenchDesk:
                 stdout=stream,
                 stderr=stream,
                 cwd=self.folder,
-                env=environment(root),
+                env={**environment(root), **variables},
             )
         self._stack.callback(stop, process)
         if says_ready:

@@ -336,16 +336,21 @@ def main() -> None:
         "--against", type=Path, metavar="DIR", help="also measure the agent of this checkout"
     )
     parser.add_argument("--only", choices=("plain", "tls"), help="measure only one of the two")
+    parser.add_argument(
+        "--default-heap",
+        action="store_true",
+        help="run mosquitto as a system service does, without broker_config's heap variables",
+    )
     add_options(parser)
     options = parser.parse_args()
     if options.against is not None:
         options.against = options.against.resolve()
-    document: dict[str, Any] = {"rounds": options.rounds}
+    document: dict[str, Any] = {"rounds": options.rounds, "default_heap": options.default_heap}
     if options.against is not None:
         document["against"] = commit_of(options.against)
     for kind in ("plain", "tls"):
         if options.only in (None, kind):
-            with BenchDesk() as desk:
+            with BenchDesk(default_heap=options.default_heap) as desk:
                 broker = desk.broker() if kind == "plain" else desk.tls_broker()
                 document[kind] = measure(desk, broker, options.sizes, options)
             if not options.json:

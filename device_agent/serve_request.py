@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -172,7 +171,7 @@ class RequestServer:
         if next_topic is None:
             return None
         # The callback must not keep the payload until the broker answers.
-        answered = replace(message, payload=b"", receipt=NO_RECEIPT)
+        answered = message._replace(payload=b"", receipt=NO_RECEIPT)
         return partial(
             self._result_taken, loaded.deployment, loaded.stage.index, answered, next_topic
         )

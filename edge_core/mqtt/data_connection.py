@@ -38,7 +38,7 @@ from edge_core.mqtt.message import Message
 from edge_core.mqtt.wakeable_poll import READABLE, WRITABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from edge_core.contract.topics import Topic
     from edge_core.mqtt.broker_address import BrokerAddress
@@ -157,11 +157,6 @@ class DataConnection(DataSender):
                 self._poll.forget()
                 session.end(max(0.0, deadline - time.monotonic()))
 
-    @property
-    def keepalive_s(self) -> float:
-        """The keep-alive, in seconds; the broker may ask for another one than the client."""
-        return self._keep_alive.period_s
-
     # Waiting and receiving
 
     def step(self, timeout_s: float | None) -> None:
@@ -196,7 +191,7 @@ class DataConnection(DataSender):
             qos: Highest quality of service, 0 or 1.
         """
         self._subscriptions.add(topic_filter, handler, qos)
-        self._request([topic_filter])
+        self._send(lambda packet_id: self._subscriptions.request(packet_id, [topic_filter]))
 
     def unsubscribe(self, topic_filter: str) -> None:
         """End a subscription."""
@@ -218,10 +213,15 @@ class DataConnection(DataSender):
             ready = self._poll.wait(
                 due_s if timeout_s is None else min(timeout_s, due_s),
                 for_room=session.writer.waiting_bytes > 0,
+                least_bytes=1 if self._outgoing.is_full else session.reader.may_wait_for,
             )
-            if ready & READABLE:
-                self._keep_alive.received_at = time.monotonic()
-                for packet, payload in session.reader.read():
+            if ready & READABLE or not ready:
+                # Without an event, a few bytes may have arrived: an acknowledgement, or an answer
+                # to a ping.
+                packets = session.reader.read()
+                if packets or ready:
+                    self._keep_alive.received_at = time.monotonic()
+                for packet, payload in packets:
                     self._handle(packet, payload)
             if ready & WRITABLE:
                 session.writer.flush()
@@ -240,7 +240,7 @@ class DataConnection(DataSender):
         self._poll.watch(session.socket)
         filters = self._subscriptions.filters
         if filters:
-            self._request(filters)
+            self._send(lambda packet_id: self._subscriptions.request(packet_id, filters))
         if self._on_connected is not None:
             self._on_connected(session.is_resumed)
         try:
@@ -308,9 +308,3 @@ class DataConnection(DataSender):
         session.close()
         if self._on_lost is not None:
             self._on_lost(reason)
-
-    # In any thread
-
-    def _request(self, filters: Sequence[str]) -> None:
-        """Ask the broker for subscriptions, if there is a connection."""
-        self._send(lambda packet_id: self._subscriptions.request(packet_id, filters))

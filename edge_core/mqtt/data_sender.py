@@ -56,6 +56,11 @@ class DataSender:
         return self._session is not None
 
     @property
+    def keepalive_s(self) -> float:
+        """The keep-alive, in seconds; the broker may ask for another one than the client."""
+        return self._keep_alive.period_s
+
+    @property
     def has_room(self) -> bool:
         """Whether the socket took all data and the broker takes one more message."""
         session = self._session

@@ -27,9 +27,8 @@ class Receipt(NamedTuple):
 NO_RECEIPT = Receipt(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message that arrived.
+class Message(NamedTuple):
+    """A message that arrived: a tuple, because a dataclass takes four times as long to make.
 
     Attributes:
         topic: Topic of the message.

@@ -32,9 +32,14 @@ Buffer: TypeAlias = bytes | memoryview
 
 #: Bytes of the buffer for small packets. A packet that fits costs one copy of its payload.
 _BUFFER_BYTES = 1 << 17
+#: Bytes of the first read where a large payload is expected: the headers of PUBLISH fit, and little
+#: of the payload takes the way through the buffer for small packets.
+_FIRST_BYTES = 2048
 #: Longest fixed header: the first byte and a length of four bytes (MQTT 5.0, section 2.1.1).
 _FIXED_HEADER_BYTES = 5
 _PUBLISH = 3
+#: Bytes of a PUBACK that says success (MQTT 5.0, section 3.4).
+_PUBACK_BYTES = 4
 _QOS_BITS = 0b110
 _MORE = 0x80
 #: Parts of one ``sendmsg``; Linux takes at most 1,024.
@@ -68,7 +73,19 @@ class PacketReader:
         #: A packet that is larger than the buffer, and the part of its payload that is missing.
         self._large: mqtt5.Packet | None = None
         self._payload = self._missing = memoryview(b"")
+        #: Whether the last message was a large packet: the next one probably is, too.
+        self._expects_large = False
         self._blocks = _Blocks()
+
+    @property
+    def may_wait_for(self) -> int:
+        """Number of bytes that the socket may gather before the next read: 1 if any byte counts.
+
+        An acknowledgement alone, of 4 bytes, is not worth waking a thread. It is read with the next
+        message. Each byte counts for the rest of a packet, and TLS keeps bytes of its own.
+        """
+        is_partial = self._large is not None or self._stop > 0
+        return 1 if is_partial or self._is_tls else _PUBACK_BYTES + 1
 
     def read(self) -> list[tuple[mqtt5.Packet, Buffer]]:
         """Return the packets that have arrived, each PUBLISH packet with its payload.
@@ -90,7 +107,12 @@ class PacketReader:
 
     def _receive(self, packets: list[tuple[mqtt5.Packet, Buffer]]) -> bool:
         """Read once and decode; return whether the socket may have more data."""
-        target = self._missing if self._large is not None else self._buffer[self._stop :]
+        if self._large is not None:
+            target = self._missing
+        elif self._expects_large and not self._stop:
+            target = self._buffer[:_FIRST_BYTES]
+        else:
+            target = self._buffer[self._stop :]
         try:
             with self._lock:
                 count = self._socket.recv_into(target)
@@ -122,7 +144,9 @@ class PacketReader:
                     self._start, self._stop = 0, len(view)
                     return
                 break
-            payload = packet.payload if isinstance(packet, mqtt5.PublishPacket) else b""
+            payload: Buffer = b""
+            if isinstance(packet, mqtt5.PublishPacket):
+                payload, self._expects_large = packet.payload, False
             packets.append((packet, payload))
             self._start += size
         self._start = self._stop = 0
@@ -139,6 +163,7 @@ class PacketReader:
             if len(view) < len(self._buffer):
                 return False
             raise ValueError("A packet's header is longer than 128 KiB.")
+        self._expects_large = True
         packet, _ = mqtt5.read(memoryview(view[:1].tobytes() + _length(end) + bytes(body[:end])))
         self._payload = self._blocks.take(remaining - end)
         here = body[end:]

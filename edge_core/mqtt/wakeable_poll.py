@@ -25,12 +25,13 @@ class WakeablePoll:
         self._poll.register(self._wake_in, select.POLLIN)
         self._socket: socket.socket | None = None
         self._wanted = 0
+        self._least_bytes = 1
         # Not in a method: a thread may still wait when the connection closes.
         weakref.finalize(self, _close, self._wake_in, self._wake_out)
 
     def watch(self, sock: socket.socket) -> None:
         """Wait for this socket from now on."""
-        self._socket, self._wanted = sock, select.POLLIN
+        self._socket, self._wanted, self._least_bytes = sock, select.POLLIN, 1
         self._poll.register(sock, self._wanted)
 
     def forget(self) -> None:
@@ -44,12 +45,14 @@ class WakeablePoll:
         with contextlib.suppress(OSError):  # A full socket wakes too.
             self._wake_out.send(b"!")
 
-    def wait(self, timeout_s: float, *, for_room: bool = False) -> int:
+    def wait(self, timeout_s: float, *, for_room: bool = False, least_bytes: int = 1) -> int:
         """Wait for the socket's data, for :meth:`wake` or for the timeout.
 
         Args:
             timeout_s: Longest wait, in seconds.
             for_room: Whether to wait also until the socket takes data.
+            least_bytes: Number of bytes to wait for (``SO_RCVLOWAT``, socket(7)). The end of the
+                connection is an event with fewer bytes too.
 
         Returns:
             The socket's events, bits of :data:`READABLE` and :data:`WRITABLE`; 0 if there are none.
@@ -58,6 +61,9 @@ class WakeablePoll:
         if self._socket is not None and wanted != self._wanted:
             self._poll.modify(self._socket, wanted)
             self._wanted = wanted
+        if self._socket is not None and least_bytes != self._least_bytes:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
+            self._least_bytes = least_bytes
         ready = 0
         for descriptor, events in self._poll.poll(timeout_s * 1000):
             if descriptor == self._wake_in.fileno():

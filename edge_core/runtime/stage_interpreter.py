@@ -220,8 +220,12 @@ def _bytes_of(values: np.ndarray | memoryview) -> memoryview:
     """Return the bytes of an array in C order, or of a payload's part."""
     if isinstance(values, memoryview):
         return values
-    # A memoryview's own cast refuses arrays without elements.
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    try:
+        return values.data.cast("B")
+    except (TypeError, ValueError):
+        # A memoryview's cast refuses arrays without elements, dtypes such as complex64, and arrays
+        # that are not in C order.
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def _import_runtime() -> tuple[Any, str]:

@@ -1,1 +1,1 @@
-"""Facts about a model's inputs and outputs beyond dtype and shape."""
+"""Facts about a model's inputs and outputs, such as pixel format, sample rate and class names."""

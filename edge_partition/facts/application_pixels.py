@@ -1,4 +1,4 @@
-"""Pixel formats of Keras's applications, by name and without Keras."""
+"""Look up the pixel format of a Keras application by its name, without importing Keras."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from edge_partition.inputs.pixels import FULL_RANGE, IMAGENET, IMAGENET_BGR, MIN
 if TYPE_CHECKING:
     from edge_core.contract.manifest import Pixels
 
-#: Pattern of the names of a family's applications and models, in lower case and without hyphens and
-#: underscores; the pixels that its ``preprocess_input`` makes (a test compares all 40); and the
-#: resize filter of the family's authors, which Keras does not document. Sources of the filters:
+#: One row for each family of Keras applications:
+#: - A pattern for the names of the applications and of their models, in lower case and without
+#:   hyphens and underscores.
+#: - The pixel format of the pictures that the family's function ``preprocess_input`` returns.
+#: - The resize filter that the authors of the family use. Keras does not document the filter.
+#: Sources of the filters:
 #: EfficientNet: google/automl, efficientnetv2/preprocess_legacy.py (``tf.image.resize``, bicubic);
 #: EfficientNetV2: google/automl, efficientnetv2/preprocessing.py (``tf.image.resize``, bilinear);
 #: ConvNeXt: facebookresearch/ConvNeXt, datasets.py (bicubic);
 #: Inception, MobileNet, NASNet, ResNet and VGG: tensorflow/models, research/slim/preprocessing
 #: (``resize_bilinear`` in inception_preprocessing.py and vgg_preprocessing.py).
-#: DenseNet and Xception of Keras: unknown, so bilinear.
+#: The filters of DenseNet and Xception are unknown; bilinear is assumed.
 _FAMILIES: tuple[tuple[str, Pixels, str], ...] = (
     (r"mobilenetv3(small|large)", FULL_RANGE, "bilinear"),
     (r"mobilenet(v2)?([\d.]+)?", MINUS_ONE_TO_ONE, "bilinear"),
@@ -34,10 +37,11 @@ _FAMILIES: tuple[tuple[str, Pixels, str], ...] = (
 
 
 def application_pixels(name: str) -> Pixels | None:
-    """Return an application's pixel format; None if ``name`` is not that of an application.
+    """Return the pixel format of a Keras application; None if ``name`` names no application.
 
     Args:
-        name: Name of the application (``MobileNetV2``) or of its model (``mobilenetv2_1.00_224``).
+        name: Name of the application (``MobileNetV2``) or of the model that the application builds
+            (``mobilenetv2_1.00_224``).
     """
     key = re.sub(r"[-_]", "", name.lower())
     for pattern, pixels, resize in _FAMILIES:

@@ -1,4 +1,4 @@
-"""Describe a model's inputs and outputs for the user."""
+"""Describe a model's inputs and outputs in words and as JSON values."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _DETECTIONS = {"ssd": "boxes from SSD postprocessing", "yolo": "boxes from a YOL
 
 
 def describe_input(spec: TensorSpec) -> str:
-    """Return an input in words, such as ``image float32[1, 224, 224, 3]: pictures as -1..1 RGB``.
+    """Return a description of an input, such as ``sound int16[1, 16000]: sound at 16000 Hz``.
 
-    The text of a picture input also names the source of its pixels and the resize filter.
+    The description of a picture input contains the pixel format, the source of the pixel format,
+    the resize filter, and how a picture fits into the input.
     """
     words = []
     if spec.pixels is not None:
@@ -37,7 +38,7 @@ def describe_input(spec: TensorSpec) -> str:
 
 
 def describe_output(spec: TensorSpec) -> str:
-    """Return an output in words, such as ``scores float32[1, 1000]: probabilities``."""
+    """Return a description of an output, such as ``scores float32[1, 1000]: probabilities``."""
     words = [spec.scores] if spec.scores else []
     if spec.quantized is not None:
         words.append(f"scale {spec.quantized.scale:.6g}, zero point {spec.quantized.zero_point}")
@@ -45,7 +46,14 @@ def describe_output(spec: TensorSpec) -> str:
 
 
 def describe_classes(labels: Sequence[str], detections: str) -> str:
-    """Return the kind of the outputs and the first class names; empty if both are unknown."""
+    """Return a description of a model's boxes and classes; empty if the model has neither.
+
+    For example ``boxes from a YOLO head; 80 classes: person, bicycle, car and 77 more``.
+
+    Args:
+        labels: Class names; may be empty.
+        detections: Layout of the boxes, ``ssd`` or ``yolo``; empty for a model without boxes.
+    """
     words = [_DETECTIONS[detections]] if detections else []
     if labels:
         more = len(labels) - _LABELS_SHOWN
@@ -59,7 +67,16 @@ def describe_classes(labels: Sequence[str], detections: str) -> str:
 def ends_document(
     inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], labels: int, detections: str
 ) -> dict[str, Any]:
-    """Return inputs and outputs as JSON values, each with its description in ``words``."""
+    """Return a JSON document of a model's inputs, outputs, labels and detections.
+
+    Each input and output has a description for the user in the field ``words``.
+
+    Args:
+        inputs: Inputs of the model.
+        outputs: Outputs of the model.
+        labels: Number of class names.
+        detections: Layout of the boxes, ``ssd`` or ``yolo``; empty for a model without boxes.
+    """
     return {
         "inputs": [_document(spec, describe_input(spec)) for spec in inputs],
         "outputs": [_document(spec, describe_output(spec)) for spec in outputs],

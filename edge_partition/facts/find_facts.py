@@ -1,8 +1,8 @@
-"""Facts about a model's inputs and outputs from all sources, and notes for the user.
+"""Collect the facts about a model's inputs and outputs from all sources, with notes for the user.
 
-The sources, in descending priority, are: the user's options, Keras's application, the file's
-metadata, scale and zero point. If no source gives the pixel format, the pixel format is guessed,
-and a note says so.
+The sources of a pixel format, in descending priority, are: the user's options, the name of the
+Keras application, the metadata of the ``.tflite`` file, and the input's scale and zero point. If no
+source gives the pixel format, the pixel format is guessed, and a note says so.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ if TYPE_CHECKING:
 _SSD = "TFLite_Detection_PostProcess"
 _SCORING = frozenset({"SOFTMAX", "LOGISTIC"})
 _KEEP_SCORES = frozenset({"RESHAPE", "DEQUANTIZE", "QUANTIZE", "SQUEEZE", "CAST"})
-#: Width of a range above which pixels are 0 to 255, possibly less a mean.
+#: A range of pixels is wide if its width exceeds this value. Wide ranges are 0 to 255, or 0 to 255
+#: minus a mean.
 _WIDE_RANGE = 64
-#: Width of the range in the metadata, relative to the range of the input's scale, above which the
-#: metadata belongs to another model.
+#: The pixel range in the metadata may be wider than the range that the input can represent, by this
+#: factor at most. With a larger factor, the metadata belongs to another model.
 _SATURATES = 1.5
-#: Factor of the first operators or filters above which the model was trained on small values.
+#: If the first operators or the first filters multiply values by this factor or more, the model was
+#: probably trained on small values.
 _ENLARGES = 16.0
-#: Values of ``--pixels`` for the applications whose pixels are not from 0 to 255, by mean.
+#: Value of ``--pixels`` for each pixel format other than 0 to 255, by the mean of the pixel format.
 _OPTIONS = {
     MINUS_ONE_TO_ONE.mean: "-1..1",
     IMAGENET.mean: "imagenet",
@@ -63,16 +65,18 @@ _PIXELS_ADVICE = "If this is wrong, give --pixels -1..1, 0..1, imagenet or MEAN/
 
 @dataclass(frozen=True)
 class StatedFacts:
-    """Facts about a model that its source states.
+    """Facts that the model's file or the Keras model states.
 
     Attributes:
-        application: Name of the Keras application, or of the application's model.
-        labels: Class names that belong to the model.
-        metadata: Metadata of a ``.tflite`` file.
-        file: The model's file; labels may be beside it.
-        notes: Notes for the user from loading the model.
-        is_converted_here: Whether this program converted the model, so that its scales come from
-            the user's calibration inputs.
+        application: Name of the Keras model, which may be the name of an application; empty if
+            unknown.
+        labels: Class names that belong to the model; may be empty.
+        metadata: Metadata in the ``.tflite`` file; None without metadata.
+        file: The model's file, None if the model has no file. A labels file may be in the same
+            folder.
+        notes: Notes for the user about the loading of the model.
+        is_converted_here: Whether this program converted the model to TFLite. If so, the scales of
+            a quantized model come from the user's calibration inputs.
     """
 
     application: str = ""
@@ -87,6 +91,11 @@ def find_facts(
     tflite: TfliteModel, stated: StatedFacts, picture: PictureOptions | None = None
 ) -> ModelFacts:
     """Return the facts about a model, with notes for the user.
+
+    Args:
+        tflite: The model.
+        stated: Facts that the model's file or the Keras model states.
+        picture: The user's options for the model's pictures and classes; None for no options.
 
     Raises:
         PixelsError: The user's options for pictures do not fit the model.
@@ -125,16 +134,18 @@ def input_pixels(
     *,
     steps: Mapping[str, FirstSteps] | None = None,
 ) -> dict[str, Pixels]:
-    """Return the pixels of each input that takes pictures, by the input's name.
+    """Return the pixel format of each input that takes pictures, by input name.
 
     Args:
-        specs: The inputs of the Keras model or of the graph.
-        stated: Facts that the model's source states.
-        picture: The user's options.
-        steps: First operators of the graph for each input, by name; empty before the conversion.
+        specs: Inputs of the Keras model or of the TFLite graph.
+        stated: Facts that the model's file or the Keras model states.
+        picture: The user's options for pictures.
+        steps: Effect of the first operators on each input, by input name; None before the
+            conversion to TFLite.
 
     Raises:
-        PixelsError: The user gives options for pictures, and no input takes such pictures.
+        PixelsError: The user gives an option for pictures, and the option does not fit an input or
+            no input takes pictures.
     """
     layouts = _picture_inputs(specs)
     if not layouts and any((picture.pixels, picture.resize, picture.fit)):
@@ -171,14 +182,15 @@ def _spec(graph: Graph, index: int) -> TensorSpec:
 def _picture_inputs(
     specs: Sequence[TensorSpec], *, assume_pictures: bool = False
 ) -> dict[str, PictureLayout]:
-    """Return the layout of each input that takes pictures, by the input's name.
+    """Return the layout of each input that takes pictures, by input name.
 
-    In a model with several inputs, an input without channels, or with one channel in front, counts
-    as a mask, not as a picture.
+    In a model with several inputs, an input is a mask and not a picture if its shape has no channel
+    dimension, or has one channel before height and width.
 
     Args:
-        specs: The inputs.
-        assume_pictures: Whether to accept inputs whose shape alone does not show a picture.
+        specs: Inputs of the model.
+        assume_pictures: Whether to treat an input as a picture even if its shape alone does not
+            prove that the input is a picture.
     """
     found = {}
     for spec in specs:
@@ -199,7 +211,15 @@ def _source_pixels(
     metadata: TensorMetadata | None,
     step: FirstSteps | None,
 ) -> Pixels:
-    """Return an input's pixels from all sources but the user."""
+    """Return an input's pixel format from the best source other than the user's options.
+
+    Args:
+        spec: The input.
+        layout: The layout of the pictures in the input.
+        stated: Facts that the model's file or the Keras model states.
+        metadata: Metadata of this input; None without metadata.
+        step: Effect of the first operators on the input; None if unknown.
+    """
     gray = layout.channels in {0, 1}
     application = application_pixels(stated.application)
     if application is not None and layout.channels == 3:  # noqa: PLR2004
@@ -215,7 +235,8 @@ def _source_pixels(
             return in_metadata
     task = _ultralytics_task(stated.metadata)
     if task:
-        # ultralytics, data/augment.py: classify_transforms crops, LetterBox pads; both are 0..1.
+        # Source: ultralytics, data/augment.py. The class LetterBox pads pictures, and the function
+        # classify_transforms crops pictures. Both scale pixels to 0..1.
         fit = "crop" if task == "classify" else "letterbox"
         scaled = parse_pixels("0..1", channels=layout.channels)
         return replace(scaled, fit=fit, said_by="metadata")
@@ -228,14 +249,14 @@ def _source_pixels(
             order = "gray" if gray else known.order
             return replace(known, order=order, said_by="guess" if guessed else "quantization")
         if spec.quantized is not None:
-            # The integers themselves are the pixels, over the whole range.
+            # The input's smallest integer stands for pixel value 0, and the largest for 255.
             whole = parse_pixels(f"{low:.9g}..{high:.9g}", channels=layout.channels)
             return replace(whole, said_by="quantization")
     return default_pixels(layout)
 
 
 def _of_channels(numbers: tuple[float, ...], layout: PictureLayout) -> tuple[float, ...]:
-    """Return three different numbers for three channels; otherwise only the first number."""
+    """Return ``numbers`` if they are three unequal numbers for three channels, else the first."""
     fits = len(numbers) == 3 == layout.channels and len(set(numbers)) > 1  # noqa: PLR2004
     return numbers if fits else numbers[:1]
 
@@ -247,9 +268,9 @@ def _input_range(spec: TensorSpec, step: FirstSteps | None) -> tuple[float, floa
 
 
 def _saturates(pixels: Pixels, spec: TensorSpec) -> bool:
-    """Return whether the range in the metadata far exceeds the range of the input's scale.
+    """Return whether the pixel range is far wider than the range that the input can represent.
 
-    Such metadata belongs to another model.
+    If so, the metadata that states the pixel range belongs to another model.
     """
     if spec.quantized is None:
         return False
@@ -283,7 +304,10 @@ def _detections(graph: Graph, metadata: TfliteMetadata | None) -> str:
 
 
 def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
-    """Return the kind of scores of each output, and notes if ``--logits`` does not apply."""
+    """Return the kinds of scores, and a note for each output on which ``--logits`` has no effect.
+
+    The kinds of scores are ``probabilities`` or ``logits``, by output name.
+    """
     makers = {index: op for op in graph.operators for index in op.outputs}
     scores, notes = {}, []
     for output in graph.outputs:
@@ -306,7 +330,14 @@ def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
 def _labels(
     graph: Graph, stated: StatedFacts, file: Path | None, *, detections: str
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the class names, and a note if names were changed or left out."""
+    """Return the class names, and notes about names that were changed or left out.
+
+    Args:
+        graph: The model's graph.
+        stated: Facts that the model's file or the Keras model states.
+        file: The user's labels file; None if the user gives none.
+        detections: Layout of the boxes; empty for a model without boxes.
+    """
     shapes = [graph.tensors[index].shape for index in graph.outputs]
     if file is not None:
         given = read_labels_file(file)
@@ -329,7 +360,7 @@ def _labels(
 
 
 def _inner_application(graph: Graph) -> str:
-    """Return the Keras application whose name is a scope of layers; empty if there is none."""
+    """Return the name of a Keras application nested in the model; empty if there is none."""
     scopes = dict.fromkeys(
         scope
         for op in graph.operators
@@ -337,19 +368,19 @@ def _inner_application(graph: Graph) -> str:
         for path in layer_paths(graph.tensors[index].name)
         for scope in path[:-1]
     )
-    # People use names without a number, such as "mobilenet", for models of their own.
+    # A name without a digit, such as "mobilenet", may be the name of a user's own model.
     named = (scope for scope in scopes if any(map(str.isdigit, scope)))
     return next((scope for scope in named if application_pixels(scope) is not None), "")
 
 
 def _output_notes(tflite: TfliteModel) -> list[str]:
-    """Return a note for each tensor that the model lists several times as an output."""
+    """Return a note for each tensor that the model's file lists more than once as an output."""
     main, graph = tflite.schema.Subgraphs(0), tflite.graph
     outputs = [main.Outputs(place) for place in range(main.OutputsLength())]
     again = dict.fromkeys(index for index in outputs if outputs.count(index) > 1)
     return [
         f"Outputs {', '.join(str(at) for at, other in enumerate(outputs) if other == index)} of "
-        f"the model are the same tensor; {graph.tensors[index].name} is returned once."
+        f"the model are the same tensor, {graph.tensors[index].name}. The tensor is returned once."
         for index in again
     ]
 
@@ -357,13 +388,13 @@ def _output_notes(tflite: TfliteModel) -> list[str]:
 def _pixel_notes(
     pixels: Mapping[str, Pixels], steps: Mapping[str, FirstSteps], stated: StatedFacts, inner: str
 ) -> list[str]:
-    """Return a note for each input whose pixels are a guess or probably wrong.
+    """Return a note for each input whose pixel format is uncertain or probably wrong.
 
     Args:
-        pixels: Pixels by input name.
-        steps: First operators by input name.
-        stated: Facts that the model's source states.
-        inner: Name of an application that the model is built on; may be empty.
+        pixels: Pixel format of each picture input, by input name.
+        steps: Effect of the first operators on each input, by input name.
+        stated: Facts that the model's file or the Keras model states.
+        inner: Name of a Keras application nested in the model; may be empty.
     """
     notes = []
     for name, taken in pixels.items():
@@ -372,11 +403,11 @@ def _pixel_notes(
         what = f"Pictures go into {name} as {describe_pixels(taken)}"
         if taken.said_by == "guess":
             seen = _inner_evidence(inner, step) or f"{_evidence(step)} {_PIXELS_ADVICE}"
-            notes.append(f"{what}. This is a guess: the model does not state its pixels.{seen}")
+            notes.append(f"{what}. The model does not state its pixel format.{seen}")
         elif step.rescales and high - low < _WIDE_RANGE:
             notes.append(
-                f"Warning: {what}, but the model's first operators rescale pixels again (by "
-                f"{step.factor:.3g}). The model probably takes 0..255: give --pixels 0..255."
+                f"Warning: {what}, but the model's first operators multiply these values by "
+                f"{step.factor:.3g}. The model probably takes 0..255: give --pixels 0..255."
             )
         elif taken.said_by == "application" and stated.file is not None:
             notes.append(
@@ -389,32 +420,38 @@ def _pixel_notes(
 
 
 def _inner_evidence(inner: str, step: FirstSteps) -> str:
-    """Return a warning if nothing converts pixels to the inner application's format."""
+    """Return a warning if no operator converts pixels to the nested application's pixel format.
+
+    The warning is empty if the nested application takes pixels from 0 to 255.
+    """
     pixels = application_pixels(inner)
     option = _OPTIONS.get(pixels.mean) if pixels is not None else None
     if option is None or step.prepares:
         return ""
     return (
-        f" Warning: the model is built on Keras's {inner}, which takes other pixels, and no "
-        f"operator before it converts them: --pixels {option} is probably right."
+        f" Warning: the model contains Keras's {inner}, which takes another pixel format, and no "
+        f"operator before {inner} converts the pixels. Probably --pixels {option} is right."
     )
 
 
 def _evidence(step: FirstSteps) -> str:
     if step.rescales:
-        return f" The model's first operators rescale pixels (by {step.factor:.3g}), which agrees."
+        return (
+            " The model's first operators confirm this pixel format: they multiply pixels by "
+            f"{step.factor:.3g}."
+        )
     if step.prepares:
-        return " The model's first operators subtract a mean, which agrees."
+        return " The model's first operators confirm this pixel format: they subtract a mean."
     if max(step.factor, step.filter_norm or 0) >= _ENLARGES:
         return (
-            " Warning: the model's first operators multiply pixels by large numbers, so the model "
-            "was probably trained on small values: --pixels 0..1."
+            " Warning: the model's first operators multiply pixels by large numbers. The model "
+            "was probably trained on small values, which --pixels 0..1 gives."
         )
     if step.filter_norm is not None and step.filter_norm < FOLDED_BELOW and not step.prepares:
-        return " The model's first filters are small enough to rescale pixels, which agrees."
+        return " The model's first filters confirm this pixel format: their weights are small."
     if step.keeps_large:
         return (
-            " Warning: no operator rescales values from 0 to 255 first, so the model was probably "
-            "trained on other values."
+            " Warning: the model's first operators do not rescale pixels, so the model was "
+            "probably trained on values other than 0..255."
         )
     return ""

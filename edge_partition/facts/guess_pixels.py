@@ -1,7 +1,8 @@
-"""Evidence in a model's graph about the pixels that the model takes.
+"""Find evidence in a model's graph about the pixel format that the model takes.
 
-Integer inputs and ``QUANTIZE`` have a scale and a zero point, which span the range of the
-calibration. First operators that multiply by a constant show that the model rescales pictures.
+The scale and the zero point of an integer input give the range of the input's values during the
+calibration. For a float input, the ``QUANTIZE`` operator that reads the input gives this range. If
+the first operators multiply by a constant, the model itself rescales pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.graph import Operator, Tensor
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Operators that may stand between a picture and the first operator that changes its values.
+#: Operators that neither scale nor shift pixels. They may come before the first operator that does.
 _KEEP_VALUES = frozenset(
     {
         "RESHAPE", "TRANSPOSE", "PAD", "PADV2", "MIRROR_PAD", "CAST", "RESIZE_BILINEAR",
@@ -39,16 +40,19 @@ _KEEP_VALUES = frozenset(
 _SCALING = frozenset({"MUL", "DIV"})
 _SHIFTING = frozenset({"ADD", "SUB"})
 _FILTERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
-#: Operators from the input within which models rescale pictures.
+#: Number of operators after the input in which a rescaling of pixels is searched.
 _MOST_STEPS = 16
-#: Largest factor that is a rescaling of 0..255: models divide by 58 (ImageNet's deviation) to 255.
+#: Largest factor that counts as a rescaling of pixels from 0 to 255. Models divide such pixels by
+#: numbers from 58 (the standard deviation of ImageNet's pixels) to 255.
 _RESCALES_BELOW = 1 / 16
-#: Smallest constant that is the mean of values from 0 to 255.
+#: Smallest added or subtracted constant that counts as the mean of pixels from 0 to 255.
 _LEAST_MEAN = 16.0
-#: Filter norm below which the converter folded a rescaling into the filters: trained filters for
-#: values near 1 have a norm near 1; with a division by 58 or more the norm is 1/58 at most.
+#: If the mean norm of the first filters is below this value, the converter folded a rescaling of
+#: pixels into the filters. Filters that were trained on values near 1 have a norm near 1. With a
+#: folded division by 58 or more, the norm is near 1/58 or less.
 FOLDED_BELOW = 0.1
-#: Largest difference between a calibrated range and a known range, relative to the known width.
+#: Largest difference between the ends of a calibrated range and of a known range, as a part of the
+#: width of the known range.
 _TOLERANCE = 0.04
 _KNOWN = (
     MINUS_ONE_TO_ONE,
@@ -64,12 +68,13 @@ class FirstSteps:
     """Effect of a model's first operators on the values of an input.
 
     Attributes:
-        factor: Product of the constants that multiply the values, as the mean over channels; 1
-            without such operators.
-        shift: Largest absolute constant that is added or subtracted; 0 without such operators.
-        calibrated: Smallest and largest value that ``QUANTIZE`` represents; None without
-            ``QUANTIZE``.
-        filter_norm: Mean norm of the first filters; None if the filters are not known.
+        factor: Product of the constants by which operators multiply the values; 1 without such
+            operators. A constant with one number per channel counts as the geometric mean.
+        shift: Largest absolute constant that operators add or subtract; 0 without such operators.
+        calibrated: Smallest and largest value that the result of ``QUANTIZE`` can represent; None
+            without ``QUANTIZE``.
+        filter_norm: Mean Euclidean norm of the filters of the first convolution or dense layer;
+            None if the filters cannot be read.
     """
 
     factor: float = 1.0
@@ -79,17 +84,17 @@ class FirstSteps:
 
     @property
     def rescales(self) -> bool:
-        """Whether operators rescale values from 0 to 255."""
+        """Whether the first operators scale pixels from 0 to 255 down to small values."""
         return self.factor <= _RESCALES_BELOW
 
     @property
     def prepares(self) -> bool:
-        """Whether operators rescale values from 0 to 255 or subtract a mean."""
+        """Whether the first operators scale pixels from 0 to 255 down, or subtract a mean."""
         return self.rescales or self.shift >= _LEAST_MEAN
 
     @property
     def keeps_large(self) -> bool:
-        """Whether values from 0 to 255 reach filters that were trained on small values."""
+        """Whether filters that were trained on small values would get pixels from 0 to 255."""
         norm = self.filter_norm
         return not self.prepares and norm is not None and norm >= FOLDED_BELOW
 
@@ -104,7 +109,7 @@ def calibrated_range(quantized: Quantized, dtype: str) -> tuple[float, float]:
 
 
 def pixels_of_range(low: float, high: float) -> Pixels | None:
-    """Return the known pixel format that spans ``low`` to ``high``; None if there is none."""
+    """Return the known pixel format with about the range ``low`` to ``high``; None without one."""
     for pixels in _KNOWN:
         expected = value_range(pixels)
         allowed = _TOLERANCE * (expected[1] - expected[0])
@@ -114,7 +119,12 @@ def pixels_of_range(low: float, high: float) -> Pixels | None:
 
 
 def first_steps(tflite: TfliteModel, index: int) -> FirstSteps:
-    """Return the effect of the first operators on input ``index`` of ``tflite.graph.tensors``."""
+    """Return the effect of a model's first operators on an input.
+
+    Args:
+        tflite: The model.
+        index: Index of the input in ``tflite.graph.tensors``.
+    """
     graph = tflite.graph
     found, tensor, position = FirstSteps(), index, 0
     for _ in range(_MOST_STEPS):
@@ -142,7 +152,10 @@ def first_steps(tflite: TfliteModel, index: int) -> FirstSteps:
 
 
 def _factor(tflite: TfliteModel, op: Operator) -> float | None:
-    """Return the factor of a MUL or DIV by a constant; None if no operand is constant."""
+    """Return the constant factor of a MUL or DIV; None without a constant factor.
+
+    A constant with one number per channel gives the geometric mean of the numbers.
+    """
     values = _operand(tflite, op)
     if values is None or (op.kind == "DIV" and _file_inputs(tflite, op)[0] not in op.inputs):
         return None
@@ -160,7 +173,7 @@ def _shift(tflite: TfliteModel, op: Operator) -> float:
 
 
 def _operand(tflite: TfliteModel, op: Operator) -> np.ndarray[Any, Any] | None:
-    """Return the constant operand of an operator whose other operand is an activation, or None."""
+    """Return the constant that an operator combines with an activation; None without a constant."""
     inputs = _file_inputs(tflite, op)
     constant = next((tensor for tensor in inputs if tensor not in op.inputs), None)
     if len(op.inputs) != 1 or len(inputs) != 2 or constant is None:  # noqa: PLR2004
@@ -187,12 +200,12 @@ def _file_inputs(tflite: TfliteModel, op: Operator) -> tuple[int, ...]:
 
 
 def _constant(tflite: TfliteModel, tensor: Tensor) -> np.ndarray[Any, Any] | None:
-    """Return the real values of a constant; None if they cannot be read from the file."""
+    """Return a constant tensor's values as float64, dequantized; None if they cannot be read."""
     maker = tflite.constant_makers.get(tensor.index)
     if maker is not None:
         table = tflite.schema.Subgraphs(0).Operators(maker)
         stored = tflite.graph.tensors[int(table.Inputs(0))]
-        # DEQUANTIZE of float16 or int8 weights keeps the shape; other operators may not.
+        # DEQUANTIZE keeps the shape of float16 or int8 weights. Other operators may change shapes.
         same = stored.shape == tensor.shape and stored.index not in tflite.constant_makers
         return _constant(tflite, stored) if same else None
     table = tflite.schema.Subgraphs(0).Tensors(tensor.index)
@@ -207,7 +220,12 @@ def _constant(tflite: TfliteModel, tensor: Tensor) -> np.ndarray[Any, Any] | Non
 
 
 def _dequantized(values: np.ndarray[Any, Any], table: Any) -> np.ndarray[Any, Any] | None:
-    """Return the real values of integers with one scale or one scale per channel."""
+    """Return the real values of quantized integers; None if the scales do not fit the shape.
+
+    Args:
+        values: The stored integers, as float64.
+        table: The tensor's flatbuffer table, with one scale or one scale per channel.
+    """
     parameters = table.Quantization()
     if parameters is None or not parameters.ScaleLength():
         return None

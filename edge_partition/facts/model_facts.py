@@ -1,4 +1,4 @@
-"""Facts about a model beyond its operators: the meaning of its inputs and outputs."""
+"""Facts about the meaning of a model's inputs and outputs, beyond dtype and shape."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class ModelFacts:
         pixels: Pixel format of each input that can take pictures, by input name.
         rate_hz: Sample rate in hertz of each input that takes sound, by input name.
         scores: ``probabilities`` or ``logits`` for outputs whose scores are known, by output name.
-        detections: Kind of detections, as in :class:`~edge_core.contract.manifest.ModelInfo`.
-        notes: Notes for the user about guesses, changes and choices, and warnings.
+        detections: Layout of the boxes of an object detector, one of
+            :data:`~edge_core.contract.manifest.DETECTIONS`; empty for other models.
+        notes: Notes and warnings for the user.
     """
 
     labels: tuple[str, ...] = ()
@@ -38,15 +39,18 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """A user's options for a model's pictures and classes; None if an option is not given.
+    """The user's options for a model's pictures and classes; None for an option that is not given.
 
     Attributes:
-        pixels: Pixel format, such as ``-1..1`` or ``127.5/127.5,bgr``, for
+        pixels: Text of ``--pixels``, such as ``-1..1`` or ``127.5/127.5,bgr``, in the syntax of
             :func:`~edge_partition.inputs.describe_pixels.parse_pixels`.
-        resize: One of :data:`~edge_core.contract.manifest.RESIZE_FILTERS`.
-        fit: One of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
+        resize: Filter that resizes pictures, one of
+            :data:`~edge_core.contract.manifest.RESIZE_FILTERS`.
+        fit: How a picture fits into an input of another aspect ratio, one of
+            :data:`~edge_core.contract.manifest.PIXEL_FITS`.
         labels: File of class names, one per line.
-        logits: Whether the model's scores are logits, to be turned into probabilities by a softmax.
+        logits: Whether the model's scores are logits. A softmax then turns the scores into
+            probabilities.
     """
 
     pixels: str | None = None
@@ -57,7 +61,7 @@ class PictureOptions:
 
 
 def facts_of_manifest(manifest: Manifest) -> ModelFacts:
-    """Return the facts in a manifest about its model; the notes are empty."""
+    """Return the facts about a model that its manifest contains. A manifest contains no notes."""
     inputs, outputs = manifest.inputs, manifest.outputs
     return ModelFacts(
         labels=manifest.model.labels,
@@ -69,7 +73,7 @@ def facts_of_manifest(manifest: Manifest) -> ModelFacts:
 
 
 def input_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return a model's inputs with their facts, in file order."""
+    """Return the specification of each input, with its facts, in the ``.tflite`` file's order."""
     return tuple(
         TensorSpec(
             tensor.name,
@@ -84,7 +88,7 @@ def input_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
 
 
 def output_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return a model's outputs with their facts, in file order."""
+    """Return the specification of each output, with its facts, in the ``.tflite`` file's order."""
     return tuple(
         TensorSpec(
             tensor.name,

@@ -1,4 +1,4 @@
-"""Class names from files: a file beside the model, or a file that a user gives."""
+"""Read class names from a file beside the model, or from a file that the user gives."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 #: Name of the first class of TensorFlow's ImageNet models with 1,001 classes.
 _BACKGROUND = "background"
 _IMAGENET_CLASSES = 1000
-#: First names in lists of ImageNet's classes, without question marks, that stand for no class.
+#: Texts that stand for no class if they are the first name in a list of ImageNet's classes.
+#: Question marks are removed before the comparison.
 _NO_CLASS = frozenset({"", _BACKGROUND, "unknown", "none"})
-#: Numbers of a YOLO head beside its classes: four for a box; older heads have an object score too.
+#: How many numbers a YOLO head gives for each box in addition to the class scores: four
+#: coordinates; in older heads, four coordinates and an object score.
 _BOX_NUMBERS = (4, 5)
 _NUMBERED = re.compile(r"(\d+)[\s:,;]+(\S.*)")
 
@@ -34,17 +36,22 @@ class LabelsError(EdgePartitionError):
 
 
 def read_labels(model_file: Path) -> tuple[str, ...]:
-    """Return the class names in ``model.labels.txt`` beside ``model_file``; empty without the file.
+    """Return the class names in the labels file beside a model; empty without a labels file.
+
+    The labels file of ``cats.tflite`` is ``cats.labels.txt`` in the same folder.
 
     Raises:
-        LabelsError: The file exists and can't be read.
+        LabelsError: The labels file can't be read, or is empty.
     """
     path = model_file.with_suffix(".labels.txt")
     return read_labels_file(path) if path.exists() else ()
 
 
 def read_labels_file(path: Path) -> tuple[str, ...]:
-    """Return the class names of a file, one per line, without line numbers as in ``0 cat``.
+    """Return the class names in a file, which has one class name per line.
+
+    If every line starts with its number, counted from 0, the numbers are removed: ``0 cat`` becomes
+    ``cat``.
 
     Raises:
         LabelsError: The file can't be read, or is empty.
@@ -74,21 +81,26 @@ def fit_labels(
     is_detector: bool = False,
     strict: bool = False,
 ) -> tuple[tuple[str, ...], str]:
-    """Return one label per class of the model's outputs, and a note if labels were changed.
+    """Return one label for each class of the model's outputs, and a note if labels were changed.
 
-    The first class of ImageNet models with 1,001 classes is the background, which a list of 1,000
-    names lacks. With one name too many, a first name ``???`` or ``background`` is left out. Other
-    lists are not shifted: with one name too few, the class without a name is unknown.
+    Two differences in number are corrected. If the model has 1,001 classes and the labels are the
+    1,000 classes of ImageNet, ``background`` becomes the first label. If there is one label too
+    many and the first label stands for no class, such as ``???`` or ``background``, the first label
+    is left out. Other labels that do not fit are not used, because the wrong label is unknown.
 
     Args:
         labels: Class names.
         shapes: Shapes of the model's outputs.
-        where: Name of the labels file, for the note.
-        is_detector: Whether the outputs are boxes; their shapes do not give a number of classes.
-        strict: Whether labels that do not fit are an error.
+        where: The labels file, or the name of another source of the labels; for messages.
+        is_detector: Whether the outputs are boxes. The shapes of boxes do not give the number of
+            classes, so all labels fit.
+        strict: Whether a labels file that does not fit is an error.
+
+    Returns:
+        The labels, empty if they do not fit; and the note, empty if the labels did not change.
 
     Raises:
-        LabelsError: The labels do not fit, and ``strict`` is set.
+        LabelsError: The labels file does not fit, and ``strict`` is set.
     """
     classes = shapes[0][-1] if shapes and shapes[0] else 1
     heads = {
@@ -108,12 +120,14 @@ def fit_labels(
         return labels[1:], f"{differs}; the first name, {labels[0]!r}, is left out."
     found = f"{len(labels)} names, and the model's first output has {classes} classes"
     if strict and not isinstance(where, str):
-        raise LabelsError(where, f"the file has {found}; expected one name per class.")
+        raise LabelsError(
+            where, f"the file has {found}; expected one name per class. Give another labels file."
+        )
     return (), f"{where}: {found}; the names are not used. Give other names with --labels FILE."
 
 
 def _is_no_class(name: str, classes: int) -> bool:
-    """Return whether the first name of a list stands for no class."""
+    """Return whether ``name``, the first name in a list of labels, stands for no class."""
     bare = name.strip().strip("?").lower()
     if classes == _IMAGENET_CLASSES:
         return bare in _NO_CLASS
@@ -123,10 +137,11 @@ def _is_no_class(name: str, classes: int) -> bool:
 def labels_beside(
     model_file: Path, shapes: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return class names from ``labels.txt`` or ``model.txt`` beside a model, and a note.
+    """Return class names from a text file in the model's folder, and a note about the file.
 
-    Such a file may belong to another model. It is used only if its number of names is the number of
-    classes of the first output.
+    The file is ``labels.txt``, or for example ``cats.txt`` for the model ``cats.tflite``. Such a
+    file may belong to another model, so the file is used only if the number of names equals the
+    number of classes of the first output.
     """
     classes = shapes[0][-1] if shapes and shapes[0] else 0
     for path in (model_file.with_name("labels.txt"), model_file.with_suffix(".txt")):
@@ -142,10 +157,11 @@ def labels_beside(
 
 
 def find_class(file: Path, labels: Sequence[str]) -> int | None:
-    """Return the position in ``labels`` of the class that a path names; None if it names no class.
+    """Return the index in ``labels`` of the class that a file's path names; None if there is none.
 
-    The class is the folder's name if it is a label (``cat/01.jpg``), otherwise the first label
-    among the parts of the file's name between ``-``, ``_`` and spaces (``digit-7-0042.png``).
+    If the folder's name is a label, the folder names the class (``cat/01.jpg``). Otherwise the
+    file's name is split at ``-``, ``_`` and spaces, and the first part that is a label names the
+    class (``digit-7-0042.png``).
     """
     for word in (file.parent.name, *re.split(r"[-_ ]", file.stem)):
         if word in labels:

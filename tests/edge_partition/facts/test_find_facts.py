@@ -80,7 +80,7 @@ def test_a_guess_is_noted_with_the_option_that_changes_it() -> None:
     (note,) = found.notes
     assert "image as 0..255 RGB (a guess)" in note
     assert "--pixels -1..1" in note
-    assert "probably trained on other values" in note
+    assert "probably trained on values other than 0..255" in note
 
 
 def test_a_guess_that_the_first_operators_confirm_is_noted_without_a_warning() -> None:
@@ -89,19 +89,19 @@ def test_a_guess_that_the_first_operators_confirm_is_noted_without_a_warning() -
         assert "a guess" in note
         assert "--pixels" in note
         assert "Warning" not in note
-    assert "rescale pixels (by 0.00392), which agrees" in facts(rescale=1 / 255).notes[0]
+    assert "confirm this pixel format: they multiply" in facts(rescale=1 / 255).notes[0]
 
 
 @pytest.mark.parametrize(
     ("weights", "said"),
-    [(0.5 / 255, "agrees"), (0.5 * 255, "--pixels 0..1"), (0.5, "no operator rescales")],
+    [(0.5 / 255, "confirm"), (0.5 * 255, "--pixels 0..1"), (0.5, "do not rescale pixels")],
 )
 def test_a_rescaling_that_is_folded_into_the_first_filters_is_noted(
     weights: float, said: str
 ) -> None:
     (note,) = find_facts(classifier(weights=weights), StatedFacts()).notes
     assert said in note
-    assert ("Warning" in note) == (said != "agrees")
+    assert ("Warning" in note) == (said != "confirm")
 
 
 def test_pixels_that_are_rescaled_twice_get_a_warning() -> None:
@@ -165,10 +165,10 @@ def test_a_model_that_is_built_on_an_application_gets_a_note_with_its_pixels(
     found = facts(scope=scope)
     assert words(found) == "0..255 RGB (a guess)"
     (note,) = found.notes
-    assert (option in note) if option else ("is built on" not in note)
+    assert (option in note) if option else ("the model contains" not in note)
     (prepared,) = facts(scope=scope, rescale=1 / 127.5).notes
-    assert "which agrees" in prepared
-    assert "is built on" not in prepared
+    assert "confirm this pixel format" in prepared
+    assert "the model contains" not in prepared
 
 
 def test_metadata_beyond_the_range_of_the_inputs_scale_is_ignored() -> None:

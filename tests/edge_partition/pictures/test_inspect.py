@@ -188,7 +188,7 @@ def test_the_meaning_of_inputs_and_outputs_is_shown(tmp_path: Path) -> None:
     assert "Input image float32[1, 8, 8, 3]: pictures as 0..255 RGB (a guess)" in text
     assert "Output last float32[1, 192]: probabilities." in text
     assert "Answers: 192 classes: class 0, class 1, class 2 and 189 more." in text
-    assert "the model does not state its pixels" in text
+    assert "The model does not state its pixel format" in text
     asked = run(file, "--pixels", "-1..1,bgr", "--resize", "area", "--fit", "letterbox")
     assert "-1..1 BGR (from --pixels), resized (area) and padded with gray bars" in asked
     assert "a guess" not in asked

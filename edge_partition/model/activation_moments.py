@@ -1,4 +1,4 @@
-"""Mean and variance of activations, estimated from the operators that compute them.
+"""Estimate mean and variance of activations from the operators that compute the activations.
 
 The estimates assume independent, normally distributed values.
 """
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-#: Mean and variance of activation functions of a standard normal variable, from the integral.
-#: Other functions count as the identity.
+#: Mean and variance of an activation function's output for a standard normal input, by the name of
+#: the function; computed by integration. All other functions are treated as the identity.
 _ACTIVATIONS = {
     "relu": (0.399, 0.341),
     "relu6": (0.399, 0.341),
@@ -25,8 +25,9 @@ _ACTIVATIONS = {
     "gelu": (0.282, 0.345),
 }
 _GATES = {"sigmoid", "hard_sigmoid"}
-#: Rows: mean of a normal variable of variance 1, then its mean and its variance after ReLU. Sums in
-#: first-generation residual networks have a mean above 0, because ReLU computes their terms.
+#: Each row has three numbers: the mean of a normal variable of variance 1, and mean and variance of
+#: ReLU of this variable. Means above 0 occur in the sums of first-generation residual networks,
+#: because the terms of these sums are results of ReLU.
 _RELU_OF_MEAN = (
     (0.0, 0.399, 0.341), (0.5, 0.698, 0.553), (1.0, 1.083, 0.751), (1.5, 1.529, 0.888),
     (2.0, 2.008, 0.960), (3.0, 3.0, 1.0),
@@ -35,14 +36,14 @@ _RELU_OF_MEAN = (
 
 @dataclass(frozen=True)
 class Moments:
-    """Expected moments of a tensor's elements.
+    """Expected mean and variance of a tensor's elements.
 
     Attributes:
         mean: Mean of all elements.
         variance: Variance of all elements.
-        channels: Size of the last axis; the weight of the tensor in a concatenation.
-        shift: Difference of each channel's mean from ``mean``; 0 where no kernel determines the
-            difference.
+        channels: Size of the last axis. :func:`concatenated` weights a tensor by this size.
+        shift: Difference of each channel's mean from ``mean``, of shape ``(channels,)``; 0 if the
+            channels have the same mean.
     """
 
     mean: float = 0.0
@@ -62,23 +63,27 @@ def scaled(x: Moments, scale: float, offset: float) -> Moments:
 
 
 def summed(terms: Sequence[Moments]) -> Moments:
-    """Return the moments of a sum."""
+    """Return the moments of the sum of independent tensors."""
     return Moments(sum(x.mean for x in terms), sum(x.variance for x in terms))
 
 
 def multiplied(x: Moments, gate: Moments) -> Moments:
-    """Return the moments of a product."""
+    """Return the moments of the element-wise product of two independent tensors."""
     mean = x.mean * gate.mean
     return Moments(mean, x.power * gate.power - mean**2)
 
 
 def averaged(x: Moments, elements: int) -> Moments:
-    """Return the moments of averages of ``elements`` neighbours, which are partly correlated."""
+    """Return the moments of averages over ``elements`` neighbouring elements of ``x``.
+
+    Neighbours are correlated. The variance is therefore divided by ``elements / 4`` instead of
+    ``elements``, and by a number from 1 to 4 in any case.
+    """
     return Moments(x.mean, x.variance / min(4.0, max(1.0, elements / 4)))
 
 
 def concatenated(parts: Sequence[Moments]) -> Moments:
-    """Return the moments of tensors that are joined along the last axis."""
+    """Return the moments of the concatenation of ``parts`` along the last axis."""
     total = sum(x.channels for x in parts)
     mean = sum(x.mean * x.channels for x in parts) / total
     power = sum(x.power * x.channels for x in parts) / total
@@ -86,9 +91,15 @@ def concatenated(parts: Sequence[Moments]) -> Moments:
 
 
 def activated(x: Moments, function: str) -> Moments:
-    """Return the moments after an activation function, such as ``relu``.
+    """Return the moments of an activation function's output.
 
-    ``relu`` is computed with the mean of ``x``, the other functions with a mean of 0.
+    The estimate for ``relu`` takes the mean of ``x`` into account. The estimates for the other
+    functions assume that ``x`` has a mean of 0.
+
+    Args:
+        x: Moments of the function's input.
+        function: Keras's name of the function, such as ``relu``. An unknown function is treated as
+            the identity.
     """
     if function in _GATES:
         return Moments(0.5, 0.04)
@@ -102,7 +113,10 @@ def activated(x: Moments, function: str) -> Moments:
 
 
 def _rectified(mean: float) -> tuple[float, float]:
-    """Return mean and variance after ReLU, interpolated linearly in :data:`_RELU_OF_MEAN`."""
+    """Return mean and variance of ReLU of a normal variable with ``mean`` and a variance of 1.
+
+    The values are interpolated linearly in :data:`_RELU_OF_MEAN`.
+    """
     for (start, *low), (stop, *high) in pairwise(_RELU_OF_MEAN):
         if mean <= stop:
             part = max(0.0, (mean - start) / (stop - start))

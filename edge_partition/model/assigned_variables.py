@@ -1,8 +1,8 @@
 """Variables that a model assigns during a request: a recurrent state, a counter, a random seed.
 
-Most of these variables do not affect the outputs, such as a seed that only training reads; these
-variables and their assignments are removed. The other variables stay in the ``.tflite`` file. Its
-interpreter keeps their values from one request to the next, as ``predict`` does.
+Most of these variables do not affect the outputs, such as a seed that only training reads. Such
+variables and their assignments are removed. The other variables stay in the ``.tflite`` file. The
+TFLite interpreter keeps their values from one request to the next, as Keras's ``predict`` does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class AssignedVariable:
     """A variable that a frozen model assigns.
 
     Attributes:
-        node: Name of the graph's placeholder for the variable's handle.
+        node: Name of the placeholder in the graph that stands for the variable's handle.
         value: Initial value.
     """
 
@@ -59,7 +59,7 @@ def find_assigned_variables(function: Any) -> tuple[AssignedVariable, ...]:
 def keep_needed_nodes(
     graph: Any, outputs: Iterable[str], inputs: Collection[str], assigned: Collection[str]
 ) -> frozenset[str]:
-    """Remove the nodes that no output depends on; return the kept variables' placeholders.
+    """Remove the nodes of a graph that no output depends on.
 
     An output that depends on a variable also depends on the nodes that assign the variable.
 
@@ -68,6 +68,9 @@ def keep_needed_nodes(
         outputs: Names of the nodes that compute the model's outputs.
         inputs: Names of the model's inputs; all inputs are kept.
         assigned: Names of the placeholders of assigned variables.
+
+    Returns:
+        Names of the placeholders of those variables that an output depends on.
     """
     sources = {
         node.name: [_node_of(x) for x in node.input if not x.startswith("^")] for node in graph.node
@@ -95,11 +98,11 @@ def keep_needed_nodes(
 def _users_of_handles(
     graph: Any, sources: Mapping[str, Sequence[str]], assigned: Collection[str]
 ) -> dict[str, list[str]]:
-    """Return the nodes that take each variable's handle, by the name of the placeholder."""
+    """Return the names of the nodes that use each variable, by the name of its placeholder."""
     users: dict[str, list[str]] = {name: [] for name in assigned}
     aliases = {name: name for name in assigned}
     found = True
-    while found:  # the nodes have no order, so one pass is not enough
+    while found:  # a node may come before its inputs, so one pass is not enough
         found = False
         for node in graph.node:
             if node.op == "Identity" and node.name not in aliases:
@@ -127,19 +130,19 @@ def save_function(
 ) -> None:
     """Write a SavedModel whose only function computes ``graph`` and assigns ``variables``.
 
-    :func:`port_name` gives the names of its inputs and outputs.
+    The inputs and outputs of this function have the names that :func:`port_name` returns.
 
     Args:
         graph: A serialized ``GraphDef``.
         variables: Assigned variables of the graph.
         inputs: TensorFlow's ``TensorSpec`` of each input of the graph.
-        outputs: ``TensorSpec`` of each output of the graph.
-        folder: Folder of the SavedModel, which is created.
+        outputs: TensorFlow's ``TensorSpec`` of each output of the graph.
+        folder: Folder into which the SavedModel is written.
     """
     import tensorflow as tf  # noqa: PLC0415
 
     module = tf.Module()
-    # The runtime identifies variables by their names, which also show their layers.
+    # The TFLite runtime identifies variables by their names. A name contains the layer's name.
     module.held = [tf.Variable(x.value, name=_variable_name(x.node)) for x in variables]
     definition = tf.compat.v1.GraphDef.FromString(graph)
 
@@ -170,19 +173,27 @@ def _variable_name(node: str) -> str:
 
 
 def port_name(kind: str, index: int) -> str:
-    """Return the name of an ``input`` or ``output`` of :func:`save_function`."""
+    """Return the name of an input or output of the function that :func:`save_function` writes.
+
+    Args:
+        kind: ``input`` or ``output``.
+        index: Position among the inputs or outputs, counted from 0.
+    """
     return f"edge_partition_{kind}_{index:04}"
 
 
 def name_ports(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Restore the names and the order of inputs and outputs after :func:`save_function`.
+    """Give the inputs and outputs of a ``.tflite`` file the names and the order of the model.
 
-    The result has no signature, and the operators of its variables are next to each other.
+    The signature is removed. Operators that use the same variable are moved close together.
 
     Args:
-        content: A ``.tflite`` file.
+        content: The ``.tflite`` file, converted from the SavedModel of :func:`save_function`.
         inputs: Names of the model's inputs, in the model's order.
         outputs: Names of the model's outputs, in the model's order.
+
+    Returns:
+        The changed ``.tflite`` file.
     """
     model = schema.ModelT.InitFromPackedBuf(content)
     main = model.subgraphs[0]

@@ -1,4 +1,4 @@
-"""Running products, diagonals and other operations along axes, computed with TFLite operators."""
+"""Formulas for running products, diagonals and other TensorFlow operators that work along axes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
     from edge_partition.model.formula import Formula
 
-#: Longest axis of a running product.
+#: Largest number of elements along the axis of a running product that is replaced.
 _LONGEST_PRODUCT = 4096
 
 
 def _cumprod(node: Any, x: Any, axis: Any) -> Any:
-    """Multiply each element by the element 1 place before, then 2 places, then 4, and so on."""
+    """Return the running product of ``x`` along an axis.
+
+    Each element is multiplied by the element 1 place before it. Each result is multiplied by the
+    result 2 places before it, then 4 places before it, and so on.
+    """
     import tensorflow as tf  # noqa: PLC0415
 
     place = int(constant(axis)) % len(x.shape)
@@ -65,7 +69,11 @@ def _diagonal(_: Any, x: Any, offset: Any, __: Any) -> Any:
 
 
 def _count_below(compare: str) -> Formula:
-    """Return a formula that counts the elements of a sorted row before each value."""
+    """Return a formula that counts the elements of a sorted row that come before a value.
+
+    Args:
+        compare: ``less`` or ``less_equal``, the comparison of an element with the value.
+    """
 
     def count(node: Any, row: Any, values: Any) -> Any:
         import tensorflow as tf  # noqa: PLC0415

@@ -1,7 +1,7 @@
-"""Formulas that compute TensorFlow operators without a TFLite builtin, with TFLite operators.
+"""Formulas for TensorFlow operators that TFLite lacks, made of operators that TFLite has.
 
-Results equal TensorFlow's up to float32 rounding. Results of maximum pooling, patches, bit
-operations and diagonals are identical to TensorFlow's.
+Results differ from TensorFlow's results by float32 rounding only. Results of maximum pooling,
+patches, bit operations and diagonals are identical to TensorFlow's results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edge_partition.model.formula import Formula
 
-#: Keys: TensorFlow's operator name, and the dtype of the operator's first input.
+#: The formula for each operator, by TensorFlow's operator name and the dtype of the first input.
 FORMULAS: Mapping[tuple[str, str], Formula] = {
     (name, dtype): formula
     for dtype, formulas in (

@@ -1,4 +1,7 @@
-"""A call's arguments with a hole for each tensor, so that a layer can make the call again."""
+"""Templates of calls: the arguments of a call, with a hole in place of each tensor.
+
+A layer makes the call again: it fills the holes of the template with new tensors.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hole:
-    """The place of tensor number ``index`` of a call, counted from the left."""
+    """A placeholder for one tensor among the arguments of a call.
+
+    Attributes:
+        index: Number of the tensor among the call's tensors, counted from 0, from left to right.
+    """
 
     index: int
 
@@ -24,7 +31,7 @@ class Hole:
 def make_template(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[tuple[Any, ...], dict[str, Any]], list[keras.KerasTensor]]:
-    """Return the template ``(args, kwargs)`` of a call, and the tensors for its holes."""
+    """Return the template ``(args, kwargs)`` of a call, and the tensors that the holes replace."""
     tensors: list[keras.KerasTensor] = []
 
     def replace(leaf: Any) -> Any:
@@ -37,7 +44,7 @@ def make_template(
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
-    """Apply ``function`` to each leaf of nested tuples, lists, dicts and slices."""
+    """Return nested tuples, lists, dicts and slices with ``function`` applied to each leaf."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(map_leaves(function, item) for item in value))
     if isinstance(value, tuple | list):

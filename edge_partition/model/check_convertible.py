@@ -1,4 +1,4 @@
-"""Refuses models that TFLite cannot convert or boards cannot run, before the conversion."""
+"""Before the conversion, refuse models that TFLite cannot convert or that boards cannot run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def check_dtypes(
     Args:
         model: The model's name.
         graph: A ``tf.Graph``.
-        layers: Names of the layers, as parts of node names.
-        variables: Names of the placeholders of assigned variables, which may be resources.
+        layers: Names of the layers, as they appear in the names of graph nodes.
+        variables: Names of the placeholders of assigned variables. These placeholders may have the
+            dtype ``resource``.
 
     Raises:
         ConversionError: A layer uses strings or a lookup table.
@@ -45,19 +46,19 @@ def check_dtypes(
     raise ConversionError(
         model,
         f"layer {', '.join(sorted(found))} uses strings or a lookup table, for which TFLite has no "
-        "builtin operators. Do this step before the model, and give the model numbers.",
+        "builtin operators. Remove the layer, and give the model numbers instead of text.",
         operators=tuple(sorted(set(found.values()))),
         layers=tuple(sorted(found)),
     )
 
 
 def check_branches(model: str, graph: Any, layers: Collection[str]) -> None:
-    """Refuse ``tf.switch_case``, on which freezing fails: TFLite has only ``IF``.
+    """Refuse ``tf.switch_case``. TFLite has only ``IF``, and TensorFlow cannot freeze the operator.
 
     Args:
         model: The model's name.
         graph: A ``GraphDef`` with its library of functions.
-        layers: Names of the layers, as parts of node names.
+        layers: Names of the layers, as they appear in the names of graph nodes.
 
     Raises:
         ConversionError: A layer has a ``tf.switch_case``.
@@ -79,12 +80,12 @@ def check_output_shape(name: str, spec: Any, frozen: FrozenModel) -> None:
     """Refuse an output whose shape depends on the values of the input.
 
     Args:
-        name: The output's name for the message.
+        name: The output's name, for the error message.
         spec: TensorFlow's ``TensorSpec`` of the output.
         frozen: The model.
 
     Raises:
-        ConversionError: The shape is not fixed.
+        ConversionError: The shape of the output is not fixed.
     """
     if spec.shape.is_fully_defined():
         return
@@ -94,8 +95,8 @@ def check_output_shape(name: str, spec: Any, frozen: FrozenModel) -> None:
         node = nodes[node.input[0].partition(":")[0]]
     raise ConversionError(
         frozen.name,
-        f"the shape of output {name!r} depends on the input's values ({node.op} gives "
-        f"{spec.shape}), and boards need fixed shapes. End the model before this layer.",
+        f"the shape of output {name!r} depends on the input's values (operator {node.op} returns "
+        f"shape {spec.shape}), but boards need fixed shapes. End the model before this layer.",
         operators=(node.op,),
         layers=(name,),
     )

@@ -1,8 +1,8 @@
-"""Operators on complex numbers, computed with pairs of real tensors.
+"""Rules that compute TensorFlow's operators on complex numbers with pairs of real tensors.
 
-TFLite has a Fourier transform of real numbers whose length is a power of two, and few operators for
-its complex results. This module computes a transform as a product with float32 matrices of cosines
-and sines; the algorithm of Cooley and Tukey would take hundreds of operators.
+TFLite itself has a Fourier transform of real numbers, for lengths that are a power of two, and few
+operators on complex numbers. The rules compute a Fourier transform as a product with float32
+matrices of cosines and sines. A fast Fourier transform would take hundreds of operators.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from edge_partition.model.formula import constant, multiply_axis
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Largest size of the matrices of one transform, reached by 2,896 complex or 4,095 real values.
-#: Larger matrices would take more memory than most models on boards.
+#: Largest size of the matrices of one Fourier transform, in bytes. A transform of 2,896 complex or
+#: 4,095 real values reaches this size. Larger matrices would take more memory than most models.
 MAX_MATRIX_BYTES = 64 * 2**20
 
 
 class TransformTooLargeError(Exception):
-    """The matrices of a transform would be too large; the message has their size."""
+    """The matrices of a Fourier transform would be too large; the message gives their size."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Pair:
 
     Attributes:
         re: The real part.
-        im: The imaginary part; None for zero.
+        im: The imaginary part; None if all imaginary parts are zero.
     """
 
     re: Any
@@ -43,7 +43,10 @@ Rule: TypeAlias = "Callable[..., Any]"
 
 
 def apply_node(node: Any, inputs: list[Any]) -> list[Any]:
-    """Apply a node's operator to other tensors, with float32 in place of complex64."""
+    """Return the outputs of a node's operator for ``inputs`` instead of the node's own inputs.
+
+    An attribute of the node with the dtype complex64 is replaced by float32.
+    """
     import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
     copy = tf.compat.v1.NodeDef()
@@ -82,7 +85,7 @@ def _add(a: Any, b: Any, sign: int = 1) -> Any:
 
 
 def _both_parts(node: Any, *inputs: Any) -> list[Pair]:
-    """Apply an operator, such as a sum or a reshape, to real and imaginary parts separately."""
+    """Apply an operator to real and imaginary parts separately, for example a sum or a reshape."""
     parts = [apply_node(node, [x.re if isinstance(x, Pair) else x for x in inputs])]
     if all(x.im is None for x in inputs if isinstance(x, Pair)):
         return [Pair(re) for re in parts[0]]
@@ -200,7 +203,7 @@ def _angle(_: Any, x: Pair) -> Any:
 def _transform_matrices(
     length: int, bins: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the cosines and sines of ``2 pi j k / length``, each of shape ``(length, bins)``.
+    """Return the cosines and the sines of ``2 pi j k / length``, each of shape ``(length, bins)``.
 
     Raises:
         TransformTooLargeError: The matrices would be too large.
@@ -238,7 +241,7 @@ def _complex_transform(axes: int, inverse: bool = False) -> Rule:
 
 
 def _fit(x: Any, sizes: Any) -> Any:
-    """Cut the last axes to ``sizes``, or pad them with zeros."""
+    """Return ``x`` with its last axes cut to ``sizes`` or padded with zeros to ``sizes``."""
     import tensorflow as tf  # noqa: PLC0415
 
     shape = x.shape.as_list()
@@ -265,9 +268,10 @@ def _real_transform(axes: int) -> Rule:
 
 
 def _inverse_real_transform(axes: int) -> Rule:
-    """Return the inverse transform to real numbers.
+    """Return a rule for the inverse Fourier transform to real numbers over the last ``axes`` axes.
 
-    All bins count twice, except the first and, for an even length, the last.
+    The input lacks the complex conjugates of its bins, so each bin counts twice. The exceptions are
+    the first bin and, for an even length, the last bin.
     """
 
     def transform(_: Any, x: Pair, sizes: Any) -> Any:
@@ -296,7 +300,7 @@ _PARTWISE = (
     "Sum", "Tile", "Transpose", "Unpack", "ZerosLike",
 )  # fmt: skip
 
-#: Rules by TensorFlow's operator name.
+#: The rule for each operator, by TensorFlow's operator name.
 COMPLEX_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_PARTWISE, _both_parts),
     "Angle": _angle,
@@ -326,7 +330,8 @@ COMPLEX_RULES: Mapping[str, Rule] = {
     "Square": _square,
 }
 
-#: Operators between real and complex numbers. A graph with complex numbers has at least one.
+#: Fourier transforms, and operators that convert between real and complex numbers. A graph with
+#: complex numbers contains at least one of these operators.
 COMPLEX_ENDS = frozenset({"Angle", "Complex", "ComplexAbs", "Conj", "Imag", "Real"}) | {
     name for name in COMPLEX_RULES if "FFT" in name
 }

@@ -1,4 +1,4 @@
-"""TensorFlow's output goes to a log, and its exceptions become conversion errors."""
+"""Write TensorFlow's output to a log file, and turn its exceptions into conversion errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 
 class ConversionError(EdgePartitionError):
-    """TensorFlow could not convert the model.
+    """A model cannot be converted to TFLite.
 
     Attributes:
         model: The model's name.
         reason: Cause of the error and advice for the user.
-        operators: TensorFlow's names of operators without a TFLite builtin.
-        layers: Keras layers with these operators, each preceded by the models that it is nested in.
-        log_path: The converter's output; ``None`` if the converter did not run.
+        operators: TensorFlow's names of the operators that TFLite lacks; may be empty.
+        layers: Layers that cause the error. A layer in a nested model is given as a path, such as
+            ``encoder/conv_1``.
+        log_path: File with the converter's output; None if the converter did not run.
     """
 
     def __init__(
@@ -46,15 +47,16 @@ class ConversionError(EdgePartitionError):
 def explained_errors(
     model: str, layers: Collection[str], log_path: str | Path | None
 ) -> Iterator[None]:
-    """Write TensorFlow's output to a log, and raise its exceptions as errors that name layers.
+    """Within the block, write TensorFlow's output to a log, and explain TensorFlow's exceptions.
 
     Args:
         model: The model's name.
-        layers: Names of the layers, as parts of node names.
-        log_path: The log; ``None`` for a temporary file, which is deleted unless TensorFlow fails.
+        layers: Names of the layers, as they appear in the names of graph nodes.
+        log_path: The log file. With None, a temporary file is used, which is deleted unless
+            TensorFlow raises an exception.
 
     Raises:
-        ConversionError: TensorFlow raised an exception.
+        ConversionError: TensorFlow raised an exception. The error names the layers that cause it.
     """
     log = Path(log_path) if log_path else make_log()
     try:
@@ -82,7 +84,10 @@ def make_log() -> Path:
 
 @contextlib.contextmanager
 def _unfiltered_tracebacks() -> Iterator[None]:
-    """Switch off traceback filtering, which adds arguments to errors and hides Keras's layers."""
+    """Switch off the filtering of tracebacks within the block.
+
+    Filtering adds the arguments of calls to error messages, and hides Keras's layers.
+    """
     with contextlib.ExitStack() as stack:
         for config in _traceback_switches():
             if config.is_traceback_filtering_enabled():
@@ -92,19 +97,23 @@ def _unfiltered_tracebacks() -> Iterator[None]:
 
 
 def _traceback_switches() -> list[Any]:
-    """Return the loaded modules that switch traceback filtering; Keras 2 uses TensorFlow's."""
+    """Return the modules that switch traceback filtering, if loaded.
+
+    They are ``keras.config`` for Keras 3, and ``tensorflow.debugging`` for Keras 2.
+    """
     modules = (("keras", "config"), ("tensorflow", "debugging"))
     return [getattr(sys.modules[name], part) for name, part in modules if name in sys.modules]
 
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Write the output of this process, and of its C++ libraries, to ``path``."""
+    """Within the block, write the output of Python and of C++ libraries to the file ``path``."""
     with path.open("w") as log, contextlib.ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         stack.enter_context(redirect_output(log, STDOUT, STDERR))
-        # The first warning of TensorFlow binds a handler of the root logger to standard error.
+        # TensorFlow's first warning adds a handler to the root logger. After the block, this
+        # handler would write to the closed log, so the earlier handlers are restored.
         root = logging.getLogger()
         stack.callback(setattr, root, "handlers", root.handlers[:])
         stack.enter_context(contextlib.redirect_stdout(log))

@@ -1,4 +1,4 @@
-"""A Keras model becomes one ``.tflite`` file whose tensors have the names of layers."""
+"""Convert a Keras model to one ``.tflite`` file whose tensors are named after layers."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def convert_tflite(
     """Convert ``model``, with the batch fixed at 1, to the bytes of a ``.tflite`` file.
 
     Inputs and outputs keep Keras's order. An input has the name of its Keras input layer. An output
-    has the name of the layer that computes the output. Repeated names end in ``_1``, ``_2`` and so
-    on. Other tensors have names ``model/layer/operator``.
+    has the name of the layer that computes the output. If a name repeats, ``_1``, ``_2`` and so on
+    are added. Other tensors have names of the form ``model/layer/operator``.
 
     Args:
         model: A Keras model whose dimensions except the batch are fixed, or a
@@ -48,10 +48,10 @@ def convert_tflite(
             float32 activations. ``int8``: int8 weights and activations; the dtypes of the model's
             inputs and outputs do not change.
         calibration: Examples for ``int8``, in the range of the model's real inputs. Each example
-            has one array per input in Keras's order, with a batch of 1. Examples that can be
-            iterated several times are not kept in memory.
-        log_path: File for the converter's output. By default a temporary file, which is deleted
-            unless the conversion fails.
+            has one array per input in Keras's order, with a batch of 1. All examples of an iterator
+            are kept in memory. To save memory, give an object that can be iterated several times.
+        log_path: File for the converter's output. With None, a temporary file is used, which is
+            deleted unless the conversion fails.
 
     Raises:
         ConversionError: A shape is not fixed, the options do not fit together, or TFLite has no
@@ -68,20 +68,27 @@ def convert_tflite(
 
 
 def check_options(model: str, quantization: str, *, calibrated: bool) -> None:
-    """Refuse options that do not fit together.
+    """Check that the quantization is known, and that calibration examples are given only for int8.
+
+    Args:
+        model: The model's name, for error messages.
+        quantization: The wanted quantization.
+        calibrated: Whether calibration examples are given.
 
     Raises:
-        ConversionError: The quantization is unknown, or calibration is missing or not expected.
+        ConversionError: The quantization is unknown, int8 has no calibration examples, or another
+            quantization has calibration examples.
     """
     if quantization not in QUANTIZATIONS:
         raise ConversionError(
-            model, f"quantization is {quantization!r}; expected {', '.join(QUANTIZATIONS)}."
+            model,
+            f"quantization {quantization!r} does not exist; use one of {', '.join(QUANTIZATIONS)}.",
         )
     if (quantization == "int8") != calibrated:
         raise ConversionError(
             model,
-            "int8 needs calibration examples, and only int8 takes them. Give examples of real "
-            "inputs, or choose another quantization.",
+            f"quantization {quantization} was chosen {'with' if calibrated else 'without'} "
+            "calibration examples. Give examples of real inputs with int8, and only with int8.",
         )
 
 
@@ -114,7 +121,11 @@ def _convert(
 def _check_examples(
     frozen: FrozenModel, examples: Iterable[Sequence[np.ndarray]]
 ) -> Iterator[list[np.ndarray[Any, Any]]]:
-    """Yield examples with the dtypes of the model's inputs; check their shapes and their number."""
+    """Yield the calibration examples with the dtypes of the model's inputs.
+
+    Raises:
+        ConversionError: The shapes of an example do not fit the inputs, or there are no examples.
+    """
     wanted = [tuple(spec.shape.as_list()) for spec in frozen.inputs]
     count = 0
     for count, example in enumerate(examples, 1):
@@ -141,7 +152,9 @@ def _graph_converter(frozen: FrozenModel) -> Any:
     """Return a converter of a graph without variables."""
     import tensorflow as tf  # noqa: PLC0415
 
-    # A function with the model would be frozen again, with ten times the memory of the weights.
+    # The converter freezes a function again, which takes ten times the memory of the weights. So
+    # the converter gets an empty function, and its freezing method is replaced: the replacement
+    # returns the frozen graph.
     empty = tf.function(lambda: None, autograph=False).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([empty])
     graph = SimpleNamespace(
@@ -159,7 +172,10 @@ def _graph_converter(frozen: FrozenModel) -> Any:
 
 
 def _function_converter(frozen: FrozenModel, folder: Path) -> Any:
-    """Return a converter of a graph that assigns variables; such a graph must be a SavedModel."""
+    """Return a converter of a graph that assigns variables.
+
+    The converter accepts such a graph only as a SavedModel, which is written into ``folder``.
+    """
     import tensorflow as tf  # noqa: PLC0415
 
     save_function(frozen.content, frozen.variables, frozen.inputs, frozen.outputs, folder)

@@ -1,11 +1,11 @@
-"""TFLite's converter in a child process, so that a crash becomes an error with an explanation.
+"""Run TFLite's converter in a child process, and explain a crash of the converter.
 
-The child process runs :func:`main`. It loads TensorFlow and reads requests from its standard input,
-one line of JSON each. For each request it converts the model in the request's folder, writes the
-``.tflite`` file there, and answers with a line on its standard output. The child ends as soon as
-its standard input ends.
+The child process runs :func:`main`, which loads TensorFlow and reads requests from standard input.
+A request is one line of JSON, which names a folder. The child converts the model in this folder,
+writes the ``.tflite`` file into the folder, and writes one line of JSON to standard output as the
+answer. The child ends when its standard input is closed.
 
-A child converts one model, unless :func:`kept_converter` keeps the child for the next model.
+A child converts one model. Within :func:`kept_converter`, a child converts several models.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from edge_partition.tflite.file_tables import Bytes
 
 _EXAMPLES, _RESULT, _LOG = "examples.npz", "model.tflite", "convert.log"
-#: Starts the child with this package on its path, which may be outside Python's standard folders.
+#: Python code of the child. The code adds the folder of this package to the module search path,
+#: because the package may be outside Python's standard folders.
 _CHILD = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from edge_partition.model.converter_process import main; sys.exit(main())"
@@ -50,14 +51,14 @@ _CHILD = (
 
 @contextlib.contextmanager
 def kept_converter() -> Iterator[None]:
-    """Let one child convert all models of the calling thread, one after another.
+    """Within the block, let one child convert all models of the calling thread, one after another.
 
-    A child takes seconds to load TensorFlow; within this block, a program that converts many models
-    waits only once. The child holds TensorFlow's memory until the block ends. A child that crashed
-    or did not finish a conversion is ended, and the next model gets a new child.
+    A child takes seconds to load TensorFlow. Within the block, a program that converts many models
+    waits only once. The child holds TensorFlow's memory until the block ends. If a child crashes or
+    does not finish a conversion, this process ends the child, and the next model gets a new child.
 
-    Each thread starts its own child: the kernel ends a child together with the thread that started
-    the child, so a child must not serve a thread that may live longer.
+    Each thread has its own child. The kernel ends a child together with the thread that started the
+    child, so a child cannot serve another thread, which may live longer.
     """
     if _current_keeper() is not None:
         yield
@@ -71,10 +72,11 @@ def kept_converter() -> Iterator[None]:
 
 
 class ConverterProcess:
-    """Converts one model in a child process, which loads TensorFlow immediately.
+    """Context manager that converts one model in a child process.
 
-    The child ends after the conversion, and at the latest when the ``with`` block, this process or
-    the calling thread ends. Within :func:`kept_converter`, an idle child stays for the next model.
+    The child starts to load TensorFlow when the ``with`` block begins. The child ends after the
+    conversion, or earlier if the block, this process or the calling thread ends. Within
+    :func:`kept_converter`, an idle child is kept for the next model.
     """
 
     def __init__(self) -> None:
@@ -101,11 +103,13 @@ class ConverterProcess:
 
     @property
     def pid(self) -> int:
-        """The child's process id; 0 outside the ``with`` block."""
+        """The process id of the child; 0 outside the ``with`` block."""
         return self._child.process.pid if self._child else 0
 
     def write_examples(self, examples: Iterable[Sequence[np.ndarray]]) -> None:
-        """Write the calibration examples for the child, one at a time.
+        """Write the calibration examples to a file for the child.
+
+        Only one example at a time is in memory if ``examples`` is an iterator.
 
         Args:
             examples: Examples with one array per input, in the model's order and with a batch of 1.
@@ -123,7 +127,7 @@ class ConverterProcess:
                         np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
     def write_model(self, frozen: FrozenModel) -> None:
-        """Write the model for the child; the caller can release the model afterwards.
+        """Write the model to files for the child. Afterwards, the caller can release the model.
 
         Raises:
             ConversionError: The disk is full or not writable.
@@ -133,22 +137,22 @@ class ConverterProcess:
         self._model = _ModelSummary(frozen)
 
     def convert(self, *, quantization: str = "none") -> Bytes:
-        """Convert the model of :meth:`write_model`, once.
+        """Convert the model that :meth:`write_model` wrote. A model can be converted only once.
 
         Args:
-            quantization: As for :func:`~edge_partition.model.convert_tflite.convert_tflite`.
+            quantization: One of :data:`~edge_partition.model.quantizations.QUANTIZATIONS`.
 
         Returns:
             The ``.tflite`` file, mapped into memory.
 
         Raises:
-            ConversionError: The errors of
-                :func:`~edge_partition.model.convert_tflite.convert_tflite`, or a crash of the
-                child. The log in the error is kept.
+            ConversionError: The model cannot be converted, or the child crashed. The log file that
+                the error names is not deleted.
+            RuntimeError: :meth:`write_model` was not called, or the ``with`` block has ended.
         """
         child, model = self._child, self._model
         if child is None or model is None:
-            raise RuntimeError("call write_model() first, in the with block")
+            raise RuntimeError("There is no model to convert; call write_model() before convert().")
         check_options(model.name, quantization, calibrated=(self._folder / _EXAMPLES).exists())
         self._model = None
         heap.give_back()  # the child needs the memory
@@ -191,7 +195,8 @@ class ConverterProcess:
         child, self._child = self._child, None
         if child is None:
             return
-        # The block may end in another thread than it began in, or after the block of the keeper.
+        # The keeper may be gone: the `with` block may end in another thread than it began in, or
+        # after the block of kept_converter.
         if self._keeper is not None and self._keeper is _current_keeper():
             self._keeper.give_back(child)
         else:
@@ -199,7 +204,7 @@ class ConverterProcess:
 
 
 class _ModelSummary:
-    """Name of a model, and names of its layers with loops, for error messages."""
+    """A model's name, and the names of its layers with loops, for error messages."""
 
     def __init__(self, frozen: FrozenModel) -> None:
         self.name = frozen.name
@@ -207,7 +212,7 @@ class _ModelSummary:
 
 
 class _Child:
-    """A child process, which ends with the thread that started it."""
+    """A child process that converts models. The child ends with the thread that started it."""
 
     def __init__(self) -> None:
         checkout = str(Path(__file__).resolve().parents[2])
@@ -219,14 +224,15 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                # Ctrl-C reaches only this process, whose `with` block ends the child.
+                # In its own session, the child gets no signal on Ctrl-C. This process gets the
+                # signal, and its `with` block ends the child.
                 start_new_session=True,
             )
             self._resources = stack.pop_all()
         self._is_busy = False
         self._served = 0
-        #: Start of the current model's part of the log, in bytes. The part of the first model
-        #: includes the child's start.
+        #: Offset in the log, in bytes, at which the output for the current model begins. The output
+        #: for the first model includes the output of the child's start.
         self._log_offset = 0
 
     @property
@@ -235,14 +241,14 @@ class _Child:
         return not self._is_busy and self.process.poll() is None
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any] | None:
-        """Send a request; return the answer, or ``None`` if the process ends without an answer."""
+        """Send a request and return the answer; None if the child ends without an answer."""
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
-            raise RuntimeError("the child was started without pipes")
+            raise RuntimeError("The child process has no standard input or output; start it again.")
         if self._served:
             self._log_offset = os.fstat(self._log.fileno()).st_size
         self._is_busy = True
-        # The exit status of a dead child is read later.
+        # If the child has ended, the write fails, and readline returns no answer.
         with contextlib.suppress(BrokenPipeError):
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
@@ -255,9 +261,9 @@ class _Child:
         return answer
 
     def output(self) -> bytes:
-        """Return the child's output for the current model, apart from the converter's log."""
+        """Return what the child wrote about the current model outside the converter's log."""
         descriptor = self._log.fileno()
-        # The child writes at the file's shared position, which pread does not move.
+        # The child and this process share the position in the file, and pread does not move it.
         return os.pread(descriptor, os.fstat(descriptor).st_size, self._log_offset)
 
     def end(self) -> None:
@@ -266,14 +272,14 @@ class _Child:
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                # Unwritten data has no reader any more.
+                # Closing fails if data is left that the ended child did not read.
                 with contextlib.suppress(OSError):
                     stream.close()
         self._resources.close()
 
 
 class _Keeper:
-    """Holds an idle child between two models."""
+    """Keeps an idle child between the conversions of two models."""
 
     def __init__(self) -> None:
         self._spare: _Child | None = None
@@ -301,7 +307,7 @@ _thread_data = threading.local()
 
 
 def _current_keeper() -> _Keeper | None:
-    """Return the keeper of the calling thread, if any."""
+    """Return the keeper of the calling thread; None outside :func:`kept_converter`."""
     keeper: _Keeper | None = getattr(_thread_data, "keeper", None)
     return keeper
 
@@ -315,13 +321,13 @@ def _disk_errors(model: str, folder: Path) -> Iterator[None]:
         raise ConversionError(
             model,
             f"a file in {folder.parent} cannot be written ({error.strerror or error}; "
-            f"{free_gb:.1f} GB free). Free space there, or set TMPDIR to a folder with space for "
-            "twice the model.",
+            f"{free_gb:.1f} GB free). Free space there, or set the environment variable TMPDIR to "
+            "a folder with twice the size of the model free.",
         ) from error
 
 
 class _Examples:
-    """Calibration examples in a file, read one at a time; can be iterated several times."""
+    """Calibration examples in a file. Each iteration reads the examples again, one at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -336,14 +342,15 @@ class _Examples:
 
 
 def main() -> int:
-    """Run the child process."""
+    """Convert models in the child process, one for each request on standard input."""
     faulthandler.enable()
-    # Other output to standard output goes to the log, so that it is not read as an answer.
+    # All other output to standard output is redirected to the log, because the parent process would
+    # read it as an answer.
     answers = os.dup(1)
     os.dup2(2, 1)
     requests: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
-    from tensorflow import lite  # noqa: PLC0415 -- loads while the parent reads the model
+    from tensorflow import lite  # noqa: PLC0415 -- loads before the first request comes
 
     lite.TFLiteConverter  # noqa: B018 -- TensorFlow loads the converter on first access
     while True:
@@ -356,11 +363,15 @@ def main() -> int:
 
 
 def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:
-    """Convert the model in ``folder``; return the fields of a ConversionError, or None."""
+    """Convert the model in ``folder``.
+
+    Returns:
+        None after a success; otherwise the attributes of the :class:`ConversionError` by name.
+    """
     examples = folder / _EXAMPLES
     try:
         frozen = FrozenModel.load(folder)
-        (folder / GRAPH_FILE).unlink()  # not needed again, and TMPDIR may be in memory
+        (folder / GRAPH_FILE).unlink()  # not needed again; the folder may occupy memory (tmpfs)
         content = convert_tflite(
             frozen,
             quantization=quantization,
@@ -374,12 +385,11 @@ def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:
 
 
 def _read_requests(requests: queue.SimpleQueue[dict[str, str]]) -> None:
-    """Queue the requests, and kill this process when the parent's end of the pipe closes.
+    """Put each request into the queue. Kill this process when the parent closes the pipe.
 
-    A pipe that closes during a conversion means that the parent has ended and does not need the
-    result.
+    If the pipe closes during a conversion, the parent has ended and does not need the result.
     """
-    # sys.stdin has a lock, which a waiting thread would hold when this process ends.
+    # os.read takes no lock. A thread that reads sys.stdin would hold its lock at the process's end.
     unread = b""
     while found := os.read(0, 1 << 16):
         *lines, unread = (unread + found).split(b"\n")

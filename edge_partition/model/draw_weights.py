@@ -1,7 +1,8 @@
-"""Weights filled with random values that are the same on every machine.
+"""Fill weights with random values that are the same on every machine.
 
-The values are integers from a seeded generator, scaled with operations that IEEE 754 defines to the
-bit: no exponentials, no floating-point sums.
+The values are integers from a generator with a seed. They are scaled with arithmetic whose results
+IEEE 754 defines exactly. Exponentials and sums of floating-point arrays are not used, because their
+results may differ between machines.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _HALF_RANGE = 1 << 15
-#: Standard deviation of integers drawn evenly from [-_HALF_RANGE, _HALF_RANGE).
+#: Standard deviation of uniformly distributed integers in [-_HALF_RANGE, _HALF_RANGE).
 DRAW_DEVIATION = math.sqrt((4 * _HALF_RANGE**2 - 1) / 12)
 
 
 def draw_integers(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return int32 values with a mean near 0 and the standard deviation :data:`DRAW_DEVIATION`."""
+    """Return random int32 values of mean -0.5 and standard deviation :data:`DRAW_DEVIATION`."""
     return generator.integers(-_HALF_RANGE, _HALF_RANGE, size=shape, dtype=np.int32)
 
 
 class WeightDrawer:
-    """Fills each weight of a model once; later calls for a filled weight change nothing.
+    """Fills each weight of a model with random values, once.
 
-    The values of a weight follow from the seed, the weight's place among the model's weights, its
-    name and its shape.
+    Calls for a weight that was already filled change nothing. The random values of a weight depend
+    only on the seed, the weight's position among the model's weights, its name and its shape.
 
     Args:
         model: A built model.
@@ -46,28 +47,31 @@ class WeightDrawer:
         self._done: set[int] = set()
 
     def keep(self, weights: Iterable[keras.Variable]) -> None:
-        """Keep the present values of ``weights``."""
+        """Protect the present values of ``weights`` from later calls."""
         self._done |= {id(weight) for weight in weights}
 
     def fill(self, weight: keras.Variable, mean: np.ndarray | float, deviation: float) -> None:
-        """Fill ``weight`` with random values of this mean and standard deviation.
+        """Fill ``weight`` with random values.
 
-        ``mean`` is one number, or an array that broadcasts to the weight's shape.
+        Args:
+            weight: The weight.
+            mean: Mean of the values: one number, or an array that broadcasts to the weight's shape.
+            deviation: Standard deviation of the values.
         """
         self._assign(weight, mean + self._draw(weight) * (deviation / DRAW_DEVIATION))
 
     def fill_kernel(
         self, kernel: keras.Variable, scale: float, *, centre: bool = False
     ) -> np.ndarray:
-        """Fill ``kernel`` with values of the standard deviation ``scale``.
+        """Fill ``kernel`` with random values.
 
         Args:
-            kernel: Weight whose last axis is the layer's output channels.
-            scale: Standard deviation.
-            centre: Whether the values of each output channel sum to zero.
+            kernel: A weight. Its last axis stands for the output channels of the layer.
+            scale: Standard deviation of the values.
+            centre: Whether to shift the values so that the sum over each output channel is zero.
 
         Returns:
-            The integers that were drawn (int64), of the kernel's shape.
+            The random integers before scaling and shifting, int64, of the kernel's shape.
         """
         drawn = self._draw(kernel).astype(np.int64)
         values: np.ndarray = drawn
@@ -78,14 +82,18 @@ class WeightDrawer:
         return drawn
 
     def fill_scale_and_offset(self, layer: keras.layers.Layer) -> None:
-        """Fill the ``gamma`` and the ``beta`` of a normalization layer."""
+        """Fill ``gamma`` of a normalization layer with values near 1, and ``beta`` near 0."""
         if layer.gamma is not None:
             self.fill(layer.gamma, 1.0, 0.1)
         if layer.beta is not None:
             self.fill(layer.beta, 0.0, 0.03)
 
     def fill_by_name(self, weights: Iterable[keras.Variable]) -> None:
-        """Fill weights of an unknown kind of layer, by their names and shapes."""
+        """Fill the weights of a layer of unknown kind, with values that fit their names and shapes.
+
+        Scales and variances get values near 1, and vectors get values near 0. The values of other
+        weights keep the variance of the layer's inputs.
+        """
         for weight in weights:
             name, shape = weight.name, tuple(weight.shape)
             if "gamma" in name or "scale" in name or "variance" in name:

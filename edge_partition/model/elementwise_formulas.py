@@ -1,4 +1,4 @@
-"""Element-wise functions and bit operations, computed with TFLite operators."""
+"""Formulas for element-wise functions and bit operations, made of operators that TFLite has."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ _ERFINV_ENDS = (
 _SINH = tuple(1 / math.factorial(power) for power in (11, 9, 7, 5, 3, 1))
 _ATANH = tuple(1 / power for power in (11, 9, 7, 5, 3, 1))
 _ASINH = (35 / 1152, -5 / 112, 3 / 40, -1 / 6, 1)
-#: Below this magnitude, series replace logarithms: LiteRT's logarithm has an error of 1e-7 near 1.
+#: For arguments of smaller magnitude, a power series replaces the logarithm. Near 1, LiteRT's
+#: logarithm has an error of 1e-7.
 _NEAR = 0.25
-#: A magnitude whose square fits float32.
+#: Largest magnitude that the formulas square. Its square does not overflow float32.
 _LARGE = 1e9
 
 
 def _horner(x: Any, coefficients: Iterable[float]) -> Any:
-    """Return the value of a polynomial; the coefficients start with the highest power."""
+    """Return the value of a polynomial at ``x``; the first coefficient is of the highest power."""
     y: Any = 0.0
     for place, coefficient in enumerate(coefficients):
         y = y * x + coefficient if place else coefficient
@@ -129,7 +130,7 @@ def _acosh(_: Any, x: Any) -> Any:
 def _cosh(_: Any, x: Any) -> Any:
     import tensorflow as tf  # noqa: PLC0415
 
-    root = tf.exp(0.5 * tf.abs(x))  # the square of root overflows later than exp(x)
+    root = tf.exp(0.5 * tf.abs(x))  # exp(x) may overflow although 0.5 * exp(x) does not
     return 0.5 * root * root + 0.5 / root / root
 
 
@@ -148,7 +149,7 @@ def _tan(_: Any, x: Any) -> Any:
     return tf.sin(x) / tf.cos(x)
 
 
-# Bit operations on 32-bit integers, made of TFLite's exclusive or and right shift.
+# Bit operations on 32-bit integers. TFLite has only the exclusive or and the right shift.
 
 
 def _invert(_: Any, x: Any) -> Any:
@@ -158,8 +159,8 @@ def _invert(_: Any, x: Any) -> Any:
 def _bitwise_and(_: Any, a: Any, b: Any) -> Any:
     """Return ``a & b``.
 
-    All bits but the last follow from a + b = (a ^ b) + 2 (a & b). The last bit is computed
-    separately, so that no sum overflows.
+    The formula is a + b = (a ^ b) + 2 (a & b). It is applied to a and b without their last bits,
+    because a + b might overflow. The last bit of the result is the product of the last bits.
     """
     import tensorflow as tf  # noqa: PLC0415
 

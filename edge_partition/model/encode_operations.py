@@ -1,7 +1,7 @@
-"""Conversion of operations and their arguments to JSON values and back, to save a wrapped model.
+"""Convert operations and their arguments to JSON values and back, to save and load wrapped models.
 
-The JSON values hold an operation's state, not its constructor's arguments: Keras keeps only
-arguments that are plain values, while every operation has a state.
+The JSON values contain the attributes of an operation, not the arguments of its constructor. Keras
+records only those constructor arguments that are plain values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_array(value: Any) -> bool:
 
 
 def settings(operation: keras.Operation) -> dict[str, Any]:
-    """Return the attributes, except the name, that distinguish an operation within its class."""
+    """Return the attributes that define what an operation computes, by attribute name."""
     return {key: value for key, value in vars(operation).items() if key not in _BOOKKEEPING}
 
 
@@ -77,7 +77,8 @@ def _find_class(module: str, class_name: str, registered_name: str) -> type[kera
         raise WrapError(
             f"The model has an operation {module}.{class_name}, which Keras "
             f"{keras.__version__} does not know. Register the operation in its module with "
-            "keras.saving.register_keras_serializable, and import this module first."
+            "keras.saving.register_keras_serializable, and import the module before you load the "
+            "model."
         )
     return kind
 
@@ -87,10 +88,10 @@ def _is_bare_operation_class(kind: type) -> bool:
 
 
 def encode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
-    """Return ``value`` as JSON values; ``{"kind": ...}`` marks types that JSON lacks.
+    """Return ``value`` as JSON values. A type that JSON lacks becomes an object with a ``kind``.
 
     Raises:
-        WrapError: ``value`` holds a function that Keras cannot find when it loads the model.
+        WrapError: ``value`` contains a function that Keras cannot find when it loads the model.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -125,7 +126,7 @@ def encode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
 
 
 def _encode_function(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return a Keras function as its name, or another function as its registered name."""
+    """Return a function as JSON values: the name in Keras, or the name of the registration."""
     module, name = function.__module__, function.__qualname__
     if _is_ops_function(module, name) and getattr(sys.modules[module], name, None) is function:
         return {"kind": "function", "module": module, "name": name}
@@ -164,10 +165,10 @@ def _is_ops_function(module: str, name: str) -> bool:
 
 
 def decode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
-    """Return the value from the JSON values of :func:`encode`.
+    """Return the value that :func:`encode` converted to the JSON values ``value``.
 
     Raises:
-        WrapError: A function or a kind of value is not known.
+        WrapError: ``value`` contains an unknown function or an unknown kind.
     """
     if isinstance(value, list):
         return [decode(item) for item in value]
@@ -186,7 +187,7 @@ def decode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
             return Ellipsis
         case "array":
             data = base64.b64decode(value["base64"])
-            # TensorFlow names the dtypes that numpy lacks, such as bfloat16.
+            # TensorFlow also knows the dtypes that numpy lacks, such as bfloat16.
             dtype = keras.src.backend.tensorflow.core.tf.as_dtype(value["dtype"]).as_numpy_dtype
             return np.frombuffer(data, dtype).reshape(value["shape"]).copy()
         case "function":
@@ -194,5 +195,6 @@ def decode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
         case "keras":
             return keras.saving.deserialize_keras_object(value["value"])
     raise WrapError(
-        f"The model has an argument of unknown kind {value['kind']!r}; update edge-partition."
+        f"The model contains a value of unknown kind {value['kind']!r}, which a newer version of "
+        "edge-partition may have saved. Update edge-partition."
     )

@@ -1,4 +1,4 @@
-"""Names that TensorFlow does not allow, escaped for the conversion and restored afterwards.
+"""Escape names that TensorFlow does not allow, and restore these names after the conversion.
 
 Keras allows any text as the name of a layer or an input, and a ``.tflite`` file allows any text as
 the name of a tensor. The name of a node of a ``GraphDef`` must match
@@ -19,7 +19,8 @@ from edge_partition.tflite.rewrite_tflite import rewrite_tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Code point of an escaped character. It starts with a dot, the only mark at the start of a name.
+#: An escaped character: ``.-``, the code point in hexadecimal, and ``-``. The dot comes first,
+#: because a name may start with a dot but with no other punctuation mark.
 _ESCAPED = re.compile(r"\.-([0-9a-f]+)-")
 _TO_ESCAPE = re.compile(r"[^A-Za-z0-9_./-]|^[^A-Za-z0-9.]|\.(?=-)")
 
@@ -30,21 +31,21 @@ def escape_name(name: str) -> str:
 
 
 def escape_layer_name(name: str) -> str:
-    """Return a layer's name as one part of a node's path; each ``/`` is escaped too."""
+    """Return a layer's name, escaped for the path of a node; each ``/`` in it is escaped too."""
     return escape_name(name).replace("/", _escape_character("/"))
 
 
 def restore_names(text: str) -> str:
-    """Return ``text`` with all escaped names in it restored."""
+    """Return ``text`` with the original characters in place of all escaped characters."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def restore_tensor_names(content: bytes, model_name: str) -> bytes:
-    """Return a ``.tflite`` file with restored tensor names; most files do not change.
+    """Return a ``.tflite`` file with restored tensor names in its main subgraph.
 
     Args:
-        content: The file; it may have further subgraphs for control flow.
-        model_name: The model's name for error messages.
+        content: The bytes of the file, which are returned unchanged if no name is escaped.
+        model_name: The model's name, for error messages.
     """
     main = schema.Model.GetRootAs(content).Subgraphs(0)
     names = {}
@@ -57,9 +58,10 @@ def restore_tensor_names(content: bytes, model_name: str) -> bytes:
 
 @contextlib.contextmanager
 def escaped_layers(model: Any) -> Iterator[frozenset[str]]:
-    """Give ``model`` and its layers escaped names within the block; yield the names.
+    """Within the block, give ``model`` and its layers escaped names; yield the escaped names.
 
-    Layers open TensorFlow name scopes; the names of scopes follow the rules for names of nodes.
+    A layer opens a TensorFlow name scope with the layer's name. TensorFlow allows the same names
+    for scopes and for nodes.
 
     Args:
         model: A Keras 3 or Keras 2 (``tf_keras``) model.
@@ -78,7 +80,7 @@ def escaped_layers(model: Any) -> Iterator[frozenset[str]]:
 
 
 def _set_name(layer: Any, name: str) -> None:
-    if hasattr(layer, "_name"):  # Keras 2, whose name has no setter
+    if hasattr(layer, "_name"):  # Keras 2, in which layer.name is read-only
         layer._name = name  # noqa: SLF001
     else:
         layer.name = name

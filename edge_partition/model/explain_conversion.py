@@ -1,4 +1,4 @@
-"""TensorFlow's exceptions and output become a reason that names operators and layers."""
+"""Explain a failed conversion: find operators and layers in TensorFlow's exception and output."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _WRONG_DTYPE = re.compile(
 #: MLIR's names of dtypes for which TFLite has few operators.
 _RARE_DTYPES = ("f64", "f16", "bf16", "i8", "i16", "i32", "i64", "ui8", "ui16", "ui32", "ui64")
 _SOLVE = (
-    "For matrices up to 3x3, write the determinant or the inverse as sums and products; for larger "
-    "matrices, compute it outside the model"
+    "For matrices up to 3x3, write the determinant or the inverse as sums and products. For larger "
+    "matrices, end the model before this layer, and do this step outside the model"
 )
 _DECOMPOSE = "End the model before this layer, and decompose the matrix outside the model"
 _CHOOSE = (
-    "End the model before this layer, and decode its output outside the model (for CTC: take the "
-    "largest score of each step, without repetitions and blanks)"
+    "End the model before this layer, and decode the scores outside the model. For CTC, take the "
+    "class with the largest score in each step, then remove repetitions and blanks"
 )
 _WARP = (
-    "Leave augmentation layers out of the deployed model; a learnt warp can gather its pixels with "
-    "keras.ops.take and weight them"
+    "Remove augmentation layers from the model. For a learned warp, gather the pixels with "
+    "keras.ops.take, and multiply the pixels by their weights"
 )
 _ELEMENTWISE = (
-    "The operator converts only with fixed shapes, and only outside tf.cond, tf.map_fn and loops: "
-    "fix the shapes, or move this step out of them"
+    "This operator can be converted only if its shapes are fixed and if it is outside tf.cond, "
+    "tf.map_fn and loops. Fix the shapes, or move the operator out of the branch or loop"
 )
 _BITS = re.compile(r"Bitwise|Invert|Shift")
 _COMPLEX = (
-    "Compute with real and imaginary parts as two tensors: only complex64 is split into them "
-    "automatically, and not for every operator"
+    "Compute with two tensors: one for the real parts, one for the imaginary parts. Only complex64 "
+    "is split into two tensors automatically, and only for some operators"
 )
-#: Replacement of each operator, as a sentence without its full stop.
+#: Advice for each missing operator, by TensorFlow's operator name; without the last full stop.
 _ALTERNATIVES = {
     **{name: _ELEMENTWISE for name, _ in FORMULAS},
     **dict.fromkeys(
@@ -59,7 +59,7 @@ _ALTERNATIVES = {
     ),
     **dict.fromkeys(("Cholesky", "Eig", "Lu", "Qr", "SelfAdjointEigV2", "Svd"), _DECOMPOSE),
     **dict.fromkeys(COMPLEX_ENDS, _COMPLEX),
-    "BesselI0": "Compute windows such as Kaiser's with numpy, as constants",
+    "BesselI0": "Compute window functions such as Kaiser's with numpy, and use them as constants",
     "Bincount": "Sum keras.ops.one_hot over the values",
     "CTCBeamSearchDecoder": _CHOOSE,
     "CTCGreedyDecoder": _CHOOSE,
@@ -67,11 +67,12 @@ _ALTERNATIVES = {
     "DenseBincount": "Sum keras.ops.one_hot over the values",
     "Dilation2D": "Use a max pooling, which is a dilation by a flat structuring element",
     "ImageProjectiveTransformV3": _WARP,
-    "InTopKV2": "Return the indices of keras.ops.top_k, and compare outside the model",
+    "InTopKV2": "Return the indices of keras.ops.top_k, and compare them outside the model",
     "MaxPoolWithArgmax": (
-        "Use max_pool alone; unpool with keras.ops.repeat and a comparison with the maximum"
+        "Use max_pool without the argmax. To undo the pooling, use keras.ops.repeat and compare "
+        "with the maximum"
     ),
-    "NextAfter": "Add a small constant",
+    "NextAfter": "Add a small constant instead",
     "PyFunc": "Compute with keras.ops or TensorFlow's functions instead of Python's",
 }
 _ADVICE = (
@@ -87,12 +88,13 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a model could not be converted.
+    """The reason why a model could not be converted.
 
     Attributes:
-        reason: Cause of the error, and advice.
-        operators: TensorFlow's names of operators without a TFLite builtin.
-        layers: Layers with the error, each preceded by the models that it is nested in.
+        reason: Cause of the error, and advice for the user.
+        operators: TensorFlow's names of the operators that TFLite lacks; may be empty.
+        layers: Layers that cause the error. A layer in a nested model is given as a path, such as
+            ``encoder/conv_1``.
     """
 
     reason: str
@@ -101,12 +103,12 @@ class Explanation:
 
 
 def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> Explanation:
-    """Return why TensorFlow raised ``error``.
+    """Return the reason why TensorFlow raised an exception during the conversion.
 
     Args:
-        error: TensorFlow's exception.
+        error: The exception that TensorFlow raised.
         log: TensorFlow's output.
-        layers: Names of the layers, as parts of node names.
+        layers: Names of the layers, as they appear in the names of graph nodes.
     """
     text = f"{error}\n{log}"
     complaints = [line for line in text.splitlines() if "error: " in line]
@@ -123,7 +125,7 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
     elif match := _WRONG_DTYPE.search(text):
         reason = (
             f"TFLite's operator {match[1]} does not take {_dtype(match[2])}{where}. Compute this "
-            "step in float32."
+            "layer in float32."
         )
     else:
         said = _strip_locations(complaints[0]) if complaints else find_reason(error)
@@ -132,36 +134,39 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
 
 
 def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
-    """Return the missing operators, with a dtype if only this dtype is missing, and advice."""
+    """Return the message about operators that TFLite lacks, with advice.
+
+    If TFLite has an operator for other dtypes, the message also names the dtype.
+    """
     if all("Random" in name for name in operators):
         drawn = [name for name in operators if name != "StatelessRandomGetKeyCounter"]
         return (
             f"TFLite cannot draw the random numbers of {', '.join(drawn)}{where}. End the model "
-            "before this layer, or make the layer draw none when training is False."
+            "before this layer, or let the layer draw random numbers only if training is True."
         )
     spelled, advice = [], _alternatives(operators)
     for name in operators:
-        # Listed as `tf.MatMul(tensor<1x4xf64>, tensor<3x4xf64>) -> ...`.
+        # The log lists an operator as `tf.MatMul(tensor<1x4xf64>, tensor<3x4xf64>) -> ...`.
         operand = re.search(rf"\btf\.{name}\(tensor<(?:[\d?]+x|\*x)*(\w+)>", text)
         if operand and operand[1] in _RARE_DTYPES:
             spelled.append(f"{name} of {_dtype(operand[1])}")
             dtype = "int32" if _BITS.search(name) else "float32"
-            advice = f"Compute this in {dtype}, or replace the layer by operations that TFLite has."
+            advice = f"Use {dtype} here, or replace the layer with operations that TFLite has."
         else:
             spelled.append(name)
     return f"TFLite has no operator for {', '.join(spelled)}{where}. {advice}"
 
 
 def _alternatives(operators: Sequence[str]) -> str:
-    """Return the replacements of missing operators, as sentences."""
+    """Return advice on how to replace missing operators, as sentences."""
     found = [_ALTERNATIVES[name] for name in operators if name in _ALTERNATIVES]
     if not found:
-        return "Replace the layer by operations that TFLite has, or end the model before it."
+        return "Replace the layer with operations that TFLite has, or end the model before it."
     return f"{'. '.join(dict.fromkeys(found))}."
 
 
 def _layer_of_error_line(line: str, layers: Collection[str]) -> str:
-    """Return the layer in an error line of the converter, or ``""``.
+    """Return the layer that an error line of the converter names; ``""`` if none.
 
     An error line starts with ``loc(callsite(fused["MatMul:", "m/dense/MatMul@function"] at ...``.
     """
@@ -172,7 +177,7 @@ def _layer_of_error_line(line: str, layers: Collection[str]) -> str:
 
 
 def _strip_locations(line: str) -> str:
-    """Return an error line of the converter without locations in source code or graph."""
+    """Return an error line of the converter without locations in the source code or graph."""
     message = line.rpartition("error: ")[2]
     message = re.sub(r"'?tensor<((?:[\d?]+x|\*x)*)(\w+)>'?", _format_tensor, message)
     return f"TFLite's converter says: {' '.join(message.split())}"
@@ -183,7 +188,7 @@ def _format_tensor(match: re.Match[str]) -> str:
 
 
 def _dtype(mlir: str) -> str:
-    """Return numpy's name of an MLIR element type: ``float64`` for ``f64``."""
+    """Return numpy's name of an MLIR element type, such as ``float64`` for ``f64``."""
     for short, name in (("bf", "bfloat"), ("ui", "uint"), ("f", "float"), ("i", "int")):
         if re.fullmatch(rf"{short}\d+", mlir):
             return "bool" if mlir == "i1" else mlir.replace(short, name, 1)
@@ -191,25 +196,31 @@ def _dtype(mlir: str) -> str:
 
 
 def _advice(said: str, has_layer: bool) -> str:
-    """Return advice on an error, chosen by words in the error's message."""
+    """Return advice on an error, according to the words in the error's message.
+
+    Args:
+        said: Message of the error.
+        has_layer: Whether the layer that caused the error is known.
+    """
     for pattern, advice in _ADVICE:
         if re.search(pattern, said, re.IGNORECASE):
             return advice
     if has_layer:
         return "Change or replace this layer."
-    return "Replace the operation that the message names, or report the log to TensorFlow."
+    return "Replace the operation in this message, or report the log to TensorFlow's developers."
 
 
 def explain_crash(
     status: int, quantization: str, loops: tuple[str, ...], last_line: str = ""
 ) -> Explanation:
-    """Return why a converter process ended without an answer.
+    """Return the reason why a converter process ended without an answer.
 
     Args:
-        status: Exit status of the process; the negative number of the signal that ended it.
+        status: Exit status of the process. If a signal ended the process, the status is the
+            negative number of the signal.
         quantization: Quantization of the conversion.
-        loops: Layers with loops.
-        last_line: Last line of the process's output.
+        loops: Names of the layers with loops.
+        last_line: Last line of the process's output; may be empty.
     """
     if status >= 0:
         return Explanation(
@@ -225,22 +236,30 @@ def explain_crash(
     crash = f"TFLite's converter crashed ({name})"
     if quantization == "int8" and loops:
         return Explanation(
-            f"{crash}: its int8 does not support loops, and layer {', '.join(loops)} has one. "
+            f"{crash}: int8 does not support loops, but layer {', '.join(loops)} contains a loop. "
             "Build recurrent layers with unroll=True, or choose --quantize dynamic or float16.",
             layers=loops,
         )
     if quantization != "none":
         return Explanation(
-            f"{crash} with --quantize {quantization}. Choose another quantization, or none."
+            f"{crash} with --quantize {quantization}. Choose another quantization, or leave "
+            "--quantize out."
         )
     return Explanation(
-        f"{crash}. Replace layers one by one, the most unusual first, until the conversion "
-        "succeeds, and report the log to TensorFlow."
+        f"{crash}. Replace one layer after another, the most unusual first, until the conversion "
+        "succeeds. Report the log to TensorFlow's developers."
     )
 
 
 def enclosing_layer(node_name: str, layers: Collection[str]) -> str:
-    """Return the innermost layer in a node's path, preceded by its models; ``""`` if none."""
+    """Return the path of the innermost layer that contains a node; ``""`` if none.
+
+    For example ``model/encoder/conv_1`` for the node ``model/encoder/conv_1/Relu``.
+
+    Args:
+        node_name: Name of the node, which is a path of scopes.
+        layers: Names of the layers, as they appear in the names of graph nodes.
+    """
     scopes = strip_numbers(node_name, layers).split("/")[:-1]
     while scopes and scopes[-1] not in layers:
         scopes.pop()
@@ -248,10 +267,14 @@ def enclosing_layer(node_name: str, layers: Collection[str]) -> str:
 
 
 def strip_numbers(node_name: str, layers: Collection[str]) -> str:
-    """Return a node's path with the exact names of its layers.
+    """Return a node's name with the exact names of its layers.
 
-    Keras opens a layer's name scope twice, for the build and for the call, and TensorFlow adds a
-    number to the second: ``model_1/conv_1/Relu`` for the layer ``conv``.
+    Keras opens a layer's name scope twice: for the build and for the call. TensorFlow adds a number
+    to the name of the second scope. So ``model_1/conv_1/Relu`` becomes ``model/conv/Relu``.
+
+    Args:
+        node_name: Name of the node, which is a path of scopes.
+        layers: Names of the layers, as they appear in the names of graph nodes.
     """
     *scopes, operator = node_name.split("/")
     stems = [re.sub(r"_\d+$", "", scope) for scope in scopes]
@@ -272,7 +295,7 @@ def layer_of_exception(error: Exception) -> str:
     traceback = error.__traceback__
     while traceback is not None:
         caller = traceback.tb_frame.f_locals.get("self")
-        # Models are layers too, but not the innermost ones.
+        # Models are layers too, but a model is never the innermost layer.
         if isinstance(caller, kinds) and not hasattr(caller, "layers"):
             name = str(caller.name)
         traceback = traceback.tb_next

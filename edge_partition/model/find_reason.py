@@ -1,8 +1,8 @@
-"""The root cause in an error of Keras or TensorFlow, as one line.
+"""Find the root cause in an error of Keras or TensorFlow, as one line.
 
-Keras wraps errors in errors. The first line of the outermost error says that an exception was
+Keras wraps errors in errors. The first line of the outermost error says only that an exception was
 encountered when calling ``Dense.call()``, or that a class "could not be deserialized properly". The
-cause is some lines further down, or in the exception that caused the error.
+root cause is some lines further down, or in the exception that caused the error.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Longest reason, in characters; a longer line is the printout of an object.
+#: Largest length of a reason, in characters. A longer line usually contains a printed object.
 _MOST_CHARACTERS = 300
 
-#: The text after the last of these phrases is nearer to the cause.
+#: Phrases before a cause. The text after the last such phrase is the innermost cause.
 _LEADS = re.compile(
     r"Exception encountered: "
     r"|Error encountered:\s"
@@ -24,7 +24,7 @@ _LEADS = re.compile(
     r"|Exception encountered when calling [^\n]*\n",
     re.DOTALL,
 )
-#: End of a reason; arguments and configurations follow.
+#: Phrases after a cause, with which arguments and configurations begin.
 _TAILS = re.compile(
     r"\n\s*Arguments received by |\n\s*List of objects that could not be loaded|\n\s*\[\[\{\{node"
     r"|\s*Full object config: |\s*Target variable: <| for '\{\{node | using config=\{"
@@ -32,7 +32,7 @@ _TAILS = re.compile(
     # Advice for the author of a layer, not for the user with the file.
     r"|\. (?:Please|Make sure|See https?:)"
 )
-#: Sentences without the cause.
+#: Sentences that do not state a cause.
 _EMPTY = re.compile(
     r"could not be deserialized properly|^Exception encountered when calling"
     r"|^Error when deserializing class|^Graph execution error"
@@ -43,8 +43,8 @@ _TERMINAL_COLOR = re.compile(r"\x1b\[[\d;]*m")
 def find_reason(error: BaseException) -> str:
     """Return the innermost message of ``error``, on one line and without a full stop.
 
-    An error without a message is replaced by its cause; without any message, the result is the name
-    of the error's class.
+    If the message of ``error`` states no cause, the message of the error that caused ``error`` is
+    returned. If there is no message, the class name of ``error`` is returned.
     """
     for each in _chain(error):
         reason = _innermost_message(each)
@@ -54,7 +54,7 @@ def find_reason(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield ``error``, then the error that it was raised from or during, and so on."""
+    """Yield ``error``, then the earlier error that led to ``error``, and so on."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -94,7 +94,7 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line of a traceback that is not a ``[[{{node ...}}]]``."""
+    """Return the last line of a traceback that is not a location, such as ``[[{{node x}}]]``."""
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(("[[", "[Op:"))]
     return said[-1]

@@ -1,8 +1,8 @@
-"""Variances of batch norms, scaled to the activations of one run of the model.
+"""Scale the variances of batch norms to the activations that are measured in one run of a model.
 
-Moments that are estimated from the graph alone do not hold in networks of a hundred layers: the
-activations grow from block to block until the output depends on rounding. The scale is a power of
-four, so that rounding on another machine does not change it.
+Moments that are estimated from the graph alone are too inaccurate for networks of a hundred layers:
+the activations grow from block to block, until the output depends on rounding errors. The scale is
+rounded to a power of four, so that rounding errors of another machine do not change the scale.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
@@ -25,24 +25,26 @@ if TYPE_CHECKING:
     from edge_partition.model.activation_moments import Moments
 
 _IMAGE_RANK = 4
-#: Number of values of each input for the run; an input with more values has two samples.
+#: Number of values of each input in the run, over all samples. Each input has two samples or more,
+#: even if the number of values is then larger.
 _MEASURED_VALUES = 1 << 17
 _MAX_MEASURED_SAMPLES = 256
-#: Networks with more batch norms are deep. In a deep network, a batch norm's output has a standard
-#: deviation of 0.5, which keeps swish and gates near their linear part. With a standard deviation
-#: of 1, an input somewhat larger than the measured inputs grows from block to block.
+#: A network with more batch norms than this number is deep. In a deep network, the output of a
+#: batch norm gets a standard deviation of 0.5. Swish functions and gates are nearly linear for such
+#: small values. With a standard deviation of 1, an input that is somewhat larger than the measured
+#: inputs would grow from block to block.
 _DEEP_BATCH_NORMS = 24
 
 
 def fit_batch_norms(model: keras.Model, inputs: Moments, seed: int) -> None:
-    """Run ``model`` once, and scale the variance of each batch norm to the layer's input.
+    """Run ``model`` once, and scale the variance of each batch norm to the batch norm's input.
 
-    A model without batch norms, or with an input that is not float or not of fixed shape, does not
-    change.
+    A model does not change if it has no batch norms, or if an input has an integer dtype or an open
+    dimension.
 
     Args:
         model: A Functional or Sequential model.
-        inputs: Moments of the values of each input.
+        inputs: Mean and variance of the random values in the inputs.
         seed: Seed of the random inputs.
     """
     batch_norms = sum(isinstance(x, layers.BatchNormalization) for x in model._flatten_layers())
@@ -54,10 +56,11 @@ def fit_batch_norms(model: keras.Model, inputs: Moments, seed: int) -> None:
 
 
 class _Fitter:
-    """Runs a model, and scales each batch norm to the layer's input during the run.
+    """Runs a model, and scales each batch norm to the batch norm's input during the run.
 
     Args:
-        headroom: Exponent of 4: stored variances are ``4 ** headroom`` times the measured ones.
+        headroom: Exponent of a factor. The stored variances are the measured variances times
+            ``4 ** headroom``.
     """
 
     def __init__(self, headroom: int) -> None:
@@ -65,7 +68,7 @@ class _Fitter:
         self._fitted: set[int] = set()
 
     def run(self, model: keras.Model, inputs: list[Any]) -> Any:
-        """Return the model's outputs."""
+        """Run ``model`` on ``inputs``, scale its batch norms, and return its outputs."""
         graph = model._functional if isinstance(model, keras.Sequential) else model
 
         def call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -91,13 +94,13 @@ class _Fitter:
 
 
 def make_input(shape: tuple[int, ...], moments: Moments, samples: int, seed: int) -> np.ndarray:
-    """Return float32 samples of an input, of shape ``(samples, *shape)``, with ``moments``.
+    """Return random float32 samples of an input, of shape ``(samples, *shape)``.
 
-    As in photographs, halves of an image differ as much as neighbouring pixels (Field, "Relations
-    between the statistics of natural images", 1987).
+    An image varies as much between its halves as between neighbouring pixels. Photographs have the
+    same property (Field, "Relations between the statistics of natural images", 1987).
 
     Args:
-        shape: Shape of the input without the batch; three dimensions are an image.
+        shape: Shape of the input without the batch. An input of three dimensions is an image.
         moments: Mean and variance of the values.
         samples: Number of samples.
         seed: Seed of the random samples.
@@ -121,7 +124,7 @@ def make_input(shape: tuple[int, ...], moments: Moments, samples: int, seed: int
 
 
 def _sample_count(tensor: keras.KerasTensor) -> int:
-    """Return the number of samples of an input for the run."""
+    """Return the number of random samples for one input; a fixed batch size has priority."""
     size = max(1, math.prod(tensor.shape[1:]))
     return int(tensor.shape[0] or max(2, min(_MAX_MEASURED_SAMPLES, _MEASURED_VALUES // size)))
 

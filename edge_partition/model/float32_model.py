@@ -1,7 +1,7 @@
-"""A model in half or double precision becomes a float32 model.
+"""Change a model in half or double precision to float32.
 
-On most boards TFLite's builtin operators have no kernels for float16, bfloat16 or float64
-activations. Policies such as ``mixed_float16`` serve the training on a GPU only.
+On most boards, TFLite's builtin operators do not support float16, bfloat16 or float64 activations.
+Policies such as ``mixed_float16`` are useful only for training on a GPU.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to change a variable's or a tensor's dtype.
@@ -19,18 +19,18 @@ from keras import layers, tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Float dtypes without kernels on boards.
+#: Float dtypes that the operators on boards do not support.
 _OTHER_FLOATS = frozenset({"float16", "bfloat16", "float64"})
 
 
 def make_float32(model: keras.Model) -> tuple[str, ...]:
     """Change ``model`` in place to float32 weights and float32 activations.
 
-    This changes layers, variables, constants, casts and the symbolic tensors, in nested models too.
+    Layers, variables, constants, casts and symbolic tensors are changed, also in nested models.
 
     Returns:
-        Dtypes and policies that were changed, such as ``mixed_float16``, sorted; empty for a model
-        that did not change.
+        Names of the dtypes and policies that were replaced, such as ``mixed_float16``, sorted;
+        empty if the model was already in float32.
     """
     found: set[str] = set()
     for layer in model._flatten_layers():
@@ -57,7 +57,7 @@ def _change_policy(layer: keras.layers.Layer) -> set[str]:
         return set()
     found = {layer.dtype_policy.name}
     layer.dtype_policy = keras.DTypePolicy("float32")
-    # A model computes in its layers only, which report their own policies.
+    # The policy of a model is not reported: only the model's layers compute.
     return set() if isinstance(layer, keras.Model) else found
 
 
@@ -78,7 +78,10 @@ def _graph_of(layer: keras.layers.Layer) -> keras.Function | None:
 
 
 def _change_graph(graph: keras.Function) -> set[str]:
-    """Change a graph's tensors, constants and bare operations; layers change by their policies."""
+    """Change a graph's tensors, constants and operations to float32; return the replaced dtypes.
+
+    Layers in the graph are not changed here, but through their policies.
+    """
     found: set[str] = set()
     for node in (node for nodes in graph._nodes_by_depth.values() for node in nodes):
         operation = node.operation
@@ -87,7 +90,7 @@ def _change_graph(graph: keras.Function) -> set[str]:
         elif not isinstance(operation, keras.layers.Layer):
             found |= _change_operation(operation)
         found |= _change_arguments(node)
-        # A graph in another model casts its arguments to the dtypes of its own inputs.
+        # A nested graph casts its arguments to the dtypes of its own input tensors.
         for tensor in node.outputs:
             found |= _change_tensor(tensor)
     return found
@@ -101,7 +104,7 @@ def _change_tensor(tensor: keras.KerasTensor) -> set[str]:
 
 
 def _change_operation(operation: keras.Operation) -> set[str]:
-    """Change the dtype attributes of an operation such as ``Cast``."""
+    """Change the dtype attributes of an operation, such as ``Cast``; return the replaced dtypes."""
     found = set()
     for key, value in vars(operation).items():
         if "dtype" in key and isinstance(value, str) and value in _OTHER_FLOATS:
@@ -111,7 +114,7 @@ def _change_operation(operation: keras.Operation) -> set[str]:
 
 
 def _change_arguments(node: Any) -> set[str]:
-    """Change the constants of a call."""
+    """Change the constants in a call's arguments to float32; return the replaced dtypes."""
     found = {dtype for value in tree.flatten(_arguments(node)) for dtype in _dtype_of(value)}
     if found:
         arguments = node.arguments
@@ -126,7 +129,7 @@ def _arguments(node: Any) -> tuple[Any, Any]:
 
 
 def _dtype_of(value: Any) -> Iterator[str]:
-    """Yield the dtype to change: a constant's, or the one that ``value`` names; or nothing."""
+    """Yield the dtype to replace, if any: the dtype of a constant, or the dtype that text names."""
     if isinstance(value, keras.KerasTensor):
         return
     if isinstance(value, str):
@@ -147,7 +150,7 @@ def _to_float32(value: Any) -> Any:
 
 
 def _recompute_statistics(layer: layers.Normalization) -> None:
-    """Recompute the constants that the layer keeps in its compute dtype."""
+    """Recompute mean and variance, which the layer stores in its compute dtype."""
     if layer.input_mean is None:
         layer.finalize_state()
     elif layer.built:

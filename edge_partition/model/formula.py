@@ -1,8 +1,9 @@
-"""Tools of all formulas: the error, values of constants, and products along an axis.
+"""Shared parts of all formulas: an error, the values of constants, and products along an axis.
 
-A formula takes a node of a ``tf.Graph`` and the node's inputs, and returns the node's output. The
-node gives attributes and shapes. Inputs that are constants of the graph are constants for the
-formula. Shapes are static.
+A formula is a function that computes the output of a TensorFlow operator that TFLite lacks. The
+arguments are a node of a ``tf.Graph``, which gives attributes and shapes, and the input tensors.
+The result is the output tensor, computed with operators that TFLite has. Shapes are fixed. An input
+that is a constant in the graph is a constant for the formula too.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ Formula: TypeAlias = "Callable[..., Any]"
 
 
 class NotReplaceableError(Exception):
-    """The formula does not cover the node; the node stays in the graph."""
+    """The formula cannot compute this node. The node stays in the graph."""
 
 
 def constant(x: Any) -> np.ndarray[Any, Any]:
-    """Return the value of a constant input.
+    """Return the value of a constant input tensor.
 
     Raises:
-        NotReplaceableError: The value depends on the model's input.
+        NotReplaceableError: The tensor is not constant.
     """
     import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
@@ -36,7 +37,13 @@ def constant(x: Any) -> np.ndarray[Any, Any]:
 
 
 def multiply_axis(x: Any, matrix: np.ndarray[Any, Any], axis: int) -> Any:
-    """Multiply ``x`` along ``axis``, of size ``m``, by a matrix of shape ``(m, n)``."""
+    """Return ``x`` multiplied by a matrix along one axis.
+
+    Args:
+        x: A float32 tensor.
+        matrix: Matrix of shape ``(m, n)``.
+        axis: Axis of ``x`` with size ``m``; it has size ``n`` in the result.
+    """
     import tensorflow as tf  # noqa: PLC0415
 
     order = [place for place in range(len(x.shape)) if place != axis % len(x.shape)]

@@ -1,6 +1,6 @@
-"""A Keras model or a TensorFlow function becomes a graph with constants for its variables.
+"""Freeze a Keras model or a TensorFlow function: make a graph with constants instead of variables.
 
-:mod:`~edge_partition.model.convert_tflite` converts this graph, without the model.
+:mod:`~edge_partition.model.convert_tflite` converts this graph and does not need the model.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-#: Size in bytes above which a constant is a weight; shapes may follow from smaller constants.
+#: A constant of more bytes is a weight. A smaller constant may determine the shape of a tensor.
 _SHAPE_BYTES = 1024
-#: Logarithms and quotients of squares: errors of 0.14 to 0.35 of the largest value in int8
-#: (measured).
+#: Operators whose replacements are inaccurate in int8, because they compute logarithms or quotients
+#: of squares. The measured errors are 0.14 to 0.35 of the largest value.
 _COARSE_IN_INT8 = frozenset({"Acosh", "Asinh", "Atanh", "Erfc"})
-#: Largest protocol buffer, and so the largest GraphDef, in bytes.
+#: Largest size of a protocol buffer, such as a ``GraphDef``, in bytes.
 _MAX_GRAPH_BYTES = 2**31 - 1
 
 
 def freeze_model(
     model: Any, *, unroll: bool = False, log_path: str | Path | None = None
 ) -> FrozenModel:
-    """Prepare ``model`` for the conversion, with the batch fixed at 1.
+    """Return a Keras model as a frozen graph with a batch of 1.
 
-    The conversion takes some seven times the memory of the weights. A caller that releases
-    ``model`` before the conversion saves the memory of the Keras weights.
+    The conversion of the frozen graph takes about seven times the memory of the weights. To save
+    memory, the caller can release ``model`` before the conversion.
 
     Args:
         model: A Keras 3 or Keras 2 (``tf_keras``) model. All dimensions but the batch must be
             fixed.
         unroll: Whether to unroll short recurrent loops, as int8 requires.
-        log_path: File for TensorFlow's output. By default a temporary file, which is deleted
-            unless an error occurs.
+        log_path: File for TensorFlow's output. With None, a temporary file is used, which is
+            deleted unless an error occurs.
 
     Raises:
         ConversionError: A shape is not fixed, or TFLite has no operator for an operation in the
@@ -102,16 +102,16 @@ def freeze_function(
     layers: Collection[str] = (),
     log_path: str | Path | None = None,
 ) -> FrozenModel:
-    """Prepare a TensorFlow function for the conversion, such as a signature of a SavedModel.
+    """Return a TensorFlow function, such as a signature of a SavedModel, as a frozen graph.
 
     Args:
         function: A ``ConcreteFunction``, or any function that TensorFlow can trace. It takes the
-            inputs by keyword, and returns a dictionary with the keys ``output_names`` or any
-            structure of tensors in the order of ``output_names``.
+            input tensors by keyword. It returns either a dictionary with the keys ``output_names``,
+            or nested lists and tuples of tensors in the order of ``output_names``.
         name: The model's name.
-        inputs: Keyword and ``TensorSpec``, of fixed shape, of each input.
+        inputs: Keyword and ``TensorSpec`` of each input. The shape must be fixed.
         output_names: Names of the outputs, in order.
-        layers: Names of the layers, as parts of node names.
+        layers: Names of the layers, as they appear in the names of graph nodes.
         log_path: File for TensorFlow's output, as for :func:`freeze_model`.
 
     Raises:
@@ -147,12 +147,12 @@ def freeze_function(
 
 @dataclass(frozen=True)
 class _Traced:
-    """A traced function with flat inputs and outputs, and their names.
+    """A traced function from a list of input tensors to a list of output tensors.
 
     Attributes:
         name: The model's name.
         function: A ``ConcreteFunction``.
-        layers: Names of the layers, as parts of node names.
+        layers: Names of the layers, as they appear in the names of graph nodes.
         input_names: Names of the inputs, in order.
         output_names: Names of the outputs, in order.
     """
@@ -165,14 +165,14 @@ class _Traced:
 
 
 def _trace(model: Any) -> Any:
-    """Return a ``ConcreteFunction`` from the model's inputs to its outputs, both flat."""
+    """Return a ``ConcreteFunction`` from the model's input tensors to a list of output tensors."""
     import tensorflow as tf  # noqa: PLC0415
 
     flatten, pack = tf.nest.flatten, tf.nest.pack_sequence_as
     if type(model).__module__.partition(".")[0] != "tf_keras":
         import keras  # noqa: PLC0415
 
-        if isinstance(model, keras.layers.Layer):  # Keras 3 flattens in another order
+        if isinstance(model, keras.layers.Layer):  # Keras 3 and TensorFlow flatten differently
             flatten, pack = keras.tree.flatten, keras.tree.pack_sequence_as
     structure = _inputs_structure(model)
 
@@ -187,7 +187,7 @@ def _trace(model: Any) -> Any:
 
 
 def _inputs_structure(model: Any) -> Any:
-    """Return the inputs of ``model``: a tensor, or tensors in lists and dictionaries."""
+    """Return the inputs of ``model`` as a tensor, or as tensors in lists and dictionaries."""
     for holder in (model, getattr(model, "_functional", None)):
         for attribute in ("_inputs_struct", "_nested_inputs"):
             structure = getattr(holder, attribute, None)
@@ -204,7 +204,11 @@ def _dimensions(shape: Any) -> list[int | None]:
 
 
 def _output_names(model: Any) -> list[str]:
-    """Return the keys of a dictionary of outputs, or else the names of the outputs' layers."""
+    """Return the names of a model's outputs.
+
+    If the model returns a dictionary, the names are the keys. Otherwise an output has the name of
+    the layer that computes the output.
+    """
     structure = getattr(model, "_outputs_struct", None)  # Keras 2 has none
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
         return sorted(map(str, structure))  # the order in which Keras flattens a dictionary
@@ -213,9 +217,9 @@ def _output_names(model: Any) -> list[str]:
 
 
 def _freeze(traced: _Traced) -> FrozenModel:
-    """Return the model with constants for its variables.
+    """Return the traced function as a graph with constants instead of variables.
 
-    The reason: runtimes differ in their operators for variables.
+    Constants are needed because TFLite runtimes differ in their operators for variables.
     """
     import tensorflow as tf  # noqa: PLC0415
 
@@ -239,7 +243,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
         tf.graph_util.import_graph_def(outline, name="")
     outputs = [inferred.get_tensor_by_name(name) for name in output_nodes]
     for tensor, seen in zip(outputs, function.outputs, strict=True):
-        # The imported graph lacks shapes that follow from a variable.
+        # The imported graph lacks the shapes that depend on a variable's shape.
         tensor.set_shape(seen.shape)
     assigned = {variable.node for variable in variables}
     check_dtypes(traced.name, inferred, traced.layers, assigned)
@@ -256,7 +260,7 @@ def _freeze(traced: _Traced) -> FrozenModel:
         layers=traced.layers,
         inputs=tuple(
             tf.TensorSpec(tensor.shape, tensor.dtype, name)
-            # Captured tensors follow the inputs in function.inputs.
+            # In function.inputs, captured tensors come after the model's inputs.
             for tensor, name in zip(function.inputs, input_names, strict=False)
         ),
         outputs=tuple(
@@ -271,16 +275,16 @@ def _freeze(traced: _Traced) -> FrozenModel:
 
 
 def _replace_variables(function: Any, kept: Collection[str]) -> Any:
-    """Return a function's ``GraphDef`` with calls inlined and constants for variables.
+    """Return a function's ``GraphDef`` with inlined calls, and constants instead of variables.
 
     Args:
         function: A ``ConcreteFunction``.
-        kept: Placeholders of the variables that stay variables.
+        kept: Names of the placeholders of the variables that remain variables.
     """
     from tensorflow.python.framework import convert_to_constants  # noqa: PLC0415
 
-    # The public convert_variables_to_constants_v2 also makes a function of the graph, in which
-    # TensorFlow holds each constant some seven times.
+    # The public function convert_variables_to_constants_v2 also turns the graph into a function,
+    # for which TensorFlow keeps about seven copies of each constant.
     values = convert_to_constants._FunctionConverterDataInEager(  # noqa: SLF001
         func=function,
         lower_control_flow=False,  # TFLite has WHILE and IF, but no Switch and Merge
@@ -294,7 +298,11 @@ def _replace_variables(function: Any, kept: Collection[str]) -> Any:
 def _replace_operators(
     traced: _Traced, graph: Any, outputs: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
-    """Replace operators that TFLite lacks; return pairs (operator, layer) too coarse for int8."""
+    """Replace operators that TFLite lacks.
+
+    Returns:
+        Operator and layer of each replacement that is too inaccurate in int8.
+    """
     try:
         names = {name.partition(":")[0] for name in outputs}
         replaced = replace_operators(graph, _leave_out_weights, names)
@@ -326,7 +334,7 @@ def _serialize(model: str, graph: Any) -> bytes:
 
 
 def _leave_out_weights(graph: Any) -> Any:
-    """Return a ``GraphDef`` with the same tensors, and placeholders for weights."""
+    """Return a copy of a ``GraphDef`` with placeholders instead of weights."""
     import tensorflow as tf  # noqa: PLC0415
 
     outline = tf.compat.v1.GraphDef(versions=graph.versions, library=graph.library)

@@ -1,4 +1,4 @@
-"""A model to convert: a graph without variables, whose nodes are named after layers."""
+"""A model as a frozen graph, which is the input of the conversion to TFLite."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from edge_partition.model.explain_conversion import enclosing_layer
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: File of :meth:`FrozenModel.save` that is as large as the model.
+#: Name of the file with the graph and its weights, which :meth:`FrozenModel.save` writes.
 GRAPH_FILE = "graph.pb"
 _LOOPS = ("While", "StatelessWhile")
 
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A model that can be converted without its Keras model.
+    """A model as a frozen graph, which can be converted without the Keras model.
 
     Names of nodes, layers, inputs and outputs are escaped
     (:mod:`~edge_partition.model.escape_names`).
 
     Attributes:
         name: The model's name, not escaped.
-        layers: Names of the layers, with the layers of nested models.
+        layers: Names of the layers, including the layers of nested models.
         inputs: TensorFlow's ``TensorSpec`` of each input, in the model's order.
-        outputs: ``TensorSpec`` of each output, in the model's order.
-        content: A serialized ``GraphDef`` whose nodes are named after layers.
-        outline: The same ``GraphDef`` without the weights.
+        outputs: TensorFlow's ``TensorSpec`` of each output, in the model's order.
+        content: The graph as a serialized ``GraphDef``. The nodes are named after layers.
+        outline: The same ``GraphDef``, not serialized, with placeholders instead of weights.
         variables: Variables that the graph assigns and that an output depends on. All other
-            variables are constants.
-        coarse: Pairs of operator and layer: operators that were replaced by several others, whose
-            int8 values would be too coarse.
+            variables of the model are constants in the graph.
+        coarse: Operator and layer of each replaced operator whose replacement is too inaccurate in
+            int8.
     """
 
     name: str
@@ -51,19 +51,19 @@ class FrozenModel:
     coarse: tuple[tuple[str, str], ...] = ()
 
     def check_quantization(self, quantization: str) -> None:
-        """Refuse int8 where its rounding would change the outputs.
+        """Refuse int8 for a model with operators that are too inaccurate in int8.
 
         Raises:
-            ConversionError: The model has operators in ``coarse``.
+            ConversionError: ``quantization`` is ``int8``, and ``coarse`` is not empty.
         """
         if quantization != "int8" or not self.coarse:
             return
         operators, layers = (tuple(sorted(set(names))) for names in zip(*self.coarse, strict=True))
         raise ConversionError(
             self.name,
-            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. The "
-            "replacement takes several operators, whose int8 error would be a tenth of the largest "
-            "value or more. Choose --quantize dynamic or float16.",
+            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. In "
+            "int8, the operators that replace it have errors of a tenth of the largest value or "
+            "more. Choose --quantize dynamic or float16.",
             operators=operators,
             layers=layers,
         )
@@ -89,14 +89,14 @@ class FrozenModel:
         (folder / "model.json").write_text(json.dumps(facts))
 
     def loops(self) -> tuple[str, ...]:
-        """Return the layers with loops, each preceded by the models that it is nested in."""
+        """Return the paths of the layers with loops, such as ``encoder/lstm_1``."""
         nodes = (node.name for node in self.outline.node if node.op in _LOOPS)
         found = {restore_names(enclosing_layer(name, self.layers)) for name in nodes}
         return tuple(sorted(found - {""}))
 
     @staticmethod
     def load(folder: Path) -> FrozenModel:
-        """Read the files that :meth:`save` wrote."""
+        """Return the model that :meth:`save` wrote into ``folder``."""
         import tensorflow as tf  # noqa: PLC0415
 
         facts = json.loads((folder / "model.json").read_text())
@@ -119,6 +119,6 @@ class FrozenModel:
 
 
 def _spec_as_json(spec: Any) -> list[Any]:
-    """Return a ``TensorSpec``'s arguments as JSON values."""
+    """Return shape, dtype and name of a ``TensorSpec`` as JSON values."""
     shape = None if spec.shape.rank is None else spec.shape.as_list()
     return [shape, spec.dtype.name, spec.name]

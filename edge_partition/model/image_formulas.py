@@ -1,4 +1,4 @@
-"""Pooling, patches, resizing and colours of images, computed with TFLite operators."""
+"""Formulas for TensorFlow's pooling, patches, resizing and colours of images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 
 def _pool_3d(pool_2d: Formula) -> Formula:
-    """Pool height and width, then depth: a maximum of maxima, or a mean of means.
+    """Return a formula that pools height and width first, and then depth.
 
-    With padding "same", a mean counts real elements only; their number is the product of the
-    numbers along the axes.
+    The result equals 3D pooling: the maximum of maxima is the maximum, and the mean of the means of
+    equally large groups is the mean. The groups are equally large with padding "same", too,
+    although a mean then leaves out padded elements.
+
+    Args:
+        pool_2d: Function that pools two axes.
     """
 
     def pool(node: Any, x: Any) -> Any:
@@ -53,7 +57,7 @@ def _average_pool_2d(*arguments: Any) -> Any:
 
 
 def _extract_patches(node: Any, x: Any) -> Any:
-    """Gather the rows of each window, then the columns."""
+    """Return the patches of images: gather the rows of each patch, and then its columns."""
     import tensorflow as tf  # noqa: PLC0415
 
     sizes, strides, rates = (node.get_attr(name)[1:3] for name in ("ksizes", "strides", "rates"))
@@ -74,14 +78,20 @@ def _extract_patches(node: Any, x: Any) -> Any:
         if not np.array_equal(place.ravel(), np.arange(x.shape[axis])):
             x = tf.gather(x, place.ravel().astype("int32"), axis=axis)
     (rows, height), (columns, width) = (place.shape for place in places)
-    # Four dimensions, because some runtimes cannot transpose more.
+    # The tensor has only four dimensions, because some runtimes cannot transpose more.
     x = tf.reshape(x, (count * rows, height, columns, width * channels))
     x = tf.transpose(x, (0, 2, 1, 3))
     return tf.reshape(x, (count, rows, columns, height * width * channels))
 
 
 def _resize(run: Callable[[Any, Any, Any, list[Any]], Any]) -> Formula:
-    """Multiply height and width by one matrix each: the operator's result for a unit matrix."""
+    """Return a formula that resizes images with one matrix for the height and one for the width.
+
+    Each matrix is the result of the TensorFlow operator for a unit matrix.
+
+    Args:
+        run: Function that runs the TensorFlow operator.
+    """
 
     def resize(node: Any, x: Any, size: Any, *arguments: Any) -> Any:
         import tensorflow as tf  # noqa: PLC0415
@@ -126,7 +136,7 @@ def _run_scale(node: Any, image: Any, size: Any, along: list[Any]) -> Any:
     )
 
 
-# Colours, as in tensorflow/core/kernels/image/colorspace_op.h.
+# Formulas for colours. Their source is tensorflow/core/kernels/image/colorspace_op.h.
 
 
 def _rgb_to_hsv(_: Any, x: Any) -> Any:

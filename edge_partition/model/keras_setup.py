@@ -1,7 +1,8 @@
-"""Sets Keras's backend and TensorFlow's log level; import this module before both libraries.
+"""Set Keras's backend and TensorFlow's log level. Import this module before these libraries.
 
-The conversion to TFLite needs TensorFlow, so Keras must use the TensorFlow backend, whatever the
-user's environment says. Both libraries read their environment variables once, on import.
+The conversion to TFLite needs TensorFlow, so Keras must use the TensorFlow backend, even if the
+user's environment names another backend. Both libraries read their environment variables only once,
+when they are imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names for the nodes of a model's graph, made from the names of the layers before them."""
+"""Name the nodes of a model's graph after the layers that come before them."""
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
 from __future__ import annotations
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 class NodeNames:
-    """Gives each node of a model a unique name."""
+    """Gives each node of a model a unique name. A node is one call of an operation.
+
+    Args:
+        model: The model. No node gets the name of a layer of this model.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         self._taken = {
@@ -21,7 +25,7 @@ class NodeNames:
         self._roots: dict[str, str] = {}
 
     def __call__(self, operation: keras.Operation, tensor: keras.KerasTensor) -> str:
-        """Return a name for a call of ``operation`` whose first tensor is ``tensor``."""
+        """Return a name for a node: a call of ``operation`` with ``tensor`` as the first tensor."""
         if not _is_unnamed(operation) and operation.name not in self._roots:
             self._roots[operation.name] = operation.name
             return str(operation.name)
@@ -37,7 +41,8 @@ class NodeNames:
     def _root(self, tensor: keras.KerasTensor) -> str:
         """Return the name of the layer that computes ``tensor``.
 
-        If this layer has neither weights nor a given name, an earlier layer takes its place.
+        If this layer has no weights and only a default name, the name of an earlier layer is
+        returned.
         """
         producer = source = tensor._keras_history.operation
         node_index = tensor._keras_history.node_index
@@ -53,7 +58,7 @@ class NodeNames:
 
 
 def _is_unnamed(operation: keras.Operation) -> bool:
-    """Return whether the name is Keras's own: the class's name and a number."""
+    """Return whether an operation has Keras's default name: the class's name and a number."""
     stem = _snake_case(type(operation).__name__)
     return re.fullmatch(rf"{re.escape(stem)}(_\d+)?", operation.name) is not None
 

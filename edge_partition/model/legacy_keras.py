@@ -1,7 +1,7 @@
-"""Keras 2: files and models of TensorFlow's own Keras up to 2.15, and of the package ``tf-keras``.
+"""Read models of Keras 2: of TensorFlow's own Keras up to 2.15, and of the package ``tf-keras``.
 
-Keras 3 refuses most of these files, or reads them differently. ``tf-keras`` is the maintained
-Keras 2.
+Keras 3 refuses most files of Keras 2, or computes different results. The package ``tf-keras`` is
+the maintained version of Keras 2.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's layers.
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 #: Advice for a user whose file needs Keras 2.
 KERAS2_ADVICE = (
     "Install Keras 2 with `pip install tf-keras` (with tensorflow-cpu: `pip install --no-deps "
-    "tf-keras`), or load the model where it was made and save it with model.export(FOLDER) as a "
-    "SavedModel, which needs no Keras."
+    "tf-keras`). Or load the model where it was made, save it as a SavedModel with "
+    "model.export(FOLDER), and give the folder."
 )
 
 _OTHER_FLOATS = frozenset({"float16", "bfloat16", "float64"})
@@ -40,7 +40,7 @@ _OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLay
 
 
 def keras_version(path: str) -> str:
-    """Return the version of Keras that wrote a model file; ``""`` where it is unknown."""
+    """Return the version of Keras that wrote a model file; ``""`` if the version is unknown."""
     if not zipfile.is_zipfile(path):
         return _read_entry(path, "", "keras_version")
     try:
@@ -50,7 +50,7 @@ def keras_version(path: str) -> str:
 
 
 def changed_function(path: str) -> str:
-    """Return a function in a Keras 2 file that Keras 3 computes differently; ``""`` if none.
+    """Return the function in a Keras 2 file that Keras 3 computes differently; ``""`` if none.
 
     ``hard_sigmoid`` is ``clip(x / 5 + 1 / 2, 0, 1)`` in Keras 2, and ``relu6(x + 3) / 6`` in Keras
     3.
@@ -74,7 +74,7 @@ def _read_entry(path: str, entry: str, attribute: str) -> str:
 
 
 def is_keras2_version(version: str) -> bool:
-    """Return whether a version is of Keras 2 or earlier."""
+    """Return whether ``version``, such as ``2.15.0``, is a version of Keras 2 or earlier."""
     return version.split(".", maxsplit=1)[0] in {"0", "1", "2"}
 
 
@@ -105,7 +105,7 @@ def read_keras2_file(path: str) -> Any:
 def trace_keras2(
     source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[TracedModel, tuple[str, ...]]:
-    """Return a Keras 2 model as a traced model with a batch of 1, and the dtypes that changed.
+    """Return a Keras 2 model as a traced float32 model with fixed shapes and a batch of 1.
 
     Args:
         source: The MODEL argument, for error messages.
@@ -113,10 +113,13 @@ def trace_keras2(
         input_shapes: Shapes without the batch, as
             :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them.
 
+    Returns:
+        The traced model, and the dtypes and policies that were replaced by float32.
+
     Raises:
         ModelSourceError: The model is subclassed and was never called, or cannot be rebuilt in
             float32.
-        InputShapeError: A dimension is open, or a shape does not fit.
+        InputShapeError: A dimension remains open, or a shape does not fit.
     """
     model = _build(source, model, input_shapes)
     model, changed = _make_float32(source, model)
@@ -155,15 +158,16 @@ def trace_keras2(
 
 
 def keras2_operations(model: Any) -> tuple[WrappedOperation, ...]:
-    """Return the operations that Keras 2 itself turned into layers."""
+    """Return the operations of a Keras 2 model that Keras 2 itself turned into layers."""
     return tuple(_find_operations(model, ""))
 
 
 def seed_keras2(model: Any, seed: int = 0) -> None:
-    """Replace all weights of a Keras 2 model, the same way in every run.
+    """Replace all float weights of a Keras 2 model with random values from a seed.
 
-    Kernels preserve a variance of 1 (He et al. 2015, "Delving Deep into Rectifiers"). Scales and
-    variances are near 1, and all other weights are near 0.
+    The values are the same in every run. The values of kernels keep the variance of activations
+    near 1 (He et al., "Delving Deep into Rectifiers", 2015). Scales and variances get values near
+    1. All other weights get values near 0.
     """
     import numpy as np  # noqa: PLC0415
 
@@ -221,7 +225,7 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
-    """Return ``model``, built on a given shape if it is a Sequential without an input.
+    """Return ``model``. A Sequential model without an input is first built for a given shape.
 
     Raises:
         ModelSourceError: The model is subclassed.
@@ -254,7 +258,7 @@ def _build(source: str, model: Any, input_shapes: Mapping[str, Sequence[int]] | 
 
 
 def _make_float32(source: str, model: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return ``model`` in float32, and the dtypes and policies that changed."""
+    """Return ``model`` in float32, and the dtypes and policies that were replaced by float32."""
     policies = {layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}
     variables = {weight.dtype.base_dtype.name for weight in model.weights}
     changed = {name for name in policies if name.removeprefix("mixed_") in _OTHER_FLOATS}
@@ -263,7 +267,7 @@ def _make_float32(source: str, model: Any) -> tuple[Any, tuple[str, ...]]:
         return model, ()
     tf_keras = importlib.import_module("tf_keras")
     if not variables & _OTHER_FLOATS:
-        # Mixed policies keep their weights in float32.
+        # All weights are float32 already, so the model has only mixed policies.
         for layer in model._flatten_layers():
             layer._set_dtype_policy("float32")
         return model, tuple(sorted(changed))
@@ -273,8 +277,9 @@ def _make_float32(source: str, model: Any) -> tuple[Any, tuple[str, ...]]:
     except Exception as error:  # A user's layer may raise any error.
         raise ModelSourceError(
             source,
-            f"computes in {', '.join(sorted(changed))} and cannot be rebuilt in float32, the "
-            f"dtype of boards ({find_reason(error)}). Build the model with the policy float32.",
+            f"computes in {', '.join(sorted(changed))}, but boards compute in float32, and the "
+            f"model cannot be rebuilt in float32 ({find_reason(error)}). Build the model with the "
+            "policy float32.",
         ) from error
     return rebuilt, tuple(sorted(changed))
 

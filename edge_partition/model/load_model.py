@@ -1,4 +1,4 @@
-"""A MODEL argument becomes the one ``.tflite`` file that planning and slicing work on."""
+"""Load the model that a MODEL argument names as a ``.tflite`` file, for planning and slicing."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AS_GIVEN", "LoadedTflite", "ModelArgumentError", "load_model"]
 
+#: Quantization of a model from a ``.tflite`` file, which is not converted.
 AS_GIVEN = "as-given"
 
 
@@ -36,12 +37,12 @@ class LoadedTflite:
     """A model that is ready for planning and slicing.
 
     Attributes:
-        tflite: The flatbuffer and its graph.
+        tflite: The ``.tflite`` file and its graph.
         name: The model's name in messages and in the manifest.
         quantization: One of :data:`~edge_partition.model.quantizations.QUANTIZATIONS`;
-            ``as-given`` for a ``.tflite`` argument.
-        weights: ``trained``, ``imagenet`` or ``seeded``.
-        facts: The meaning of inputs and outputs, and notes for the user.
+            :data:`AS_GIVEN` for a ``.tflite`` file.
+        weights: Origin of the weights: ``trained``, ``imagenet`` or ``seeded``.
+        facts: Facts about the inputs and outputs, and notes for the user.
         wrapped: Keras operations that became layers.
     """
 
@@ -55,7 +56,7 @@ class LoadedTflite:
 
 @dataclass(frozen=True)
 class _Request:
-    """The arguments of :func:`load_model`, which documents them."""
+    """The arguments of :func:`load_model`. The docstring of that function explains them."""
 
     source: str
     weights: str | None
@@ -77,19 +78,22 @@ def load_model(
     picture: PictureOptions | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> LoadedTflite:
-    """Load, wrap and convert a model; a ``.tflite`` file is read without conversion.
+    """Load the model that a MODEL argument names, and convert the model to TFLite if necessary.
 
     Args:
-        source: Name of a Keras application, a ``.keras``, ``.h5`` or ``.tflite`` file, the folder
-            of a SavedModel, or ``package.module:function``.
-        weights: ``seeded`` or a weights file; for Keras models only.
-        input_shapes: Shapes without the batch, by input name; ``""`` stands for every input with
-            open dimensions.
+        source: The MODEL argument: the name of a Keras application, a ``.keras``, ``.h5`` or
+            ``.tflite`` file, the folder of a SavedModel, or ``package.module:function``.
+        weights: A weights file, or ``seeded`` for random weights; for Keras models only.
+        input_shapes: Shapes without the batch, by input name. The name ``""`` stands for every
+            input that has open dimensions and that the shape fits.
         quantization: One of :data:`~edge_partition.model.quantizations.QUANTIZATIONS`.
-        calibration: Function from the Keras model to its calibration inputs; for ``int8`` only.
-        signature: Name of the signature, for a SavedModel with several signatures.
-        picture: Options for the model's pictures and classes.
-        on_step: Function that is called with the name of each step.
+        calibration: Function that takes the Keras model and returns the calibration inputs; for
+            ``int8`` only.
+        signature: Name of the signature, for a SavedModel or ``.tflite`` file with several
+            signatures.
+        picture: The user's options for the model's pictures and classes.
+        on_step: Function that is called at the start of each step with the name of the step, such
+            as ``Converting``.
 
     Raises:
         EdgePartitionError: The model or an option cannot be used; a subclass names the cause.
@@ -101,10 +105,10 @@ def load_model(
         say("Reading")
         return _load_tflite(request)
     _check_quantization(request)
-    # The import changes settings of Keras, which a .tflite file does not need.
+    # The import changes Keras's settings in the environment. A .tflite file does not need Keras.
     from edge_partition.model.converter_process import ConverterProcess  # noqa: PLC0415
 
-    # The child loads TensorFlow while this process reads the model.
+    # The child process loads TensorFlow at the same time as this process reads the model.
     with _quiet_keras(), ConverterProcess() as converter:
         return _load_keras(request, converter, say)
 
@@ -124,13 +128,13 @@ def _check_tflite_options(request: _Request) -> None:
 def _check_quantization(request: _Request) -> None:
     if request.quantization not in QUANTIZATIONS:
         raise ModelArgumentError(
-            f"Quantization {request.quantization!r} is not known; expected "
+            f"Quantization {request.quantization!r} does not exist; use one of "
             f"{', '.join(QUANTIZATIONS)}."
         )
     if (request.quantization == "int8") != (request.calibration is not None):
         raise ModelArgumentError(
-            "Quantization int8 needs calibration inputs, and no other quantization takes any. "
-            "Give both: --quantize int8 --calibration IMAGES."
+            "--quantize int8 and --calibration must be used together. Give both (--quantize int8 "
+            "--calibration IMAGES), or neither."
         )
 
 
@@ -149,12 +153,12 @@ def _load_tflite(request: _Request) -> LoadedTflite:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A Keras model whose frozen graph was written for the converter.
+    """Facts about a model whose frozen graph was written for the converter.
 
     Attributes:
         name: The model's name.
-        weights: As in :class:`LoadedTflite`.
-        stated: Statements about the model's inputs and outputs.
+        weights: Origin of the weights: ``trained``, ``imagenet`` or ``seeded``.
+        stated: Facts that the model's file or the Keras model states.
         wrapped: Keras operations that became layers.
     """
 
@@ -169,7 +173,7 @@ def _load_keras(
 ) -> LoadedTflite:
     prepared = _prepare(request, converter, say)
     data = converter.convert(quantization=request.quantization)
-    # The result of a loop may have a shape that is known only after a run.
+    # The shape of a loop's result may be known only after a run, so fix_shapes runs the model.
     tflite = read_tflite(fix_shapes(data, name=prepared.name), name=prepared.name)
     return LoadedTflite(
         tflite=tflite,
@@ -184,13 +188,13 @@ def _load_keras(
 def _prepare(
     request: _Request, converter: ConverterProcess, say: Callable[[str], None]
 ) -> _Prepared:
-    """Load and wrap the model, and write its frozen graph for the converter.
+    """Load and wrap the model, freeze the model, and write its frozen graph for the converter.
 
-    Only this function holds the Keras model, so the memory of its weights is free during the
-    conversion.
+    Only this function holds the Keras model. The memory of the Keras weights is therefore free
+    during the conversion.
     """
     say("Starting TensorFlow")
-    # TensorFlow takes seconds to import, and planning and running do not need it.
+    # The import of TensorFlow takes seconds. Planning and running do not need TensorFlow.
     from edge_partition.model.keras_model import input_specs, load_keras_model  # noqa: PLC0415
     from edge_partition.model.traced_model import TracedModel  # noqa: PLC0415
     from edge_partition.model.wrap_operations import (  # noqa: PLC0415
@@ -219,7 +223,7 @@ def _prepare(
         notes=loaded.notes,
         is_converted_here=True,
     )
-    # Options for pictures are checked before the conversion, which takes a minute.
+    # This call checks the options for pictures before the conversion, which takes a minute.
     input_pixels(input_specs(model), stated, request.picture or PictureOptions())
     if request.calibration is not None:
         converter.write_examples(request.calibration(model))
@@ -247,9 +251,9 @@ def _freeze(model: Any, quantization: str) -> FrozenModel:
 
 @contextlib.contextmanager
 def _quiet_keras() -> Iterator[None]:
-    """Suppress Keras's output: progress of downloads, and warnings about unknown dimensions.
+    """Within the block, suppress Keras's progress bars and its warnings about open dimensions.
 
-    Loading replaces unknown dimensions with fixed sizes anyway.
+    The warnings are needless, because the loading of a model fixes open dimensions.
     """
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Any Keras 3 model becomes a Functional model with inputs of fixed shape."""
+"""Change any Keras 3 model to a Functional model with inputs of fixed shape."""
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_partition.model.wrap_operations import is_graph
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-#: Layers with integer inputs, which are indices into a table.
+#: Layers whose inputs are integers: indices into a table.
 _INDEXING = (keras.layers.Embedding,)
 
 
@@ -31,10 +31,10 @@ def make_functional(
 ) -> keras.Model:
     """Return a Functional model of the same layers, with fixed input shapes and a batch of 1.
 
-    Inputs keep their names, dtypes, order and structure. A Sequential that was never built gets
-    an input named ``input``, of the shape of its first layer. A subclassed model, whose graph is in
-    its Python code only, becomes one layer of the Functional model, with inputs of the shapes that
-    the model was built for.
+    Inputs keep their names, dtypes, order and structure. A Sequential model that was never built
+    gets an input with the input shape of its first layer. The graph of a subclassed model exists
+    only in its Python code, so a subclassed model becomes one layer of the Functional model. The
+    inputs then have the shapes for which the subclassed model was built.
 
     Args:
         source: The MODEL argument, for error messages.
@@ -43,7 +43,7 @@ def make_functional(
             :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them.
 
     Raises:
-        InputShapeError: A dimension is open, or a layer does not accept a given shape.
+        InputShapeError: A dimension remains open, or a layer does not accept a given shape.
     """
     if not is_graph(model):
         return _from_subclassed(source, model, input_shapes)
@@ -84,20 +84,20 @@ def make_functional(
 
 
 def _check_batch(source: str, model: keras.Model, inputs: Sequence[keras.KerasTensor]) -> None:
-    """Refuse a model that keeps the states of several sequences in one batch."""
+    """Refuse a model that keeps several states, one for each sequence in its batch."""
     sizes = {tensor.shape[0] for tensor in inputs} - {None, 1}
     stateful = [x.name for x in model._flatten_layers() if getattr(x, "stateful", False)]
     if sizes and stateful:
         raise InputShapeError(
             source,
-            f"was built for batches of {sizes.pop()}, with a state for each sequence in layer "
-            f"{', '.join(stateful)}, and a request has a batch of 1. Build the model with "
-            "batch_shape=(1, ...), and load the same weights.",
+            f"was built for batches of {sizes.pop()}, and layer {', '.join(stateful)} keeps a "
+            "state for each sequence in the batch, but a request has a batch of 1. Build the model "
+            "with batch_shape=(1, ...), and load the same weights.",
         )
 
 
 def input_names(model: keras.Model) -> list[str]:
-    """Return the names of a model's input layers; their tensors may have other names."""
+    """Return the names of a model's input layers. The input tensors may have other names."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     return [str(tensor._keras_history.operation.name) for tensor in graph.inputs]
 
@@ -105,7 +105,7 @@ def input_names(model: keras.Model) -> list[str]:
 def _from_sequential(
     source: str, model: keras.Sequential, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> keras.Model:
-    """Return a Functional model of a Sequential without an input."""
+    """Return a Functional model of the layers of a Sequential model without an input."""
     if not model.layers:
         raise InputShapeError(source, "is a Sequential model without layers. Add layers.")
     first, *_ = model._layers
@@ -160,9 +160,14 @@ def _from_subclassed(
 def _built_for(
     source: str, model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> Any:
-    """Return the shape that a subclassed model was built for, or a list or dictionary of shapes.
+    """Return the input shape for which a subclassed model was built.
 
-    Shapes include the batch. Keras records the shape of the call's first argument only.
+    If the model has several inputs, the result is a list or a dictionary of shapes. Shapes include
+    the batch.
+
+    Raises:
+        InputShapeError: The model was never built, or its ``call`` needs several arguments. Keras
+            records only the shape of the first argument.
     """
     what = f"is a subclassed model ({type(model).__name__})"
     first, *others = inspect.signature(model.call).parameters.values()
@@ -191,7 +196,7 @@ def _built_for(
 
 
 def _known_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
-    """Return the input shape of a first layer, without the batch; None if unknown."""
+    """Return the input shape of ``layer`` without the batch; None if the shape is unknown."""
     if isinstance(layer, keras.layers.InputLayer):
         return tuple(layer.batch_shape[1:])
     if isinstance(layer, keras.Model):

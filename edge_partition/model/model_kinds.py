@@ -1,6 +1,8 @@
-"""The kinds of MODEL argument. To accept another kind, write a reader and add a line to the table.
+"""The kinds of MODEL argument, and the reader of each kind.
 
-A reader is a function as in :mod:`~edge_partition.model.reader`, in a file of its own.
+A reader is a function that reads the models of one kind. The module
+:mod:`~edge_partition.model.reader` defines the argument and the result of readers. To accept
+another kind, write a reader in a file of its own, and add an entry to :data:`MODEL_KINDS`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from edge_partition.model.reader import ModelRequest
 
-#: The endings of files that Keras reads.
+#: The name endings of files that Keras reads.
 KERAS_ENDINGS = (".keras", ".h5", ".hdf5")
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -26,16 +28,17 @@ class ModelKind:
     """A kind of MODEL argument.
 
     Attributes:
-        description: The form of the argument.
-        matches: Whether an argument is of this kind. The file need not exist.
-        reader: The reader as ``package.module:function``, imported when a model of this kind is
-            read.
+        description: Words for the form of the argument, such as ``a .tflite file``.
+        matches: Function that returns whether an argument is of this kind.
+        reader: The reader as ``package.module:function``. The module is imported only when a model
+            of this kind is read.
         needs_conversion: Whether TensorFlow converts the model to TFLite. The reader of a kind that
             needs no conversion returns a :class:`~edge_partition.model.reader.ReadTflite`.
         is_folder: Whether the argument is a folder.
-        has_signatures: Whether ``--signature`` chooses one of several signatures.
-        keeps_model_name: Whether the model keeps the name that it was built with, which may be an
-            application's. Other models have the name of their file or folder.
+        has_signatures: Whether the model may have several signatures, of which ``--signature``
+            chooses one.
+        keeps_model_name: Whether the model has the name that its builder gave, which may be the
+            name of a Keras application. Other models have the name of their file or folder.
     """
 
     description: str
@@ -47,15 +50,15 @@ class ModelKind:
     keeps_model_name: bool = True
 
     def import_reader(self) -> Callable[[ModelRequest], Any]:
-        """Import the reader, and the libraries that the reader needs."""
+        """Return the reader. Its module is imported first, with the libraries that it needs."""
         reader: Callable[[ModelRequest], Any] = pkgutil.resolve_name(self.reader)
         return reader
 
 
 def model_kind(source: str) -> ModelKind:
-    """Return the kind of a MODEL argument: the first of the table that matches.
+    """Return the kind of a MODEL argument: the first entry of :data:`MODEL_KINDS` that matches.
 
-    The function looks on disk only for the two files of a SavedModel.
+    A file need not exist. The function looks on disk only for the main file of a SavedModel.
     """
     return next(kind for kind in MODEL_KINDS if kind.matches(source))
 
@@ -65,11 +68,11 @@ def _is_saved_model(source: str) -> bool:
 
 
 def _ends_in(*endings: str) -> Callable[[str], bool]:
-    """Return a test for the ending of an argument, in capitals or not."""
+    """Return a function that tells whether an argument ends in one of ``endings``, in any case."""
     return lambda source: source.lower().endswith(endings)
 
 
-#: The first kind that matches applies; the last one matches every argument.
+#: All kinds, in the order of the test. The last kind matches every argument.
 MODEL_KINDS = (
     ModelKind(
         "the folder of a SavedModel",

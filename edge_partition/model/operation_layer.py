@@ -25,12 +25,14 @@ _PACKAGE = "edge_partition"
 class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
     """A layer that makes one call of an operation.
 
-    The layer takes only the call's tensors, in the order of the template's holes, and returns the
-    operation's result with the same structure.
+    The inputs of the layer are the tensors of the call, in the order of the template's holes. The
+    layer returns the result of the operation, which may be a tensor, a list or a dictionary.
 
     Args:
-        operation: The operation. Its dtype rules apply; the layer's own dtype rules are off.
-        arguments: The call's template, ``(args, kwargs)``.
+        operation: The operation. The layer does not cast its inputs, because the operation has its
+            own rules for dtypes.
+        arguments: The template of the call: ``(args, kwargs)`` with a
+            :class:`~edge_partition.model.call_template.Hole` in place of each tensor.
         name: The layer's name.
     """
 
@@ -41,33 +43,33 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name, autocast=False, **options)
         self.supports_masking = True
         self.operation = operation
-        # Keras replaces lists and dicts in a layer's attributes by types that track changes, but
-        # does not replace lists and dicts in the variables of a function.
+        # In a layer's attributes, Keras replaces lists and dicts with types that track changes. In
+        # the variables of a function, lists and dicts remain as they are.
         self._get_arguments = lambda: arguments
         self.built = True
 
     @property
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The call's template, ``(args, kwargs)``."""
+        """The template of the call, ``(args, kwargs)``."""
         return self._get_arguments()  # type: ignore[no-untyped-call]
 
     def call(self, *tensors: Any) -> Any:
         """Return the operation's result for ``tensors``."""
         args, kwargs = self._fill(tensors)
         result = self.operation(*args, **kwargs)
-        # Ndim returns a number, which the next layer does not accept as a tensor.
+        # The operation Ndim returns a number. The next layer accepts only a tensor.
         return tree.map_structure(
             lambda leaf: keras.ops.convert_to_tensor(leaf) if type(leaf) in (int, float) else leaf,
             result,
         )
 
     def compute_output_spec(self, *tensors: Any) -> Any:
-        """Return shape and dtype of the result, as the operation infers them."""
+        """Return a symbolic tensor with the shape and dtype of the operation's result."""
         args, kwargs = self._fill(tensors)
         return self.operation.compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, *_: Any, **__: Any) -> None:
-        """Return None: operations do not pass masks on."""
+        """Return None, because operations do not pass on Keras masks."""
         return
 
     def _fill(self, tensors: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -77,11 +79,11 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
         return cast("tuple[tuple[Any, ...], dict[str, Any]]", map_leaves(fill, self.arguments))
 
     def get_build_config(self) -> None:
-        """Return None: the layer has nothing to build."""
+        """Return None, because the layer has nothing to build."""
         return
 
     def get_config(self) -> dict[str, Any]:
-        """Return the operation and the template as JSON values."""
+        """Return the layer's settings, the operation and the template as JSON values."""
         config = super().get_config()
         config.pop("autocast", None)
         return {
@@ -92,7 +94,7 @@ class OperationLayer(keras.layers.Layer):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> OperationLayer:
-        """Return the layer from the values of :meth:`get_config`.
+        """Return a layer from the JSON values that :meth:`get_config` returned.
 
         Raises:
             WrapError: The operation is neither Keras's own nor registered with Keras.

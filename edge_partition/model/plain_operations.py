@@ -1,12 +1,12 @@
-"""Replacements of two Keras functions that TFLite's converter cannot convert.
+"""Replacements for two functions that Keras calls and that TFLite's converter cannot convert.
 
-Both functions are in ``keras/src/backend/tensorflow/numpy.py`` of Keras 3.15:
+The calls are in ``keras/src/backend/tensorflow/numpy.py`` of Keras 3.15:
 
-- ``argmax`` and ``argmin`` read the sign of zeros with bit operations, to sort -0.0 before 0.0.
-  TFLite has no operators for these bit operations.
-- ``add`` calls ``bias_add`` with channels first if its right operand has exactly one dimension that
-  is not 1, such as a tensor of shape ``(1, n, 1)``. The converter makes an invalid transposition of
-  this call (TensorFlow 2.21).
+- ``argmax`` and ``argmin`` call ``signbit`` to sort -0.0 before 0.0. This function uses bit
+  operations that TFLite lacks.
+- ``add`` calls ``bias_add`` if exactly one dimension of its right operand is not 1, such as in the
+  shape ``(1, n, 1)``. If the last dimension of the left operand is not ``n``, the call has the
+  layout "channels first", for which the converter makes an invalid transposition (TensorFlow 2.21).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def plain_operations() -> Iterator[None]:
-    """Make Keras use arithmetic for signs and plain addition for biases, within the block.
+    """Within the block, let Keras find signs with arithmetic, and add biases with an addition.
 
-    Results do not change, except that NaN always counts as positive.
+    The results are the same, except that NaN always counts as positive.
     """
     import tensorflow as tf  # noqa: PLC0415 -- takes seconds
     from keras.src.backend.tensorflow import numpy as keras_numpy  # noqa: PLC0415
@@ -34,7 +34,7 @@ def plain_operations() -> Iterator[None]:
         values = tf.convert_to_tensor(x)
         if values.dtype != tf.float32:
             return find_signs(x)
-        # The inverse of a zero is an infinity with the zero's sign.
+        # 1 divided by a zero is an infinity with the sign of the zero.
         return tf.logical_or(values < 0, 1 / values < 0)
 
     def bias_add(value: Any, bias: Any, data_format: str | None = None, name: Any = None) -> Any:

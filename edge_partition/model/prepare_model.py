@@ -1,4 +1,4 @@
-"""A model as its reader returned it gets the user's weights, fixed shapes and float32."""
+"""Prepare a loaded model for the conversion: set the user's weights, fixed shapes and float32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edge_partition.model.reader import ModelRequest, ReadModel
     from edge_partition.model.wrap_operations import WrappedOperation
 
-#: Layers named in an error message. The message counts the rest.
+#: Largest number of layers that an error message names. The message counts further layers.
 _MOST_NAMES = 4
 
 
@@ -30,14 +30,16 @@ class LoadedModel:
     """A model that is ready to be wrapped and converted.
 
     Attributes:
-        model: A Functional model with fixed shapes, a batch of 1 and float32; or a traced model
-            where the source is not a Keras 3 model.
-        name: Name of the application, of the function or of the SavedModel, or the file's stem.
-        weights: ``imagenet``, ``seeded``, or ``trained`` for weights of the model or of a file.
-        labels: Class names along the output's last axis; may be empty.
+        model: A Functional model with fixed shapes, a batch of 1 and float32. If the source is not
+            a Keras 3 model, a traced model.
+        name: Name of the application, of the function or of the SavedModel; or the file's name
+            without its ending.
+        weights: Origin of the weights: ``imagenet``; ``seeded``; or ``trained`` for the model's own
+            weights and for weights from a file.
+        labels: Class names along the last axis of the output; may be empty.
         notes: Notes for the user about the reading and about changes to the model.
-        operations: Operations of a Keras 2 model that are not layers; empty for a Keras 3 model,
-            whose operations are wrapped later.
+        operations: Operations of a Keras 2 model that are not layers. Empty for a Keras 3 model,
+            because its operations are wrapped later.
     """
 
     model: keras.Model | TracedModel
@@ -49,12 +51,18 @@ class LoadedModel:
 
 
 def prepare_model(read: ReadModel, request: ModelRequest) -> LoadedModel:
-    """Return a model that is ready to be wrapped and converted. A traced model stays as it is.
+    """Return a model that is ready to be wrapped and converted.
+
+    The signature of a SavedModel needs no preparation.
+
+    Args:
+        read: The model as its reader returned it.
+        request: The MODEL argument and the user's options.
 
     Raises:
         ModelSourceError: The model has no graph, or was quantized by Keras.
-        WeightsUnavailableError: The weights cannot be read, or do not fit.
-        InputShapeError: A dimension is open, or a given shape does not fit.
+        WeightsUnavailableError: The weights cannot be read, or do not fit the model.
+        InputShapeError: A dimension remains open, or a given shape does not fit.
     """
     changed: tuple[str, ...] = ()
     operations: tuple[WrappedOperation, ...] = ()
@@ -83,14 +91,15 @@ def _weights_word(read: ReadModel, request: ModelRequest) -> str:
 def _prepare_keras3(
     model: keras.Model, request: ModelRequest
 ) -> tuple[keras.Model, tuple[str, ...]]:
-    """Return a Functional model with the wanted weights, and the dtypes that changed."""
+    """Return a Functional float32 model with the wanted weights, and the replaced dtypes."""
     from edge_partition.model.float32_model import make_float32  # noqa: PLC0415 -- TensorFlow
     from edge_partition.model.make_functional import make_functional  # noqa: PLC0415
 
     source, weights = request.source, request.weights
     _check_not_quantized(source, model)
     from_file = weights if weights != "seeded" else None
-    # The weights of a file have the order and the structure of the original model.
+    # Weights from a file are loaded before the model changes, because the file has the order and
+    # the structure of the original model.
     if from_file is not None and getattr(model, "built", False):
         _load_weights(source, model, from_file)
         from_file = None
@@ -104,12 +113,12 @@ def _prepare_keras3(
         from edge_partition.model.seeded_weights import seed_weights  # noqa: PLC0415
 
         seed_weights(functional)
-    # Layers that were built only now follow Keras's global policy.
+    # Layers that make_functional built follow Keras's global policy, which may not be float32.
     return functional, tuple(sorted({*changed, *make_float32(functional)}))
 
 
 def _prepare_keras2(model: Any, request: ModelRequest) -> tuple[TracedModel, tuple[str, ...]]:
-    """Return a traced model with the wanted weights, and the dtypes that changed."""
+    """Return a traced float32 model with the wanted weights, and the replaced dtypes."""
     traced, changed = legacy_keras.trace_keras2(request.source, model, request.input_shapes)
     if request.weights == "seeded":
         legacy_keras.seed_keras2(traced.keras2)
@@ -119,14 +128,14 @@ def _prepare_keras2(model: Any, request: ModelRequest) -> tuple[TracedModel, tup
 
 
 def _rebuilt_note(changed: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the note about a model that was rebuilt in float32."""
-    # A model with the policy mixed_float16 has float16 tensors: the note names only the policy.
+    """Return a note about the dtypes that were replaced by float32; empty without such dtypes."""
+    # A model with the policy mixed_float16 also has float16 tensors. The note names the policy.
     names = [name for name in changed if f"mixed_{name}" not in changed]
     if not names:
         return ()
     note = (
         f"The model computes in {' and '.join(names)}. It was rebuilt in float32, because boards "
-        "compute in float32; outputs differ from Keras's by rounding."
+        "compute in float32. Its outputs differ from Keras's outputs by rounding errors."
     )
     return (note,)
 
@@ -134,7 +143,7 @@ def _rebuilt_note(changed: tuple[str, ...]) -> tuple[str, ...]:
 def _with_documented_size(
     model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> dict[str, Sequence[int]]:
-    """Return the given shapes, with an application's documented size for other open inputs."""
+    """Return the given shapes, and the documented size for an application's other open inputs."""
     import keras  # noqa: PLC0415
 
     from edge_partition.model.make_functional import input_names  # noqa: PLC0415
@@ -150,7 +159,11 @@ def _with_documented_size(
 
 
 def _check_not_quantized(source: str, model: keras.Model) -> None:
-    """Refuse Keras's own quantization: TFLite has no operators for its integer operations."""
+    """Refuse a model that Keras quantized: TFLite has no operators for Keras's integer operations.
+
+    Raises:
+        ModelSourceError: A layer of the model is quantized.
+    """
     layers = [
         layer
         for layer in model._flatten_layers(include_self=False)  # noqa: SLF001 -- Keras's only way
@@ -165,19 +178,22 @@ def _check_not_quantized(source: str, model: keras.Model) -> None:
     raise ModelSourceError(
         source,
         f"was quantized by Keras's model.quantize ({', '.join(modes)}: layer {shown}{more}), and "
-        "TFLite has no operators for such layers. Give the model as it was before quantize, with "
-        "--quantize int8 or dynamic.",
+        "TFLite has no operators for such layers. Give the model as it was before model.quantize, "
+        "and use --quantize int8 or dynamic.",
     )
 
 
 def _load_weights(source: str, model: keras.Model, weights: str) -> None:
     if not Path(weights).is_file():
         raise WeightsUnavailableError(
-            source, f"no weights file {weights}. Give an existing file, or --weights seeded."
+            source,
+            f"weights file {weights} does not exist. Give an existing file, or --weights seeded.",
         )
     if not weights.lower().endswith(KERAS_ENDINGS):
         raise WeightsUnavailableError(
-            source, f"weights file {weights} must end in .weights.h5, .h5 or .keras."
+            source,
+            f"the name of weights file {weights} must end in .weights.h5, .h5 or .keras. Rename "
+            "the file, or give another file.",
         )
     try:
         model.load_weights(weights)

@@ -1,4 +1,4 @@
-"""Builds the Keras application of a name, with its ImageNet weights and class names."""
+"""Build the Keras application of a given name, with its ImageNet weights and class names."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ _IMAGENET_CLASSES = 1000
 
 
 def read_application(request: ModelRequest) -> ReadModel:
-    """Build an application; ImageNet weights and class names only if the user gives no weights.
+    """Build the Keras application that the MODEL argument names.
+
+    If the user gives no weights, the application gets its ImageNet weights and class names.
 
     Raises:
         ModelSourceError: Keras has no application of this name.
-        WeightsUnavailableError: The ImageNet weights cannot be fetched.
+        WeightsUnavailableError: The ImageNet weights cannot be downloaded.
         InputShapeError: The application does not accept the given shape.
     """
     weights = request.weights
@@ -45,7 +47,7 @@ def read_application(request: ModelRequest) -> ReadModel:
 
 
 def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, ...] | None:
-    """Return the only given shape; None for several, or for a number that fills open dimensions."""
+    """Return the given shape; None for no shape, several shapes, or a shape of a single number."""
     shapes = list((input_shapes or {}).values())
     return tuple(shapes[0]) if len(shapes) == 1 and len(shapes[0]) > 1 else None
 
@@ -61,8 +63,8 @@ def _make_application(
         except Exception as error:
             raise WeightsUnavailableError(
                 source,
-                f"Keras's ImageNet weights could not be fetched ({find_reason(error)}). Give a "
-                "weights file with --weights FILE, or --weights seeded for untrained weights.",
+                f"Keras's ImageNet weights could not be downloaded ({find_reason(error)}). Give a "
+                "weights file with --weights FILE, or use random weights with --weights seeded.",
             ) from error
         if input_shape is None:
             return trained
@@ -73,7 +75,8 @@ def _make_application(
     except ValueError as error:
         raise InputShapeError(
             source,
-            f"cannot take --input-shape {format_shape(input_shape or ())}: {find_reason(error)}.",
+            f"cannot be built with --input-shape {format_shape(input_shape or ())}: "
+            f"{find_reason(error)}. Give another --input-shape.",
         ) from error
     return model
 
@@ -85,7 +88,9 @@ def _find_application(source: str) -> Callable[..., keras.Model]:
     if source in known:
         return known[source]
     if Path(source).exists():
-        raise ModelSourceError(source, "expected a .keras, .h5 or .tflite file.")
+        raise ModelSourceError(
+            source, "is no model; expected a .keras, .h5 or .tflite file, or a SavedModel's folder."
+        )
     if "/" in source or "." in source:
         near = difflib.get_close_matches(source, [str(path) for path in Path().glob("*.*")], n=1)
         hint = f"; did you mean {near[0]}?" if near else "."

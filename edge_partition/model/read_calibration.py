@@ -1,4 +1,4 @@
-"""Calibration inputs for the int8 conversion, read from files."""
+"""Read the calibration inputs for the int8 conversion from files."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ def read_calibration(
     picture: PictureOptions,
     on_note: Callable[[str], None] | None = None,
 ) -> Callable[[Any], Iterable[list[Any]]]:
-    """Return a function that reads ``path`` as inputs of a Keras model, in the model's order.
+    """Return a function that takes a Keras model and yields calibration inputs for the model.
 
-    Pictures are prepared as for a request.
+    Each yielded list has one array per input, with the batch, in the order of the model's inputs.
+    Pictures are prepared in the same way as for a request.
 
     Args:
         path: A folder of pictures, ``.npy``, ``.npz``, ``.wav`` or ``.csv`` files, or one file.
         source: The MODEL argument.
         picture: The user's options for the model's pictures.
-        on_note: Function that is called with notes about a file for the user.
+        on_note: Function that is called with each note for the user about a file.
     """
 
     def read(model: Any) -> Iterator[list[Any]]:

@@ -1,4 +1,4 @@
-"""Calls the user's ``package.module:function``, which returns a Keras model."""
+"""Call the user's ``package.module:function``, which returns a Keras model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _FUNCTION_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def read_function(request: ModelRequest) -> ReadModel:
-    """Return the model that a function builds. Modules in the working directory are found too.
+    """Return the model that the user's function builds.
+
+    The module of the function may be in the working directory.
 
     Raises:
-        ModelSourceError: The function does not exist, fails, or returns no Keras model.
+        ModelSourceError: The function does not exist, fails, or does not return a Keras model.
     """
     return ReadModel(_call_function(request.source), request.source.rpartition(":")[2])
 
@@ -53,7 +55,9 @@ def _call_function(source: str) -> Any:
         raise
     except Exception as error:  # The function is the user's and may raise any exception.
         raise ModelSourceError(
-            source, f"failed with {type(error).__name__}: {find_reason(error)}."
+            source,
+            f"failed with {type(error).__name__}: {find_reason(error)}. Call the function in "
+            "Python to find the cause.",
         ) from error
     if isinstance(model, keras.Function) and not isinstance(model, keras.Model):
         return keras.Model(model._inputs_struct, model._outputs_struct, name=model.name)  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Reads the model in a ``.keras`` or ``.h5`` file with the version of Keras that wrote the file."""
+"""Read the model in a ``.keras`` or ``.h5`` file with Keras 2 or Keras 3, which wrote the file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_keras_file(request: ModelRequest) -> ReadModel:
-    """Read the model in a file, and the labels beside the file.
+    """Read the model in a Keras file, and the class names in the labels file beside it.
 
-    If Keras 2 is installed, it reads the files of Keras 2; otherwise Keras 3 tries to read these
-    files. The content of a file decides its format, not the ending.
+    Keras 2 reads the files that Keras 2 wrote. If Keras 2 is not installed or fails, Keras 3 tries
+    to read the file. The content of the file determines the format, not the name's ending.
 
     Raises:
         ModelSourceError: The file does not exist or cannot be read.
@@ -48,7 +48,7 @@ def _read_model(source: str) -> tuple[Any, tuple[str, ...]]:
         raise ModelSourceError(source, "no such file; expected a .keras, .h5 or .tflite file.")
     if source.lower().endswith(".weights.h5"):
         raise ModelSourceError(
-            source, "holds weights but no model. Give the model, and this file as --weights."
+            source, "contains weights but no model. Give the model, and this file as --weights."
         )
     version = legacy_keras.keras_version(source)
     is_keras2 = legacy_keras.is_keras2_version(version)
@@ -80,18 +80,18 @@ def _read_model(source: str) -> tuple[Any, tuple[str, ...]]:
             f"{legacy_keras.KERAS2_ADVICE}",
         )
     note = (
-        f"{Path(source).name} was written by Keras 2 ({version}) and read by Keras 3, which may "
-        "differ in details. To read the file with Keras 2, `pip install tf-keras`."
+        f"{Path(source).name} was written by Keras 2 ({version}) and read by Keras 3, so outputs "
+        "may differ slightly. To read the file with Keras 2, run `pip install tf-keras`."
     )
     return model, (note,)
 
 
 def _explain_version(version: str, error: Exception) -> str:
-    """Return the problem with a file of another version of Keras; ``""`` if none.
+    """Return the problem with a file that another version of Keras wrote; ``""`` if none.
 
     Args:
-        version: The version that wrote the file, such as ``3.15.1``; ``""`` where it is unknown.
-        error: The error of the installed Keras.
+        version: Version of Keras that wrote the file, such as ``3.15.1``; ``""`` if unknown.
+        error: The error that the installed Keras raised for the file.
     """
     import keras  # noqa: PLC0415
 
@@ -106,9 +106,9 @@ def _explain_version(version: str, error: Exception) -> str:
         )
     if numbers(version) > numbers(keras.__version__):
         return (
-            f"was written by Keras {version}, and the older Keras {keras.__version__} here cannot "
-            f"read it ({reason}). Install a newer Keras with `pip install -U keras`, or convert "
-            "the model to .tflite where it was built."
+            f"was written by Keras {version}, and the installed Keras {keras.__version__} is older "
+            f"and cannot read it ({reason}). Install a newer Keras with `pip install -U keras`, or "
+            "convert the model to .tflite where it was built."
         )
     return ""
 
@@ -116,7 +116,7 @@ def _explain_version(version: str, error: Exception) -> str:
 def _read_keras3(path: str) -> Any:
     import keras  # noqa: PLC0415 -- takes seconds
 
-    # The import registers the layer of wrapped models with Keras.
+    # The import registers OperationLayer, the layer in wrapped models, with Keras.
     from edge_partition.model import operation_layer  # noqa: F401, PLC0415
 
     return keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -127,13 +127,15 @@ def _check_kind(source: str, model: Any) -> None:
 
     if not isinstance(model, keras.Model):
         raise ModelSourceError(
-            source, f"holds a {type(model).__name__}; expected a Keras model saved with model.save."
+            source,
+            f"contains a {type(model).__name__}; expected a Keras model. Save a Keras model with "
+            "model.save.",
         )
 
 
 @contextlib.contextmanager
 def _with_matching_ending(source: str) -> Iterator[str]:
-    """Yield a path to the file with an ending that fits its content: Keras goes by the ending."""
+    """Yield a path to the file with the ending that Keras expects for the file's content."""
     is_zip = zipfile.is_zipfile(source)
     with Path(source).open("rb") as file:
         is_hdf5 = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
@@ -158,15 +160,15 @@ def _explain_unreadable(error: Exception) -> str:
     text = str(error)
     if "safe_mode" in text or "unsafe" in text.lower():
         return (
-            "holds Python code (a Lambda layer), and code from a file is not run. Build the model "
-            "with keras.ops or a registered layer instead, or give the function that builds the "
-            "model as package.module:function."
+            "contains Python code (a Lambda layer), and edge-partition runs no code from a file. "
+            "Build the model with keras.ops or a registered layer instead, or give the function "
+            "that builds the model as package.module:function."
         )
     if (match := re.search(r"Unknown layer: '?(\w+)", text)) and _is_operation(match[1]):
         return (
-            f"has operations that are not layers, such as {match[1]}, which an .h5 file cannot "
-            "hold. Save the model as .keras where it was built, or give the function that builds "
-            "the model as package.module:function."
+            f"has operations that are not layers, such as {match[1]}. An .h5 file cannot store "
+            "such operations. Save the model as .keras where it was built, or give the function "
+            "that builds the model as package.module:function."
         )
     if match := re.search(
         r"(?:Could not locate (?:class|function)|Unknown (?:layer|object|\w+ function):?) "
@@ -174,10 +176,10 @@ def _explain_unreadable(error: Exception) -> str:
         text,
     ):
         return (
-            f"needs {match[1]}, which Keras does not know. Give a function that imports "
-            f"{match[1]} and loads the file, as package.module:function."
+            f"needs {match[1]}, which Keras does not know. Write a function that imports "
+            f"{match[1]} and loads the file, and give the function as package.module:function."
         )
-    # The operation's arguments decide which of the two messages Keras raises.
+    # Keras raises one of the two messages, depending on the arguments of the operation.
     if any(
         words in text
         for words in (
@@ -186,12 +188,12 @@ def _explain_unreadable(error: Exception) -> str:
         )
     ):
         return (
-            "has operations that are not layers, whose constants an .h5 file cannot hold. Save the "
-            "model as .keras where it was built, or give the function that builds the model as "
-            "package.module:function."
+            "has operations that are not layers. An .h5 file cannot store the constants of such "
+            "operations. Save the model as .keras where it was built, or give the function that "
+            "builds the model as package.module:function."
         )
     if "No model config found" in text or "No model found in config" in text:
-        return "holds weights but no model. Give the model, and this file as --weights."
+        return "contains weights but no model. Give the model, and this file as --weights."
     return (
         f"cannot be read as a Keras model ({find_reason(error)}). Copy the file again, or save "
         "the model as .keras where it was built."
@@ -199,7 +201,7 @@ def _explain_unreadable(error: Exception) -> str:
 
 
 def _is_operation(name: str) -> bool:
-    """Return whether Keras has an operation of this class name that is not a layer."""
+    """Return whether ``name`` is the class name of a Keras operation that is not a layer."""
     import keras  # noqa: PLC0415
 
     modules = [keras.src.ops.numpy, keras.src.ops.nn, keras.src.ops.core, keras.src.ops.math]

@@ -1,4 +1,4 @@
-"""Reads a ``.tflite`` file, without TensorFlow."""
+"""Read a ``.tflite`` file without TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def read_tflite_file(request: ModelRequest) -> ReadTflite:
-    """Read one signature of a ``.tflite`` file, with its metadata and labels.
+    """Read one signature of a ``.tflite`` file, and the file's metadata and labels.
 
     Raises:
         ModelArgumentError: The file cannot be read, or boards cannot run the model.
     """
     path = Path(request.source)
     try:
-        # A mapped file does not occupy memory, as bytes would.
+        # The file is mapped, because bytes in memory would take the size of the file.
         file = map_file(path)
         chosen = choose_signature(file, request.signature, model_name=path.stem)
         tflite = _read_file(chosen.data, path.stem, request.input_shapes)
@@ -52,7 +52,7 @@ def _read_file(
     flex = sorted(kind for kind in tflite.custom_operators if kind.startswith("Flex"))
     if flex:
         raise InvalidModelError(
-            f"{name} has operators that only TensorFlow runs, and boards have no TensorFlow: "
-            f"{', '.join(flex)}. Convert the model with TFLite's builtin operators only."
+            f"{name} has operators that only TensorFlow can run ({', '.join(flex)}), but boards "
+            "have no TensorFlow. Convert the model with TFLite's builtin operators only."
         )
     return tflite

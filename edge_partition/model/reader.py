@@ -1,7 +1,7 @@
-"""What the reader of a kind of model gets, and what it returns.
+"""The argument and the results of readers. A reader is a function that reads one kind of model.
 
-The reader of a kind that needs conversion is a function from a :class:`ModelRequest` to a
-:class:`ReadModel`. The reader of a kind that is TFLite already returns a :class:`ReadTflite`.
+Every reader takes a :class:`ModelRequest`. A reader of models that need conversion returns a
+:class:`ReadModel`. A reader of models that are TFLite already returns a :class:`ReadTflite`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ class ModelRequest:
 
     Attributes:
         source: The MODEL argument.
-        weights: A weights file, or ``seeded`` for untrained weights that are the same on every
-            machine; None for the model's own weights. Weights of a Keras model are set after
-            reading. A reader that returns a traced model refuses all weights.
-        input_shapes: Shapes without the batch, by input name; ``""`` stands for every open input
-            that the shape fits. Open inputs of a Keras model are fixed after reading.
-        signature: Name of the signature; given only for kinds that have signatures.
+        weights: A weights file, or ``seeded`` for random weights that are the same on every
+            machine; None for the model's own weights. A reader that returns a Keras model may
+            ignore the weights, because they are set later. A reader that returns a traced model
+            refuses weights.
+        input_shapes: Shapes without the batch, by input name. The name ``""`` stands for every
+            input that has open dimensions and that the shape fits. A reader that returns a Keras
+            model may ignore the shapes, because open dimensions are fixed later.
+        signature: Name of the signature; None for kinds of models without signatures.
     """
 
     source: str
@@ -38,15 +40,16 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class ReadModel:
-    """A model that needs conversion, as its reader returns it.
+    """A model that needs conversion, which a reader returned.
 
     Attributes:
-        model: A Keras 3 or Keras 2 model of any form; or a
-            :class:`~edge_partition.model.traced_model.TracedModel` of fixed shapes.
+        model: Any Keras 3 or Keras 2 model; or a
+            :class:`~edge_partition.model.traced_model.TracedModel`, which has fixed shapes.
         name: The model's name in messages and in the manifest.
-        labels: Class names along the output's last axis; may be empty.
+        labels: Class names along the last axis of the output; may be empty.
         notes: Notes for the user about the reading.
-        own_weights: ``imagenet`` or ``trained``: the model's weights if the user gives none.
+        own_weights: Origin of the weights that the model has if the user gives no weights:
+            ``imagenet`` or ``trained``.
     """
 
     model: Any
@@ -58,12 +61,12 @@ class ReadModel:
 
 @dataclass(frozen=True)
 class ReadTflite:
-    """A model that is TFLite already, as its reader returns it.
+    """A model that is TFLite already, which a reader returned.
 
     Attributes:
-        tflite: The flatbuffer with fixed shapes, and its graph.
+        tflite: The ``.tflite`` file with fixed shapes, and its graph.
         name: The model's name in messages and in the manifest.
-        stated: Statements about the model's inputs and outputs.
+        stated: Facts that the file states about the model's inputs and outputs.
     """
 
     tflite: TfliteModel = field(repr=False)

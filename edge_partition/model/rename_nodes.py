@@ -1,4 +1,4 @@
-"""Names of a graph's nodes, made from the names of the layers that they belong to."""
+"""Name the nodes of a graph after the layers to which the nodes belong."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from edge_partition.model.explain_conversion import enclosing_layer, strip_numbe
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-#: Start of the name of a node that came from an inlined function.
+#: Beginning of the name of a node that belonged to a function, whose calls were inlined.
 _CALLS = re.compile(r"^((Stateful)?PartitionedCall(_\d+)?/)+(?=.)")
 
 
 def rename_nodes(graph: Any, renamed: Mapping[str, str], layers: Collection[str]) -> dict[str, str]:
-    """Rename the nodes of a ``GraphDef`` in place.
+    """Rename the nodes of a ``GraphDef``.
 
     Args:
-        graph: A ``GraphDef``.
-        renamed: New names of some nodes, by their present names. The other nodes get the exact
-            names of their layers.
-        layers: Names of the layers, as parts of node names.
+        graph: A ``GraphDef``, which is changed in place.
+        renamed: New names of some nodes, by their old names. The new name of any other node
+            contains the exact name of the node's layer.
+        layers: Names of the layers, as they appear in the names of graph nodes.
 
     Returns:
         The new names of all nodes, by the old names.
@@ -47,7 +47,7 @@ def rename_nodes(graph: Any, renamed: Mapping[str, str], layers: Collection[str]
 
 
 def make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str]:
-    """Return the names, with a number after names that repeat or are in ``taken``."""
+    """Return ``names``, with a number added to each name that repeats or is in ``taken``."""
     used = set(taken)
     unique = []
     for name in names:
@@ -61,5 +61,5 @@ def make_unique(names: Iterable[str], *, taken: Iterable[str] = ()) -> list[str]
 
 
 def layer_of_node(node_name: str, layers: Collection[str]) -> str:
-    """Return the layer of a node with its unescaped name; ``""`` for a node outside all layers."""
+    """Return the path of a node's layer with unescaped names; ``""`` if the node has no layer."""
     return restore_names(enclosing_layer(_CALLS.sub("", node_name), layers))

@@ -1,9 +1,12 @@
-"""Replaces operators that TFLite lacks by operators that TFLite has, in a frozen ``GraphDef``.
+"""In a frozen ``GraphDef``, replace operators that TFLite lacks with operators that TFLite has.
 
-The replacement of nodes also covers Lambda layers, SavedModels and Keras 2, unlike the replacement
-of functions in :mod:`~edge_partition.model.plain_operations`.
-:mod:`~edge_partition.model.builtin_formulas` and :mod:`~edge_partition.model.complex_pairs` contain
-the replacements. Nodes in the bodies of loops and branches are not replaced.
+The replacements are the formulas in :mod:`~edge_partition.model.builtin_formulas` and the rules in
+:mod:`~edge_partition.model.complex_pairs`. Nodes in the bodies of loops and branches are not
+replaced.
+
+This module changes nodes, so the replacements also apply to Lambda layers, SavedModels and Keras 2
+models. The module :mod:`~edge_partition.model.plain_operations` changes functions of Keras 3, and
+its replacements apply only to models of Keras 3.
 """
 
 from __future__ import annotations
@@ -28,14 +31,15 @@ if TYPE_CHECKING:
 
 #: Largest constant, in bytes, that is copied into a replacement.
 _SMALL_BYTES = 4096
-#: LiteRT's own transform of real numbers, and the operators that may read its result.
+#: The Fourier transform of real numbers, and the operators that may read its result, in a graph
+#: that TFLite's own operators can compute.
 _OWN_READERS = frozenset({"RFFT", "Real", "Imag", "ComplexAbs"})
-#: Operators that compute shapes and scales from constants.
+#: Operators with which a graph computes shapes and scales from constants.
 _FOLDED = frozenset(
     {"Add", "AddV2", "Cast", "ConcatV2", "Identity", "Mul", "Neg", "Pack", "RealDiv", "Reshape",
      "StridedSlice", "Sub"}
 )  # fmt: skip
-#: Largest difference between equal factors in float32.
+#: Two float32 factors with a smaller difference count as equal.
 _SAME_FACTOR = 2e-7
 _COMPLEX = ("complex64", "complex128")
 
@@ -46,7 +50,7 @@ class ReplacingError(Exception):
     Attributes:
         node: The node's name.
         operator: TensorFlow's name of the operator.
-        reason: Cause of the error; completes a sentence that starts with the layer's name.
+        reason: Cause of the error, as the rest of a sentence that begins with the layer's name.
     """
 
     def __init__(self, node: str, operator: str, reason: str) -> None:
@@ -61,13 +65,13 @@ def replace_operators(
 ) -> dict[str, str]:
     """Replace operators in ``graph`` that TFLite lacks and that have a replacement.
 
-    Nodes that compute real numbers keep their names. The names of new nodes start with the name of
-    the replaced node.
+    The node that computes the result of a replacement keeps the name of the replaced node, if the
+    result is real. The names of other new nodes begin with the name of the replaced node.
 
     Args:
-        graph: A ``GraphDef`` with static shapes; it is changed.
-        without_weights: Function that returns a ``GraphDef`` without its weights.
-        outputs: Names of the nodes of the model's outputs.
+        graph: A ``GraphDef`` with fixed shapes, which is changed in place.
+        without_weights: Function that returns a copy of a ``GraphDef`` without the weights.
+        outputs: Names of the nodes that compute the model's outputs.
 
     Returns:
         The replaced operators, by the names of their nodes.
@@ -106,7 +110,11 @@ def _may_be_replaced(node: Any) -> bool:
 
 
 def _find_groups(nodes: Sequence[Any], outputs: Collection[str]) -> Iterator[list[Any]]:
-    """Yield the nodes to replace: single nodes, and groups that complex tensors connect."""
+    """Yield groups of nodes to replace.
+
+    Nodes that complex tensors connect are one group. A node without complex tensors is a group of
+    its own.
+    """
     parts: dict[str, list[Any]] = {}
     for node in nodes:
         if not _is_complex(node):
@@ -142,9 +150,9 @@ def _has_shapes(node: Any) -> bool:
 
 
 def _is_convertible_transform(node: Any) -> bool:
-    """Return whether a node is a transform that TFLite has, or may read such a transform's result.
+    """Return whether TFLite may have a Fourier transform, or an operator that reads its result.
 
-    TFLite's transform takes real numbers; their count is a power of two.
+    TFLite has only a transform of real numbers, and only for lengths that are a power of two.
     """
     import tensorflow as tf  # noqa: PLC0415
 
@@ -155,7 +163,7 @@ def _is_convertible_transform(node: Any) -> bool:
 
 
 def _is_in_gelu(node: Any) -> bool:
-    """Return whether the converter makes TFLite's ``GELU`` of the node and its neighbours.
+    """Return whether the converter turns the node and its neighbours into TFLite's ``GELU``.
 
     The converter recognizes ``0.5 x (1 + erf(x / sqrt(2)))`` and ``0.5 x erfc(-x / sqrt(2))``, with
     the factor ``0.5 x`` on the left (TensorFlow 2.21).
@@ -183,7 +191,7 @@ def _is_in_gelu(node: Any) -> bool:
 
 
 def _split_factor(y: Any) -> tuple[Any, float]:
-    """Return ``x`` and ``factor`` of ``y = x * factor``."""
+    """Return ``x`` and ``factor`` of ``y = x * factor``; ``y`` and 1 without a constant factor."""
     if y.op.type in ("Mul", "RealDiv"):
         left, right = y.op.inputs
         if (number := _scalar_value(right)) is not None and number != 0:
@@ -200,7 +208,7 @@ def _scalar_value(x: Any) -> float | None:
 
 
 def _constant_value(x: Any, depth: int = 8) -> Any:
-    """Return a small tensor's value, or None if it depends on the model's input.
+    """Return a tensor's value; None if the tensor is large or depends on the model's input.
 
     Args:
         x: A tensor.
@@ -231,14 +239,15 @@ def _constant_value(x: Any, depth: int = 8) -> Any:
 
 @dataclass
 class _Change:
-    """Replacement of a group of nodes.
+    """The new nodes that replace a group of nodes.
 
     Attributes:
-        constants: Names of the large constants in earlier replacements, by content.
-        new_constants: Names of the large constants in this replacement, by content.
+        constants: Names of the large constants in earlier replacements. The key is the serialized
+            value of the constant.
+        new_constants: Names of the large constants in this replacement, with the same keys.
         nodes: ``NodeDef`` of each new node.
-        pairs: Names and shapes of the real and the imaginary part of each complex tensor, by the
-            tensor's name.
+        pairs: Name and shape of the real part and of the imaginary part of each complex tensor. The
+            key is the tensor's name. The imaginary part is None if it is zero.
     """
 
     constants: dict[bytes, str]
@@ -247,7 +256,12 @@ class _Change:
     pairs: dict[str, tuple[tuple[str, Any], tuple[str, Any] | None]] = field(default_factory=dict)
 
     def replace(self, node: Any) -> None:
-        """Add the replacement of ``node``."""
+        """Add the new nodes that replace ``node``.
+
+        Raises:
+            NotReplaceableError: The formula cannot compute this node.
+            ReplacingError: The replacement would be too large.
+        """
         import tensorflow as tf  # noqa: PLC0415
 
         is_complex = _is_complex(node)
@@ -304,7 +318,17 @@ class _Change:
         return placeholder(x.name.removesuffix(":0"), x.shape, x.dtype)
 
     def _add(self, node: Any, graph: Any, sources: dict[str, str]) -> Callable[[str], str]:
-        """Add the nodes of ``graph``; return a function from tensor names to new names."""
+        """Add the nodes of ``graph`` with new names.
+
+        Args:
+            node: The node that is replaced.
+            graph: ``GraphDef`` of the replacement.
+            sources: Names of tensors in the whole graph, by the names of their placeholders.
+
+        Returns:
+            A function from the name of a tensor in ``graph`` to the tensor's name in the whole
+            graph.
+        """
         called = dict(sources)
         fresh = []
         for part in graph.node:
@@ -333,7 +357,7 @@ class _Change:
 
 
 def _replace_nodes(graph: Any, replaced: Collection[str], added: Sequence[Any]) -> None:
-    """Remove nodes from ``graph`` and add others, some of them with the names of removed nodes."""
+    """Remove the nodes named in ``replaced`` from ``graph``, and add the nodes ``added``."""
     for place in reversed(range(len(graph.node))):
         if graph.node[place].name in replaced:
             del graph.node[place]

@@ -1,6 +1,7 @@
-"""Reads SavedModels: folders of ``tf.saved_model.save``, ``model.export`` or Keras 2's ``save``.
+"""Read SavedModels: folders that ``tf.saved_model.save`` or Keras wrote.
 
-A signature of a SavedModel is a TensorFlow function, so the original code is not needed.
+Keras 3 writes a SavedModel with ``model.export``, and Keras 2 with ``model.save``. A signature of a
+SavedModel is a TensorFlow function, so the Python code of the model is not needed.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ if TYPE_CHECKING:
 
     from edge_partition.model.reader import ModelRequest
 
-#: Default signature of TensorFlow Serving, and so of most exporters.
+#: Name of the default signature in TensorFlow Serving, which most exporters use.
 _DEFAULT_SIGNATURE = "serving_default"
 
 
 def read_saved_model(request: ModelRequest) -> ReadModel:
-    """Read one signature of a SavedModel, and the labels beside the folder.
+    """Read one signature of a SavedModel, and the class names in the labels file beside its folder.
 
     Raises:
-        WeightsUnavailableError: The user gives weights, which a SavedModel cannot take.
-        ModelSourceError: As :func:`load_saved_model`.
-        InputShapeError: As :func:`load_saved_model`.
+        WeightsUnavailableError: The user gives weights. A SavedModel has its own weights.
+        ModelSourceError: The SavedModel cannot be read, or the signature cannot be chosen.
+        InputShapeError: A dimension remains open, or a given shape does not fit.
     """
     source = request.source
     if request.weights is not None:
         raise WeightsUnavailableError(
-            source, "is a SavedModel, which contains its weights. Leave --weights out."
+            source, "is a SavedModel, which has its own weights. Leave --weights out."
         )
     model, notes = load_saved_model(
         source, input_shapes=request.input_shapes, signature=request.signature
@@ -46,7 +47,7 @@ def read_saved_model(request: ModelRequest) -> ReadModel:
 
 
 def saved_model_name(source: str) -> str:
-    """Return the folder's name, or its parent's name if the folder is a numbered version."""
+    """Return the name of a SavedModel's folder; for a version such as ``cats/3``, ``cats``."""
     path = Path(source).resolve()
     return path.parent.name if path.name.isdigit() else path.name
 
@@ -60,11 +61,11 @@ def load_saved_model(
     """Load one signature of a SavedModel, with an open batch fixed at 1.
 
     Args:
-        source: The folder.
+        source: Path of the SavedModel's folder.
         input_shapes: Shapes without the batch, as
-            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. An input of one
-            dimension, such as the samples of a sound, has no batch: give its whole shape.
-        signature: Name of the signature; by default ``serving_default``, or the only signature.
+            :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. An input with one
+            dimension, such as the samples of a sound, has no batch. Its whole shape must be given.
+        signature: Name of the signature. The default is ``serving_default`` or the only signature.
 
     Returns:
         The model, and notes about the choice of the signature.
@@ -72,7 +73,7 @@ def load_saved_model(
     Raises:
         ModelSourceError: The SavedModel cannot be read, lacks the signature, or has several
             signatures and none is given.
-        InputShapeError: A dimension is open, or a shape does not fit.
+        InputShapeError: A dimension remains open, or a shape does not fit.
     """
     import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
@@ -84,7 +85,7 @@ def load_saved_model(
         ) from error
     name, notes = _choose_signature(source, list(loaded.signatures), signature)
     function = loaded.signatures[name]
-    # Signatures take their tensors by keyword, in the order of the names.
+    # A signature takes its tensors by keyword. The names give the order of the inputs.
     open_specs = dict(sorted(function.structured_input_signature[1].items()))
     specs = _fix_specs(source, open_specs, input_shapes)
     output_names = sorted(function.structured_outputs)
@@ -120,7 +121,9 @@ def _choose_signature(
     if wanted is not None:
         if wanted not in names:
             raise ModelSourceError(
-                source, f"has no signature {wanted!r}; its signatures are {known}."
+                source,
+                f"has no signature {wanted!r}; its signatures are {known}. Choose one of these "
+                "with --signature.",
             )
         return wanted, ()
     # Keras's model.export saves one function under two names.
@@ -154,7 +157,7 @@ def _fix_specs(
                 )
             fixed[name] = (1, *whole)
         elif spec.shape.rank == 1 and whole is not None:
-            # An input such as the samples of a sound has no batch.
+            # An input with one dimension, such as the samples of a sound, has no batch.
             fixed[name] = tuple(whole)
         elif spec.shape.rank == 0:
             fixed[name] = ()
@@ -172,6 +175,6 @@ def _fix_specs(
 
 
 def _layer_names(function: Any) -> frozenset[str]:
-    """Return the scopes of a function's variables, most of which are names of layers."""
+    """Return the name scopes of a function's variables. Most scopes are names of layers."""
     names = [variable.name for variable in function.graph.variables]
     return frozenset(scope for name in names for scope in name.split("/")[:-1])

@@ -1,15 +1,17 @@
-"""Random weights from a seed, with which an untrained network behaves like a trained one.
+"""Fill a model with random weights that make an untrained network behave like a trained network.
 
-With Keras's own initial weights, a network gives the same output for every input, so that no
-comparison can fail. Seeded weights keep every activation near unit variance, and keep the
-activations of two inputs different. Seeded weights are the same on every machine.
+With Keras's own initial weights, a network returns the same output for every input, and a
+comparison of outputs cannot fail. Seeded weights keep the variance of every activation near 1, and
+keep the activations of two inputs different. Seeded weights are the same on every machine.
 
-The scale follows He et al., "Delving Deep into Rectifiers" (2015): a kernel's variance is the
-inverse of its inputs' total second moment. Mean and variance of the inputs are estimated layer by
-layer from the graph alone. The mean that all channels share is removed where possible: kernels sum
-to zero, and the batch norms behind depthwise kernels subtract it. A remaining mean grows from layer
-to layer, until a deep network maps all inputs to one output (Poole et al., "Exponential
-expressivity in deep neural networks through transient chaos", 2016).
+The scale of a kernel follows He et al., "Delving Deep into Rectifiers" (2015): the variance of the
+kernel is 1 divided by the sum of the second moments of the kernel's inputs. Mean and variance of
+the inputs are estimated layer by layer from the graph alone.
+
+A mean that all channels share grows from layer to layer, until a deep network maps all inputs to
+one output (Poole et al., "Exponential expressivity in deep neural networks through transient
+chaos", 2016). Two measures remove this mean: the values of a kernel sum to zero, and a batch norm
+after a depthwise kernel subtracts the mean.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
@@ -43,25 +45,29 @@ from edge_partition.model.wrap_operations import is_graph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Variance of a classifier's last layer: the likeliest of 1000 classes then gets some 10 to 50 %.
+#: Variance of the output of a classifier's last layer before the softmax. With this variance, the
+#: likeliest of 1,000 classes gets a probability of about 10 to 50 %.
 _LOGIT_VARIANCE = 4.0
-#: Keras's names of the applications whose ``preprocess_input`` shifts pixels and keeps their scale
-#: (mode ``caffe`` of ``keras.applications.imagenet_utils``); the function is no part of the model.
+#: Keras's names of the applications whose function ``preprocess_input`` shifts pixels but does not
+#: rescale them (mode ``caffe`` of ``keras.applications.imagenet_utils``). The function is not part
+#: of the model.
 _SHIFTED_PIXELS = frozenset({"vgg16", "vgg19", "resnet50", "resnet101", "resnet152"})
-#: Variance of pixels spread evenly over 0 to 255.
+#: Variance of pixels that are uniformly distributed from 0 to 255.
 _PIXEL_VARIANCE = 5400.0
 
 
 def seed_weights(model: keras.Model, seed: int = 0) -> None:
-    """Replace all of ``model``'s weights, the same way in every run and on every machine.
+    """Replace all weights of a model with random values, the same in every run on every machine.
 
-    A weight's values follow from ``seed``, its place among the model's weights, its name and its
-    shape. Names that Keras numbers anew for each model have no influence.
+    The values of a weight depend only on ``seed``, and on the position among the model's weights,
+    the name and the shape of the weight. The numbers that Keras adds to names of layers have no
+    influence.
 
     Args:
-        model: A Functional or Sequential model. The values of its inputs are assumed to have unit
-            variance; to be from 0 to 255 if the model rescales them; or to have the variance of
-            pixels if the application's ``preprocess_input`` does not rescale them.
+        model: A Functional or Sequential model. The weights suit these inputs: pixels from 0 to 255
+            if the model itself rescales them; pixels with a mean of 0 and the variance of 0 to 255
+            for the applications whose ``preprocess_input`` does not rescale; otherwise values with
+            a mean of 0 and a variance of 1.
         seed: Seed of the random values.
     """
     inputs = _input_moments(model)
@@ -73,7 +79,7 @@ def seed_weights(model: keras.Model, seed: int = 0) -> None:
 
 
 def _input_moments(model: keras.Model) -> Moments:
-    """Return the moments of each input's values."""
+    """Return the mean and variance that the model's input values are assumed to have."""
     if any(
         isinstance(layer, layers.Rescaling | layers.Normalization)
         for layer in model._flatten_layers()
@@ -83,11 +89,11 @@ def _input_moments(model: keras.Model) -> Moments:
 
 
 class _Seeder:
-    """Fills the weights of each layer for the moments of the layer's input.
+    """Fills the weights of each layer, according to the moments of the layer's input.
 
     Args:
-        model: The model; the last of its layers with a kernel is its classifier.
-        drawer: Drawer that fills the weights.
+        model: The model. Its last layer with a kernel is treated as the classifier.
+        drawer: Fills a weight with random values.
     """
 
     def __init__(self, model: keras.Model, drawer: WeightDrawer) -> None:
@@ -95,7 +101,7 @@ class _Seeder:
         self._last = [layer for layer in model._flatten_layers() if hasattr(layer, "kernel")][-1:]
 
     def follow(self, model: keras.Model, inputs: list[Moments]) -> Any:
-        """Fill the weights of ``model``'s layers in order; return the moments of its outputs."""
+        """Fill the weights of ``model`` layer by layer; return the moments of its outputs."""
         graph = model._functional if isinstance(model, keras.Sequential) else model
 
         def call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -115,7 +121,7 @@ class _Seeder:
         if isinstance(operation, OperationLayer):
             operation = operation.operation
         if getattr(operation, "lora_enabled", False):
-            # The kernel of a layer with LoRA is not a weight but a sum of weights.
+            # In a layer with LoRA, the kernel is not a weight but the sum of several weights.
             self._drawer.fill_by_name(operation.weights)
             return Moments()
         match operation:
@@ -131,7 +137,7 @@ class _Seeder:
                 self._drawer.fill_scale_and_offset(operation)
                 return Moments()
             case layers.Normalization():
-                # The layer's statistics, such as ImageNet's, are preprocessing and stay.
+                # Mean and variance of this layer are part of the preprocessing, and are kept.
                 self._drawer.keep(operation.weights)
         computed = _compute_moments(operation, inputs)
         weights = getattr(operation, "weights", [])
@@ -141,7 +147,7 @@ class _Seeder:
         return Moments() if weights else first
 
     def _seed_separable(self, layer: Any, first: Moments) -> Moments:
-        """Fill a layer's depthwise and pointwise kernels, which no activation separates."""
+        """Fill the depthwise and pointwise kernels of a layer. No activation lies between them."""
         depth_scale = math.sqrt(1 / first.power / math.prod(layer.kernel_size))
         taps = self._drawer.fill_kernel(layer.depthwise_kernel, depth_scale)
         sums = taps.sum(axis=tuple(range(taps.ndim - 2))).reshape(-1)
@@ -168,7 +174,7 @@ class _Seeder:
         return self._seed_bias(layer, Moments(0.0, variance))
 
     def _seed_bias(self, layer: Any, x: Moments) -> Moments:
-        """Fill the bias, which removes the shift; return the moments after the activation."""
+        """Fill the bias so that it cancels the shift; return the moments after the activation."""
         if layer.use_bias:
             self._drawer.fill(layer.bias, -x.shift, 0.03)
             x = replace(x, shift=0.0)
@@ -183,7 +189,7 @@ class _Seeder:
 
 
 def _compute_moments(operation: keras.Operation, inputs: Sequence[Moments]) -> Moments | None:  # noqa: PLR0911 -- one for each kind of layer
-    """Return the moments of an operation's output; None where the operation is not known."""
+    """Return the moments of an operation's output; None if the operation is unknown."""
     first = inputs[0]
     match operation:
         case layers.Normalization():

@@ -1,4 +1,8 @@
-"""Fixed shapes for a model's inputs, from the shapes that a user gives for open dimensions."""
+"""Determine fixed shapes for a model's inputs from the shapes that the user gives.
+
+A dimension is open if the model does not fix its size. An input is open if one of its dimensions,
+apart from the batch, is open.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,18 @@ def settle_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input, without the batch.
 
-    A single number stands for each open dimension of an input with several dimensions: 16 turns
-    ``(None, None, 3)`` into ``(16, 16, 3)``.
+    If a given shape is a single number, the number is the size of every open dimension. For
+    example, 16 turns ``(None, None, 3)`` into ``(16, 16, 3)``.
 
     Args:
         source: The MODEL argument, for error messages.
-        inputs: Shape of each input without the batch, by name; open dimensions are None.
-        given: Shapes without the batch, by input name; ``""`` stands for every open input that the
-            shape fits, and for the only input even if its shape is fixed.
+        inputs: Shape of each input without the batch, by name. An open dimension is None.
+        given: Shapes without the batch, by input name. The name ``""`` stands for every open input
+            that the shape fits. If the model has only one input, ``""`` stands for this input, even
+            if its shape is fixed.
 
     Raises:
-        InputShapeError: An input does not exist, a shape does not fit, or a dimension stays open.
+        InputShapeError: An input does not exist, a shape does not fit, or a dimension remains open.
     """
     given = dict(given or {})
     for_all = given.pop("", None)
@@ -37,7 +42,7 @@ def settle_shapes(
         raise InputShapeError(
             source,
             f"has no input {unknown[0]!r} for --input-shape; its inputs are "
-            f"{_list_inputs(inputs)}.",
+            f"{_list_inputs(inputs)}. Give --input-shape with one of these names.",
         )
     shapes: dict[str, OpenShape] = {}
     for name, shape in inputs.items():
@@ -54,8 +59,9 @@ def settle_shapes(
     ):
         raise InputShapeError(
             source,
-            f"has no open input that --input-shape {format_shape(for_all)} fits; its inputs are "
-            f"{_list_inputs(inputs)}, without the batch.",
+            f"has no open input that --input-shape {format_shape(for_all)} fits; its inputs "
+            f"without the batch are {_list_inputs(inputs)}. Give a shape that fits an input with "
+            "a ?, or leave --input-shape out.",
         )
     _check_settled(source, shapes)
     return {name: tuple(size for size in shape if size) for name, shape in shapes.items()}
@@ -67,7 +73,7 @@ def format_shape(shape: Sequence[int | None]) -> str:
 
 
 def _fits(shape: OpenShape, given: Sequence[int]) -> bool:
-    """Return whether ``given`` fixes an open shape and agrees with its fixed sizes."""
+    """Return whether ``shape`` has open dimensions, and ``given`` agrees with its fixed sizes."""
     if None not in shape:
         return False
     if len(given) == 1 and len(shape) > 1:
@@ -87,7 +93,8 @@ def _fill(
         raise InputShapeError(
             source,
             f"{which} has shape {format_shape(shape)} without the batch; --input-shape "
-            f"{format_shape(given)} has {len(given)} dimension{'s' * (len(given) != 1)}.",
+            f"{format_shape(given)} has {len(given)} dimension{'s' * (len(given) != 1)}. Give one "
+            "number for each dimension of the input.",
         )
     return tuple(given)
 
@@ -109,8 +116,9 @@ def _check_settled(source: str, shapes: Mapping[str, OpenShape]) -> None:
         for_all = f", or --input-shape {_example(shape)} for all inputs"
     raise InputShapeError(
         source,
-        f"has inputs with open dimensions: {_list_inputs(still_open)}, without the batch. Boards "
-        f"need fixed shapes. Give a shape for each input, such as --input-shape "
+        f"these inputs, listed without the batch, have open dimensions: "
+        f"{_list_inputs(still_open)}. Boards need fixed shapes. Give a shape for each input, such "
+        f"as --input-shape "
         f"'{name}={_example(shape)}'{for_all}.",
     )
 

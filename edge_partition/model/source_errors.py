@@ -1,4 +1,4 @@
-"""Errors of MODEL arguments."""
+"""Errors about MODEL arguments, and about the options for reading a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class ModelArgumentError(EdgePartitionError):
 
 
 class ModelSourceError(EdgePartitionError):
-    """A MODEL argument that needs conversion does not give a model that can be split.
+    """A model that needs conversion cannot be loaded, or cannot be split.
 
     Attributes:
         source: The MODEL argument.
@@ -22,11 +22,11 @@ class ModelSourceError(EdgePartitionError):
 
 
 class WeightsUnavailableError(ModelSourceError):
-    """The weights cannot be read or fetched, or do not fit."""
+    """The weights cannot be read or downloaded, or do not fit the model."""
 
 
 class InputShapeError(ModelSourceError):
-    """An input of the model has no fixed shape, or the given shape does not fit."""
+    """An input of the model has open dimensions, or a given shape does not fit."""
 
 
 class WrapError(EdgePartitionError):

@@ -1,4 +1,4 @@
-"""A model without a Keras 3 graph, which TensorFlow traces."""
+"""Models without a Keras 3 graph, which TensorFlow traces: Keras 2 models and SavedModels."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 class TracedModel:
     """A Keras 2 model, or a signature of a SavedModel, with fixed shapes.
 
-    The class has the attributes of a Keras model that
+    The class has those attributes of a Keras model that
     :func:`~edge_partition.model.freeze_model.freeze_model` needs.
 
     Attributes:
         name: The model's name.
         inputs: Inputs with the batch, in the model's order.
-        outputs: Outputs with the batch, in the model's order; open dimensions are None.
+        outputs: Outputs with the batch, in the model's order. An open dimension is None.
         output_names: Names of the outputs, in the model's order.
-        function: Function from a list of TensorFlow tensors, one per input, to the output tensors.
+        function: Function that takes a list of TensorFlow tensors, one per input, and returns the
+            output tensors.
         keras2: The Keras 2 model; None for a SavedModel's signature.
-        layers: Names of a signature's scopes, most of which are layers.
-        owner: Object that must exist as long as ``function`` is called.
+        layers: Name scopes of a SavedModel's signature, most of which are names of layers. Empty
+            for a Keras 2 model.
+        owner: The loaded SavedModel. TensorFlow requires that the object exists while ``function``
+            is called. None for a Keras 2 model.
     """
 
     name: str
@@ -43,7 +46,7 @@ class TracedModel:
     owner: Any = field(default=None, repr=False)
 
     def __call__(self, inputs: Any, *, training: bool = False) -> list[Any]:
-        """Return the outputs for ``inputs``, a tensor or a list of them, in order."""
+        """Return the output tensors for ``inputs``, which is one tensor or a list of tensors."""
         del training  # a traced model does not train
         tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         return list(self.function(tensors))
@@ -56,7 +59,7 @@ def check_traceable(source: str, model: TracedModel) -> None:
     """Check that the model accepts the shapes of its inputs.
 
     Raises:
-        InputShapeError: An operator refuses a shape; the message has the operator's reason.
+        InputShapeError: An operator refuses a shape. The message contains the operator's reason.
     """
     import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
@@ -67,6 +70,6 @@ def check_traceable(source: str, model: TracedModel) -> None:
         spelled = ", ".join(f"{x.name!r} {format_shape(x.shape) or '()'}" for x in model.inputs)
         raise InputShapeError(
             source,
-            f"cannot be built for input {spelled}, batch included: {find_reason(error)}. Give "
+            f"cannot be built for input {spelled} (with the batch): {find_reason(error)}. Give "
             "another --input-shape.",
         ) from error

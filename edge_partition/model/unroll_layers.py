@@ -1,7 +1,7 @@
-"""Unrolls recurrent layers for the int8 conversion.
+"""Unroll recurrent layers for the int8 conversion.
 
 TFLite's int8 calibration crashes with a segmentation fault on a ``WHILE`` loop (TensorFlow 2.21).
-An unrolled layer has no loop, shares its weights among the steps, and computes the same results.
+An unrolled layer has no loop. Its steps share the weights, and its results are the same.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Longest loop that is unrolled, in steps. An LSTM step becomes about 19 operators, which take
-#: 30 ms to convert.
+#: Largest number of steps of a loop that is unrolled. Each step of an LSTM becomes about 19
+#: operators, whose conversion takes 30 ms.
 _MAX_STEPS = 512
 
 
 @contextlib.contextmanager
 def unrolled(model: Any) -> Iterator[None]:
-    """Unroll the short recurrent layers of ``model`` within the block.
+    """Within the block, unroll the recurrent layers of ``model`` that have few steps.
 
     Args:
         model: A Keras 3 or Keras 2 (``tf_keras``) model.
@@ -27,7 +27,7 @@ def unrolled(model: Any) -> Iterator[None]:
     changed: list[tuple[Any, str, Any]] = []
     try:
         for layer in _short_loops(model):
-            # Keras 2 has a second implementation, which loops.
+            # Keras 2 has a second implementation of recurrent layers for GPUs, with a loop.
             for attribute, value in (("unroll", True), ("_could_use_gpu_kernel", False)):
                 if hasattr(layer, attribute):
                     changed.append((layer, attribute, getattr(layer, attribute)))
@@ -39,7 +39,7 @@ def unrolled(model: Any) -> Iterator[None]:
 
 
 def _short_loops(model: Any) -> list[Any]:
-    """Return the recurrent layers with few steps, also those in wrappers such as Bidirectional."""
+    """Return the recurrent layers with few steps, including layers in wrappers (Bidirectional)."""
     found = {}
     for layer in model._flatten_layers():  # noqa: SLF001
         steps = [] if hasattr(layer, "layers") else _steps(layer)
@@ -51,7 +51,7 @@ def _short_loops(model: Any) -> list[Any]:
 
 
 def _steps(layer: Any) -> list[int | None]:
-    """Return the length of a layer's sequences, in steps, for each call of the layer."""
+    """Return the number of steps in a layer's input sequence, for each call of the layer."""
     nodes = getattr(layer, "_inbound_nodes", ())
     firsts = [tensors[0] for tensors in map(_tensors, nodes) if tensors]
     return [tensor.shape[1] for tensor in firsts if len(tensor.shape) > 1]

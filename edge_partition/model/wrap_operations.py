@@ -1,11 +1,12 @@
-"""Every Keras operation that is not a layer becomes a layer with a name of its own.
+"""Replace each Keras operation that is not a layer with a layer that has a name of its own.
 
-``hard_sigmoid(x) = relu6(x + 3) * (1 / 6)`` adds two nodes to a model's graph that belong to no
-layer: they have no stable name, and the converter gives them names such as ``Add_2``.
-:func:`wrap_operations` gives each such node a layer that keeps the call's constants.
+For example, ``hard_sigmoid(x) = relu6(x + 3) * (1 / 6)`` adds two nodes to a model's graph that
+belong to no layer. Such nodes have no stable names: the converter gives them names such as
+``Add_2``. :func:`wrap_operations` replaces each such node with a layer that contains the constants
+of the call.
 
-Terms: a *node* is one call of an operation in the model's graph; a *template* is a call's arguments
-with a :class:`~edge_partition.model.call_template.Hole` for each tensor of the graph.
+A *node* is one call of an operation in the model's graph. A *template* contains the arguments of a
+call, with a :class:`~edge_partition.model.call_template.Hole` in place of each tensor.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
@@ -38,10 +39,11 @@ class WrappedOperation:
     """An operation that became a layer.
 
     Attributes:
-        layer_name: The layer's name, preceded by the models that it is nested in, with ``/``.
+        layer_name: The layer's name. In a nested model, the path of the layer, such as
+            ``encoder/conv_1__add_1``.
         operation: The operation's class, such as ``keras.src.ops.numpy.Add``.
-        constants: Arguments of the call that are not tensors, such as ``x2=3.0``; an array is
-            described by dtype and shape.
+        constants: Arguments of the call that are not tensors, such as ``x2=3.0``. An array is
+            described by its dtype and shape.
     """
 
     layer_name: str
@@ -53,20 +55,20 @@ class WrappedOperation:
 
 
 def wrap_operations(model: keras.Model) -> keras.Model:
-    """Return a model with the same outputs in which every operation is a layer.
+    """Return a model with the same outputs, in which every operation is a layer.
 
-    Nested models are wrapped too, at any depth. Layers, and so weights, are shared with ``model``.
-    A model without bare operations is returned unchanged.
+    Nested models are wrapped too, at any depth. The new model uses the layers of ``model``, and
+    therefore shares its weights. If every operation is a layer already, ``model`` is returned.
 
-    The name of a wrapped operation starts with the name of the layer before it:
-    ``expanded_conv_3_squeeze_excite_conv_1__add_1`` follows
-    ``expanded_conv_3_squeeze_excite_conv_1``. Layers without weights and without a given name
-    (``re_lu_7``) are skipped, because Keras numbers them anew in each model. An operation with a
-    given name keeps its name.
+    The name of a wrapped operation begins with the name of the layer before the operation. For
+    example, ``expanded_conv_3_squeeze_excite_conv_1__add_1`` comes after the layer
+    ``expanded_conv_3_squeeze_excite_conv_1``. A layer that has no weights and only a default name,
+    such as ``re_lu_7``, is skipped in favour of an earlier layer, because the number in a default
+    name differs from model to model. An operation to which the user gave a name keeps this name.
 
-    Operations inside a layer are not wrapped, such as those in a ``Lambda``, in a user's layer, or
-    in a model inside a wrapper such as ``TimeDistributed``. Their tensors have the name of the
-    layer.
+    Operations inside a layer are not wrapped. Examples are the operations in a ``Lambda``, in a
+    user's layer, or in a model inside a wrapper such as ``TimeDistributed``. The tensors of such
+    operations are named after the layer.
 
     Args:
         model: A Functional or Sequential model.
@@ -84,7 +86,7 @@ def wrap_operations(model: keras.Model) -> keras.Model:
 
 
 def is_graph(model: keras.Model) -> bool:
-    """Return whether ``model`` is Functional or Sequential, and its ``call`` is Keras's own."""
+    """Return whether ``model`` is Functional or Sequential and does not override ``call``."""
     kind = type(model)
     return (isinstance(model, Functional) and kind.call is Functional.call) or (
         isinstance(model, keras.Sequential) and kind.call is keras.Sequential.call
@@ -92,7 +94,11 @@ def is_graph(model: keras.Model) -> bool:
 
 
 def wrapped_operations(model: keras.Model) -> tuple[WrappedOperation, ...]:
-    """Return the operations that :func:`wrap_operations` turned into layers, in graph order."""
+    """Return the operations that :func:`wrap_operations` turned into layers, in graph order.
+
+    Args:
+        model: The model that :func:`wrap_operations` returned.
+    """
     return tuple(_find_wrapped(model, ""))
 
 
@@ -141,7 +147,13 @@ def _describe(value: Any) -> str:  # noqa: PLR0911 -- one for each type
 
 
 def _wrap_model(model: keras.Model, done: dict[int, keras.Model]) -> keras.Model:
-    """Return ``model`` wrapped; ``done`` keeps results for models that occur repeatedly."""
+    """Return ``model`` with wrapped operations.
+
+    Args:
+        model: A Functional or Sequential model.
+        done: The results of earlier calls, by the ``id`` of the model. A nested model that occurs
+            several times is wrapped only once.
+    """
     if id(model) not in done:
         wrap = _wrap_sequential if isinstance(model, keras.Sequential) else _wrap_functional
         done[id(model)] = wrap(model, done)
@@ -174,7 +186,7 @@ def _wrap_functional(model: keras.Model, done: dict[int, keras.Model]) -> keras.
         if id(operation) in replacements:
             return replacements[id(operation)](*args, **kwargs)
         if isinstance(operation, keras.Function):
-            # The operations of a function's graph replace the function.
+            # A keras.Function is replaced by the operations of its graph.
             return operation._run_through_graph((args, kwargs), call_fn=call)
         arguments, tensors = make_template(args, kwargs)
         layer = OperationLayer(operation, arguments, name=name_node(operation, tensors[0]))

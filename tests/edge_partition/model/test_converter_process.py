@@ -237,9 +237,9 @@ def test_a_crash_of_the_converter_is_explained(either: str) -> None:
     error = raised.value
     assert error.layers == ("m/memory",)
     assert (
-        "m cannot be converted to TFLite: TFLite's converter crashed (SIGSEGV): its int8 does not "
-        "support loops, and layer m/memory has one. Build recurrent layers with unroll=True, or "
-        "choose --quantize dynamic or float16." in str(error)
+        "m cannot be converted to TFLite: TFLite's converter crashed (SIGSEGV): int8 does not "
+        "support loops, but layer m/memory contains a loop. Build recurrent layers with "
+        "unroll=True, or choose --quantize dynamic or float16." in str(error)
     )
     assert error.log_path is not None
     assert "Segmentation fault" in error.log_path.read_text()
@@ -286,7 +286,7 @@ def test_an_error_of_the_converter_is_passed_on_with_its_log(either: str) -> Non
         pid = converter.pid
         converter.write_model(freeze_model(odd()))
         with pytest.raises(
-            ConversionError, match=r"BesselI0 in layer m/größte Zahl\. Compute windows"
+            ConversionError, match=r"BesselI0 in layer m/größte Zahl\. Compute window functions"
         ) as raised:
             converter.convert()
     error = raised.value
@@ -399,7 +399,7 @@ def test_the_end_of_a_child_is_explained_by_its_status() -> None:
     said = explain_crash(-signal.SIGSEGV, "float16", ("m/memory",)).reason
     assert (
         said == "TFLite's converter crashed (SIGSEGV) with --quantize float16. Choose another "
-        "quantization, or none."
+        "quantization, or leave --quantize out."
     )
 
 

@@ -148,7 +148,7 @@ def test_a_transform_that_would_take_a_huge_matrix_is_refused() -> None:
 
 
 def test_a_complex_output_is_refused_with_an_alternative() -> None:
-    with pytest.raises(ConversionError, match="imaginary parts as two tensors") as raised:
+    with pytest.raises(ConversionError, match="one for the imaginary parts") as raised:
         converted(lambda x: [tf.complex(x, x)], 1, 4)
     assert raised.value.log_path is not None
     raised.value.log_path.unlink()

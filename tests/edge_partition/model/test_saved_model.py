@@ -72,7 +72,7 @@ def test_open_lengths_and_open_shapes_take_the_given_shape(folder: str) -> None:
     assert model.inputs[0].shape == (80,)
     model, _ = load_saved_model(folder, signature="scale", input_shapes={"x": (5,)})
     assert {x.name: x.shape for x in model.inputs} == {"by": (), "x": (1, 5)}
-    with pytest.raises(InputShapeError, match=r"'sound' 1, batch included.*divisible by 8"):
+    with pytest.raises(InputShapeError, match=r"'sound' 1 \(with the batch\).*divisible by 8"):
         load_saved_model(folder, signature="hear")
     with pytest.raises(ModelSourceError, match=r"'x' takes any shape.*--input-shape 'x="):
         load_saved_model(folder, signature="scale")

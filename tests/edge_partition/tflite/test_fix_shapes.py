@@ -240,7 +240,7 @@ def test_a_custom_operator_that_the_runtime_lacks_is_named() -> None:
 def test_operators_that_need_tensorflow_are_refused_on_loading(tmp_path: Path) -> None:
     path = tmp_path / "flex.tflite"
     path.write_bytes(custom_model("FlexErfc"))
-    with pytest.raises(ModelArgumentError, match=r"only TensorFlow runs.*FlexErfc"):
+    with pytest.raises(ModelArgumentError, match=r"only TensorFlow can run.*FlexErfc"):
         load_model(str(path))
 
 

@@ -144,8 +144,8 @@ def input_pixels(
             conversion to TFLite.
 
     Raises:
-        PixelsError: The user gives an option for pictures, and the option does not fit an input or
-            no input takes pictures.
+        PixelsError: The user's options for pictures do not fit an input, or no input takes
+            pictures.
     """
     layouts = _picture_inputs(specs)
     if not layouts and any((picture.pixels, picture.resize, picture.fit)):
@@ -256,7 +256,11 @@ def _source_pixels(
 
 
 def _of_channels(numbers: tuple[float, ...], layout: PictureLayout) -> tuple[float, ...]:
-    """Return ``numbers`` if they are three unequal numbers for three channels, else the first."""
+    """Return one number per channel, or a single number that applies to all channels.
+
+    The numbers are kept if the input has three channels and the three numbers differ. Otherwise
+    only the first number is returned.
+    """
     fits = len(numbers) == 3 == layout.channels and len(set(numbers)) > 1  # noqa: PLR2004
     return numbers if fits else numbers[:1]
 
@@ -304,9 +308,9 @@ def _detections(graph: Graph, metadata: TfliteMetadata | None) -> str:
 
 
 def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
-    """Return the kinds of scores, and a note for each output on which ``--logits`` has no effect.
+    """Return the kind of each output's scores, and notes about a ``--logits`` without effect.
 
-    The kinds of scores are ``probabilities`` or ``logits``, by output name.
+    The kind is ``probabilities`` or ``logits``, by output name. Outputs of unknown kind are absent.
     """
     makers = {index: op for op in graph.operators for index in op.outputs}
     scores, notes = {}, []
@@ -430,7 +434,8 @@ def _inner_evidence(inner: str, step: FirstSteps) -> str:
         return ""
     return (
         f" Warning: the model contains Keras's {inner}, which takes another pixel format, and no "
-        f"operator before {inner} converts the pixels. Probably --pixels {option} is right."
+        f"operator before {inner} converts the pixels. The option --pixels {option} is probably "
+        "right."
     )
 
 
@@ -444,8 +449,8 @@ def _evidence(step: FirstSteps) -> str:
         return " The model's first operators confirm this pixel format: they subtract a mean."
     if max(step.factor, step.filter_norm or 0) >= _ENLARGES:
         return (
-            " Warning: the model's first operators multiply pixels by large numbers. The model "
-            "was probably trained on small values, which --pixels 0..1 gives."
+            " Warning: the model's first operators multiply pixels by large numbers, so the model "
+            "was probably trained on small values. The option --pixels 0..1 is probably right."
         )
     if step.filter_norm is not None and step.filter_norm < FOLDED_BELOW and not step.prepares:
         return " The model's first filters confirm this pixel format: their weights are small."

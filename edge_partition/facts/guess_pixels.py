@@ -109,7 +109,7 @@ def calibrated_range(quantized: Quantized, dtype: str) -> tuple[float, float]:
 
 
 def pixels_of_range(low: float, high: float) -> Pixels | None:
-    """Return the known pixel format with about the range ``low`` to ``high``; None without one."""
+    """Return the known pixel format whose range is about ``low`` to ``high``; None without one."""
     for pixels in _KNOWN:
         expected = value_range(pixels)
         allowed = _TOLERANCE * (expected[1] - expected[0])

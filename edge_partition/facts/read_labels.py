@@ -86,7 +86,7 @@ def fit_labels(
     Two differences in number are corrected. If the model has 1,001 classes and the labels are the
     1,000 classes of ImageNet, ``background`` becomes the first label. If there is one label too
     many and the first label stands for no class, such as ``???`` or ``background``, the first label
-    is left out. Other labels that do not fit are not used, because the wrong label is unknown.
+    is left out. In all other cases, labels that do not fit are not used.
 
     Args:
         labels: Class names.
@@ -118,7 +118,7 @@ def fit_labels(
         return (_BACKGROUND, *labels), f"{differs}; the first class is taken as the background."
     if len(labels) - 1 == classes and _is_no_class(labels[0], classes):
         return labels[1:], f"{differs}; the first name, {labels[0]!r}, is left out."
-    found = f"{len(labels)} names, and the model's first output has {classes} classes"
+    found = f"{len(labels)} names, but the model's first output has {classes} classes"
     if strict and not isinstance(where, str):
         raise LabelsError(
             where, f"the file has {found}; expected one name per class. Give another labels file."

@@ -76,8 +76,8 @@ def multiplied(x: Moments, gate: Moments) -> Moments:
 def averaged(x: Moments, elements: int) -> Moments:
     """Return the moments of averages over ``elements`` neighbouring elements of ``x``.
 
-    Neighbours are correlated. The variance is therefore divided by ``elements / 4`` instead of
-    ``elements``, and by a number from 1 to 4 in any case.
+    Neighbours are correlated, so the variance is not divided by ``elements``. The divisor is
+    ``elements / 4``, limited to the range from 1 to 4.
     """
     return Moments(x.mean, x.variance / min(4.0, max(1.0, elements / 4)))
 

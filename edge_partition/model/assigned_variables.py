@@ -64,7 +64,7 @@ def keep_needed_nodes(
     An output that depends on a variable also depends on the nodes that assign the variable.
 
     Args:
-        graph: A ``GraphDef``; it is changed.
+        graph: A ``GraphDef``, which is changed in place.
         outputs: Names of the nodes that compute the model's outputs.
         inputs: Names of the model's inputs; all inputs are kept.
         assigned: Names of the placeholders of assigned variables.

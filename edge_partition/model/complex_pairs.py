@@ -43,9 +43,9 @@ Rule: TypeAlias = "Callable[..., Any]"
 
 
 def apply_node(node: Any, inputs: list[Any]) -> list[Any]:
-    """Return the outputs of a node's operator for ``inputs`` instead of the node's own inputs.
+    """Apply a node's operator to ``inputs`` instead of the node's own inputs; return the outputs.
 
-    An attribute of the node with the dtype complex64 is replaced by float32.
+    The dtype complex64 in the node's attributes is replaced by float32.
     """
     import tensorflow as tf  # noqa: PLC0415 -- takes seconds
 
@@ -211,9 +211,10 @@ def _transform_matrices(
     size_bytes = 2 * length * bins * np.dtype("float32").itemsize
     if size_bytes > MAX_MATRIX_BYTES:
         raise TransformTooLargeError(
-            f"computes a Fourier transform of {length:,} values, which takes matrices of "
-            f"{size_bytes / 1e6:.0f} MB in TFLite; the limit is {MAX_MATRIX_BYTES / 1e6:.0f} MB. "
-            "Transform shorter frames, or do this step before the model."
+            f"computes a Fourier transform of {length:,} values. In TFLite, this transform needs "
+            f"matrices of {size_bytes / 1e6:.0f} MB, and the limit is "
+            f"{MAX_MATRIX_BYTES / 1e6:.0f} MB. Transform shorter frames, or compute the transform "
+            "outside the model."
         )
     # The modulo keeps the angles small, because large angles lose digits.
     phases = (np.arange(length)[:, None] * np.arange(bins) % length) / length

@@ -261,7 +261,7 @@ class _Child:
         return answer
 
     def output(self) -> bytes:
-        """Return what the child wrote about the current model outside the converter's log."""
+        """Return the child's output for the current model, without the converter's own log."""
         descriptor = self._log.fileno()
         # The child and this process share the position in the file, and pread does not move it.
         return os.pread(descriptor, os.fstat(descriptor).st_size, self._log_offset)
@@ -322,7 +322,7 @@ def _disk_errors(model: str, folder: Path) -> Iterator[None]:
             model,
             f"a file in {folder.parent} cannot be written ({error.strerror or error}; "
             f"{free_gb:.1f} GB free). Free space there, or set the environment variable TMPDIR to "
-            "a folder with twice the size of the model free.",
+            "a folder on a larger disk. The free space must be twice the size of the model.",
         ) from error
 
 
@@ -366,7 +366,7 @@ def _convert_folder(folder: Path, quantization: str) -> dict[str, Any] | None:
     """Convert the model in ``folder``.
 
     Returns:
-        None after a success; otherwise the attributes of the :class:`ConversionError` by name.
+        None if the conversion succeeds; otherwise the attributes of the error by name.
     """
     examples = folder / _EXAMPLES
     try:

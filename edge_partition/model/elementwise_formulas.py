@@ -48,7 +48,7 @@ _LARGE = 1e9
 
 
 def _horner(x: Any, coefficients: Iterable[float]) -> Any:
-    """Return the value of a polynomial at ``x``; the first coefficient is of the highest power."""
+    """Return a polynomial's value at ``x``; the coefficients go from highest to lowest power."""
     y: Any = 0.0
     for place, coefficient in enumerate(coefficients):
         y = y * x + coefficient if place else coefficient
@@ -159,8 +159,8 @@ def _invert(_: Any, x: Any) -> Any:
 def _bitwise_and(_: Any, a: Any, b: Any) -> Any:
     """Return ``a & b``.
 
-    The formula is a + b = (a ^ b) + 2 (a & b). It is applied to a and b without their last bits,
-    because a + b might overflow. The last bit of the result is the product of the last bits.
+    The formula a + b = (a ^ b) + 2 (a & b) gives all bits but the last. The last bits of a and b
+    are removed first, because a + b might overflow. Their product is the last bit of the result.
     """
     import tensorflow as tf  # noqa: PLC0415
 

@@ -126,7 +126,7 @@ def encode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
 
 
 def _encode_function(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return a function as JSON values: the name in Keras, or the name of the registration."""
+    """Return JSON values that name a function: its name in Keras, or its registered name."""
     module, name = function.__module__, function.__qualname__
     if _is_ops_function(module, name) and getattr(sys.modules[module], name, None) is function:
         return {"kind": "function", "module": module, "name": name}
@@ -138,8 +138,8 @@ def _encode_function(function: Callable[..., Any]) -> dict[str, Any]:
         and registered == function.__name__
     ):
         raise WrapError(
-            f"An operation takes the function {module}.{name}, which Keras cannot find when it "
-            "loads the model. Register the function with "
+            f"An operation has the function {module}.{name} as an argument, and Keras could not "
+            "find the function on loading the model. Register the function with "
             "keras.saving.register_keras_serializable."
         )
     return {"kind": "keras", "value": value}
@@ -152,8 +152,9 @@ def _find_function(module: str, name: str) -> Callable[..., Any]:
         function = getattr(importlib.import_module(module), name, None)
     if not inspect.isfunction(function):
         raise WrapError(
-            f"An operation of the model takes the function {module}.{name}, which Keras "
-            f"{keras.__version__} does not have. Save the model again with this version of Keras."
+            f"An operation has the function {module}.{name} as an argument, and Keras "
+            f"{keras.__version__} lacks the function. Save the model again with this version of "
+            "Keras."
         )
     return function
 

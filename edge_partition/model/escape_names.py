@@ -31,7 +31,7 @@ def escape_name(name: str) -> str:
 
 
 def escape_layer_name(name: str) -> str:
-    """Return a layer's name, escaped for the path of a node; each ``/`` in it is escaped too."""
+    """Return a layer's name, escaped as one part of a node's path; each ``/`` is escaped too."""
     return escape_name(name).replace("/", _escape_character("/"))
 
 

@@ -96,8 +96,9 @@ class _Fitter:
 def make_input(shape: tuple[int, ...], moments: Moments, samples: int, seed: int) -> np.ndarray:
     """Return random float32 samples of an input, of shape ``(samples, *shape)``.
 
-    An image varies as much between its halves as between neighbouring pixels. Photographs have the
-    same property (Field, "Relations between the statistics of natural images", 1987).
+    The values of an image vary equally at all scales, from halves of the image to neighbouring
+    pixels. Photographs have the same property (Field, "Relations between the statistics of natural
+    images", 1987).
 
     Args:
         shape: Shape of the input without the batch. An input of three dimensions is an image.

@@ -129,7 +129,10 @@ def _arguments(node: Any) -> tuple[Any, Any]:
 
 
 def _dtype_of(value: Any) -> Iterator[str]:
-    """Yield the dtype to replace, if any: the dtype of a constant, or the dtype that text names."""
+    """Yield the dtype of ``value`` if float32 must replace the dtype; otherwise yield nothing.
+
+    ``value`` may be a constant, or the name of a dtype, such as ``float16``.
+    """
     if isinstance(value, keras.KerasTensor):
         return
     if isinstance(value, str):

@@ -1,8 +1,8 @@
 """Shared parts of all formulas: an error, the values of constants, and products along an axis.
 
-A formula is a function that computes the output of a TensorFlow operator that TFLite lacks. The
+A formula is a function that replaces a TensorFlow operator, because TFLite lacks the operator. Its
 arguments are a node of a ``tf.Graph``, which gives attributes and shapes, and the input tensors.
-The result is the output tensor, computed with operators that TFLite has. Shapes are fixed. An input
+Its result is the output tensor, computed with operators that TFLite has. Shapes are fixed. An input
 that is a constant in the graph is a constant for the formula too.
 """
 

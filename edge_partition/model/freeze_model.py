@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-#: A constant of more bytes is a weight. A smaller constant may determine the shape of a tensor.
+#: Largest size of a constant that is not a weight, in bytes. Such a constant may define a shape.
 _SHAPE_BYTES = 1024
 #: Operators whose replacements are inaccurate in int8, because they compute logarithms or quotients
 #: of squares. The measured errors are 0.14 to 0.35 of the largest value.
@@ -326,9 +326,9 @@ def _serialize(model: str, graph: Any) -> bytes:
     if size_bytes > _MAX_GRAPH_BYTES:
         raise ConversionError(
             model,
-            f"the model has {size_bytes / 1e9:.1f} GB; TensorFlow converts at most "
-            f"{_MAX_GRAPH_BYTES / 1e9:.1f} GB. Use a smaller variant of the model, or convert its "
-            "parts as separate models.",
+            f"its size is {size_bytes / 1e9:.1f} GB, and TensorFlow converts at most "
+            f"{_MAX_GRAPH_BYTES / 1e9:.1f} GB. Use a smaller variant of the model, or convert "
+            "parts of the model separately.",
         )
     return bytes(graph.SerializeToString())
 

@@ -61,8 +61,8 @@ class FrozenModel:
         operators, layers = (tuple(sorted(set(names))) for names in zip(*self.coarse, strict=True))
         raise ConversionError(
             self.name,
-            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. In "
-            "int8, the operators that replace it have errors of a tenth of the largest value or "
+            f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. "
+            "Other operators replace it, but their int8 error is a tenth of the largest value or "
             "more. Choose --quantize dynamic or float16.",
             operators=operators,
             layers=layers,

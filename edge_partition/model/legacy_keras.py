@@ -92,7 +92,7 @@ def is_keras2_model(model: Any) -> bool:
 
 
 def read_keras2_file(path: str) -> Any:
-    """Return the Keras 2 model in a file, uncompiled.
+    """Return the Keras 2 model in a file, without compiling the model.
 
     Raises:
         ImportError: ``tf_keras`` is not installed.

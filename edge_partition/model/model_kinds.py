@@ -72,7 +72,8 @@ def _ends_in(*endings: str) -> Callable[[str], bool]:
     return lambda source: source.lower().endswith(endings)
 
 
-#: All kinds, in the order of the test. The last kind matches every argument.
+#: All kinds, in the order in which :func:`model_kind` tries them. The last kind matches every
+#: argument.
 MODEL_KINDS = (
     ModelKind(
         "the folder of a SavedModel",

@@ -129,7 +129,7 @@ def _prepare_keras2(model: Any, request: ModelRequest) -> tuple[TracedModel, tup
 
 def _rebuilt_note(changed: tuple[str, ...]) -> tuple[str, ...]:
     """Return a note about the dtypes that were replaced by float32; empty without such dtypes."""
-    # A model with the policy mixed_float16 also has float16 tensors. The note names the policy.
+    # A model with the policy mixed_float16 also has float16 tensors, which the note leaves out.
     names = [name for name in changed if f"mixed_{name}" not in changed]
     if not names:
         return ()

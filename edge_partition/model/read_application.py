@@ -89,7 +89,8 @@ def _find_application(source: str) -> Callable[..., keras.Model]:
         return known[source]
     if Path(source).exists():
         raise ModelSourceError(
-            source, "is no model; expected a .keras, .h5 or .tflite file, or a SavedModel's folder."
+            source,
+            "is not a model; expected a .keras, .h5 or .tflite file, or a SavedModel's folder.",
         )
     if "/" in source or "." in source:
         near = difflib.get_close_matches(source, [str(path) for path in Path().glob("*.*")], n=1)

@@ -1,4 +1,4 @@
-"""Read the model in a ``.keras`` or ``.h5`` file with Keras 2 or Keras 3, which wrote the file."""
+"""Read the model in a ``.keras`` or ``.h5`` file that Keras 3 or Keras 2 wrote."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def read_keras_file(request: ModelRequest) -> ReadModel:
     """Read the model in a Keras file, and the class names in the labels file beside it.
 
     Keras 2 reads the files that Keras 2 wrote. If Keras 2 is not installed or fails, Keras 3 tries
-    to read the file. The content of the file determines the format, not the name's ending.
+    to read the file. The content of the file determines its format; the ending of its name does
+    not.
 
     Raises:
         ModelSourceError: The file does not exist or cannot be read.

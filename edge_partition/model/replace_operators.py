@@ -39,7 +39,7 @@ _FOLDED = frozenset(
     {"Add", "AddV2", "Cast", "ConcatV2", "Identity", "Mul", "Neg", "Pack", "RealDiv", "Reshape",
      "StridedSlice", "Sub"}
 )  # fmt: skip
-#: Two float32 factors with a smaller difference count as equal.
+#: Largest difference at which two float32 factors count as equal.
 _SAME_FACTOR = 2e-7
 _COMPLEX = ("complex64", "complex128")
 
@@ -63,7 +63,7 @@ class ReplacingError(Exception):
 def replace_operators(
     graph: Any, without_weights: Callable[[Any], Any], outputs: Collection[str]
 ) -> dict[str, str]:
-    """Replace operators in ``graph`` that TFLite lacks and that have a replacement.
+    """In ``graph``, replace each operator that TFLite lacks and for which a replacement exists.
 
     The node that computes the result of a replacement keeps the name of the replaced node, if the
     result is real. The names of other new nodes begin with the name of the replaced node.
@@ -150,7 +150,7 @@ def _has_shapes(node: Any) -> bool:
 
 
 def _is_convertible_transform(node: Any) -> bool:
-    """Return whether TFLite may have a Fourier transform, or an operator that reads its result.
+    """Return whether TFLite can compute a node: a Fourier transform, or a reader of its result.
 
     TFLite has only a transform of real numbers, and only for lengths that are a power of two.
     """

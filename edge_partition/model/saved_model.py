@@ -152,7 +152,7 @@ def _fix_specs(
             if whole is None:
                 raise ModelSourceError(
                     source,
-                    f"input {name!r} takes any shape, and boards need fixed shapes. Give the shape "
+                    f"input {name!r} takes any shape, but boards need fixed shapes. Give the shape "
                     f"without the batch, such as --input-shape '{name}=224,224,3'.",
                 )
             fixed[name] = (1, *whole)

@@ -57,17 +57,17 @@ _PIXEL_VARIANCE = 5400.0
 
 
 def seed_weights(model: keras.Model, seed: int = 0) -> None:
-    """Replace all weights of a model with random values, the same in every run on every machine.
+    """Replace all weights of a model with random values from a seed.
 
-    The values of a weight depend only on ``seed``, and on the position among the model's weights,
-    the name and the shape of the weight. The numbers that Keras adds to names of layers have no
-    influence.
+    The values are the same in every run and on every machine. The values of a weight depend on the
+    seed and on three properties of the weight: its position among the model's weights, its name and
+    its shape. The numbers that Keras adds to names of layers have no influence.
 
     Args:
         model: A Functional or Sequential model. The weights suit these inputs: pixels from 0 to 255
-            if the model itself rescales them; pixels with a mean of 0 and the variance of 0 to 255
-            for the applications whose ``preprocess_input`` does not rescale; otherwise values with
-            a mean of 0 and a variance of 1.
+            if the model itself rescales pixels; pixels from 0 to 255 minus their mean for an
+            application whose ``preprocess_input`` does not rescale pixels; otherwise values with a
+            mean of 0 and a variance of 1.
         seed: Seed of the random values.
     """
     inputs = _input_moments(model)

@@ -60,8 +60,8 @@ def settle_shapes(
         raise InputShapeError(
             source,
             f"has no open input that --input-shape {format_shape(for_all)} fits; its inputs "
-            f"without the batch are {_list_inputs(inputs)}. Give a shape that fits an input with "
-            "a ?, or leave --input-shape out.",
+            f"without the batch are {_list_inputs(inputs)}. Open dimensions are marked with ?. "
+            "Give a shape that fits an open input, or leave --input-shape out.",
         )
     _check_settled(source, shapes)
     return {name: tuple(size for size in shape if size) for name, shape in shapes.items()}

@@ -39,7 +39,7 @@ def unrolled(model: Any) -> Iterator[None]:
 
 
 def _short_loops(model: Any) -> list[Any]:
-    """Return the recurrent layers with few steps, including layers in wrappers (Bidirectional)."""
+    """Return the recurrent layers with few steps, including those in a ``Bidirectional`` layer."""
     found = {}
     for layer in model._flatten_layers():  # noqa: SLF001
         steps = [] if hasattr(layer, "layers") else _steps(layer)

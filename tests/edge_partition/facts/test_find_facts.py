@@ -287,11 +287,11 @@ def test_labels_come_from_the_person_then_the_model_then_the_metadata(tmp_path: 
 
 def test_labels_that_do_not_fit_are_refused_if_an_option_gives_them(tmp_path: Path) -> None:
     file = write(tmp_path / "labels.txt", "a b")
-    with pytest.raises(LabelsError, match="file has 2 names, and the model's first output has 4"):
+    with pytest.raises(LabelsError, match="file has 2 names, but the model's first output has 4"):
         facts(picture=PictureOptions(labels=file))
     found = facts(StatedFacts(labels=("a", "b"), file=tmp_path / "m.tflite"))
     assert found.labels == ()
-    assert any("m.labels.txt: 2 names, and the model's" in note for note in found.notes)
+    assert any("m.labels.txt: 2 names, but the model's" in note for note in found.notes)
 
 
 def test_boxes_are_recognized_by_their_operator_or_by_the_task() -> None:

@@ -101,7 +101,7 @@ def test_the_background_is_added_to_1000_names_and_removed_from_1001() -> None:
 def test_too_few_names_are_not_shifted(tmp_path: Path, count: int, classes: int) -> None:
     labels, note = fit_labels(NAMES[:count], [(1, classes)], "x")
     assert labels == ()
-    assert f"x: {count} names, and the model's first output has {classes} classes" in note
+    assert f"x: {count} names, but the model's first output has {classes} classes" in note
     with pytest.raises(LabelsError, match=f"{count} names.*{classes} classes; expected one name"):
         fit_labels(NAMES[:count], [(1, classes)], tmp_path / "l.txt", strict=True)
 
@@ -134,7 +134,7 @@ def test_names_of_a_detector_need_not_fit_an_axis() -> None:
 def test_other_numbers_of_names_are_ignored_or_refused(tmp_path: Path) -> None:
     labels, note = fit_labels(NAMES[:7], [(1, 10)], "x")
     assert labels == ()
-    assert "x: 7 names, and the model's first output has 10 classes" in note
+    assert "x: 7 names, but the model's first output has 10 classes" in note
     assert "--labels FILE" in note
     with pytest.raises(LabelsError, match="7 names"):
         fit_labels(NAMES[:7], [(1, 10)], tmp_path / "l.txt", strict=True)

@@ -1,4 +1,4 @@
-"""Check that every value is available before an operator reads it. Pure."""
+"""Check that every tensor has a value before an operator reads it. The functions are pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,19 @@ def check_order(
     inputs: Iterable[int],
     outputs: Iterable[int],
 ) -> None:
-    """Check the data flow of a main subgraph.
+    """Check that a model's operators can run in the order of the file.
+
+    Args:
+        model_name: The model's name, for the error.
+        found: The tensors of the main subgraph.
+        constants: The constants and the operators of the main subgraph.
+        inputs: Tensor indexes of the model's inputs.
+        outputs: Tensor indexes of the model's outputs.
 
     Raises:
-        InvalidModelError: An operator reads a tensor without a value, or writes a tensor that
-            already has a value; or an output does not depend on the inputs.
+        InvalidModelError: An operator reads a tensor that has no value yet, or writes a tensor that
+            already has a value. Or an output of the model is a constant in the file, or no operator
+            writes the output.
     """
     available = {*inputs, *constants.stored, *found.variables}
     for op in constants.operators:
@@ -32,17 +40,19 @@ def check_order(
             if tensor not in available:
                 raise cannot_split(
                     model_name,
-                    f"operator {op.index} ({op.kind}) reads tensor {tensor}, which is not "
-                    "an input, a constant or an output of an earlier operator",
+                    f"operator {op.index} ({op.kind}) reads tensor {tensor}, which is not an "
+                    "input, a constant or an output of an earlier operator. Convert the model "
+                    "again",
                 )
         for tensor in op.outputs:
-            # The first value of a state may be a constant of another type, such as float16.
+            # A variable's first value may be stored as float16. The operator that converts this
+            # constant then writes the variable.
             is_first_state = tensor in found.variables and constants.makers.get(tensor) == op.index
             if tensor in available and not is_first_state:
                 raise cannot_split(
                     model_name,
                     f"operator {op.index} ({op.kind}) writes tensor {tensor}, which already has a "
-                    "value",
+                    "value. Convert the model again",
                 )
             available.add(tensor)
     made = available - constants.stored - found.variables

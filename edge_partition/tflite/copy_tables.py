@@ -1,6 +1,6 @@
-"""Copy tables of one ``.tflite`` file into another, with the buffers that they name.
+"""Copy tables from one ``.tflite`` file to another, together with the buffers that they use.
 
-Buffers are views of the source. Each buffer is copied once, when the new file is assembled.
+Buffers stay views of the source until the new file is assembled, so each is copied only once.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 _BUFFER_ALIGNMENT_BYTES = 16
 #: FlatBuffers' offsets are signed 32-bit numbers.
 _MAX_FILE_BYTES = 2**31 - 1
-#: The vtable offset of the field ``data`` of the table Buffer, as in the generated accessors.
+#: Vtable offset of the field ``data`` in the table Buffer, as in the generated accessors.
 _DATA_SLOT = 4
 _LENGTH = struct.Struct("<I")
-#: Names of the metadata that the runtime itself reads; other metadata describes the whole model.
+#: Names of the metadata entries that are copied, because the runtime reads them. Other entries
+#: describe the whole original model.
 _KEPT_METADATA = frozenset({b"min_runtime_version"})
 
 
@@ -36,7 +37,7 @@ class FileTooLargeError(EdgePartitionError):
     """A ``.tflite`` file would have more bytes than its format can address.
 
     Attributes:
-        model_name: The model or the part of a model in the file.
+        model_name: Name of the model, or of the part of a model, in the file.
         size_bytes: Lower bound on the file's size, in bytes.
     """
 
@@ -51,7 +52,7 @@ class FileTooLargeError(EdgePartitionError):
 
 @dataclass
 class BufferView:
-    """A ``Buffer`` table whose data is written behind all tables.
+    """A ``Buffer`` table whose data :func:`pack_model` writes after all tables.
 
     Attributes:
         data: The buffer's bytes, uint8, shape ``(n,)``.
@@ -60,7 +61,10 @@ class BufferView:
     data: np.ndarray[Any, np.dtype[np.uint8]]
 
     def Pack(self, builder: Any) -> int:  # noqa: N802 - the generated code calls it
-        """Write the table with a placeholder for its data's offset, and return its position."""
+        """Write the table without its data, and return the table's position.
+
+        The field for the position of the data gets a placeholder.
+        """
         placeholder = builder.Offset()
         schema.BufferStart(builder)
         if self.data.size:
@@ -89,7 +93,13 @@ class TableCopier:
         self._new_operator_code: dict[int, int] = {}
 
     def subgraph(self, old: int) -> int:
-        """Return a subgraph's new number; add the subgraph and its callees if they are missing."""
+        """Return the new number of a subgraph of the source.
+
+        On its first use, the subgraph is added to the new file, with the subgraphs that it calls.
+
+        Args:
+            old: The subgraph's number in the source.
+        """
         if old not in self._new_subgraph:
             called = schema.SubGraphT.InitFromObj(self.source.Subgraphs(old))
             self._new_subgraph[old] = len(self.subgraphs)
@@ -100,15 +110,23 @@ class TableCopier:
         return self._new_subgraph[old]
 
     def adapt_tensor(self, tensor: Any) -> Any:
-        """Renumber the buffer of a ``TensorT`` of the source, in place, and return the tensor."""
+        """Change a tensor's buffer number to that of the new file, and return the tensor.
+
+        Args:
+            tensor: A ``TensorT`` of the source; it is changed in place.
+        """
         tensor.buffer = self._buffer(tensor.buffer)
         return tensor
 
     def adapt_operator(self, op: Any) -> Any:
-        """Renumber the references of an ``OperatorT`` of the source, in place, and return it."""
+        """Change an operator's references to those of the new file, and return the operator.
+
+        Args:
+            op: An ``OperatorT`` of the source; it is changed in place.
+        """
         op.opcodeIndex = self._operator_code(op.opcodeIndex)
         embed_options(op, self.data)
-        # The index points into metadata of the whole model, which is not copied.
+        # The index refers to metadata of the whole model, which is not copied.
         op.debugMetadataIndex = -1
         for options, field, called in call_fields(op):
             new = [self.subgraph(index) for index in called]
@@ -121,7 +139,7 @@ class TableCopier:
 
         Args:
             model_name: The model's name, for the error.
-            signatures: The new file's signatures (``SignatureDefT``).
+            signatures: The new file's signatures (``SignatureDefT``); None for a file without.
 
         Raises:
             FileTooLargeError: The file would be over 2 GB.
@@ -139,7 +157,8 @@ class TableCopier:
     def _buffer(self, old: int) -> int:
         if old not in self._new_buffer:
             data = buffer_bytes(self.source, old, self.data)
-            # In the source, each activation has its own empty buffer; here they share buffer 0.
+            # In the source, each activation has its own empty buffer. In the new file, all
+            # activations use buffer 0.
             self._new_buffer[old] = len(self._buffers) if data.size else 0
             if data.size:
                 self._buffers.append(BufferView(data))
@@ -163,18 +182,18 @@ class TableCopier:
 
 
 def embed_options(op: Any, data: Bytes) -> None:
-    """Copy an ``OperatorT``'s custom options from behind the FlatBuffer into the table."""
+    """Copy an operator's custom options into its ``OperatorT``, if they follow the FlatBuffer."""
     if op.largeCustomOptionsOffset > 1:
         op.customOptions = file_bytes(data, op.largeCustomOptionsOffset, op.largeCustomOptionsSize)
         op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
 
 
 def pack_model(model: Any, model_name: str) -> bytes:
-    """Return the file of a ``ModelT`` whose buffers are :class:`BufferView`.
+    """Return the ``.tflite`` file of a ``ModelT`` whose buffers are :class:`BufferView`.
 
-    The buffers' data is written behind the tables, and copied only here. A FlatBuffers vector is
-    its length followed by its elements; a field holds the distance from the field to the vector.
-    Length and distance are 32 bits each, little-endian.
+    The buffers' data is written after all tables, and copied only here. A FlatBuffers vector is its
+    length followed by its elements. A field that contains a vector holds the distance from the
+    field to the vector. Length and distance are little-endian and have 32 bits each.
 
     Raises:
         FileTooLargeError: The file would be over 2 GB.

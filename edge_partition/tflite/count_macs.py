@@ -1,4 +1,4 @@
-"""Count the multiply-accumulates (MACs) of one operator. Pure."""
+"""Count the multiply-accumulates (MACs) of one operator. The functions are pure."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ if TYPE_CHECKING:
 
 
 def count_macs(op: FileOperator, tensors: Sequence[Tensor]) -> int:
-    """Return the MACs of one inference (Howard et al. 2017, "MobileNets", section 3.1).
+    """Return the number of MACs that an operator computes in one inference.
 
-    The axes of weights are those of the reference kernels of TensorFlow Lite: convolutions
-    ``[out, ..., in / groups]``, depthwise ``[1, height, width, out]``, fully connected
-    ``[out, in]``, transposed convolutions ``[out, height, width, in]``, 3-D
-    ``[depth, height, width, in, out]``.
+    The formulas are those of Howard et al. 2017, "MobileNets", section 3.1. The shapes of weights
+    are those of TensorFlow Lite's reference kernels, with ``in`` and ``out`` for numbers of
+    channels:
+
+    - convolution: ``[out, height, width, in / groups]``
+    - depthwise convolution: ``[1, height, width, out]``
+    - fully connected: ``[out, in]``
+    - transposed convolution: ``[out, height, width, in]``
+    - 3-D convolution: ``[depth, height, width, in, out]``
 
     Args:
         op: The operator.
         tensors: All tensors of the model, by index.
 
     Returns:
-        The count; 0 for operators that mainly move or map values.
+        The number of MACs; 0 for operators other than convolutions and matrix products.
     """
     shapes = [tensors[tensor].shape for tensor in op.inputs]
-    if len(shapes) < 2 or not op.outputs:  # noqa: PLR2004 - every kind below reads two tensors
+    if len(shapes) < 2 or not op.outputs:  # noqa: PLR2004 - every kind below has two inputs
         return 0
     made = math.prod(tensors[op.outputs[0]].shape)
     weights = shapes[1]
@@ -39,7 +44,7 @@ def count_macs(op: FileOperator, tensors: Sequence[Tensor]) -> int:
             macs = made * math.prod(weights[1:-1])
         case "CONV_3D":
             macs = made * math.prod(weights[:-1])
-        case "TRANSPOSE_CONV" if len(shapes) > 2:  # noqa: PLR2004 - sizes, weights, input
+        case "TRANSPOSE_CONV" if len(shapes) > 2:  # noqa: PLR2004 - size, weights, data
             macs = math.prod(shapes[2]) * math.prod(weights[:-1])
         case "BATCH_MATMUL":
             macs = made * shapes[0][-2 if op.is_transposed else -1]

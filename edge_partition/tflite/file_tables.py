@@ -1,8 +1,8 @@
-"""Safe access to the tables of a ``.tflite`` file.
+"""Read the tables of a ``.tflite`` file, which may be damaged or malicious.
 
-The file may come from anyone. Every function here checks an index or an offset before its use, so
-that damaged bytes raise :class:`InvalidModelError`. The format is TensorFlow Lite's ``schema.fbs``
-in a FlatBuffer; the accessors are those of LiteRT.
+Indexes and offsets are checked before their use. :func:`malformed_as_invalid` converts other faults
+of the data to :class:`InvalidModelError`. The format is TensorFlow Lite's ``schema.fbs`` in a
+FlatBuffer; the Python accessors are LiteRT's ``schema_py_generated``.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ FILE_IDENTIFIER = b"TFL3"
 
 Bytes: TypeAlias = bytes | mmap.mmap
 
-#: Exceptions of the FlatBuffers accessors on offsets outside the file.
+#: Exceptions that the FlatBuffers accessors raise on damaged data.
 _MALFORMED = (
     struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError,
     AssertionError, RecursionError, MemoryError,
 )  # fmt: skip
 
-#: Names of the builtin operators by their number in the file.
+#: Name of each builtin operator, by its number in the file.
 BUILTIN_KINDS: dict[int, str] = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
 }
 
 
 class InvalidModelError(EdgePartitionError):
-    """The bytes are not a TFLite model that can be split; the message names the fault."""
+    """The bytes are not a TFLite model, or the model cannot be split; the message says why."""
 
 
 def cannot_split(model_name: str, reason: str) -> InvalidModelError:
-    """Return the error for a model that is readable and still cannot be split.
+    """Return the error for a model that cannot be split.
 
     Args:
         model_name: The model's name.
@@ -52,7 +52,9 @@ def cannot_split(model_name: str, reason: str) -> InvalidModelError:
 
 
 def map_file(path: Path) -> Bytes:
-    """Return a file's bytes as a memory map; the file must not change while the map is in use.
+    """Return a file's bytes as a memory map; an empty file gives ``b""``.
+
+    The file must not change while the map is in use.
 
     Raises:
         OSError: The file cannot be read.
@@ -66,18 +68,27 @@ def map_file(path: Path) -> Bytes:
 
 @contextmanager
 def malformed_as_invalid(name: str) -> Iterator[None]:
-    """Turn the accessors' exceptions on damaged bytes into :class:`InvalidModelError`."""
+    """Run a block, and convert the accessors' exceptions to :class:`InvalidModelError`.
+
+    Args:
+        name: The model's name, for the error.
+
+    Raises:
+        InvalidModelError: An accessor raised an exception because the file is damaged.
+    """
     try:
         yield
     except _MALFORMED as error:
         raise InvalidModelError(
-            f"{name} is damaged: its tables lead outside the file ({type(error).__name__}: "
+            f"{name} is damaged: its tables cannot be read ({type(error).__name__}: "
             f"{' '.join(str(error).split())}). Copy or convert the model again."
         ) from error
 
 
 def buffer_bytes(model: Any, index: int, data: Bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a view of a buffer's bytes, inside or (models over 2 GB) behind the FlatBuffer.
+    """Return a view of a buffer's bytes, as a uint8 array of shape ``(n,)``.
+
+    In a model over 2 GB, buffers are not in the FlatBuffer but follow it in the file.
 
     Args:
         model: The root table (``schema_py_generated.Model``).
@@ -85,14 +96,15 @@ def buffer_bytes(model: Any, index: int, data: Bytes) -> np.ndarray[Any, np.dtyp
         data: The file's bytes.
 
     Raises:
-        InvalidModelError: The buffer does not exist or lies outside the file.
+        InvalidModelError: The buffer does not exist, or is not within the file.
     """
     if not 0 <= index < model.BuffersLength():
         raise InvalidModelError(
-            f"A tensor names buffer {index}; the model has {model.BuffersLength()} buffers."
+            f"The model is damaged: a table refers to buffer {index}, but the file has only "
+            f"{model.BuffersLength()} buffers. Copy or convert the model again."
         )
     buffer = model.Buffers(index)
-    # Offsets 0 and 1 mean "none" (schema.fbs, table Buffer).
+    # With offset 0 or 1, the bytes are in the FlatBuffer (schema.fbs, table Buffer).
     offset, size = buffer.Offset(), buffer.Size()
     if offset > 1:
         return file_bytes(data, offset, size)
@@ -101,27 +113,31 @@ def buffer_bytes(model: Any, index: int, data: Bytes) -> np.ndarray[Any, np.dtyp
 
 
 def file_bytes(data: Bytes, offset: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a view of ``size`` bytes at ``offset`` of the file.
+    """Return a view of ``size`` bytes at ``offset`` of the file, as a uint8 array.
 
     Raises:
-        InvalidModelError: The bytes lie outside the file.
+        InvalidModelError: The bytes are not within the file.
     """
     if offset + size > len(data):
         raise InvalidModelError(
-            f"A buffer lies at bytes {offset:,} to {offset + size:,}; "
-            f"the file ends at {len(data):,}."
+            f"The model is damaged: a buffer is at bytes {offset:,} to {offset + size:,}, but the "
+            f"file has only {len(data):,} bytes. Copy or convert the model again."
         )
     return np.frombuffer(data, np.uint8, count=size, offset=offset)
 
 
 def numbers(vector: Any) -> tuple[int, ...]:
-    """Return a vector of integers, read with an ``...AsNumpy`` accessor, as a tuple."""
-    # The accessors return 0 for a vector that is absent.
+    """Convert the result of an integer accessor (``...AsNumpy``) to a tuple."""
+    # The accessors return 0 for an absent list.
     return () if isinstance(vector, int) else tuple(vector.tolist())
 
 
 def operator_kind(code: Any) -> str:
-    """Return an ``OperatorCode``'s operator name; for a custom operator, its custom code."""
+    """Return the operator name of an ``OperatorCode`` table.
+
+    For a custom operator, this is the custom code; for an unknown operator, ``BUILTIN_`` and the
+    operator's number.
+    """
     # Files from before 2020 have only the deprecated field (schema.fbs, table OperatorCode).
     value = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     if value == schema.BuiltinOperator.CUSTOM:
@@ -131,12 +147,12 @@ def operator_kind(code: Any) -> str:
 
 
 def call_fields(operator: Any) -> list[tuple[Any, str, tuple[int, ...]]]:
-    """Return the fields in which an ``OperatorT`` names the subgraphs that it calls.
+    """Return the fields of an ``OperatorT`` that contain the numbers of called subgraphs.
 
     Returns:
-        For each field: the options object, the field's name, and the numbers of the subgraphs: one
-        number, or several for a list field (``branchSubgraphIndices``). A field of -1 means no
-        subgraph and is left out.
+        For each field: the options object, the field's name, and the numbers of the subgraphs. A
+        list field (``branchSubgraphIndices``) may have several numbers, other fields have one. A
+        field with -1, for no subgraph, is left out.
     """
     found: list[tuple[Any, str, tuple[int, ...]]] = []
     for options in (operator.builtinOptions, operator.builtinOptions2):
@@ -150,6 +166,10 @@ def call_fields(operator: Any) -> list[tuple[Any, str, tuple[int, ...]]]:
 
 
 def called_subgraphs(table: Any) -> tuple[int, ...]:
-    """Return the numbers of the subgraphs that an ``Operator`` table calls."""
+    """Return the numbers of the subgraphs that an operator calls.
+
+    Args:
+        table: The operator's table (``schema_py_generated.Operator``).
+    """
     operator = schema.OperatorT.InitFromObj(table)
     return tuple(index for _, _, called in call_fields(operator) for index in called)

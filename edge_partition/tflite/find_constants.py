@@ -1,7 +1,9 @@
-"""Find the constants of a model: stored values, and results of operators fed by constants alone.
+"""Find the constants of a model: values in the file, and values computed only from constants.
 
-``DEQUANTIZE`` and ``DENSIFY`` of weights are such operators. They belong to every stage that reads
-their results (DESIGN, "How a model is split"). Everything here is pure.
+``DEQUANTIZE`` and ``DENSIFY`` of weights are examples of operators that have only constant inputs.
+Each stage that reads the result of such an operator contains a copy of the operator. If the result
+were sent between boards instead, traffic would grow, and XNNPACK could not run the receiving stage.
+The functions are pure.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from edge_partition.tflite.read_operators import FileOperator
     from edge_partition.tflite.read_tensors import FileTensors
 
-#: Operators whose inputs alone determine their outputs; a custom operator may not be one.
+#: Kinds of operators whose outputs depend only on their inputs. Custom operators are left out
+#: because their outputs may depend on more.
 _DETERMINED_KINDS = frozenset(BUILTIN_KINDS.values()) - RESOURCE_KINDS - {
     "CUSTOM", "DELEGATE", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL",
     "STABLEHLO_RNG_BIT_GENERATOR", "STABLEHLO_CUSTOM_CALL",
@@ -28,13 +31,14 @@ _DETERMINED_KINDS = frozenset(BUILTIN_KINDS.values()) - RESOURCE_KINDS - {
 
 @dataclass(frozen=True)
 class Constants:
-    """The constants of a model.
+    """The constants of a model's main subgraph.
 
     Attributes:
         operators: All operators of the main subgraph, by index.
-        buffers: For each tensor with a value in the file, the number of its buffer.
-        empty: Indexes of the constants without elements, which have no bytes in the file.
-        makers: Index of the operator that makes each tensor, for operators fed by constants alone.
+        buffers: Buffer number of each constant whose value is in the file, by tensor index.
+        empty: Tensor indexes of the constants without elements, which have no bytes in the file.
+        makers: Index of the operator that computes a constant, by the constant's tensor index.
+            Constants that no operator computes are left out.
     """
 
     operators: Sequence[FileOperator]
@@ -44,18 +48,20 @@ class Constants:
 
     @property
     def stored(self) -> frozenset[int]:
-        """Indexes of the constants that no operator makes."""
+        """Tensor indexes of the constants that no operator computes."""
         return self.empty | self.buffers.keys()
 
     @property
     def tensors(self) -> frozenset[int]:
-        """Indexes of all constants."""
+        """Tensor indexes of all constants."""
         return self.stored | self.makers.keys()
 
     def read_by(self, op: FileOperator) -> tuple[int, ...]:
-        """Return the stored constants that an operator reads, directly or through ``makers``.
+        """Return the tensor indexes of the constants in the file that an operator needs.
 
-        For a shared buffer, the first tensor of the file with this buffer is returned.
+        The operator reads these constants itself, or operators in ``makers`` compute the inputs of
+        the operator from them. If several tensors share a buffer, only the first of these tensors
+        in the file is returned.
         """
         found: dict[int, None] = {}
         waiting = list(reversed(op.inputs))
@@ -88,15 +94,16 @@ def find_constants(
     """Return the constants of a model.
 
     Args:
-        found: The model's tensors.
+        found: The tensors of the model's main subgraph.
         operators: The main subgraph's operators, in execution order.
-        ends: Indexes of the model's inputs and of its outputs.
-        resource_users: Indexes of the operators that share a resource by name.
+        ends: Tensor indexes of the model's inputs, and tensor indexes of its outputs.
+        resource_users: Indexes of the operators that use a variable or a hash table.
     """
     inputs, outputs = ends
     written = {tensor for op in operators for tensor in op.outputs}
     read = {tensor for op in operators for tensor in op.inputs}
-    # An empty constant, such as the shape of a scalar, has no bytes to be recognized by.
+    # An empty constant, such as the shape of a scalar, has no bytes in the file. It is recognized
+    # as a tensor of size 0 that an operator reads and no operator writes.
     empty = frozenset(found.zero_size & read - written - set(inputs))
 
     known = (empty | found.buffers.keys()) - set(inputs)

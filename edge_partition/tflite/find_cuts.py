@@ -1,4 +1,4 @@
-"""Find the positions at which a model may be cut. Pure."""
+"""Find the positions at which a model may be cut. The functions are pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 def live_operators(
     operators: Sequence[FileOperator], outputs: Iterable[int], resource_users: _Indexes
 ) -> list[FileOperator]:
-    """Return the operators that an output or a shared resource depends on, in execution order."""
+    """Return the operators that contribute to an output or use a resource, in execution order.
+
+    An operator that computes an input for one of these operators is included too.
+
+    Args:
+        operators: Operators of the main subgraph, in execution order.
+        outputs: Tensor indexes of the model's outputs.
+        resource_users: Indexes of the operators that use a variable or a hash table.
+    """
     needed = set(outputs)
     live = []
     for op in reversed(operators):
@@ -34,15 +42,19 @@ def find_cuts(
     variables: _Indexes,
     can_travel: _Indexes,
 ) -> tuple[int, ...]:
-    """Return the cuts of a graph, ascending.
+    """Return the positions at which a graph may be cut, ascending.
+
+    A cut at position ``p`` separates ``graph.operators[:p]`` from ``graph.operators[p:]``. A cut is
+    allowed if it separates no operators that use a resource or the same variable, and if all
+    tensors that cross the cut can be sent.
 
     Args:
-        graph: The graph; its own ``cuts`` are not read.
+        graph: The graph. Its attribute ``cuts`` is not used.
         operators: The file's operators that correspond to ``graph.operators``, in the same order.
-        resource_users: Indexes in the file of the operators that share a resource by name.
+        resource_users: Indexes, in the file, of the operators that use a resource.
         variables: Indexes of the variable tensors.
-        can_travel: Indexes of the tensors that can be sent: tensors of fixed shape whose dtype has
-            a fixed item size.
+        can_travel: Indexes of the tensors that can be sent between boards: tensors with a fixed
+            shape and a dtype of fixed size.
     """
     positions = range(1, len(operators))
     blocked = _between_users(operators, resource_users, variables)
@@ -58,11 +70,11 @@ def find_cuts(
 def _between_users(
     operators: Sequence[FileOperator], resource_users: _Indexes, variables: _Indexes
 ) -> set[int]:
-    """Return the positions between operators that share a resource or a variable."""
+    """Return the positions where a cut would separate users of a resource or of a variable."""
     users: dict[int, list[int]] = {}
     for position, op in enumerate(operators):
         shared = variables.intersection(op.inputs)
-        # All resources count as one, under a key that is no tensor's.
+        # All resources count as one resource; its key, -1, is not a tensor index.
         for key in (*shared, *((-1,) if op.index in resource_users else ())):
             users.setdefault(key, []).append(position)
     return {

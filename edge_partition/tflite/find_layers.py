@@ -1,8 +1,11 @@
-"""Find the operator that a layer's name denotes. Pure.
+"""Find the operator that a layer's name refers to. The functions are pure.
 
-An exact name takes precedence over the end of a path, and an ambiguous end is an error. A converter
-names an operator's output by its path of scopes (``model/inner/dense/MatMul``), and joins the paths
-of fused operations with ``;``. Every scope in a path is a layer, or a model inside the model.
+A converter names an operator's output by its path, such as ``model/inner/dense/MatMul``. Each part
+before the last is a scope: a layer, or a model inside the model. The paths of fused operations are
+joined with ``;``.
+
+A user may give a layer's whole path, or only the end of the path. A name that is a whole path takes
+precedence. A name that is the end of several paths is ambiguous, which is an error.
 """
 
 from __future__ import annotations
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
 
 Scope: TypeAlias = tuple[str, ...]
 
-#: Layers listed in an error message, which counts the rest.
+#: Number of layers that an error message lists; further layers are only counted.
 _MAX_CHOICES = 8
 
 
 class UnknownLayerError(EdgePartitionError):
-    """No operator belongs to the named layer.
+    """A model has no layer or tensor of the requested name.
 
     Attributes:
         layer_name: The requested name.
@@ -45,11 +48,11 @@ class UnknownLayerError(EdgePartitionError):
 
 
 class AmbiguousLayerError(EdgePartitionError):
-    """A name is the end of several layers' paths.
+    """Several layers of a model match the requested name.
 
     Attributes:
         layer_name: The requested name.
-        choices: An unambiguous name for each of the layers, in execution order.
+        choices: For each of these layers, a name that only this layer matches, in execution order.
     """
 
     def __init__(self, model_name: str, layer_name: str, choices: tuple[str, ...]) -> None:
@@ -65,11 +68,11 @@ class AmbiguousLayerError(EdgePartitionError):
 
 
 class LayerNames:
-    """The names of a model's operators."""
+    """The names with which a user can refer to a model's operators."""
 
     def __init__(self, graph: Graph) -> None:
         self._model_name = graph.name
-        # For each kind of name, the last operator with that name.
+        # Each dictionary gives the index of the last operator with a name.
         self._labels: dict[str, int] = {}
         self._tensors: dict[str, int] = {}
         self._scopes: dict[Scope, int] = {}
@@ -82,7 +85,7 @@ class LayerNames:
                 self._tensors[name] = op.index
                 self._scopes.update(dict.fromkeys(scopes_of(name), op.index))
                 paths.update(path for path in _paths(name) if path)
-        # A name may omit the scopes that all paths share, and always the first scope.
+        # A name may omit the first scope, and all first scopes that the paths have in common.
         shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
         self._optional = max(1, len(list(shared)))
         self._by_end: dict[str, list[Scope]] = {}
@@ -91,16 +94,17 @@ class LayerNames:
                 self._by_end.setdefault("/".join(scope[start:]), []).append(scope)
 
     def last_operator(self, name: str) -> int:
-        """Return the index of the last operator that a name denotes.
+        """Return the index of the last operator that belongs to a layer or tensor.
 
         Args:
-            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name; if several
-                of these match, the last operator counts. If none matches, the name may be the end
-                of one layer's path. A whole path may omit the scopes that all layers share.
+            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name. If several
+                of these match, the last of their operators is returned. A whole path may omit the
+                scopes that all layers have in common. If nothing matches, ``name`` may also be the
+                end of one layer's path.
 
         Raises:
             UnknownLayerError: No layer or tensor has this name.
-            AmbiguousLayerError: Several layers have this name.
+            AmbiguousLayerError: Several layers match the name.
         """
         found = self._find(name)
         if isinstance(found, int):
@@ -114,7 +118,14 @@ class LayerNames:
         raise UnknownLayerError(self._model_name, name, tuple(near))
 
     def name_of(self, op: Operator, output_names: Iterable[str]) -> str | None:
-        """Return an unambiguous name of ``op``, preferably its layer's; None if it has none."""
+        """Return a name for which :meth:`last_operator` returns ``op``; None if there is none.
+
+        The name of the operator's layer is preferred.
+
+        Args:
+            op: The operator.
+            output_names: Names of the operator's outputs.
+        """
         output_names = tuple(output_names)
         scopes = [scope for name in output_names for scope in scopes_of(name)]
         candidates = [op.layer, *("/".join(scope[1:]) for scope in reversed(scopes))]
@@ -123,7 +134,10 @@ class LayerNames:
         return next((name for name in candidates if name and self._find(name) == op.index), None)
 
     def _find(self, name: str) -> int | list[Scope]:
-        """Return the index of the operator that a name denotes, else the scopes that match."""
+        """Return the index of the operator called ``name``.
+
+        If no operator or several operators match, the matching scopes are returned instead.
+        """
         whole = self._whole(name)
         if len(whole) > 1 and name not in self._tensors:
             return whole
@@ -135,7 +149,11 @@ class LayerNames:
         return self._scopes[ending[0]] if len(ending) == 1 else ending
 
     def _whole(self, name: str) -> list[Scope]:
-        """Return the outermost scopes whose path, without optional scopes, equals a name."""
+        """Return the scopes whose path equals ``name``, where ``name`` may omit first scopes.
+
+        At most ``_optional`` first scopes may be omitted. Only the scopes with the fewest omissions
+        are returned.
+        """
         parts = name.count("/") + 1
         depths = [(len(scope) - parts, scope) for scope in self._by_end.get(name, [])]
         least = min((depth for depth, _ in depths), default=0)
@@ -152,7 +170,11 @@ class LayerNames:
 
 
 def scopes_of(tensor_name: str) -> list[Scope]:
-    """Return every scope of the operations that were fused into a tensor, outer scopes first."""
+    """Return all scopes in a tensor's name, outer scopes first.
+
+    A scope is a tuple with the parts of its path, such as ``("model", "inner")``. The name may
+    contain several paths, one for each fused operation.
+    """
     return [path[:stop] for path in _paths(tensor_name) for stop in range(1, len(path) + 1)]
 
 

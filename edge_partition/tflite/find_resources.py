@@ -1,8 +1,8 @@
-"""Find the operators that share a resource by name: variables and hash tables.
+"""Find the operators that use resources: variables and hash tables.
 
-Such a resource belongs to one process and cannot be sent, so that all operators that use the
-resource stay on one board. :mod:`~edge_partition.tflite.find_state` determines whether the resource
-also carries state from one inference to the next.
+A resource exists in the memory of one process and cannot be sent to another board. Therefore all
+operators that use resources stay on one board. :mod:`~edge_partition.tflite.find_state` determines
+which variables keep their values from one inference to the next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.model_tables import ModelTables
     from edge_partition.tflite.read_operators import FileOperator
 
-#: Operators that share a resource by name.
+#: Kinds of operators that create, initialize, read or write a resource.
 RESOURCE_KINDS = frozenset(
     {
         "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE",
@@ -41,6 +41,7 @@ def find_resource_users(tables: ModelTables, operators: Iterable[FileOperator]) 
 
 
 def _uses_resource(tables: ModelTables, subgraph: int) -> bool:
+    """Return whether a subgraph, or a subgraph that it calls, uses a resource."""
     waiting, seen = [subgraph], set()
     while waiting:
         index = waiting.pop()
@@ -50,7 +51,8 @@ def _uses_resource(tables: ModelTables, subgraph: int) -> bool:
         count = tables.root.SubgraphsLength()
         if not 0 <= index < count:
             raise cannot_split(
-                tables.name, f"an operator calls subgraph {index}; the file has {count} subgraphs"
+                tables.name,
+                f"an operator calls subgraph {index}, but the file has only {count} subgraphs",
             )
         table = tables.root.Subgraphs(index)
         tables.count(table.OperatorsLength(), "operators")

@@ -2,9 +2,9 @@
 
 Three kinds of state are recognized:
 
-- A resource variable (``VAR_HANDLE``) that is assigned during inference, in the main subgraph or in
-  a called one. A variable that is only read, or only assigned by ``CALL_ONCE``, is constant and
-  keeps no state. A hash table keeps no state either.
+- A resource variable (``VAR_HANDLE``) that an inference assigns, in the main subgraph or in a
+  called subgraph. A variable that is never assigned, or only by ``CALL_ONCE`` before the first
+  inference, is constant and keeps no state. A hash table keeps no state either.
 - A variable tensor (schema.fbs, table Tensor, ``is_variable``): the state of the fused recurrent
   operators (``UNIDIRECTIONAL_SEQUENCE_LSTM``, ``SVDF``, ...).
 - A random generator with a seed: its position in the sequence of numbers is the state.
@@ -24,22 +24,24 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.graph import Graph
 
-#: A resource variable: its container and its name.
+#: A resource variable's container and name, which identify the variable.
 _Variable: TypeAlias = tuple[bytes, bytes]
 
 _RANDOM = frozenset({"RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"})
-#: Runs its subgraph once per interpreter, before the first inference.
+#: An operator that runs a subgraph once in each interpreter, before the first inference.
 _ONCE = "CALL_ONCE"
 
 
 @dataclass
 class _Uses:
-    """The use of state by an operator or a subgraph.
+    """How an operator or a subgraph uses state.
 
     Attributes:
-        variables: Resource variables that the operator or subgraph has a handle of.
-        assigns: Whether one of these variables, or a variable passed in by handle, is assigned.
-        keeps: Whether the operator has its own state: a variable tensor or a random generator.
+        variables: Resource variables for which the operator or subgraph has a handle (a reference
+            to the variable).
+        assigns: Whether the operator or subgraph assigns a resource variable.
+        keeps: Whether the operator or subgraph has state of its own: a variable tensor or a random
+            generator with a seed.
         calls: Numbers of the called subgraphs.
     """
 
@@ -58,12 +60,12 @@ class _Uses:
 def find_stateful(model: Any, kinds: Sequence[str]) -> frozenset[int]:
     """Return the indexes of the main subgraph's operators that keep state.
 
-    If a called subgraph assigns a variable, every variable that this subgraph has a handle of
-    counts as assigned.
+    If a called subgraph contains an assignment, the assignment counts for every variable for which
+    this subgraph has a handle.
 
     Args:
-        model: The root table (``schema_py_generated.Model``), its indexes checked.
-        kinds: Operator names by the number of their operator code.
+        model: The root table (``schema_py_generated.Model``). Its indexes must be checked before.
+        kinds: The operator name of each operator code, by the code's number.
     """
     finder = _Finder(model, kinds)
     main = finder.main_uses()
@@ -74,7 +76,7 @@ def find_stateful(model: Any, kinds: Sequence[str]) -> frozenset[int]:
 
 
 class _Finder:
-    """Computes the uses of each subgraph's operators, once per subgraph."""
+    """Finds out how each operator of a model uses state; each subgraph is read once."""
 
     def __init__(self, model: Any, kinds: Sequence[str]) -> None:
         self._model = model
@@ -82,7 +84,7 @@ class _Finder:
         self._own: dict[int, _Uses] = {}
 
     def main_uses(self) -> list[_Uses]:
-        """Return the uses of each operator of the main subgraph, called subgraphs included."""
+        """Return how each operator of the main subgraph uses state, also in called subgraphs."""
         found = list(self._operators(0))
         for uses in found:
             for called in self._reached_from(uses.calls):
@@ -107,7 +109,7 @@ class _Finder:
         return reached
 
     def _operators(self, subgraph: int) -> Iterator[_Uses]:
-        """Yield the uses of each operator of one subgraph, called subgraphs excluded."""
+        """Yield how each operator of one subgraph uses state, without called subgraphs."""
         table = self._model.Subgraphs(subgraph)
         handles: dict[int, set[_Variable]] = {}
         for position in range(table.OperatorsLength()):
@@ -124,7 +126,7 @@ class _Finder:
             uses.assigns = kind == "ASSIGN_VARIABLE"
             if kind != _ONCE:
                 uses.calls.update(called_subgraphs(op))
-            # A handle may pass through IF and WHILE.
+            # IF and WHILE may return a handle that they received.
             for tensor in outputs if uses.variables and kind != "READ_VARIABLE" else ():
                 handles[tensor] = uses.variables
             yield uses
@@ -137,7 +139,10 @@ def _variable(op: Any) -> _Variable:
 
 
 def _draws_seeded(op: Any, kind: str) -> bool:
-    """Return whether an operator draws random numbers from a seed; two seeds of 0 mean none."""
+    """Return whether an operator draws random numbers and has a seed.
+
+    An operator whose two seeds are both 0 has no seed.
+    """
     if kind not in _RANDOM:
         return False
     options = schema.OperatorT.InitFromObj(op).builtinOptions
@@ -145,12 +150,13 @@ def _draws_seeded(op: Any, kind: str) -> bool:
 
 
 def say_state(graph: Graph, mode: str = "") -> str:
-    """Return one or two sentences for the user on a model's state; empty without state.
+    """Describe a model's state in one or two sentences for the user; empty without state.
 
     Args:
         graph: The model.
-        mode: The treatment of the state between requests, as in
-            :attr:`~edge_core.contract.manifest.ModelInfo.state`; empty if not chosen yet.
+        mode: What happens to the state between requests: ``keep`` or ``reset``, as in
+            :attr:`~edge_core.contract.manifest.ModelInfo.state`. Empty if the user has not chosen
+            yet.
     """
     if not graph.stateful:
         return ""
@@ -161,7 +167,7 @@ def say_state(graph: Graph, mode: str = "") -> str:
     if mode == "keep":
         return (
             f"{text}. With --state keep, each request of a client continues from the state of its "
-            "previous request: one client at a time, one request after the other."
+            "previous request. The boards serve one client at a time, one request after the other."
         )
     if mode == "reset":
         return (

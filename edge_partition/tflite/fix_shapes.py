@@ -1,9 +1,11 @@
 """Fix open or wrong tensor shapes in a ``.tflite`` file.
 
-A converter writes -1 into a tensor's ``shape_signature`` for an open size (TensorFlow Lite's
-``schema.fbs``, table Tensor), and no shape for an unknown rank (for example of a custom operator's
-output). With the inputs' shapes fixed, a run of the model gives all shapes, which are written into
-the file. The model runs only if one of its shapes is open or doubtful.
+A size is open if it is not fixed. The converter writes -1 into a tensor's ``shape_signature`` for
+an open size (TensorFlow Lite's ``schema.fbs``, table Tensor). It writes no shape for an unknown
+rank, for example of a custom operator's output.
+
+The inputs get fixed shapes, and then a trial run of the model gives the shapes of all tensors,
+which are written into the file. A model whose shapes are all known needs no trial run.
 """
 
 from __future__ import annotations
@@ -38,10 +40,10 @@ _WITHOUT_SHAPE = frozenset(
 
 
 class OpenShapeError(EdgePartitionError):
-    """An input's shape is open, or differs from the requested one.
+    """An input's shape is open, or differs from the requested shape.
 
     Attributes:
-        tensor_name: The input's name; empty if the error concerns no input.
+        tensor_name: The input's name; empty if the error is not about one input.
     """
 
     def __init__(self, model_name: str, tensor_name: str, reason: str) -> None:
@@ -53,25 +55,30 @@ class OpenShapeError(EdgePartitionError):
 def fix_shapes(
     data: Bytes, *, name: str, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> Bytes:
-    """Return the model with the shapes of a run; ``data`` itself if its shapes are right.
+    """Return the model with the shapes of a trial run; ``data`` itself if no shape changes.
 
     The model runs if a size is open, a rank is unknown, or an operator is custom. The batch size is
     the one in the file's ``shape`` (usually 1), as in ``read_tflite``. A size that depends on the
-    input values stays or becomes open (-1). If the runtime cannot load the model, the shapes stay
-    unchanged, and ``read_tflite`` reports an open shape. An open batch stays open if all open sizes
-    follow from it; otherwise the batch is fixed, so that no remaining open size is a batch size.
+    input values is open (-1) in the result.
+
+    An open batch size stays open if all other open sizes follow from it. Otherwise the batch size
+    is fixed, so that no remaining open size is a batch size. If the runtime cannot load the model
+    although all inputs have fixed shapes, the result is ``data``.
 
     Args:
         data: A ``.tflite`` file.
         name: The model's name, for errors.
-        input_shapes: Shapes without the batch, by input name; the shape under ``""`` is for every
-            other input with open dimensions. A single number fills all open dimensions of an input.
+        input_shapes: Shapes without the batch, by input name. The shape under the name ``""`` is
+            for all other inputs with open dimensions. A shape of one number gives this size to all
+            open dimensions of the input.
 
     Raises:
         InvalidModelError: The file is damaged.
-        OpenShapeError: A shape is missing or does not fit, or the model has no input of that name.
-        CannotRunError: An input's shape is open, and the runtime refuses the shapes or the model.
-        FileTooLargeError: With the shapes, the file would be over 2 GB.
+        OpenShapeError: An input's shape is missing or does not fit, or the model has no input with
+            a name in ``input_shapes``.
+        CannotRunError: An input's shape is open, and the runtime cannot run the model with the new
+            shape.
+        FileTooLargeError: With the new shapes, the file would be over 2 GB.
     """
     if data[4:8] != FILE_IDENTIFIER:
         return data  # read_tflite raises the error
@@ -93,15 +100,15 @@ def fix_shapes(
 
 
 class _Main:
-    """The shapes of the main subgraph's tensors in the file.
+    """The shapes of the main subgraph's tensors, as stated in the file.
 
-    ``inputs`` and ``made`` are empty if the file is damaged.
+    If the file is damaged, ``inputs`` and ``made`` are empty.
 
     Attributes:
-        table: The subgraph's table, a view on the file.
+        table: The subgraph's table, a view of the file.
         inputs: Indexes of the inputs, in file order.
         made: Indexes of the tensors that operators write.
-        open: Indexes of the inputs and made tensors with an open size or an unknown rank.
+        open: Indexes of the tensors in ``inputs`` or ``made`` with an open size or an unknown rank.
     """
 
     def __init__(self, data: Bytes) -> None:
@@ -110,7 +117,7 @@ class _Main:
         self.inputs: list[int] = []
         self.made: set[int] = set()
         self._from_custom: set[int] = set()
-        self._read_ends(model, len(data) // 4)  # each index in the file takes four bytes
+        self._read_ends(model, len(data) // 4)  # number of indexes that fit, of four bytes each
         tensors = map(self.table.Tensors, range(self.table.TensorsLength()))
         self._tells_rank = any(tensor.HasRank() for tensor in tensors)
         self._has_batch = any(_sizes(self.tensor(index))[:1] == [-1] for index in self.inputs)
@@ -124,7 +131,7 @@ class _Main:
         return self.table.Tensors(index)
 
     def input_names(self) -> dict[str, int]:
-        """Return the inputs' indexes by their unique names, as in ``read_tflite``."""
+        """Return the inputs' tensor indexes by the unique names that ``read_tflite`` gives them."""
         names: dict[str, int] = {}
         for index in self.inputs:
             name = (self.tensor(index).Name() or b"").split(b"\0")[0].decode(errors="replace")
@@ -138,10 +145,10 @@ class _Main:
         return self._tells_rank and not tensor.ShapeLength() and not tensor.HasRank()
 
     def doubtful(self) -> set[int]:
-        """Return the tensors whose shape must come from a run.
+        """Return the indexes of the tensors whose shapes must come from a trial run.
 
-        A converter older than the field ``has_rank`` writes no shape both for a scalar and for an
-        unknown rank. The shape of a custom operator's output may be wrong.
+        The shape of a custom operator's output may be wrong. A converter that does not know the
+        field ``has_rank`` writes no shape, both for a scalar and for a tensor of unknown rank.
         """
         shapeless = (
             set()
@@ -151,7 +158,7 @@ class _Main:
         return self.open | shapeless | self._from_custom
 
     def has_shape(self, index: int, shape: tuple[int, ...]) -> bool:
-        """Return whether a tensor has this shape in ``read_tflite``; -1 is an open size."""
+        """Return whether ``read_tflite`` reads ``shape`` for a tensor; -1 is an open size."""
         read = _as_read if self._has_batch else _sizes
         return read(self.tensor(index)) == list(shape) and not self.is_unranked(index)
 
@@ -183,7 +190,7 @@ class _OpenInput:
     Attributes:
         index: The input's tensor index.
         name: The input's name.
-        sizes: The input's sizes with the batch, -1 for an open size; None for an unknown rank.
+        sizes: The input's sizes with the batch, -1 for an open size; None if the rank is unknown.
     """
 
     index: int
@@ -199,7 +206,11 @@ class _OpenInput:
         return ",".join(str(size if size > 0 else open_size) for size in self.sizes[1:])
 
     def filled(self, given: Sequence[int]) -> tuple[int, ...] | None:
-        """Return the whole shape with the given sizes; None if they do not fit."""
+        """Return the input's shape with the sizes of ``given``; None if they do not fit.
+
+        Args:
+            given: The sizes without the batch, or one size for all open dimensions.
+        """
         if self.sizes is None:
             return (1, *given)
         rest = self.sizes[1:]
@@ -215,14 +226,14 @@ class _OpenInput:
 def _input_shapes(
     name: str, main: _Main, given: Mapping[str, Sequence[int]]
 ) -> dict[int, tuple[int, ...]]:
-    """Return the shapes to set for the open inputs, by input index."""
+    """Return the shapes that open inputs get before the trial run, by tensor index."""
     names = main.input_names()
     unknown = [word for word in given if word and word not in names]
     if unknown:
         raise OpenShapeError(
             name,
             "",
-            f"has no input {unknown[0]!r}, which --input-shape names; the model's inputs are "
+            f"--input-shape names input {unknown[0]!r}, but the model has only the inputs "
             f"{', '.join(map(repr, names))}.",
         )
     shapes: dict[int, tuple[int, ...]] = {}
@@ -235,7 +246,7 @@ def _input_shapes(
         elif min(sizes[1:], default=1) < 1:
             open_inputs.append(_OpenInput(index, tensor_name, sizes))
         elif _sizes(tensor) == [-1] and len(given.get(tensor_name, ())) == 1:
-            shapes[index] = tuple(given[tensor_name])  # the only dimension, a batch or not
+            shapes[index] = tuple(given[tensor_name])  # the only dimension; it may be a batch
         else:
             _check_fixed(name, tensor_name, sizes, given.get(tensor_name))
             if _is_open(tensor):
@@ -250,7 +261,7 @@ def _input_shapes(
 def _chosen_shape(
     name: str, item: _OpenInput, given: Mapping[str, Sequence[int]], open_inputs: int
 ) -> tuple[int, ...]:
-    """Return the shape to set for an open input."""
+    """Return the shape that an open input gets before the trial run."""
     shown = "of unknown rank" if item.sizes is None else _show_sizes(item.sizes)
     wanted = given.get(item.name, given.get(""))
     if wanted is None and open_inputs == 1:
@@ -283,7 +294,7 @@ def _chosen_shape(
 def _check_fixed(
     name: str, tensor_name: str, sizes: list[int], given: Sequence[int] | None
 ) -> None:
-    """Refuse a shape that differs from an input's fixed shape."""
+    """Raise an error if the given shape differs from an input's fixed shape."""
     if given is not None and list(given) != sizes[1:]:
         raise OpenShapeError(
             name,
@@ -294,7 +305,10 @@ def _check_fixed(
 
 
 def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
-    """Refuse a shape for all open inputs if none is open, unless an input has this shape."""
+    """Raise an error if no input has the given shape.
+
+    The shape was given for all open inputs, but the model has none.
+    """
     fixed = {word: _as_read(main.tensor(index)) for word, index in main.input_names().items()}
     if fixed and list(given) not in [sizes[1:] for sizes in fixed.values()]:
         tensor_name, sizes = next(iter(fixed.items()))
@@ -304,13 +318,16 @@ def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
 
 
 def _with_shapes(data: Bytes, name: str, main: _Main, found: ProbedShapes) -> Bytes:
-    """Return the file with the found shapes, -1 for varying sizes; unchanged if none differs."""
+    """Return the file with the shapes of the trial run; ``data`` itself if no shape changes.
+
+    A size that differed between runs becomes open (-1).
+    """
     wanted = {
         index: shape
         for index, shape in {**found.shapes, **found.varying}.items()
         if (index in main.made or index in main.inputs)
         and main.tensor(index).Type() not in _WITHOUT_SHAPE
-        # Without a run, shapes that depend on values are still those of the file.
+        # If the model did not run, shapes that depend on values are still those of the file.
         and (found.ran or (index in main.open and not main.is_unranked(index)))
     }
     if all(main.has_shape(index, shape) for index, shape in wanted.items()):
@@ -346,7 +363,10 @@ def _is_open(tensor: Any) -> bool:
 
 
 def _as_read(tensor: Any) -> list[int]:
-    """Return a tensor's sizes as in ``read_tflite``: an open batch becomes the one in ``shape``."""
+    """Return a tensor's sizes as ``read_tflite`` reads them.
+
+    An open batch size is replaced by the size in ``shape``.
+    """
     sizes = _sizes(tensor)
     if sizes[:1] == [-1]:
         sizes[0] = tensor.Shape(0)
@@ -354,7 +374,7 @@ def _as_read(tensor: Any) -> list[int]:
 
 
 def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
-    """Yield the vectors that hold a tensor's sizes: field, position in the file and length."""
+    """Yield the lists that hold a tensor's sizes, as (field, position in the file, length)."""
     for field in (_SHAPE_FIELD, _SIGNATURE_FIELD):
         offset = tensor._tab.Offset(field)  # noqa: SLF001 -- the accessors only read
         if offset:
@@ -363,7 +383,7 @@ def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
 
 
 def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
-    """Return whether a shape fits in place of the file's shape."""
+    """Return whether ``shape`` can be written over the file's shape of a tensor."""
     lengths = {field: length for field, _, length in _vectors(tensor)}
     needed = {_SHAPE_FIELD, *({_SIGNATURE_FIELD} if -1 in shape else ())}
     if not shape:
@@ -372,7 +392,7 @@ def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _write_shape(data: bytearray, tensor: Any, shape: tuple[int, ...]) -> None:
-    """Write ``shape`` over the file's shape, which has the same length."""
+    """Write ``shape`` over the file's shape of a tensor, which has the same length."""
     for field, start, _ in _vectors(tensor):
         if field == _SIGNATURE_FIELD or -1 not in shape:
             struct.pack_into(f"<{len(shape)}i", data, start, *shape)

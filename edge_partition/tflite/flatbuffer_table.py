@@ -14,14 +14,14 @@ _T = TypeVar("_T")
 
 
 class FlatbufferTable:
-    """A FlatBuffers table of untrusted bytes.
+    """A FlatBuffers table in bytes that may be damaged.
 
-    A field's number is its place in the schema's table, from 0. An absent field reads as empty, 0
-    or None.
+    Each method reads one field. The argument ``number`` is the field's position in the schema's
+    definition of the table, from 0. An absent field is read as an empty text or list, 0 or None.
 
     Raises:
-        ValueError: A vector claims more items than the bytes can hold.
-        struct.error, IndexError, TypeError: An offset leads outside the bytes.
+        ValueError: A list has more items than fit in the bytes.
+        struct.error, IndexError, TypeError: An offset points outside the bytes.
     """
 
     def __init__(self, data: bytes, position: int) -> None:
@@ -29,7 +29,7 @@ class FlatbufferTable:
         self._table = flatbuffers.table.Table(data, position)
 
     def text(self, number: int) -> str:
-        """Return a string field; bytes that are not UTF-8 are replaced."""
+        """Return the text in a string field; bytes that are not UTF-8 become ``U+FFFD``."""
         offset = self._offset(number)
         if not offset:
             return ""
@@ -37,7 +37,7 @@ class FlatbufferTable:
         return found.decode(errors="replace")
 
     def number(self, number: int, kind: Any) -> int:
-        """Return an integer field.
+        """Return the integer in a field.
 
         Args:
             number: The field's number.
@@ -47,20 +47,20 @@ class FlatbufferTable:
         return int(self._table.Get(kind, offset + self._table.Pos)) if offset else 0
 
     def table(self, number: int) -> FlatbufferTable | None:
-        """Return the table in a field."""
+        """Return the table in a field; None if the field is absent."""
         offset = self._offset(number)
         if not offset:
             return None
         return FlatbufferTable(self._data, self._table.Indirect(offset + self._table.Pos))
 
     def tables(self, number: int) -> list[FlatbufferTable]:
-        """Return the tables in a vector field."""
+        """Return the tables in a field that holds a list of tables."""
         return self._vector(
             number, 4, lambda place: FlatbufferTable(self._data, self._table.Indirect(place))
         )
 
     def floats(self, number: int) -> tuple[float, ...]:
-        """Return the float32 numbers in a vector field."""
+        """Return the numbers in a field that holds a list of float32 numbers."""
         return tuple(
             self._vector(
                 number,
@@ -70,7 +70,7 @@ class FlatbufferTable:
         )
 
     def integers(self, number: int) -> tuple[int, ...]:
-        """Return the uint32 numbers in a vector field."""
+        """Return the numbers in a field that holds a list of uint32 numbers."""
         return tuple(
             self._vector(
                 number, 4, lambda place: int(self._table.Get(number_types.Uint32Flags, place))
@@ -78,7 +78,10 @@ class FlatbufferTable:
         )
 
     def union(self, number: int) -> tuple[int, FlatbufferTable | None]:
-        """Return a union's type and table; the type is in the field before the union's field."""
+        """Return the type number and the table of a union.
+
+        The table is in field ``number``, and the type number in the field before.
+        """
         return self.number(number - 1, number_types.Uint8Flags), self.table(number)
 
     def _offset(self, number: int) -> int:
@@ -90,6 +93,6 @@ class FlatbufferTable:
             return []
         count = self._table.VectorLen(offset)
         if count * item_bytes > len(self._data):
-            raise ValueError(f"a list claims {count:,} items")
+            raise ValueError(f"a list of {count:,} items is longer than the data")
         start = self._table.Vector(offset)
         return [read(start + item_bytes * index) for index in range(count)]

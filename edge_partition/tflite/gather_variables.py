@@ -1,7 +1,8 @@
-"""Move the operators of a variable close together, so that a model can be cut around them.
+"""Move the operators that use the same variable close together, to allow more cuts in a model.
 
-The converter puts all handles first and most assignments last, and every operator between a handle
-and an assignment has to stay on one board.
+A ``VAR_HANDLE`` operator returns a reference to a variable, called a handle. An ``ASSIGN_VARIABLE``
+operator writes a value to the variable. The converter puts all handles first and most assignments
+last, and no cut is allowed between the first and the last operator that use a variable.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ _ONCE = schema.BuiltinOperator.CALL_ONCE
 
 
 def gather_variables(model: Any) -> None:
-    """Move each handle down to its first use, and each assignment up to the value it assigns.
+    """Move each handle down to its first use, and each assignment up to the value that it assigns.
 
-    The operators that use one variable keep their order, and every operator stays behind those
-    whose results it reads.
+    An assignment also stays after all earlier uses of the same variable. A ``CALL_ONCE`` moves down
+    to the next handle or ``CALL_ONCE``. Operators that use the same variable keep their order, and
+    each operator stays after the operators whose results it reads.
 
     Args:
         model: A ``ModelT``; its main subgraph is changed in place.
@@ -41,7 +43,7 @@ def gather_variables(model: Any) -> None:
     for op in [x for x in reversed(operators) if kind_of[id(x)] == _HANDLE]:
         _sink(operators, op, lambda after, op=op: op.outputs[0] in _tensors(after.inputs))
     for op in [x for x in reversed(operators) if kind_of[id(x)] == _ONCE]:
-        # The subgraph of a CALL_ONCE may assign any variable.
+        # The subgraph that CALL_ONCE runs may assign any variable.
         _sink(operators, op, lambda after: kind_of[id(after)] in (_HANDLE, _ONCE))
     for op in [x for x in operators if kind_of[id(x)] == _ASSIGN]:
         place = operators.index(op)
@@ -57,7 +59,10 @@ def gather_variables(model: Any) -> None:
 
 
 def _sink(operators: list[Any], op: Any, needs: Any) -> None:
-    """Move ``op`` to just before the first operator after it that needs it."""
+    """Move ``op`` to just before the first later operator for which ``needs`` is true.
+
+    If there is no such operator, ``op`` does not move.
+    """
     place = operators.index(op)
     later = next((n for n in range(place + 1, len(operators)) if needs(operators[n])), place + 1)
     operators.insert(later, op)

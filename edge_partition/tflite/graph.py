@@ -1,8 +1,9 @@
-"""The graph that planning works on: operators in execution order, tensors, and boundaries.
+"""The graph that is used for planning: operators in execution order, tensors, and boundaries.
 
-A *position* ``p`` is before ``operators[p]``: a cut there separates ``operators[:p]`` from
-``operators[p:]``. A *stage* is a half-open range ``[start, stop)`` of operators. Everything here is
-pure; :mod:`edge_partition.tflite.read_tflite` builds a :class:`Graph` from a file.
+A *position* ``p`` is the place before ``operators[p]``. A *cut* at ``p`` separates
+``operators[:p]`` from ``operators[p:]``; the tensors that cross the cut are its *boundary*. A
+*stage* is a half-open range ``[start, stop)`` of operators. All functions are pure;
+:mod:`edge_partition.tflite.read_tflite` builds a :class:`Graph` from a file.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 Wire: TypeAlias = Literal["float32", "float16"]
 
-#: Scopes that Keras layers open inside their own scope.
+#: Parts of a path that a Keras layer adds after its own name.
 _INNER_SCOPES = frozenset({"batchnorm", "moments"})
-#: Last components of a path that name the main computation of a fused operator; the converter
-#: numbers repeats.
+#: The last part of a path if it names the main computation of a fused operator. The converter
+#: appends a number to repeated names.
 _COMPUTE_LEAF = re.compile(r"(convolution|depthwise|MatMul|Tensordot|conv_transpose)[_\d]*")
 
 
@@ -40,11 +41,11 @@ class Tensor:
         dtype: numpy's name for the element type; TFLite's name in lower case for a type that numpy
             lacks (``string``, ``resource``, ``int4``).
         shape: Fixed dimensions.
-        size_bytes: Bytes in memory and on the wire; for a constant, bytes in the file.
-        is_constant: Whether the value is known before the first inference: a weight, or a result of
-            an operator fed by constants alone.
-        quantized: Scale and zero point of an integer tensor, if all values share one scale and one
-            zero point.
+        size_bytes: The tensor's size in memory, in bytes; for a value in the file, its size there.
+        is_constant: Whether the value is known before the first inference: a weight, or the result
+            of an operator that has only constant inputs.
+        quantized: Scale and zero point of an integer tensor; None if the tensor has no
+            valid scale, or a scale for each channel.
     """
 
     index: int
@@ -67,13 +68,14 @@ class Operator:
         inputs: Indexes of the activations that the operator reads, each once; constants and
             variables are left out.
         outputs: Indexes of the tensors that the operator writes.
-        macs: Multiply-accumulates of one inference; 0 for operators that mainly move or map values.
-        weight_bytes: Bytes of ``constants`` in the file.
-        constants: Indexes of the stored constants that the operator reads, directly or through
-            operators fed by constants alone. For a shared buffer, the first tensor of the file with
-            this buffer is listed.
-        layer: A short label from the output's name: the Keras layer's name, if the output's name
-            contains one.
+        macs: Multiply-accumulates of one inference; 0 for operators other than convolutions and
+            matrix products.
+        weight_bytes: Size of ``constants`` in the file, in bytes.
+        constants: Indexes of the constants in the file that the operator needs: those that it
+            reads, and those from which its constant inputs are computed. If several tensors share a
+            buffer, only the first of these tensors in the file is listed.
+        layer: A short label made from the output's name: the Keras layer's name, if the output's
+            name contains one.
     """
 
     index: int
@@ -87,13 +89,16 @@ class Operator:
 
 
 class _Span(NamedTuple):
-    """An activation's lifetime: it crosses position ``p`` exactly if ``producer < p <= last_use``.
+    """The lifetime of an activation.
+
+    The activation crosses a cut at position ``p`` exactly if ``producer < p <= last_use``.
 
     Attributes:
         tensor: The activation.
-        producer: Position of the operator that writes it; -1 for an input of the model.
-        uses: Positions of the operators that read it, ascending.
-        last_use: Position of its last reader; ``len(operators)`` for an output of the model.
+        producer: Position of the operator that writes the activation; -1 for an input of the model.
+        uses: Positions of the operators that read the activation, ascending.
+        last_use: Position of the last operator that reads the activation; ``len(operators)`` for an
+            output of the model, ``producer`` for an activation that no operator reads.
     """
 
     tensor: Tensor
@@ -104,14 +109,15 @@ class _Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Graph:
-    """A model's operators in execution order, and the sizes of its stages and boundaries.
+    """A model's operators in execution order, with methods for the sizes of stages and boundaries.
 
-    Operators fed by constants alone (``DEQUANTIZE`` or ``DENSIFY`` of weights) are left out: they
-    belong to every stage that reads their results.
+    Operators that have only constant inputs, such as ``DEQUANTIZE`` of weights, are left out. Every
+    stage that reads the result of such an operator contains a copy of the operator.
 
-    With ``n`` operators: :meth:`macs` and :meth:`boundary_bytes` take constant time after the first
-    call, :meth:`weight_bytes` takes time in proportion to the range, :meth:`peak_activation_bytes`
-    O(n); the two tables answer all ranges at once in O(n^2) time and ``8 * (n + 1)**2`` bytes each.
+    Costs for ``n`` operators: After the first call, :meth:`macs` and :meth:`boundary_bytes` take
+    constant time. :meth:`weight_bytes` takes time in proportion to the length of the range, and
+    :meth:`peak_activation_bytes` takes O(n). :meth:`weight_table` and :meth:`peak_activation_table`
+    each compute all ranges in O(n^2) and return ``8 * (n + 1)**2`` bytes.
 
     Attributes:
         name: The model's name, for messages.
@@ -119,10 +125,10 @@ class Graph:
         operators: All operators, in execution order.
         inputs: Indexes of the model's inputs, in file order.
         outputs: Indexes of the model's outputs, in file order.
-        cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. A position is left
-            out if the cut would separate operators that share state, or if a tensor that cannot be
-            sent (a resource, strings, a tensor of packed elements or of open shape) would cross the
-            cut.
+        cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. A cut must not
+            separate operators that use the same variable, or operators that use resources. Only
+            tensors that can be sent may cross: not resources, strings, packed elements or tensors
+            of open shape.
         stateful: Positions of the operators that keep state from one inference to the next.
     """
 
@@ -135,16 +141,16 @@ class Graph:
     stateful: frozenset[int] = frozenset()
 
     def keeps_state(self, start: int, stop: int) -> bool:
-        """Return whether an operator of ``[start, stop)`` keeps state between inferences."""
+        """Return whether the stage ``[start, stop)`` keeps state from one inference to the next."""
         return any(start <= position < stop for position in self.stateful)
 
     def boundary(self, position: int) -> tuple[Tensor, ...]:
         """Return the tensors that cross the cut before ``operators[position]``.
 
-        The boundary consists of all tensors that a later stage or the caller still needs, including
-        model inputs and finished model outputs. ``boundary(0)`` is the model inputs and
-        ``boundary(n)`` the model outputs, in file order. In between, model inputs come first, then
-        operators' outputs in execution order.
+        These are all tensors from before the cut that a later stage or the client still needs,
+        including inputs of the model and finished outputs of the model. ``boundary(0)`` gives the
+        model's inputs, and ``boundary(n)`` gives the model's outputs, both in file order. Other
+        boundaries give the model's inputs first, then the operators' outputs in execution order.
 
         Raises:
             IndexError: ``position`` is outside ``0 .. n``.
@@ -159,39 +165,51 @@ class Graph:
         )
 
     def wire_dtype(self, tensor: Tensor, wire: Wire = "float32") -> str:
-        """Return the dtype of ``tensor`` on the wire.
+        """Return the dtype with which ``tensor`` is sent between boards.
 
         Args:
-            tensor: A tensor of the graph; the model's own inputs and outputs keep their dtype.
-            wire: The dtype on the wire of all other float32 tensors.
+            tensor: A tensor of the graph.
+            wire: The dtype for float32 tensors. It does not apply to the model's inputs and
+                outputs, which keep their dtype.
         """
         is_end = tensor.index in self.inputs or tensor.index in self.outputs
         return wire if tensor.dtype == "float32" and not is_end else tensor.dtype
 
     def boundary_bytes(self, position: int, wire: Wire = "float32") -> int:
-        """Return the bytes of ``boundary(position)`` on the wire; see :meth:`wire_dtype`."""
+        """Return the size of ``boundary(position)`` as sent between boards, in bytes.
+
+        ``wire`` is the dtype for float32 tensors, as in :meth:`wire_dtype`.
+        """
         self._check_range(position, position)
         return int(self._boundary_bytes[wire][position])
 
     def weight_bytes(self, start: int, stop: int) -> int:
-        """Return the bytes in the file of the distinct constants that a stage reads."""
+        """Return the size in the file of the constants that a stage reads, in bytes.
+
+        A constant that several operators read counts once.
+        """
         self._check_range(start, stop)
         distinct = {index for op in self.operators[start:stop] for index in op.constants}
         return sum(self.tensors[index].size_bytes for index in distinct)
 
     def macs(self, start: int, stop: int) -> int:
-        """Return the multiply-accumulates of a stage's operators for one inference."""
+        """Return the number of multiply-accumulates in one inference of a stage."""
         self._check_range(start, stop)
         return self._macs_before[stop] - self._macs_before[start]
 
     def peak_activation_bytes(self, start: int, stop: int) -> int:
-        """Return the activation bytes that a stage's arena must hold at once.
+        """Return a lower bound on the memory for a stage's activations, in bytes.
 
-        At each operator the arena holds the inputs that the stage reads (the runtime keeps them for
-        the whole inference), the stage's earlier results that are still needed, and the operator's
-        outputs. Stage outputs live until the end. Forwarded tensors are never in the arena. The
-        result is a lower bound: the runtime adds packing, scratch memory and alignment. The
-        lifetimes are those of TensorFlow Lite's ``arena_planner.cc``.
+        The runtime keeps activations in a memory area called the arena. While an operator runs, the
+        arena holds these tensors:
+
+        - the inputs that the stage reads, which stay for the whole inference
+        - earlier results of the stage that an operator or a later stage still needs
+        - the operator's outputs
+
+        A tensor that the stage only forwards is never in the arena. The lifetimes are those of
+        TensorFlow Lite's ``arena_planner.cc``. The real arena is larger because of packing, scratch
+        memory and alignment.
         """
         self._check_range(start, stop)
         change = [0] * (stop - start + 1)
@@ -215,8 +233,8 @@ class Graph:
         """Return :meth:`weight_bytes` of every range.
 
         Returns:
-            int64, shape ``(n + 1, n + 1)``, in bytes: entry ``[start, stop]``; 0 where
-            ``start >= stop``.
+            int64, shape ``(n + 1, n + 1)``. Entry ``[start, stop]`` is the value for the range
+            ``[start, stop)``, in bytes; 0 if ``start >= stop``.
         """
         previous: dict[int, int] = {}
         n = len(self.operators)
@@ -233,8 +251,8 @@ class Graph:
         """Return :meth:`peak_activation_bytes` of every range.
 
         Returns:
-            int64, shape ``(n + 1, n + 1)``, in bytes: entry ``[start, stop]``; 0 where
-            ``start >= stop``.
+            int64, shape ``(n + 1, n + 1)``. Entry ``[start, stop]`` is the value for the range
+            ``[start, stop)``, in bytes; 0 if ``start >= stop``.
         """
         n = len(self.operators)
         inputs = np.zeros((n + 2, n + 2), np.int64)
@@ -243,11 +261,13 @@ class Graph:
             size_bytes = span.tensor.size_bytes
             previous = span.producer
             for use in span.uses:
-                # It is a stage's input if the stage starts after the producer and holds this use.
+                # The tensor is an input of each stage that starts after the producer and contains
+                # this use.
                 _add_first_uses(inputs, previous, use, size_bytes)
                 previous = use
             if span.producer >= 0:
-                # Alive at operators producer .. last_use of every stage that starts by then.
+                # In each stage that contains the producer, the tensor is alive from the producer to
+                # its last use.
                 last = min(span.last_use, n - 1)
                 made[0, span.producer + 1] += size_bytes
                 made[0, last + 2] -= size_bytes
@@ -262,12 +282,12 @@ class Graph:
 
         Args:
             layer_name: A Keras layer's name, the path of a layer in a nested model joined with
-                ``/``, an operator's ``layer``, or a tensor's exact name. The end of a path also
-                denotes a layer if only one layer's path has this end.
+                ``/``, an operator's ``layer``, or a tensor's exact name. The end of a layer's path
+                is also allowed, if no other layer's path has the same end.
 
         Raises:
             UnknownLayerError: No layer or tensor has this name.
-            AmbiguousLayerError: Several layers have this name.
+            AmbiguousLayerError: Several layers match this name.
         """
         return self.layer_names.last_operator(layer_name) + 1
 
@@ -279,7 +299,9 @@ class Graph:
     def _check_range(self, start: int, stop: int) -> None:
         n = len(self.operators)
         if not 0 <= start <= stop <= n:
-            raise IndexError(f"[{start}, {stop}) is not a range of {self.name}'s {n} operators")
+            raise IndexError(
+                f"[{start}, {stop}) is not a range of operators; {self.name} has {n} operators"
+            )
 
     @cached_property
     def _spans(self) -> tuple[_Span, ...]:
@@ -324,12 +346,18 @@ class Graph:
 
 
 def layer_paths(tensor_name: str) -> list[tuple[str, ...]]:
-    """Return the path of each operation that was fused into a tensor: scopes, then its name."""
+    """Return the paths in a tensor's name, one for each fused operation.
+
+    A path is a tuple: the operation's scopes, then the operation's own name.
+    """
     return [tuple(path.split("/")) for path in tensor_name.split(";")]
 
 
 def layer_label(tensor_name: str) -> str:
-    """Return a short name for a tensor's layer; the tensor's own name if it has no path."""
+    """Return a short label for the layer that computes a tensor.
+
+    Without a path in the tensor's name, the label is the whole name.
+    """
     paths = [path for path in layer_paths(tensor_name) if path[-1]]
     if not paths:
         return tensor_name
@@ -339,9 +367,10 @@ def layer_label(tensor_name: str) -> str:
 
 
 def _add_first_uses(change: NDArray[np.int64], previous: int, use: int, size_bytes: int) -> None:
-    """Add a size to all ranges whose first use is ``use``: start in (previous, use], stop > use.
+    """Add a size to all ranges ``[start, stop)`` in which ``use`` is the first use of a tensor.
 
-    ``change`` holds differences along both axes; :func:`_ranges` sums them.
+    These ranges have ``previous < start <= use < stop``. ``change`` holds differences along both
+    axes, which :func:`_ranges` sums.
     """
     change[previous + 1, use + 1] += size_bytes
     change[use + 1, use + 1] -= size_bytes

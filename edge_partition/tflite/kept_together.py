@@ -1,4 +1,4 @@
-"""Find the operators of a model that no cut may separate, with the reason for the user."""
+"""Find groups of operators that no cut may separate, and tell the user the reasons."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Names that a reason lists; it counts the rest.
+#: Number of names that a reason lists; further names are only counted.
 _NAMES = 3
 
 
 @dataclass(frozen=True)
 class KeptTogether:
-    """Operators ``[start, stop)`` that every split leaves in one stage.
+    """A group of operators ``[start, stop)`` that are always in the same stage.
 
     Attributes:
-        start: Position of the first operator.
-        stop: Position after the last operator.
-        reason: The reason, as a clause for a message.
+        start: Position of the group's first operator.
+        stop: Position after the group's last operator.
+        reason: Why no cut may separate the operators, as a clause for a message.
     """
 
     start: int
@@ -36,7 +36,7 @@ class KeptTogether:
 
 
 def find_kept_together(model: TfliteModel) -> tuple[KeptTogether, ...]:
-    """Return the ranges of several operators that lie between neighboring cuts."""
+    """Return the groups of two or more operators that no cut may separate, in execution order."""
     graph = model.graph
     ends = (0, *graph.cuts, len(graph.operators))
     return tuple(
@@ -73,7 +73,7 @@ def _reasons(model: TfliteModel, start: int, stop: int) -> Iterator[str]:
     if loose:
         yield f"{_names(loose)} {'have' if len(loose) > 1 else 'has'} no fixed shape"
     if not (shared or stuck or loose):
-        yield "they share a resource"
+        yield "they use variables or hash tables, which stay on one board"
 
 
 def _names(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The tables of one model, with every count checked against the size of the file."""
+"""Read the main tables of a ``.tflite`` file, and check each count against the file's size."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from edge_partition.tflite.file_tables import cannot_split, numbers, operator_ki
 if TYPE_CHECKING:
     from edge_partition.tflite.file_tables import Bytes
 
-#: Lower bound on the bytes of one table in the file.
+#: Smallest possible size of a table in the file.
 _MIN_TABLE_BYTES = 12
 
 
 class ModelTables:
-    """The tables of one model.
+    """The root table and the main subgraph of a ``.tflite`` file.
 
     Attributes:
         data: The file's bytes.
         name: The model's name, for errors.
         root: The root table (``schema_py_generated.Model``).
         main: The main subgraph's table (``schema_py_generated.SubGraph``).
-        kinds: Operator names by the number of their operator code.
+        kinds: The operator name of each operator code, by the code's number.
 
     Raises:
-        InvalidModelError: The model has no subgraph, or claims more tables than fit in the file.
+        InvalidModelError: The file has no subgraph, or lists more tables than it can hold.
     """
 
     def __init__(self, data: Bytes, name: str) -> None:
@@ -47,27 +47,35 @@ class ModelTables:
         self.count(self.main.OperatorsLength(), "operators")
 
     def count(self, length: int, what: str) -> int:
-        """Return ``length``, a count of tables, after a check that the file has room for them.
+        """Check that the file can hold ``length`` more tables, and return ``length``.
 
-        The check comes before anything is built from the count.
+        The check protects loops over the tables from a wrong count in a damaged file.
+
+        Args:
+            length: The number of tables, according to the file.
+            what: What the tables are, in the plural, for the error.
 
         Raises:
-            InvalidModelError: All tables counted so far do not fit in the file.
+            InvalidModelError: All tables counted so far are more than the file can hold.
         """
         self._counted += length
         if self._counted * _MIN_TABLE_BYTES > len(self.data) + 64:
             raise cannot_split(
                 self.name,
-                f"the file claims {length:,} {what}, more than fit in its {len(self.data):,} bytes",
+                f"the file lists {length:,} {what}, more than fit in its {len(self.data):,} bytes",
             )
         return length
 
     def read_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the indexes of the main subgraph's inputs and of its distinct outputs.
+        """Return the tensor indexes of the main subgraph's inputs and outputs.
+
+        Returns:
+            The inputs' indexes and the outputs' indexes, each in file order. An output that is
+            listed twice is returned once.
 
         Raises:
-            InvalidModelError: An index names no tensor, an input is listed twice, or the model has
-                no output.
+            InvalidModelError: An index is not that of a tensor, an input is listed twice, or the
+                model has no output.
         """
         inputs = self.read_inputs()
         outputs = self._tensor_indexes(self.main.OutputsAsNumpy(), "output")
@@ -78,10 +86,10 @@ class ModelTables:
         return inputs, tuple(dict.fromkeys(outputs))
 
     def read_inputs(self) -> tuple[int, ...]:
-        """Return the indexes of the main subgraph's inputs.
+        """Return the tensor indexes of the main subgraph's inputs.
 
         Raises:
-            InvalidModelError: An index names no tensor.
+            InvalidModelError: An index is not that of a tensor.
         """
         return self._tensor_indexes(self.main.InputsAsNumpy(), "input")
 
@@ -91,6 +99,7 @@ class ModelTables:
         for index in found:
             if not 0 <= index < count:
                 raise cannot_split(
-                    self.name, f"its {what}s name tensor {index}; the file has {count} tensors"
+                    self.name,
+                    f"its {what}s include tensor {index}, but the file has only {count} tensors",
                 )
         return found

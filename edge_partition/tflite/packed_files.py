@@ -1,4 +1,4 @@
-"""The files in a ZIP archive behind a ``.tflite`` model, such as labels."""
+"""Read the ZIP archive that may follow the model in a ``.tflite`` file, for example with labels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_partition.tflite.file_tables import Bytes
 
-#: Largest packed file that is read; a label file of 100,000 classes is below 10 MB.
+#: Size limit of a packed file. A label file of 100,000 classes has less than 10 MB.
 _MAX_PACKED_BYTES = 32 << 20
 _MAX_PACKED_FILES = 1000
-#: Exceptions of readers on damaged archives and FlatBuffers.
+#: Exceptions that ``zipfile`` and ``flatbuffers`` raise on damaged data.
 UNREADABLE = (
     zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError,
     ValueError, KeyError, IndexError, TypeError, struct.error, OverflowError, MemoryError,
@@ -23,13 +23,13 @@ UNREADABLE = (
 
 
 class PackedFiles(Mapping[str, bytes]):
-    """The files in a ZIP archive behind a model, by name; each lookup reads one file.
+    """The files in the ZIP archive of a ``.tflite`` file, as a mapping from name to bytes.
 
-    Names are those in the archive and serve as keys only. A file of more than 32 MiB, or one that
-    cannot be unpacked, counts as missing.
+    Each lookup unpacks one file. Names are only keys, never paths on disk. A lookup raises
+    ``KeyError`` for a missing file, a file of more than 32 MiB, and a file that cannot be unpacked.
 
     Attributes:
-        notes: Notes for the user about faults of the archive.
+        notes: Sentences for the user about faults of the archive.
     """
 
     def __init__(self, data: Bytes) -> None:
@@ -82,7 +82,7 @@ class PackedFiles(Mapping[str, bytes]):
 
 
 class _Stream(io.RawIOBase):
-    """Bytes or a memory map as a file object, without a copy."""
+    """A read-only file object for bytes or a memory map, which are not copied."""
 
     def __init__(self, data: Bytes) -> None:
         self._data = data
@@ -97,7 +97,7 @@ class _Stream(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
         if start + offset < 0:
-            raise ValueError(f"Position {start + offset} lies before the file.")
+            raise ValueError(f"Position {start + offset} is before the start of the file.")
         self._at = start + offset
         return self._at
 
@@ -109,5 +109,5 @@ class _Stream(io.RawIOBase):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's text in one line; its type if the text is empty."""
+    """Return an exception's text as one line; the name of its type if the text is empty."""
     return " ".join(str(error).split()) or type(error).__name__

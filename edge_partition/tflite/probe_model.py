@@ -1,7 +1,8 @@
-"""Run a ``.tflite`` file on this machine, to learn its tensors' shapes or why it does not run.
+"""Run a ``.tflite`` file on this machine to find out the shapes of its tensors.
 
-The file may come from anyone and the runtime is native code. Therefore the model runs in a separate
-process, which can crash without harm.
+The file may come from anyone, and the runtime is native code. Therefore the model runs in a
+separate process, so that a crash does no harm. That process is started like this, with a shape for
+the input that has tensor index 0:
 
     python -m edge_partition.tflite.probe_model FILE '{"0": [1, 224, 224, 3]}'
 """
@@ -31,12 +32,13 @@ _CUSTOM = re.compile(r"unresolved custom op: ([^\s.]+)")
 
 
 class CannotRunError(EdgePartitionError):
-    """The TFLite runtime on this machine does not run a model.
+    """The TFLite runtime on this machine cannot run a model.
 
     Attributes:
         model_name: The model's name.
         reason: The runtime's error message.
-        custom_operator: The first custom operator that the runtime lacks; None for other reasons.
+        custom_operator: The first custom operator that the runtime lacks; None if the error has
+            another reason.
     """
 
     def __init__(self, model_name: str, reason: str) -> None:
@@ -56,15 +58,15 @@ class CannotRunError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class ProbedShapes:
-    """The shapes of the tensors of a model's main subgraph in the runtime.
+    """The shapes that tensors of a model's main subgraph have in the runtime.
 
     Attributes:
-        shapes: Shapes of all tensors, by tensor index. Only shapes of inputs and outputs, if the
-            model has operators that only XNNPACK implements.
-        varying: Shapes, by index, of the tensors whose shape differed between runs, with -1 for
-            the sizes that differed; these tensors are not in ``shapes``.
-        ran: Whether the model ran on at least two sets of inputs. Otherwise ``shapes`` holds the
-            shapes after loading.
+        shapes: Shapes by tensor index. Only shapes of inputs and outputs are known if the model has
+            operators that only XNNPACK implements; otherwise, shapes of all tensors.
+        varying: Shapes of the tensors whose shape differed between runs, by tensor index, with -1
+            for each size that differed. These tensors are not in ``shapes``.
+        ran: Whether the model ran on two or more sets of input values. If False, ``shapes`` are the
+            shapes before the first run.
     """
 
     shapes: Mapping[int, tuple[int, ...]]
@@ -75,16 +77,16 @@ class ProbedShapes:
 def probe_model(
     name: str, data: Bytes, input_shapes: Mapping[int, Sequence[int]] | None = None
 ) -> ProbedShapes:
-    """Load a model and run it on zeros and on random numbers.
+    """Run a model on zeros and on random numbers, and return the shapes of its tensors.
 
     Args:
         name: The model's name, for the error.
         data: The ``.tflite`` file.
-        input_shapes: Shapes to set before the runs, by the input's tensor index.
+        input_shapes: Shapes that the inputs get before the runs, by the input's tensor index.
 
     Raises:
-        CannotRunError: The model does not load, or crashes on zeros. A failure or crash on random
-            numbers is no error, since the model may use an input as positions in a table.
+        CannotRunError: The model cannot be loaded, crashes on zeros, or takes too long. A crash on
+            random numbers is no error: the model may use an input as positions in a table.
     """
     shapes = {str(index): list(shape) for index, shape in (input_shapes or {}).items()}
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
@@ -102,7 +104,7 @@ def probe_model(
                 words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
             )
         except subprocess.TimeoutExpired:
-            raise CannotRunError(name, f"a trial run takes more than {_TIMEOUT_S} s.") from None
+            raise CannotRunError(name, f"the trial run took more than {_TIMEOUT_S} s.") from None
     found = list(_parsed(result.stdout))
     if found and "error" in found[0]:
         raise CannotRunError(name, found[0]["error"])
@@ -144,7 +146,12 @@ def _compared(steps: list[dict[str, Any]]) -> ProbedShapes:
 
 
 def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
-    """Yield the shapes after each step: loading, then runs on zeros and on random numbers."""
+    """Yield the shapes after each step: loading, a run on zeros, two runs on random numbers.
+
+    A step is a dict from ``loaded``, ``zeros`` or ``random`` to shapes by tensor index; None for a
+    failed run. If the model cannot be loaded, the only step is ``error`` with the runtime's
+    message.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415
 
     def load(resolver: OpResolverType) -> Interpreter:
@@ -161,7 +168,8 @@ def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
         yield {"error": text if text.endswith(".") else f"{text}."}
         return
     try:
-        # XNNPACK hides the tensors between its operators, but some operators exist only there.
+        # With XNNPACK, the tensors between operators cannot be read. But some operators exist
+        # only in XNNPACK.
         interpreter = load(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     except (RuntimeError, ValueError):
         interpreter = as_on_board
@@ -173,7 +181,7 @@ def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
         _run(as_on_board, None)
     yield {"loaded": _shapes(known())}
     yield {"zeros": _shapes(known()) if _run(interpreter, None) else None}
-    # Integers are probably positions in a table, whose length is not known here.
+    # Integers are probably positions in a table of unknown length, so they stay below 2.
     for scale, positions in ((1, 1), (100, 2)):
         ran = _run(interpreter, np.random.default_rng(scale), scale, positions)
         yield {"random": _shapes(known()) if ran else None}

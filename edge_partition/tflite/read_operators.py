@@ -12,7 +12,7 @@ from edge_partition.tflite.file_tables import called_subgraphs, cannot_split, nu
 if TYPE_CHECKING:
     from edge_partition.tflite.model_tables import ModelTables
 
-#: Operators that run other subgraphs of the file.
+#: Kinds of operators that call other subgraphs of the file.
 CALLERS = frozenset(
     {
         "IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE",
@@ -27,11 +27,11 @@ class FileOperator:
     """An operator of the file's main subgraph.
 
     Attributes:
-        index: Its index in the main subgraph.
+        index: The operator's index in the main subgraph.
         kind: The builtin operator's name; for a custom operator, its custom code.
-        inputs: Indexes of the tensors it reads; absent optional inputs are left out.
-        outputs: Indexes of the tensors it writes.
-        calls: Numbers of the subgraphs it calls.
+        inputs: Indexes of the tensors that the operator reads, without absent optional inputs.
+        outputs: Indexes of the tensors that the operator writes.
+        calls: Numbers of the subgraphs that the operator calls.
         is_transposed: Whether a ``BATCH_MATMUL`` transposes its left input (``adj_x``).
     """
 
@@ -47,32 +47,33 @@ def read_operators(tables: ModelTables) -> tuple[FileOperator, ...]:
     """Read and check the operators of the main subgraph.
 
     Raises:
-        InvalidModelError: An operator names an operator code or a tensor that does not exist.
+        InvalidModelError: An operator refers to an operator code or a tensor that does not exist,
+            or the operators list more tensors than the file can hold.
     """
     main = tables.main
     tensor_count = main.TensorsLength()
     operators = []
-    room = len(tables.data) // 4  # each index in the file takes four bytes
+    room = len(tables.data) // 4  # number of indexes that fit; each takes four bytes
     for index in range(main.OperatorsLength()):
         table = main.Operators(index)
         code = table.OpcodeIndex()
         if not 0 <= code < len(tables.kinds):
             raise cannot_split(
                 tables.name,
-                f"operator {index} names operator code {code}; the file has {len(tables.kinds)}",
+                f"operator {index} has operator code {code}, but the file has only "
+                f"{len(tables.kinds)} operator codes. Convert the model again",
             )
         inputs = numbers(table.InputsAsNumpy())
         outputs = numbers(table.OutputsAsNumpy())
         room -= len(inputs) + len(outputs)
         if room < 0:
-            raise cannot_split(
-                tables.name, "its operators name more tensors than the file can hold"
-            )
+            raise cannot_split(tables.name, "its operators list more tensors than fit in the file")
         for tensor in (*inputs, *outputs):
             if not -1 <= tensor < tensor_count:
                 raise cannot_split(
                     tables.name,
-                    f"operator {index} names tensor {tensor}; the file has {tensor_count} tensors",
+                    f"operator {index} uses tensor {tensor}, but the file has only "
+                    f"{tensor_count} tensors. Convert the model again",
                 )
         kind = tables.kinds[code]
         operators.append(

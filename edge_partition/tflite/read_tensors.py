@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 _TYPE_NAMES: dict[int, str] = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if name.isupper()
 }
-#: Bits of one element of types that numpy has no name for; other types have no known size.
+#: Bits per element, for types that numpy lacks. Types without a fixed size, such as strings, are
+#: left out.
 _ODD_ITEM_BITS = {
     "int2": 2, "int4": 4, "uint4": 4, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8,
 }  # fmt: skip
-#: Types whose integers may be quantized real values.
+#: Integer types that may hold quantized real values.
 _INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "int4", "uint4"})
 _MAX_RANK = 64
 _MAX_TENSOR_BYTES = 2**40
@@ -35,10 +36,11 @@ class FileTensors:
     """The tensors of a model's main subgraph.
 
     Attributes:
-        tensors: All tensors, by index; ``is_constant`` is not set yet.
-        buffers: For each tensor with a value in the file, the number of its buffer.
+        tensors: All tensors, by index. ``is_constant`` is False for each; a later step sets it.
+        buffers: Buffer number of each constant whose value is in the file, by tensor index.
         variables: Indexes of the variable tensors.
-        open: Indexes of the tensors without a fixed shape in the file, except for an open batch.
+        open: Indexes of the tensors without a fixed shape in the file. A tensor of which only the
+            batch size is open is left out.
         zero_size: Indexes of the tensors that have no elements in the file; a subset of ``open``.
     """
 
@@ -53,7 +55,7 @@ def read_tensors(tables: ModelTables) -> FileTensors:
     """Read and check the tensors of the main subgraph.
 
     Raises:
-        InvalidModelError: A tensor has an impossible shape or size, or its values lie in another
+        InvalidModelError: A tensor has an impossible shape or size, or its values are in another
             file.
     """
     variables: set[int] = set()
@@ -82,11 +84,15 @@ def read_tensors(tables: ModelTables) -> FileTensors:
 def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tuple[Tensor, int]:
     """Return a tensor and the number of bytes that the file stores for it."""
     if table.ExternalBuffer():
-        raise cannot_split(tables.name, f"tensor {name!r} keeps its values in another file")
+        raise cannot_split(tables.name, f"the values of tensor {name!r} are in another file")
     dtype = _TYPE_NAMES.get(table.Type(), f"type {table.Type()}")
     shape = numbers(table.ShapeAsNumpy())
     if len(shape) > _MAX_RANK or min(shape, default=0) < 0:
-        raise cannot_split(tables.name, f"tensor {name!r} has the shape {list(shape)[:_MAX_RANK]}")
+        raise cannot_split(
+            tables.name,
+            f"tensor {name!r} has the invalid shape {list(shape)[:_MAX_RANK]}; expected at most "
+            f"{_MAX_RANK} dimensions, and no size below 0",
+        )
     size_bytes = _size_bytes(dtype, shape)
     stored_bytes = len(buffer_bytes(tables.root, table.Buffer(), tables.data))
     if stored_bytes and not table.IsVariable():
@@ -101,7 +107,10 @@ def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tupl
 
 
 def _find_open(tables: ModelTables, tensors: list[Tensor]) -> frozenset[int]:
-    """Return the tensors whose ``shape_signature`` or rank is open, except for an open batch."""
+    """Return the indexes of the tensors with an open dimension or an unknown rank.
+
+    An open batch dimension does not count.
+    """
     tensor_tables = [tables.main.Tensors(tensor.index) for tensor in tensors]
     signatures = [numbers(table.ShapeSignatureAsNumpy()) for table in tensor_tables]
     has_batch = any(signatures[index][:1] == (-1,) for index in tables.read_inputs())
@@ -110,7 +119,8 @@ def _find_open(tables: ModelTables, tensors: list[Tensor]) -> frozenset[int]:
         for index, signature in enumerate(signatures)
         if -1 in signature[1 if has_batch else 0 :]
     }
-    # schema.fbs, table Tensor, has_rank. Older writers set this field on no tensor.
+    # If has_rank is false, a missing shape means an unknown rank (schema.fbs, table Tensor). Older
+    # converters write has_rank for no tensor.
     has_rank = [table.HasRank() for table in tensor_tables]
     if any(has_rank):
         found.update(
@@ -122,7 +132,10 @@ def _find_open(tables: ModelTables, tensors: list[Tensor]) -> frozenset[int]:
 
 
 def _quantized(table: Any) -> Quantized | None:
-    """Return a tensor's scale and zero point, if all its values share them."""
+    """Return a tensor's scale and zero point.
+
+    The result is None if the tensor has no valid scale, or a scale for each channel.
+    """
     parameters = table.Quantization()
     if parameters is None or parameters.ScaleLength() != 1 or parameters.ZeroPointLength() > 1:
         return None
@@ -132,7 +145,7 @@ def _quantized(table: Any) -> Quantized | None:
 
 
 def _unique_name(raw: bytes | None, index: int, taken: set[str]) -> str:
-    # The runtime reads names as C strings.
+    # The runtime reads a name only up to the first NUL.
     base = (raw or b"").split(b"\0")[0].decode(errors="replace") or f"tensor_{index}"
     name, suffix = base, index
     while name in taken:

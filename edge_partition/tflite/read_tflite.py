@@ -1,8 +1,8 @@
 """Read a ``.tflite`` file into a :class:`~edge_partition.tflite.graph.Graph`.
 
-The file may come from anyone. Every index and length is checked before its use, so that bytes that
-are not a model raise :class:`~edge_partition.tflite.file_tables.InvalidModelError` and nothing
-else. The steps, in order: tensors, operators, resources, constants, data flow, graph, cuts, state.
+The file may come from anyone. Every index and length is checked before its use, so invalid bytes
+raise only :class:`~edge_partition.tflite.file_tables.InvalidModelError`. The steps, in order:
+tensors, operators, resources, constants, data flow, graph, cuts, state.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class TfliteModel:
     """A ``.tflite`` file and its graph.
 
     Attributes:
-        data: The file's bytes; a memory map if they came from a path.
-        graph: The graph that planning works on.
-        schema: The root table (``schema_py_generated.Model``), a view on ``data``.
-        file_operators: Index in the file's main subgraph of each of ``graph.operators``.
-        constant_makers: Index in the file's main subgraph of the operator that makes each tensor,
-            for operators fed by constants alone.
-        unfixed: Indexes of the tensors whose shape is known only from running the model.
+        data: The file's bytes; a memory map if the model was read from a path.
+        graph: The graph that is used for planning.
+        schema: The root table (``schema_py_generated.Model``), a view of ``data``.
+        file_operators: For each of ``graph.operators``, its index in the file's main subgraph.
+        constant_makers: Index, in the main subgraph, of the operator that computes a constant, by
+            the constant's tensor index. Constants that no operator computes are left out.
+        unfixed: Indexes of the tensors whose shape is not known before the model runs.
     """
 
     data: Bytes
@@ -73,7 +73,7 @@ class TfliteModel:
 
     @property
     def custom_operators(self) -> frozenset[str]:
-        """Codes of the custom operators in any subgraph."""
+        """Custom codes of the custom operators that the file lists."""
         codes = (self.schema.OperatorCodes(i) for i in range(self.schema.OperatorCodesLength()))
         return frozenset(map(operator_kind, codes)) - set(BUILTIN_KINDS.values())
 
@@ -85,20 +85,21 @@ class TfliteModel:
 
 
 def read_tflite(source: Bytes | str | os.PathLike[str], *, name: str | None = None) -> TfliteModel:
-    """Read and check a model.
+    """Read a model, check it, and build its graph.
 
-    If an input's leading dimension is open in the file (a batch size of -1 in
-    ``shape_signature``), the leading dimension of every tensor has the size in the file's
-    ``shape``, which is the size that the runtime allocates. Any other open dimension depends on
-    the input values, and no cut is allowed where a tensor with such a dimension would cross.
+    A dimension is open if its size is not fixed. If an input's batch size is open (-1 at the start
+    of ``shape_signature``), every tensor gets the batch size in its ``shape``, which is the size
+    that the runtime allocates. Any other open dimension depends on the input values. A tensor with
+    such a dimension cannot be sent, so the model is not cut where the tensor would cross.
 
     Args:
-        source: The model's bytes, or the path of a file, which is mapped and must not change.
-        name: The graph's name; by default the file's stem, or ``model``.
+        source: The model's bytes or the path of a file. A file must not change while the model is
+            in use, because it is mapped into memory.
+        name: The graph's name; by default the file's name without its suffix, or ``model``.
 
     Raises:
-        InvalidModelError: The bytes are not a TFLite model, are damaged, or hold a model whose
-            inputs or outputs have open dimensions, strings or resources.
+        InvalidModelError: The bytes are not a TFLite model or are damaged. Or the model cannot be
+            split, for example because an output has an open dimension.
         OSError: The file cannot be read.
     """
     data: Bytes
@@ -110,7 +111,7 @@ def read_tflite(source: Bytes | str | os.PathLike[str], *, name: str | None = No
     if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:  # noqa: PLR2004 - root offset, identifier
         raise InvalidModelError(
             f"{name} is not a TFLite model: bytes 4 to 7 are {bytes(data[4:8])!r}, "
-            f"expected {FILE_IDENTIFIER!r}."
+            f"expected {FILE_IDENTIFIER!r}. Give a .tflite file."
         )
     with malformed_as_invalid(name):
         return _read(ModelTables(data, name))
@@ -167,12 +168,17 @@ def _read(tables: ModelTables) -> TfliteModel:
 
 
 def _positions(live: Sequence[FileOperator], indexes: frozenset[int]) -> frozenset[int]:
-    """Return the operators' positions in the graph, for their indexes in the file."""
+    """Return the positions in the graph of the operators whose index in the file is given.
+
+    Args:
+        live: The file's operators that are in the graph, in execution order.
+        indexes: Indexes in the file; those of other operators are ignored.
+    """
     return frozenset(position for position, op in enumerate(live) if op.index in indexes)
 
 
 def _check_travels(model_name: str, tensor: Tensor, found: FileTensors, *, is_output: bool) -> None:
-    """Check that an input or output of the model can be sent."""
+    """Check that an input or output of the model can be sent between boards."""
     shape = list(tensor.shape)
     if tensor.index in found.open and is_output:
         raise cannot_split(

@@ -1,8 +1,8 @@
-"""Change a ``.tflite`` file without a new conversion: rename tensors, fix shapes, keep a signature.
+"""Rename tensors, change shapes, or extract one signature in a ``.tflite`` file.
 
-:func:`rewrite_tensors` leaves operators, options, quantization, weights, signatures and metadata
-unchanged. Files packed behind the model (:mod:`~edge_partition.tflite.packed_files`) are not
-copied.
+The model is not converted again. :func:`rewrite_tensors` leaves operators, options, quantization,
+weights, signatures and metadata unchanged. The ZIP archive that may follow the model
+(:mod:`~edge_partition.tflite.packed_files`) is not copied.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ def rewrite_tensors(
     shapes: Mapping[int, tuple[int, ...]] | None = None,
     model_name: str = "the model",
 ) -> bytes:
-    """Return a model whose main subgraph's tensors have other names or shapes.
+    """Return a copy of a ``.tflite`` file in which tensors have new names or shapes.
 
-    Buffers are copied once, whatever their size.
+    Only tensors of the main subgraph change. Each buffer is copied only once, when the result is
+    assembled.
 
     Args:
         data: A ``.tflite`` file.
-        names: New names by tensor index, without NUL, at which the runtime would end the name.
-        shapes: New dimensions by tensor index, -1 for an open dimension. They are written to
-            ``shape`` (1 for an open dimension) and, if a dimension is open, to
-            ``shape_signature``; ``has_rank`` is set.
+        names: New names, by tensor index. A name must not contain NUL: the runtime would read the
+            name only up to NUL.
+        shapes: New shapes, by tensor index; -1 is an open dimension (a dimension without a fixed
+            size). The field ``shape`` gets the new shape, with 1 for an open dimension. The field
+            ``shape_signature`` gets the new shape if a dimension is open; otherwise it is removed.
+            The field ``has_rank`` becomes true.
         model_name: The model's name, for errors.
 
     Raises:
-        InvalidModelError: The file is damaged, or an index names no tensor.
-        FileTooLargeError: The file would be over 2 GB.
+        InvalidModelError: The file is damaged, or has no tensor with one of the indexes.
+        FileTooLargeError: The new file would be over 2 GB.
     """
     names, shapes = names or {}, shapes or {}
     with malformed_as_invalid(model_name):
@@ -66,10 +69,11 @@ def rewrite_tensors(
 
 
 def keep_signature(data: Bytes, name: str, *, model_name: str = "the model") -> bytes:
-    """Return a model whose main subgraph is that of one signature of ``data``.
+    """Return a ``.tflite`` file that contains only one signature of ``data``.
 
-    The model has only this signature, the subgraphs that its subgraph calls, and the buffers and
-    operator codes in use. The file's metadata describes the whole file and is left out.
+    The signature's subgraph becomes the main subgraph. The new file also contains the subgraphs
+    that the main subgraph calls, and the buffers and operator codes in use. Metadata that describes
+    the original file is left out.
 
     Args:
         data: A ``.tflite`` file.
@@ -78,7 +82,7 @@ def keep_signature(data: Bytes, name: str, *, model_name: str = "the model") -> 
 
     Raises:
         InvalidModelError: The file is damaged, or has no such signature.
-        FileTooLargeError: The file would be over 2 GB.
+        FileTooLargeError: The new file would be over 2 GB.
     """
     with malformed_as_invalid(model_name):
         source = schema.Model.GetRootAs(data)
@@ -90,7 +94,7 @@ def keep_signature(data: Bytes, name: str, *, model_name: str = "the model") -> 
 
 
 def _unpacked(source: Any, data: Bytes) -> Any:
-    """Return a file as a ``ModelT`` whose buffers are views."""
+    """Return a file's tables as a ``ModelT``; its buffers are views of ``data``."""
     tables = schema.ModelT()
     tables.version = source.Version()
     tables.description = source.Description()
@@ -118,15 +122,19 @@ def _all(kind: Any, read: Any, count: int) -> list[Any]:
 
 
 def _signature(source: Any, name: str, model_name: str) -> Any:
-    """Return the ``SignatureDefT`` named ``name``, after a check that its subgraph exists."""
+    """Return the signature called ``name``, as a ``SignatureDefT``.
+
+    Raises:
+        InvalidModelError: There is no such signature, or its subgraph does not exist.
+    """
     count = source.SubgraphsLength()
     for index in range(source.SignatureDefsLength()):
         table = source.SignatureDefs(index)
         if (table.SignatureKey() or b"").decode(errors="replace") == name:
             if not 0 <= table.SubgraphIndex() < count:
                 raise InvalidModelError(
-                    f"{model_name}: signature {name!r} names subgraph {table.SubgraphIndex()}; "
-                    f"the file has {count}."
+                    f"{model_name}: signature {name!r} runs subgraph {table.SubgraphIndex()}, but "
+                    f"the file has only {count} subgraphs. Convert the model again."
                 )
             return schema.SignatureDefT.InitFromObj(table)
     raise InvalidModelError(f"{model_name} has no signature {name!r}.")

@@ -1,7 +1,7 @@
-"""The signatures of a ``.tflite`` file: named functions, each with its own subgraph.
+"""Read the signatures of a ``.tflite`` file, and choose one of them as the model.
 
-The runtime's ``get_signature_runner(name)`` runs one of them. Here, one signature is chosen and
-becomes the model.
+A signature is a function with a name and with named arguments and results. It runs one subgraph of
+the file; the runtime's ``get_signature_runner(name)`` calls it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.file_tables import Bytes
 
-#: TensorFlow's name for a model's signature whose author gave no name.
+#: The name that TensorFlow gives to a signature if the author chooses none.
 DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -51,13 +51,14 @@ class SignatureError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class Signature:
-    """One of a file's signatures.
+    """A signature of a ``.tflite`` file.
 
     Attributes:
-        name: The signature's key.
+        name: The signature's name.
         inputs: Names of the signature's arguments.
         outputs: Names of the signature's results.
-        subgraph: Number of the subgraph that the signature runs; signatures may share a subgraph.
+        subgraph: Number of the subgraph that the signature runs. Several signatures may run the
+            same subgraph.
     """
 
     name: str
@@ -72,12 +73,12 @@ class Signature:
 
 @dataclass(frozen=True)
 class ChosenSignature:
-    """The model of one signature.
+    """The model that belongs to a chosen signature.
 
     Attributes:
-        data: The ``.tflite`` file whose main subgraph is the chosen one.
-        subgraph: Number of the chosen subgraph in the original file.
-        notes: Notes for the user about the choice.
+        data: A ``.tflite`` file whose main subgraph is the signature's subgraph.
+        subgraph: Number of the signature's subgraph in the original file.
+        notes: Sentences for the user about the choice.
     """
 
     data: Bytes
@@ -93,14 +94,15 @@ def signatures(data: Bytes, *, model_name: str = "the model") -> tuple[Signature
     """
     with malformed_as_invalid(model_name):
         model = schema.Model.GetRootAs(data)
-        room = len(data) // 4  # each entry of a vector of tables takes four bytes
+        room = len(data) // 4  # number of list entries that fit; each takes four bytes
         found = []
         for index in range(model.SignatureDefsLength()):
             table = model.SignatureDefs(index)
             room -= 1 + table.InputsLength() + table.OutputsLength()
             if room < 0:
                 raise InvalidModelError(
-                    f"{model_name} claims more signatures than the file can hold."
+                    f"{model_name} is damaged: it lists more signatures than the file can hold. "
+                    "Copy or convert the model again."
                 )
             found.append(
                 Signature(
@@ -117,19 +119,22 @@ def signatures(data: Bytes, *, model_name: str = "the model") -> tuple[Signature
 def choose_signature(
     data: Bytes, signature: str | None = None, *, model_name: str = "the model"
 ) -> ChosenSignature:
-    """Return the model of one signature; ``data`` itself if its main subgraph is the chosen one.
+    """Return a model whose main subgraph is that of one signature.
+
+    If the main subgraph of ``data`` already is this subgraph, the result contains ``data`` itself.
 
     Args:
         data: A ``.tflite`` file.
-        signature: Name of the signature. If None and the signatures run several subgraphs, the
-            choice is ``serving_default``, else the main subgraph's signature, else the first one; a
-            note names the choice.
+        signature: The signature's name; None for a default. If the signatures run different
+            subgraphs, the default is ``serving_default``, otherwise the main subgraph's signature,
+            otherwise the first one, and a note names it. If all run the same subgraph, the default
+            is the main subgraph.
         model_name: The model's name, for errors and notes.
 
     Raises:
         SignatureError: The file has no such signature.
         InvalidModelError: The file is damaged.
-        FileTooLargeError: The model of the signature would be over 2 GB.
+        FileTooLargeError: The signature's model would be over 2 GB.
     """
     if data[4:8] != FILE_IDENTIFIER:
         return ChosenSignature(data)  # read_tflite raises the error
@@ -143,8 +148,8 @@ def choose_signature(
     if signature is None:
         listed = ", ".join(map(str, found.values()))
         note = (
-            f"Signature {plain_text(chosen.name)} is used; the model has {listed}. Choose another "
-            "one with --signature NAME."
+            f"Signature {plain_text(chosen.name)} is used; the model has the signatures {listed}. "
+            "Choose another one with --signature NAME."
         )
         notes = (note,)
     if chosen.subgraph != 0:

@@ -1,8 +1,8 @@
 """Copy a range of operators of a ``.tflite`` file into a new ``.tflite`` file.
 
 Nothing is converted again: operators, options, quantization and weights are copied from the
-original, so that chained slices give the whole model's outputs bit for bit (DESIGN, "How a model is
-split").
+original. Therefore slices that run one after another give the same outputs as the whole model, bit
+for bit.
 """
 
 from __future__ import annotations
@@ -24,42 +24,52 @@ if TYPE_CHECKING:
 
 
 class SliceError(EdgePartitionError):
-    """A range of operators cannot become a model; the message gives the reason."""
+    """A range of operators cannot become a separate model; the message gives the reason."""
 
 
 def stage_inputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...]:
-    """Return the tensors that the operators ``[start, stop)`` read, in boundary order."""
+    """Return the tensors that the operators ``[start, stop)`` read from outside this range.
+
+    The order is that of ``Graph.boundary(start)``. Constants are left out.
+    """
     graph = model.graph
     read = {index for op in graph.operators[start:stop] for index in op.inputs}
     return tuple(tensor for tensor in graph.boundary(start) if tensor.index in read)
 
 
 def stage_outputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...]:
-    """Return the tensors that ``[start, stop)`` makes for later stages, in boundary order."""
+    """Return the tensors that ``[start, stop)`` computes for later stages or for the client.
+
+    The order is that of ``Graph.boundary(stop)``.
+    """
     graph = model.graph
     made = {index for op in graph.operators[start:stop] for index in op.outputs}
     return tuple(tensor for tensor in graph.boundary(stop) if tensor.index in made)
 
 
 def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
-    """Return the operators ``[start, stop)`` as a separate model.
+    """Return the operators ``[start, stop)`` as a ``.tflite`` file of their own.
 
-    The slice's inputs are :func:`stage_inputs` and its outputs :func:`stage_outputs`, under the
-    graph's names; a tensor that the stage only forwards is in neither. If an operator in the range
-    reads the result of an operator that has only constant inputs, the slice contains that operator
-    too. The slice contains the control-flow subgraphs that its operators call, and no unused
-    tensors, buffers or operator codes. Equal ranges give equal bytes.
+    The slice's inputs are :func:`stage_inputs`, and its outputs are :func:`stage_outputs`. Both
+    have the names of the graph. A tensor that the stage only forwards is neither an input nor an
+    output of the slice.
+
+    The slice also contains the operators that compute the range's constants, and the control-flow
+    subgraphs that its operators call. Unused tensors, buffers and operator codes are left out.
+    Equal ranges give equal bytes.
 
     Raises:
         IndexError: ``[start, stop)`` is not a range of at least one operator.
         SliceError: ``start`` or ``stop`` is neither a cut nor an end of the model.
         FileTooLargeError: The slice would be over 2 GB.
-        InvalidModelError: The file is damaged in a part that only slicing reads.
+        InvalidModelError: The file is damaged in a part that ``read_tflite`` does not check.
     """
     graph = model.graph
     n = len(graph.operators)
     if not 0 <= start < stop <= n:
-        raise IndexError(f"[{start}, {stop}) is not a range of {graph.name}'s {n} operators")
+        raise IndexError(
+            f"[{start}, {stop}) is not a range of operators; {graph.name} has {n} operators"
+        )
     for position in (start, stop):
         if position not in {0, n} and position not in graph.cuts:
             raise SliceError(
@@ -74,15 +84,15 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
 
 
 def tap_model(model: TfliteModel, tensors: Iterable[int]) -> bytes:
-    """Return the whole model with activations as additional outputs.
+    """Return the whole model as a ``.tflite`` file with activations as additional outputs.
 
     Args:
         model: The model.
-        tensors: Indexes of the activations; they follow the model's own outputs.
+        tensors: Indexes of the activations. The additional outputs follow the model's outputs.
 
     Raises:
-        FileTooLargeError: The result would be over 2 GB.
-        InvalidModelError: The file is damaged in a part that only slicing reads.
+        FileTooLargeError: The new file would be over 2 GB.
+        InvalidModelError: The file is damaged in a part that ``read_tflite`` does not check.
     """
     with malformed_as_invalid(model.graph.name):
         slicer = _Slicer(model)
@@ -98,9 +108,9 @@ class _Slicer(TableCopier):
         self.model = model
 
     def add_main(self, start: int, stop: int, taps: tuple[int, ...] = ()) -> None:
-        """Add the operators ``[start, stop)`` as subgraph 0, and the subgraphs they call.
+        """Add the operators ``[start, stop)`` as subgraph 0, and add the subgraphs that they call.
 
-        The tensors ``taps`` become outputs too.
+        The tensors with the indexes ``taps`` become additional outputs.
         """
         table = self.source.Subgraphs(0)
         main = schema.SubGraphT()
@@ -137,7 +147,7 @@ class _Slicer(TableCopier):
         main.operators = [self.adapt_operator(op) for op in operators]
 
     def _main_operators(self, start: int, stop: int) -> list[Any]:
-        """Return the range's operators and the makers of the constants they read, in file order."""
+        """Return a range's operators, and those that compute its constants, in file order."""
         table = self.source.Subgraphs(0)
         found: dict[int, Any] = {}
         waiting = list(self.model.file_operators[start:stop])

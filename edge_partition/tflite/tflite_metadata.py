@@ -1,11 +1,13 @@
-"""Read a ``.tflite`` file's metadata: normalization, labels and sample rate of inputs and outputs.
+"""Read the metadata of a ``.tflite`` file, such as normalization, labels and sample rate.
 
-Two formats are read. TensorFlow Lite's metadata is a FlatBuffer (``metadata_schema.fbs``,
-identifier ``M001``) in the buffer that the model's metadata entry ``TFLITE_METADATA`` names;
-associated files such as labels are in a ZIP archive behind the model. An Ultralytics export has
-such an archive with a JSON or Python dictionary of task, class names and image size.
+Two formats are read:
 
-The file may come from anyone. Damaged metadata does not make the model unusable: a note reports the
+- TensorFlow Lite's metadata is a FlatBuffer (``metadata_schema.fbs``, identifier ``M001``). The
+  model's metadata entry ``TFLITE_METADATA`` gives the number of its buffer. Associated files, such
+  as labels, are in a ZIP archive that follows the model.
+- An Ultralytics export has a ZIP archive with a dictionary of task, class names and image size.
+
+The file may come from anyone. A model with damaged metadata can still be used; a note reports the
 damage.
 """
 
@@ -40,7 +42,7 @@ _KINDS: tuple[Kind, ...] = ("", "feature", "image", "boxes", "audio")
 _COLOR_SPACES = ("", "rgb", "gray")
 #: metadata_schema.fbs, enum BoundingBoxType.
 _BOX_TYPES = ("", "boundaries", "upper_left", "center")
-#: metadata_schema.fbs, enum AssociatedFileType: labels of an axis's places, of values.
+#: metadata_schema.fbs, enum AssociatedFileType: labels of positions on an axis, labels of values.
 _AXIS_LABELS, _VALUE_LABELS = 2, 3
 #: metadata_schema.fbs, union ProcessUnitOptions.
 _NORMALIZATION, _SCORE_CALIBRATION, _SCORE_THRESHOLDING = 1, 2, 3
@@ -48,7 +50,12 @@ _NORMALIZATION, _SCORE_CALIBRATION, _SCORE_THRESHOLDING = 1, 2, 3
 
 @dataclass(frozen=True)
 class Normalization:
-    """``(value - mean) / std``, with one mean and one std for all channels or for each channel."""
+    """A picture's normalization: ``(value - mean) / std``.
+
+    Attributes:
+        mean: One number for all channels, or one number for each channel.
+        std: One number for all channels, or one number for each channel.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -56,14 +63,14 @@ class Normalization:
 
 @dataclass(frozen=True)
 class BoxFormat:
-    """The meaning of a box's four numbers.
+    """The meaning of the four numbers that describe a box.
 
     Attributes:
         kind: ``boundaries`` (left, top, right, bottom), ``upper_left`` (left, top, width, height),
             ``center`` (center's x and y, width, height), or empty if the file does not say.
-        order: Position in the box of each number of ``kind``, such as ``(1, 0, 3, 2)`` for
-            ``boundaries`` that SSD stores as ``ymin, xmin, ymax, xmax``. Empty if the box has the
-            order of ``kind``.
+        order: For each number of ``kind``, its position among the box's numbers. SSD models
+            give ``boundaries`` as top, left, bottom, right; their order is ``(1, 0, 3, 2)``. Empty
+            if the box's numbers have the order of ``kind``.
         in_pixels: Whether the numbers are pixels; otherwise they are fractions from 0 to 1.
     """
 
@@ -81,15 +88,17 @@ class TensorMetadata:
             may be empty.
         description: The author's description; may be empty.
         kind: The tensor's content: ``feature``, ``image``, ``boxes``, ``audio``, or empty.
-        normalization: The normalization of a picture's values from 0 to 255, before quantization.
+        normalization: How a picture's values from 0 to 255 are normalized, before any quantization;
+            None if the file does not say.
         color_space: ``rgb``, ``gray`` or empty.
         rate_hz: Sample rate of sound, in Hz; 0 if the file does not say.
         audio_channels: Number of sound channels; 0 if the file does not say.
-        labels: Class names.
-        labels_name: ``axis`` if the labels name positions along the last axis, ``value`` if they
-            name the tensor's values, such as SSD's classes; empty without labels.
-        boxes: The meaning of a box's numbers, for an output of boxes.
-        is_scores: Whether the file calibrates or thresholds the tensor's values as scores.
+        labels: Class names; empty if the file has none for the tensor.
+        labels_name: What the labels name: ``axis`` for positions on the last axis, ``value`` for
+            the tensor's values, such as the class numbers of SSD models; empty without labels.
+        boxes: The meaning of a box's numbers, for an output of boxes; None for other tensors.
+        is_scores: Whether the values are scores, because the file calibrates them or gives
+            thresholds.
         files: Names of the packed files that belong to the tensor, such as vocabularies.
     """
 
@@ -116,10 +125,10 @@ class TfliteMetadata:
         description: The author's description; may be empty.
         inputs: Metadata of each input, in the subgraph's order; empty without metadata.
         outputs: Metadata of each distinct output, in the subgraph's order; empty without metadata.
-        files: The files packed behind the model; each lookup reads one file.
+        files: The files in the ZIP archive that follows the model, by name.
         ultralytics: The dictionary of an Ultralytics export: ``task``, ``imgsz``, and ``names`` as
             a list; None for other files.
-        notes: Notes for the user about metadata that could not be read.
+        notes: Sentences for the user about metadata that could not be read.
     """
 
     name: str = ""
@@ -132,7 +141,7 @@ class TfliteMetadata:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names of the first output with labels, else of ``ultralytics``; may be empty."""
+        """Class names of the first output with labels; without one, those of ``ultralytics``."""
         for tensor in self.outputs:
             if tensor.labels:
                 return tensor.labels
@@ -140,14 +149,15 @@ class TfliteMetadata:
 
 
 def read_metadata(data: Bytes, subgraph: int = 0) -> TfliteMetadata:
-    """Return a ``.tflite`` file's metadata; empty if the file has none.
+    """Return the metadata of a ``.tflite`` file; empty if the file has none.
 
     Args:
-        data: The original file: a slice, or a file made from one signature, has no metadata.
-        subgraph: The number of the subgraph whose inputs and outputs are described.
+        data: The original file's bytes. A slice, or a file made from one signature, has no
+            metadata.
+        subgraph: Number of the subgraph whose inputs and outputs the result describes.
 
     Raises:
-        InvalidModelError: The model itself is damaged, not only its metadata.
+        InvalidModelError: Not only the metadata but the model itself is damaged.
     """
     with malformed_as_invalid("the model"):
         model = schema.Model.GetRootAs(data)
@@ -189,7 +199,11 @@ def _end_indexes(model: Any, subgraph: int) -> tuple[list[int], list[int]]:
 def _matched(
     found: tuple[TensorMetadata, ...], tensors: list[int], what: str, notes: list[str]
 ) -> tuple[TensorMetadata, ...]:
-    """Return the metadata of each distinct tensor; nothing if the counts differ."""
+    """Return the metadata of each distinct tensor.
+
+    If ``found`` does not describe as many tensors as there are, the result is empty, and ``notes``
+    gets a note.
+    """
     if found and len(found) != len(tensors):
         notes.append(
             f"The model's metadata describes {len(found)} {what}, but the model has "
@@ -205,7 +219,7 @@ def _matched(
 def _read_model(
     raw: bytes, subgraph: int, files: Mapping[str, bytes], notes: list[str]
 ) -> TfliteMetadata:
-    """Read a ``ModelMetadata``."""
+    """Read the root table of the metadata, ``ModelMetadata``."""
     if raw[4:8] != FILE_IDENTIFIER:
         raise ValueError(f"bytes 4 to 7 are {raw[4:8]!r}, expected {FILE_IDENTIFIER!r}")
     root = FlatbufferTable(raw, struct.unpack_from("<I", raw)[0])
@@ -226,7 +240,7 @@ def _read_model(
 def _read_tensor(
     table: FlatbufferTable, files: Mapping[str, bytes], notes: list[str]
 ) -> TensorMetadata:
-    """Read a ``TensorMetadata``."""
+    """Read a table ``TensorMetadata``, with the label files that the table names."""
     content = table.table(3)
     kind, properties = content.union(1) if content else (0, None)
     units = [unit.union(1) for unit in table.tables(4)]
@@ -283,8 +297,8 @@ def _read_normalization(
             return Normalization(mean, std)
         notes.append(
             f"The model's metadata has a normalization of mean {list(mean)[:4]} and standard "
-            f"deviation {list(std)[:4]}, which is invalid and ignored; the deviation must be above "
-            "0."
+            f"deviation {list(std)[:4]}, which is invalid and ignored; expected finite numbers, "
+            "and deviations above 0."
         )
     return None
 
@@ -292,9 +306,9 @@ def _read_normalization(
 def _read_labels(
     associated: list[FlatbufferTable], files: Mapping[str, bytes], notes: list[str]
 ) -> tuple[tuple[str, ...], Literal["", "axis", "value"]]:
-    """Return a tensor's ``labels`` and ``labels_name``.
+    """Return a tensor's ``labels`` and ``labels_name``; both empty if there are none.
 
-    A label file without a language, or in English, takes precedence over other label files.
+    A label file in English, or without a language, takes precedence over other label files.
     """
     candidates = [
         (file, file.number(2, number_types.Int8Flags))

@@ -1,4 +1,8 @@
-"""Read the dictionary that an Ultralytics export packs behind its model."""
+"""Read the dictionary of model properties that Ultralytics adds to an exported ``.tflite`` file.
+
+The dictionary is a file in the ZIP archive that follows the model. Its keys include ``task``,
+``names`` (class names) and ``imgsz`` (image size).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_partition.tflite.packed_files import PackedFiles
 
-#: Largest dictionary that is read; one of 1,000 classes is below 100 kB.
+#: Size limit of a dictionary. A dictionary with 1,000 classes has less than 100 kB.
 _MAX_DICTIONARY_BYTES = 1 << 20
 _DICTIONARY_FILES = re.compile(r".*\.(json|txt|yaml|yml)", re.IGNORECASE)
-#: Keys that only an Ultralytics dictionary has together.
+#: Only dictionaries from Ultralytics contain both of these keys.
 _DICTIONARY_KEYS = frozenset({"names", "stride"})
 
 
 def read_ultralytics(files: PackedFiles) -> dict[str, Any] | None:
-    """Return the first Ultralytics dictionary among the files, its ``names`` as a list."""
+    """Return the first Ultralytics dictionary in ``files``; None if there is none.
+
+    The value of ``names`` in the result is a list of class names, by class number.
+    """
     for name in files:
         if not _DICTIONARY_FILES.fullmatch(name) or files.size_bytes(name) > _MAX_DICTIONARY_BYTES:
             continue
@@ -36,7 +43,7 @@ def read_ultralytics(files: PackedFiles) -> dict[str, Any] | None:
 
 
 def _parse_dictionary(text: str) -> Any:
-    """Return the value of a JSON text or a Python literal; None if the text is neither."""
+    """Parse a text that starts with ``{`` as JSON or as a Python literal; None for other texts."""
     if not text.lstrip().startswith("{"):
         return None
     try:
@@ -50,7 +57,10 @@ def _parse_dictionary(text: str) -> Any:
 
 
 def _listed(names: Any) -> list[str] | None:
-    """Return class names as a list, from a list or from a dictionary by class number."""
+    """Return class names as a list; None if ``names`` has another form.
+
+    ``names`` is a list of names, or a dictionary from the class numbers ``0 .. n - 1`` to names.
+    """
     if isinstance(names, list | tuple):
         return [str(name) for name in names]
     if not isinstance(names, dict):

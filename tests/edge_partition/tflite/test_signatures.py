@@ -82,7 +82,8 @@ def test_the_default_signature_is_the_main_one_and_the_note_lists_all() -> None:
     assert chosen.data is data
     (note,) = chosen.notes
     assert note.startswith(
-        "Signature encode is used; the model has encode (x -> code), decode (code, flag -> y)"
+        "Signature encode is used; the model has the signatures encode (x -> code), "
+        "decode (code, flag -> y)"
     )
     assert "--signature NAME" in note
 
@@ -91,7 +92,9 @@ def test_serving_default_is_the_default_at_any_position() -> None:
     data = two_signatures("zero", "serving_default")
     chosen = choose_signature(data)
     assert (chosen.subgraph, signatures(chosen.data)[0].name) == (1, "serving_default")
-    assert chosen.notes[0].startswith("Signature serving_default is used; the model has zero")
+    assert chosen.notes[0].startswith(
+        "Signature serving_default is used; the model has the signatures zero"
+    )
     # Named, there is nothing to tell.
     assert choose_signature(data, "serving_default").notes == ()
 
@@ -127,7 +130,9 @@ def test_a_signature_of_a_missing_subgraph_is_damage() -> None:
     y = flat.add(x, x, "y")
     add_signature(flat, "a", {"x": x}, {"y": y}, 0)
     add_signature(flat, "b", {"x": x}, {"y": y}, 9)
-    with pytest.raises(InvalidModelError, match=r"signature 'b' names subgraph 9; the file has 1"):
+    with pytest.raises(
+        InvalidModelError, match=r"signature 'b' runs subgraph 9, but the file has only 1 subgraphs"
+    ):
         choose_signature(flat.to_bytes([x], [y]), "b")
 
 

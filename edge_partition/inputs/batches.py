@@ -1,7 +1,7 @@
-"""Join samples into requests, and split a request's outputs by sample. Pure.
+"""Join samples into requests, and split a request's outputs by sample. The functions are pure.
 
-A sample is the input of one answer: one picture of a model that takes eight pictures at once. A
-request is the input of one inference: eight such samples.
+A sample is the input for one answer, such as one picture. A request is the input of one inference.
+If a model takes eight pictures at once, a request consists of eight samples.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def batch_size(specs: Sequence[TensorSpec]) -> int:
-    """Return the number of samples in a request: above 1 if the inputs take a batch of pictures."""
+    """Return the number of samples in a request.
+
+    The number is above 1 only if all inputs have the same leading dimension, and this dimension is
+    the batch of an input that takes pictures.
+    """
     leading = {spec.shape[0] if spec.shape else 0 for spec in specs}
     layouts = [picture_layout(spec) for spec in specs]
     sizes = {layout.batch for layout in layouts if layout is not None}
@@ -28,7 +32,7 @@ def batch_size(specs: Sequence[TensorSpec]) -> int:
 
 
 def sample_specs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Return the inputs of one sample: ``specs`` with a batch of one."""
+    """Return the specifications of one sample's inputs: ``specs`` with a batch size of 1."""
     if batch_size(specs) == 1:
         return tuple(specs)
     return tuple(replace(spec, shape=(1, *spec.shape[1:])) for spec in specs)
@@ -40,8 +44,9 @@ def batches(
     """Join samples into requests.
 
     Yields:
-        A request's inputs, of exactly the shapes of ``specs``, and its number of samples. The last
-        request is filled up with copies of its last sample, which are not counted.
+        For each request: its arrays by input name, with the shapes of ``specs``, and its number of
+        samples. The last request is filled up with copies of its last sample; the copies are not
+        counted.
     """
     size = batch_size(specs)
     waiting: list[dict[str, np.ndarray]] = []
@@ -64,7 +69,7 @@ def _joined(samples: list[dict[str, np.ndarray]], size: int) -> tuple[dict[str, 
 def split_outputs(
     outputs: Mapping[str, np.ndarray], count: int, specs: Sequence[TensorSpec]
 ) -> list[dict[str, np.ndarray]]:
-    """Return the outputs of each sample of a request, without the copies that fill the batch.
+    """Split a request's outputs by sample, and drop the outputs of the copies that fill the batch.
 
     Args:
         outputs: The request's outputs, by name.
@@ -72,8 +77,9 @@ def split_outputs(
         specs: The model's inputs.
 
     Returns:
-        The outputs of ``count`` samples, each with a leading dimension of 1, if the leading
-        dimension of every output is the batch; otherwise the unchanged outputs as the only entry.
+        A list with the outputs by name for each of the ``count`` samples; every array has a leading
+        dimension of 1. If an output's leading dimension is not the batch, the outputs cannot be
+        split, and the list contains all of them unchanged as its only entry.
     """
     size = batch_size(specs)
     if size == 1 or any(array.shape[:1] != (size,) for array in outputs.values()):

@@ -1,8 +1,9 @@
-"""Find bounds of input values in a model's graph; for example, an id lies in its table.
+"""Find bounds on the values of a model's inputs, from the operators that use them.
 
-Bounds start at an operator that indexes a table. They propagate backward, against the flow of
-values, through operators that pass values on or change them in a known way, up to the model's
-inputs. Other operators leave their inputs without bounds.
+For example, an id that selects a row of a table must be below the number of rows. Bounds start at
+such an operator. They then propagate backward, from the outputs of each operator to its inputs,
+until they reach the model's inputs. An operator that changes values in an unknown way stops the
+bounds.
 """
 
 from __future__ import annotations
@@ -25,20 +26,21 @@ if TYPE_CHECKING:
 
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Budget of operators to visit; a called subgraph counts for each call.
+#: Largest number of operators to visit. The operators of a subgraph count again for each call.
 _MOST_OPERATORS = 200_000
+#: Largest depth of nested calls of subgraphs.
 _MOST_DEPTH = 8
 
 
 def bound_inputs(model: TfliteModel) -> dict[str, Bounds]:
-    """Return the bounds that a model's graph implies, by input name.
+    """Return the bounds on a model's input values, by input name.
 
-    A bound from a table's size takes precedence. Otherwise a number that is compared with
-    ``0, 1, .. n - 1`` is assumed to be a length from 1 to ``n``, and a number that determines a
-    size is assumed to be small.
+    Inputs without known bounds are left out. A bound from the size of a table takes precedence.
+    Other bounds are guesses: a number that the model compares with ``0, 1, .. n - 1`` is probably a
+    length from 1 to ``n``. A number that determines a tensor's size is probably small.
 
     Raises:
-        InvalidModelError: The file is damaged in a part that only this function reads.
+        InvalidModelError: The file is damaged in a part that ``read_tflite`` does not check.
     """
     with malformed_as_invalid(model.graph.name):
         certain, likely = (_Walk(model, is_lenient=lenient).input_bounds() for lenient in (0, 1))
@@ -52,7 +54,10 @@ def bound_inputs(model: TfliteModel) -> dict[str, Bounds]:
 
 
 class _Walk:
-    """One backward pass over a file's operators, from its tables to its inputs."""
+    """A pass over a file's operators, from the last to the first.
+
+    If ``is_lenient`` is not 0, the pass also guesses bounds of lengths and sizes.
+    """
 
     def __init__(self, model: TfliteModel, *, is_lenient: int) -> None:
         self._model = model
@@ -65,13 +70,19 @@ class _Walk:
         ]
 
     def input_bounds(self) -> dict[int, Bounds]:
-        """Return the bounds of the main subgraph's inputs, by their index."""
+        """Return the bounds of the main subgraph's inputs, by tensor index."""
         main = self._model.schema.Subgraphs(0)
         names = [main.Inputs(place) for place in range(main.InputsLength())]
         return dict(zip(names, self._subgraph(0, [], 0), strict=True))
 
     def _subgraph(self, index: int, wanted: list[Bounds], depth: int) -> list[Bounds]:
-        """Return the bounds of a subgraph's inputs, for the bounds ``wanted`` of its outputs."""
+        """Return the bounds of a subgraph's inputs, in order.
+
+        Args:
+            index: The subgraph's number.
+            wanted: Bounds of the subgraph's outputs, in order; may be shorter.
+            depth: Number of calls around this subgraph.
+        """
         graph = self._model.schema.Subgraphs(index)
         found: dict[int, Bounds] = {}
 
@@ -79,9 +90,9 @@ class _Walk:
             if tensor < 0 or bounds == ANY:
                 return
             both = found.get(tensor, ANY).meet(bounds)
-            # If nothing satisfies both, one bound is of a branch not taken: an id counted from the
-            # end (below 0) first gets the table's size added. The earlier bound is nearer to the
-            # table.
+            # If no value satisfies both, one bound belongs to a branch that normal inputs do not
+            # take. For example, some models add the table's size to ids below 0. The earlier
+            # bound is kept, because it was found nearer to the table.
             if both.low <= both.high or tensor not in found:
                 found[tensor] = both
 
@@ -103,13 +114,17 @@ class _Walk:
     def _called(
         self, op: BoundOperator, made: list[Bounds], depth: int
     ) -> Iterator[tuple[int, Bounds]]:
-        """Yield the bounds that called subgraphs imply for an operator's inputs."""
+        """Yield bounds of an operator's inputs that follow from the subgraphs that it calls.
+
+        Each result is a pair of tensor index and bounds.
+        """
         if op.kind not in {"IF", "WHILE", "CALL"}:
             return
         operator = schema.OperatorT.InitFromObj(op.table)
         given = op.inputs[1:] if op.kind == "IF" else op.inputs
         for _, field, called in call_fields(operator):
-            # A loop's initial values enter its condition and body, and may be its results.
+            # The initial values of a loop are inputs of its condition and of its body. If the body
+            # never runs, they are also the results.
             is_condition = field.lower().startswith("cond")
             for index in called:
                 inner = self._subgraph(index, [] if is_condition else made, depth + 1)

@@ -1,4 +1,7 @@
-"""Parse and write descriptions of pixels, such as ``-1..1 RGB``. Pure."""
+"""Parse and write descriptions of pixel conversions, such as ``-1..1 RGB``.
+
+The functions are pure.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,12 @@ _SOURCES = {
 
 
 def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
-    """Parse a user's description of pixels, in the form of :data:`PIXELS_METAVAR`.
+    """Parse the value of the option ``--pixels``, in the form of :data:`PIXELS_METAVAR`.
 
     Args:
-        text: The description, such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or
-            ``127.5/127.5 gray``. MEAN and STD are one number, or one number for each channel in
-            the given order.
+        text: The value, such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or ``127.5/127.5 gray``. MEAN
+            is one number, or three numbers separated by commas, one for each channel in the given
+            color order. STD likewise.
         channels: The input's number of channels; 0 and 1 are gray.
 
     Raises:
@@ -57,25 +60,26 @@ def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
         pixels = replace(pixels, order=order or ("gray" if gray else "rgb"))
     elif order not in {"", pixels.order}:
         raise PixelsError(
-            f"--pixels {text!r}: {values} has the order {pixels.order.upper()}; give MEAN/STD for "
-            "another order."
+            f"--pixels {text!r}: {values} has the order {pixels.order.upper()}. Leave the "
+            "order out, or give numbers as MEAN/STD,ORDER."
         )
     if gray and pixels.order != "gray":
         raise PixelsError(
-            f"--pixels {text!r} is for three channels, but the model's input has one channel; give "
-            "a range such as 0..1, or one MEAN/STD."
+            f"--pixels {text!r} is for three channels, but the model's input has one channel. Give "
+            "a range such as 0..1, or one number for MEAN and one for STD."
         )
     numbers = max(len(pixels.mean), len(pixels.std))
     if numbers > 1 and (pixels.order == "gray" or channels > numbers):
         raise PixelsError(
-            f"--pixels {text!r} has {numbers} numbers, but the input has {channels or 1} channels; "
-            "give one MEAN/STD for all channels."
+            f"--pixels {text!r} has {numbers} numbers for MEAN or STD, which do not fit an input "
+            f"of {channels or 1} channels in the order {pixels.order}. Give one number "
+            "for MEAN and one for STD."
         )
     return pixels
 
 
 def _parse_values(text: str) -> Pixels | None:
-    """Return the pixels of a description without its order; None if it cannot be parsed."""
+    """Parse a description without its color order; return None if it cannot be parsed."""
     match = _RANGE.fullmatch(text)
     if text in _NAMED:
         found: Pixels | None = replace(_NAMED[text], said_by="option")
@@ -108,7 +112,7 @@ def _of_mean_and_std(text: str) -> Pixels | None:
 
 
 def describe_pixels(pixels: Pixels) -> str:
-    """Return a description of the conversion and its source, for the user.
+    """Describe a pixel conversion and its source for the user.
 
     For example ``-1..1 RGB (from the application)``.
     """

@@ -1,8 +1,8 @@
 """Convert arrays to an input's shape and dtype, and recognize pictures among them.
 
-Pure, and without Pillow. The rules are the same for files
-(:mod:`~edge_partition.inputs.load_inputs`) and for programs
-(:mod:`~edge_partition.inputs.take_inputs`).
+The functions are pure, and do not need Pillow. Arrays from files
+(:mod:`~edge_partition.inputs.load_inputs`) and arrays from programs
+(:mod:`~edge_partition.inputs.take_inputs`) are treated the same.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _CHANNELS = (1, 3, 4)
 _LARGEST = 255
-#: Lower bound on the width of a range that resembles a picture's bytes, 0 to 255.
+#: Least difference between the ends of a range that resembles the range 0 to 255 of bytes.
 _WIDE = 100.0
-#: Factor on the upper end of a range that allows for rounding.
+#: Factor on the upper end of a range, to allow for rounding.
 _SLACK = 1.05
 
 
@@ -33,7 +33,7 @@ class ArrayError(PayloadError):
     Attributes:
         spec: The input.
         found: The array's dtype and shape, such as ``float64[3, 2]``.
-        rest: The expected dtype and shape, and advice.
+        rest: The rest of the message: the expected dtype and shape, and advice.
     """
 
     def __init__(self, array: np.ndarray[Any, Any], spec: TensorSpec, hint: str = "") -> None:
@@ -44,14 +44,15 @@ class ArrayError(PayloadError):
 
 
 def fit_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return an array in the shape and dtype of ``spec``; a fitting array is returned unchanged.
+    """Convert an array to the shape and dtype of an input; an array that fits is not changed.
 
-    The shape may differ in leading and trailing 1s. Floats of any width and byte order become the
-    input's floats, or are quantized by its scale. Integers become floats, unless the input takes
-    pictures. Integers are cast to another width if every value fits.
+    The shape may have more or fewer 1s at its start and end than the input's shape. Floats of any
+    width and byte order become the input's floats, or are quantized by its scale. Integers become
+    floats, unless the input takes pictures. Integers become integers of another width if every
+    value fits.
 
     Raises:
-        ArrayError: The shape differs in more than such 1s, or the dtype cannot be converted safely.
+        ArrayError: The shape differs by more than such 1s, or the dtype cannot be converted safely.
     """
     target = np.dtype(spec.dtype)
     if array.shape == spec.shape and array.dtype == target:
@@ -101,7 +102,12 @@ def _as_integers(
 
 
 def _hint(kind: str, spec: TensorSpec) -> str:
-    """Return advice for a dtype that has several possible meanings; empty for other dtypes."""
+    """Return advice if values of a dtype could mean several things; empty for other dtypes.
+
+    Args:
+        kind: numpy's code for the kind of the dtype, such as ``f``.
+        spec: The input.
+    """
     if kind in "iub" and spec.quantized is not None:
         return f"Give real values as floats, or quantized values as {spec.dtype}."
     if kind in "iub":
@@ -124,15 +130,15 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 def split_stack(
     array: np.ndarray[Any, Any], spec: TensorSpec
 ) -> tuple[list[np.ndarray[Any, Any]], bool]:
-    """Return the samples in an array, and whether they are pictures.
+    """Split an array into samples.
 
     Args:
         array: One sample, or several along the first dimension.
         spec: The input of one sample, with a batch of one if it has a batch.
 
     Returns:
-        Views of the array: pictures according to :func:`find_pictures`, or arrays for
-        :func:`fit_array`, which may refuse their shape.
+        The samples, as views of the array, and whether they are pictures. Samples that are not
+        pictures may have the wrong shape; :func:`fit_array` checks them.
     """
     pictures = find_pictures(array, spec)
     if pictures is not None:
@@ -140,7 +146,7 @@ def split_stack(
     if _same_but_ones(array.shape, spec.shape) or 0 in array.shape:
         return [array], False
     if array.ndim == len(spec.shape) and spec.shape[:1] == (1,):
-        # Samples of another shape are split too, so that the error shows one sample's shape.
+        # Samples of a wrong shape are split too. The error then shows the shape of one sample.
         return [array[place : place + 1] for place in range(len(array))], False
     if array.ndim and _same_but_ones(array.shape[1:], spec.shape):
         return [np.asarray(one) for one in array], False
@@ -150,16 +156,19 @@ def split_stack(
 def find_pictures(
     array: np.ndarray[Any, Any], spec: TensorSpec
 ) -> list[np.ndarray[Any, Any]] | None:
-    """Return the pictures in an array whose values need the conversion of the input's ``pixels``.
+    """Return the pictures in an array, if the array holds pictures that need conversion.
 
     A uint8 array is one picture ``(height, width[, channels])`` of any size, or a stack of
-    pictures, unless the input is uint8 and the array has the input's shape. Floats are a picture if
-    their shape differs from the input's, or if they lack the input's batch and go from 0 to about
-    255 although the input takes another range.
+    pictures. It is no picture if the input takes uint8 and the array already has the input's shape.
+
+    An array of another dtype is a picture if it has 2 or 3 dimensions, and its shape is neither the
+    input's shape nor that of a stack of inputs. Floats that lack only the input's batch dimension
+    are a picture too, if they go from 0 to about 255 although the input takes another range.
 
     Returns:
-        Pictures of shape ``(height, width)`` or ``(height, width, channels)``, or an array that
-        resembles a picture and that the conversion refuses; None if the array is no picture.
+        Pictures of shape ``(height, width)`` or ``(height, width, channels)``. An array of an
+        impossible shape or dtype is also returned; its conversion raises an error. None if the
+        array holds no picture.
     """
     layout = picture_layout(spec)
     if layout is None or (spec.pixels is None and len(spec.shape) < 4):  # noqa: PLR2004
@@ -190,8 +199,8 @@ def _byte_pictures(
         last = channels
     if array.ndim == first and last not in _CHANNELS and is_gray:
         return list(array)
-    # Three planes for a color model may be one picture with its channels first. They are refused:
-    # treated as a stack of gray pictures, they would get wrong answers without a warning.
+    # Three planes for a color model may be one picture with its channels first. As a stack of gray
+    # pictures, they would get wrong answers without a warning. As one array, they are refused.
     return list(array) if array.ndim == stack and len(array) else [array]
 
 
@@ -200,13 +209,17 @@ def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
     if spec.pixels is None or not array.size:
         return False
     low, high = value_range(spec.pixels)
-    # A range as wide as that of bytes, such as BGR minus its mean, is told by negative values.
+    # If the input's range is about as wide as 0 to 255, such as for BGR minus its mean, only
+    # negative values show that an array is already converted.
     most = 1.0 if high - low >= _WIDE else max(1.0, high * _SLACK)
     return bool(array.min() >= 0 and most < array.max() <= _LARGEST)
 
 
 def range_note(array: np.ndarray[Any, Any], spec: TensorSpec) -> str:
-    """Return a warning if a tensor's floats are far from the input's range, else an empty text."""
+    """Return a warning if an array's floats are far outside the input's range; otherwise empty.
+
+    Floats from -1 to 1 for an input with a wide range also give the warning.
+    """
     if spec.pixels is None or array.dtype.kind != "f" or not array.size:
         return ""
     low, high = value_range(spec.pixels)

@@ -1,6 +1,6 @@
-"""Read files and pictures as samples of a model's inputs.
+"""Read files and pictures as samples or requests for a model.
 
-:mod:`~edge_partition.inputs.batches` defines a sample, and joins samples into requests.
+:mod:`~edge_partition.inputs.batches` says what a sample and a request are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import TensorSpec
 
-#: Exceptions of numpy and Pillow on damaged files.
+#: Exceptions that numpy, Pillow and ``wave`` raise on damaged files.
 _UNREADABLE = (
     OSError, ValueError, EOFError, MemoryError, SyntaxError, NotImplementedError, TypeError,
     IndexError, KeyError, OverflowError, struct.error, tokenize.TokenError,
@@ -39,13 +39,13 @@ _UNREADABLE = (
 )  # fmt: skip
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 INPUT_SUFFIXES = IMAGE_SUFFIXES | {".npy", ".npz", ".wav", ".csv"}
-#: An archive's arrays named in an error message.
+#: Largest number of array names in an error message.
 _NAMES_SHOWN = 8
 _KINDS = "image, .npy, .npz, .wav or .csv file"
 
 
 class InputFileError(EdgePartitionError):
-    """A file cannot be an input of this model.
+    """A file cannot be read, or does not fit the model's inputs.
 
     Attributes:
         path: The file.
@@ -57,13 +57,13 @@ class InputFileError(EdgePartitionError):
 
 
 def expand_inputs(paths: Iterable[Path]) -> list[Path]:
-    """Return the files that ``paths`` name; a folder is replaced by its input files, sorted.
+    """Return the files of ``paths``; each folder is replaced by the input files in it, sorted.
 
     Files in subfolders are included, such as ``cat/01.jpg`` with one folder for each class. Hidden
     files are left out, such as the ``._cat.jpg`` of macOS.
 
     Raises:
-        InputFileError: A path does not exist, or a folder holds no input file.
+        InputFileError: A path does not exist, or a folder contains no input file.
     """
     files: list[Path] = []
     for path in paths:
@@ -86,19 +86,23 @@ def expand_inputs(paths: Iterable[Path]) -> list[Path]:
 
 
 def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
-    """Read one file as one request of a model with the inputs ``specs``.
+    """Read one file as one request of a model.
+
+    Args:
+        path: The file.
+        specs: The model's inputs.
 
     Returns:
         Arrays by input name, of exactly the dtypes and shapes of ``specs``.
 
     Raises:
-        InputFileError: The file cannot be read, holds another shape or dtype than expected, or
-            holds more than one request.
+        InputFileError: The file cannot be read, contains another shape or dtype than expected, or
+            contains more than one request.
     """
     requests = batches(load_samples(path, specs), specs)
     inputs, _ = next(requests)
     if next(requests, None) is not None:
-        raise InputFileError(path, "holds several inputs; expected one.")
+        raise InputFileError(path, "holds inputs for several inferences; expected one.")
     return inputs
 
 
@@ -107,26 +111,30 @@ def load_samples(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Read one file as one or more samples.
 
-    A picture is one sample; its values are converted according to the input's ``pixels``. A
-    ``.npy`` file holds an array for a model with one input; a ``.npz`` file holds one array for
-    each input, by name. Each array is one sample, with or without a batch of one, or several
-    samples stacked along the first dimension. A uint8 array for an input that takes pictures is a
-    picture of any size. Other arrays are used unchanged, cast if no value is lost
-    (:mod:`~edge_partition.inputs.fit_array`), and floats for an integer input are quantized by its
-    scale. A ``.wav`` file is divided into windows (:mod:`~edge_partition.inputs.read_sound`), and
-    each row of a ``.csv`` file is a sample (:mod:`~edge_partition.inputs.read_table`).
+    - A picture is one sample. Its values are converted according to the input's ``pixels``.
+    - A ``.npy`` file holds an array for a model with one input. A ``.npz`` file holds an array for
+      each input, by name. Each array is one sample, with or without a batch of one, or several
+      samples stacked along the first dimension.
+    - A ``.wav`` file is divided into windows (:mod:`~edge_partition.inputs.read_sound`); each
+      window is a sample.
+    - In a ``.csv`` file, each row or the whole table is a sample
+      (:mod:`~edge_partition.inputs.read_table`).
+
+    A uint8 array for an input that takes pictures is a picture of any size. The values of other
+    arrays do not change; their dtype changes if no value is lost
+    (:mod:`~edge_partition.inputs.fit_array`). Floats for a quantized input are quantized.
 
     Args:
         path: The file.
         specs: The model's inputs.
-        on_note: Called with each note for the user, for example about an unknown sample rate.
+        on_note: Called with each sentence for the user, for example about an unknown sample rate.
 
     Yields:
-        Arrays by input name, of the input's dtype and shape; the leading dimension is 1 if a
-        request consists of several samples (:func:`~edge_partition.inputs.batches.batch_size`).
+        Arrays by input name, of the input's dtype and shape. If a request consists of several
+        samples (:func:`~edge_partition.inputs.batches.batch_size`), the leading dimension is 1.
 
     Raises:
-        InputFileError: The file cannot be read, or holds another shape or dtype than expected.
+        InputFileError: The file cannot be read, or contains another shape or dtype than expected.
     """
     samples = sample_specs(specs)
     suffix = path.suffix.lower()
@@ -165,7 +173,7 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         The array by input name, like a sample of :func:`load_samples`.
 
     Raises:
-        InputFileError: The file cannot be read, or holds several samples.
+        InputFileError: The file cannot be read, or contains several samples.
         PixelsError: The model has several inputs or takes no pictures, or ``value`` is not a
             picture.
     """
@@ -180,7 +188,7 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         samples = load_samples(Path(value), specs)
         sample = next(samples)
         if next(samples, None) is not None:
-            raise InputFileError(Path(value), "holds several inputs; expected one.")
+            raise InputFileError(Path(value), "holds several samples; expected one.")
         return sample
     if isinstance(value, Image.Image):
         return {spec.name: apply_pixels(resize_picture(value, spec), spec)}
@@ -210,13 +218,13 @@ def _load_arrays(
     stacks = {}
     for spec in specs:
         given = arrays[spec.name]
-        if not isinstance(given, np.ndarray | np.generic):  # A raw member of an archive.
+        if not isinstance(given, np.ndarray | np.generic):  # Bytes: not an array file.
             raise InputFileError(path, f"the entry for input {spec.name} is not an array.")
         stacks[spec.name] = split_stack(np.asarray(given), spec)
     counts = {name: len(items) for name, (items, _) in stacks.items()}
     count = max(counts.values())
     if min(counts.values()) != count:
-        for spec in specs:  # A sample of another shape is reported before unequal counts.
+        for spec in specs:  # An error about a sample's shape takes precedence.
             _as_input(*_item(stacks, spec, 0), spec)
         first, *others = counts.items()
         rest = ", ".join(f"input {name} has {number}" for name, number in others)
@@ -250,7 +258,7 @@ def _as_input(item: np.ndarray, is_picture: bool, spec: TensorSpec) -> np.ndarra
 
 
 def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
-    # allow_pickle stays off, the default, since a pickle can run any code.
+    # allow_pickle stays off (the default), because a pickle can run any code.
     if path.suffix.lower() == ".npy":
         return {_only(path, specs).name: np.load(path)}
     with np.load(path) as archive:
@@ -258,7 +266,7 @@ def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
             raise InputFileError(path, "is not an .npz archive, despite its name.")
         missing = [spec.name for spec in specs if spec.name not in archive]
         if missing and len(specs) == len(archive.files) == 1:
-            # np.savez(path, array) names the array arr_0; with one input there is no doubt.
+            # np.savez(path, array) names the array arr_0. One array and one input belong together.
             return {specs[0].name: archive[archive.files[0]]}
         if missing:
             names = ", ".join(spec.name for spec in specs)
@@ -276,6 +284,8 @@ def _only(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec:
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs)
         raise InputFileError(
-            path, f"the model has {len(specs)} inputs ({names}); give an .npz file."
+            path,
+            f"the model has {len(specs)} inputs ({names}); give an .npz file with an array for "
+            "each.",
         )
     return specs[0]

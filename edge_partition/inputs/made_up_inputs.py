@@ -1,9 +1,10 @@
-"""Generate inputs for a model: seeded, all different, and valid according to the graph.
+"""Generate random inputs for a model, which are valid and different from each other.
 
-Ids lie within the table that they index, and lengths fit
-(:mod:`edge_partition.inputs.bound_inputs`). Masks are all ones. Pictures are noise, converted
-according to the input's ``pixels``. Other floats are normally distributed; other integers are
-uniform over their type's range or, for wide types, over the ids of a small table.
+The seed is fixed, so each run generates the same inputs. Ids lie within the table that they index,
+and lengths are possible (:mod:`edge_partition.inputs.bound_inputs`). Masks are all ones. Pictures
+are noise, converted according to the input's ``pixels``. Floats in the shape of a picture are
+uniform from 0 to 255; other floats are normally distributed. Other integers are uniform: integers
+of one byte and quantized int16 over the range of their dtype, wider integers from 0 to 127.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ if TYPE_CHECKING:
 _SEED = 20
 _IMAGE_RANK = 4
 _IMAGE_CHANNELS = (1, 3)
-#: Largest value of wide integers without bounds, which mostly are ids of a large table.
+#: Largest value of integers of two bytes or more without bounds. Most of them are ids of a large
+#: table.
 _MOST_ID = 127
-#: Standard deviation of sound samples from -1 to 1, about that of speech.
+#: Standard deviation of generated sound, similar to that of speech; samples go from -1 to 1.
 _SOUND_STD = 0.2
 _MASK = re.compile(r"(?<![a-z])mask|mask(?![a-z])", re.IGNORECASE)
 _TRAINING = re.compile(r"(?<![a-z])training(?![a-z])", re.IGNORECASE)
 
 
 def make_payloads(model: TfliteModel, specs: Sequence[TensorSpec], count: int) -> Iterator[bytes]:
-    """Yield ``count`` different inputs as payloads; equal models give equal payloads.
+    """Yield ``count`` different inputs as bytes; equal models get equal inputs.
 
     Args:
         model: The whole model.
         specs: The model's inputs, with the names in the model's graph.
-        count: Number of inputs; a smaller count gives the first ones of a larger count.
+        count: Number of inputs. A smaller count gives the first inputs of a larger count.
 
     Yields:
         The bytes of all input arrays, in the order of ``specs``.
@@ -57,7 +59,7 @@ def make_payloads(model: TfliteModel, specs: Sequence[TensorSpec], count: int) -
 def make_inputs(
     model: TfliteModel, specs: Sequence[TensorSpec], count: int
 ) -> Iterator[dict[str, _Array]]:
-    """Yield the inputs of :func:`make_payloads` as arrays by input name."""
+    """Yield the same inputs as :func:`make_payloads`, as arrays by input name."""
     maker = _Maker(specs, bound_inputs(model))
     for _ in range(count):
         yield {spec.name: maker.make(spec) for spec in specs}
@@ -66,7 +68,7 @@ def make_inputs(
 class _Maker:
     """Generates an array for each input.
 
-    Whether an input is a mask depends on the names and shapes of the model's other inputs too.
+    Whether an input is a mask also depends on the names and shapes of the model's other inputs.
     """
 
     def __init__(self, specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> None:
@@ -74,7 +76,7 @@ class _Maker:
         self._bounds = bounds
         names = [spec.name for spec in specs]
         masks = {spec.name for spec in specs if _MASK.search(spec.name)}
-        # Some input must vary; if every input is a mask, the masks do.
+        # At least one input must vary. If all inputs look like masks, none is treated as a mask.
         self._masks = masks if len(masks) < len(names) else set()
         self._has_values = any(spec.dtype != "bool" for spec in specs)
         self._id_shapes = {spec.shape for spec in specs if spec.name in bounds}
@@ -94,7 +96,8 @@ class _Maker:
     def _is_mask(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
         if spec.name in self._masks:
             return True
-        # Integers that index nothing but have the shape of ids are masks, whatever their name.
+        # Some models have ids and a mask of the same shape. An integer input without bounds is
+        # taken for the mask if it has the shape of an input with bounds, whatever its name.
         return (
             dtype.kind in "iu"
             and dtype.itemsize > 1

@@ -1,4 +1,4 @@
-"""Read files as requests with a name for each sample, so that each answer has a name."""
+"""Read files as requests, and name each sample after its file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleName:
-    """One sample of a file.
+    """The name of a sample in a file.
 
     Attributes:
-        name: The file's path; ``path[3]`` for the fourth sample of a file with several.
+        name: The file's path. If the file has several samples, the sample's number from 0 follows,
+            such as ``path[3]``.
         file: The file's path.
     """
 
@@ -38,7 +39,7 @@ class NamedRequest:
 
     Attributes:
         inputs: Arrays by input name, of exactly the model's shapes.
-        samples: Names of the samples, in order, without the copies that fill up the batch.
+        samples: Names of the samples, in order. The copies that fill up the batch have no names.
     """
 
     inputs: dict[str, np.ndarray]
@@ -47,9 +48,13 @@ class NamedRequest:
     def split(
         self, outputs: Mapping[str, np.ndarray], specs: Sequence[TensorSpec]
     ) -> list[tuple[SampleName, dict[str, np.ndarray]]]:
-        """Return each sample's name and outputs.
+        """Return each sample's name and its outputs by name.
 
         Outputs that cannot be split by sample are returned once, with the name "FIRST to LAST".
+
+        Args:
+            outputs: The request's outputs, by name.
+            specs: The model's inputs.
         """
         parts = split_outputs(outputs, len(self.samples), specs)
         if len(parts) == len(self.samples):
@@ -65,18 +70,18 @@ def named_requests(
     on_note: Callable[[str], None] | None = None,
     on_error: Callable[[Path, EdgePartitionError], None] | None = None,
 ) -> Iterator[NamedRequest]:
-    """Read files as requests of a model with the inputs ``specs``, one after another.
+    """Read files as requests of a model, and yield one request after another.
 
     Args:
         files: The files' paths.
         specs: The model's inputs.
-        on_note: Called with each note for the user about a file.
-        on_error: Called with the path of a file that cannot be read to its end, and the error;
-            reading continues with the next file.
+        on_note: Called with each sentence for the user about a file.
+        on_error: Called with a file's path and an error if the file cannot be read to its end.
+            Reading continues with the next file.
 
     Raises:
-        InputFileError: A file cannot be read or is not an input of the model, and ``on_error`` is
-            None.
+        InputFileError: A file cannot be read or does not fit the model's inputs, and ``on_error``
+            is None.
     """
     waiting: collections.deque[SampleName] = collections.deque()
 
@@ -98,7 +103,10 @@ def named_requests(
 def _numbered(
     file: Path, samples: Iterator[dict[str, np.ndarray]]
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yield each sample with its name, with a number if the file has several samples."""
+    """Yield the name and the arrays of each sample in a file.
+
+    The name is the file's path, followed by the sample's number if there are several samples.
+    """
     first = next(samples, None)
     if first is None:
         return

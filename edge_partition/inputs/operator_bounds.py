@@ -1,7 +1,4 @@
-"""Bounds of an operator's inputs that follow from bounds of its outputs.
-
-Each rule goes against the flow of values. Everything here is pure.
-"""
+"""Compute bounds of an operator's inputs from bounds of its outputs. The functions are pure."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from ai_edge_litert import schema_py_generated as schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Upper bound on an input that determines a size known only to the runtime.
+#: Upper bound that is guessed for an input that determines the size of a tensor.
 _MOST_SIZE = 8
-#: Shortest constant ``0, 1, .. n - 1`` that marks a comparison with positions.
+#: Least ``n`` for which a value that is compared with ``0, 1, .. n - 1`` is taken for a length.
 _LEAST_RANGE = 3
-#: Operators whose results hold unchanged values of their inputs.
+#: Kinds of operators that pass on values of their inputs, unchanged or rounded.
 _PASSING = frozenset(
     {
         "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE",
@@ -29,7 +26,8 @@ _PASSING = frozenset(
         "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "DYNAMIC_UPDATE_SLICE", "REVERSE_SEQUENCE",
     }
 )  # fmt: skip
-#: The inputs of these operators that hold values; by default, the first input.
+#: Which inputs of these operators hold the values that are passed on. For other kinds, it is the
+#: first input.
 _VALUES: dict[str, slice] = {
     "CONCATENATION": slice(None), "PACK": slice(None), "MINIMUM": slice(None),
     "MAXIMUM": slice(None), "SELECT": slice(1, None), "SELECT_V2": slice(1, None),
@@ -39,13 +37,18 @@ _COMPARISONS = frozenset({"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"})
 
 
 class Bounds(NamedTuple):
-    """The smallest and the largest allowed value; infinite if there is no bound."""
+    """The smallest and the largest allowed value of a tensor's elements.
+
+    Attributes:
+        low: The smallest allowed value; minus infinity if there is no lower bound.
+        high: The largest allowed value; infinity if there is no upper bound.
+    """
 
     low: float
     high: float
 
     def meet(self, other: Bounds) -> Bounds:
-        """Return the intersection of both bounds."""
+        """Return the bounds of the values that both bounds allow."""
         return Bounds(max(self.low, other.low), min(self.high, other.high))
 
     @property
@@ -59,17 +62,18 @@ ANY = Bounds(-math.inf, math.inf)
 
 @dataclass
 class BoundOperator:
-    """An operator, with access to its tensors.
+    """An operator, with functions that look up its tensors in the file.
 
     Attributes:
         kind: The operator's name.
         inputs: Tensor indexes of the inputs, -1 for an absent optional input.
         outputs: Tensor indexes of the outputs.
         table: The operator's table in the file.
-        shape: Function from a tensor's index to its shape.
-        values: Function from a tensor's index to its values; None for a tensor that is computed.
-        quantized: Function from a tensor's index to its scale and zero point; None for a tensor
-            without them.
+        shape: Returns the shape of the tensor with a given index.
+        values: Returns the values of the tensor with a given index; None if they are not in the
+            file.
+        quantized: Returns scale and zero point of the tensor with a given index; None if the tensor
+            does not have exactly one scale.
     """
 
     kind: str
@@ -94,7 +98,7 @@ def bounds_of_inputs(
     Args:
         op: The operator.
         made: Bounds of the operator's outputs.
-        is_lenient: Whether to guess that inputs are lengths or sizes.
+        is_lenient: Whether to guess which inputs are lengths or sizes.
     """
     if op.kind in _INDEXING and (indexed := _INDEXING[op.kind](op)) is not None:
         place, bounds = indexed
@@ -171,8 +175,9 @@ def _slice_start(op: BoundOperator) -> tuple[int, Bounds] | None:
     return 1, Bounds(0, max(0, min((w - max(1, int(part)) for w, part in rooms), default=0)))
 
 
-#: For operators that index a tensor or count along it: the place of the index among the inputs and
-#: the bounds from the tensor's size; None if the size is not known.
+#: Functions for the kinds of operators that have an index or a length among their inputs. Each
+#: returns this input's position among the inputs and its bounds, which follow from the size of the
+#: indexed tensor; None if the size is not known.
 _INDEXING: dict[str, Callable[[BoundOperator], tuple[int, Bounds] | None]] = {
     "GATHER": _gather,
     "EMBEDDING_LOOKUP": lambda op: (0, _below(op.shape(op.inputs[1])[0])),
@@ -190,7 +195,7 @@ _INDEXING: dict[str, Callable[[BoundOperator], tuple[int, Bounds] | None]] = {
 
 
 def _sizes(op: BoundOperator) -> Iterator[tuple[int, Bounds]]:
-    """Yield bounds of inputs that are probably lengths or sizes."""
+    """Yield guessed bounds of inputs that are probably lengths or sizes."""
     if op.kind in _COMPARISONS:
         for tensor, other in (op.inputs, op.inputs[::-1]):
             values = op.values(other)
@@ -212,7 +217,10 @@ def _below(size: int) -> Bounds:
 
 
 def _kept(op: BoundOperator) -> int:
-    """Return the number of sums; all running sums of one ``CUMSUM`` row count as one sum."""
+    """Return the number of sums that a ``SUM`` or ``CUMSUM`` computes.
+
+    The running sums of ``CUMSUM`` along its axis count as one sum.
+    """
     shape = op.shape(op.inputs[0])
     if op.kind == "SUM":
         return max(1, math.prod(op.shape(op.outputs[0])))
@@ -257,7 +265,7 @@ def _arithmetic(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds
         case "DIV" | "FLOOR_DIV" if not is_left and low > 0:
             yield tensor, Bounds(wanted.low * high, (wanted.high + 1) * low - 1)
         case "FLOOR_MOD" if not is_left and low > 0:
-            # The remainder is always below the divisor.
+            # A remainder is always below the divisor, so it may already lie within the bounds.
             yield tensor, ANY if wanted.low <= 0 and high - 1 <= wanted.high else wanted
 
 
@@ -269,7 +277,10 @@ def _divided(wanted: Bounds, factor: float) -> Bounds:
 
 
 def _of_two(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
-    """Yield the bounds of two computed operands, which are equal for both."""
+    """Yield bounds of the two operands of an ``ADD`` or ``MUL`` without constants.
+
+    Both operands get the same bounds.
+    """
     if wanted.low > 0 or wanted.high < 0 or op.kind not in {"ADD", "MUL"}:
         return
     if op.kind == "ADD":

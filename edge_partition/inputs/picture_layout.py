@@ -1,4 +1,4 @@
-"""The layout of a picture in an input's tensor. Pure."""
+"""Find out how an input's tensor holds a picture. The functions are pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec
 
 _CHANNELS = (1, 3, 4)
-#: Smallest height and width of a tensor that is taken for a picture without metadata.
+#: Least height and width, in pixels, at which a tensor with 2 or 3 dimensions can be a picture if
+#: the model does not say so.
 _LEAST_SIDE = 8
 
 
 @dataclass(frozen=True)
 class PictureLayout:
-    """The layout of a picture in an input's tensor.
+    """How an input's tensor holds a picture.
 
     Attributes:
         batch: Size of the batch dimension; 0 for a tensor without a batch.
@@ -33,12 +34,15 @@ class PictureLayout:
 
 
 def picture_layout(spec: TensorSpec) -> PictureLayout | None:
-    """Return the layout of a picture in ``spec``'s tensor; None if the tensor fits no picture.
+    """Return how an input's tensor holds a picture; None if it cannot hold a picture.
 
-    The layouts are ``[batch, height, width, 1|3|4]`` and ``[batch, 1|3|4, height, width]``, each
-    with or without the batch. A gray picture may also be ``[height, width]`` or ``[batch, height,
-    width]``. Such a gray picture must be square if ``spec.pixels`` is None: other such tensors are
-    sequences.
+    The shape is ``[batch, height, width, 1|3|4]`` or ``[batch, 1|3|4, height, width]``, with or
+    without the batch. For gray pictures, it may also be ``[height, width]`` or ``[batch, height,
+    width]``. With these two shapes, a tensor that is not square only counts as a picture if
+    ``spec.pixels`` is given; otherwise it is a sequence.
+
+    Args:
+        spec: The input. If ``spec.pixels`` is given, the input is known to be a picture.
     """
     if spec.dtype == "bool" or spec.dtype.startswith("complex"):
         return None
@@ -47,7 +51,7 @@ def picture_layout(spec: TensorSpec) -> PictureLayout | None:
         return _with_channels(shape[0], shape[1:])
     is_picture = spec.pixels is not None
     if spec.dtype in {"int32", "int64", "uint32", "uint64"} and not is_picture:
-        return None  # ids
+        return None  # the numbers are ids
     if len(shape) == 3 and shape[0] > 1:  # noqa: PLR2004
         whole = _with_channels(0, shape)
         if whole is not None and min(whole.height, whole.width) >= _LEAST_SIDE:

@@ -1,4 +1,4 @@
-"""A picture's size, with its EXIF orientation applied."""
+"""Open pictures, and find out their size, with their EXIF orientation applied."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ def picture_size(image: Image.Image) -> tuple[int, int]:
 
 
 def file_picture_size(path: Path) -> tuple[int, int] | None:
-    """Return the :func:`picture_size` of a file; None if its suffix is not a picture's."""
+    """Return a picture file's width and height in pixels, after EXIF rotation.
+
+    The result is None if the file's suffix is not that of a picture.
+
+    Raises:
+        OSError: The file cannot be read as a picture.
+    """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return None
     with Image.open(path) as image:
@@ -32,6 +38,10 @@ def file_picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Return a file's picture, rotated according to EXIF."""
+    """Open a picture file, and return the picture rotated according to its EXIF orientation.
+
+    Raises:
+        OSError: The file cannot be read as a picture.
+    """
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image)

@@ -1,6 +1,6 @@
-"""The conversion of a picture's values to a model's input.
+"""Convert a picture's values to the values of a model's input.
 
-Pure: arrays in, arrays out. :class:`~edge_core.contract.manifest.Pixels` gives the formula.
+The functions are pure. :class:`~edge_core.contract.manifest.Pixels` gives the formula.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _LARGEST = 255
 
 
 class PixelsError(EdgePartitionError):
-    """A picture cannot become an input, or a description of pixels is invalid."""
+    """A picture cannot be converted to an input, or the description of a conversion is invalid."""
 
 
 def value_range(pixels: Pixels) -> tuple[float, float]:
-    """Return the smallest and the largest value of a converted picture."""
+    """Return the smallest and the largest value that a picture can have after the conversion."""
     numbers = max(len(pixels.mean), len(pixels.std))
     pairs = list(zip(_spread(pixels.mean, numbers), _spread(pixels.std, numbers), strict=True))
     return (
@@ -55,26 +55,29 @@ def _spread(numbers: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 
 def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Convert a picture of the input's size to the input.
+    """Convert a picture that already has the input's size to an array for the input.
 
     Args:
-        values: Picture of any dtype, from 0 to 255, shape ``(height, width, channels)``: gray, RGB
-            or RGBA, with :func:`source_channels` channels.
-        spec: The input; without ``pixels``, values stay from 0 to 255.
+        values: The picture's values from 0 to 255, of any dtype, shape ``(height, width,
+            channels)``. The colors are gray, RGB or RGBA; :func:`source_channels` gives the number
+            of channels.
+        spec: The input. Without ``spec.pixels``, :func:`default_pixels` is applied.
 
     Returns:
-        An array of the input's dtype and shape, with a batch of one if the input has a batch.
-        Floats equal the results of Keras's ``preprocess_input`` to the last bit. Integers are
-        quantized by the input's scale and zero point, rounded half away from zero like TFLite's
-        ``QUANTIZE``, and clipped.
+        An array of the input's dtype and shape; a batch dimension has size 1. Floats equal the
+        results of Keras's ``preprocess_input`` to the last bit. For an input with a scale and zero
+        point, the values are quantized. Integers are rounded half away from zero, like TFLite's
+        ``QUANTIZE``, and clipped to the dtype's range.
 
     Raises:
-        PixelsError: The input takes no pictures, or pictures of another size.
+        PixelsError: The input takes no pictures, the picture has another size, or the conversion is
+            for another number of channels.
     """
     layout = picture_layout(spec)
     if layout is None:
         raise PixelsError(
-            f"Input {spec.name} takes no picture: it is {spec.dtype}{list(spec.shape)}."
+            f"Input {spec.name} takes no picture: it is {spec.dtype}{list(spec.shape)}. Give an "
+            "array of this dtype and shape."
         )
     pixels = spec.pixels or default_pixels(layout)
     expected = (layout.height, layout.width, source_channels(layout, pixels))
@@ -89,7 +92,8 @@ def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[A
     if count not in {1, values.shape[-1]}:
         raise PixelsError(
             f"Input {spec.name} has {values.shape[-1]} channels, but the conversion of its pixels "
-            f"has MEAN/STD for {count} channels; give one MEAN/STD for all channels with --pixels."
+            f"has MEAN/STD for {count} channels. Split the model again with one MEAN/STD for all "
+            "channels in --pixels."
         )
     real = _normalize(values.astype(np.float32), pixels)
     placed = real if spec.dtype.startswith("float") else _to_integers(real, spec, pixels)
@@ -102,17 +106,21 @@ def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[A
 
 
 def default_pixels(layout: PictureLayout) -> Pixels:
-    """Return the default conversion: values from 0 to 255, RGB or gray."""
+    """Return the conversion for an input without ``pixels``: values from 0 to 255, RGB or gray."""
     return replace(FULL_RANGE, order="gray" if layout.channels in {0, 1} else "rgb")
 
 
 def source_channels(layout: PictureLayout, pixels: Pixels) -> int:
-    """Return the number of channels to open a picture with: gray 1, RGB 3, RGBA 4."""
+    """Return the number of channels that a picture must have before its conversion.
+
+    The number is 1 for gray, 3 for RGB, and 4 for RGBA.
+    """
     return 1 if pixels.order == "gray" else max(1, layout.channels)
 
 
 def _normalize(values: np.ndarray[Any, Any], pixels: Pixels) -> np.ndarray[Any, Any]:
-    # Division in float64, then a cast to float32, as numpy treats Keras's Python numbers.
+    # Keras divides Python numbers, which numpy casts to float32 after the division. The same steps
+    # here give the same bits.
     unit = np.float32(pixels.unit)
     mean = (np.array(pixels.mean) / pixels.unit).astype(np.float32)
     std = (np.array(pixels.std) / pixels.unit).astype(np.float32)
@@ -126,7 +134,7 @@ def _to_integers(
         return quantize(real, spec.dtype, spec.quantized)
     limits = np.iinfo(spec.dtype)
     if limits.max == np.iinfo(np.int8).max and value_range(pixels)[1] > limits.max:
-        # An int8 model without a scale takes pixels shifted to the signed range.
+        # An int8 model without a scale takes pixels from -128 to 127.
         real = real - (limits.max + 1)
     return np.asarray(np.clip(_round_half_away(real), limits.min, limits.max))
 
@@ -140,6 +148,9 @@ def quantize(real: np.ndarray[Any, Any], dtype: str, quantized: Quantized) -> np
 
 
 def _round_half_away(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Round like C's ``round``, which TFLite's reference ``QUANTIZE`` calls."""
+    """Round to whole numbers, halves away from zero, like the C function ``round``.
+
+    TFLite's reference kernel of ``QUANTIZE`` calls this C function.
+    """
     wide = values.astype(np.float64)
     return np.asarray(np.copysign(np.floor(np.abs(wide) + 0.5), wide))

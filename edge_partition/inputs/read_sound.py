@@ -1,4 +1,4 @@
-"""Read ``.wav`` files as windows of a model's input length."""
+"""Read ``.wav`` files, and divide the sound into windows of the model's input length."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import TensorSpec
 
+#: For each number of bytes per sample, the shift to the left that fills 32 bits.
 _SHIFT_BY_BYTES = {1: 24, 2: 16, 3: 8, 4: 0}
 _FULL_SCALE = 2.0**31
 
 
 class SoundError(EdgePartitionError):
-    """A sound does not fit the model; the message lacks the file's name."""
+    """A sound does not fit the model's input; the message does not contain the file's name."""
 
 
 def takes_sound(spec: TensorSpec) -> bool:
-    """Return whether an input fits sound: one dimension above 1; float, int16 or quantized."""
+    """Return whether an input's shape and dtype fit sound.
+
+    Exactly one dimension is above 1. The dtype is float32, float16 or int16, or the input is
+    quantized.
+    """
     wide = [size for size in spec.shape if size > 1]
     is_wave = spec.dtype in {"float32", "float16", "int16"} or spec.quantized is not None
     return len(wide) == 1 and is_wave
@@ -36,21 +41,21 @@ def takes_sound(spec: TensorSpec) -> bool:
 def sound_windows(
     path: Path, spec: TensorSpec, *, on_note: Callable[[str], None] | None = None
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Read a mono ``.wav`` of 8, 16, 24 or 32 bits as windows, one after another.
+    """Read a mono ``.wav`` file of 8, 16, 24 or 32 bits, and yield its windows in order.
 
     Args:
         path: The file.
-        spec: The input; its ``rate_hz``, unless 0, must be the file's sample rate.
-        on_note: Called with a sentence if the model's sample rate is unknown, and if the last
-            window is filled up.
+        spec: The input. Its ``rate_hz`` must be the file's sample rate; 0 allows any rate.
+        on_note: Called with a sentence for the user if the model's sample rate is unknown, and if
+            the last window is filled up.
 
     Yields:
         Arrays of the dtype and shape of ``spec``: floats from -1 to 1, int16 samples unchanged,
         other integers quantized. The last window is filled up with zeros.
 
     Raises:
-        SoundError: The file is not mono, damaged or of another sample rate, or the input takes no
-            sound.
+        SoundError: The file is empty, damaged or not mono, or has an unsupported number of bits
+            or another sample rate than the model. Or the input takes no sound.
         wave.Error: The file is not a PCM file.
         OSError: The file cannot be read.
     """
@@ -67,7 +72,7 @@ def sound_windows(
         )
     samples = _samples(data, width)
     if not len(samples):
-        raise SoundError("holds no sound.")
+        raise SoundError("holds no sound; expected at least one sample.")
     length = math.prod(spec.shape)
     missing = -len(samples) % length
     if missing and on_note is not None:
@@ -100,25 +105,34 @@ def _read(path: Path, spec: TensorSpec) -> tuple[bytes, int, int]:
         reason = "ends inside its header" if path.stat().st_size else "is empty"
         raise SoundError(f"{reason}; expected a PCM .wav file.") from None
     except RuntimeError:  # wave raises RuntimeError on chunks outside the file.
-        raise SoundError("is damaged: its chunks lead outside the file.") from None
+        raise SoundError(
+            "is damaged: its header describes more data than the file has. Copy the file again."
+        ) from None
     if width not in _SHIFT_BY_BYTES:
         raise SoundError(f"has {8 * width} bits per sample; expected 8, 16, 24 or 32.")
     if len(data) < count * width:
-        raise SoundError(f"is incomplete: it has {len(data) // width:,} of its {count:,} samples.")
+        raise SoundError(
+            f"is incomplete: it has {len(data) // width:,} of its {count:,} samples. Copy the "
+            "file again."
+        )
     return data, width, rate_hz
 
 
 def _samples(data: bytes, width: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return PCM data as int32 of full scale.
+    """Convert PCM data to int32 samples that use the full range of int32.
 
     Samples of eight bits are unsigned (Multimedia Programming Interface 1.0, "Data Format of the
     Samples").
+
+    Args:
+        data: The PCM data.
+        width: Bytes per sample.
     """
     count = len(data) // width
     raw = np.frombuffer(data, np.uint8, count=count * width).reshape(count, width)
     if width == 1:
         raw = np.bitwise_xor(raw, np.uint8(0x80))
-    # Little-endian: the file's bytes become the highest of four bytes.
+    # Samples are little-endian; a sample's bytes become the high bytes of an int32.
     wide = np.zeros((count, 4), np.uint8)
     wide[:, 4 - width :] = raw
     return np.asarray(wide.reshape(-1).view("<i4"), np.int32)

@@ -1,4 +1,4 @@
-"""Read ``.csv`` files as samples: one sample for each row, or one for the whole table."""
+"""Read ``.csv`` files: each row is a sample, or the whole table is one sample."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ if TYPE_CHECKING:
 
 
 class TableError(EdgePartitionError):
-    """A table is not an input of the model; the message lacks the file's name."""
+    """A table does not fit the model's input; the message does not contain the file's name."""
 
 
 def table_samples(path: Path, spec: TensorSpec) -> list[np.ndarray[Any, Any]]:
-    """Read numbers separated by commas, semicolons, tabs or spaces; a heading line is skipped.
+    """Read the numbers in a ``.csv`` file as samples.
 
-    If a row has as many numbers as the input has elements, each row is a sample. Otherwise, the
-    whole table is one sample if it has the input's rows and columns.
+    Commas, semicolons, tabs or spaces may separate the numbers. A heading line is skipped. If a row
+    has as many numbers as the input has elements, each row is a sample. Otherwise, the whole table
+    is one sample: it must have the input's rows and columns, or be one column with as many numbers
+    as the input has elements.
 
     Returns:
-        Arrays of the dtype and shape of ``spec``; quantized if the input has a scale.
+        The samples, with the dtype and shape of ``spec``. If the input has a scale, the numbers are
+        quantized.
 
     Raises:
-        TableError: The rows and columns do not fit the input, a cell is not a number, or a number
-            is out of range or a fraction for an integer input.
+        TableError: The rows and columns do not fit the input, or a cell is not a number. Or the
+            input takes integers, and a number is a fraction or out of range.
         OSError: The file cannot be read.
         UnicodeDecodeError: The file is not UTF-8 text.
     """
@@ -44,7 +47,7 @@ def table_samples(path: Path, spec: TensorSpec) -> list[np.ndarray[Any, Any]]:
     wide = [length for length in spec.shape if length > 1]
     if rows.size == size and (columns == 1 or list(rows.shape) == wide):
         return [_as_input(rows, spec)]
-    whole = f", or the file {wide[0]} rows of {wide[1]}" if len(wide) == 2 else ""  # noqa: PLR2004
+    whole = f", or the file needs {wide[0]} rows of {wide[1]} numbers" if len(wide) == 2 else ""  # noqa: PLR2004
     raise TableError(
         f"has {len(rows)} rows of {columns} numbers; input {spec.name} is {spec.dtype}"
         f"{list(spec.shape)}, so each row needs {size:,} numbers{whole}."
@@ -65,7 +68,7 @@ def _rows(text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     for number, row in enumerate(cells, len(lines) - len(cells) + 1):
         if len(row) != len(cells[0]):
             raise TableError(
-                f"line {number} has {len(row)} cells; the first row has {len(cells[0])}."
+                f"line {number} has {len(row)} cells; expected {len(cells[0])} as in the first row."
             )
         for cell in row:
             if not _is_number(cell):
@@ -90,6 +93,7 @@ def _as_input(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any,
     limits = np.iinfo(spec.dtype)
     if (shaped != np.floor(shaped)).any() or shaped.min() < limits.min or shaped.max() > limits.max:
         raise TableError(
-            f"holds a number that is not {spec.dtype}, the dtype of input {spec.name}."
+            f"holds a number that is not a valid {spec.dtype}; expected whole numbers from "
+            f"{limits.min} to {limits.max} for input {spec.name}."
         )
     return shaped.astype(spec.dtype)

@@ -22,21 +22,27 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
 }
-#: Gray value of the letterbox bars in the training of YOLO models (ultralytics, LetterBox).
+#: Gray value of letterbox bars, as in the training of YOLO models (ultralytics, LetterBox).
 _BAR = 114
 _LARGEST = 255
 
 
 def resize_picture(image: Image.Image, spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return a picture at ``spec``'s size, after EXIF rotation and mode conversion.
+    """Resize a picture to the size that an input takes.
+
+    The picture is first rotated according to EXIF, and converted to the input's channels.
+
+    Args:
+        image: The picture.
+        spec: The input.
 
     Returns:
         uint8, shape ``(height, width, channels)``, with
         :func:`~edge_partition.inputs.pixels.source_channels` channels.
 
     Raises:
-        PixelsError: ``spec`` takes no pictures, or the picture is too large or has neither 8 nor
-            16 bits per channel.
+        PixelsError: The input takes no pictures. Or the picture has too many pixels, or neither 8
+            nor 16 bits per channel.
     """
     layout = _layout(spec)
     if image.width * image.height > MAX_PIXELS:
@@ -53,15 +59,16 @@ def resize_picture(image: Image.Image, spec: TensorSpec) -> np.ndarray[Any, Any]
 
 
 def picture_of_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return a picture given as an array, at ``spec``'s size, like :func:`resize_picture`.
+    """Resize a picture that is given as an array, as :func:`resize_picture` does for an image.
 
     Args:
-        array: Shape ``(height, width)`` or ``(height, width, 1|3|4)``, RGB; uint8, or floats from
-            0 to 255.
+        array: Shape ``(height, width)`` or ``(height, width, 1|3|4)``, RGB; uint8, or floats from 0
+            to 255.
         spec: The input.
 
     Returns:
-        uint8, or float32 for floats, which are not rounded; shape ``(height, width, channels)``.
+        Shape ``(height, width, channels)``. uint8 for a uint8 array; float32, not rounded, for
+        floats.
 
     Raises:
         PixelsError: The array has another shape or dtype, or floats of another range.
@@ -78,7 +85,9 @@ def picture_of_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarra
             Image.fromarray(array[..., 0] if array.shape[2] == 1 else array), spec
         )
     if not np.issubdtype(array.dtype, np.floating):
-        raise PixelsError(f"The picture is {array.dtype}; expected uint8, or floats from 0 to 255.")
+        raise PixelsError(
+            f"The picture has the dtype {array.dtype}; expected uint8, or floats from 0 to 255."
+        )
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= _LARGEST) or 0 < high <= 1:
         raise PixelsError(
@@ -93,13 +102,14 @@ def _layout(spec: TensorSpec) -> PictureLayout:
     layout = picture_layout(spec)
     if layout is None:
         raise PixelsError(
-            f"Input {spec.name} takes no picture: it is {spec.dtype}{list(spec.shape)}."
+            f"Input {spec.name} takes no picture: it is {spec.dtype}{list(spec.shape)}. Give an "
+            "array of this dtype and shape."
         )
     return layout
 
 
 def _resize_floats(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Resize a float32 picture channel by channel, like :func:`resize_picture`."""
+    """Resize a float32 picture channel by channel, as :func:`resize_picture` does for an image."""
     layout = _layout(spec)
     pixels = spec.pixels or default_pixels(layout)
     channels = source_channels(layout, pixels)
@@ -121,7 +131,14 @@ def _resize_floats(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[
 def _fit(
     picture: Image.Image, size: tuple[int, int], fit: str, method: Image.Resampling
 ) -> Image.Image:
-    """Return ``picture`` at ``size`` (width, height), fitted by one of ``PIXEL_FITS``."""
+    """Return ``picture`` with the size ``size`` (width, height).
+
+    Args:
+        picture: The picture.
+        size: Width and height in pixels.
+        fit: How to treat other proportions, one of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
+        method: Pillow's resampling filter.
+    """
     if fit == "crop":
         return picture.resize(size, method, box=_largest_middle(picture.size, size))
     if fit == "letterbox":
@@ -148,7 +165,7 @@ def _largest_middle(
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return ``image`` with 8 bits per channel; Pillow would clip 16-bit values to white."""
+    """Return ``image`` with 8 bits per channel; Pillow would clip larger values to white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:

@@ -1,4 +1,4 @@
-"""Convert the inputs of a :class:`~edge_partition.client.pipeline.Pipeline` to arrays by name.
+"""Convert what a user gives a :class:`~edge_partition.client.pipeline.Pipeline` to input arrays.
 
 An array of the input's shape and dtype is used unchanged, without a copy. Other arrays are reshaped
 and cast like arrays from files (:mod:`~edge_partition.inputs.fit_array`). Pictures are converted
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TakenInputs:
-    """A request's inputs.
+    """The inputs of one request.
 
     Attributes:
-        arrays: Arrays by input name, of the input's shape and dtype. A missing input is reported
-            when the arrays are encoded.
+        arrays: Arrays by input name, of the input's shape and dtype. An input that is missing here
+            causes an error when the arrays are encoded.
         is_sample: Whether the arrays are one sample, repeated to fill the model's batch.
-        picture_size: Width and height of the given picture in pixels, for a detection model; None
-            without a picture.
+        picture_size: Width and height, in pixels, of the picture that a detection model gets; None
+            for other models, or without a picture.
     """
 
     arrays: dict[str, np.ndarray]
@@ -55,13 +55,14 @@ def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
 
     Args:
         manifest: The deployment's manifest.
-        inputs: An array, a path or a Pillow image for a model with one input; a sequence of these
-            in the order of the inputs, or a dict by input name.
+        inputs: For a model with one input, an array, a path or a Pillow image. For a model with
+            several inputs, a list or tuple of these in the order of the inputs, a dict of these by
+            input name, or the path of an ``.npz`` file.
 
     Raises:
         PayloadError: The number of inputs, an input's name, or an array's shape or dtype is wrong.
-        InputFileError: A file is not an input of the model.
-        PixelsError: A picture cannot become the input.
+        InputFileError: A file cannot be read, or does not fit the model's inputs.
+        PixelsError: A picture cannot be converted to the input.
     """
     specs = manifest.inputs
     if isinstance(inputs, np.ndarray) and len(specs) == 1 and _is_exact(inputs, specs[0]):
@@ -75,7 +76,7 @@ def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
     named = _by_name(specs, inputs)
     for spec in specs:
         if spec.name not in named:
-            continue  # Encoding raises the error.
+            continue  # Encoding the arrays raises an error.
         value = named[spec.name]
         if _is_file_or_image(value):
             arrays[spec.name] = _from_picture(value, spec)
@@ -96,11 +97,13 @@ def _by_name(specs: Sequence[TensorSpec], inputs: Any) -> Mapping[str, Any]:
         named = inputs
     elif isinstance(inputs, list | tuple):
         if len(inputs) != len(names):
-            raise PayloadError(f"Got {len(inputs)} arrays; the model has the inputs {names}.")
+            raise PayloadError(
+                f"Got {len(inputs)} arrays; expected one for each of the inputs {names}."
+            )
         named = dict(zip(names, inputs, strict=True))
     else:
         if len(names) != 1:
-            raise PayloadError(f"Got one array; the model has the inputs {names}.")
+            raise PayloadError(f"Got one array; expected one for each of the inputs {names}.")
         named = {names[0]: inputs}
     unknown = set(named) - set(names)
     if unknown:
@@ -122,7 +125,12 @@ def _is_exact(array: np.ndarray, spec: TensorSpec) -> bool:
 
 
 def _from_array(array: np.ndarray, spec: TensorSpec) -> tuple[np.ndarray, bool, np.ndarray | None]:
-    """Return an array as the input, whether it is one sample, and the picture in it, if any."""
+    """Convert an array to the array for an input.
+
+    Returns:
+        Three values: the array for the input; whether the given array is one sample; the picture
+        that the given array contains, or None if it contains no picture or several.
+    """
     if _is_exact(array, spec):
         return array, False, None
     pictures = find_pictures(array, spec)
@@ -162,7 +170,7 @@ def _read_file(path: str | os.PathLike[str], specs: Sequence[TensorSpec]) -> dic
 
 
 def _size(manifest: Manifest, picture: Any) -> tuple[int, int] | None:
-    """Return a picture's width and height for a detection model; None for other models."""
+    """Return a picture's width and height, in pixels; None if the model detects no objects."""
     if not manifest.model.detections:
         return None
     if isinstance(picture, np.ndarray):

@@ -33,7 +33,7 @@ def test_stacked_pictures_fill_batches_too(tmp_path: Path) -> None:
     samples = list(load_samples(tmp_path / "x.npy", [BATCH]))
     assert [count for _, count in batches(samples, [BATCH])] == [3, 3, 1]
     assert len(list(load_samples(tmp_path / "one.npy", [BATCH]))) == 1
-    with pytest.raises(InputFileError, match="several inputs"):
+    with pytest.raises(InputFileError, match="inputs for several inferences"):
         load_input(tmp_path / "x.npy", [BATCH])
 
 

@@ -50,8 +50,8 @@ def test_a_whole_table_is_a_sample_if_the_model_takes_a_table(
 def test_a_table_for_integers_has_whole_numbers_or_is_quantized(tmp_path: Path) -> None:
     spec = TensorSpec("x", "int32", (1, 2))
     assert load_input(table(tmp_path, "3,-4"), [spec])["x"].tolist() == [[3, -4]]
-    assert "not int32" in error_of(table(tmp_path, "3,4.5"), spec)
-    assert "not uint8" in error_of(table(tmp_path, "3,-4"), replace(spec, dtype="uint8"))
+    assert "not a valid int32" in error_of(table(tmp_path, "3,4.5"), spec)
+    assert "not a valid uint8" in error_of(table(tmp_path, "3,-4"), replace(spec, dtype="uint8"))
     scaled = replace(spec, dtype="uint8", quantized=Quantized(0.5, 1))
     assert load_input(table(tmp_path, "3,4.5"), [scaled])["x"].tolist() == [[7, 10]]
 
@@ -61,8 +61,8 @@ def test_a_table_for_integers_has_whole_numbers_or_is_quantized(tmp_path: Path) 
     [
         ("", "empty"),
         ("1,2", "1 rows of 2 numbers; input x is float32[2, 3], so each row needs 6 numbers"),
-        ("1,2", "6 numbers, or the file 2 rows of 3."),
-        ("1,2,3\n4,5", "line 2 has 2 cells; the first row has 3"),
+        ("1,2", "6 numbers, or the file needs 2 rows of 3 numbers."),
+        ("1,2,3\n4,5", "line 2 has 2 cells; expected 3 as in the first row"),
         ("a,b,c\n1,2,3\n4,five,6", "line 3 has the cell 'five'"),
     ],
 )  # fmt: skip

@@ -229,7 +229,7 @@ def test_arrays_of_other_channels_are_converted_to_the_models(
         (np.zeros((9, 9, 2), np.uint8), r"shape [9, 9, 2]"),
         (np.zeros((2, 9, 9, 3), np.uint8), r"shape [2, 9, 9, 3]"),
         (np.zeros((0, 9, 3), np.uint8), r"shape [0, 9, 3]"),
-        (np.zeros((9, 9, 3), np.int32), "The picture is int32"),
+        (np.zeros((9, 9, 3), np.int32), "The picture has the dtype int32"),
         ("a b", "shape []"),
     ],
 )
@@ -247,7 +247,7 @@ def test_one_picture_is_refused_if_a_model_has_several_inputs() -> None:
 
 def test_a_file_of_several_inputs_is_refused_as_one_picture(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((3, 9, 9, 3), np.uint8))
-    with pytest.raises(InputFileError, match="holds several inputs; expected one"):
+    with pytest.raises(InputFileError, match="holds several samples; expected one"):
         as_picture(tmp_path / "x.npy", [RGB])
 
 

@@ -207,7 +207,7 @@ def test_one_sample_of_a_larger_batch_is_repeated() -> None:
         (np.full((9, 9, 3), -3.0, np.float32), "floats from -3 to -3;"),
         (np.full((9, 9), 256.0), "floats from 256"),
         (np.full((9, 9), np.nan), "floats from nan"),
-        (np.zeros((9, 9, 3), np.int64), "The picture is int64"),
+        (np.zeros((9, 9, 3), np.int64), "The picture has the dtype int64"),
         (np.zeros((9, 9, 2), np.uint8), r"\[9, 9, 2\]"),
         ("nowhere.png", "nowhere.png"),
     ],
@@ -220,7 +220,9 @@ def test_an_ambiguous_picture_is_refused_with_a_sentence(picture: Any, what: str
 def test_a_file_of_several_inputs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "stack.npy"
     np.save(path, np.zeros((3, 8, 12, 3), np.float32))
-    with pytest.raises(EdgePartitionError, match="holds several inputs; expected one"):
+    with pytest.raises(
+        EdgePartitionError, match="holds inputs for several inferences; expected one"
+    ):
         take_inputs(manifest(), path)
     np.save(path, np.ones((1, 8, 12, 3), np.float32))
     assert (take_inputs(manifest(), path).arrays["image"] == 1).all()

@@ -1,7 +1,8 @@
-"""The meaning of a model's outputs for the user: labels, values, boxes, or a summary.
+"""Interpret a model's outputs for the user as labels, values, boxes, or a summary.
 
-Everything here is pure: a manifest and arrays in, frozen dataclasses out. Quantized integers become
-real values. A softmax is computed only if the manifest says that the scores are logits.
+The functions are pure: they get a manifest and arrays, and return frozen dataclasses. Quantized
+integers become real values. A softmax is computed only if the manifest says that the scores are
+logits.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Manifest, TensorSpec
     from edge_partition.answers.boxes import RawBoxes
 
-#: Boxes listed in a line of text, which counts the rest; ``--json`` has all boxes.
+#: Number of boxes that a line of text lists; further boxes are only counted. ``--json`` has all.
 _BOXES_SHOWN = 10
 _NO_LABELS = (
     "The model has no labels: classes are shown by their index, from 0. To add labels, give a file "
@@ -41,12 +42,12 @@ _KNOWN_MEANINGS = frozenset({"probabilities", "logits"})
 
 @dataclass(frozen=True)
 class Answer:
-    """The meaning of the outputs for one input.
+    """The interpreted outputs for one input.
 
     Attributes:
-        outputs: The meaning of each output, in the model's order.
+        outputs: The interpretation of each output, in the model's order.
         boxes: The boxes that a detection model found, highest score first; None for other models.
-        notes: Notes for the user that apply to every input, for example that no output fits the
+        notes: Sentences for the user that apply to every input, for example that no output fits the
             labels.
     """
 
@@ -56,7 +57,7 @@ class Answer:
 
     @property
     def labels(self) -> tuple[ClassScore, ...]:
-        """The classes with the highest scores of the first output with one score for each class."""
+        """The best classes of the first output with one score for each class; may be empty."""
         return next((item.best for item in self.outputs if isinstance(item, Classes)), ())
 
     def __str__(self) -> str:
@@ -68,7 +69,10 @@ class Answer:
         return "; ".join(f"{plain_text(item.tensor.name)}: {item}" for item in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer: ``labels``, ``outputs``, and ``boxes`` of a detection model."""
+        """Return the answer as a JSON object.
+
+        The fields are ``labels``, ``outputs`` and, for a detection model, ``boxes``.
+        """
         document: dict[str, Any] = {
             "labels": [best.to_json() for best in self.labels],
             "outputs": [item.to_json() for item in self.outputs],
@@ -86,14 +90,14 @@ def describe_answer(
     picture_size: tuple[int, int] | None = None,
     min_score: float = MIN_SCORE,
 ) -> Answer:
-    """Return the meaning of the outputs for one input.
+    """Interpret a model's outputs for one input.
 
     Args:
         manifest: The deployment's manifest.
-        outputs: Arrays by output name, of one sample if the model takes several at once.
-        top: Number of classes to name for an output with one score for each class.
-        picture_size: Width and height of the given picture in pixels; boxes are in its pixels.
-            None for boxes in pixels of the model's input.
+        outputs: Arrays by output name, for one sample.
+        top: Number of best classes to return for an output with one score for each class.
+        picture_size: Width and height of the given picture in pixels. The result's boxes are in
+            pixels of this picture; if None, in pixels of the model's input.
         min_score: Lower bound on a box's score.
     """
     labels = manifest.model.labels
@@ -145,7 +149,7 @@ def _one_value(tensor: OutputTensor, spec: TensorSpec, labels: Sequence[str], to
         # The logistic function, in a form that never overflows.
         value = (1 + np.tanh(np.float64(value) / 2)) / 2
     if len(labels) == 2:  # noqa: PLR2004
-        # With two classes, the only score is that of the second class, as in Keras.
+        # With two classes, a single score belongs to the second class, as in Keras.
         return _rank(tensor, np.array([1 - value, value]), "probabilities", labels, top)
     return Value(tensor, float(value), is_probability=True)
 
@@ -153,7 +157,7 @@ def _one_value(tensor: OutputTensor, spec: TensorSpec, labels: Sequence[str], to
 def _rank(
     tensor: OutputTensor, scores: np.ndarray, meaning: str, labels: Sequence[str], top: int
 ) -> Classes:
-    # If one score is not finite, none of the probabilities is.
+    # If one score is not finite, none of the probabilities would be finite.
     is_probability = meaning in _KNOWN_MEANINGS and bool(np.isfinite(scores).all())
     if is_probability and meaning == "logits":
         scores = np.exp(scores - scores.max())

@@ -1,4 +1,4 @@
-"""The boxes of a detection model: read from SSD outputs, and placed in the picture."""
+"""Read the boxes of an SSD model, and convert boxes to pixels of the picture."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 #: Default lower bound on a box's score, as in YOLO's own tools.
 MIN_SCORE = 0.25
 _SSD_NAME = re.compile(r"TFLite_Detection_PostProcess(?::([1-3]))?")
-#: First labels of SSD label files that name no class of the model.
+#: Labels for the background, which is no class of the model. An SSD label file may start with one.
 _BACKGROUND = frozenset({"???", "background"})
 _CORNERS = 4
 _SSD_OUTPUTS = 4
 
 
 class UnknownDetectionsError(EdgePartitionError):
-    """The outputs of a detection model have an unknown form."""
+    """The outputs of a detection model have an unknown format."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,22 @@ class Box:
 
     @property
     def caption(self) -> str:
-        """The class and its score, fit for a terminal."""
+        """The class and its score as one line of text, without control characters."""
         label = f"class {self.label}" if self.label == str(self.index) else plain_text(self.label)
         return f"{label} {self.score:.1%}" if self.score <= 1 else f"{label} {self.score:.4g}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the box as JSON, with its sides rounded to a hundredth of a pixel."""
+        """Return the box as a JSON object, with its sides rounded to a hundredth of a pixel."""
         sides = {side: round(getattr(self, side), 2) for side in ("left", "top", "right", "bottom")}
         return {"label": self.label, "index": self.index, "score": self.score, **sides}
 
 
 @dataclass(frozen=True)
 class RawBoxes:
-    """The boxes in a model's outputs, highest score first.
+    """Boxes as fractions of the model's input, highest score first.
 
     Attributes:
-        sides: Left, top, right and bottom as fractions of the model's input; float64, shape
-            ``(n, 4)``.
+        sides: Left, top, right and bottom, from 0 to 1 inside the input; float64, shape ``(n, 4)``.
         classes: Class indexes; int64, shape ``(n,)``.
         scores: Scores; float64, shape ``(n,)``.
     """
@@ -80,11 +79,12 @@ class RawBoxes:
 
 
 def read_ssd(outputs: Mapping[str, np.ndarray], *, min_score: float = MIN_SCORE) -> RawBoxes:
-    """Read the four outputs of ``TFLite_Detection_PostProcess``.
+    """Return the boxes in the four outputs of an SSD model.
 
     Args:
-        outputs: Real values in the model's order: boxes ``(1, n, 4)`` as top, left, bottom and
-            right in fractions of the input, classes ``(1, n)``, scores ``(1, n)`` and a count.
+        outputs: The outputs' real values by name: boxes ``(1, n, 4)`` as top, left, bottom and
+            right in fractions of the input, classes ``(1, n)``, scores ``(1, n)`` and a count of
+            boxes. They may be in any order that :func:`_ssd_outputs` recognizes.
         min_score: Lower bound on a box's score.
 
     Raises:
@@ -101,12 +101,12 @@ def read_ssd(outputs: Mapping[str, np.ndarray], *, min_score: float = MIN_SCORE)
 
 
 def _ssd_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Return boxes, classes, scores and count, in this order.
+    """Return an SSD model's outputs in the order boxes, classes, scores, count.
 
     TensorFlow 1 and Model Maker write this order and the names of ``_SSD_NAME``. TensorFlow 2's
-    object detection writes scores, boxes, count and classes. Under other names, boxes and count are
-    recognized by their shapes, and scores by values that are not integers. If scores and classes
-    are all integers, their order tells them apart.
+    object detection writes scores, boxes, count and classes. Under other names, the shapes tell
+    which outputs are the boxes and the count. Of the other two, the output with fractions holds the
+    scores. If neither has fractions, their order decides.
     """
     named = {match[1] or "0": array for name, array in outputs.items()
              if (match := _SSD_NAME.fullmatch(name))}  # fmt: skip
@@ -132,7 +132,7 @@ def _ssd_by_shape(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     rest = [n for n in range(len(arrays)) if n not in {*boxes, *counts}]
     if len(arrays) != _SSD_OUTPUTS or len(boxes) != 1 or len(counts) != 1:
         return []
-    # If the boxes come first, the classes are next; otherwise the scores come first.
+    # Boxes first: classes, then scores (TensorFlow 1). Otherwise scores come before classes.
     classes, scores = rest if boxes[0] == 0 else rest[::-1]
     if _has_fractions(arrays[classes]) and not _has_fractions(arrays[scores]):
         classes, scores = scores, classes
@@ -144,19 +144,20 @@ def _has_fractions(array: np.ndarray) -> bool:
 
 
 def ssd_labels(labels: Sequence[str]) -> Sequence[str]:
-    """Return labels in the order of an SSD model's classes, without a label for the background."""
+    """Return the labels of an SSD model's classes, without a first label for the background."""
     return labels[1:] if labels and labels[0].strip().lower() in _BACKGROUND else labels
 
 
 def in_picture(
     sides: np.ndarray, input_size: tuple[int, int], picture_size: tuple[int, int], fit: str
 ) -> np.ndarray:
-    """Return boxes in pixels of the picture, clipped at its edges.
+    """Convert boxes to pixels of the picture, and clip them at the picture's edges.
 
     Args:
         sides: Left, top, right and bottom in fractions of the model's input, shape ``(n, 4)``.
         input_size: Width and height of the input in pixels.
-        picture_size: Width and height in pixels of the picture that was fitted into the input.
+        picture_size: Width and height of the original picture in pixels, before it was fitted to
+            the input.
         fit: How the picture was fitted, one of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
 
     Returns:

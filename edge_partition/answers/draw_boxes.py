@@ -1,4 +1,4 @@
-"""Draw boxes into the picture in which they were found."""
+"""Draw the boxes of found objects into their picture."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from edge_partition.answers.boxes import Box
 
-#: A line's width and a letter's height: fraction of the picture's shorter side, lower bound in
-#: pixels.
+#: A line's width and a letter's height, each as a fraction of the picture's shorter side and as a
+#: lower bound in pixels.
 _LINE, _LEAST_LINE = 1 / 200, 1
 _LETTER, _LEAST_LETTER = 1 / 30, 10
 #: Degrees between the hues of successive classes: the golden angle, which keeps all hues apart.
 _HUE_STEP = 137.508
-#: Gray value below which a background is dark and gets white text.
+#: Gray value below which the background of a caption is dark; its text is then white.
 _DARK_BELOW = 140
 _JPEG_QUALITY = 92
 #: Fonts for captions with letters that Pillow's own font lacks.
@@ -29,10 +29,14 @@ _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")
 
 
 def draw_boxes(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """Return a copy of ``picture``, in RGB, with ``boxes``, their labels and scores.
+    """Return an RGB copy of ``picture`` with boxes, their labels and their scores.
 
     A class has the same color in every picture. The box with the highest score is drawn last, over
     the others.
+
+    Args:
+        picture: The picture.
+        boxes: The boxes, highest score first.
     """
     drawn = picture.convert("RGB")
     pen = ImageDraw.Draw(drawn)
@@ -55,7 +59,7 @@ def _draw_caption(
     color: tuple[int, ...],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
-    """Write label and score above the box, or inside the box if there is no room above."""
+    """Write a box's label and score above the box, or inside if there is no space above."""
     text = box.caption
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     margin = max(1, round((bottom - top) / 5))
@@ -86,7 +90,13 @@ def _color(index: int) -> tuple[int, ...]:
 
 
 def draw_file(path: Path, boxes: Sequence[Box], suffix: str) -> bytes:
-    """Return the bytes of a picture with ``boxes``: JPEG for ``.jpg`` and ``.jpeg``, else PNG."""
+    """Draw boxes into a copy of a picture, and return the bytes of a picture file.
+
+    Args:
+        path: The picture's file.
+        boxes: The boxes, highest score first.
+        suffix: The result is JPEG for ``.jpg`` and ``.jpeg``, and PNG for any other suffix.
+    """
     buffer = io.BytesIO()
     drawn = draw_boxes(open_picture(path), boxes)
     if suffix.lower() in {".jpg", ".jpeg"}:

@@ -1,4 +1,4 @@
-"""The meaning of one output of a model, as a line of text and as JSON. Pure."""
+"""Show one output of a model as a line of text and as JSON. The functions are pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from edge_core.plain_text import plain_text
 
-#: Largest output whose values are all in ``--json``.
+#: Largest number of values of an output that ``--json`` lists.
 _MAX_LISTED = 1000
-#: Largest number of values for which the line of text lists all of them.
+#: Largest number of values of an output that the line of text lists.
 _MAX_SHOWN = 8
 
 
@@ -32,7 +32,7 @@ class ClassScore:
     score: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the class as JSON; a score that is not finite becomes null."""
+        """Return the class as a JSON object; a score that is not finite becomes null."""
         return {"label": self.label, "index": self.index, "score": _finite(self.score)}
 
 
@@ -42,10 +42,10 @@ class OutputTensor:
 
     Attributes:
         name: The output's name.
-        dtype: The dtype on the wire.
-        shape: The shape on the wire.
-        values: The values, of shape ``shape``; quantized integers become real values.
-        is_dequantized: Whether ``values`` are dequantized.
+        dtype: The output's dtype as received from the board.
+        shape: The output's shape as received from the board.
+        values: The values, of shape ``shape``. Quantized integers are converted to real values.
+        is_dequantized: Whether ``values`` were quantized integers.
     """
 
     name: str
@@ -55,7 +55,7 @@ class OutputTensor:
     is_dequantized: bool
 
     def __str__(self) -> str:
-        """Return dtype and shape with the range, or with all values if there are few."""
+        """Return dtype and shape, followed by all values, or by their range if there are many."""
         text = f"{self.dtype}{list(self.shape)}"
         if 0 < self.values.size <= _MAX_SHOWN:
             return f"{text}: {', '.join(map(_number, self.values.reshape(-1).tolist()))}"
@@ -66,14 +66,17 @@ class OutputTensor:
         return text + self.warning()
 
     def warning(self) -> str:
-        """Return the numbers of NaN and infinite values in parentheses; empty if all are finite."""
+        """Return how many values are NaN or infinite, in parentheses; empty if all are finite."""
         nan, infinite = self._not_finite()
         parts = [f"{count:,} {what}" for count, what in ((nan, "NaN"), (infinite, "infinite"))
                  if count]  # fmt: skip
         return f" ({' and '.join(parts)} of {self.values.size:,} values)" if parts else ""
 
     def summary(self) -> dict[str, Any]:
-        """Return ``min``, ``max`` and ``mean`` of the finite values, or magnitudes if complex."""
+        """Return ``min``, ``max`` and ``mean`` of the finite values, by these names.
+
+        Complex values are summarized by their magnitudes. Each entry is None if no value is finite.
+        """
         values = np.abs(self.values) if np.iscomplexobj(self.values) else self.values
         finite = values[np.isfinite(values)]
         if not finite.size:
@@ -85,7 +88,7 @@ class OutputTensor:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the output as JSON, with its values if there are at most 1,000."""
+        """Return the output as a JSON object, with its values if there are at most 1,000."""
         nan, infinite = self._not_finite()
         document: dict[str, Any] = {"name": self.name, "dtype": self.dtype}
         document |= {"shape": list(self.shape), "dequantized": self.is_dequantized}
@@ -122,14 +125,14 @@ class Classes:
         word = "" if self.is_labelled else "class " if self.is_probability else "index "
         shown = [f"{word}{plain_text(best.label)} {self._score(best.score)}" for best in self.best]
         text = ", ".join(shown) + self.tensor.warning()
-        # Without labels and a known meaning, the values may be no scores.
+        # Without labels and without a known meaning, the values may not be scores.
         return text if self.is_labelled or self.is_probability else f"{text}; {self.tensor}"
 
     def _score(self, score: float) -> str:
         return f"{score:.1%}" if self.is_probability else f"(score {_number(score)})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the best classes, with the output's fields, as JSON."""
+        """Return the best classes and the output's fields as a JSON object."""
         return {
             "kind": "classes",
             "probabilities": self.is_probability,
@@ -158,7 +161,7 @@ class Value:
         return f"{self.value:.1%}" if is_share else _number(self.value)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value, with the output's fields, as JSON."""
+        """Return the value and the output's fields as a JSON object."""
         value = _listed(np.asarray(self.value))
         document = {"kind": "value", "probabilities": self.is_probability, "value": value}
         return {**document, **self.tensor.to_json()}
@@ -175,11 +178,11 @@ class Values:
     tensor: OutputTensor
 
     def __str__(self) -> str:
-        """Return dtype, shape and range."""
+        """Return the output's dtype, shape and range."""
         return str(self.tensor)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the output's fields as JSON."""
+        """Return the output's fields as a JSON object."""
         return {"kind": "values", **self.tensor.to_json()}
 
 
@@ -198,7 +201,10 @@ def _finite(value: float) -> float | None:
 
 
 def _listed(values: np.ndarray) -> Any:
-    """Return nested lists, with None for NaN and infinities; a complex number is a pair."""
+    """Return an array as nested lists for JSON.
+
+    NaN and infinities become None. A complex number becomes a list of its two parts.
+    """
     if np.iscomplexobj(values):
         values = np.stack([values.real, values.imag], axis=-1)
     if values.dtype.kind != "f" or np.isfinite(values).all():

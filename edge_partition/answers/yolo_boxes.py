@@ -1,7 +1,8 @@
-"""Read boxes from the head of a YOLO model.
+"""Read boxes from the head of a YOLO model, which is the model's output tensor.
 
-A head gives thousands of candidates. Candidates with a low score are dropped, and of overlapping
-candidates of one class only the best is kept (non-maximum suppression).
+A head contains thousands of candidates for boxes. Candidates with a low score are dropped. If
+candidates of one class overlap too much, only the candidate with the highest score is kept
+(non-maximum suppression).
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from edge_partition.answers.boxes import MIN_SCORE, RawBoxes, UnknownDetectionsE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Largest intersection over union of two boxes of one class; above it, the worse box is dropped.
+#: Largest intersection over union of two boxes of one class. If two boxes overlap more, the
+#: box with the lower score is dropped.
 MAX_OVERLAP = 0.45
-#: Limits on boxes and candidates of one picture, as in YOLO's own tools.
+#: Largest numbers of boxes and of candidates for one picture, as in YOLO's own tools.
 _MAX_BOXES = 300
 _MAX_CANDIDATES = 30_000
-#: Largest side in fractions of the input; in pixels, some candidate of a head is far above.
+#: If a head has a larger value than this, its boxes are in pixels, not in fractions of the input.
 _MAX_FRACTION = 2.0
 _RANK = 3
 _SIDES = 4
@@ -29,7 +31,7 @@ _FINISHED_COLUMNS = 6
 
 
 class _Form(Enum):
-    """The columns after a candidate's four sides."""
+    """The meaning of a candidate's columns after the first four, which describe the box."""
 
     SCORES = "one score for each class"
     OBJECTNESS_AND_SCORES = "objectness (YOLOv5), then one score for each class"
@@ -44,22 +46,27 @@ def read_yolo(
     min_score: float = MIN_SCORE,
     max_overlap: float = MAX_OVERLAP,
 ) -> RawBoxes:
-    """Read the head of an Ultralytics model.
+    """Return the boxes in the head (output tensor) of an Ultralytics model.
+
+    The head has one of these shapes, with ``n`` candidates:
+
+    - ``(1, 4 + classes, n)``: rows for center x, center y, width and height, in fractions of the
+      input or in its pixels, then a row of scores for each class. Further rows (masks, keypoints)
+      are ignored.
+    - ``(1, n, 4 + classes)``: columns instead of these rows.
+    - ``(1, n, 5 + classes)``: columns too, with a column for YOLOv5's objectness before the scores.
+    - ``(1, n, 6)``: columns for left, top, right, bottom, score and class, after suppression.
 
     Args:
-        head: Real values of one of these shapes. ``(1, 4 + classes, n)``: center x, center y, width
-            and height, in fractions of the input or in its pixels, then one score for each class;
-            further rows (masks, keypoints) are ignored. ``(1, n, 4 + classes)``: the same,
-            transposed. ``(1, n, 5 + classes)``: with YOLOv5's objectness before the scores.
-            ``(1, n, 6)``: left, top, right, bottom, score and class, after suppression.
+        head: The head's real values.
         classes: Number of classes; 0 if unknown.
         input_size: Width and height of the model's input in pixels; None if unknown.
         min_score: Lower bound on a candidate's score.
         max_overlap: Largest intersection over union of two boxes of one class, from 0 to 1.
 
     Raises:
-        UnknownDetectionsError: The head has another shape, or boxes in pixels of an input of
-            unknown size.
+        UnknownDetectionsError: The head has another shape. Or its boxes are in pixels, but the
+            input's size is unknown.
     """
     if head.ndim != _RANK or head.shape[0] != 1 or min(head.shape[1:]) <= _SIDES:
         raise _unknown(head.shape, classes)
@@ -86,14 +93,16 @@ def read_yolo(
 
 
 def suppress(boxes: RawBoxes, max_overlap: float) -> Sequence[int]:
-    """Return the indexes of the boxes that overlap no better box of their class.
+    """Return the indexes of the boxes that remain after non-maximum suppression.
+
+    A box is dropped if its overlap with a kept box of the same class is above ``max_overlap``.
 
     Args:
         boxes: Boxes, highest score first.
-        max_overlap: Largest intersection over union, from 0 to 1.
+        max_overlap: Largest allowed intersection over union, from 0 to 1.
 
     Returns:
-        The first :data:`_MAX_BOXES` indexes, ascending.
+        At most :data:`_MAX_BOXES` indexes, ascending.
     """
     left, top, right, bottom = boxes.sides.T
     areas = (right - left).clip(0) * (bottom - top).clip(0)
@@ -131,13 +140,18 @@ def _corners(sides: np.ndarray) -> np.ndarray:
 
 
 def _scale(sides: np.ndarray, input_size: tuple[int, int] | None) -> np.ndarray:
-    """Return the divisors that turn sides into fractions of the input: 1, or its size."""
+    """Return the four divisors that convert a box's sides to fractions of the input.
+
+    The divisors are 1 if the sides are fractions already, and the input's width and height in
+    pixels otherwise.
+    """
     finite = sides[np.isfinite(sides).all(axis=1)]
     if not finite.size or finite.max() <= _MAX_FRACTION:
         return np.ones(_SIDES)
     if input_size is None:
         raise UnknownDetectionsError(
-            "The head gives boxes in pixels, but the size of the model's input is unknown."
+            "The model gives boxes in pixels, but the size of its input is unknown; expected an "
+            "input that takes a picture."
         )
     return np.array([*input_size, *input_size], np.float64)
 
@@ -145,5 +159,6 @@ def _scale(sides: np.ndarray, input_size: tuple[int, int] | None) -> np.ndarray:
 def _unknown(shape: tuple[int, ...], classes: int) -> UnknownDetectionsError:
     columns = 4 + classes if classes else "4 + classes"
     return UnknownDetectionsError(
-        f"The output {list(shape)} is not a YOLO head; expected [1, {columns}, n]."
+        f"The output of shape {list(shape)} is not that of a YOLO model; expected "
+        f"[1, {columns}, n], with n boxes."
     )

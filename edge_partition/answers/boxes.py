@@ -144,7 +144,10 @@ def _has_fractions(array: np.ndarray) -> bool:
 
 
 def ssd_labels(labels: Sequence[str]) -> Sequence[str]:
-    """Return the labels of an SSD model's classes, without a first label for the background."""
+    """Return the labels of an SSD model's classes, in the order of the class indexes.
+
+    If the first label is for the background, which is no class of the model, it is left out.
+    """
     return labels[1:] if labels and labels[0].strip().lower() in _BACKGROUND else labels
 
 

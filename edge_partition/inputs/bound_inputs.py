@@ -80,8 +80,8 @@ class _Walk:
 
         Args:
             index: The subgraph's number.
-            wanted: Bounds of the subgraph's outputs, in order; may be shorter.
-            depth: Number of calls around this subgraph.
+            wanted: Bounds of the subgraph's first outputs; further outputs have no bounds.
+            depth: Number of nested calls that lead to the subgraph.
         """
         graph = self._model.schema.Subgraphs(index)
         found: dict[int, Bounds] = {}

@@ -71,9 +71,9 @@ def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
     numbers = max(len(pixels.mean), len(pixels.std))
     if numbers > 1 and (pixels.order == "gray" or channels > numbers):
         raise PixelsError(
-            f"--pixels {text!r} has {numbers} numbers for MEAN or STD, which do not fit an input "
-            f"of {channels or 1} channels in the order {pixels.order}. Give one number "
-            "for MEAN and one for STD."
+            f"--pixels {text!r} has {numbers} numbers for MEAN or STD, which do not fit a "
+            f"{channels or 1}-channel input in the order {pixels.order}. Give one number for MEAN "
+            "and one for STD."
         )
     return pixels
 

@@ -102,7 +102,7 @@ def _as_integers(
 
 
 def _hint(kind: str, spec: TensorSpec) -> str:
-    """Return advice if values of a dtype could mean several things; empty for other dtypes.
+    """Return advice for a dtype whose values could mean several things; otherwise an empty text.
 
     Args:
         kind: numpy's code for the kind of the dtype, such as ``f``.
@@ -216,9 +216,10 @@ def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
 
 
 def range_note(array: np.ndarray[Any, Any], spec: TensorSpec) -> str:
-    """Return a warning if an array's floats are far outside the input's range; otherwise empty.
+    """Return a warning if an array's floats do not fit the input's range; otherwise an empty text.
 
-    Floats from -1 to 1 for an input with a wide range also give the warning.
+    The warning is for floats far outside the range, and for floats from -1 to 1 if the range is
+    wide.
     """
     if spec.pixels is None or array.dtype.kind != "f" or not array.size:
         return ""

@@ -205,7 +205,8 @@ def _load_picture(path: Path, spec: TensorSpec) -> np.ndarray:
         size = re.search(r"\((\d+) pixels\)", str(error))
         count = f"{int(size[1]):,}" if size else "too many"
         raise PixelsError(
-            f"The picture has {count} pixels; expected at most {MAX_PIXELS:,}."
+            f"The picture has {count} pixels; expected at most {MAX_PIXELS:,}. Give a smaller "
+            "picture."
         ) from None
     with image:
         return apply_pixels(resize_picture(image, spec), spec)
@@ -219,7 +220,11 @@ def _load_arrays(
     for spec in specs:
         given = arrays[spec.name]
         if not isinstance(given, np.ndarray | np.generic):  # Bytes: not an array file.
-            raise InputFileError(path, f"the entry for input {spec.name} is not an array.")
+            raise InputFileError(
+                path,
+                f"the entry for input {spec.name} is not an array. Write the file with "
+                "numpy.savez.",
+            )
         stacks[spec.name] = split_stack(np.asarray(given), spec)
     counts = {name: len(items) for name, (items, _) in stacks.items()}
     count = max(counts.values())
@@ -263,7 +268,7 @@ def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
         return {_only(path, specs).name: np.load(path)}
     with np.load(path) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputFileError(path, "is not an .npz archive, despite its name.")
+            raise InputFileError(path, "is not an .npz archive. Write the file with numpy.savez.")
         missing = [spec.name for spec in specs if spec.name not in archive]
         if missing and len(specs) == len(archive.files) == 1:
             # np.savez(path, array) names the array arr_0. One array and one input belong together.
@@ -274,8 +279,8 @@ def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
             more = ", ..." if len(archive.files) > _NAMES_SHOWN else ""
             raise InputFileError(
                 path,
-                f"lacks an array for input {', '.join(missing)}; the archive holds {held}{more}, "
-                f"and the model has the inputs {names}.",
+                f"lacks an array for input {', '.join(missing)}. The archive holds {held}{more}; "
+                f"the model has the inputs {names}.",
             )
         return {spec.name: archive[spec.name] for spec in specs}
 

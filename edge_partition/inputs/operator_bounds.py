@@ -48,7 +48,7 @@ class Bounds(NamedTuple):
     high: float
 
     def meet(self, other: Bounds) -> Bounds:
-        """Return the bounds of the values that both bounds allow."""
+        """Return the range of the values that lie within both bounds."""
         return Bounds(max(self.low, other.low), min(self.high, other.high))
 
     @property

@@ -47,7 +47,8 @@ def resize_picture(image: Image.Image, spec: TensorSpec) -> np.ndarray[Any, Any]
     layout = _layout(spec)
     if image.width * image.height > MAX_PIXELS:
         raise PixelsError(
-            f"The picture has {image.width}x{image.height} pixels; expected at most {MAX_PIXELS:,}."
+            f"The picture has {image.width}x{image.height} pixels; expected at most "
+            f"{MAX_PIXELS:,}. Give a smaller picture."
         )
     pixels = spec.pixels or default_pixels(layout)
     channels = source_channels(layout, pixels)
@@ -131,12 +132,13 @@ def _resize_floats(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[
 def _fit(
     picture: Image.Image, size: tuple[int, int], fit: str, method: Image.Resampling
 ) -> Image.Image:
-    """Return ``picture`` with the size ``size`` (width, height).
+    """Return ``picture`` in another size.
 
     Args:
         picture: The picture.
-        size: Width and height in pixels.
-        fit: How to treat other proportions, one of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
+        size: The new width and height in pixels.
+        fit: What to do if the proportions differ: one of
+            :data:`~edge_core.contract.manifest.PIXEL_FITS`.
         method: Pillow's resampling filter.
     """
     if fit == "crop":
@@ -157,7 +159,15 @@ def _fit(
 def _largest_middle(
     size: tuple[int, int], wanted: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Return the largest centered box within ``size`` that has the proportions of ``wanted``."""
+    """Return the largest area in the middle of a picture that has the proportions of ``wanted``.
+
+    Args:
+        size: The picture's width and height in pixels.
+        wanted: Width and height with the wanted proportions.
+
+    Returns:
+        Left, top, right and bottom in pixels.
+    """
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = wanted[0] * scale, wanted[1] * scale
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
@@ -170,7 +180,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
         raise PixelsError(
-            "The picture has 32 bits per channel, which have no fixed range; save the picture with "
-            "8 or 16 bits, or as .npy."
+            "The picture has 32 bits per channel; expected 8 or 16. Save the picture with 8 or 16 "
+            "bits, or as .npy."
         )
     return image

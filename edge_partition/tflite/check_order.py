@@ -61,5 +61,5 @@ def check_order(
             raise cannot_split(
                 model_name,
                 f"output {found.tensors[tensor].name!r} does not depend on the inputs: it is a "
-                "constant, or no operator makes it. Remove this output from the model",
+                "constant, or no operator computes it. Remove this output from the model",
             )

@@ -110,7 +110,7 @@ class TableCopier:
         return self._new_subgraph[old]
 
     def adapt_tensor(self, tensor: Any) -> Any:
-        """Change a tensor's buffer number to that of the new file, and return the tensor.
+        """Give a tensor the number that its buffer has in the new file, and return the tensor.
 
         Args:
             tensor: A ``TensorT`` of the source; it is changed in place.
@@ -119,10 +119,13 @@ class TableCopier:
         return tensor
 
     def adapt_operator(self, op: Any) -> Any:
-        """Change an operator's references to those of the new file, and return the operator.
+        """Give an operator the numbers of its operator code and subgraphs in the new file.
 
         Args:
             op: An ``OperatorT`` of the source; it is changed in place.
+
+        Returns:
+            The changed ``op``.
         """
         op.opcodeIndex = self._operator_code(op.opcodeIndex)
         embed_options(op, self.data)

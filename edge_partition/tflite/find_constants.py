@@ -59,9 +59,9 @@ class Constants:
     def read_by(self, op: FileOperator) -> tuple[int, ...]:
         """Return the tensor indexes of the constants in the file that an operator needs.
 
-        The operator reads these constants itself, or operators in ``makers`` compute the inputs of
-        the operator from them. If several tensors share a buffer, only the first of these tensors
-        in the file is returned.
+        The operator reads these constants itself, or reads results that operators in ``makers``
+        compute from these constants. If several tensors share a buffer, only the first of these
+        tensors in the file is returned.
         """
         found: dict[int, None] = {}
         waiting = list(reversed(op.inputs))

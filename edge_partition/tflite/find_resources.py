@@ -52,7 +52,8 @@ def _uses_resource(tables: ModelTables, subgraph: int) -> bool:
         if not 0 <= index < count:
             raise cannot_split(
                 tables.name,
-                f"an operator calls subgraph {index}, but the file has only {count} subgraphs",
+                f"an operator calls subgraph {index}, but the file has only {count} subgraphs. "
+                "Convert the model again",
             )
         table = tables.root.Subgraphs(index)
         tables.count(table.OperatorsLength(), "operators")

@@ -226,7 +226,7 @@ class _OpenInput:
 def _input_shapes(
     name: str, main: _Main, given: Mapping[str, Sequence[int]]
 ) -> dict[int, tuple[int, ...]]:
-    """Return the shapes that open inputs get before the trial run, by tensor index."""
+    """Return the shapes to set for open inputs before the trial run, by tensor index."""
     names = main.input_names()
     unknown = [word for word in given if word and word not in names]
     if unknown:
@@ -261,7 +261,7 @@ def _input_shapes(
 def _chosen_shape(
     name: str, item: _OpenInput, given: Mapping[str, Sequence[int]], open_inputs: int
 ) -> tuple[int, ...]:
-    """Return the shape that an open input gets before the trial run."""
+    """Return the shape to set for an open input before the trial run."""
     shown = "of unknown rank" if item.sizes is None else _show_sizes(item.sizes)
     wanted = given.get(item.name, given.get(""))
     if wanted is None and open_inputs == 1:
@@ -383,7 +383,7 @@ def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
 
 
 def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
-    """Return whether ``shape`` can be written over the file's shape of a tensor."""
+    """Return whether ``shape`` fits in the place where the file stores a tensor's shape."""
     lengths = {field: length for field, _, length in _vectors(tensor)}
     needed = {_SHAPE_FIELD, *({_SIGNATURE_FIELD} if -1 in shape else ())}
     if not shape:
@@ -392,7 +392,7 @@ def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _write_shape(data: bytearray, tensor: Any, shape: tuple[int, ...]) -> None:
-    """Write ``shape`` over the file's shape of a tensor, which has the same length."""
+    """Overwrite a tensor's shape in the file with ``shape``, which has the same length."""
     for field, start, _ in _vectors(tensor):
         if field == _SIGNATURE_FIELD or -1 not in shape:
             struct.pack_into(f"<{len(shape)}i", data, start, *shape)

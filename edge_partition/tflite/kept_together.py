@@ -66,12 +66,15 @@ def _reasons(model: TfliteModel, start: int, stop: int) -> Iterator[str]:
     if stuck:
         kinds = sorted({tensor.dtype for tensor in stuck})
         yield (
-            f"{_names([tensor.name for tensor in stuck])}, of type {' and '.join(kinds)}, cannot "
-            "be sent"
+            f"the tensor{'s' * (len(stuck) > 1)} {_names([tensor.name for tensor in stuck])} "
+            f"cannot be sent between boards (type {' and '.join(kinds)})"
         )
     loose = [tensor.name for tensor in crossing if tensor.index in model.unfixed]
     if loose:
-        yield f"{_names(loose)} {'have' if len(loose) > 1 else 'has'} no fixed shape"
+        yield (
+            f"the tensor{'s' * (len(loose) > 1)} {_names(loose)} "
+            f"{'have' if len(loose) > 1 else 'has'} no fixed shape"
+        )
     if not (shared or stuck or loose):
         yield "they use variables or hash tables, which stay on one board"
 

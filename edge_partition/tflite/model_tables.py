@@ -35,7 +35,7 @@ class ModelTables:
         self.root: Any = schema.Model.GetRootAs(data)
         self._counted = 0
         if not self.count(self.root.SubgraphsLength(), "subgraphs"):
-            raise cannot_split(name, "the file has no subgraph")
+            raise cannot_split(name, "the file has no subgraph. Convert the model again")
         self.count(self.root.BuffersLength(), "buffers")
         self.count(self.root.OperatorCodesLength(), "operator codes")
         self.kinds = tuple(
@@ -62,7 +62,8 @@ class ModelTables:
         if self._counted * _MIN_TABLE_BYTES > len(self.data) + 64:
             raise cannot_split(
                 self.name,
-                f"the file lists {length:,} {what}, more than fit in its {len(self.data):,} bytes",
+                f"the file lists {length:,} {what}, more than fit in its {len(self.data):,} bytes. "
+                "Copy or convert the model again",
             )
         return length
 
@@ -100,6 +101,7 @@ class ModelTables:
             if not 0 <= index < count:
                 raise cannot_split(
                     self.name,
-                    f"its {what}s include tensor {index}, but the file has only {count} tensors",
+                    f"its {what}s include tensor {index}, but the file has only {count} tensors. "
+                    "Convert the model again",
                 )
         return found

@@ -67,7 +67,10 @@ def read_operators(tables: ModelTables) -> tuple[FileOperator, ...]:
         outputs = numbers(table.OutputsAsNumpy())
         room -= len(inputs) + len(outputs)
         if room < 0:
-            raise cannot_split(tables.name, "its operators list more tensors than fit in the file")
+            raise cannot_split(
+                tables.name,
+                "its operators list more tensors than fit in the file. Convert the model again",
+            )
         for tensor in (*inputs, *outputs):
             if not -1 <= tensor < tensor_count:
                 raise cannot_split(

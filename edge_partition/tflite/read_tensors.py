@@ -84,14 +84,17 @@ def read_tensors(tables: ModelTables) -> FileTensors:
 def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tuple[Tensor, int]:
     """Return a tensor and the number of bytes that the file stores for it."""
     if table.ExternalBuffer():
-        raise cannot_split(tables.name, f"the values of tensor {name!r} are in another file")
+        raise cannot_split(
+            tables.name,
+            f"the values of tensor {name!r} are in another file. Convert the model to one file",
+        )
     dtype = _TYPE_NAMES.get(table.Type(), f"type {table.Type()}")
     shape = numbers(table.ShapeAsNumpy())
     if len(shape) > _MAX_RANK or min(shape, default=0) < 0:
         raise cannot_split(
             tables.name,
             f"tensor {name!r} has the invalid shape {list(shape)[:_MAX_RANK]}; expected at most "
-            f"{_MAX_RANK} dimensions, and no size below 0",
+            f"{_MAX_RANK} dimensions, and no size below 0. Convert the model again",
         )
     size_bytes = _size_bytes(dtype, shape)
     stored_bytes = len(buffer_bytes(tables.root, table.Buffer(), tables.data))
@@ -100,7 +103,7 @@ def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tupl
     if size_bytes > _MAX_TENSOR_BYTES:
         raise cannot_split(
             tables.name,
-            f"tensor {name!r} has {size_bytes:,} bytes; at most {_MAX_TENSOR_BYTES:,} are allowed",
+            f"tensor {name!r} has {size_bytes:,} bytes; expected at most {_MAX_TENSOR_BYTES:,}",
         )
     quantized = _quantized(table) if dtype in _INTEGERS else None
     return Tensor(index, name, dtype, shape, size_bytes, quantized=quantized), stored_bytes

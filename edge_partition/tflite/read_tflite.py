@@ -195,7 +195,9 @@ def _check_travels(model_name: str, tensor: Tensor, found: FileTensors, *, is_ou
         )
     if tensor.dtype not in ITEM_SIZE_BYTES:
         raise cannot_split(
-            model_name, f"tensor {tensor.name!r} is of type {tensor.dtype}, which cannot be sent"
+            model_name,
+            f"{'output' if is_output else 'input'} {tensor.name!r} is of type {tensor.dtype}, "
+            "which cannot be sent between boards. Use a model with numeric inputs and outputs",
         )
 
 

@@ -74,8 +74,8 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
         if position not in {0, n} and position not in graph.cuts:
             raise SliceError(
                 f"{graph.name} cannot be cut before operator {position}: operators on both sides "
-                "share state, or a tensor that cannot be sent crosses the cut. Choose another "
-                "position."
+                "use the same variables, or a tensor that cannot be sent crosses the cut. Choose "
+                "another position."
             )
     with malformed_as_invalid(graph.name):
         slicer = _Slicer(model)

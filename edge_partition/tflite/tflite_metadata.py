@@ -321,7 +321,7 @@ def _read_labels(
         try:
             text = files[name].decode("utf-8-sig")
         except KeyError:
-            notes.append(f"The label file {name!r} that the model's metadata names is missing.")
+            notes.append(f"The model's metadata names the label file {name!r}, which is missing.")
             continue
         except UnicodeDecodeError:
             notes.append(f"The label file {name!r} packed with the model is not UTF-8 text.")

@@ -43,7 +43,10 @@ def read_ultralytics(files: PackedFiles) -> dict[str, Any] | None:
 
 
 def _parse_dictionary(text: str) -> Any:
-    """Parse a text that starts with ``{`` as JSON or as a Python literal; None for other texts."""
+    """Parse a text that starts with ``{`` as JSON or as a Python literal.
+
+    The result is None if the text starts otherwise, or is neither.
+    """
     if not text.lstrip().startswith("{"):
         return None
     try:

@@ -350,15 +350,15 @@ def test_the_only_array_of_an_archive_may_have_any_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_input(path, [VECTOR])["x"], x)
     np.savez(path, x, x)
     assert (
-        "lacks an array for input x; the archive holds arr_0, arr_1, and the model has the inputs x"
+        "lacks an array for input x. The archive holds arr_0, arr_1; the model has the inputs x"
         in error_of(path, VECTOR)
     )
     np.savez(path, x)
-    assert "lacks an array for input x, i; the archive holds arr_0, and" in error_of(
+    assert "lacks an array for input x, i. The archive holds arr_0; the" in error_of(
         path, VECTOR, INDEX
     )
     np.savez(path, *[x] * 9)
-    assert "arr_7, ..., and the model" in error_of(path, VECTOR)
+    assert "arr_7, ...; the model" in error_of(path, VECTOR)
 
 
 def test_a_folder_of_class_folders_is_read_in_order_without_hidden_files(tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ def test_operators_that_share_a_variable_are_named_with_it() -> None:
 
 
 def test_a_resource_that_cannot_be_sent_is_named() -> None:
-    assert lines(stateful()) == [
-        "Operators 1-3 stay together: handle, of type resource, cannot be sent."
-    ]
+    (line,) = lines(stateful())
+    reason = "the tensor handle cannot be sent between boards (type resource)"
+    assert line == f"Operators 1-3 stay together: {reason}."
 
 
 def test_a_tensor_without_a_fixed_shape_is_named() -> None:
@@ -48,7 +48,7 @@ def test_a_tensor_without_a_fixed_shape_is_named() -> None:
     squeezed = flat.tensor("squeezed")
     flat.operator("SQUEEZE", [loose], [squeezed], schema.SqueezeOptionsT())
     assert lines(flat.to_bytes([x], [flat.add(squeezed, x, "last")])) == [
-        "Operators 0-1 stay together: loose has no fixed shape."
+        "Operators 0-1 stay together: the tensor loose has no fixed shape."
     ]
 
 
@@ -61,7 +61,7 @@ def test_a_stateful_model_is_split_around_its_state_with_a_note(tmp_path: Path) 
         assert result.exit_code == 0
         return result.stdout
 
-    assert "Operators 1-3 stay together: handle, of type" in run(
+    assert "Operators 1-3 stay together: the tensor handle cannot" in run(
         "split", model, "--stages", 3, "-o", build
     )
     assert [

@@ -37,8 +37,8 @@ def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
 
     Args:
         text: The value, such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or ``127.5/127.5 gray``. MEAN
-            is one number, or three numbers separated by commas, one for each channel in the given
-            color order. STD likewise.
+            and STD are each one number, or three numbers separated by commas, one for each channel
+            in the given color order.
         channels: The input's number of channels; 0 and 1 are gray.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Bundles: written by ``split``, read, run and verified."""
+"""Bundles, the folders that ``edge-partition split`` writes: write, read, run and verify them."""

@@ -1,4 +1,4 @@
-"""The folder that ``split`` writes and ``deploy`` reads; its files are checked on reading."""
+"""A bundle: the folder that ``split`` writes and ``deploy`` reads. Reading checks its files."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 MANIFEST_FILE = "manifest.json"
 WHOLE_FILE = "whole.tflite"
 PLAN_PICTURE = "plan.svg"
-#: The user's sample: the model's inputs encoded as on the wire, one after another.
+#: File with the payload of one request: the input that the user gave with ``split --sample``.
 SAMPLE_FILE = "sample.bin"
 
-#: Boundaries of words in the names of ``keras.applications``: MobileNet|V3|Large,
+#: Matches the positions between the words of a Keras application's name: MobileNet|V3|Large,
 #: EfficientNet|V2|B0.
 _WORD_BREAK = re.compile(
     r"(?<=[a-z])(?=V\d)|(?<=\d)(?=[A-Z])|(?<=[a-zA-Z0-9])(?=(?:Tiny|Small|Base|Large|XLarge|Mobile)$)"
 )
 
-#: Longest default name, in characters, to stay readable in a topic and a table.
+#: Largest number of characters in a default name. Longer names are hard to read in topics.
 _NAME_LENGTH = 64
 
 
 class BundleError(EdgePartitionError):
-    """A folder is not a bundle, is damaged, or can't be written.
+    """A folder is not a bundle, or a bundle is damaged or can't be written.
 
     Attributes:
         path: The folder.
@@ -60,14 +60,18 @@ class Bundle:
 
     @property
     def whole_file(self) -> Path:
-        """The whole model's file."""
+        """Path of the TFLite file with the whole model."""
         return self.path / WHOLE_FILE
 
     def sample(self) -> bytes | None:
-        """Return the user's sample, encoded as on the wire; None for a bundle without one.
+        """Return the input that the user gave with ``split --sample``, as a request's payload.
+
+        Returns:
+            The payload, or None if the user gave no input.
 
         Raises:
-            BundleError: The file can't be read, or has another size than the model's inputs.
+            BundleError: The sample's file can't be read, or its size differs from the size of the
+                model's inputs.
         """
         file = self.path / SAMPLE_FILE
         if not file.exists():
@@ -76,27 +80,29 @@ class Bundle:
             sample = file.read_bytes()
         except OSError as error:
             raise BundleError(
-                self.path, f"{SAMPLE_FILE} can't be read: {error.strerror}."
+                self.path,
+                f"{SAMPLE_FILE} can't be read ({error.strerror}). Split the model again with "
+                "--sample FILE.",
             ) from None
         expected = payload_bytes(self.manifest.inputs)
         if len(sample) != expected:
             raise BundleError(
                 self.path,
                 f"{SAMPLE_FILE} has {len(sample):,} bytes; the model's inputs have {expected:,}. "
-                "Split again with --sample FILE.",
+                "Split the model again with --sample FILE.",
             )
         return sample
 
     def stage_file(self, stage: Stage) -> Path:
-        """Return the file of one stage."""
+        """Return the path of a stage's TFLite file."""
         return self.path / stage.file
 
 
 def deployment_name(model_name: str) -> str:
     """Return the default deployment name: ``MobileNetV3Large`` -> ``mobilenet-v3-large``.
 
-    Accents are removed. A name in another script becomes ``model-`` and a checksum, such as
-    ``model-1f0c3a``.
+    Accents are removed. A model's name without Latin letters and digits becomes ``model-`` and a
+    checksum, such as ``model-1f0c3a``.
     """
     words = unicodedata.normalize("NFKD", _WORD_BREAK.sub("-", model_name))
     plain = "".join(letter for letter in words if not unicodedata.combining(letter))
@@ -109,16 +115,17 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle and check every file against its manifest.
 
     Raises:
-        BundleError: The folder is no bundle, or a file is missing or has another checksum than
-            recorded.
-        ManifestError: ``manifest.json`` can't be used.
+        BundleError: The folder is no bundle, a file can't be read, or a file's checksum differs
+            from the checksum in the manifest.
+        ManifestError: ``manifest.json`` is not a valid manifest.
     """
     try:
         text = (path / MANIFEST_FILE).read_bytes()
     except OSError:
         raise BundleError(
             path,
-            f"no {MANIFEST_FILE} there, so this is no bundle; make one with `split -o {path}`.",
+            f"is not a bundle: it has no {MANIFEST_FILE}. Write a bundle with "
+            f"`edge-partition split MODEL -o {path}`.",
         ) from None
     bundle = Bundle(path, Manifest.from_json(text))
     recorded = [(bundle.whole_file, bundle.manifest.model.sha256)]
@@ -129,12 +136,12 @@ def read_bundle(path: Path) -> Bundle:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise BundleError(
-                path, f"{file.name} can't be read ({error.strerror}); split again."
+                path, f"{file.name} can't be read ({error.strerror}). Split the model again."
             ) from None
         if found != sha256:
             raise BundleError(
                 path,
-                f"{file.relative_to(path)} has SHA-256 {found[:12]}...; the manifest says "
-                f"{sha256[:12]}...: the file is damaged; split again.",
+                f"{file.relative_to(path)} is damaged: it has SHA-256 {found[:12]}..., and the "
+                f"manifest expects {sha256[:12]}.... Split the model again.",
             )
     return bundle

@@ -1,9 +1,11 @@
-"""The whole model against its stages, bit for bit, on tensors inside the model.
+"""Compare tensors inside the whole model with the same tensors in its stages, bit for bit.
 
-A trained classifier may give one answer to every noise input, and then a comparison of its answers
-proves nothing. The tensors that cross between the stages still vary with the input, and so do the
-tensors that cross other possible cuts. The whole model runs with such tensors as additional
-outputs. For cuts within a stage, the stage has these additional outputs too.
+A trained classifier may give the same answer to every noise input. A comparison of such answers
+proves nothing, because it cannot fail. Tensors inside the model still vary with the input.
+
+First, the tensors that one stage sends to the next are compared. If none of them varies, tensors
+at possible cuts within the stages are compared. The whole model runs with the compared tensors as
+additional outputs. For tensors within a stage, the stage has the additional outputs too.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     _Named = dict[str, np.ndarray]
 
-#: Cuts within each stage whose tensors are compared.
+#: Largest number of cuts within a stage at which tensors are compared.
 _CUTS_INSIDE = 4
 
 
@@ -39,7 +41,7 @@ class InsideComparison:
     Attributes:
         tensors: Number of tensors that vary with the input; only these are compared.
         inputs: Number of inputs.
-        identical: Number of inputs for which every byte of all these tensors was equal.
+        identical: Number of inputs for which all compared tensors were equal, byte for byte.
     """
 
     tensors: int
@@ -50,16 +52,16 @@ class InsideComparison:
 def compare_inside(
     bundle: Bundle, payloads: Sequence[bytes], others: Sequence[bytes], sent: Sequence[list[bytes]]
 ) -> InsideComparison | None:
-    """Compare the tensors between the stages; if none of them varies, tensors within the stages.
+    """Compare the tensors between the stages, or within the stages if none of these varies.
 
     Args:
         bundle: The bundle, with every tensor sent in the model's own dtype.
-        payloads: Encoded inputs, in the order in which the stages ran on them.
-        others: More encoded inputs, to find out which tensors vary.
-        sent: The payloads that each stage sent, one for each of ``payloads``.
+        payloads: Inputs as request payloads, in the order in which the stages ran on them.
+        others: More inputs as request payloads. They show which tensors vary with the input.
+        sent: For each stage, the payloads that the stage sent: one for each of ``payloads``.
 
     Returns:
-        The result; None where no tensor inside varies, so that no comparison could fail.
+        The result, or None if no tensor inside the model varies with the input.
 
     Raises:
         ModelLoadError: The runtime refuses a file.
@@ -113,11 +115,11 @@ def _compare(
 def _tapped_whole(
     bundle: Bundle, model: TfliteModel, names: set[str], payloads: Sequence[bytes]
 ) -> Iterator[_Named]:
-    """Yield the tensors called ``names`` for each payload."""
+    """Run the whole model on each payload; yield the tensors in ``names``, by name."""
     if not names:
         return
     manifest = bundle.manifest
-    # Names as in the graph: the file itself may have several tensors of one name.
+    # The graph's names are unique. The file itself may have several tensors with the same name.
     inputs = tuple(
         TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in model.graph.boundary(0)
     )
@@ -133,7 +135,7 @@ def _tapped_whole(
 
 
 def _tapped_stage(bundle: Bundle, stage: Stage, payloads: Sequence[bytes]) -> Iterator[_Named]:
-    """Yield the tensors that cross some cuts within a stage, for each of its payloads."""
+    """Run a stage on each payload; yield the tensors at some cuts within the stage, by name."""
     model = read_tflite(bundle.stage_file(stage))
     cuts = model.graph.cuts
     chosen = (

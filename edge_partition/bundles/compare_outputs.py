@@ -1,6 +1,7 @@
-"""Answers of the whole model against answers of its stages: differences, top classes, accuracy.
+"""Compare answers of the whole model with answers of its stages: differences, classes, accuracy.
 
-Pure: a manifest and payloads in, numbers out.
+An answer is the payload of the model's outputs for one input. The functions compute numbers from a
+manifest and payloads. They read no file and run no model.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Correct answers among the inputs with a known class.
+    """Numbers of correct answers to the inputs whose true class is known.
 
     Attributes:
-        inputs: Number of inputs with a known class.
+        inputs: Number of inputs whose true class is known.
         whole_right: Number of correct answers of the whole model.
-        parts_right: Number of correct answers of the chain of stages, with tensors as the bundle
-            sends them.
+        parts_right: Number of correct answers of the chain of stages. The stages send tensors in
+            the dtypes of the manifest, such as float16.
     """
 
     inputs: int
@@ -36,22 +37,31 @@ class Accuracy:
 
 
 def find_spread(manifest: Manifest, answers: Sequence[bytes]) -> float:
-    """Return the largest absolute difference between the first answer and any other."""
+    """Return the largest absolute difference between the first answer and any other answer.
+
+    The value is above 0 if the answers are not all equal.
+    """
     return max(find_difference(manifest, answers[0], answer) for answer in answers)
 
 
 def find_largest_difference(
     manifest: Manifest, first: Sequence[bytes], second: Sequence[bytes]
 ) -> float:
-    """Return the largest absolute difference between answers to the same inputs."""
+    """Return the largest absolute difference between two answers to the same input.
+
+    Args:
+        manifest: The bundle's manifest.
+        first: One answer for each input, such as the whole model's.
+        second: Another answer for each input, such as the stages'.
+    """
     return max(find_difference(manifest, a, b) for a, b in zip(first, second, strict=True))
 
 
 def find_difference(manifest: Manifest, first: bytes, second: bytes) -> float:
-    """Return the largest absolute difference between two answers.
+    """Return the largest absolute difference between two answers, over all output elements.
 
-    NaN against NaN, and infinity against the same infinity, count as equal; NaN against a number
-    counts as an infinite difference.
+    Two NaNs are equal, and so are two infinities of the same sign. The difference between NaN and a
+    number is infinite.
     """
     largest = 0.0
     others = decode_tensors(manifest.outputs, second)
@@ -68,7 +78,16 @@ def find_difference(manifest: Manifest, first: bytes, second: bytes) -> float:
 
 
 def count_clamped(manifest: Manifest, stage: Stage, payload: bytes) -> int:
-    """Count the values at float16's limit among the tensors that ``stage`` computed."""
+    """Return the number of values that ``stage`` computed and clamped to float16's range.
+
+    A value beyond the range is sent as the largest float16 value, with its sign. Tensors that the
+    stage only passes on are not counted.
+
+    Args:
+        manifest: The bundle's manifest.
+        stage: The stage.
+        payload: The tensors that the stage sent for one request.
+    """
     sent = decode_tensors(manifest.sent_by(stage.index), payload)
     passed_on = {spec.name for spec in stage.inputs}
     return sum(
@@ -81,7 +100,16 @@ def count_clamped(manifest: Manifest, stage: Stage, payload: bytes) -> int:
 def share_of_same_top(
     manifest: Manifest, wholes: Sequence[bytes], answers: Sequence[bytes]
 ) -> float | None:
-    """Return the share of inputs with equal top classes, from 0 to 1; None without classes."""
+    """Return the share of inputs for which both answers have the same top class, from 0 to 1.
+
+    The top class is the index of the largest score along the last axis of the first output. The
+    result is None if this axis has fewer than two scores: such a model has no classes.
+
+    Args:
+        manifest: The bundle's manifest.
+        wholes: The whole model's answers.
+        answers: The answers of the chain of stages.
+    """
     tops = [
         (_top_classes(manifest, whole), _top_classes(manifest, answer))
         for whole, answer in zip(wholes, answers, strict=True)
@@ -97,21 +125,24 @@ def measure_accuracy(
     wholes: Sequence[bytes],
     answers: Sequence[bytes],
 ) -> Accuracy | None:
-    """Count correct answers; None where no input has a known class.
+    """Count the correct answers of the whole model and of the chain of stages.
 
     Args:
         manifest: The bundle's manifest.
-        classes: Position of the true class in the first output for each input, None where it is
-            not known; empty where no class is known.
+        classes: For each input, the index of the true class along the last axis of the first
+            output, or None if the class is not known. Empty if no class is known.
         wholes: The whole model's answers.
         answers: The answers of the chain of stages.
+
+    Returns:
+        The numbers, or None if no class is known or the model does not give one class per input.
     """
     judged = [
         ([truth], _top_classes(manifest, whole), _top_classes(manifest, answer))
         for truth, whole, answer in zip(classes, wholes, answers, strict=bool(classes))
         if truth is not None
     ]
-    # Several classes for one input label parts of the input, such as its pixels.
+    # A model with several classes per input labels parts of the input, such as its pixels.
     if not judged or len(judged[0][1]) != 1:
         return None
     return Accuracy(
@@ -122,9 +153,10 @@ def measure_accuracy(
 
 
 def _top_classes(manifest: Manifest, payload: bytes) -> list[int]:
-    """Return, per position, the index of the largest score along the first output's last axis.
+    """Return the index of the largest score along the last axis of the first output.
 
-    The list is empty if the last axis has one value, since one value gives no classes.
+    The list has one index for each position along the other axes. It is empty if the last axis has
+    fewer than two scores, because there are no classes to choose between.
     """
     scores = decode_tensors(manifest.outputs, payload)[manifest.outputs[0].name]
     if not scores.ndim or scores.shape[-1] < 2:  # noqa: PLR2004 - classes to choose between

@@ -1,6 +1,6 @@
-"""A bundle run on this machine: the whole model, and the chain of its stages.
+"""Run a bundle on this machine: the whole model, or the chain of its stages.
 
-Both use the interpreter module of the boards, so the results are those of a board.
+Both use :mod:`edge_core.runtime.stage_interpreter`, the module that runs the stages on the boards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_whole(bundle: Bundle) -> TfliteModel:
-    """Read the whole model's file."""
+    """Read the bundle's TFLite file of the whole model."""
     return read_tflite(bundle.whole_file, name=bundle.manifest.model.name)
 
 
@@ -49,10 +49,14 @@ def stage_interpreter(bundle: Bundle, stage: Stage, *, num_threads: int = 1) -> 
 
 
 def made_up_payloads(bundle: Bundle, count: int) -> list[bytes]:
-    """Return ``count`` encoded inputs: the user's sample first, then seeded inputs.
+    """Return ``count`` inputs as request payloads: the user's sample first, then random inputs.
+
+    The random inputs are the same on every call, because their seed is fixed. Without a sample,
+    all inputs are random.
 
     Raises:
-        BundleError: The sample can't be read, or has another size than the model's inputs.
+        BundleError: The sample can't be read, or its size differs from the size of the model's
+            inputs.
     """
     sample = bundle.sample()
     given = [] if sample is None else [sample]
@@ -70,11 +74,12 @@ def chain_stages(
 
     Args:
         bundle: The bundle.
-        payloads: Encoded inputs.
-        on_input: Called with (inferences done, inferences in all).
+        payloads: Inputs as request payloads.
+        on_input: Called after each inference with the number of inferences done and the total
+            number.
 
     Returns:
-        The last stage's encoded outputs for each payload.
+        For each input, the payload that the last stage sends.
     """
     sent = payloads
     for sent in run_stages(bundle, payloads, on_input=on_input):  # noqa: B007
@@ -85,7 +90,10 @@ def chain_stages(
 def run_stages(
     bundle: Bundle, payloads: list[bytes], *, on_input: Callable[[int, int], None] | None
 ) -> Iterator[list[bytes]]:
-    """Yield each stage's encoded outputs for every payload; arguments as :func:`chain_stages`."""
+    """Run the stages in order; yield the payloads that each stage sends, one for each input.
+
+    The arguments are those of :func:`chain_stages`.
+    """
     stages = bundle.manifest.stages
     for position, stage in enumerate(stages):
         interpreter = stage_interpreter(bundle, stage)
@@ -99,9 +107,11 @@ def run_stages(
 
 
 def reference_payloads(bundle: Bundle) -> list[bytes]:
-    """Return the payload of each boundary for one input: stage inputs, then the outputs.
+    """Run one input through all stages; return what each stage receives, and the last answer.
 
-    The input is the user's sample, or else a seeded one; stages start from the initial state.
+    Item ``i`` is the payload that stage ``i`` receives. The last item is the payload of the model's
+    outputs. The input is the user's sample, or a random input if the bundle has no sample. Each
+    stage starts from its initial state.
     """
     (payload,) = made_up_payloads(bundle, 1)
     return [payload, *(sent for (sent,) in run_stages(bundle, [payload], on_input=None))]

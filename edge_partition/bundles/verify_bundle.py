@@ -1,8 +1,8 @@
-"""The whole model against the chain of its stages, on the same inputs, bit for bit.
+"""Compare the whole model with the chain of its stages on the same inputs, bit for bit.
 
-The stages stay loaded from one input to the next, as on a board. For a model whose requests start
-from the initial state, the whole model is loaded again for each input, so a stage that kept
-something of the input before gives another answer.
+The stages stay loaded from one input to the next, as on a board. If each request must start from
+the model's initial state, the whole model is loaded again for each input. A stage that wrongly
+keeps something of an earlier input then gives a different answer from the whole model.
 """
 
 from __future__ import annotations
@@ -42,20 +42,24 @@ if TYPE_CHECKING:
 
 
 class ComparisonError(EdgePartitionError):
-    """A comparison that could not fail proves nothing."""
+    """A comparison is refused, because its result would prove nothing."""
 
 
 @dataclass(frozen=True)
 class WireCost:
-    """Cost of sending float16 between the stages: answers as sent against the whole model's.
+    """Error and bytes of a bundle that sends float16 between its stages.
+
+    The error is the difference between the answers of the stages and of the whole model.
 
     Attributes:
-        max_difference: Largest absolute difference of any output element.
-        same_top: Share of inputs, from 0 to 1, with an equal top class (the largest score along
-            the first output's last axis); None for an output with one value per position.
-        clamped: Number of values beyond float16's range, which were sent as its largest value.
+        max_difference: Largest absolute difference, over all output elements and inputs.
+        same_top: Share of inputs, from 0 to 1, for which the stages and the whole model have the
+            same top class: the index of the largest score along the last axis of the first output.
+            None if this axis has fewer than two scores.
+        clamped: Number of values beyond float16's range. They were sent as the largest float16
+            value, with their sign.
         bytes_between: Bytes that one request sends between stages, in total.
-        float32_bytes_between: Bytes that one request sends between stages with float32, in total.
+        float32_bytes_between: Bytes that one request would send between stages as float32.
     """
 
     max_difference: float
@@ -71,17 +75,20 @@ class Verification:
 
     Attributes:
         inputs: Number of inputs.
-        identical: Number of inputs for which every output byte was equal, with each tensor sent
-            in the model's own dtype.
-        max_difference: Largest absolute difference of any output element, with each tensor sent in
-            the model's own dtype.
-        output_spread: Largest absolute difference between the whole model's outputs for two
-            inputs. Above zero, the outputs depend on the input, so the comparison could fail.
-        state: Handling of the model's state, as in the manifest; empty for a model without state.
-        inside: Comparison of tensors inside the model, which vary with the input; None where
-            ``output_spread`` is above zero.
-        wire: Additional error of a float16 wire; None for a bundle without one.
-        accuracy: Correct answers; None where no input's class is known.
+        identical: Number of inputs for which every output byte was equal. The stages sent each
+            tensor in the model's own dtype.
+        max_difference: Largest absolute difference, over all output elements and inputs. The stages
+            sent each tensor in the model's own dtype.
+        output_spread: Largest absolute difference between the whole model's answer to the first
+            input and its answers to other inputs. A value above zero shows that the answers depend
+            on the input, so the comparison could fail.
+        state: ``reset`` if each request starts from the model's initial state, ``keep`` if a
+            request continues from the previous request's state. Empty for a model without state.
+        inside: Comparison of tensors inside the model. None if ``output_spread`` is above zero,
+            because the comparison of the outputs is enough then.
+        wire: Error and bytes of float16 between the stages. None for a bundle without float16.
+        accuracy: Numbers of correct answers. None if no input's class is known, or if the model
+            does not give one class per input.
     """
 
     inputs: int
@@ -95,7 +102,10 @@ class Verification:
 
     @property
     def exact(self) -> bool:
-        """Whether the stages equal the whole model, bit for bit."""
+        """Whether the stages gave the whole model's values for every input, bit for bit.
+
+        The values are the outputs and, if ``inside`` is not None, the tensors inside the model.
+        """
         inside = self.inside
         return self.identical == self.inputs and (
             inside is None or inside.identical == inside.inputs
@@ -112,29 +122,31 @@ def verify_bundle(
 ) -> Verification:
     """Run the whole model and the chain of stages on the same inputs; compare every bit.
 
-    A bundle that sends float16 is run twice: with its tensors in the model's own dtypes, where
-    every bit must be equal, and with float16, where the difference is the cost of the wire.
+    The stages of a bundle that sends float16 run twice. The first run sends tensors in the model's
+    own dtypes, so every bit must be equal. The second run sends float16 and measures the error.
 
-    For a model with the same answer to every input, tensors inside it are compared too
+    If the model gives the same answer to every input, tensors inside the model are compared too
     (:mod:`edge_partition.bundles.compare_inside`).
 
     Args:
         bundle: The bundle to check.
-        payloads: Inputs as they travel on the wire, in order; None: ``count`` inputs
-            from :func:`made_up_payloads`.
-        count: Number of inputs to make up.
-        classes: Position of the true class in the first output for each of ``payloads``; None
-            where it is not known.
-        on_input: Called with (inputs done, inputs in all).
+        payloads: Inputs as request payloads, in order. None: ``count`` inputs from
+            :func:`made_up_payloads`.
+        count: Number of inputs if ``payloads`` is None.
+        classes: For each of ``payloads``, the index of the true class along the last axis of the
+            first output, or None if the class is not known. Empty if no class is known.
+        on_input: Called after each inference of a stage with the number of inferences done and the
+            total number.
 
     Raises:
-        ComparisonError: The whole model gives the same answer to every input, and no tensor inside
-            it varies either; or it gives different answers to the same input.
-        ModelLoadError: The runtime refuses a file.
+        BundleError: ``payloads`` is None and the bundle's sample can't be used.
+        ComparisonError: The whole model gives different answers to the same input. Or the model
+            gives the same answer to every input, and no tensor inside the model varies either.
+        ModelLoadError: The TFLite runtime refuses a file of the bundle.
     """
     manifest = bundle.manifest
     payloads = payloads or made_up_payloads(bundle, count)
-    # Two more inputs give a spread even if the user gave one input, or the same input twice.
+    # Two more inputs show whether answers vary, even if the user gave a single input.
     others = list(make_payloads(read_whole(bundle), manifest.inputs, 2))
     answered = _run_whole(bundle, [*payloads, *others])
     wholes = answered[: len(payloads)]
@@ -164,7 +176,10 @@ def verify_bundle(
 
 
 def _count_steps(on_input: _OnInput | None, total: int) -> _OnInput:
-    """Return a callback that counts the inputs of all runs together."""
+    """Return a callback that counts the inferences of several runs together.
+
+    The callback ignores its arguments. It calls ``on_input`` with the count and ``total``.
+    """
     done = itertools.count(1)
 
     def step(_done: int, _total: int) -> None:
@@ -175,7 +190,9 @@ def _count_steps(on_input: _OnInput | None, total: int) -> _OnInput:
 
 
 def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
-    """Return the whole model's answers; the state ``reset`` needs a new interpreter per input.
+    """Return the whole model's answer to each input.
+
+    If each request starts from the model's initial state, each input gets a new interpreter.
 
     Raises:
         ComparisonError: The model gives different answers to the same input.
@@ -186,16 +203,16 @@ def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
     else:
         whole = whole_interpreter(bundle)
         answers = [whole.invoke(payload) for payload in payloads]
-        del whole  # Frees its memory before another is loaded.
-    # A model that keeps nothing of earlier inputs gives the last input the same answer without
-    # them; a model that keeps state gives the first input the same answer again.
+        del whole  # Free the interpreter's memory before the next interpreter is loaded.
+    # A new interpreter must repeat one answer. A model that keeps state can repeat the first answer
+    # only. Other models repeat the last answer: it differs if earlier inputs had an effect on it.
     place = 0 if state == "keep" else -1
     if whole_interpreter(bundle).invoke(payloads[place]) != answers[place]:
         raise ComparisonError(
-            f"{name} gives different answers to the same input: it draws random numbers without a "
-            "seed, or keeps state in an unknown way, so a comparison proves nothing. Remove its "
-            "random operations or give them a seed. If an older version wrote the bundle, split "
-            "the model again."
+            f"{name} gives different answers to the same input, so a comparison with its stages "
+            "proves nothing. The model draws random numbers without a seed, or keeps state that "
+            "edge-partition does not recognize. Remove its random operations or give them a seed. "
+            "If an older version wrote the bundle, split the model again."
         )
     return answers
 
@@ -203,7 +220,10 @@ def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
 def _run_and_look_inside(
     bundle: Bundle, payloads: list[bytes], others: list[bytes], step: _OnInput
 ) -> tuple[list[bytes], InsideComparison]:
-    """Return the chain's answers, and the comparison of tensors inside the model.
+    """Run the chain of stages, and compare tensors inside the model.
+
+    Returns:
+        The chain's answer to each of ``payloads``, and the result of the comparison.
 
     Raises:
         ComparisonError: No tensor inside the model varies with the input.
@@ -213,9 +233,9 @@ def _run_and_look_inside(
     if compared is None:
         raise ComparisonError(
             f"{bundle.manifest.model.name} gives the same output for every input, and the tensors "
-            "inside it are the same too, so a comparison proves nothing. Give inputs of your own: "
-            "`edge-partition verify BUILD FILES`; or split a model without trained weights with "
-            "--weights seeded."
+            "inside the model do not vary either, so a comparison with its stages proves nothing. "
+            "Give inputs of your own with `edge-partition verify BUILD FILES`. If the model has no "
+            "trained weights, split it again with --weights seeded."
         )
     return sent[-1], compared
 
@@ -227,7 +247,11 @@ def _run_rounded(
     wholes: list[bytes],
     step: _OnInput,
 ) -> tuple[WireCost, list[bytes]]:
-    """Return the cost of a float16 wire, and the chain's answers over this wire."""
+    """Run the chain of stages with float16 between the stages.
+
+    Returns:
+        The error and bytes of float16, and the chain's answer to each of ``payloads``.
+    """
     manifest = bundle.manifest
     clamped, answers = 0, payloads
     for stage, answers in zip(
@@ -245,7 +269,7 @@ def _run_rounded(
 
 
 def _without_rounding(bundle: Bundle) -> Bundle:
-    """Return the bundle with every tensor sent in the model's own dtype."""
+    """Return the bundle, changed so that stages send every tensor in the model's own dtype."""
     tensors = read_tflite(bundle.whole_file).graph.tensors
     dtypes = {tensor.name: tensor.dtype for tensor in tensors}
 

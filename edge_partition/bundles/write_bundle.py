@@ -1,6 +1,7 @@
 """Write a bundle: slice the model as the plan says, and describe the slices in a manifest.
 
-The folder appears complete or not at all: a temporary folder beside it is filled, then renamed.
+The files are written to a temporary folder, which is then renamed. So the bundle's folder is never
+incomplete.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edge_core.contract.manifest import (
     TensorSpec,
     WrappedLayer,
 )
-from edge_core.contract.names import NAME_PATTERN
+from edge_core.contract.names import NAME_EXPECTED, NAME_PATTERN
 from edge_partition.bundles.bundle import (
     MANIFEST_FILE,
     PLAN_PICTURE,
@@ -64,25 +65,31 @@ def write_bundle(
     sample: bytes | None = None,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """Slice ``model`` as ``plan`` says and write the bundle; replace an existing bundle.
+    """Slice ``model`` as ``plan`` says and write the bundle. Replace an existing bundle.
 
     Args:
         path: The folder to write.
         model: The whole model.
         plan: The stages and their boards.
         name: The model's name, for people.
-        deployment: The deployment's name, one MQTT topic level.
-        quantization: As in :class:`~edge_core.contract.manifest.ModelInfo`.
-        weights: As in :class:`~edge_core.contract.manifest.ModelInfo`.
-        facts: Facts about the model's inputs and outputs.
-        wrapped: The model's operations that were no layers, for the manifest.
-        state: ``reset`` or ``keep``, for a model that keeps state.
-        sample: An encoded input for the boards and ``verify`` to try.
-        on_stage: Called with (stages written, stages in all).
+        deployment: The deployment's name: one MQTT topic level.
+        quantization: ``none``, ``float16``, ``dynamic``, ``int8``, or ``as-given`` for a
+            ``.tflite`` file that another program converted.
+        weights: Source of the weights: ``trained``, ``imagenet`` or ``seeded``.
+        facts: Facts about the model's inputs and outputs, such as pixel values and labels.
+        wrapped: Keras operations of the model that were no layers. The manifest lists them.
+        state: For a model that keeps state. ``reset``: each request starts from the initial state.
+            ``keep``: a request continues from the state of the client's previous request.
+        sample: A request's payload, as input for ``verify`` and for the boards' tests of their
+            stages; None if the user gave none.
+        on_stage: Called after each stage with the number of stages written and the total number.
+
+    Returns:
+        The written bundle.
 
     Raises:
-        BundleError: The folder has other files, or can't be written; or the plan has replicas of a
-            stage that keeps state.
+        BundleError: ``deployment`` is not a valid name, ``path`` has files that are no bundle or
+            can't be written, or the plan has replicas of a stage that keeps state.
     """
     facts = facts or ModelFacts()
     info = ModelInfo(
@@ -127,7 +134,7 @@ def _write_stages(
     wrapped: tuple[WrappedOperation, ...],
     on_stage: Callable[[int, int], None] | None,
 ) -> list[Stage]:
-    """Write each stage's file; return the stages for the manifest."""
+    """Write the TFLite file of each stage; return the stages' entries in the manifest."""
     (folder / "stages").mkdir()
     computed_by = operators_of_layers(model.graph) if wrapped else {}
     stages = []
@@ -179,13 +186,13 @@ def _describe_stage(
 
 
 def _unless_equal(times_ms: Iterable[float]) -> tuple[float, ...]:
-    """Return the time of each board; empty for equal times."""
+    """Return the times, rounded to 0.001 ms, or an empty tuple if all times are equal."""
     rounded = tuple(round(time_ms, 3) for time_ms in times_ms)
     return rounded if len(set(rounded)) > 1 else ()
 
 
 def _links_ms(planned: PlannedStage) -> tuple[float, ...]:
-    """Return the time of each replica's link; empty for a stage on one board."""
+    """Return the time, in ms, that a request occupies each replica's link; empty for one board."""
     if len(planned.devices) == 1:
         return ()
     return tuple(round(cost.transfer_ms, 3) for cost in planned.costs)
@@ -210,14 +217,14 @@ def _check_name(path: Path, deployment: str) -> None:
     if not NAME_PATTERN.fullmatch(deployment):
         raise BundleError(
             path,
-            f"the deployment's name {deployment!r} is not one topic level; expected letters, "
-            "digits, '.', '_' and '-'. Give another name with --name.",
+            f"the deployment's name is {deployment!r}; expected {NAME_EXPECTED}. Give another name "
+            "with --name.",
         )
 
 
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces ``path`` when the block ends without an error.
+    """Yield an empty folder. It replaces ``path`` when the ``with`` block ends without an error.
 
     Raises:
         BundleError: The folder can't be written.
@@ -226,18 +233,24 @@ def _new_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
-            # Only the owner may read a folder of mkdtemp; others may read a bundle.
+            # mkdtemp makes folders that only their owner may read. All users may read a bundle.
             folder.chmod(0o755)
             yield folder
             _replace_folder(folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise BundleError(path, f"can't be written: {error.strerror}.") from None
+        raise BundleError(
+            path,
+            f"can't be written: {error.strerror}. Name another folder with -o.",
+        ) from None
 
 
 def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return the tensors that cross a boundary; the model's inputs and outputs with their facts."""
+    """Return the tensors that cross position ``position`` of the model.
+
+    The model's own inputs and outputs have their facts, such as pixel values.
+    """
     if position == 0:
         return input_specs(graph, facts)
     if position == len(graph.operators):
@@ -249,7 +262,7 @@ def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[
 
 
 def _generation(stages: list[Stage], told: object) -> str:
-    """Return an id of the stages and their boards: equal splits have equal ids."""
+    """Return an id of the stages and of the facts ``told``: equal splits have equal ids."""
     return hashlib.sha256(repr((stages, told)).encode()).hexdigest()[:12]
 
 
@@ -259,7 +272,7 @@ def _check_replicas(path: Path, plan: Plan) -> None:
             raise BundleError(
                 path,
                 f"the plan has {len(stage.devices)} replicas of stage {index}, which keeps state "
-                "from one request to the next; plan again with one board for this stage.",
+                "from one request to the next. Plan again with one board for this stage.",
             )
 
 
@@ -275,7 +288,7 @@ def _check_replaceable(path: Path) -> None:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Rename ``new`` to ``path``; if renaming fails, restore the old folder."""
+    """Rename ``new`` to ``path``. If renaming fails, restore the old folder at ``path``."""
     if not path.exists():
         new.rename(path)
         return

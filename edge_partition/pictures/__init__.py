@@ -1,1 +1,1 @@
-"""Pictures and pages of models and plans."""
+"""SVG pictures of plans, and an HTML page that shows a model."""

@@ -1,4 +1,4 @@
-"""A plan -> the lines at its cuts, with the bytes of one request that cross them."""
+"""Draw a plan's cuts as dashed lines, with labels for the bytes that one request sends across."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ if TYPE_CHECKING:
     from edge_partition.planning.plan import Plan
 
 _HEIGHT, _GAP, _SIZE = 26, 6, 14
-#: Least distance between the lines to neighbouring labels in different rows, in pixels.
+#: Least distance in ``x`` between the centres of neighbouring labels in different rows, in pixels.
 _LINE_GAP = 20
 
 
 def draw_cut_labels(
     plan: Plan, left: float, width: float, line_top: float, line_base: float
 ) -> tuple[list[str], float]:
-    """Return the elements of the lines and labels, and the y below all labels.
+    """Draw a line and a label for the model's input, for each cut and for the model's output.
 
-    The labels have as many rows as needed to keep them apart.
+    The labels are in as many rows as they need to not overlap. All lengths are in pixels.
 
     Args:
         plan: The plan.
-        left: Where the model's first operator starts, in pixels.
-        width: Width of all operators, in pixels.
-        line_top: Top of each line, in pixels.
-        line_base: Where the lines turn to their labels, in pixels.
+        left: x of the first operator's left edge.
+        width: Width of all operators together.
+        line_top: y of each line's upper end.
+        line_base: y at which each line bends toward its label.
+
+    Returns:
+        The SVG elements of the lines and labels, and the y below all labels.
     """
     unit = width / plan.stages[-1].stop
     crossings = _crossings(plan)
@@ -53,9 +56,9 @@ def draw_cut_labels(
 
 
 def _crossings(plan: Plan) -> list[tuple[int, str]]:
-    """Return the position and the label of the input, of each cut and of the output.
+    """Return (position, label text) for the model's input, for each cut and for the output.
 
-    The label of a cut that activations cross as float16 says ``f16``.
+    A label ends with ``f16`` if the activations cross the cut as float16.
     """
     found = [(0, f"in {svg.size(plan.stages[0].cost.in_bytes)}")]
     for stage, wire in zip(plan.stages, (*plan.wires, ""), strict=True):
@@ -68,10 +71,21 @@ def _crossings(plan: Plan) -> list[tuple[int, str]]:
 def _spread(
     centres: list[float], widths: list[float], rows: int, first: float, last: float
 ) -> list[float]:
-    """Return the centres in order, moved apart from the left end, then from the right end.
+    """Move labels apart so that labels in the same row do not overlap.
 
-    Label ``index`` is in row ``index % rows``. Labels of different rows may overlap in ``x``, but
-    their centres keep their order, so that the lines to the labels do not cross.
+    Label ``index`` is in row ``index % rows``. Labels of different rows may overlap in ``x``. All
+    centres keep their order, so the lines to the labels do not cross. A pass from left to right
+    moves labels to the right. Then a pass from right to left moves labels to the left.
+
+    Args:
+        centres: Wanted x of each label's centre, ascending, in pixels.
+        widths: Width of each label, in pixels.
+        rows: Number of rows.
+        first: Least x of a label's left edge, in pixels.
+        last: Largest x of a label's right edge, in pixels.
+
+    Returns:
+        The x of each label's centre, in pixels.
     """
 
     def apart(index: int, before: int) -> float:

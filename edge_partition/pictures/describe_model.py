@@ -1,4 +1,4 @@
-"""A loaded model -> the document of ``edge-partition inspect``, as JSON values."""
+"""Describe a loaded model as JSON values: the document of ``edge-partition inspect``."""
 
 from __future__ import annotations
 
@@ -21,43 +21,48 @@ if TYPE_CHECKING:
     from edge_partition.model.wrap_operations import WrappedOperation
     from edge_partition.tflite.graph import Graph, Operator, Tensor
 
-#: Signs of the operations that are written between two values.
+#: By the name of a Keras operation, the sign that a formula has between the two values.
 _SIGNS = {
     "Add": "+", "Subtract": "−", "Multiply": "×", "Divide": "÷", "TrueDivide": "÷",  # noqa: RUF001
     "FloorDivide": "//", "Mod": "%", "Power": "**", "Maximum": "max", "Minimum": "min",
 }  # fmt: skip
+#: Largest denominator of a constant that a formula shows as a fraction.
 _LARGEST_DENOMINATOR = 64
-#: A whole number above this keeps its exponent.
+#: Whole numbers of this size or more keep the notation of the constant, such as ``1e+20``.
 _MOST_SPELLED = 1e15
 
 
 def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Return all facts about a model before it is planned, as JSON values.
+    """Return the facts about a model that are known without a plan, as JSON values.
 
-    Keys besides the totals:
+    Besides the model's totals, the result has these keys:
 
-    - ``tensors``: activations and stored constants of the operators; other keys refer to a tensor
-      by its ``index``.
+    - ``tensors``: activations of the model and stored constants of its operators. Other keys refer
+      to a tensor by its ``index``.
     - ``operators``: in execution order. ``parameters`` is the number of elements of the constants
-      that the operator reads, including small constants such as axes, and ``weight_bytes`` their
-      size in the file; the totals count a constant of several operators once. ``cut_...`` describe
-      the cut after the operator.
-    - ``positions``: one for each position ``0 .. n``, before operator ``position``: the tensors
-      that a later stage or the caller still needs, and their size, ``live_bytes``. ``cut_name`` is
-      the value of ``edge-partition split --cut`` for a cut there; null where no cut is possible.
-    - ``kept_together``: operators ``[start, stop)`` that no cut can separate, and the reason.
-    - ``state``: a sentence on the state that the model keeps between requests; empty for a model
-      without state.
-    - ``inputs``, ``outputs``: also their meaning, if known; ``words`` is the meaning as a text.
-      ``labels`` is the number of classes with names; ``detections`` as in a manifest.
-    - ``notes``: sentences for people on values that were guessed, chosen or rebuilt.
+      that the operator reads, including small constants such as axes. ``weight_bytes`` is the size
+      of these constants in the file. The model's totals count a constant that several operators
+      read only once. The keys ``cut_...`` describe the cut after the operator.
+    - ``positions``: one item for each position from 0 to the number of operators. Position ``p`` is
+      before operator ``p``. ``tensors`` are the tensors that cross the position: a later stage or
+      the caller still needs them. ``live_bytes`` is the total size of these tensors. ``cut_name``
+      is the value of ``edge-partition split --cut`` for a cut at the position, or null if no cut is
+      possible.
+    - ``kept_together``: ranges of operators ``[start, stop)`` that no cut can separate, each with
+      the reason.
+    - ``state``: a sentence about the state that the model keeps between requests. It is empty for a
+      model without state.
+    - ``inputs``, ``outputs``: each tensor with its meaning, if the meaning is known. ``words`` is
+      the meaning as text, ``labels`` the number of classes with names, and ``detections`` the
+      layout of boxes as in a manifest.
+    - ``notes``: sentences about values that were guessed, chosen or rebuilt.
     - ``warnings``: the argument ``warnings``.
-    - ``wrapped_operations``: Keras operations that were no layers; ``operators`` are the operators
-      that compute them, empty where the converter dropped the name.
+    - ``wrapped_operations``: Keras operations that were no layers. ``operators`` are the indexes of
+      the operators that compute the operation. It is empty if the converter dropped the name.
 
     Args:
         loaded: The model.
-        warnings: Sentences for people.
+        warnings: Sentences that the result repeats for the reader.
     """
     graph = loaded.tflite.graph
     positions = _positions(graph)
@@ -124,7 +129,7 @@ def _wrapped_operations(loaded: LoadedTflite) -> list[dict[str, Any]]:
 
 
 def _ends(loaded: LoadedTflite) -> dict[str, Any]:
-    """Return ``inputs`` and ``outputs``, with their meaning."""
+    """Return the values of ``inputs`` and ``outputs``: each tensor with its meaning, if known."""
     graph, facts = loaded.tflite.graph, loaded.facts
     told = ends_document(
         input_specs(graph, facts), output_specs(graph, facts), len(facts.labels), facts.detections
@@ -138,10 +143,10 @@ def _ends(loaded: LoadedTflite) -> dict[str, Any]:
 
 
 def expression(operation: WrappedOperation) -> str:
-    """Return a wrapped operation as an expression: ``x + 3``, ``x × 1/6``.
+    """Return a wrapped operation as a formula, such as ``x + 3`` or ``x × 1/6``.
 
-    An operation other than arithmetic with one constant becomes a call:
-    ``Clip(x_min=0, x_max=6)``.
+    Arithmetic with one constant becomes a formula with the operation's sign. Other operations
+    become a call, such as ``Clip(x_min=0, x_max=6)``.
     """  # noqa: RUF002 -- the sign that the result has
     kind = operation.operation.rpartition(".")[2]
     if kind in _SIGNS and len(operation.constants) == 1:
@@ -153,7 +158,10 @@ def expression(operation: WrappedOperation) -> str:
 
 
 def _number(text: str) -> str:
-    """Return a number with few digits; as a fraction if a short fraction is equal."""
+    """Return a number as short text: as an integer, or as a fraction such as ``1/6`` if equal.
+
+    Other text is returned unchanged.
+    """
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -204,7 +212,10 @@ def _named_tensors(graph: Graph) -> list[int]:
 
 
 def _cut_names(graph: Graph) -> list[str | None]:
-    """Return a name for the cut after each operator, which ``Graph.position_after`` takes."""
+    """Return the name of the cut after each operator, or None if the operator has no name.
+
+    ``Graph.position_after`` finds the cut by this name.
+    """
     return [
         graph.layer_names.name_of(op, (graph.tensors[index].name for index in op.outputs))
         for op in graph.operators

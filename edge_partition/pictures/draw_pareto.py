@@ -1,4 +1,4 @@
-"""Candidate plans -> a picture: latency against throughput for each number of boards."""
+"""Draw candidate plans as points: latency against throughput, for each number of boards."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from edge_partition.planning.compare_plans import Choice
     from edge_partition.planning.plan import Plan
 
-# Narrow, with large type: a phone shows the picture at half its size.
+# The picture is narrow and its type large, because a phone shows the picture at half its size.
 _WIDTH, _MARGIN = 800, 28
 _LEFT, _RIGHT, _TOP, _BASE = 92, _WIDTH - 40, 128, 560
 _LABEL, _SMALL, _ROW = 17, 16, 50
 _LIST_TOP = _BASE + 104
 _ONE_BOARD, _FRONT = svg.COLOURS[1], svg.COLOURS[0]
-#: Ratio of the largest to the smallest value from which an axis has a log scale.
+#: An axis has a log scale if its largest value is more than this number times its smallest value.
 _LOG_FROM = 12
 
 
@@ -41,7 +41,7 @@ class _Box(NamedTuple):
 
 
 class _Axis:
-    """A scale from values to pixels, with round values as ticks."""
+    """An axis of the picture: converts values to pixels, and has round values as ticks."""
 
     def __init__(self, figures: Sequence[float], first: float, last: float) -> None:
         self._first, self._last = first, last
@@ -53,7 +53,7 @@ class _Axis:
         self.ticks = [tick for tick in self._round_figures() if self._low <= tick <= self._high]
 
     def at(self, figure: float) -> float:
-        """Return the pixel of a value."""
+        """Return the coordinate of a value on this axis, in pixels."""
         low, high = self._low, self._high
         if self.is_log:
             low, high, figure = math.log(low), math.log(high), math.log(figure)
@@ -70,12 +70,13 @@ class _Axis:
 
 
 def draw_pareto(choices: Sequence[Choice]) -> str:
-    """Return an SVG document of plans by throughput and latency.
+    """Return an SVG document with a point for each plan, at its throughput and latency.
 
-    Plans that no other plan dominates are joined by a line, lettered, and listed below with their
-    boards. Small points are the dominated plans with the highest throughput for their number of
-    boards. Dominated plans with the lowest latency for their number of boards are not shown: they
-    use more boards than they need, which only adds latency. Plans on one board are diamonds.
+    A line joins the plans that no other plan dominates (:class:`.Choice`). These plans have letters
+    and are listed below the points with their boards. The small points are dominated plans: for
+    each number of boards, the plan with the highest throughput. The plans with the lowest latency
+    for a number of boards are left out if they are dominated, because their additional boards only
+    add latency. Plans on one board are diamonds.
 
     Args:
         choices: One plan or more.
@@ -100,7 +101,7 @@ def draw_pareto(choices: Sequence[Choice]) -> str:
 
 
 def letter(index: int) -> str:
-    """Return the name of a plan on the front: ``A``, ``B``, ... ``Z``, ``A1``, ..."""
+    """Return the letter of the plan ``index`` that no plan dominates: ``A``, ... ``Z``, ``A1``."""
     round_, place = divmod(index, 26)
     return chr(ord("A") + place) + (str(round_) if round_ else "")
 
@@ -129,7 +130,7 @@ def _boards(plan: Plan) -> str:
 
 
 def _names(plan: Plan) -> str:
-    """Return the boards' names: an arrow between stages, a plus between replicas."""
+    """Return the names of a plan's boards: arrows between stages, ``+`` between replicas."""
     stages = (" + ".join(device.name for device in stage.devices) for stage in plan.stages)
     return " \u2192 ".join(stages)
 
@@ -203,7 +204,7 @@ def _points(others: Sequence[Plan], front: Sequence[Plan], x: _Axis, y: _Axis) -
 
 
 def _along(line: Sequence[tuple[float, float]]) -> Iterator[_Box]:
-    """Yield boxes that cover a line."""
+    """Yield small boxes along a line, so that labels can keep clear of the line."""
     for (x, y), (next_x, next_y) in pairwise(line):
         steps = max(1, round(math.dist((x, y), (next_x, next_y)) / 6))
         for step in range(steps):
@@ -212,7 +213,7 @@ def _along(line: Sequence[tuple[float, float]]) -> Iterator[_Box]:
 
 
 def _mark(plan: Plan, x: float, y: float, radius: int) -> str:
-    """Return a point with a tooltip that names its boards."""
+    """Return the SVG element of a plan's point, with a tooltip that names the plan's boards."""
     hint = f"<title>{escape(f'{_boards(plan)}: {_names(plan)}; {_figures(plan)}')}</title>"
     colour = _ONE_BOARD if plan.boards == 1 else _FRONT
     style = f'fill="{colour}" stroke="#ffffff" stroke-width="1.5"'
@@ -228,7 +229,15 @@ def _mark(plan: Plan, x: float, y: float, radius: int) -> str:
 def _free_spot(
     x: float, y: float, words: str, font_size: int, taken: Sequence[_Box]
 ) -> _Box | None:
-    """Return a place for a label that covers no other label and no point; None without room."""
+    """Return the box of a label near a point, or None if every box near the point is taken.
+
+    Args:
+        x: The point's x, in pixels.
+        y: The point's y, in pixels.
+        words: The label's text.
+        font_size: Font size of the label, in pixels.
+        taken: The boxes that the label must not cover.
+    """
     width, height = svg.text_width(words, font_size) + 4, font_size + 4
     for distance in (11, 24, 40):
         for left, middle in (

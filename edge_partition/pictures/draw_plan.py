@@ -1,4 +1,4 @@
-"""A plan -> an SVG picture of the model, cut over the boards."""
+"""Draw a plan as an SVG picture: the model's operators, the cuts, and the boards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edge_partition.planning.plan import Plan, PlannedStage
 
-# About as wide as a README's column, so that type keeps its size there.
+# The picture is about as wide as a README's column, so a README shows it without scaling.
 _WIDTH, _MARGIN = 900, 28
 _INNER = _WIDTH - 2 * _MARGIN
 _FACT_WIDTH = 200
@@ -25,13 +25,16 @@ _TALLEST = _BARS_BASE - _BARS_TOP - 12
 
 
 def draw_plan(plan: Plan) -> str:
-    """Return an SVG document of the model cut over the boards.
+    """Return an SVG document that shows how a plan cuts the model and what each board does.
 
-    The upper half is the model: one bar for each operator in execution order. A bar's height is the
-    operator's time on its board, and its colour is that of the stage. The bars of a stage add up to
-    the time of one inference on the stage's slowest board. Each cut is labelled with the bytes that
-    cross. The lower half has a card for each board: times, and memory against the limit. Replicas
-    with equal figures have one card. The cards of the boards that limit the throughput are marked.
+    The upper half is the model, with one bar for each operator in execution order. A bar's height
+    is the operator's time on its board. A bar's colour is the colour of the stage. The bars of a
+    stage add up to the time of one inference on the stage's slowest board. Each cut has a label
+    with the bytes that one request sends across the cut.
+
+    The lower half has a card for each board, with the board's times, memory and memory limit.
+    Replicas with equal figures share a card. The cards of the boards that limit the throughput are
+    marked.
 
     Args:
         plan: The plan.
@@ -64,16 +67,15 @@ def _describe(plan: Plan) -> str:
         f"{svg.milliseconds(_slowest_ms(stage))}"
         for stage in plan.stages
     )
-    words = (
-        f"{stages}. {plan.stages[plan.slowest_stage].board_names}: that stage is the bottleneck."
-    )
+    slowest = plan.stages[plan.slowest_stage]
+    words = f"{stages}. The bottleneck is the stage on {slowest.board_names}."
     if plan.unused:
         words += f" Not used: {', '.join(device.name for device in plan.unused)}."
     return words
 
 
 def _slowest_ms(stage: PlannedStage) -> float:
-    """Return the time of one inference on the board where an inference takes longest."""
+    """Return the time of one inference on the stage's slowest board, in milliseconds."""
     return max(cost.invoke_ms for cost in stage.costs)
 
 
@@ -94,7 +96,7 @@ def _heading(plan: Plan) -> Iterator[str]:
 
 
 def _origin(plan: Plan) -> str:
-    """Return the origin of the times, and the type of activations other than their own."""
+    """Return a line of text: whether the times are measured, and which cuts have float16."""
     sources = {
         source
         for stage in plan.stages
@@ -126,7 +128,8 @@ def _operators(plan: Plan) -> Iterator[str]:
             hint = f"{position}: {operator.kind} {operator.layer}, {svg.milliseconds(time_ms)}"
             bar = time_ms / tallest_ms * _TALLEST
             left = _MARGIN + position * unit
-            # The transparent column shows the hint also over a bar too short to point at.
+            # A bar can be too short to point at, so a transparent column of full height shows the
+            # hint too.
             yield (
                 f"<g><title>{escape(hint)}</title>"
                 f'<rect x="{left:.2f}" y="{_BARS_TOP}" width="{unit:.2f}" '
@@ -141,7 +144,7 @@ def _operators(plan: Plan) -> Iterator[str]:
 
 
 def _bar_times_ms(plan: Plan, stage: PlannedStage) -> list[float]:
-    """Return the time of each operator of a stage on the stage's slowest board."""
+    """Return each operator's time on the stage's slowest board, in milliseconds."""
     stage_ms = _slowest_ms(stage)
     slowest = next(
         device

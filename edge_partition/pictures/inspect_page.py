@@ -1,4 +1,4 @@
-"""A model's document -> one HTML page that shows the model without a network."""
+"""Make an HTML page that shows a model and works without a network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MARK = re.compile(r"\{\{(title|style|data|script)\}\}")
 
 
 def inspect_page(document: dict[str, Any], split_command: Sequence[str]) -> str:
-    """Return a self-contained page of a model: its graph, its cuts, its wrapped operations.
+    """Return an HTML page that shows a model's graph, cuts and wrapped operations.
 
-    Names of an untrusted model can't inject markup: the page holds them as JSON that can't end the
-    script element, and inserts them as text only.
+    The page loads no other file. A name in an untrusted model can't inject markup: the page
+    contains the names as JSON that can't end the script element, and inserts them as text only.
 
     Args:
         document: Return value of :func:`~edge_partition.pictures.describe_model.describe_model`.
@@ -30,12 +30,12 @@ def inspect_page(document: dict[str, Any], split_command: Sequence[str]) -> str:
     data = json.dumps({**document, "split_command": list(split_command)}, separators=(",", ":"))
     parts = {
         "title": html.escape(document["name"]),
-        # Indentation is a tenth of each file; no literal spans lines, so indentation can go.
+        # Indentation is a tenth of each file. It can be removed, because no literal spans lines.
         "style": _INDENTATION.sub("", (static / "inspect.css").read_text(encoding="utf-8")),
-        # A script element has no HTML escapes, so JSON's are used.
+        # HTML escapes have no effect inside a script element, so JSON escapes are used.
         "data": data.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"),
         "script": _INDENTATION.sub("", (static / "inspect.js").read_text(encoding="utf-8")),
     }
     page = (static / "inspect.html").read_text(encoding="utf-8")
-    # One pass, so a mark inside the data is not replaced.
+    # All marks are replaced in one pass, so a mark inside the data stays as it is.
     return _MARK.sub(lambda match: parts[match[1]], page)

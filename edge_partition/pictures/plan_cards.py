@@ -1,4 +1,4 @@
-"""A plan -> the cards of its boards: times, link and memory of each board at full load."""
+"""Draw the cards of a plan's boards: each board's times and memory at full load."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     BoardCost: TypeAlias = tuple[Device, StageCost]
 
 _PADDING, _GAP = 16, 14
-#: Height of a card without roles, and of the line of a role.
+#: Height of a card without the text of :func:`_role`, and height of this text, in pixels.
 _HEIGHT, _ROLE_HEIGHT = 198, 18
 _MOST_IN_A_ROW = 3
-#: Loads of boards that differ by less are equal.
+#: Two boards' shares of busy time are equal if they differ by less than this number.
 _TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Card:
-    """A board of a stage, or several boards of a stage with equal figures.
+    """The content of a card: a board of a stage, or several boards with equal figures.
 
     Attributes:
         stage: Index of the stage.
@@ -38,11 +38,13 @@ class Card:
         stop: Position after the stage's last operator.
         devices: The boards.
         cost: Cost of the stage on each of the boards.
-        share: Share of the stage's requests that each board serves, from 0 to 1: replicas share the
-            requests by their speed.
-        use: Share of the plan's period in which the stage keeps the board's slowest part busy.
-        ram_bytes: Memory of the agent with all stages of the board.
-        is_bottleneck: Whether the boards limit the plan's throughput, and other boards do not.
+        share: Share of the stage's requests that each board serves, from 0 to 1. Replicas share
+            the requests in proportion to their speed.
+        use: Share of time, from 0 to 1, for which this stage occupies the board at full load of the
+            plan. It counts the board's processors or its link, whichever is busy longer.
+        ram_bytes: Memory that the board's agent needs for all of the board's stages.
+        is_bottleneck: Whether these boards limit the plan's throughput. False if all boards of the
+            plan limit it equally.
         other_stages: Indexes of the other stages that the boards serve.
     """
 
@@ -59,7 +61,10 @@ class Card:
 
 
 def plan_cards(plan: Plan) -> list[Card]:
-    """Return the cards of a plan's boards, by stage; equal replicas have one card."""
+    """Return the cards of a plan's boards, in the order of the stages.
+
+    Replicas with equal figures share a card.
+    """
     uses = [stage.bottleneck_ms / (plan.bottleneck_ms or 1) for stage in plan.stages]
     stages_of: dict[str, list[int]] = {}
     for index, stage in enumerate(plan.stages):
@@ -97,7 +102,14 @@ def cards_height(cards: list[Card]) -> float:
 
 
 def draw_cards(cards: list[Card], left: float, top: float, width: float) -> Iterator[str]:
-    """Yield the elements of the cards, in rows from ``(left, top)``, ``width`` pixels wide."""
+    """Yield the SVG elements of the cards, in rows of cards.
+
+    Args:
+        cards: The cards.
+        left: x of the left edge of each row, in pixels.
+        top: y of the upper edge of the first row, in pixels.
+        width: Width of each row, in pixels.
+    """
     columns, height = _columns(cards), _height(cards)
     each = (width - _GAP * (columns - 1)) / columns
     for index, card in enumerate(cards):
@@ -114,7 +126,7 @@ def _height(cards: list[Card]) -> float:
 
 
 def _columns(cards: list[Card]) -> int:
-    """Return the number of cards in a row, so that all rows are about equally long."""
+    """Return the number of cards in a row. All rows have about the same number of cards."""
     rows = -(-len(cards) // _MOST_IN_A_ROW)
     return -(-len(cards) // rows)
 
@@ -122,7 +134,10 @@ def _columns(cards: list[Card]) -> int:
 def _equal_boards(
     stage: PlannedStage, stages_of: dict[str, list[int]]
 ) -> Iterator[list[BoardCost]]:
-    """Yield boards of a stage with equal figures, the slowest boards first."""
+    """Yield groups of a stage's boards, the slowest group first.
+
+    The boards of a group have equal times, equal memory limits and the same stages.
+    """
 
     def figures(board: BoardCost) -> tuple[float, ...]:
         device, cost = board
@@ -135,7 +150,10 @@ def _equal_boards(
 
 
 def _ram_bytes(plan: Plan, device: Device, indexes: list[int]) -> int:
-    """Return the memory of a board's agent; the agent's own memory counts once."""
+    """Return the memory that a board's agent needs for the stages ``indexes``.
+
+    The memory of each stage includes the agent's own memory, which the sum must include only once.
+    """
     stages = [plan.stages[index] for index in indexes]
     costs = [stage.costs[stage.devices.index(device)] for stage in stages]
     return sum(cost.ram_bytes for cost in costs) - (len(costs) - 1) * AGENT_RAM_BYTES
@@ -148,7 +166,7 @@ def _frame(card: Card, x: float, y: float, width: float, height: float) -> Itera
         f'fill="#ffffff" stroke="{colour}" stroke-width="{line:g}"/>'
     )
     if card.is_bottleneck:
-        # The tag interrupts the frame, so that it takes no room from the boards' names.
+        # The tag is on the card's upper edge, so the boards' names can use the card's full width.
         tag, right = "bottleneck", x + width - _PADDING
         room = svg.text_width(tag, 13, bold=True) + 12
         yield (
@@ -159,7 +177,7 @@ def _frame(card: Card, x: float, y: float, width: float, height: float) -> Itera
 
 
 def _head(card: Card, left: float, top: float, width: float) -> Iterator[str]:
-    """Yield a card's text about the boards and the stage."""
+    """Yield the upper half of a card: text about the boards and the stage."""
     colour = svg.colour(card.stage)
     yield f'<rect x="{left:.1f}" y="{top + 17:.1f}" width="14" height="14" rx="3" fill="{colour}"/>'
     listed = ", ".join(device.name for device in card.devices)
@@ -172,10 +190,11 @@ def _head(card: Card, left: float, top: float, width: float) -> Iterator[str]:
 
 
 def _figures(card: Card, left: float, top: float, width: float) -> Iterator[str]:
-    """Yield a card's times and memory, with gauges. A full gauge is the plan's period, or limit.
+    """Yield the lower half of a card: times and memory, with gauges.
 
-    Compute and messages have one gauge, the processors' busy time: where a board has processors to
-    spare, the two overlap.
+    The gauge of a time shows the share of the plan's period for which the stage occupies the
+    board's processors or its link. Compute and messages share the processors' gauge. The gauge of
+    the memory shows the share of the board's memory limit.
     """
     cost = card.cost
     full_ms = (cost.bottleneck_ms or 1) / card.use if card.use else 1
@@ -209,7 +228,10 @@ def _place(card: Card) -> str:
 
 
 def _role(card: Card) -> str:
-    """Return the boards' share of the requests and other stages, else their preset."""
+    """Return the boards' share of the requests and their other stages.
+
+    If the boards serve all requests and no other stage, the text is the name of their preset.
+    """
     words = []
     if card.share < 1 - _TOLERANCE:
         each = " each" if len(card.devices) > 1 else ""

@@ -1,4 +1,4 @@
-"""The names of the layers in a stage. Pure."""
+"""Find the names of the layers and of the wrapped operations that a stage computes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 
 def layer_names(graph: Graph, start: int, stop: int) -> tuple[str, ...]:
-    """Return the layers that operators ``[start, stop)`` compute, each once, in execution order.
+    """Return the names of the layers that operators ``[start, stop)`` compute.
 
-    The converter fuses operations: a convolution's operator also computes the normalization and
-    the activation after it, and its output's name lists all of them, the last one first. An
-    operator without a layer's name is listed by the name of its output.
+    Each name is in the result once, in execution order. The converter fuses operations: the
+    operator of a convolution also computes the normalization and the activation after the
+    convolution. The name of the operator's output lists all fused operations, the last one first.
+    An operator without a layer's name is listed by the name of its output.
     """
     names: dict[str, None] = {}
     for op in graph.operators[start:stop]:
@@ -44,7 +45,8 @@ def wrapped_layers(
 ) -> tuple[WrappedLayer, ...]:
     """Return the wrapped operations that operators ``[start, stop)`` compute.
 
-    A wrapped operation whose name the converter dropped is listed in no stage.
+    A wrapped operation is a Keras operation that was no layer until edge-partition made it one. If
+    the converter dropped the operation's name, no stage lists the operation.
 
     Args:
         computed_by: Return value of :func:`operators_of_layers`.
@@ -68,7 +70,10 @@ def wrapped_layers(
 
 
 def operators_of_layers(graph: Graph) -> dict[str, set[int]]:
-    """Return the operators that compute each layer, by every name from :func:`scopes`."""
+    """Return the indexes of the operators that compute each layer, by layer name.
+
+    A layer inside other layers has several names. The result has all of them (:func:`scopes`).
+    """
     found: dict[str, set[int]] = {}
     for op in graph.operators:
         for index in op.outputs:
@@ -78,7 +83,10 @@ def operators_of_layers(graph: Graph) -> dict[str, set[int]]:
 
 
 def scopes(tensor_name: str) -> Iterator[str]:
-    """Yield every name of a tensor's layers that ``Graph.position_after`` takes."""
+    """Yield the names by which ``Graph.position_after`` finds the layers of a tensor.
+
+    For a tensor ``block/conv/Relu``, these are ``block``, ``block/conv`` and ``conv``.
+    """
     for path in layer_paths(tensor_name):
         parts = path[:-1]
         for start in range(len(parts)):
@@ -87,7 +95,10 @@ def scopes(tensor_name: str) -> Iterator[str]:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Shorten a text in the middle: names of one model differ at their ends."""
+    """Shorten a text to ``limit`` characters, with ``…`` in the middle.
+
+    The end is kept, because the names of a model's layers often differ only there.
+    """
     if len(text) <= limit:
         return text
     half = (limit - 1) // 2

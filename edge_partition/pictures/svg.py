@@ -1,4 +1,4 @@
-"""Shared parts of the pictures: colours, text, numbers, the SVG document."""
+"""Parts that all SVG pictures share: colours, text, numbers and the document itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Colours after Okabe & Ito, which colour-blind readers can tell apart, dark enough for white text.
+#: The colours of stages, after Okabe & Ito. Colour-blind readers can tell these colours apart. They
+#: are dark enough for white text.
 COLOURS = (
     "#0072b2", "#d55e00", "#007a5a", "#a8447f", "#3b4a9c", "#8a6100", "#5b2a86", "#2f6f73",
 )  # fmt: skip
@@ -20,7 +21,10 @@ _CHARACTER_WIDTH, _BOLD_CHARACTER_WIDTH = 0.56, 0.64
 def document(
     width: float, height: float, title: str, description: str, parts: Iterable[str]
 ) -> str:
-    """Return an SVG document; ``title`` and ``description`` are for screen readers."""
+    """Return an SVG document with the elements ``parts``.
+
+    ``width`` and ``height`` are in pixels. ``title`` and ``description`` are for screen readers.
+    """
     attributes = {
         "xmlns": "http://www.w3.org/2000/svg",
         "viewBox": f"0 0 {width:g} {height:g}",
@@ -51,7 +55,17 @@ def text(
     weight: int = 400,
     anchor: str = "start",
 ) -> str:
-    """Return a line of text whose baseline is at ``y``."""
+    """Return the SVG element of a line of text.
+
+    Args:
+        x: x of the text's start, middle or end, as ``anchor`` says, in pixels.
+        y: y of the baseline, in pixels.
+        words: The text.
+        size: Font size, in pixels.
+        colour: Colour of the text.
+        weight: Font weight: 400 is normal, 700 is bold.
+        anchor: The part of the text that is at ``x``: ``start``, ``middle`` or ``end``.
+    """
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" '
         f'fill="{colour}" text-anchor="{anchor}">{escape(words)}</text>'
@@ -69,13 +83,16 @@ def text_width(words: str, size: int, *, bold: bool = False) -> float:
 
 
 def fit(words: str, width: float, size: int, *, bold: bool = False) -> str:
-    """Shorten ``words`` to fit into ``width`` pixels."""
+    """Return ``words``, shortened with ``…`` at the end if they are wider than ``width`` pixels."""
     most = max(1, int(width / (text_width("x", size, bold=bold) * 1.06)))
     return words if len(words) <= most else words[: most - 1] + "\u2026"
 
 
 def fit_names(names: Iterable[str], width: float, size: int, *, bold: bool = False) -> str:
-    """Join the names that fit into ``width`` pixels, at least one, and count the others."""
+    """Return as many names as fit into ``width`` pixels, such as ``pi-1, pi-2 + 3 more``.
+
+    The text has at least one name, shortened if necessary.
+    """
     listed = list(names)
     rest = ""
     for shown in range(len(listed), 0, -1):
@@ -97,7 +114,10 @@ def number(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return a time in ms, or in s from 1000 ms: three significant digits, to 0.01 ms at most."""
+    """Return a time as text: in ms below 1000 ms, in s above.
+
+    The text has three significant digits, but at most two decimals of a millisecond.
+    """
     if value >= 999.5:  # noqa: PLR2004
         return f"{number(value / 1000)} s"
     if 0 < value < 0.005:  # noqa: PLR2004
@@ -107,14 +127,17 @@ def milliseconds(value: float) -> str:
 
 
 def mebibytes(*sizes_mib: float) -> str:
-    """Return sizes in one unit, joined by "of": ``70 of 512 MiB``, ``0.07 of 1.5 GiB``."""
+    """Return sizes as text in the same unit, such as ``70 of 512 MiB`` or ``0.07 of 1.5 GiB``.
+
+    The arguments are in MiB.
+    """
     if max(sizes_mib) < 999.5:  # noqa: PLR2004
         return f"{' of '.join(f'{size_mib:.0f}' for size_mib in sizes_mib)} MiB"
     return f"{' of '.join(number(round(size_mib / 1024, 2)) for size_mib in sizes_mib)} GiB"
 
 
 def size(size_bytes: int) -> str:
-    """Return a size in B, kB or MB (decimal)."""
+    """Return a size as text in B, kB or MB, where 1 kB is 1000 bytes."""
     for unit, scale in (("MB", 1_000_000), ("kB", 1000)):
         if size_bytes >= scale:
             return f"{number(size_bytes / scale)} {unit}"

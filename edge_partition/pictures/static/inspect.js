@@ -34,7 +34,8 @@
     return [...distinct].reduce((sum, index) => sum + tensors.get(index).size_bytes, 0);
   }
 
-  // The rule of Graph.peak_activation_bytes.
+  // Largest sum of activations of operators [start, stop) that are alive at once. The same rule as
+  // Graph.peak_activation_bytes in Python.
   function peakActivationBytes(start, stop) {
     const change = new Array(stop - start + 1).fill(0);
     for (const { size, producer, uses, lastUse } of spans) {
@@ -53,8 +54,8 @@
     return peak;
   }
 
-  // Returns the cuts into `count` parts that send the fewest bytes, where each part has at least
-  // half of an equal share of the work; null where there are no such cuts.
+  // Returns the cuts into `count` parts that send the fewest bytes. Each part has at least half as
+  // much work as with an equal split. Returns null if there are no such cuts.
   function suggest(count) {
     const work = model.macs > 0 ? (a, b) => macsBefore[b] - macsBefore[a] : (a, b) => b - a;
     const least = work(0, n) / count / 2;
@@ -177,7 +178,7 @@
     setCuts(cuts.includes(position) ? cuts.filter((cut) => cut !== position) : [...cuts, position]);
   }
 
-  // For controls outside the graph: the graph moves to the new cut.
+  // Makes or removes a cut, for controls outside the graph. The graph scrolls to a new cut.
   function toggleCutAndLook(position) {
     toggleCut(position);
     if (cuts.includes(position)) lookAt(position);
@@ -319,7 +320,7 @@
     if (!possible.length) return;
     const at = nearestCut(event);
     read(at);
-    // A touch only selects a position, since bars are narrower than a finger; the button cuts.
+    // Bars are narrower than a finger, so a touch only selects a position. The button then cuts.
     if (event.pointerType !== "touch") toggleCutAndLook(at);
   });
   chart.addEventListener("keydown", (event) => {
@@ -425,7 +426,7 @@
   const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
   function splitCommand() {
     const names = cuts.map((cut) => model.positions[cut].cut_name);
-    if (names.includes(null)) return "# no command: an operator before a cut has no name";
+    if (names.includes(null)) return "# no command: the operator before one of the cuts has no name";
     return [...model.split_command, ...names.flatMap((name) => ["--cut", name])].map(quote).join(" ");
   }
 
@@ -464,9 +465,9 @@
   });
 
   // ---------------------------------------------------------------- the graph's layout
-  // One row for each operator, in execution order, so that a cut is a straight line across the
-  // tensors that it sends. A branch has a lane; a tensor that passes other operators has a track
-  // between lanes.
+  // Each operator has its own row, in execution order, so a cut is a straight line across the
+  // tensors that the cut sends. A lane is a column of operators: each branch of the model has a
+  // lane. A track lies between lanes. It is for a tensor whose lanes have operators in its way.
   const BOLD = "600 12.5px", SMALL = "11px", BADGE = "700 12px";
   const ROW = 70, BOX_W = 268, BOX_H = 44, TRACK = 9, GUTTER = 22, MARGIN = 128;
 
@@ -514,8 +515,10 @@
     const detours = new Map();
     for (const edge of edges) {
       const a = nodes[edge.from].lane, b = nodes[edge.to].lane;
-      // A fork changes lanes at the start of its line, a join at the end, so that tensors that
-      // cross a cut together lie side by side.
+      // `way` says where the edge's line changes lanes: "there" at its start, so that it runs in
+      // the target's lane, "here" at its end, or "track" for a line between the lanes. A fork
+      // prefers "there" and a join prefers "here", so tensors that cross the same cut lie side by
+      // side.
       const clear = { there: isClear(b, edge.from, edge.to), here: isClear(a, edge.from, edge.to) };
       const ways = b < a ? ["here", "there"] : ["there", "here"];
       const way = ways.find((one) => clear[one]);
@@ -531,7 +534,8 @@
       }
     }
     const tracks = rowsInLane.map(() => []);
-    // Short runs first: they get the tracks next to their lane, and long runs the outer tracks.
+    // Short lines are placed first, so they get the tracks next to their lane. Long lines get the
+    // outer tracks.
     for (const run of [...detours.values()].sort((a, b) => a.stop - a.start - (b.stop - b.start))) {
       const taken = tracks[run.gutter];
       let at = taken.findIndex((runs) => runs.every((other) => other.stop <= run.start || other.start >= run.stop));
@@ -557,8 +561,8 @@
     const from = layout.nodes[edge.from], to = layout.nodes[edge.to];
     const x0 = laneMiddle(from.lane), x1 = laneMiddle(to.lane);
     const y0 = top(edge.from) + BOX_H, y1 = top(edge.to);
-    // Both turns lie below a cut's line: a tensor forks below the cut after its producer, and
-    // tensors join below the cut before their consumer.
+    // A line may turn below the cut after its producer (y = leave), or below the cut before its
+    // consumer (y = enter).
     const leave = y0 + 17, enter = y1 - 5;
     let turns;
     if (edge.way === "track") {
@@ -661,7 +665,7 @@
     ]));
     lineLayer.replaceChildren(...cuts.map((cut, index) => {
       const at = model.positions[cut];
-      // The bytes stand on the left; right of the first lane's line is room for this text.
+      // The bytes of the cut are on the left, so this text is to the right of the first lane's line.
       const text = `cut ${index + 1}: ${several(at.tensors.length, "tensor")}`;
       const x = laneMiddle(0) + 10;
       return draw("g", { "pointer-events": "none" },
@@ -715,7 +719,7 @@
     // The details cover the right side; on a phone they cover the lower part.
     const phone = area.width < 640;
     if (!centre && !hidden) return;
-    // The bytes on the left stay visible where the operator's lane leaves room for them.
+    // The bytes on the left stay visible if the panel is wide enough for them and the operator.
     const margin = (MARGIN + 10) * k;
     const fits = margin + (x + BOX_W / 2) * k <= area.width * (phone ? 1 : 0.66);
     setView({ k, x: fits ? margin : area.width * (phone ? 0.5 : 0.35) - x * k, y: area.height * (phone ? 0.22 : 0.4) - y * k });
@@ -860,7 +864,7 @@
       make("h3", {}, layerOf(op)),
       ...operations.map((operation) => make("div", { class: "constant" },
         make("b", {}, operation.expression),
-        make("small", {}, `${operation.layer}: no Keras layer, wrapped`),
+        make("small", {}, `${operation.layer}: a Keras operation that was no layer`),
         make("small", {}, `${operation.operation}(${operation.constants.join(", ")})`))),
       make("dl", {}, rows),
       after.cut_allowed
@@ -880,7 +884,8 @@
     ...[...op.inputs, ...op.outputs].map((tensor) => tensors.get(tensor).name),
     ...(wrappedBy.get(op.index) || []).flatMap((one) => ["wrapped", one.layer, one.operation, one.expression, ...one.constants]),
   ].join(" ").toLowerCase());
-  // Matches of an operator's own layer and kind come before matches of its tensors' names.
+  // Names of tensors and constants of wrapped operations are searched only if no operator's own
+  // kind or layer matches.
   const ownTexts = ops.map((op) => [op.kind, op.layer, ...(wrappedBy.get(op.index) || []).map((one) => one.layer)].join(" ").toLowerCase());
 
   function search() {
@@ -972,7 +977,8 @@
   new ResizeObserver(drawChart).observe(chart);
   let lastWidth = 0;
   new ResizeObserver(([entry]) => {
-    // Browser bars that appear or hide on a phone change the height only: the graph stays.
+    // On a phone, the browser's bars appear and hide. This changes the height only, so the graph
+    // keeps its zoom.
     if (Math.abs(entry.contentRect.width - lastWidth) > 1) fitWidth();
     lastWidth = entry.contentRect.width;
   }).observe(panel);

@@ -1,1 +1,1 @@
-"""Plans: the boards that run each range of operators, and the costs."""
+"""Find and describe plans: which boards run which range of a model's operators, at which cost."""

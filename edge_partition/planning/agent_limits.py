@@ -1,7 +1,8 @@
-"""The memory limits of the agents (``--ram-mib``) and of the fleet file. Pure.
+"""Choose a board's memory limit: the agent's own (``--ram-mib``), or the fleet file's.
 
-An agent refuses stages beyond its own limit, whatever the fleet file says, and may allow more than
-the fleet file. So the agent's limit is used where both are known.
+An agent refuses a stage that needs more memory than the agent's own limit, whatever the fleet file
+says. The agent's limit may also be larger than the limit in the fleet file. So the agent's limit is
+used if it is known.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def read_ram_limit_mib(profile: Mapping[str, Any]) -> float | None:
-    """Return the limit in an agent's profile message, in MiB; None without a valid limit."""
+    """Return the memory limit in an agent's profile message, in MiB.
+
+    The result is None if the message has no limit, or a limit that is not a finite number above 0.
+    """
     limit_mib = profile.get("ram_mib")
     if isinstance(limit_mib, bool) or not isinstance(limit_mib, int | float):
         return None
@@ -29,21 +33,24 @@ def with_agent_limit(device: Device, agent_mib: float | None) -> Device:
 
     Args:
         device: The board, with the limit of the fleet file.
-        agent_mib: The agent's limit, in MiB; None: the agent has no limit of its own, or the limit
-            is not known. The board keeps the limit of the fleet file.
+        agent_mib: The agent's limit, in MiB. None if the agent has no limit or the limit is not
+            known: the board then keeps the limit of the fleet file.
     """
     return device if agent_mib is None else replace(device, ram_mib=float(agent_mib))
 
 
 def limit_difference(
-    device: Device, agent_mib: float | None, used: str = "plans use the agent's"
+    device: Device, agent_mib: float | None, used: str = "plans use the agent's limit"
 ) -> str | None:
-    """Return a sentence on the limits of the fleet file and of the agent; None: no difference.
+    """Return a sentence about different memory limits in the fleet file and in the agent.
 
     Args:
         device: The board, with the limit of the fleet file.
         agent_mib: The agent's limit, as for :func:`with_agent_limit`.
-        used: The end of the sentence: the limit that is used.
+        used: The end of the sentence: which of the two limits is used.
+
+    Returns:
+        The sentence, or None if the limits are equal or the agent's limit is None.
     """
     if agent_mib is None or agent_mib == device.ram_mib:
         return None

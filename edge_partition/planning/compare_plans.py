@@ -1,4 +1,4 @@
-"""Plans to choose from: latency against throughput, for several numbers of boards."""
+"""Compute plans to choose from, for several numbers of boards and several throughputs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ if TYPE_CHECKING:
     from edge_partition.planning.plan import Plan
     from edge_partition.tflite.graph import Graph
 
-#: Largest number of fleet sizes that are tried. Small sizes are closer together.
+#: Largest number of board counts that are tried. In a larger fleet, each count is about the same
+#: factor larger than the count before.
 _MOST_COUNTS = 12
-#: Plans between the lowest latency and the highest throughput, in equal factors of throughput.
+#: Number of searches between the plan with the lowest latency and the plan with the highest
+#: throughput. Each search demands the same factor more throughput than the search before.
 _STEPS_BETWEEN = 6
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan, and whether another plan is better.
+    """A plan, and whether another plan dominates it.
 
     Attributes:
         plan: The plan.
-        is_on_front: Whether no other compared plan is at least as good in latency and throughput,
-            and better in one of them.
+        is_on_front: Whether no other compared plan dominates the plan. A plan dominates another if
+            it is at least as good in latency and in throughput, and better in one of them. With
+            equal latency and throughput, the plan with fewer boards dominates.
     """
 
     plan: Plan
@@ -45,15 +48,15 @@ def compare_plans(
 ) -> tuple[Choice, ...]:
     """Return the best plans for several numbers of boards, sorted by boards, then by latency.
 
-    For each number of boards, with one stage per board, the result has two plans: the plan with the
-    highest throughput and the plan with the lowest latency. The result has the same two plans over
-    the whole fleet, with replicas and any number of stages. For several throughputs between these
-    two plans, the result also has the plan with the lowest latency.
+    For each number of boards, with one stage on each board, the result has two plans: the plan with
+    the highest throughput and the plan with the lowest latency. The result also has these two plans
+    for the whole fleet, with replicas and any number of stages. For several throughputs between
+    those of the latter two plans, the result has the plan with the lowest latency.
 
     Args:
         graph: The model.
         fleet: The boards.
-        on_plan: Called with the name of each step.
+        on_plan: Called before each search, with a sentence about the search.
         limits: Keyword arguments of :func:`~edge_partition.planning.plan_split.plan_split`.
 
     Raises:
@@ -64,7 +67,7 @@ def compare_plans(
     busiest = plan_split(graph, fleet, "throughput", **limits)
     plans = [quickest, busiest]
     for step in range(1, _STEPS_BETWEEN + 1):
-        on_plan(f"Planning between latency and throughput, {step} of {_STEPS_BETWEEN}")
+        on_plan(f"Planning between low latency and high throughput, {step} of {_STEPS_BETWEEN}")
         factor = (busiest.throughput_per_s / quickest.throughput_per_s) ** (step / _STEPS_BETWEEN)
         floor = min(quickest.throughput_per_s * factor, busiest.throughput_per_s)
         try:
@@ -92,7 +95,10 @@ def _counts(most: int) -> list[int]:
 
 
 def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
-    """Drop plans with equal boards, latency and throughput, and mark each plan that none beats."""
+    """Return the distinct plans, sorted by number of boards, latency and throughput.
+
+    Two plans are the same if these three figures are equal.
+    """
     distinct: dict[tuple[int, float, float], Plan] = {}
     for plan in plans:
         distinct.setdefault((plan.boards, plan.latency_ms, plan.throughput_per_s), plan)
@@ -101,7 +107,7 @@ def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
 
 
 def _beats(one: Plan, other: Plan) -> bool:
-    """Return whether ``one`` is as good in latency and period, and better in one or in boards."""
+    """Return whether ``one`` dominates ``other``; see :class:`Choice`."""
     if one.latency_ms > other.latency_ms or one.bottleneck_ms > other.bottleneck_ms:
         return False
     if (one.latency_ms, one.bottleneck_ms) == (other.latency_ms, other.bottleneck_ms):

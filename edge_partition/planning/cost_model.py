@@ -1,27 +1,30 @@
-"""Graph x Device -> milliseconds and bytes of a stage.
+"""Predict the cost of a stage on a board: time, memory, storage, bytes sent and energy.
 
-Times are integers of nanoseconds internally, and energies integers of microjoules, so that sums,
-maxima and ties are exact when plans are compared.
+Internally, times are whole nanoseconds and energies are whole microjoules, so sums and comparisons
+of plans are exact.
 
-**Work.** :mod:`edge_partition.planning.operator_work` counts the work of each operator. A board
-runs float operators at :attr:`Device.speed_gmac_s`, and quantized operators
-:attr:`Device.int8_speedup` times as fast. For a measured board, the measured times
+**Work.** :mod:`edge_partition.planning.operator_work` counts the work of each operator in work
+units. A board runs float operators at :attr:`Device.speed_gmac_s`, and quantized operators
+:attr:`Device.int8_speedup` times as fast. If a board's times were measured, the measured times
 (:mod:`edge_partition.planning.stage_times`) replace this estimate.
 
-**Messages.** The agent takes processor time for each message, in and out. An agent that sent
-messages of 1 kB to 1 MB to itself took 0.24 ms for each message and 0.5 ms for each MB, on an
-x86-64 processor that is taken to be 5.3 times as fast as a Pi 4's. At the four-core speeds of the
-Raspberry Pi presets, 14 million units for each message and 29 for each byte give 1.3 ms for each
-message and 2.6 ms for each MB on a Pi 4. A measured profile replaces this estimate.
+**Messages.** The agent needs processor time for each message that it receives or sends. The
+estimate is 14 million work units for each message and 29 work units for each byte. On a Raspberry
+Pi 4, that is 1.3 ms for each message and 2.6 ms for each MB. The estimate comes from an agent on an
+x86-64 processor that sent messages of 1 kB to 1 MB to itself. It took 0.24 ms for each message and
+0.5 ms for each MB. This processor is assumed to be 5.3 times as fast as a Pi 4. A measured profile
+replaces the estimate.
 
-One thread of the agent reads a request, infers and writes the result, so at full load a request
-takes the sum of these times. During an inference of more than 10 ms another thread reads the next
-request; where that thread has a processor of its own, the sum is too high by the time of reading.
+One thread of the agent reads a request, runs the inference and writes the result. So at full load,
+a request takes the sum of these three times. During an inference of more than 10 ms, another thread
+already reads the next request. If that thread has a processor of its own, the sum is too high by
+the time for reading.
 
-**Energy.** The energy of a request on a board is the board's power under load above its idle power
-(:attr:`Device.active_watts`, :attr:`Device.idle_watts`), for the time that the request occupies the
-processors (:attr:`StageCost.busy_ms`). The idle power does not count: a board that waits takes it
-with or without the request, in every plan. The energy of a link is part of the idle power.
+**Energy.** The energy of a request on a board is a power times a time. The power is the board's
+power under load less its idle power (:attr:`Device.active_watts`, :attr:`Device.idle_watts`). The
+time is the time for which the request occupies the board's processors
+(:attr:`StageCost.busy_ms`). The idle power does not count, because a board uses it in every plan,
+with or without requests. The energy of the link is part of the idle power.
 
 **Links and memory.** See :mod:`edge_partition.planning.link_times` and
 :mod:`edge_partition.planning.stage_memory`.
@@ -51,8 +54,8 @@ MIB = 1 << 20
 
 _MACS_PER_MESSAGE = 14_000_000
 _MACS_PER_MESSAGE_BYTE = 29
-#: Bytes of an operator, its tensors' names and shapes in a file. MobileNetV3Large's file is larger
-#: than the weights by 320 bytes for each operator.
+#: Bytes in a file for each operator with the names and shapes of its tensors. MobileNetV3Large's
+#: file has 320 bytes for each operator besides the weights.
 _FILE_BYTES_PER_OPERATOR = 512
 _NS_PER_MS = 1_000_000
 _UJ_PER_J = 1_000_000
@@ -70,17 +73,17 @@ class StageCost:
         busy_ms: Time that a request occupies the board's processors at full load, in milliseconds.
         receive_ms: Time of the inputs on the board's link, in milliseconds.
         send_ms: Time of the outputs on the board's link, in milliseconds.
-        link_delay_ms: Part of ``receive_ms`` and of ``send_ms`` in which the link is free for other
-            messages, in milliseconds.
+        link_delay_ms: Fixed delay of a message on the link, in milliseconds. Both ``receive_ms``
+            and ``send_ms`` include the delay. During the delay, the link can carry other messages.
         ram_bytes: Resident memory of an agent that serves only this stage.
         storage_bytes: Size of the stage's file.
         in_bytes: Size of one request's inputs.
         out_bytes: Size of one request's outputs.
         macs: Multiply-accumulates of one inference.
-        energy_j: Energy of one request above the board's idle power, in joules; ``None`` if the
-            board's power is not known.
-        handling_source: Whether ``handling_ms`` is measured on this board or estimated.
+        energy_j: Energy of one request in joules, without the energy of the board's idle power.
+            ``None`` if the board's power is not known.
         invoke_source: Whether ``invoke_ms`` is measured on this board or estimated.
+        handling_source: Whether ``handling_ms`` is measured on this board or estimated.
         link_source: Whether ``receive_ms`` and ``send_ms`` are measured or estimated.
     """
 
@@ -102,25 +105,28 @@ class StageCost:
 
     @property
     def link_ms(self) -> float:
-        """Time of one request's tensors on the board's link, in and out, in milliseconds."""
+        """Time of one request's inputs and outputs on the board's link, in milliseconds."""
         return _to_ms(_to_ns(self.receive_ms) + _to_ns(self.send_ms))
 
     @property
     def transfer_ms(self) -> float:
-        """Time that one request's tensors occupy the link, in milliseconds."""
+        """Time for which one request's tensors occupy the link, in milliseconds.
+
+        This is ``link_ms`` without the two fixed delays.
+        """
         return _to_ms(_to_ns(self.link_ms) - 2 * _to_ns(self.link_delay_ms))
 
     @property
     def latency_ms(self) -> float:
-        """Time of one request from the broker through the board to the broker, in milliseconds."""
+        """Time of one request from the broker to the board and back, in milliseconds."""
         return _to_ms(sum(map(_to_ns, (self.invoke_ms, self.handling_ms, self.link_ms))))
 
     @property
     def bottleneck_ms(self) -> float:
-        """Period at full load, in milliseconds.
+        """Time between the board's results at full load (the period), in milliseconds.
 
-        The link carries one request's tensors while the processors work on another request, so the
-        longer of the link's time and the processors' time is the period.
+        The link carries one request's tensors at the same time as the processors work on another
+        request. So the period is the longer of the link's time and the processors' time.
         """
         return max(self.busy_ms, self.transfer_ms)
 
@@ -139,7 +145,7 @@ def stage_cost(
         device: The board.
         start: First operator.
         stop: Position after the last operator.
-        wires: The types of float32 activations in the inputs and in the outputs.
+        wires: The dtypes in which float32 activations are received and sent.
 
     Raises:
         IndexError: The range is outside the graph.
@@ -188,7 +194,10 @@ def invoke_ms(
     stop: int,
     wires: tuple[Wire, Wire] = ("float32", "float32"),
 ) -> float:
-    """Return the time of one inference of a stage, in milliseconds; see :func:`stage_cost`."""
+    """Return the time of one inference of a stage, in milliseconds.
+
+    The arguments are those of :func:`stage_cost`.
+    """
     if device.stage_times is None:
         float_macs, int8_macs = (sum(work) for work in operator_work(graph, start, stop))
         return _to_ms(int(_invoke_ns(np.int64(float_macs), np.int64(int8_macs), device)))
@@ -197,7 +206,10 @@ def invoke_ms(
 
 
 def operator_work_macs(graph: Graph) -> list[int]:
-    """Return each operator's work in units of float operators, on a board of usual int8 speed."""
+    """Return the work of each operator, in work units of float operators.
+
+    The work of quantized operators is divided by :data:`.operator_work.INT8_SPEEDUP`.
+    """
     return [
         float_macs + round(int8_macs / INT8_SPEEDUP)
         for float_macs, int8_macs in zip(*_all_work(graph), strict=True)
@@ -207,17 +219,17 @@ def operator_work_macs(graph: Graph) -> list[int]:
 def total_work_macs(graph: Graph) -> int:
     """Return the model's work, the sum of :func:`operator_work_macs`.
 
-    A board that runs the whole model in ``t`` milliseconds has a speed of
-    ``total_work_macs(graph) / t / 1e6`` for :attr:`Device.speed_gmac_s`.
+    If a board runs the whole model in ``t`` milliseconds, its :attr:`Device.speed_gmac_s` is
+    ``total_work_macs(graph) / t / 1e6``.
     """
     return sum(operator_work_macs(graph))
 
 
 def model_speed_gmac_s(graph: Graph, device: Device) -> float:
-    """Return the speed at which ``device`` does :func:`total_work_macs`, in 10^9 units per second.
+    """Return a board's speed for this model: :func:`total_work_macs` in 10^9 units per second.
 
-    The speed is :attr:`Device.speed_gmac_s` for a float model. For quantized operators it depends
-    on :attr:`Device.int8_speedup`.
+    For a float model, the speed is :attr:`Device.speed_gmac_s`. For a model with quantized
+    operators, it also depends on :attr:`Device.int8_speedup`.
     """
     float_macs, int8_macs = (sum(work) for work in _all_work(graph))
     usual_macs, own_macs = (
@@ -228,16 +240,17 @@ def model_speed_gmac_s(graph: Graph, device: Device) -> float:
 
 @dataclass(frozen=True)
 class StageTable:
-    """Work and bytes of all stages between given positions, for any board.
+    """Work and bytes of every stage from one of ``m`` starts to one of ``n`` stops, for any board.
 
     Attributes:
         starts: ``(m,)``, positions where a stage may start, ascending.
         stops: ``(n,)``, positions where a stage may stop, ascending.
-        float_macs: ``(m, n)``, work of each stage's float operators, in their units; 0 or less
-            where ``start >= stop``.
-        int8_macs: ``(m, n)``, the same for quantized operators.
-        ram_bytes: ``(m, n)``, as :attr:`StageCost.ram_bytes`.
-        storage_bytes: ``(m, n)``, as :attr:`StageCost.storage_bytes`.
+        float_macs: ``(m, n)``, work of each stage's float operators, in work units of float
+            operators. 0 or less if the start is not before the stop.
+        int8_macs: ``(m, n)``, work of each stage's quantized operators, in work units of quantized
+            operators.
+        ram_bytes: ``(m, n)``, :attr:`StageCost.ram_bytes` of each stage.
+        storage_bytes: ``(m, n)``, :attr:`StageCost.storage_bytes` of each stage.
         in_bytes: ``(m,)``, bytes that cross each start.
         out_bytes: ``(n,)``, bytes that cross each stop.
     """
@@ -258,7 +271,7 @@ class StageTable:
         Args:
             graph: The model.
             positions: Positions where a stage may start or stop, ascending.
-            wire: The type of float32 activations on every boundary.
+            wire: The dtype in which float32 activations cross every boundary.
         """
         at = np.array(positions, np.int64)
         between = np.ix_(at, at)
@@ -283,7 +296,7 @@ class StageTable:
         )
 
     def part(self, starts: slice, stops: slice) -> StageTable:
-        """Return the table of the given rows and columns."""
+        """Return the part of the table with the given rows (starts) and columns (stops)."""
         return StageTable(
             starts=self.starts[starts],
             stops=self.stops[stops],
@@ -297,7 +310,7 @@ class StageTable:
 
     @property
     def work_macs(self) -> IntArray:
-        """Work of each stage in units of float operators, ``(m, n)``."""
+        """Work of each stage in work units of float operators, ``(m, n)``."""
         return self.float_macs + np.rint(self.int8_macs / INT8_SPEEDUP).astype(np.int64)
 
     def invoke_ns(self, device: Device) -> IntArray:
@@ -309,7 +322,7 @@ class StageTable:
         return result
 
     def handling_ns(self, device: Device) -> IntArray:
-        """Return the time of a request's messages, ``(m, n)`` nanoseconds."""
+        """Return the processor time for a request's messages, ``(m, n)`` nanoseconds."""
         receive_ns, send_ns = (
             _handling_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
@@ -317,12 +330,12 @@ class StageTable:
         return result
 
     def busy_ns(self, device: Device) -> IntArray:
-        """Return the processors' busy time of a request at full load, ``(m, n)`` nanoseconds."""
+        """Return the time for which a request occupies the processors, ``(m, n)`` nanoseconds."""
         result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device))
         return result
 
     def energy_uj(self, device: Device) -> IntArray:
-        """Return each stage's energy of a request above idle power, ``(m, n)`` microjoules.
+        """Return a request's energy in each stage, without idle power, ``(m, n)`` microjoules.
 
         Raises:
             ValueError: The board's power is not known.
@@ -339,7 +352,7 @@ class StageTable:
         return np.maximum(busy_ns, transfer_ns), latency_ns
 
     def transfer_ns(self, device: Device) -> IntArray:
-        """Return the link's busy time of a request, in and out, ``(m, n)`` nanoseconds."""
+        """Return the time for which a request occupies the link, ``(m, n)`` nanoseconds."""
         receive_ns, send_ns = (
             transfer_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
@@ -358,14 +371,16 @@ def _invoke_ns(float_macs: Any, int8_macs: Any, device: Device) -> Any:
 
 
 def _energy_uj(busy_ns: Any, device: Device) -> Any:
-    """Return the energy above idle power during ``busy_ns``, in microjoules."""
+    """Return the energy, without idle power, of a board that is busy for ``busy_ns``, in µJ."""
     if device.watts_above_idle is None:
-        raise ValueError(f"The power of {device.name} is not known.")
+        raise ValueError(
+            f"The power of {device.name} is not known; expected active_watts and idle_watts."
+        )
     return np.rint(busy_ns * device.watts_above_idle / _NS_PER_US).astype(np.int64)
 
 
 def _handling_ns(size_bytes: Any, device: Device) -> Any:
-    """Return the processor time of one message of each size, in nanoseconds."""
+    """Return the processor time to receive or send a message of each size, in nanoseconds."""
     if device.handling is None:
         return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, 0, device)
     # Milliseconds per megabyte are nanoseconds per byte.
@@ -374,7 +389,7 @@ def _handling_ns(size_bytes: Any, device: Device) -> Any:
 
 
 def _busy_ns(invoke_ns: Any, handling_ns: Any) -> Any:
-    """Return the busy time at full load: one thread reads, infers and writes."""
+    """Return the busy time at full load. It is a sum, because one thread does both."""
     return invoke_ns + handling_ns
 
 

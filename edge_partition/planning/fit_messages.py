@@ -1,4 +1,4 @@
-"""A board's timed messages -> the time of handling a message, and the speed of the link."""
+"""Fit a board's message handling time and link speed to timed messages."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BITS_PER_MS_PER_MBIT_S = 1000
-#: Largest speed of a link, in 10^6 bits per second: for times that do not grow with the size.
+#: Largest speed of a link, in 10^6 bits per second. If times do not grow with the message's size,
+#: the fitted speed would be infinite.
 _MOST_MBIT_S = 1e6
 _LEAST_MS = 1e-3
 
 
 @dataclass(frozen=True)
 class HandlingTimes:
-    """Time of the agent for one message, received or sent.
+    """Time that the agent needs to receive or send one message.
 
-    The time is elapsed time: under a quota of half a processor, it is twice the processor time.
+    The time is elapsed time. Under a quota of half a processor, the elapsed time is twice the
+    processor time.
 
     Attributes:
-        fixed_ms: Time of each message of any size, in milliseconds.
+        fixed_ms: Time for a message of any size, in milliseconds.
         ms_per_mb: Additional time for each 10^6 bytes of the payload, in milliseconds.
     """
 
@@ -37,17 +39,19 @@ class HandlingTimes:
 
 @dataclass(frozen=True)
 class TimedMessage:
-    """A message from a board to itself through the broker: one message out and one in.
+    """Measured times of a message that a board sends through the broker to itself.
+
+    The agent sends the message and receives it again. Processor times cover both.
 
     Attributes:
         size_bytes: Size of the payload.
         lone_ms: Time from one arrival to the next with one message in flight, in milliseconds.
         window_ms: Time from one arrival to the next with several messages in flight, in
             milliseconds.
-        cpu_ms: Processor time of the agent for the message, with one message in flight, in
-            milliseconds.
+        cpu_ms: Processor time of the agent for the message, in milliseconds. There was one message
+            in flight and no pause between messages.
         apart_cpu_ms: Processor time of the agent for the message, in milliseconds. The pauses
-            between messages are like the pauses between the requests of a stage.
+            between messages were about as long as between the requests of a stage.
     """
 
     size_bytes: int
@@ -59,11 +63,11 @@ class TimedMessage:
 
 @dataclass(frozen=True)
 class LinkTimes:
-    """A link between board and broker.
+    """Speed and delay of the link between a board and the broker.
 
     Attributes:
         mbit_s: Speed in each direction, in 10^6 bits per second.
-        fixed_ms: Delay of each message of any size, in milliseconds.
+        fixed_ms: Delay of a message of any size, in milliseconds.
     """
 
     mbit_s: float
@@ -71,7 +75,7 @@ class LinkTimes:
 
 
 def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTimes:
-    """Return the time of handling a message: half the time of one message out and one in.
+    """Return the agent's time for a message: half of its time to send and receive a message.
 
     Args:
         messages: One or more timed messages, of several sizes.
@@ -84,10 +88,10 @@ def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTime
 
 
 def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
-    """Return the link that fits the messages best.
+    """Return the speed and delay of the link that fit the timed messages best.
 
-    The time of a lone message less the board's handling time is the time of two passes over the
-    link.
+    If one message is in flight, its time has two parts: the agent's handling time, and the time of
+    two passes over the link. So the link's time is the difference of the other two times.
 
     Args:
         messages: One or more timed messages, of several sizes.

@@ -1,8 +1,8 @@
-"""``fleet.toml`` -> the boards for a plan, with their memory, speed and links.
+"""Read ``fleet.toml``: the boards for a plan, with their memory, speed and links.
 
-The figures of a board are the limits of the agent, not of the hardware. A field that the file
-leaves out comes from the ``board`` preset. Without a preset, memory and storage are unlimited, and
-the other fields have the defaults of :class:`Device`.
+The memory and storage of a board are the limits of its agent, not of the hardware. If the file
+leaves a field out, the value comes from the ``board`` preset. Without a preset, memory and storage
+are unlimited, and the other fields have the defaults of :class:`Device`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from edge_partition.planning.fit_messages import HandlingTimes
     from edge_partition.planning.stage_times import StageTimes
 
-#: Origin of a figure.
+#: Whether a figure was measured on the board or is an estimate.
 Source: TypeAlias = Literal["measured", "estimated"]
-#: The end of the model that a board is pinned to, such as the board with the camera: ``first``.
+#: The stage that a board must run. A board with the camera may need ``first``, the first stage.
 Role: TypeAlias = Literal["any", "first", "last"]
 
 
@@ -34,9 +34,9 @@ class FleetError(EdgePartitionError):
 
     Attributes:
         path: The file.
-        device: Name of the invalid device, or its place in the file such as ``device[2]``; ``None``
-            if the error is not in one device.
-        field: The invalid field, or ``None``.
+        device: Name of the device with the error. A device without a valid name is named by its
+            index in the file, such as ``device[2]``. ``None`` if the error is not in one device.
+        field: Name of the invalid field, or ``None``.
     """
 
     def __init__(
@@ -55,25 +55,28 @@ class Device:
 
     Attributes:
         name: The agent's ``--name``.
-        board: The preset of the figures, or ``None``.
-        ram_mib: Memory limit of the agent, its own memory included, in MiB; infinite if unlimited.
-        storage_mib: Disk limit of the agent, in MiB; infinite if unlimited.
+        board: Name of the preset from which figures come, or ``None``.
+        ram_mib: Memory limit of the agent in MiB, with the agent's own memory; infinite if
+            unlimited.
+        storage_mib: Storage limit of the agent in MiB; infinite if unlimited.
         speed_gmac_s: Speed of float operators in 10^9 work units per second, in the work units of
             :mod:`edge_partition.planning.operator_work`.
-        int8_speedup: Speed of quantized operators in their own work units, as a multiple of
+        int8_speedup: Speed of quantized operators, in their own work units, divided by
             ``speed_gmac_s``.
-        threads: Threads of one inference.
-        cores: Processors that the agent may use, a fraction under a quota; ``None``: equal to
-            ``threads``, so that handling messages takes processor time from inference.
+        threads: Number of threads of one inference.
+        cores: Number of processors that the agent may use; a fraction under a quota. ``None``: the
+            number is ``threads``, so messages take processor time from the inference.
         link_mbit_s: Speed of the link in each direction, in 10^6 bits per second.
         link_ms: Fixed delay of each message on the link, in milliseconds.
-        stage_times: Measured times of the current model, used instead of ``speed_gmac_s``.
-        handling: Measured time of handling a message; ``None``: estimated from ``speed_gmac_s``.
-        link_source: Origin of ``link_mbit_s`` and ``link_ms``.
-        active_watts: Power of the board while it runs an inference, in watts; ``None``: not known.
-        idle_watts: Power of the board while it waits for requests, in watts; ``None``: not known.
-        role: ``first``: the board runs the first stage and no other stage, and no board with
-            another role runs the first stage. ``last``: the same rule for the last stage.
+        stage_times: Measured times of the model that is planned. They replace ``speed_gmac_s``.
+        handling: Measured time to receive or send a message. ``None``: the time is estimated from
+            ``speed_gmac_s``.
+        link_source: Whether ``link_mbit_s`` and ``link_ms`` are measured or estimated.
+        active_watts: Power of the board during an inference, in watts. ``None`` if not known.
+        idle_watts: Power of the board without requests, in watts. ``None`` if not known.
+        role: With ``first``, the board runs the first stage and no other stage. Boards with other
+            roles do not run the first stage then. ``last`` is the same for the last stage. ``any``
+            allows the stages that are left.
     """
 
     name: str
@@ -95,7 +98,7 @@ class Device:
 
     @property
     def watts_above_idle(self) -> float | None:
-        """Power of an inference above the idle power, in watts; ``None`` if not known."""
+        """``active_watts`` less ``idle_watts``, in watts; ``None`` if one of them is not known."""
         if self.active_watts is None or self.idle_watts is None:
             return None
         return self.active_watts - self.idle_watts
@@ -108,20 +111,28 @@ class Fleet:
     devices: tuple[Device, ...]
 
 
-# ram_mib: the smallest memory that the board is sold with, less about 200 MiB for Raspberry Pi OS
-# Lite and its page cache: an estimate. fleet.toml can give a larger figure.
-# storage_mib: a share of an 8 GB card, an estimate.
-# link_ms: the switch, the kernel and the broker, an estimate. Wi-Fi has a larger, varying delay.
-# speed_gmac_s, int8_speedup: the Pi 4's are fitted to its times in MLPerf Inference v2.0; see
-# operator_work. The 3B+'s follow from XNNPACK's published four-thread times of both boards with the
-# same 32-bit software (github.com/google/XNNPACK, README, "Raspberry Pi", 8 February 2022), as
-# geometric means of the models' ratios: MobileNet v1, v2, v3 Large and v3 Small in float take 114,
-# 79, 67 and 22 ms on the 3B+, and 72, 41, 38 and 13 ms on the Pi 4; v1 and v2 in int8 take 46 and
-# 30 ms, and 29 and 20 ms. A measured profile is better than these estimates.
-# active_watts, idle_watts: of the whole board. The Pi 4's active power is the median of the 94
-# models in MLPerf Inference v2.0 (5.2 to 5.9 W in float, 6.0 to 6.5 W in int8). The idle power of
-# the Pi 4, and both of the 3B+, were measured by Jeff Geerling with four busy cores and with none
-# (pidramble.com, "Power Consumption Benchmarks").
+# The sources of the presets. A measured profile is better than these estimates.
+#
+# ram_mib: an estimate. It is the smallest memory that the board is sold with, less about 200 MiB
+# for Raspberry Pi OS Lite and its page cache. fleet.toml can give a larger figure.
+#
+# storage_mib: an estimate, about a quarter of an 8 GB card.
+#
+# link_ms: an estimate of the delay in the switch, the kernel and the broker. Wi-Fi has a larger,
+# varying delay.
+#
+# speed_gmac_s, int8_speedup: the figures of the Pi 4 are fitted to its times in MLPerf Inference
+# v2.0 (see operator_work). The speed of the 3B+ is the speed of the Pi 4 times a ratio: the time on
+# the Pi 4 divided by the time on the 3B+, as a geometric mean over the following models. XNNPACK
+# publishes these times for four threads and the same 32-bit software (github.com/google/XNNPACK,
+# README, "Raspberry Pi", 8 February 2022):
+#   float, MobileNet v1, v2, v3 Large, v3 Small: 114, 79, 67, 22 ms (3B+), 72, 41, 38, 13 ms (Pi 4)
+#   int8, MobileNet v1, v2: 46, 30 ms (3B+), 29, 20 ms (Pi 4)
+#
+# active_watts, idle_watts: the power of the whole board. The active power of the Pi 4 is the median
+# of the 94 models in MLPerf Inference v2.0 (5.2 to 5.9 W in float, 6.0 to 6.5 W in int8). Jeff
+# Geerling measured the idle power of the Pi 4, and the active power (four busy cores) and the idle
+# power of the 3B+ (pidramble.com, "Power Consumption Benchmarks").
 PRESETS: dict[str, Device] = {
     "raspberry-pi-zero-2-w": Device(
         name="",
@@ -133,8 +144,8 @@ PRESETS: dict[str, Device] = {
         threads=4,
         link_mbit_s=44,  # 802.11n at 2.4 GHz: 44.5 measured by Jeff Geerling on a Pi 2
         link_ms=3.0,
-        # Under load 1.4 W more than a Zero W, measured by Andre Jacobs; the Zero's 1.2 W by Jeff
-        # Geerling. Idle: 120 mA at 5 V, measured by CNX Software.
+        # Active: a Zero W takes 1.2 W (measured by Jeff Geerling), a Zero 2 W takes 1.4 W more
+        # (measured by Andre Jacobs). Idle: 120 mA at 5 V, measured by CNX Software.
         active_watts=2.6,
         idle_watts=0.6,
     ),
@@ -142,8 +153,8 @@ PRESETS: dict[str, Device] = {
         name="",
         ram_mib=800,  # sold with 1 GiB
         storage_mib=2048,
-        speed_gmac_s=6.4,  # 0.576 times a Pi 4's
-        int8_speedup=2.86,  # int8: 0.648 times a Pi 4's
+        speed_gmac_s=6.4,  # 0.576 times the speed of a Pi 4
+        int8_speedup=2.86,  # with this figure, int8 has 0.648 times the speed of a Pi 4
         threads=4,
         link_mbit_s=224,  # gigabit Ethernet behind USB 2.0: measured by Jeff Geerling
         link_ms=0.8,
@@ -174,14 +185,15 @@ PRESETS: dict[str, Device] = {
         threads=4,
         link_mbit_s=940,  # gigabit Ethernet, as on the Pi 4
         link_ms=0.4,
-        # Estimate: 4/3 of a Pi 4's, as the maker's typical currents of the bare boards, 800 mA and
-        # 600 mA.
+        # Estimate: 4/3 of the power of a Pi 4. The maker's typical currents of the bare boards have
+        # this ratio: 800 mA and 600 mA.
         active_watts=8.0,
         idle_watts=3.6,
     ),
 }
 
-#: Check of each numeric field. The upper limits of speed and link keep a plan's times finite.
+#: Readers of the numeric fields, by field name. Each reader checks the field's range. The ranges of
+#: speeds and links keep the times of a plan finite.
 _NUMBERS: dict[str, Callable[[Field], Any]] = {
     "ram_mib": lambda field: field.number(0, 1 << 30, above=True),
     "storage_mib": lambda field: field.number(0, 1 << 30, above=True),
@@ -198,9 +210,10 @@ _FIELDS = ("name", "board", "role", *_NUMBERS)
 
 
 def equal_fleet(count: int) -> Fleet:
-    """Return ``count`` boards ``board-0``, ``board-1``, ... of equal speed and without limits.
+    """Return ``count`` equal boards ``board-0``, ``board-1``, ...
 
-    The links are too fast to limit a plan, so that all stages have about equal work.
+    Their memory and storage are unlimited. Their links are too fast to limit a plan, so all stages
+    of a plan have about equal work.
 
     Raises:
         ValueError: ``count`` is less than 1.
@@ -221,8 +234,8 @@ def load_fleet(path: Path) -> Fleet:
         path: A TOML file with one ``[[device]]`` table for each board.
 
     Raises:
-        FleetError: The file cannot be read, is not TOML, or a field is unknown, of the wrong type
-            or out of range.
+        FleetError: The file can't be read, is not TOML, or has a field that is unknown, missing, of
+            the wrong type or out of range.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -288,6 +301,7 @@ def _check_watts(device: Device, fields: Field) -> None:
         raise fields[given[0]].error(f"needs {missing} too. Give both, or a board preset")
     if device.watts_above_idle is not None and device.watts_above_idle < 0:
         raise fields[given[0]].error(
-            f"is out of range: active_watts is {device.active_watts:g}, idle_watts is "
-            f"{device.idle_watts:g}. Active power includes idle power"
+            f"is out of range: active_watts is {device.active_watts:g} and idle_watts is "
+            f"{device.idle_watts:g}; expected active_watts of at least idle_watts, because active "
+            "power includes idle power"
         )

@@ -1,7 +1,7 @@
-"""Non-negative least squares: the best fit to measurements without negative parts.
+"""Fit non-negative unknowns to measurements by least squares.
 
-The problem: Lawson & Hanson, Solving Least Squares Problems (1974), chapter 23. The method:
-coordinate descent (Franc, Hlavac & Navara, 2005), which is short and fast for some dozens of
+Lawson & Hanson describe the problem: Solving Least Squares Problems (1974), chapter 23. The method
+is coordinate descent (Franc, Hlavac & Navara, 2005). It is short, and fast for some dozens of
 unknowns.
 """
 
@@ -14,14 +14,18 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Largest number of sweeps over all unknowns.
 _SWEEPS = 20_000
+#: The descent ends when a sweep changes no scaled unknown by this number or more.
 _CONVERGED = 1e-12
 
 
 def fit_relative(
     terms: NDArray[np.float64], measured: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the ``x >= 0`` that minimizes the weighted squared relative errors of ``terms @ x``.
+    """Return the ``x >= 0`` whose ``terms @ x`` has the least sum of weighted squared errors.
+
+    The errors are relative to the measurements.
 
     Args:
         terms: ``(m, n)``, coefficient of each unknown in each measurement.
@@ -33,7 +37,7 @@ def fit_relative(
     """
     target = np.sqrt(weight)
     weighted = terms * (target / measured)[:, None]
-    # Columns are scaled to unit length, so that unknowns of different units converge equally fast.
+    # Columns are scaled to unit length, so unknowns with different units converge equally fast.
     length = np.linalg.norm(weighted, axis=0)
     length[length == 0] = 1
     scaled = weighted / length

@@ -1,8 +1,8 @@
 """The time of a message on the link between a board and the broker, in nanoseconds.
 
-A link is busy for the transfer: the bits of the message over the link's speed. The fixed delay adds
-to the latency only, because the link carries other messages during the delay. The speed and the
-delay come from ``fleet.toml``, from a preset, or from timed messages
+The time has two parts. The transfer occupies the link: it takes the number of bits divided by the
+link's speed. The fixed delay does not occupy the link, so it adds to the latency only. The speed
+and the delay come from ``fleet.toml``, from a preset, or from timed messages
 (:mod:`edge_partition.planning.fit_messages`).
 """
 
@@ -21,10 +21,13 @@ _NS_PER_MS = 1_000_000
 
 
 def transfer_ns(size_bytes: Any, device: Device) -> Any:
-    """Return the time that a message of each size occupies the link; integers or arrays."""
+    """Return the time for which a message occupies the link, in nanoseconds.
+
+    ``size_bytes`` is an integer or an array of sizes. The result has the same shape.
+    """
     return np.rint(size_bytes * _NS_PER_BYTE_AT_1_MBIT_S / device.link_mbit_s).astype(np.int64)
 
 
 def delay_ns(device: Device) -> int:
-    """Return the fixed delay of a message on the link."""
+    """Return the fixed delay of a message on the link, in nanoseconds."""
     return round(device.link_ms * _NS_PER_MS)

@@ -1,8 +1,8 @@
-"""The inference time of a stage -> the time of each operator of the stage. Pure.
+"""Divide the inference time of a stage among the stage's operators.
 
-A stage's time has parts that belong to no single operator: the fixed time of each inference and the
-time to copy inputs and outputs. The operators share these parts in proportion to their own times,
-so the operators' times add up to the stage's time.
+Some parts of a stage's time belong to no single operator: the fixed time of each inference and the
+time to copy inputs and outputs. Each operator gets a part of these times in proportion to its own
+time, so the operators' times add up to the stage's time.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ def operator_times_ms(
 ) -> list[float]:
     """Return the time of each operator of stage ``[start, stop)``, in milliseconds.
 
-    The operators' shares come from the board's measured times of the model, else from the cost
-    model's estimate.
+    The ratios of the operators' times come from the board's measured times of the model. Without
+    measured times, they come from the cost model.
 
     Args:
         graph: The model.
         device: The board.
         start: First operator.
         stop: Position after the last operator.
-        stage_ms: Time of one inference of the stage on the board, in milliseconds. The times add up
-            to this time.
+        stage_ms: Time of one inference of the stage on the board, in milliseconds. It is the sum of
+            the returned times.
     """
     shares = _own_times(graph, device, start, stop)
     if not sum(shares):
-        # Measured times are fitted: a fit can attribute a run's time to the fixed part alone.
+        # The fit to measured times may give all of the time to the fixed part, and 0 to operators.
         shares = [float(work) for work in operator_work_macs(graph)[start:stop]]
     scale = stage_ms / sum(shares)
     return [share * scale for share in shares]

@@ -1,26 +1,27 @@
-"""The work of an operator: its share of an inference's time, in units that boards have in common.
+"""Compute the work of an operator: a measure of its time that does not depend on the board.
 
-A unit is the time of one multiply-accumulate (MAC) on the board that runs the operator, so a
-board's speed in units per second turns work into time. The units of float operators and of
-quantized operators (int8 or uint8 results) differ, and a board has a speed for each. The work of an
-operator is the sum of:
+Work is counted in work units. A unit is the time of one multiply-accumulate (MAC) on the board that
+runs the operator. So the time of an operator is its work divided by the board's speed in units per
+second. Float operators and quantized operators (int8 or uint8 results) have different units, and a
+board has a speed for each of the two. The work of an operator is the sum of three parts:
 
-- the larger of its MACs and a number for each byte of weights that it reads: an operator that uses
-  each weight once, such as a fully connected layer, waits for the memory;
-- a number for each byte that it writes. A convolution with a kernel larger than 1 x 1 first writes
-  the patches under its kernel side by side;
-- a number for the operator itself.
+- The larger of two numbers: the operator's MACs, and a constant times the bytes of weights that the
+  operator reads. An operator that uses each weight once, such as a fully connected layer, waits for
+  the memory.
+- A constant times the bytes that the operator writes. A convolution with a kernel larger than 1 x 1
+  first writes the patches under its kernel side by side.
+- A constant for the operator itself.
 
-The numbers for written bytes and for an operator were fitted, together with the speeds of the
-Raspberry Pi 4, to a third of the times of MobileNets and EfficientNet-Lites in MLPerf Inference
-v2.0 (TensorFlow Lite 2.7.1 with ruy). ``docs/planning.md`` compares the other two thirds with their
-forecast. The numbers for weights are an assumption: 3.6 GB/s from the memory.
+The constants for written bytes and for the operator itself, and the speeds of the Raspberry Pi 4,
+were fitted to times in MLPerf Inference v2.0 (TensorFlow Lite 2.7.1 with ruy). The fit used a third
+of the times of MobileNets and EfficientNet-Lites. ``docs/planning.md`` compares the other two
+thirds with their forecast. The constants for weights assume that the memory delivers 3.6 GB/s.
 
-The forecast is slower than XNNPACK, which the agents run. The times that XNNPACK publishes for the
-64-bit Raspberry Pi 4 (github.com/google/XNNPACK, README, 8 February 2022) are 0.95 of the forecast
-for MobileNet v1 in float, 0.6 to 0.7 for v2, v3 Large and v3 Small in float, and 0.7 to 0.8 for v1
-and v2 in int8. The ratio of int8 to float is about the same. A profile of the boards has no such
-error.
+The agents run XNNPACK, which is faster than the forecast. XNNPACK publishes times for the 64-bit
+Raspberry Pi 4 (github.com/google/XNNPACK, README, 8 February 2022). In float, its time divided by
+the forecast is 0.95 for MobileNet v1, and 0.6 to 0.7 for v2, v3 Large and v3 Small. In int8, it is
+0.7 to 0.8 for v1 and v2. The forecast's ratio of int8 time to float time is about right. Times
+from a profile of the boards do not have this error.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge_partition.tflite.graph import Graph, Operator
 
-#: Speed of quantized operators over the speed of float operators, in units per second, on a board
-#: that gives no other: that of the Raspberry Pi 4.
+#: Speed of quantized operators divided by the speed of float operators, each in its own units per
+#: second. It is the ratio of the Raspberry Pi 4, and the default for other boards.
 INT8_SPEEDUP = 2.54
 
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """Work of an operator beside its MACs, in units.
+    """The constants of an operator's work, in work units.
 
     Attributes:
-        weight_byte: Work of a byte of weights.
-        written_byte: Work of a byte that is written.
-        operator: Work of an operator.
+        weight_byte: Work to read a byte of weights.
+        written_byte: Work to write a byte.
+        operator: Work of the operator itself, without MACs, weights and written bytes.
     """
 
     weight_byte: float
@@ -64,9 +65,10 @@ class WorkTerms:
 
     Attributes:
         is_quantized: Whether the operator's first result is int8 or uint8.
-        macs: Multiply-accumulates.
-        weight_bytes: Bytes of weights that are read.
-        written_bytes: Bytes of results and of the patches of a convolution.
+        macs: Number of multiply-accumulates.
+        weight_bytes: Bytes of weights that the operator reads.
+        written_bytes: Bytes that the operator writes: its results, and the patches of a
+            convolution.
     """
 
     is_quantized: bool
@@ -76,17 +78,17 @@ class WorkTerms:
 
     @property
     def costs(self) -> UnitCosts:
-        """The costs of the operator's units."""
+        """The constants for this operator: for quantized or for float operators."""
         return INT8_COSTS if self.is_quantized else FLOAT_COSTS
 
     @property
     def compute_macs(self) -> float:
-        """Work of the arithmetic or of reading the weights, whichever is larger."""
+        """Work of the arithmetic or work to read the weights, whichever is larger."""
         return max(self.macs, self.costs.weight_byte * self.weight_bytes)
 
     @property
     def work_macs(self) -> int:
-        """The whole work of the operator, in its own units."""
+        """Work of the operator: in quantized units if ``is_quantized``, else in float units."""
         written_macs = self.costs.written_byte * self.written_bytes
         return round(self.compute_macs + written_macs + self.costs.operator)
 
@@ -104,9 +106,12 @@ def work_terms(graph: Graph, index: int) -> WorkTerms:
 
 
 def operator_work(graph: Graph, start: int, stop: int) -> tuple[list[int], list[int]]:
-    """Return the work of operators ``[start, stop)`` in units of float and of quantized operators.
+    """Return the work of operators ``[start, stop)``.
 
-    One of the two is 0 for each operator.
+    Returns:
+        Two lists with one number for each operator. The first list has the work of float operators
+        and 0 for quantized operators. The second list has the work of quantized operators and 0
+        for float operators.
     """
     terms = [work_terms(graph, index) for index in range(start, stop)]
     return (
@@ -116,9 +121,9 @@ def operator_work(graph: Graph, start: int, stop: int) -> tuple[list[int], list[
 
 
 def _patch_bytes(graph: Graph, operator: Operator) -> int:
-    """Return the bytes of the patches under a convolution's kernel; 0 for a 1 x 1 kernel.
+    """Return the bytes of the patches that a convolution writes; 0 for a 1 x 1 kernel.
 
-    The MACs of one result are the values of its patch.
+    The patch of a result has as many values as the result needs MACs.
     """
     if operator.kind != "CONV_2D" or not operator.inputs:
         return 0

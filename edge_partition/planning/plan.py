@@ -1,4 +1,4 @@
-"""A plan: the boards that run each range of operators, the wires between them, and the costs."""
+"""A plan: the stages of a model, the boards that run each stage, and the stages' costs."""
 
 from __future__ import annotations
 
@@ -21,25 +21,31 @@ Objective: TypeAlias = Literal["throughput", "latency", "energy"]
 
 _NS_PER_MS = 1_000_000
 _UJ_PER_J = 1_000_000
-#: Changes named in an error message. The message counts the rest.
+#: Largest number of changes that an error message lists. The message counts the other changes.
 _MOST_NAMED = 4
 
 
 class PlanRequestError(EdgePartitionError):
-    """The number of stages, the cuts or the boards' roles do not fit the model or the fleet."""
+    """A request for a plan is not valid for the model and the fleet.
+
+    For example, the request has more stages than the fleet has boards.
+    """
 
 
 class InfeasiblePlanError(EdgePartitionError):
-    """No plan fits the boards. The attributes describe the plan that needs the least change.
+    """No plan fits the memory and storage of the boards.
+
+    The attributes describe the nearest plan: the plan that would fit after the smallest change of
+    the fleet file.
 
     Attributes:
-        device: Name of the board with the largest shortage of memory or storage.
-        limit: The resource that is short: ``RAM`` or ``storage``.
+        device: Name of the board with the largest shortage in the nearest plan.
+        limit: The resource that is short on this board: ``RAM`` or ``storage``.
         start: First operator of the board's stage.
         stop: Position after the stage's last operator.
-        needed_bytes: Bytes of the resource that the stage needs.
+        needed_bytes: Bytes of the resource that the board needs.
         available_bytes: Bytes of the resource that the board has.
-        change: The least change of the fleet file that makes the plan fit, in words.
+        change: A text with the smallest change of the fleet file that makes the nearest plan fit.
     """
 
     def __init__(self, graph: Graph, nearest: Sequence[PlannedStage]) -> None:
@@ -61,19 +67,20 @@ class InfeasiblePlanError(EdgePartitionError):
         super().__init__(
             f"No split of {graph.name} fits the boards. In the nearest split, on "
             f"{len(nearest)} board{'s' * (len(nearest) > 1)}, {self.device} needs "
-            f"{_mib(self.needed_bytes)} MiB of {self.limit} for operators [{self.start}, "
-            f"{self.stop}) and has {_mib(self.available_bytes)} MiB: short by "
-            f"{_mib(self.needed_bytes - self.available_bytes)} MiB. The smallest change that "
-            f"fits: {self.change}; or add a board, or quantize the model."
+            f"{_mib(self.needed_bytes)} MiB of {self.limit} for operators {self.start} to "
+            f"{self.stop - 1} and has {_mib(self.available_bytes)} MiB: short by "
+            f"{_mib(self.needed_bytes - self.available_bytes)} MiB. The smallest change of the "
+            f"fleet file that fits: {self.change}. Or add a board, or quantize the model."
         )
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """Operators ``[start, stop)``, the boards that run them, and the cost on each board.
+    """A stage of a plan: operators ``[start, stop)``, the boards that run them, and the costs.
 
     Attributes:
-        devices: One board, or replicas that share the requests, each in proportion to its speed.
+        devices: One board, or several boards (replicas) that share the requests in proportion to
+            their speed.
         start: First operator.
         stop: Position after the last operator.
         costs: Cost of the stage on each of ``devices``.
@@ -86,12 +93,15 @@ class PlannedStage:
 
     @property
     def cost(self) -> StageCost:
-        """Cost of the stage on its slowest board."""
+        """Cost of the stage on its slowest board: the board with the longest period."""
         return max(self.costs, key=lambda cost: cost.bottleneck_ms)
 
     @property
     def bottleneck_ms(self) -> float:
-        """Period at full load of this stage alone, in milliseconds: the boards' rates add up."""
+        """Time between results of this stage at full load, in milliseconds.
+
+        The rates of replicas add up. Other stages on the same boards are not counted.
+        """
         return group_period_ns([self]) / _NS_PER_MS
 
     @property
@@ -101,9 +111,10 @@ class PlannedStage:
 
     @property
     def energy_j(self) -> float | None:
-        """Energy of one request above idle power, in joules; ``None`` if a board's is not known.
+        """Energy of one request without the boards' idle power, in joules.
 
-        One board serves the request. With replicas, the value is that of the board that takes most.
+        Only one of the replicas serves the request. The value is for the replica with the largest
+        energy. It is ``None`` if the power of a replica is not known.
         """
         energies = [cost.energy_j for cost in self.costs if cost.energy_j is not None]
         return max(energies) if len(energies) == len(self.costs) else None
@@ -131,7 +142,7 @@ class PlannedStage:
 
 
 def group_stages(stages: Sequence[PlannedStage]) -> tuple[tuple[PlannedStage, ...], ...]:
-    """Return the stages in groups: the stages of a group are on the same boards."""
+    """Return the stages in groups, one group for each set of boards."""
     groups: dict[tuple[str, ...], list[PlannedStage]] = {}
     for stage in stages:
         groups.setdefault(tuple(sorted(device.name for device in stage.devices)), []).append(stage)
@@ -141,11 +152,15 @@ def group_stages(stages: Sequence[PlannedStage]) -> tuple[tuple[PlannedStage, ..
 def board_limits(
     stages: Sequence[PlannedStage],
 ) -> tuple[tuple[Device, str, int, float], ...]:
-    """Return (board, resource, needed bytes, available bytes) for RAM and storage.
+    """Return what each board of a set needs and has of RAM and of storage.
+
+    A board needs the memory of all of its stages, and the agent's own memory once.
 
     Args:
-        stages: All stages of the same boards. A board's memory is the memory of its stages, and the
-            agent's own memory once.
+        stages: All stages on this set of boards.
+
+    Returns:
+        (board, ``RAM`` or ``storage``, needed bytes, available bytes): two items for each board.
     """
     agents_counted = (len(stages) - 1) * AGENT_RAM_BYTES
     limits: list[tuple[Device, str, int, float]] = []
@@ -161,10 +176,11 @@ def board_limits(
 
 
 def group_period_ns(stages: Sequence[PlannedStage]) -> int:
-    """Return the period of boards that serve all of ``stages``, in nanoseconds.
+    """Return the period of a set of boards that serve all of ``stages``, in nanoseconds.
 
-    A board's busy time is the sum over its stages. The times of its processor and its link in
-    different stages are added, although they may overlap.
+    The busy time of a board is the sum over the stages of the longer of processor and link time.
+    The sum may be too high, because the processor can work for one stage while the link carries
+    tensors of another stage.
     """
     return shared_period_ns(
         sum(_to_ns(stage.cost_on(device).bottleneck_ms) for stage in stages)
@@ -174,19 +190,20 @@ def group_period_ns(stages: Sequence[PlannedStage]) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """A model's stages on their boards. Stages may share all of their boards.
+    """A model's stages and the boards that run them.
+
+    Two stages have either the same boards or no board in common.
 
     Attributes:
         objective: The objective that the plan optimizes.
         graph: The model.
         stages: The stages in order. Together they cover all operators.
-        wires: The type of float32 activations on each boundary between two stages.
-        bound: Lower bound on the ``score`` of all plans within the request's limits, also of plans
-            whose boards serve several stages. The bound is the plan's own score if the plan is
-            proven optimal. ``None`` without a search.
-        single_board_alternative: The best plan with the whole model on one board, if the model fits
-            a board and this plan uses several. The alternative may be better for the other
-            objective, or if the request gave the number of stages.
+        wires: For each boundary between two stages, the dtype in which float32 activations cross.
+        bound: Lower bound on the ``score`` of every plan within the request's limits. The bound is
+            equal to this plan's score if the plan is proven optimal. ``None`` without a search.
+        single_board_alternative: The best plan with the whole model on one board. ``None`` if the
+            model fits no single board, or if this plan uses one board. The alternative may be
+            better for another objective, or if the request gave the number of stages.
         unused: Boards of the fleet that the plan does not use.
     """
 
@@ -211,22 +228,24 @@ class Plan:
 
         Args:
             graph: The model.
-            placements: For each stage its boards, its first operator and the position after its
+            placements: For each stage, its boards, its first operator and the position after its
                 last operator. Together the stages cover all operators, in order.
-            wires: The wire of each boundary between stages; by default all ``float32``.
+            wires: For each boundary between two stages, the dtype in which float32 activations
+                cross. By default ``float32`` for all boundaries.
             objective: The objective of the plan.
 
         Raises:
-            PlanRequestError: The placements do not cover the model, a boundary is not a cut of the
-                graph, or two stages share some of their boards, but not all.
+            PlanRequestError: The placements do not cover the model, the number of wires is wrong,
+                a boundary is not a cut of the graph, a stage has no board, or two stages share some
+                of their boards, but not all.
         """
         _check_placements(graph, placements)
         plain: Sequence[Wire] = ["float32"] * (len(placements) - 1)
         inner = tuple(plain if wires is None else wires)
         if len(inner) != len(placements) - 1:
             raise PlanRequestError(
-                f"{len(placements)} stages have {len(placements) - 1} boundaries between them; "
-                f"{len(inner)} wires were given."
+                f"{len(inner)} wires were given for {len(placements)} stages; expected "
+                f"{len(placements) - 1}, one for each boundary between two stages."
             )
         ends: tuple[Wire, ...] = ("float32", *inner, "float32")
         stages = tuple(
@@ -247,12 +266,12 @@ class Plan:
 
     @property
     def placements(self) -> tuple[tuple[tuple[Device, ...], int, int], ...]:
-        """Boards, start and stop of each stage, as :meth:`of` takes them."""
+        """Boards, start and stop of each stage: the argument ``placements`` of :meth:`of`."""
         return tuple((stage.devices, stage.start, stage.stop) for stage in self.stages)
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Positions where the model is cut, ascending."""
+        """Positions where the model is cut, ascending. A position is before its operator."""
         return tuple(stage.start for stage in self.stages[1:])
 
     @property
@@ -270,11 +289,14 @@ class Plan:
         )
 
     def stages_with(self, index: int) -> tuple[PlannedStage, ...]:
-        """Return the stages on the boards of a stage, with this stage."""
+        """Return all stages on the same boards as stage ``index``, with this stage itself."""
         return next(group for group in group_stages(self.stages) if self.stages[index] in group)
 
     def period_ms(self, index: int) -> float:
-        """Return the period of the boards of a stage at full load, in milliseconds."""
+        """Return the period of the boards of stage ``index`` at full load, in milliseconds.
+
+        The period counts all stages of these boards.
+        """
         return group_period_ns(self.stages_with(index)) / _NS_PER_MS
 
     @property
@@ -289,7 +311,7 @@ class Plan:
 
     @property
     def bottleneck_ms(self) -> float:
-        """Period at full load, in milliseconds."""
+        """Time between the plan's results at full load (the period), in milliseconds."""
         return max(map(group_period_ns, group_stages(self.stages))) / _NS_PER_MS
 
     @property
@@ -299,7 +321,10 @@ class Plan:
 
     @property
     def energy_j(self) -> float | None:
-        """Energy of one request above idle power, in joules; ``None`` if a board's is not known."""
+        """Energy of one request without the boards' idle power, in joules.
+
+        ``None`` if the power of a board is not known.
+        """
         energies = [stage.energy_j for stage in self.stages if stage.energy_j is not None]
         if len(energies) < len(self.stages):
             return None
@@ -314,7 +339,10 @@ class Plan:
 
     @property
     def gap(self) -> float:
-        """Upper bound on the optimum's relative improvement of the score; 0 if proven optimal."""
+        """Largest possible improvement of the score by another plan, as a fraction of the score.
+
+        The value is from 0 to 1. It is 0 if the plan is proven optimal, or without a bound.
+        """
         if self.bound is None or not self.score:
             return 0.0
         return max(0.0, 1 - self.bound / self.score)
@@ -328,14 +356,17 @@ class Plan:
 
 
 def evaluate(plan: Plan) -> Plan:
-    """Return ``plan`` with every cost computed from its graph, boards, cuts and wires.
+    """Compute the costs of ``plan`` again, from its graph, boards, cuts and wires.
 
-    With :meth:`Plan.of` and this function, any plan can be compared with a plan from
+    So a plan from :meth:`Plan.of` can be compared with a plan from
     :func:`~edge_partition.planning.plan_split.plan_split`.
 
+    Returns:
+        An equal plan with new costs.
+
     Raises:
-        PlanRequestError: The placements are invalid; see :meth:`Plan.of`.
-        InfeasiblePlanError: A stage does not fit its board.
+        PlanRequestError: The placements are not valid; see :meth:`Plan.of`.
+        InfeasiblePlanError: A stage does not fit its boards.
     """
     fresh = Plan.of(plan.graph, plan.placements, wires=plan.wires, objective=plan.objective)
     if not fresh.fits:
@@ -354,18 +385,20 @@ def check_cuts(graph: Graph, cuts: Sequence[int]) -> None:
         if cut not in allowed:
             raise PlanRequestError(
                 f"{graph.name} cannot be cut at position {cut}. `edge-partition inspect` lists "
-                "the cuts."
+                "the possible cuts."
             )
         if cut <= before:
             raise PlanRequestError(
-                f"The cuts {list(cuts)} are not ascending. Give each position once, in order."
+                f"The cuts {list(cuts)} are not ascending. Give each position once, in ascending "
+                "order."
             )
 
 
 def _stage_costs(
     graph: Graph, devices: Sequence[Device], start: int, stop: int, wires: tuple[Wire, Wire]
 ) -> tuple[StageCost, ...]:
-    """Return the cost of a stage on each board; equal boards are computed once."""
+    """Return the cost of a stage on each board, in the order of ``devices``."""
+    # The cost is computed only once for boards that are equal except for their names.
     alike = [replace(device, name="", board=None) for device in devices]
     costs = {device: stage_cost(graph, device, start, stop, wires) for device in set(alike)}
     return tuple(costs[device] for device in alike)
@@ -378,8 +411,9 @@ def _check_placements(
     stops = [stop for _, _, stop in placements]
     if not placements or [0, *stops] != [*starts, len(graph.operators)]:
         raise PlanRequestError(
-            f"The stages {list(zip(starts, stops, strict=True))} do not cover operators "
-            f"[0, {len(graph.operators)}) of {graph.name} one after another."
+            f"The stages {list(zip(starts, stops, strict=True))} do not cover {graph.name}. "
+            "Expected (start, stop) ranges without gaps and overlaps, from 0 to "
+            f"{len(graph.operators)}."
         )
     check_cuts(graph, starts[1:])
     sets = {frozenset(device.name for device in devices) for devices, _, _ in placements}
@@ -390,7 +424,8 @@ def _check_placements(
         or any(len({device.name for device in on}) < len(on) for on, _, _ in placements)
     ):
         raise PlanRequestError(
-            "Each stage needs boards, and stages that share a board must share all of their boards."
+            "The boards of the stages are not valid. Give each stage one or more different boards. "
+            "Two stages must have the same boards or no board in common."
         )
 
 

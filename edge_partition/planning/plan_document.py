@@ -1,4 +1,4 @@
-"""A plan as a JSON document: for ``--json``, and for ``plan.json`` in a bundle."""
+"""Make a plan's JSON document: the output of ``--json``, and ``plan.json`` in a bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLAN_FILE = "plan.json"
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return a plan as a JSON document: times in milliseconds, joules, and sizes in bytes."""
+    """Return a plan as a JSON document. Times are in ms, energies in joules, sizes in bytes."""
     return {
         "model": plan.graph_name,
         "objective": plan.objective,

@@ -1,46 +1,42 @@
-"""Graph x Fleet x objective -> Plan: the best split, its boards, their order and the wires.
+"""Find the best plan: where to cut a model, which boards run each stage, and which dtype they send.
 
-A plan is a sequence of stages. Each stage is a range of operators on its own board, or on several
+A plan is a sequence of stages. Each stage is a range of operators on one board, or on several
 boards that share the requests (replicas). A stage that keeps state has no replicas. There are three
 objectives:
 
 ``throughput``
-    Minimize the period: the time between results. The period of a stage on one board is the larger
-    of its processor's and its link's time (:mod:`edge_partition.planning.cost_model`). Replicas
-    serve the sum of what each of them serves (:mod:`edge_partition.planning.shared_period`), equal
-    or not, because the client gives each board as much as the board can do. The slowest stage
-    determines the plan's period. Of the plans with the least period, a short search selects one
-    with a low latency.
+    Minimize the period: the time between two results. The period of a stage on one board is the
+    longer of the processor's time and the link's time (:mod:`edge_partition.planning.cost_model`).
+    The client sends each replica requests in proportion to its speed, so the rates of replicas add
+    up (:mod:`edge_partition.planning.shared_period`). The slowest stage determines the plan's
+    period. Among the plans with the least period, a short search selects a plan with a low latency.
 ``latency``
-    Minimize the latency of one request in an idle system: the sum over stages of link in,
-    processor and link out. A stage on replicas has the latency of its slowest board: the client
-    prefers the quickest board of an idle system, but a request from another MQTT client may go to
-    any board, so the plan promises the latency of the slowest. Of plans with equal latency, the one
-    with the fewest stages is best.
+    Minimize the latency of one request in an idle system. The latency is the sum over the stages of
+    the time to receive the inputs, to compute, and to send the outputs. A stage on replicas counts
+    with its slowest board. Our client prefers the fastest board of an idle system, but a request
+    from another MQTT client may go to any board. Among plans with equal latency, the plan with the
+    fewest stages is best.
 ``energy``
-    Minimize the energy of one request above the boards' idle power
-    (:mod:`edge_partition.planning.cost_model`): the sum over stages. Replicas never lower it, so a
-    plan has replicas only for the throughput that the request demands. Of plans with equal energy,
-    the one with the fewest stages is best.
+    Minimize the energy of one request without the boards' idle power
+    (:mod:`edge_partition.planning.cost_model`). The energy is the sum over the stages. Replicas
+    never lower the energy, so a plan has replicas only if the request demands a throughput. Among
+    plans with equal energy, the plan with the fewest stages is best.
 
 A board, or a replica set, may serve several stages that are not neighbours
-(:mod:`edge_partition.planning.search.shared_boards`): its busy time, memory and storage are the
-sums over its stages, with the agent's own memory once. Such plans are better where the model has
-few cuts, or where a fast board lacks memory for the middle of the model. A board with a role has
-one stage, and a required number of stages means one board for each.
+(:mod:`edge_partition.planning.search.shared_boards`). Its busy time, memory and storage are the
+sums over its stages, with the agent's own memory once. Such plans can be better if the model has
+few cuts, or if a fast board lacks memory for the middle of the model. A board with a role has only
+one stage. If the request gives the number of stages, each stage has one board of its own.
 
-Guarantees, with any number of replicas and with shared boards: for few boards and cuts (up to 6
-unequal boards and 22 cuts, if the search ends within its work limit), the plan is optimal. Else,
-the plan is at least as good as every plan with one stage on each board and few replicas, and
-:attr:`Plan.bound` bounds all plans.
+The plan is proven optimal for few boards and cuts: up to 6 different boards and 22 cuts, if the
+search ends within its work limit. For more boards or cuts, the plan is at least as good as every
+plan with few replicas and one stage on each board. In both cases, :attr:`Plan.bound` is a lower
+bound on the score of all plans. The plan is optimal if the bound is equal to the plan's score.
+Each module in :mod:`edge_partition.planning.search` says what its search guarantees.
 
-A request may limit the throughput, and the latency unless the objective is ``energy``. The
-candidates include plans on a part of the fleet and on one board. Times are whole nanoseconds and
-energies whole microjoules, and the searches say what they guarantee
-(:mod:`edge_partition.planning.search`). The plan is optimal if :attr:`Plan.bound` is its own value.
-If the search ends without a proof, :attr:`Plan.bound` is a lower bound on every plan's objective.
-:func:`evaluate` computes a plan's objective without the search, so that a plan can be compared with
-any other.
+A request may demand a throughput. It may limit the latency, unless the objective is ``energy``. The
+plan may use a part of the fleet, or a single board. Times are whole nanoseconds and energies are
+whole microjoules. :func:`evaluate` computes the score of any plan without a search, for comparison.
 """
 
 from __future__ import annotations
@@ -93,32 +89,35 @@ __all__ = [
     "plan_split",
 ]
 
-#: ``auto``: float16 on the boundaries where float16 makes the plan better.
+#: The dtype in which float32 activations are sent between stages. With ``auto``, a boundary has
+#: float16 if this makes the plan better, else float32.
 WireChoice: TypeAlias = Literal["float32", "float16", "auto"]
 
-#: The exact search has the largest limit on replicas with at most this number of replica sets.
+#: Largest number of replica sets in the exact search. The search limits the replicas of a stage to
+#: the largest number of boards that gives at most this number of sets.
 _MAX_REPLICA_SETS = 255
-#: Least and largest limit on the replicas of a stage in the exact search.
+#: Least and largest value of this limit on the replicas of a stage.
 _LEAST_REPLICAS, _MOST_REPLICAS = 2, 16
-#: A cost is the latency in nanoseconds, or the energy in microjoules, times this factor, plus 1 for
-#: each stage: the least latency or energy comes first, then the fewest stages.
+#: The cost of a stage is its latency in nanoseconds, or its energy in microjoules, times this
+#: factor, plus 1. So the cheapest plan has the least latency or energy, and among equal plans the
+#: fewest stages.
 _COST_WEIGHT = 1 << 12
-#: Limits of the search for a low latency among the plans with the least period: labels, subgradient
-#: steps, and table cells in all subgradient steps together.
+#: Limits of the search for a low latency among the plans with the least period: number of labels,
+#: number of subgradient steps, and number of table cells in all subgradient steps together.
 _TIE_WORK_LIMIT, _TIE_ROUNDS, _TIE_CELLS = 40_000, 12, 4_000_000
 _NS_PER_MS = 1_000_000
 _UJ_PER_J = 1_000_000
-#: Cells of the stages' tables that are computed in one array operation.
+#: Number of cells of a stage table that one array operation computes.
 _TABLE_CELLS = 1 << 15
 
 
 class LimitError(EdgePartitionError):
-    """Plans fit the boards, but no plan meets the limit on the latency or on the throughput.
+    """No plan meets the request's limit on the latency or on the throughput.
 
     Attributes:
-        asked: The limit that no plan meets, in milliseconds of latency or in results per second.
-        best: The plan with the lowest latency or with the highest throughput, whichever ``asked``
-            limits; ``None`` if the search ended without an answer.
+        asked: The limit: a latency in milliseconds, or a throughput in results per second.
+        best: The plan with the lowest latency, or with the highest throughput if ``asked`` is a
+            throughput. ``None`` if the search ended without a plan.
     """
 
     def __init__(self, asked: float, best: Plan | None, what: str) -> None:
@@ -160,23 +159,27 @@ def plan_split(
     Args:
         graph: The model.
         fleet: The available boards.
-        objective: The objective; see the module's docstring.
-        stages: Required number of stages, each on one board; ``None`` for any number.
-        cuts: Positions to cut at, ascending, for one board on each stage; ``None`` to choose them.
-        wire: The type of float32 activations between stages.
-        max_replicas: Largest number of boards that serve one stage. Without a limit, the search is
-            exact for up to 8 different or 16 equal boards. With more boards, an exact search with
-            small replica sets and a local search with any replica sets give the plan, and
-            :attr:`Plan.bound` bounds all plans.
-        shared_boards: Whether a board may serve several stages. Then :attr:`Plan.bound` bounds
-            these plans too, and only for few boards and few cuts does the search close the gap.
-        max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds;
-            not for objective ``energy``.
-        min_throughput_per_s: Least allowed throughput, in results per second.
+        objective: ``throughput``, ``latency`` or ``energy``; see the module's docstring.
+        stages: Required number of stages, each on one board. ``None`` for any number.
+        cuts: Positions where the model is cut, ascending. Each stage is then on one board. ``None``
+            if the search chooses the cuts.
+        wire: The dtype in which float32 activations are sent between stages.
+        max_replicas: Largest number of boards that serve one stage; ``None`` without a limit.
+            Without a limit, the search is exact for up to 8 different or 16 equal boards. With more
+            boards, the plan is the better result of two searches: an exact search with small
+            replica sets, and a local search with replica sets of any size. :attr:`Plan.bound` is
+            then a bound for replica sets of any size.
+        shared_boards: Whether a board may serve several stages. If so, :attr:`Plan.bound` also
+            bounds plans with such boards. The search often proves the plan optimal for few boards
+            and few cuts only.
+        max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds.
+            ``None`` for any latency. It must be ``None`` for objective ``energy``.
+        min_throughput_per_s: Least allowed throughput, in results per second; ``None`` for any.
 
     Raises:
-        PlanRequestError: The request exceeds the model's cuts or the fleet's boards, or the
-            objective is ``energy`` and a board's power is not known or the latency is limited.
+        PlanRequestError: The request does not fit the model's cuts, the fleet's boards or their
+            roles, or a number is not above 0. Or the objective is ``energy``, and a board's power
+            is not known or the latency is limited.
         InfeasiblePlanError: No plan fits the boards' memory and storage.
         LimitError: No plan that fits meets ``max_latency_ms`` or ``min_throughput_per_s``.
     """
@@ -213,7 +216,12 @@ def plan_split(
 
 @dataclass(frozen=True)
 class _Request:
-    """A checked request; ``positions`` are the positions where a stage may start or stop."""
+    """The checked arguments of :func:`plan_split`.
+
+    Attributes:
+        kinds: The boards of the fleet, grouped by kind. Boards of a kind are interchangeable.
+        positions: The positions where a stage may start or stop, ascending.
+    """
 
     graph: Graph
     objective: Objective
@@ -226,7 +234,7 @@ class _Request:
     min_throughput_per_s: float | None
 
     def solve(self, wire: Wire) -> Plan:
-        """Return the best plan with ``wire`` on every boundary."""
+        """Return the best plan whose boundaries all have the dtype ``wire``."""
         table = StageTable.of(self.graph, self.positions, wire)
         unlimited = self._problem(table)
         problem, more = self._limit_replicas(unlimited)
@@ -250,7 +258,16 @@ class _Request:
         period: int = ANY_PERIOD,
         cost_limit: int | None = None,
     ) -> SearchResult:
-        """Return the best route; ``unlimited`` is the whole problem if ``problem`` is a part."""
+        """Return the best route for ``objective``.
+
+        Args:
+            problem: The problem for the exact searches, perhaps with a limit on replicas.
+            unlimited: The problem without this limit; ``None`` if ``problem`` has no such limit.
+            table: Work and bytes of all stages.
+            objective: The objective.
+            period: Largest allowed period, in nanoseconds.
+            cost_limit: Largest allowed cost; ``None`` for any cost.
+        """
         find_fast = partial(self._find, problem, unlimited, table, "throughput")
         found = _search(problem, unlimited, objective, period, cost_limit)
         whole = unlimited or problem
@@ -264,7 +281,7 @@ class _Request:
                 cost_limit=FORBIDDEN - 1 if cost_limit is None else cost_limit,
             )
         if found.route is None and objective != "throughput" and period != ANY_PERIOD:
-            # The searches for the period also try larger replica sets.
+            # The searches for the least period also try larger replica sets.
             fastest = find_fast(cost_limit=cost_limit)
             if fastest.route is not None and fastest.value <= period:
                 least = int(cost_to_end(whole.cost, np.ones(whole.kinds))[0])
@@ -272,10 +289,13 @@ class _Request:
         return found
 
     def widen(self, plan: Plan) -> Plan:
-        """Return the plan with float32 on the boundaries where float16 makes the plan no better.
+        """Return ``plan`` with float32 on each boundary whose float16 does not improve the plan.
 
-        Smaller payloads never make a plan worse in the cost model, so ``plan``, with float16 on all
-        boundaries, is optimal.
+        In the cost model, smaller payloads never make a plan worse. So the best plan with float16
+        on all boundaries is also the best plan with any dtypes.
+
+        Args:
+            plan: The best plan with float16 on all boundaries.
         """
         wires: list[Wire] = list(plan.wires)
         best = plan
@@ -318,7 +338,12 @@ class _Request:
         )
 
     def _limit_replicas(self, problem: Problem) -> tuple[Problem, Problem | None]:
-        """Return the problem for the exact search, and the whole problem if that is larger."""
+        """Limit the number of replicas of a stage for the exact search.
+
+        Returns:
+            The limited problem and ``problem`` itself. If no limit is necessary, ``problem`` and
+            ``None``.
+        """
         if self.max_replicas is not None or self.stages is not None:
             return problem, None
         most = _exact_replicas(self._capacity)
@@ -342,7 +367,10 @@ class _Request:
         return Problem(excess, excess, self._capacity, 1, self.stages)
 
     def _supply(self, table: StageTable) -> Supply:
-        """Return what the stages need of memory and storage, and what the boards have."""
+        """Return the bytes of memory and storage that stages need and that boards have.
+
+        The agent's own memory is left out of both.
+        """
         devices = [kind[0] for kind in self.kinds]
         ram = np.array([device.ram_mib for device in devices]) * MIB - AGENT_RAM_BYTES
         storage = np.array([device.storage_mib for device in devices]) * MIB
@@ -350,7 +378,7 @@ class _Request:
         return Supply(needed.astype(float), np.stack([ram, storage]))
 
     def _allowed(self, table: StageTable) -> Iterator[tuple[Device, NDArray[np.bool_]]]:
-        """Yield a board of each kind, and ``(m, n)`` whether its role allows each stage."""
+        """Yield, for each kind, one board and the stages that its role allows, ``(m, n)``."""
         forward = table.starts[:, None] < table.stops
         pinned = {kind[0].role for kind in self.kinds} - {"any"}
         for kind in self.kinds:
@@ -358,10 +386,10 @@ class _Request:
 
     @property
     def _no_replicas(self) -> NDArray[np.bool_] | None:
-        """Return ``(nodes, nodes)``: whether each stage keeps state; ``None`` if no stage does.
+        """Which stages must have one board because they keep state, ``(nodes, nodes)``.
 
-        Each replica gets only a part of the requests, so its state would differ from the state of
-        one board that gets all requests.
+        Each replica gets only a part of the requests. So its state would differ from the state of
+        one board that gets all requests. ``None`` if no stage keeps state.
         """
         if not self.graph.stateful:
             return None
@@ -410,7 +438,13 @@ class _Request:
     def _explain(
         self, find: Callable[[Objective], SearchResult], table: StageTable, wire: Wire
     ) -> None:
-        """Raise the error that states why no plan exists."""
+        """Raise the error that says why no plan exists.
+
+        Args:
+            find: Returns the best route for an objective, without the limits of the request.
+            table: Work and bytes of all stages.
+            wire: The dtype on all boundaries.
+        """
         period, cost_limit = self._limits()
         if period < ANY_PERIOD:
             best = find("throughput")
@@ -425,7 +459,7 @@ class _Request:
         nearest = find_least_cost(self._shortage(table)).route
         if nearest is None:
             raise PlanRequestError(
-                f"The boards' roles leave no way to split {self.graph.name}: a board with role "
+                f"{self.graph.name} cannot be split with the boards' roles: a board with role "
                 "`first` and a board with role `last` need a cut between them. Change the roles in "
                 "the fleet file."
             )
@@ -446,7 +480,10 @@ def _search(
     period: int,
     cost_limit: int | None,
 ) -> SearchResult:
-    """Return the best route; ``unlimited`` is the whole problem if ``problem`` is a part of it."""
+    """Return the best route on boards that each serve one stage.
+
+    The arguments are those of :meth:`_Request._find`.
+    """
     if objective != "throughput":
         return _search_cost(problem, unlimited, period, cost_limit)
     found = find_fastest(problem, unlimited, cost_limit)
@@ -480,7 +517,7 @@ def _search_cost(
 
 
 def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> Plan:
-    """Add the unused boards and, if ``plan`` uses several boards, the best plan on one board."""
+    """Return the plan with its ``unused`` boards and its ``single_board_alternative``."""
     used = {device.name for stage in plan.stages for device in stage.devices}
     unused = tuple(device for device in fleet.devices if device.name not in used)
     plan = replace(plan, unused=unused)
@@ -502,9 +539,13 @@ def _needs(table: StageTable, device: Device) -> tuple[tuple[IntArray, float], .
 
 
 def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDArray[np.bool_]:
-    """Return ``(m, n)``: whether a board with ``role`` may run each stage of ``table``.
+    """Return whether a board with ``role`` may run each stage of ``table``, ``(m, n)``.
 
-    If a board is pinned to an end of the model, no unpinned board may run the stage at that end.
+    Args:
+        role: The board's role.
+        pinned: The roles ``first`` and ``last`` that some board of the fleet has. Boards with
+            another role may not run the stage of such a role.
+        table: The stages.
     """
     is_first, is_last = table.starts[:, None] == 0, table.stops == table.stops[-1]
     mask = np.ones((len(table.starts), len(table.stops)), bool)
@@ -532,7 +573,7 @@ def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
 def _check_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not 0 < value < math.inf:
-            raise PlanRequestError(f"{name} is {value}; expected more than 0.")
+            raise PlanRequestError(f"{name} is {value}; expected a finite number above 0.")
 
 
 def _check_energy(fleet: Fleet, max_latency_ms: float | None) -> None:
@@ -552,7 +593,14 @@ def _check_energy(fleet: Fleet, max_latency_ms: float | None) -> None:
 def _check_request(
     graph: Graph, fleet: Fleet, stages: int | None, cuts: Sequence[int] | None
 ) -> int | None:
-    """Return the required number of stages, or ``None`` for any number."""
+    """Check the arguments of :func:`plan_split`.
+
+    Returns:
+        The required number of stages, or ``None`` for any number.
+
+    Raises:
+        PlanRequestError: The model has too few cuts or the fleet too few boards.
+    """
     if not fleet.devices:
         raise PlanRequestError("The fleet has no boards; expected 1 or more.")
     if cuts is not None:
@@ -581,12 +629,15 @@ def _check_request(
 
 
 def _whole(nanoseconds: float) -> int:
-    """Round down; the margin keeps an integer that a division made slightly smaller."""
+    """Return the time rounded down to whole nanoseconds.
+
+    The margin of 0.001 ns makes up for rounding errors: a quotient of 2.9999999 is 3.
+    """
     return math.floor(nanoseconds + 1e-3)
 
 
 def _exact_replicas(capacity: IntArray) -> int:
-    """Return the largest number of replicas for which there are few enough replica sets."""
+    """Return the largest number of replicas with at most :data:`_MAX_REPLICA_SETS` replica sets."""
     total = int(capacity.sum())
     counts = replica_set_counts(capacity, min(total, _MOST_REPLICAS))
     return min(total, max(_LEAST_REPLICAS, int(np.flatnonzero(counts <= _MAX_REPLICA_SETS)[-1])))

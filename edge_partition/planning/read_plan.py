@@ -1,4 +1,4 @@
-"""A plan's JSON document -> the times of one request on each board."""
+"""Read a plan's JSON document: the times of one request on each board."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ class ReplicaTimes:
         device: Name of the board.
         receive_ms: Time of the inputs on the board's link.
         receive_handling_ms: Time of the board's processors for the message with the inputs.
-        invoke_ms: Time of the inference.
+        invoke_ms: Time of one inference.
         send_handling_ms: Time of the board's processors for the message with the outputs.
         send_ms: Time of the outputs on the board's link.
-        link_delay_ms: Part of ``receive_ms`` and of ``send_ms`` in which the link is free for other
-            messages.
-        busy_ms: Busy time of the processors at full load: the inference and the messages.
-        invoke_spread: Relative standard deviation of the inference time; ``None`` if the plan gives
-            none.
-        energy_j: Energy above the board's idle power during ``busy_ms``, in joules; ``None`` if the
-            plan gives none.
+        link_delay_ms: Fixed delay of a message on the link. Both ``receive_ms`` and ``send_ms``
+            include the delay. During the delay, the link can carry other messages.
+        busy_ms: Time for which the request occupies the processors at full load: the inference and
+            the messages.
+        invoke_spread: Standard deviation of the inference time divided by the inference time.
+            ``None`` if the plan does not give it.
+        energy_j: Energy during ``busy_ms`` without the board's idle power, in joules. ``None`` if
+            the plan does not give it.
     """
 
     device: str
@@ -67,37 +68,37 @@ class ReplicaTimes:
 
     @property
     def handling_ms(self) -> float:
-        """Time of the board's processors for messages, in and out, in milliseconds."""
+        """Time of the board's processors for both messages of a request, in milliseconds."""
         return self.receive_handling_ms + self.send_handling_ms
 
     @property
     def link_ms(self) -> float:
-        """Time on the board's link, in and out, in milliseconds."""
+        """Time of the inputs and outputs on the board's link, in milliseconds."""
         return self.receive_ms + self.send_ms
 
     @property
     def transfer_ms(self) -> float:
-        """Busy time of the board's link, in and out, in milliseconds."""
+        """Time for which the request occupies the board's link, in milliseconds."""
         return self.receive_transfer_ms + self.send_transfer_ms
 
     @property
     def full_load_ms(self) -> float:
-        """Time between results of the board alone at full load, in milliseconds."""
+        """Time between results at full load if this board alone serves the stage, in ms."""
         return max(self.busy_ms, self.transfer_ms)
 
     @property
     def receive_transfer_ms(self) -> float:
-        """Busy time of the board's link for the inputs, in milliseconds."""
+        """Time for which the inputs occupy the board's link, in milliseconds."""
         return self.receive_ms - self.link_delay_ms
 
     @property
     def send_transfer_ms(self) -> float:
-        """Busy time of the board's link for the outputs, in milliseconds."""
+        """Time for which the outputs occupy the board's link, in milliseconds."""
         return self.send_ms - self.link_delay_ms
 
     @property
     def latency_ms(self) -> float:
-        """Latency of one request in an idle system, from broker to broker, in milliseconds."""
+        """Time of one request from the broker to the board and back in an idle system, in ms."""
         return self.link_ms + self.handling_ms + self.invoke_ms
 
 
@@ -107,8 +108,8 @@ class PipelineTimes:
 
     Attributes:
         model: Name of the model.
-        source: ``measured`` or ``estimated``.
-        stages: For each stage, the times of its replicas.
+        source: ``measured`` if all times of the plan were measured, else ``estimated``.
+        stages: For each stage, the times of each of its boards.
     """
 
     model: str
@@ -116,7 +117,12 @@ class PipelineTimes:
     stages: tuple[tuple[ReplicaTimes, ...], ...]
 
     def slowed(self, factors: Mapping[str, float]) -> PipelineTimes:
-        """Return the times with each board's processor times multiplied by the board's factor."""
+        """Return the times with slower or faster processors.
+
+        Args:
+            factors: By board name, the factor for all processor times of the board. Boards that
+                are not in ``factors`` keep their times.
+        """
 
         def slow(times: ReplicaTimes) -> ReplicaTimes:
             factor = factors.get(times.device, 1.0)
@@ -138,7 +144,10 @@ class PipelineTimes:
 
 
 def read_plan(document: Any) -> PipelineTimes:
-    """Return the times in a plan's document.
+    """Return the times in a plan's JSON document.
+
+    Args:
+        document: The parsed JSON.
 
     Raises:
         PlanDocumentError: A field is missing or invalid.
@@ -173,7 +182,8 @@ def _read_replica(replica: Field) -> ReplicaTimes:
 
     invoke_ms, handling_ms = replica["invoke_ms"].number(), replica["handling_ms"].number()
     receive_ms, send_ms = replica["receive_ms"].number(), replica["send_ms"].number()
-    # The messages' time is shared in proportion to the messages' times on the link.
+    # The plan gives one handling time for both messages. It is divided between the messages in
+    # proportion to their times on the link.
     received = receive_ms / (receive_ms + send_ms) if receive_ms + send_ms else _HALF
     busy_ms = optional("busy_ms", invoke_ms + handling_ms)
     energy = replica.optional("energy_j")

@@ -1,11 +1,15 @@
-"""The memory of an agent that serves a stage: the agent, weights, activations and messages.
+"""Predict the memory of an agent that serves a stage.
 
-An agent at work with its interpreter, numpy and MQTT client takes 53 to 60 MiB (resident memory on
-x86-64 of agents that served stages of MobileNetV3Large, EfficientNetV2B0 and ResNet50 in 1, 2 and 4
-parts, less the memory in the next sentence). XNNPACK's packed copy of the weights, the arena of
-activations and the messages are added. The agent releases the mapped file once the weights are
-packed. The messages are the inputs and outputs of a few requests. The first stage also holds the
-inputs of all requests that a client sends at once, up to the agent's receive maximum.
+The memory is the sum of four parts:
+
+- The agent itself, with its interpreter, numpy and MQTT client: 53 to 60 MiB of resident memory.
+  This was measured on x86-64 with agents that served stages of MobileNetV3Large, EfficientNetV2B0
+  and ResNet50 in 1, 2 and 4 parts. The other three parts were subtracted from the measured memory.
+- XNNPACK's packed copy of the weights. The model's file takes no memory besides the copy, because
+  the agent releases the mapped file after packing.
+- The arena with the activations.
+- The messages: the inputs and outputs of a few requests. The first stage also holds the inputs of
+  all requests that a client sends at once, up to the agent's receive maximum.
 """
 
 from __future__ import annotations
@@ -16,24 +20,28 @@ import numpy as np
 
 from edge_core.contract.messages import RECEIVE_MAXIMUM
 
-#: Resident memory of an agent at work, without the memory of its stages.
+#: Resident memory of an agent that serves requests, without the memory of its stages.
 AGENT_RAM_BYTES = 56 << 20
-#: Requests whose inputs and outputs an agent holds at full load, with four in flight per board.
+#: Number of requests whose inputs and outputs an agent holds at full load, with four requests in
+#: flight per board.
 _REQUESTS_HELD = 3
-#: Requests whose inputs the first stage's agent holds: its receive maximum, and 5 for temporary
-#: copies of large messages. In 12 agents, these copies took 5.6 inputs on average (1 to 8 MiB).
+#: Number of requests whose inputs the first stage's agent holds: the agent's receive maximum, and 5
+#: for temporary copies of large messages. In 12 agents, these copies took the memory of 5.6 inputs
+#: on average (1 to 8 MiB).
 _FIRST_REQUESTS_HELD = RECEIVE_MAXIMUM + 5
 
 
 def stage_ram_bytes(
     *, start: Any, weight_bytes: Any, activation_bytes: Any, in_bytes: Any, out_bytes: Any
 ) -> Any:
-    """Return the resident memory of an agent with one stage; integers, or arrays that broadcast.
+    """Return the resident memory of an agent that serves one stage, in bytes.
+
+    Each argument is an integer, or an array for several stages. The shapes must broadcast.
 
     Args:
-        start: The stage's first operator: stage 0 starts at 0.
+        start: The stage's first operator; 0 for the first stage.
         weight_bytes: Size of the stage's weights, in bytes.
-        activation_bytes: Largest sum of activations that are alive at once, in bytes.
+        activation_bytes: Largest total size of activations that are alive at once, in bytes.
         in_bytes: Size of one request's inputs, in bytes.
         out_bytes: Size of one request's outputs, in bytes.
     """

@@ -1,18 +1,19 @@
-"""Timed slices of a model on a board -> the time of any stage on that board.
+"""Predict the time of any stage on a board from timed slices of the model on this board.
 
-The model of a stage's inference time is linear:
+A slice is a range of operators that the board runs as a separate model. The inference time of a
+stage is assumed to be linear:
 
-    invoke = fixed + per_byte * (in_bytes + out_bytes) + sum of the stage's operators
+    invoke = fixed + per_byte * (in_bytes + out_bytes) + sum of the times of the stage's operators
 
-The slices have several sizes, because a small slice alone stays in caches that are too small for a
-whole stage. The unknowns are one time for each run of operators between neighbouring ends of
-slices, the fixed time and the time per byte. No unknown may be negative. The unknowns are fitted to
-the slices by least squares of the relative errors. The weight of a slice is its number of runs of
-operators, so that large slices count most: stages are as large as the largest slices. Within a run,
-the operators share the time in proportion to their estimated work.
+The slices have several sizes, because a small slice stays in caches that are too small for a whole
+stage. The ends of all slices divide the model into sections of operators. The unknowns are a time
+for each section, the fixed time and the time per byte. They are fitted by least squares of the
+relative errors of the slices' times, and none may be negative. The weight of a slice is its number
+of sections. So large slices have the largest weight, because they are as large as stages. The time
+of a section is divided among its operators in proportion to their estimated work.
 
-For a stage that a board has timed, the measured time replaces the fit: the median, if the stage was
-timed several times.
+If the board has timed a stage itself, the measured time replaces the fitted time. If the board has
+timed the stage several times, the median replaces it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ _NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True)
 class TimedSlice:
-    """Operators ``[start, stop)`` as a separate model, and the median time of one inference."""
+    """The time of a slice: operators ``[start, stop)``, run as a separate model.
+
+    Attributes:
+        start: First operator.
+        stop: Position after the last operator.
+        invoke_ms: Median time of one inference, in milliseconds.
+    """
 
     start: int
     stop: int
@@ -49,10 +56,10 @@ class StageTimes:
     """Inference times of all stages of one model on one board.
 
     Attributes:
-        before_ns: ``(n + 1,)``, time of the operators before each position, in nanoseconds.
+        before_ns: ``(n + 1,)``, total time of the operators before each position, in nanoseconds.
         fixed_ns: Fixed time of each inference, in nanoseconds.
-        ns_per_byte: Time per byte of a stage's inputs and outputs, in nanoseconds.
-        timed_ns: Measured times of single stages: pairs of ``(start, stop)`` and nanoseconds.
+        ns_per_byte: Time for each byte of a stage's inputs and outputs, in nanoseconds.
+        timed_ns: Measured times of whole stages: pairs of ``(start, stop)`` and nanoseconds.
     """
 
     before_ns: tuple[int, ...]
@@ -61,24 +68,25 @@ class StageTimes:
     timed_ns: tuple[tuple[tuple[int, int], int], ...] = ()
 
     def invoke_ns(self, start: int, stop: int, crossing_bytes: int) -> int:
-        """Return the time of stage ``[start, stop)``, in nanoseconds.
+        """Return the time of one inference of stage ``[start, stop)``, in nanoseconds.
 
         Args:
             start: First operator of the stage.
             stop: Position after the stage's last operator.
-            crossing_bytes: Bytes of the stage's inputs and outputs.
+            crossing_bytes: Total size of the stage's inputs and outputs, in bytes.
         """
         return int(self.table_ns([start], [stop], crossing_bytes)[0, 0])
 
     def table_ns(
         self, starts: Sequence[int] | IntArray, stops: Sequence[int] | IntArray, crossing_bytes: Any
     ) -> IntArray:
-        """Return the time of the stage from each start to each stop, ``(m, n)`` nanoseconds.
+        """Return the inference time of the stage from each start to each stop, ``(m, n)`` ns.
 
         Args:
             starts: ``(m,)``, first operators of the stages.
             stops: ``(n,)``, positions after the stages' last operators.
-            crossing_bytes: Bytes of the stages' inputs and outputs: ``(m, n)`` or a number.
+            crossing_bytes: Total size of each stage's inputs and outputs, in bytes: ``(m, n)``, or
+                a number for all stages.
         """
         before_ns = np.array(self.before_ns, np.int64)
         copied_ns = np.rint(self.ns_per_byte * crossing_bytes).astype(np.int64)
@@ -95,12 +103,12 @@ class StageTimes:
 def fit_stage_times(
     slices: Sequence[TimedSlice], work: Sequence[int], boundary_bytes: Sequence[int]
 ) -> StageTimes:
-    """Return the times that fit the timed slices best; see the module's docstring.
+    """Return the times of all stages, fitted to timed slices as the module's docstring says.
 
     Args:
         slices: The timed slices. Together they cover every operator.
         work: ``(n,)``, estimated work of each operator, in any unit.
-        boundary_bytes: ``(n + 1,)``, bytes that cross each position.
+        boundary_bytes: ``(n + 1,)``, total size of the tensors that cross each position.
 
     Raises:
         ValueError: An operator is in no slice.
@@ -116,7 +124,10 @@ def fit_stage_times(
         terms[row, runs + 1] = boundary_bytes[item.start] + boundary_bytes[item.stop]
     uncovered = np.flatnonzero(~terms[:, :runs].any(axis=0))
     if len(uncovered):
-        raise ValueError(f"no slice covers operator {ends[uncovered[0]]}")
+        raise ValueError(
+            f"No timed slice contains operator {ends[uncovered[0]]}; expected slices that together "
+            "contain every operator."
+        )
     times_ns = np.array([item.invoke_ms * _NS_PER_MS for item in slices])
     solution = fit_relative(terms, times_ns, terms[:, :runs].sum(axis=1))
 
@@ -137,7 +148,7 @@ def fit_stage_times(
 
 
 def median_times_ms(slices: Sequence[TimedSlice]) -> dict[tuple[int, int], float]:
-    """Return the median time of each timed ``(start, stop)``, in milliseconds."""
+    """Return the median time in milliseconds of each timed stage, by ``(start, stop)``."""
     times_ms: dict[tuple[int, int], list[float]] = {}
     for item in slices:
         times_ms.setdefault((item.start, item.stop), []).append(item.invoke_ms)

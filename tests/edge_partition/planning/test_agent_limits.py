@@ -31,7 +31,7 @@ def test_the_agents_limit_replaces_a_smaller_and_a_larger_one() -> None:
 def test_a_difference_names_the_board_both_limits_and_the_one_in_use() -> None:
     assert limit_difference(Device("pi", ram_mib=300), 128) == (
         "pi: 300 MiB of RAM in the fleet file, 128 MiB in its agent's --ram-mib; plans use the "
-        "agent's."
+        "agent's limit."
     )
     assert (limit_difference(Device("pi"), 128) or "").startswith("pi: no RAM limit in the fleet")
     assert limit_difference(Device("pi", ram_mib=128), 128.0) is None

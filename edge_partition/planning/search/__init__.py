@@ -1,1 +1,4 @@
-"""Exact searches for the plans of :mod:`~edge_partition.planning.plan_split`, with bounds."""
+"""The searches that :mod:`~edge_partition.planning.plan_split` uses to find the best plan.
+
+:mod:`.problem` defines the terms: node, step, route, kind, replica set, period and cost.
+"""

@@ -1,18 +1,23 @@
-"""An exact feasibility test for a period: bitset dynamic programming over sets of boards.
+"""Test exactly whether a period is feasible: bitset dynamic programming over sets of boards.
 
-Problem: find a route that meets a period, or prove that there is none. Method: a set of used boards
-has the number ``sum(used of kind * stride of kind)``. The state of a node is one integer, in which
-bit ``n`` tells whether the boards of set ``n`` can serve the model up to the node. Adding a board
-of a kind to all sets at once is a mask and a shift; the union of two states is an ``or``.
+Problem: find a route that meets a period, or prove that there is none.
 
-For each node and each replica set, the starts from which the set is minimal (one board fewer is too
-slow) mostly form one run. The states of a run of starts are united by one look-up in a sparse
-table, and the set's boards are added to the union.
+Method: a board set is a set of boards in use, where only the number of boards of each kind counts.
+Its number is ``sum(boards of kind * stride of kind)``. The state of a node is one integer. Bit
+``n`` of the integer tells whether board set ``n`` can serve the model up to the node. One mask and
+one shift of the integer add a board of a kind to all board sets. The union of two states is an
+``or``.
+
+A replica set is minimal for a step if the set with one board fewer is too slow. For most nodes and
+replica sets, the starts of the minimal steps to the node are one range. One look-up in a sparse
+table gives the union of the states of a range of starts. The replica set's boards are then added
+to this union.
 
 Complexity: ``O(replica sets * nodes**2)`` for the feasible steps, and about
 ``replica sets * nodes`` operations on integers with one bit for each board set. There are at most
 :data:`MAX_BOARD_SETS` board sets (18 boards of different kinds, or 4 kinds of 21 boards each).
-Guarantee: exact.
+
+Guarantee: the answer is exact.
 """
 
 from __future__ import annotations
@@ -33,7 +38,8 @@ if TYPE_CHECKING:
 
     from edge_partition.planning.search.problem import IntArray
 
-#: For each node, (replica set, first start, end of starts) of the steps to the node.
+#: For each node, the steps that stop at the node, as (replica set, start of range, end of range).
+#: The replica set is minimal for a step from each start in the half-open range.
 _LastSteps: TypeAlias = list[list[tuple[tuple[int, ...], int, int]]]
 
 #: Largest numbers of board sets and of replica sets that the search supports.
@@ -41,16 +47,25 @@ MAX_BOARD_SETS, MAX_REPLICA_SETS = 1 << 18, 5_000
 
 
 def board_set_count(capacity: IntArray) -> int:
-    """Return the number of sets of boards, where boards of one kind are interchangeable."""
+    """Return the number of board sets. Boards of one kind are interchangeable.
+
+    Args:
+        capacity: ``(kinds,)``, number of boards of each kind.
+    """
     return math.prod(int(count) + 1 for count in capacity)
 
 
 def replica_set_counts(capacity: IntArray, max_replicas: int) -> IntArray:
-    """Return the number of replica sets with at most ``n`` boards for each ``n``.
+    """Return the numbers of replica sets, ``(max_replicas + 1,)``.
 
-    The result is ``(max_replicas + 1,)``.
+    Item ``n`` of the result is the number of replica sets with 1 to ``n`` boards.
+
+    Args:
+        capacity: ``(kinds,)``, number of boards of each kind.
+        max_replicas: Number of boards in the largest replica set.
     """
-    # Item ``n``: the sets of ``n`` boards, a product of one polynomial for each kind.
+    # Item ``n`` counts the sets of ``n`` boards. The counts are the coefficients of a product of
+    # polynomials, one for each kind.
     of_size = np.ones(1)
     for count in capacity.tolist():
         of_size = np.convolve(of_size, np.ones(min(count, max_replicas) + 1))[: max_replicas + 1]
@@ -61,7 +76,7 @@ def replica_set_counts(capacity: IntArray, max_replicas: int) -> IntArray:
 
 
 def is_small(problem: Problem) -> bool:
-    """Return whether the problem has few enough board sets and replica sets for this search."""
+    """Return whether :func:`find_route` supports the problem's number of boards and kinds."""
     return board_set_count(problem.capacity) <= MAX_BOARD_SETS and (
         replica_set_counts(problem.capacity, problem.max_replicas)[-1] <= MAX_REPLICA_SETS
     )
@@ -71,7 +86,7 @@ def find_route(problem: Problem, period: int) -> Route | None:
     """Return a route that meets ``period``, or ``None`` if there is none.
 
     Args:
-        problem: A problem that :func:`is_small`.
+        problem: A problem for which :func:`is_small` is true.
         period: Largest allowed period of a step, in nanoseconds.
     """
     sets = _BoardSets(tuple(int(count) for count in problem.capacity))
@@ -97,7 +112,12 @@ def find_route(problem: Problem, period: int) -> Route | None:
 
 
 def replica_sets(capacity: Sequence[int], max_replicas: int) -> list[tuple[int, ...]]:
-    """Return all replica sets within the number of boards of each kind, small sets first."""
+    """Return all replica sets, small sets first. A replica set is the kinds of its boards.
+
+    Args:
+        capacity: Number of boards of each kind.
+        max_replicas: Number of boards in the largest replica set.
+    """
     sets: list[tuple[int, ...]] = []
     of_size: list[tuple[int, ...]] = [()]
     for _ in range(max_replicas):
@@ -112,7 +132,7 @@ def replica_sets(capacity: Sequence[int], max_replicas: int) -> list[tuple[int, 
 
 
 class _BoardSets:
-    """Operations on states: integers with one bit for each set of boards."""
+    """Operations on collections of board sets: integers with one bit for each board set."""
 
     def __init__(self, capacity: tuple[int, ...]) -> None:
         self.capacity = capacity
@@ -129,31 +149,34 @@ class _BoardSets:
         self.of_size = cache(self._of_size)
 
     def add(self, sets: int, kinds: tuple[int, ...]) -> int:
-        """Add the boards of a replica set to each set that leaves these boards unused."""
+        """Return the board sets that result from adding a replica set to each of ``sets``.
+
+        A board set without enough unused boards gives no result.
+        """
         for kind in kinds:
             sets = (sets & self._has_unused[kind]) << self.strides[kind]
         return sets
 
     def uses(self, boards: int, kinds: tuple[int, ...]) -> bool:
-        """Return whether the set with number ``boards`` has the boards of a replica set."""
+        """Return whether board set number ``boards`` contains the boards of a replica set."""
         return all(
             boards // self.strides[kind] % (self.capacity[kind] + 1) >= count
             for kind, count in Counter(kinds).items()
         )
 
     def _of_size(self, count: int) -> int:
-        """Return all sets of ``count`` boards."""
+        """Return all board sets with ``count`` boards, as an integer with one bit for each."""
         return _as_bits(np.sum(self._used, axis=0) == count)
 
 
 class _Reached:
-    """The state of each node, and the unions over runs of nodes, as a sparse table."""
+    """The states of the nodes, in a sparse table that gives the union over a range of nodes."""
 
     def __init__(self) -> None:
         self._levels: list[list[int]] = [[]]
 
     def append(self, sets: int) -> None:
-        """Set the state of the next node."""
+        """Add the state of the next node: the board sets that can serve the model up to it."""
         self._levels[0].append(sets)
         count = len(self._levels[0])
         for level in range(1, count.bit_length()):
@@ -173,17 +196,14 @@ class _Reached:
 
 
 def _last_steps(problem: Problem, period: int) -> _LastSteps:
-    """Return the steps to each node: (replica set, first start, end of starts) of each run.
-
-    The runs have the starts from which the set is minimal.
-    """
+    """Return the steps that stop at each node and whose replica set is minimal."""
     steps: _LastSteps = [[] for _ in range(problem.nodes)]
     meets: dict[int, dict[tuple[int, ...], NDArray[np.bool_]]] = {0: {}}
     for kinds in replica_sets(problem.capacity.tolist(), problem.max_replicas):
         size = len(kinds)
         if size not in meets:
             meets = {size - 1: meets[size - 1], size: {}}
-        # ``(nodes, nodes)``, by stop and start.
+        # ``(nodes, nodes)``: the first index is the stop, the second index is the start.
         meets[size][kinds] = problem.meets(kinds, period).T
         minimal = meets[size][kinds].copy()
         for place in range(size if size > 1 else 0):
@@ -199,7 +219,7 @@ def _last_steps(problem: Problem, period: int) -> _LastSteps:
 
 
 def _trace(last_steps: _LastSteps, sets: _BoardSets, reached: _Reached, last: int) -> Route:
-    """Return a route that uses the boards of set ``last``."""
+    """Return a route that uses the boards of board set number ``last``."""
     route: list[Step] = []
     stop, used = len(last_steps) - 1, last
     while stop:

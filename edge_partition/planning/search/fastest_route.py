@@ -1,10 +1,12 @@
-"""The fastest route with any number of replicas, from the exact search and the local search.
+"""Find the route with the least period: the better result of an exact and of a local search.
 
 :mod:`.least_period` is exact over routes with at most :attr:`~.problem.Problem.max_replicas` boards
-for each step. :mod:`.many_replicas` finds routes with more boards for a step, without a proof.
-:mod:`.period_bound` bounds all of them. The result is the best route of both searches. Guarantee:
-exact without the local search; with the local search, a route that is at least as fast as every
-route with few replicas, and a lower bound for any number of replicas.
+for each step. :mod:`.many_replicas` is a local search that also finds routes with more boards for a
+step, but without a proof. :mod:`.period_bound` gives a lower bound on the period of all routes.
+
+Guarantee: if only the exact search is necessary, the result is exact. With the local search, the
+route is at least as fast as every route with few replicas, and the bound holds for any number of
+replicas.
 """
 
 from __future__ import annotations
@@ -23,9 +25,8 @@ def find_fastest(
     """Return the route with the least period that the searches find.
 
     Args:
-        problem: The problem with few replicas for each step.
-        unlimited: The same problem with any number of replicas, or ``None`` if ``problem`` is the
-            whole problem.
+        problem: The problem for the exact search, with a limit on the replicas of a step.
+        unlimited: The problem without this limit, or ``None`` if ``problem`` has no such limit.
         cost_limit: Largest allowed cost of a route; ``None`` for any cost.
     """
     if unlimited is None:
@@ -46,7 +47,8 @@ def find_fastest(
         problem, cost_limit=cost_limit, below=None if many is None else unlimited.period_of(many)
     )
     if few.route is None and many is None:
-        # A cheap route needs no replicas, so a proof for few replicas is a proof for any number.
+        # The cheapest route has no replicas. So if no route with few replicas is within the limits,
+        # none with any number of replicas is.
         return few
     routes = [many, few.route]
     if few.route is not None:

@@ -1,19 +1,26 @@
-"""A lower bound on the cost of every route, by Lagrangian relaxation of the number of boards.
+"""Compute a lower bound on the cost of every route, by Lagrangian relaxation.
 
-Problem: the cheapest route within the number of boards of each kind. Method: replace the limit on
-each kind by a price (Lagrange multiplier) for each use of a board (Held & Karp, "The
-Traveling-Salesman Problem and Minimum Spanning Trees: Part II", 1971). The relaxed problem is a
-shortest path in an acyclic graph. Its cost less the price of all boards is a lower bound on the
-optimum, for any prices of 0 or more. Complexity: ``O(kinds * nodes**2)`` for any number of steps;
-``O((kinds + stages) * nodes**2)`` for exactly ``stages`` steps. The bound is valid but need not be
-tight. The route may use more boards than the fleet has.
+Problem: find the cheapest route that uses no more boards of each kind than the fleet has.
 
-A bound for each kind bounds all replica sets. A minimal set with kinds ``R`` costs
-``max(cost of kind) + sum(price of kind)``. Let ``v`` of a kind be the inverse of the boards needed
-of this kind alone (:meth:`~.problem.Problem.boards_needed`). Over ``R``, the sum of ``v`` is 1 or
-more, so ``sum(price) = sum(v * price / v)`` is at least a weighted mean of ``price / v``, and the
-set costs at least ``min over its kinds of (cost of kind + price of kind / v)``. With boards of one
-kind, the bound is the exact cost.
+Method: the limit on the boards of a kind is replaced by a price (Lagrange multiplier) for each use
+of a board of the kind (Held & Karp, "The Traveling-Salesman Problem and Minimum Spanning Trees:
+Part II", 1971). The relaxed problem is a shortest path in an acyclic graph. The cost of the path,
+less the prices of all boards of the fleet, is a lower bound on the optimum. This holds for any
+prices of 0 or more.
+
+The relaxed problem considers single kinds instead of replica sets, because there are many replica
+sets. A step with replica set ``R`` costs ``max(cost of kind) + sum(price of board)`` over the
+boards in ``R``. For a board, let ``v`` be 1 divided by the number of boards that the step needs if
+all boards are of this kind (:meth:`~.problem.Problem.boards_needed`). The sum of ``v`` over the
+boards of a minimal set is 1 or more. So ``sum(price) = sum(v * price / v)`` is at least a weighted
+mean of ``price / v``. Therefore the step costs at least the minimum of ``cost + price / v`` over
+the kinds in ``R``. If all boards are of one kind, this minimum is the exact cost.
+
+Complexity: ``O(kinds * nodes**2)`` for any number of steps, and
+``O((kinds + stages) * nodes**2)`` for exactly ``stages`` steps.
+
+Guarantee: the bound is valid, but may be lower than the optimum. The relaxed route may use more
+boards than the fleet has.
 """
 
 from __future__ import annotations
@@ -37,13 +44,14 @@ class Relaxation:
     """The solution of the relaxed problem at given prices.
 
     Attributes:
-        price: ``(kinds,)``, 0 or more, price of each use of a board.
-        cost_to_go: ``(rows, nodes)``, least cost with prices from each node to the last. One row
-            for any number of steps; with a required number of steps, row ``s`` is for ``s`` more
-            steps.
-        bound: Lower bound on the cost of every route within capacity. At least :data:`FORBIDDEN` if
-            the problem is infeasible without limits on the boards.
-        route: The cheapest route at these prices; ``None`` if there is none at any price.
+        price: ``(kinds,)``, price of each use of a board of the kind, 0 or more.
+        cost_to_go: ``(rows, nodes)``, least cost with prices from each node to the last node. There
+            is one row if the number of steps is free. If the number of steps is required, row ``s``
+            is the least cost with exactly ``s`` steps.
+        bound: Lower bound on the cost of every route within the number of boards. It is at least
+            :data:`FORBIDDEN` if no route exists even with an unlimited number of boards.
+        route: The cheapest route at these prices. ``None`` if no route exists even with an
+            unlimited number of boards.
     """
 
     price: IntArray
@@ -61,7 +69,7 @@ def relax(
         problem: The problem to relax.
         period: Largest allowed period of a step, in nanoseconds.
         needed: ``(kinds, nodes, nodes)``, :meth:`~.problem.Problem.boards_needed` for ``period``.
-        price: ``(kinds,)``, 0 or more.
+        price: ``(kinds,)``, price of each use of a board of the kind, 0 or more.
     """
     exact = problem.stages is not None
     cost_to_go, choices = (_required_steps if exact else _any_steps)(problem, needed, price)
@@ -82,7 +90,11 @@ def relax(
 def _any_steps(
     problem: Problem, needed: NDArray[np.float32], price: IntArray
 ) -> tuple[IntArray, list[IntArray]]:
-    """Solve for any number of steps, from the last node to the first."""
+    """Solve the relaxed problem for any number of steps, from the last node to the first.
+
+    Returns:
+        ``cost_to_go`` of :class:`Relaxation`, and the best (kind, stop) of each node.
+    """
     last = problem.nodes - 1
     cost_to_go = np.full((1, problem.nodes), FORBIDDEN, np.int64)
     cost_to_go[0, last] = 0
@@ -103,7 +115,12 @@ def _any_steps(
 def _required_steps(
     problem: Problem, needed: NDArray[np.float32], price: IntArray
 ) -> tuple[IntArray, list[IntArray]]:
-    """Solve for exactly ``problem.stages`` steps, one layer for each step."""
+    """Solve the relaxed problem for exactly ``problem.stages`` steps.
+
+    Returns:
+        ``cost_to_go`` of :class:`Relaxation`, and for each number of steps left, the best
+        (kind, stop) of each node.
+    """
     stages = problem.stages or 0
     priced = (needed * price[:, None, None]).astype(np.int64)
     total = np.where(needed > 0, problem.cost + priced, FORBIDDEN)
@@ -125,9 +142,10 @@ def _required_steps(
 def _replica_set(
     problem: Problem, period: int, kind: int, start: int, stop: int
 ) -> tuple[int, ...]:
-    """Return a small replica set with a board of ``kind`` that meets ``period``, if there is one.
+    """Return a small replica set with a board of ``kind`` that meets ``period``.
 
-    The set's further boards are of the same kind, or else of the fastest kind.
+    The other boards of the set are of the same kind, or else of the fastest kind. If neither meets
+    the period, the result is the last set that was tried.
     """
     busy = problem.busy_in(2)[:, start, stop].tolist()
     fastest = min(range(problem.kinds), key=lambda other: busy[other])

@@ -1,18 +1,23 @@
-"""The cheapest route that meets a period: a labelling algorithm with Lagrangian bounds.
+"""Find the cheapest route that meets a period: a labelling algorithm with Lagrangian bounds.
 
 Problem: a shortest path problem with resource constraints (Irnich & Desaulniers, "Shortest Path
 Problems with Resource Constraints", 2005). The resources are the boards of each kind.
 
-Method: where no step needs replicas, :mod:`.state_space_relaxation` answers if its work limit
-allows. Otherwise subgradient steps maximize the lower bound of :mod:`.lagrangian_relaxation`, and
-feasible relaxed routes are incumbents. If the bound reaches the incumbent's cost, the incumbent is
-optimal. If not, a labelling search extends partial routes (labels) node by node. If two labels at
-one node used equal boards, the label with the higher cost is dominated and dropped. A label whose
-lower bound is not below the incumbent's cost is pruned.
+Method: if no step needs replicas, :mod:`.state_space_relaxation` searches first, within a work
+limit. If it gives no answer, the search has two parts:
+
+1. Subgradient steps maximize the lower bound of :mod:`.lagrangian_relaxation`. The incumbent is the
+   cheapest feasible route so far. If the lower bound reaches the incumbent's cost, the incumbent is
+   optimal.
+2. Otherwise a labelling search extends partial routes (labels) node by node. If two labels at the
+   same node use equal boards, the more expensive label is dropped. A label is also dropped if its
+   lower bound is not below the incumbent's cost.
 
 Complexity: exponential in the number of kinds in the worst case, at most ``work_limit`` labels.
-Guarantee: exact, unless the search reaches ``work_limit`` or the numbers of the sets of used boards
-do not fit an int64; then the result is the incumbent and the Lagrangian lower bound.
+
+Guarantee: the result is exact, with two exceptions. The search may reach ``work_limit``, or the
+board sets may be too many to number them with an int64. In these cases, the result is the incumbent
+and the Lagrangian lower bound.
 """
 
 from __future__ import annotations
@@ -35,15 +40,15 @@ if TYPE_CHECKING:
 
     from edge_partition.planning.search.problem import IntArray
 
-#: Labels that are extended before the search stops without a proof.
+#: Number of labels that the search extends before it stops without a proof.
 WORK_LIMIT = 4_000_000
-#: Subgradient steps. More steps give a higher bound and so fewer labels.
+#: Number of subgradient steps. More steps give a higher bound, and a higher bound fewer labels.
 ROUNDS = 40
 #: Work of extending labels by one replica set, counted in labels.
 _REPLICA_SET_WORK = 20
-#: Most sets of used boards that are numbered, so that the numbers fit an int64.
+#: Largest number of board sets whose numbers fit an int64.
 _MAX_NUMBERED_SETS = 1 << 62
-#: (Step, state) pairs in one run of the search without replicas.
+#: Largest number of (step, state) pairs in one run of the search without replicas.
 _STATE_SPACE_WORK_LIMIT = 200_000_000
 #: A period that every feasible step meets.
 ANY_PERIOD = FORBIDDEN - 1
@@ -63,7 +68,7 @@ def find_least_cost(
     Args:
         problem: The problem to solve.
         period: Largest allowed period of a step, in nanoseconds.
-        known: A feasible route that meets the period, as the first incumbent.
+        known: A feasible route that meets the period: the first incumbent. ``None`` if not known.
         cost_limit: Largest allowed cost of a route.
         work_limit: Largest number of labels to extend.
         rounds: Largest number of subgradient steps.
@@ -90,7 +95,12 @@ def find_least_cost(
 
 
 class _Incumbent:
-    """The best feasible route so far. Without a route, the value is the cost limit plus 1."""
+    """The cheapest feasible route so far.
+
+    Attributes:
+        route: The route, or ``None``.
+        value: Cost of the route. Without a route, the cost limit plus 1.
+    """
 
     def __init__(self, problem: Problem, period: int, cost_limit: int, known: Route | None) -> None:
         self._problem = problem
@@ -110,7 +120,7 @@ class _Incumbent:
             self.route, self.value = route, cost
 
     def result(self, bound: int) -> SearchResult:
-        """Return the result, with ``bound`` as the lower bound on every route's cost."""
+        """Return the search's result; ``bound`` is a lower bound on the cost of every route."""
         if self.route is None:
             return SearchResult(None, FORBIDDEN, bound if bound < self.value else FORBIDDEN)
         return SearchResult(self.route, self.value, bound)
@@ -123,7 +133,10 @@ def _maximize_bound(
     incumbent: _Incumbent,
     rounds: int,
 ) -> Relaxation:
-    """Return the relaxation with the highest bound; offer each relaxed route as the incumbent."""
+    """Return the relaxation with the highest lower bound that subgradient steps find.
+
+    Each relaxed route is offered as the incumbent.
+    """
     price = np.zeros(problem.kinds, np.int64)
     highest = relax(problem, period, needed, price)
     relaxation, step = highest, 0.0
@@ -143,14 +156,16 @@ def _maximize_bound(
 
 @dataclass(frozen=True)
 class _Labels:
-    """Partial routes from the first node to one node, as columns.
+    """The labels of a node: partial routes from the first node to this node.
+
+    Each attribute is an array with one item for each label.
 
     Attributes:
-        used: ``(labels,)``, number of the set of used boards.
-        cost: ``(labels,)``, cost of the partial route.
-        start: ``(labels,)``, node where the last step starts.
-        parent: ``(labels,)``, index of the label at ``start`` that was extended.
-        replica_set: ``(labels,)``, number of the last step's replica set.
+        used: Number of the board set that the partial route uses.
+        cost: Cost of the partial route.
+        start: Node where the last step starts.
+        parent: Index of the label at ``start`` to which the last step was added.
+        replica_set: Number of the last step's replica set.
     """
 
     used: IntArray
@@ -167,7 +182,11 @@ class _Labels:
 
 
 class _LabelSearch:
-    """The labelling search: extends all labels that are neither dominated nor pruned."""
+    """The labelling search; see the module's docstring.
+
+    Attributes:
+        is_complete: Whether the search has ended within its work limit.
+    """
 
     def __init__(
         self,
@@ -208,19 +227,20 @@ class _LabelSearch:
                 self.is_complete = False
                 return None
         complete = reached[-1]
-        # The bound subtracts the price of unused boards, so a route above the limit can remain.
+        # The bound subtracts the price of unused boards, so routes above the limit may remain.
         if complete is None or complete.cost.min() > cost_limit:
             return None
         return self._trace(reached, int(complete.cost.argmin()))
 
     def _extend(self, node: int, labels: _Labels, cost_limit: int) -> None:
-        """Extend the labels of a node by every step; return early if no work is left."""
+        """Extend the labels of a node by every step; stop at the work limit."""
         problem, price = self._problem, self._relaxation.price
         left = self._problem.capacity - labels.used[:, None] // self._strides % self._counts
         steps_left = np.zeros(len(left), np.int64)
         if problem.stages is not None:
             steps_left = problem.stages - (problem.capacity - left).sum(axis=1)
-        # The cost limit less the label's cost, plus the price of its unused boards.
+        # The budget of a label is the cost limit less the label's cost, plus the price of the
+        # boards that the label leaves unused.
         budget = cost_limit - labels.cost + left @ price
         for offset in np.flatnonzero(self._needed[:, node, node + 1 :].any(axis=0)).tolist():
             stop = node + 1 + offset
@@ -256,7 +276,10 @@ class _LabelSearch:
                 )
 
     def _replica_sets_for(self, node: int, stop: int, budget: int) -> list[int]:
-        """Return the minimal replica sets within ``budget`` that meet the period."""
+        """Return the numbers of the minimal replica sets that meet the period within ``budget``.
+
+        The cost of a replica set counts with the prices of its boards.
+        """
         cost = self._problem.cost[:, node, stop].tolist()
         able = [
             kind
@@ -300,7 +323,7 @@ class _LabelSearch:
 
 
 def _drop_dominated(parts: list[_Labels]) -> _Labels:
-    """Return the cheapest label of each set of used boards."""
+    """Return the cheapest label of each board set."""
     joined = _Labels(
         *(np.concatenate(column) for column in zip(*(p.columns() for p in parts), strict=True))
     )

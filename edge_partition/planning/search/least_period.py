@@ -1,17 +1,21 @@
-"""The route with the least period, by a binary search over whole nanoseconds.
+"""Find the route with the least period, by a binary search over whole nanoseconds.
 
-Problem: minimize the largest period of a step, in nanoseconds, optionally with a limit on the cost.
-Method: each step of the binary search asks whether a route with at most that period exists. For
-up to :data:`~.board_sets.MAX_BOARD_SETS` sets of boards, :mod:`.max_reach` answers first and
-:mod:`.board_sets` decides where :mod:`.max_reach` has no answer. With a limit on the cost, or with
-more boards, :mod:`.least_cost` answers. Large models are first solved on a part of the nodes, for a
-first upper bound.
+Problem: minimize the longest period of a route's steps, in nanoseconds. The cost may have a limit.
 
-Complexity: a number of feasibility tests logarithmic in the period in nanoseconds, at most twice
-the logarithm's value. A test that finds a route lowers the upper bound to the route's own period,
-and :mod:`.max_reach` gives a lower bound that skips the periods with an equal proof. Guarantee:
-exact, unless :mod:`.least_cost` reaches its work limit; then the result is a route and a lower
-bound.
+Method: each test of the binary search asks whether a route with at most a given period exists. For
+up to :data:`~.board_sets.MAX_BOARD_SETS` board sets, :mod:`.max_reach` makes the test. If it has no
+answer, :mod:`.board_sets` makes the test. :mod:`.least_cost` makes the test for more board sets,
+and if the found route exceeds the limit on the cost. Large problems are first solved on a part of
+the nodes, for a first upper bound on the period.
+
+A test that finds a route lowers the upper bound to the period of the route. A test that finds no
+route raises the lower bound. Here :mod:`.max_reach` also skips longer periods to which the same
+proof applies.
+
+Complexity: at most about twice as many tests as the binary logarithm of the period in nanoseconds.
+
+Guarantee: the result is exact, unless :mod:`.least_cost` reaches its work limit. The result then is
+a route and a lower bound.
 """
 
 from __future__ import annotations
@@ -29,13 +33,16 @@ from edge_partition.planning.search.problem import FORBIDDEN, Problem, SearchRes
 if TYPE_CHECKING:
     from edge_partition.planning.search.problem import Route
 
-#: Fewest nodes of the coarse problem that gives the first upper bound.
+#: Least number of nodes in the coarse problem, which has a part of the nodes and gives the first
+#: upper bound.
 _COARSE_NODES = 24
-#: Factor by which the coarse problem has fewer nodes, above :data:`_COARSE_NODES`.
+#: The number of all nodes divided by this factor is the number of nodes in the coarse problem, if
+#: it is above :data:`_COARSE_NODES`.
 _COARSE_FACTOR = 7
-#: A heuristic search ends when the gap is at most the upper bound divided by this number.
+#: A heuristic search ends if upper and lower bound differ by at most the upper bound divided by
+#: this number.
 _HEURISTIC_DIVISOR = 64
-#: Labels that :mod:`.least_cost` extends for one period.
+#: Largest number of labels that :mod:`.least_cost` extends for one period.
 _WORK_LIMIT = 200_000
 
 
@@ -52,10 +59,10 @@ def find_least_period(
     Args:
         problem: The problem to solve.
         cost_limit: Largest allowed cost of a route; ``None`` for any cost.
-        below: Only routes with a period below this one are of interest; without such a route the
-            result has no route. ``None`` for any period.
-        is_heuristic: Whether a good route is enough. The lower bound is not valid then.
-        reuse: A search with an equal set of boards, whose tables of board sets are used again.
+        below: Search only routes with a period below this number of nanoseconds. If there is none,
+            the result has no route. ``None`` for any period.
+        is_heuristic: Whether a good route is enough. The result's bound is not valid then.
+        reuse: An earlier search for the same boards, whose tables are used again; or ``None``.
     """
     search = MaxReachSearch(problem, reuse) if board_sets.is_small(problem) else None
     known = _coarse_route(problem, cost_limit, search) if below is None else None
@@ -68,17 +75,19 @@ def find_least_period(
         if known is None:
             return SearchResult(None, FORBIDDEN, FORBIDDEN if is_certain else 0)
     route, high = known, problem.period_of(known)
-    # No route has a period below ``low``, if every search without a route was a proof.
+    # No route has a period below ``low``, if every test without a route was a proof. ``proven`` is
+    # the value of ``low`` before the first test without a proof.
     low, is_proven, proven, step = 0, True, 0, high // _HEURISTIC_DIVISOR
     tests_high = False
     while low < high - (high // _HEURISTIC_DIVISOR if is_heuristic else 0):
         if is_guess:
-            # The optimum is close below the coarse problem's optimum: go down in growing steps.
+            # The optimum is a little below the coarse problem's optimum, so the tested periods go
+            # down in growing steps.
             period = max(low, high - 1 - step)
             step *= 4
         else:
-            # The incumbent is often optimal long before the binary search ends, so every other test
-            # is of the largest period below the incumbent's period.
+            # The best route is often found long before the binary search ends. So every second test
+            # is for a period 1 ns shorter than the best route's period, which may prove the route.
             period = high - 1 if tests_high else (low + high - 1) // 2
             tests_high = not (tests_high or is_heuristic)
         better, is_certain = _find_within(
@@ -98,7 +107,10 @@ def find_least_period(
 def _coarse_route(
     problem: Problem, cost_limit: int | None, search: MaxReachSearch | None
 ) -> Route | None:
-    """Return a good route over a part of the nodes; ``None`` for few nodes or without a route."""
+    """Return a good route that stops only at a part of the nodes.
+
+    ``None`` if the problem has few nodes, or if no such route was found.
+    """
     if problem.nodes <= 2 * _COARSE_NODES:
         return None
     count = max(_COARSE_NODES, problem.nodes // _COARSE_FACTOR)
@@ -119,7 +131,10 @@ def _find_within(
     cost_limit: int | None,
     is_heuristic: bool,
 ) -> tuple[Route | None, bool]:
-    """Return a route that meets ``period``, and whether the answer is certain."""
+    """Return a route that meets ``period``, and whether the answer is certain.
+
+    The route is ``None`` if none was found. If the answer is certain, there is none.
+    """
     route: Route | SearchStatus = (
         SearchStatus.UNKNOWN if search is None else search.find_route(period)
     )
@@ -134,7 +149,7 @@ def _find_within(
     if search is not None and is_heuristic:
         return None, False
     if cost_limit is None:
-        # Cost 1 for each step: a route with few steps is the likeliest to be within capacity.
+        # Each step costs 1, because a route with few steps is likely to have enough boards.
         unit_cost = replace(problem, cost=np.where(problem.cost < FORBIDDEN, 1, FORBIDDEN))
         found = find_least_cost(unit_cost, period=period, work_limit=_WORK_LIMIT)
     else:

@@ -1,17 +1,24 @@
-"""A route with any number of replicas for each step: a local search.
+"""Find a fast route with any number of replicas for each step: a local search.
 
-Problem: :mod:`.least_period` is exact, but only for small replica sets, because there are too many
-large ones. With few stages and many boards, large sets are best. Method: for each number of steps,
-cut the model where the boards' time is cheapest (:mod:`.period_bound`), give boards to the slowest
-step until none is left, and move and exchange boards as long as the slowest step becomes faster.
-Then place the cuts again for the same boards, exactly, and repeat. Exchanges of random boards and
-random cuts lead out of local optima (iterated local search: Lourenco, Martin & Stutzle, 2003);
-equal problems get equal answers. The search runs on a part of the nodes first, then on the nodes
-around the cuts that it found.
+Problem: :mod:`.least_period` is exact for small replica sets only, because there are too many large
+replica sets. If the model has few stages and the fleet has many boards, large sets are best.
+
+Method: a split is the cuts of a route and the boards of each step. For each number of steps, the
+search starts from the cuts at which the boards' time has the lowest price (:mod:`.period_bound`).
+Then it repeats two parts as long as the slowest step becomes faster:
+
+1. Add unused boards to the slowest step. Move and exchange boards between steps.
+2. Compute the best cuts for the boards of each step, exactly.
+
+Exchanges of random boards and random cuts lead out of local optima (iterated local search:
+Lourenco, Martin & Stutzle, 2003). The random numbers have a fixed seed, so equal problems have
+equal answers. The search first runs on a part of the nodes, and then on the nodes around the cuts
+of the best routes.
 
 Complexity: ``O(steps * nodes**2 * kinds)`` for each round, on at most some hundred nodes.
-Guarantee: the route is feasible; :func:`.period_bound.bound_period` says how far it is from the
-optimum at most.
+
+Guarantee: the route is feasible. It may be slower than the optimum.
+:func:`.period_bound.bound_period` bounds the difference.
 """
 
 from __future__ import annotations
@@ -32,17 +39,19 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-#: Nodes of the coarse problem, and nodes on each side of a cut in the later problems.
+#: Number of nodes in the first problem, and number of nodes on each side of a cut in each of the
+#: later problems.
 _COARSE_NODES, _NEAR = 64, (12, 3)
-#: Most steps of the routes that are tried, besides the given route's.
+#: Largest number of steps in the routes that the search tries.
 _MOST_STEPS = 10
+#: Largest number of rounds of the two parts, and of moves and exchanges in a round.
 _ROUNDS, _MOVES = 12, 400
-#: Splits that are shaken and refined, and shakes of each.
+#: Number of splits that get random changes, and number of random changes of each.
 _STARTS, _SHAKES = 4, 40
 _HALF = 0.5
-#: Boards are given to steps one by one, or in parts of this number of the fleet.
+#: A large fleet's boards are added to steps in groups. A group is the fleet divided by this number.
 _PARTS = 128
-#: Relative improvement that counts.
+#: An improvement counts if the rate grows by more than this factor.
 _IMPROVED = 1 + 1e-9
 
 
@@ -51,7 +60,8 @@ def find_many_replicas(problem: Problem, prices: FloatArray) -> Route | None:
 
     Args:
         problem: The problem; its :attr:`~.problem.Problem.stages` must be ``None``.
-        prices: ``(kinds,)``, price of the boards' time.
+        prices: ``(kinds,)``, price of a nanosecond of a board of each kind, as from
+            :func:`.period_bound.bound_period`.
     """
     nodes = coarse_nodes(problem, _COARSE_NODES)
     coarse = _Search(problem.restricted_to(nodes), prices)
@@ -71,7 +81,7 @@ def improve_route(problem: Problem, prices: FloatArray, route: Route) -> Route:
 
 
 def _refine(problem: Problem, prices: FloatArray, route: Route, near: int) -> Route:
-    """Return a route that is no slower; its cuts are at most ``near`` nodes away."""
+    """Return a route that is no slower than ``route``. Its cuts are at most ``near`` nodes away."""
     around = {
         node for step in route[1:] for node in range(step.start - near, step.start + near + 1)
     }
@@ -90,11 +100,11 @@ def _refine(problem: Problem, prices: FloatArray, route: Route, near: int) -> Ro
 
 @dataclass(frozen=True)
 class _Split:
-    """Cuts and boards: ``nodes`` has one more item than there are steps.
+    """The cuts of a route and the boards of each step.
 
     Attributes:
         nodes: ``(steps + 1,)``, the first node, the cuts and the last node.
-        boards: ``(kinds, steps)``, boards of each kind on each step.
+        boards: ``(kinds, steps)``, number of boards of each kind on each step.
     """
 
     nodes: tuple[int, ...]
@@ -107,11 +117,15 @@ class _Search:
     def __init__(self, problem: Problem, prices: FloatArray) -> None:
         self._problem = problem
         self._prices = prices
-        #: ``(kinds, nodes, nodes)``, results for each nanosecond; 0 where infeasible.
+        #: ``(kinds, nodes, nodes)``, rate of a board on a step: results per nanosecond. 0 if the
+        #: step is infeasible for the kind.
         self._rate = np.where(problem.busy < FORBIDDEN, 1 / problem.busy, 0)
 
     def cheapest_splits(self, most: int) -> list[_Split]:
-        """Return cuts without boards for each number of steps up to ``most``, where any exist."""
+        """Return, for each number of steps up to ``most``, the split with the lowest price.
+
+        The splits have no boards yet. Numbers of steps without a feasible split are left out.
+        """
         busy = np.where(self._problem.busy < FORBIDDEN, self._problem.busy, np.inf)
         cost = (busy * self._prices[:, None, None]).min(axis=0)
         nodes = self._problem.nodes
@@ -153,7 +167,11 @@ class _Search:
         return float(1 / self._rates(split).min())
 
     def improve(self, split: _Split) -> _Split | None:
-        """Return the split that the search finds from ``split``; ``None`` if there is none."""
+        """Improve a split in rounds until a round brings no improvement.
+
+        Returns:
+            The best split, or ``None`` if no split with a board on every step was found.
+        """
         best, best_rate = None, 0.0
         for _ in range(_ROUNDS):
             split = self._assign(split)
@@ -165,7 +183,10 @@ class _Search:
         return best
 
     def shake(self, best: _Split) -> _Split:
-        """Return the best split after exchanges of random boards, or after a random cut."""
+        """Return the best split that random changes of ``best`` lead to.
+
+        A change exchanges random boards and may move a random cut.
+        """
         random = np.random.default_rng(len(best.nodes))
         steps = len(best.nodes) - 1
         for _ in range(_SHAKES if steps > 1 else 0):
@@ -192,15 +213,15 @@ class _Search:
         return result
 
     def _rates(self, split: _Split) -> FloatArray:
-        """Return the rate of each step, ``(steps,)``."""
+        """Return the rate of each step with all of its boards, ``(steps,)``."""
         rates: FloatArray = (self._rate_of_kinds(split) * split.boards).sum(axis=0)
         return rates
 
     def _assign(self, split: _Split) -> _Split:
-        """Return the split with unused boards added, and with boards moved to slow steps."""
+        """Return the split after adding unused boards and moving boards to slow steps."""
         rate = self._rate_of_kinds(split)
         steps = len(split.nodes) - 1
-        # The last column is for unused boards; these serve no step.
+        # The last column is for unused boards. Their rate is 0.
         able = np.concatenate([rate, np.zeros((len(rate), 1))], axis=1)
         boards = np.zeros(able.shape, np.int64)
         boards[:, :steps] = np.where(rate > 0, split.boards, 0)
@@ -215,7 +236,16 @@ class _Search:
         return replace(split, boards=boards[:, :steps])
 
     def _add_unused(self, boards: IntArray, rate: FloatArray, is_single: NDArray[np.bool_]) -> None:
-        """Give unused boards to the slowest step, the relatively cheapest board first."""
+        """Add unused boards to the slowest step, until no board helps.
+
+        The first board is the board with the highest rate on the step relative to its price.
+
+        Args:
+            boards: ``(kinds, steps + 1)``, boards of each step and unused boards. This array is
+                changed.
+            rate: ``(kinds, steps + 1)``, rate of a board of each kind on each step.
+            is_single: ``(steps,)``, whether the step must have exactly one board.
+        """
         steps = boards.shape[1] - 1
         most = max(1, int(self._problem.capacity.sum()) // _PARTS)
         open_ = np.ones(steps, bool)
@@ -253,30 +283,32 @@ class _Search:
 
 
 def _move(boards: IntArray, rate: FloatArray, is_single: NDArray[np.bool_]) -> bool:
-    """Move a board to the slowest step, or exchange two boards, if that helps the slowest step.
+    """Move a board to the slowest step or exchange two boards, if this makes the step faster.
 
     Args:
-        boards: ``(kinds, steps + 1)``, the boards of each step and the unused boards; changed.
-        rate: ``(kinds, steps + 1)``, the rate of a board of each kind.
-        is_single: ``(steps,)``, whether the step must have one board.
+        boards: ``(kinds, steps + 1)``, boards of each step and unused boards. This array is
+            changed.
+        rate: ``(kinds, steps + 1)``, rate of a board of each kind on each step.
+        is_single: ``(steps,)``, whether the step must have exactly one board.
 
     Returns:
-        Whether boards were moved.
+        Whether a board was moved or exchanged.
     """
     kinds, steps = len(boards), boards.shape[1] - 1
     rates = (boards * rate).sum(axis=0)
     rates[steps] = np.inf
     slowest = int(rates.argmin())
     gain = rate[:, slowest]
-    # ``(kinds, steps + 1)``: the slower of the two steps after a move from the other step.
+    # ``(kinds, steps + 1)``: the lower rate of two steps after a move of a board. The steps are the
+    # slowest step and the step from which the board is moved.
     can_move = (boards > 0) & (gain[:, None] > 0)
     can_move[:, slowest] = False
     moved = np.minimum(rates - rate, rates[slowest] + gain[:, None])
     if is_single[slowest] and boards[:, slowest].any():
         can_move[:] = False
     moved = np.where(can_move, moved, 0)
-    # ``(kinds, kinds, steps + 1)``: after an exchange of the first kind, from the other step, for
-    # the second kind, from the slowest step.
+    # ``(kinds, kinds, steps + 1)``: the lower rate of the two steps after an exchange. A board of
+    # the first kind moves to the slowest step, and a board of the second kind leaves it.
     can_swap = (
         (boards[:, None] > 0) & (boards[None, :, slowest, None] > 0) & (gain > 0)[:, None, None]
     )

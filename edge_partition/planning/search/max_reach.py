@@ -1,16 +1,23 @@
-"""A fast feasibility test for a period: the last node that each set of boards may reach.
+"""Test quickly whether a period is feasible: how far can each set of boards serve the model?
 
-Problem: find a route that meets a period, or prove that there is none. Method: dynamic programming
-over sets of boards, from small sets to large ones. The value of a set is the last node that the set
-may reach. The recurrence is a relaxation: the next stage may start at any node up to the last one,
-also at a node where the stage before cannot stop. If no set reaches the end in the relaxation, the
-problem is infeasible. A set is pruned if an upper bound on the progress of the unused boards is
-less than the remaining progress. If a set reaches the end, its replica sets are taken in their
-order and the cuts for them are computed exactly. If there are no such cuts, the answer is unknown
-and :mod:`.board_sets` decides, at about ten times the cost.
+Problem: find a route that meets a period, or prove that there is none.
 
-Complexity: ``O(board sets * replica sets)`` for one period. Guarantee: a route is feasible, and
-"infeasible" is proven.
+Method: dynamic programming over board sets, from small to large sets. A board set counts the boards
+of each kind in use. The value of a board set is the last node up to which its boards can serve the
+model. The recurrence is a relaxation: the next step may start at any node up to this last node,
+also at a node where the previous step cannot stop. If no board set reaches the last node of the
+model in the relaxation, the period is infeasible.
+
+A board set is dropped if its unused boards cannot serve the rest of the model. This is tested with
+an upper bound on their progress, the amount of work that they can do within the period.
+
+If a board set reaches the last node, the search knows the replica sets of the steps and their
+order. It then computes cuts for these replica sets exactly. If there are no such cuts, the answer
+is unknown. The caller can then use :mod:`.board_sets`, which takes about ten times as long.
+
+Complexity: ``O(board sets * replica sets)`` for one period.
+
+Guarantee: a returned route is feasible, and the answer "infeasible" is proven.
 """
 
 from __future__ import annotations
@@ -47,20 +54,21 @@ class SearchStatus(Enum):
     UNKNOWN = "no route was found, but one may exist"
 
 
-#: (Replica set, board set) pairs in one array operation, to limit its memory.
+#: Largest number of (replica set, board set) pairs in one array operation. It limits the memory.
 _CHUNK = 1 << 19
-#: Transitions that are kept for the next periods.
+#: Number of transitions that are kept for later periods.
 _MAX_CACHED_TRANSITIONS = 1 << 23
 
 
 @dataclass(frozen=True)
 class _Transitions:
-    """The transitions to some board sets: each adds one replica set to a smaller board set.
+    """The transitions to some board sets. Each adds a replica set to a smaller board set.
 
     Attributes:
-        sets: ``(sets,)``, board sets of equal size.
+        sets: ``(sets,)``, numbers of the board sets, which have equal numbers of boards. The
+            transitions are in the order of these board sets.
         firsts: ``(sets,)``, index of each board set's first transition.
-        previous: ``(transitions,)``, the smaller board set.
+        previous: ``(transitions,)``, number of the smaller board set.
         replica_set: ``(transitions,)``, number of the added replica set.
     """
 
@@ -71,9 +79,9 @@ class _Transitions:
 
 
 class _BoardSetTable:
-    """All sets of the fleet's boards and all replica sets, for any model.
+    """All board sets and all replica sets of a fleet. The table is the same for all models.
 
-    A board set's number is ``sum(boards of kind * stride of kind)``.
+    The number of a board set is ``sum(boards of kind * stride of kind)``.
     """
 
     def __init__(self, capacity: Sequence[int], max_replicas: int) -> None:
@@ -87,14 +95,14 @@ class _BoardSetTable:
         ]
         size = np.sum(self.used, axis=0, dtype=np.int64)
         order = np.argsort(size, kind="stable")
-        #: For each number of boards, the sets of that size.
+        #: For each number of boards, the numbers of the board sets with this number of boards.
         self.by_size = np.split(order, np.cumsum(np.bincount(size))[:-1])
         self.replica_sets = replica_sets(capacity, max_replicas)
         self.strides = np.array(
             [sum(strides[kind] for kind in kinds) for kinds in self.replica_sets]
         )
-        # The (kind, boards) pairs that replica sets need. The first pair is padding, which every
-        # board set satisfies.
+        # The (kind, number of boards) pairs that replica sets need. The first pair needs no board,
+        # so every board set has it. It fills the rows of replica sets with few kinds.
         self._needs = [
             (0, 0),
             *sorted({need for kinds in self.replica_sets for need in _needs(kinds)}),
@@ -109,7 +117,7 @@ class _BoardSetTable:
         self._cache_left = _MAX_CACHED_TRANSITIONS
 
     def transitions(self, size: int) -> list[_Transitions]:
-        """Return the transitions to the sets of ``size`` boards."""
+        """Return the transitions to all board sets of ``size`` boards, in several parts."""
         if size <= len(self._cached):
             return self._cached[size - 1]
         sets = self.by_size[size]
@@ -132,15 +140,15 @@ class _BoardSetTable:
 
 
 class MaxReachSearch:
-    """The feasibility test for one problem and any period."""
+    """The feasibility test for one problem and any period; see the module's docstring."""
 
     def __init__(self, problem: Problem, reuse: MaxReachSearch | None = None) -> None:
-        """Build the tables of board sets, or take those of ``reuse``.
+        """Build the tables of board sets, or use the tables of ``reuse``.
 
         Args:
-            problem: A problem with at most :data:`~.board_sets.MAX_BOARD_SETS` sets of boards and
+            problem: A problem with at most :data:`~.board_sets.MAX_BOARD_SETS` board sets and
                 :data:`~.board_sets.MAX_REPLICA_SETS` replica sets.
-            reuse: A search whose tables are shared if it has equal boards.
+            reuse: Another search. Its tables are used if its problem has the same boards.
         """
         self._problem = problem
         self.boards = (tuple(problem.capacity.tolist()), problem.max_replicas)
@@ -150,40 +158,47 @@ class MaxReachSearch:
         else:
             self.sets = _BoardSetTable(*self.boards)
         self._stops = _LastStops(problem, self.sets.replica_sets)
-        #: After :meth:`find_route` has proven that a period is infeasible: a lower bound on every
-        #: feasible period.
+        #: A lower bound on every feasible period, after :meth:`find_route` has proven that a period
+        #: is infeasible. In nanoseconds.
         self.next_period = 0
 
     def find_route(self, period: int) -> Route | SearchStatus:
-        """Return a route that meets ``period``, or the status without a route."""
+        """Return a route that meets ``period``, or a status that says why there is no route.
+
+        Args:
+            period: Largest allowed period of a step, in nanoseconds.
+        """
         set_stops = self._stops.within(period)
         found = self._search(period, set_stops)
         if found is SearchStatus.UNKNOWN:
             set_stops = self._stops.feasible_within(period)
             found = self._search(period, set_stops)
         if found is SearchStatus.INFEASIBLE:
-            # The relaxation has the same answer for every period with the same last stops.
+            # The relaxation gives the same answer for all periods that have the same last stops.
             self.next_period = max(period + 1, self._stops.next_period(set_stops))
         return found
 
     def _search(self, period: int, set_stops: NDArray[np.int32]) -> Route | SearchStatus:
-        """Run the dynamic program.
+        """Run the dynamic program over the board sets.
 
         Args:
-            period: Nanoseconds.
-            set_stops: ``(replica sets, nodes)``, last stop of each replica set from each node.
+            period: Largest allowed period of a step, in nanoseconds.
+            set_stops: ``(replica sets, nodes)``, the last node where a step of each replica set can
+                stop if it starts at each node.
         """
         progress_left, progress_bound = self._progress_bounds(set_stops)
         problem, sets = self._problem, self.sets
         nodes, count = problem.nodes, len(sets.replica_sets)
-        # For each node and replica set: last stop * number of replica sets + replica set's number.
-        # The last row is for board sets that reach no node.
+        # ``(nodes + 1, replica sets)``. An item encodes the last stop of a step and its replica
+        # set: last stop * number of replica sets + number of the replica set. The last row is for
+        # board sets that were dropped.
         unreachable = nodes * count
         table = np.full((nodes + 1, count), -1, np.int32)
         reach = np.maximum.accumulate(set_stops, axis=1).T
         table[:nodes] = np.where(reach < 0, -1, reach * count + np.arange(count))
         flat = table.ravel()
-        # First node from which each board set's unused boards may reach the end, times ``count``.
+        # For each board set, the first node from which its unused boards may reach the last node,
+        # times ``count``.
         needed = (np.searchsorted(-progress_left, -progress_bound) * count).astype(np.int32)
         row = np.full(len(progress_bound), unreachable, np.int32)
         row[0] = 0
@@ -211,11 +226,15 @@ class MaxReachSearch:
     def _progress_bounds(
         self, set_stops: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the progress from each node to the end, and each set's upper bound.
+        """Bound the progress of unused boards.
 
-        The upper bound is the most progress that the boards outside the set can make. The progress
-        of a replica set is split among its boards in proportion to fixed weights, and a board's
-        bound is the largest share that any replica set gives the board.
+        The progress of a step is the work from its start to its stop. The progress of a replica set
+        is divided among its boards in proportion to fixed weights. The bound of a board is the
+        largest share that the board has in any replica set.
+
+        Returns:
+            ``(nodes,)``: the progress from each node to the last node. ``(board sets,)``: an upper
+            bound on the progress of the boards that each board set leaves unused.
         """
         progress = self._problem.progress
         if progress is None:
@@ -231,13 +250,17 @@ class MaxReachSearch:
             count - used for count, used in zip(self._problem.capacity, self.sets.used, strict=True)
         ]
         bound = sum(boards * best for boards, best in zip(unused, per_board, strict=True))
-        # The factor covers the rounding errors of the sum, so that no set is pruned by mistake.
+        # The factor makes up for rounding errors of the sum. So no board set is dropped by mistake.
         return (progress[-1] - progress) * (1 - 1e-9), np.asarray(bound)
 
     def _place_cuts(
         self, period: int, last_set: int, last_added: NDArray[np.int32]
     ) -> Route | SearchStatus:
-        """Return a route with the replica sets that lead to ``last_set``, in their order."""
+        """Compute cuts for the replica sets that the dynamic program has added up to ``last_set``.
+
+        Returns:
+            A route with these replica sets in this order, or ``UNKNOWN`` if it has no cuts.
+        """
         problem = self._problem
         replica_sets = []
         while last_set:
@@ -265,11 +288,11 @@ class MaxReachSearch:
 
 
 class _LastStops:
-    """The last node where each replica set can stop, from each start, for any period.
+    """The last node where a step of each replica set can stop, for each start and any period.
 
-    A step's busy time mostly grows with its stop. Where a later stop has a shorter time, the search
-    takes the shorter time for the earlier stop too. With these times the last stop is found by
-    bisection, and never lies before the true last stop.
+    Usually, the busy time of a step is longer for a later stop. If a later stop has a shorter time,
+    the shorter time is used for the earlier stop too. With these times, bisection finds the last
+    stop. It is never before the true last stop, because no time is longer than the true time.
     """
 
     def __init__(self, problem: Problem, replica_sets: list[tuple[int, ...]]) -> None:
@@ -280,23 +303,25 @@ class _LastStops:
         if problem.busy_in(2) is not problem.busy:
             self._later[1] = _least_of_later(problem.busy_in(2))
         sizes = np.array([len(kinds) for kinds in replica_sets])
-        #: (numbers of the replica sets, their kinds) of each size.
+        #: For each size of a replica set: the numbers of the replica sets, and their kinds.
         self._by_size = [
             (number := np.flatnonzero(sizes == size), np.array([replica_sets[n] for n in number]))
             for size in np.unique(sizes).tolist()
         ]
         self._known: dict[int, NDArray[np.int32]] = {}
-        #: ``(kinds,)``, more than 0, about proportional to the speed of each kind.
+        #: ``(kinds,)``, a number above 0 that is about proportional to the speed of each kind.
         self.speed = _speeds(problem)
 
     def within(self, period: int) -> NDArray[np.int32]:
-        """Return an upper bound on the last node where a step can stop within ``period``.
+        """Return an upper bound on the last node where a step can stop and meet ``period``.
 
-        The array's shape is ``(replica sets, nodes)``; the second index is the node where the step
-        starts. The value -1 means that no stop is within the period.
+        Returns:
+            ``(replica sets, nodes)``: the second index is the node where the step starts. A value
+            of -1 means that no step from this start meets the period.
         """
         shape = (len(self._sets), len(self._nodes))
-        # Stops never move back as the period grows.
+        # For a longer period, the last stop is the same or later. So the results for shorter and
+        # longer periods are bounds.
         below = max((known for known in self._known if known <= period), default=None)
         above = min((known for known in self._known if known >= period), default=None)
         low = np.full(shape, -1, np.int32) if below is None else self._known[below].copy()
@@ -307,7 +332,7 @@ class _LastStops:
         )
         for numbers, kinds in self._by_size:
             first, last = low[numbers], high[numbers]
-            # The nodes before a start are infeasible for the start.
+            # A step cannot stop before its start.
             first = np.where(first < 0, self._nodes.astype(np.int32), first)
             rows, starts = np.nonzero(first < last)
             lowest, highest = first[rows, starts], last[rows, starts]
@@ -324,7 +349,10 @@ class _LastStops:
         return low
 
     def feasible_within(self, period: int) -> NDArray[np.int32]:
-        """Return the last stop within ``period``, as :meth:`within`, but exact."""
+        """Return the exact last node where a step can stop and meet ``period``.
+
+        The array has the form of the result of :meth:`within`.
+        """
         stops = self.within(period).copy()
         for number, kinds in enumerate(self._sets):
             row = stops[number]
@@ -338,7 +366,7 @@ class _LastStops:
         return stops
 
     def next_period(self, set_stops: NDArray[np.int32]) -> int:
-        """Return the shortest period at which a last stop may differ from ``set_stops``."""
+        """Return the shortest period at which a last stop may differ from ``set_stops``, in ns."""
         most = 0.0
         for numbers, kinds in self._by_size:
             after = np.where(set_stops[numbers] < 0, self._nodes, set_stops[numbers]) + 1
@@ -356,7 +384,17 @@ class _LastStops:
         stops: NDArray[np.int32],
         period: int,
     ) -> NDArray[np.float64]:
-        """Return the sum of the shares of each set ``kinds[rows]``; 0 where infeasible."""
+        """Return the sum of the boards' shares of ``period`` for some steps, ``(steps,)``.
+
+        The sum is 0 if the step is infeasible for a board.
+
+        Args:
+            kinds: ``(sets, size)``, kinds of the boards of replica sets with ``size`` boards each.
+            rows: ``(steps,)``, index of each step's replica set in ``kinds``.
+            starts: ``(steps,)``, node where each step starts.
+            stops: ``(steps,)``, node where each step stops.
+            period: Nanoseconds.
+        """
         later = self._later[kinds.shape[1] > 1]
         share, most = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
         for place in range(kinds.shape[1]):
@@ -367,13 +405,16 @@ class _LastStops:
 
 
 def _least_of_later(busy: IntArray) -> IntArray:
-    """Return the least busy time of each step and of all steps from its start to later stops."""
+    """Return, for each step, the least busy time of the steps from its start to its stop or later.
+
+    The shape is that of ``busy``: ``(kinds, nodes, nodes)``.
+    """
     result: IntArray = np.minimum.accumulate(busy[:, :, ::-1], axis=2)[:, :, ::-1]
     return result
 
 
 def _speeds(problem: Problem) -> list[float]:
-    """Return the largest progress for each nanosecond of each kind, over a part of the starts."""
+    """Return the largest progress per nanosecond of each kind, over some of the starts."""
     progress = np.arange(problem.nodes) if problem.progress is None else problem.progress
     starts = np.arange(0, problem.nodes, max(1, problem.nodes // 32))
     made = np.maximum(progress - progress[starts, None], 1)
@@ -382,5 +423,5 @@ def _speeds(problem: Problem) -> list[float]:
 
 
 def _needs(kinds: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the number of boards of each kind in a replica set."""
+    """Return the number of boards of each kind in a replica set, as (kind, number) pairs."""
     return list(Counter(kinds).items())

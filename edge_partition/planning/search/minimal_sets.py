@@ -1,10 +1,12 @@
-"""All minimal replica sets of a step: the sets that meet the period only with all their boards.
+"""List all minimal replica sets of a step: the sets that meet the period only with all boards.
 
-Method: boards are added in the order of their shares of the period, largest first, and a set is
-complete when its shares reach 1. The last board is the smallest, and without it the sum is below 1,
-so no board of a complete set is spare, and each set is found once. A partial set is left as soon as
-the largest number of further boards cannot reach 1. Complexity: linear in the number of partial
-sets that can still reach 1.
+Method: the share of a board is the period divided by the board's busy time. Boards are added to a
+set in the order of their shares, largest first. A set is complete when the sum of its shares
+reaches 1. Without the last board, which has the smallest share, the sum is below 1. So the set
+needs each of its boards, and each set is found once. A partial set is dropped when the largest
+allowed number of further boards cannot bring the sum to 1.
+
+Complexity: linear in the number of partial sets whose sum can reach 1.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
 def minimal_sets(
     busy_ns: Mapping[int, int], period: int, max_replicas: int
 ) -> Iterator[tuple[int, ...]]:
-    """Yield each minimal replica set of two boards or more, as its kinds.
+    """Yield each minimal replica set of two boards or more, as the kinds of its boards.
 
     Args:
-        busy_ns: The busy time of the step on each kind, in nanoseconds: more than ``period``.
-        period: Nanoseconds.
+        busy_ns: By kind, the busy time of a board with one request of the step, in nanoseconds.
+            Each time is longer than ``period``.
+        period: Largest allowed period of the step, in nanoseconds.
         max_replicas: Number of boards in the largest set.
     """
     kinds = sorted(busy_ns, key=lambda kind: busy_ns[kind])

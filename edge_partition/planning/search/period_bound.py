@@ -1,18 +1,22 @@
-"""A lower bound on the period of every plan, by prices for the boards' time.
+"""Compute a lower bound on the period of every plan, from prices for the boards' time.
 
-Problem: no plan may be faster than the bound, with any number of replicas, and also if boards share
-their time between stages. Method: give each kind of board a price ``y`` for its time, so that the
-prices of all boards add up to 1. Work on a step at the cheapest board costs
-``min over kinds of y * busy``. The sum of these costs along the cheapest path from the first node
-to the last is a lower bound on the period (the dual of a linear program over the boards' shares of
-time): in a period ``T``, each board has the time ``T``, so all boards together have time worth
-``T``, and one request needs time worth the cost of its path. Subgradient steps of the prices'
-logarithms raise the bound, and become shorter when they no longer help (Polyak, "Minimization of
-unsmooth functionals", 1969). The steps use a part of the nodes. The bound itself comes from all
-nodes.
+Problem: find a period that no plan can be faster than. The plan may have any number of replicas,
+and its boards may serve several stages.
 
-Complexity: ``O(kinds * nodes**2)``. Guarantee: the bound is valid for any prices, but need not be
-tight.
+Method: a nanosecond of a board has a price ``y``, which depends on the board's kind. The prices of
+all boards add up to 1. In a period of ``T`` nanoseconds, all boards together have time worth ``T``.
+A step is cheapest on the board with the least ``y * busy``. A request therefore needs time worth at
+least the cost of the cheapest path from the first node to the last node. The boards finish one
+request in each period, so ``T`` is at least this cost. This bound is the dual of a linear program
+over the boards' shares of time.
+
+Subgradient steps of the logarithms of the prices raise the bound (Polyak, "Minimization of unsmooth
+functionals", 1969). The steps become shorter when they no longer help. They use a part of the
+nodes. The final bound uses all nodes.
+
+Complexity: ``O(kinds * nodes**2)``.
+
+Guarantee: the bound is valid for any prices, but may be lower than the least period.
 """
 
 from __future__ import annotations
@@ -29,23 +33,27 @@ if TYPE_CHECKING:
 
     from edge_partition.planning.search.problem import IntArray
 
-#: Most updates of the prices, and the relative gain that the first and the last update aim at. The
-#: aim is halved after some updates without a higher bound.
+#: Largest number of updates of the prices. An update aims at a relative gain of the bound: at
+#: ``_FIRST_AIM`` first. After ``_PATIENCE`` updates without a higher bound, the aim is halved. The
+#: updates end when the aim is below ``_LEAST_AIM``.
 _ROUNDS, _FIRST_AIM, _LEAST_AIM, _PATIENCE = 300, 0.3, 5e-4, 8
-#: Nodes of the coarse problem that sets the prices.
+#: Number of nodes in the coarse problem, a part of the nodes from which the prices are computed.
 _COARSE_NODES = 96
+#: Relative amount by which the bound is lowered. It is larger than the bound's rounding errors.
 _ROUNDING = 1e-9
 
 
 def bound_period(problem: Problem) -> tuple[int, NDArray[np.float64]]:
-    """Return a lower bound on every period, in nanoseconds, and the price of each kind.
+    """Compute a lower bound on the period of every route.
 
-    The bound is at least :data:`FORBIDDEN` if no board can run some part of the model.
+    Returns:
+        The bound, in nanoseconds: at least :data:`FORBIDDEN` if no board can run some part of the
+        model. ``(kinds,)``: the price of a nanosecond of a board of each kind.
     """
     nodes = coarse_nodes(problem, _COARSE_NODES)
     coarse = problem.restricted_to(nodes).busy if len(nodes) < problem.nodes else problem.busy
     capacity = problem.capacity.astype(float)
-    # First prices: in proportion to the boards' speed on their fastest steps.
+    # The first prices are proportional to the boards' speed on their fastest steps.
     step_nodes = np.arange(len(nodes)) - np.arange(len(nodes))[:, None]
     price = (np.maximum(step_nodes, 0) / coarse).max(axis=(1, 2)) + 1e-18
     price /= price @ capacity
@@ -60,7 +68,8 @@ def bound_period(problem: Problem) -> tuple[int, NDArray[np.float64]]:
         if waited == _PATIENCE:
             price, aim, waited = best_price, aim / 2, 0
             continue
-        # The gradient by the logarithm of each price, with the sum of all prices kept.
+        # The gradient by the logarithms of the prices, along which the sum of all prices is
+        # constant.
         gradient = load * price / length - price * capacity
         price = price * np.exp(np.clip(aim * gradient / (gradient @ gradient + 1e-300), -9, 9))
         price /= price @ capacity
@@ -70,13 +79,18 @@ def bound_period(problem: Problem) -> tuple[int, NDArray[np.float64]]:
 
 
 def coarse_nodes(problem: Problem, count: int) -> list[int]:
-    """Return about ``count`` nodes at equal distances, the first and the last among them."""
+    """Return about ``count`` nodes at about equal distances, with the first and the last node."""
     nodes = np.linspace(0, problem.nodes - 1, min(count, problem.nodes)).round().astype(int)
     return [int(node) for node in np.unique(nodes)]
 
 
 def _cheapest_path(busy: IntArray, price: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Return the cost of the cheapest path, and the time that it takes of each kind."""
+    """Find the cheapest path from the first node to the last node.
+
+    Returns:
+        The path's cost: the sum of time times price. ``(kinds,)``: the time, in nanoseconds, for
+        which the path occupies boards of each kind.
+    """
     kinds, nodes, _ = busy.shape
     to_go = np.full(nodes, math.inf)
     to_go[-1] = 0
@@ -98,11 +112,12 @@ def _cheapest_path(busy: IntArray, price: NDArray[np.float64]) -> tuple[float, N
 
 
 def cost_to_end(cost: IntArray, price: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cost of the cheapest path from each node to the last, ``(nodes,)``.
+    """Return the cost of the cheapest path from each node to the last node, ``(nodes,)``.
 
     Args:
-        cost: ``(kinds, nodes, nodes)``, cost of each step; :data:`FORBIDDEN` where infeasible.
-        price: ``(kinds,)``, factor of the cost of each kind.
+        cost: ``(kinds, nodes, nodes)``, cost of each step. :data:`FORBIDDEN` if the step is
+            infeasible for the kind.
+        price: ``(kinds,)``, factor for all costs of each kind.
     """
     nodes = cost.shape[1]
     to_go = np.full(nodes, math.inf)

@@ -1,19 +1,27 @@
-"""The search problem: a resource-constrained path whose steps each take a replica set of boards.
+"""Define the search problem: a path through the model's cuts, with a limited number of boards.
 
-Nodes are the positions where a model may be cut. A route is a path from the first node to the last.
-A step ``i -> j`` of the route is a stage. Its *replica set* is one board, or several boards that
-share the requests. The boards are the limited resource: each serves at most one step, except in
-:mod:`.shared_boards`. Boards with
-equal figures form one *kind*, and the search counts the boards of a kind.
+The terms of all searches:
+
+- A *node* is a position where the model may be cut, or its first or last position.
+- A *step* from one node to a later node is a stage.
+- A *route* is a path of steps from the first node to the last node.
+- A *kind* is the boards with equal figures. The searches count the boards of each kind.
+- A *replica set* is the boards that serve a step: one board, or several boards that share the
+  requests. It is written as the kinds of its boards. A board is in one replica set at most. Each
+  replica set serves one step, except in :mod:`.shared_boards`.
+- A *period* is the time between two results. The period of a route is the longest period of its
+  replica sets. A route *meets* a period if its own period is not longer.
+- A *cost* is a latency or an energy that is added over the steps.
 
 Each board of a replica set gets requests in proportion to its speed. If a request occupies board
-``k`` for ``b_k`` nanoseconds, the set meets a period of ``T`` nanoseconds when the sum of the
-boards' *shares* ``T / b_k`` is 1 or more (:mod:`edge_partition.planning.shared_period`). Every
-further board shortens the period. A set is *minimal* if it meets the period only with all its
-boards. The searches need minimal sets only, because a smaller set never costs more.
+``k`` for ``b_k`` nanoseconds, the *share* of the board is ``T / b_k`` for a period of ``T``
+nanoseconds. The set meets the period if the sum of its boards' shares is 1 or more
+(:mod:`edge_partition.planning.shared_period`). Every further board shortens the period. A set is
+*minimal* if it meets the period only with all of its boards. The searches need minimal sets only,
+because a larger set never costs less.
 
-All figures are integers. Shares are computed as floating-point numbers, and sums of shares that are
-too close to 1 for these are compared as rational numbers, so comparisons and ties are exact.
+All figures are integers. Sums of shares are computed with floating-point numbers. A sum that is too
+close to 1 for floating-point numbers is computed with rational numbers, so comparisons are exact.
 """
 
 from __future__ import annotations
@@ -35,9 +43,9 @@ IntArray: TypeAlias = NDArray[np.int64]
 _Index: TypeAlias = "slice | IntArray"
 _ALL = slice(None)
 
-#: The figure of an infeasible step. The sum of three such figures fits an int64.
+#: The busy time and cost of an infeasible step. The sum of three such numbers fits an int64.
 FORBIDDEN = 1 << 61
-#: The rounding error of a sum of shares is less than this number.
+#: Upper bound on the rounding error of a sum of shares.
 SHARE_TOLERANCE = 1e-12
 
 
@@ -49,8 +57,8 @@ class Step:
         start: First node.
         stop: Last node.
         kinds: The kind of each board.
-        shares: Index of the route's earlier step on the same boards, the first such step; ``None``
-            for boards of its own (:mod:`.shared_boards`).
+        shares: Index in the route of the first step on the same boards (:mod:`.shared_boards`).
+            ``None`` if no earlier step has these boards.
     """
 
     start: int
@@ -67,19 +75,20 @@ class Problem:
     """The feasible steps, their busy times and costs, and the boards.
 
     Attributes:
-        busy: ``(kinds, nodes, nodes)``, nanoseconds, 1 or more, that one request of the step
-            occupies a board of the kind; :data:`FORBIDDEN` where the step is infeasible for the
-            kind or does not go forward.
-        cost: ``(kinds, nodes, nodes)``, the step's cost if this kind has the highest cost in the
-            replica set; :data:`FORBIDDEN` where ``busy`` is :data:`FORBIDDEN`. A search minimizes
-            the sum over steps.
+        busy: ``(kinds, nodes, nodes)``, by kind, start and stop: the time for which one request of
+            the step occupies a board, in nanoseconds. It is 1 or more. :data:`FORBIDDEN` if the
+            step is infeasible for the kind, or if the stop is not after the start.
+        cost: ``(kinds, nodes, nodes)``, by kind, start and stop: the cost of the step on a board.
+            The cost on a replica set is the highest cost of its boards. :data:`FORBIDDEN` where
+            ``busy`` is :data:`FORBIDDEN`.
         capacity: ``(kinds,)``, number of boards of each kind.
         max_replicas: Number of boards in the largest replica set.
-        stages: Required number of steps, each on one board; ``None`` for any number.
-        progress: ``(nodes,)``, non-decreasing: the work before each node, in any unit. The search
-            is faster if differences of ``progress`` are close to proportional to ``busy``.
-        no_replicas: ``(nodes, nodes)``, the steps that must have exactly one board, such as stages
-            that keep state; ``None`` for none.
+        stages: Required number of steps, each on one board. ``None`` for any number.
+        progress: ``(nodes,)``, work of the model before each node, in any unit. It never decreases.
+            :mod:`.max_reach` is faster if differences of ``progress`` are about proportional to
+            ``busy``. ``None``: the index of the node is used.
+        no_replicas: ``(nodes, nodes)``, by start and stop: whether the step must have exactly one
+            board, such as a stage that keeps state. ``None`` if there is no such step.
     """
 
     busy: IntArray
@@ -113,14 +122,15 @@ class Problem:
         return int(self.busy.shape[0])
 
     def busy_in(self, size: int) -> IntArray:
-        """Return :attr:`busy` for a replica set of ``size`` boards.
+        """Return the busy times of a board in a replica set of ``size`` boards.
 
-        With ``size`` above 1, the steps in :attr:`no_replicas` are :data:`FORBIDDEN`.
+        They are :attr:`busy`, but for a ``size`` above 1, steps in :attr:`no_replicas` have
+        :data:`FORBIDDEN`.
         """
         return self.busy if size == 1 else self._shared_busy
 
     def period_of(self, route: Route) -> int:
-        """Return the period of the slowest set of boards, in nanoseconds, rounded up."""
+        """Return the period of a route: the longest period of its replica sets, in nanoseconds."""
         groups: dict[int, list[Step]] = {}
         for index, step in enumerate(route):
             groups.setdefault(index if step.shares is None else step.shares, []).append(step)
@@ -135,18 +145,23 @@ class Problem:
     def meets(
         self, kinds: tuple[int, ...], period: int, starts: _Index = _ALL, stops: _Index = _ALL
     ) -> NDArray[np.bool_]:
-        """Return whether a replica set meets ``period`` at each step; exact.
+        """Return whether a replica set meets ``period`` on some steps. The answers are exact.
 
         Args:
             kinds: The kinds of the set's boards.
-            period: Nanoseconds.
-            starts: The rows of the result: nodes where the steps start.
-            stops: The columns of the result: nodes where the steps stop.
+            period: Largest allowed period of a step, in nanoseconds.
+            starts: The nodes where the steps start: a slice or an array.
+            stops: The nodes where the steps stop: a slice or an array.
+
+        Returns:
+            An array by start and stop. If both arguments are arrays, they must be equally long. The
+            result then has one item for each pair of a start and a stop.
         """
         period, busy = min(period, FORBIDDEN - 1), self.busy_in(len(kinds))
         counts = Counter(kinds)
         if len(counts) == 1:
-            # Equal boards: the busy time may be the period times their number.
+            # Equal boards meet the period if their busy time is at most their number times the
+            # period.
             within: NDArray[np.bool_] = busy[kinds[0]][starts, stops] <= min(
                 len(kinds) * period, FORBIDDEN - 1
             )
@@ -170,19 +185,25 @@ class Problem:
         return meets
 
     def cost_of(self, route: Route) -> int:
-        """Return the sum over steps of the highest cost in the step's replica set."""
+        """Return the cost of a route: the sum over its steps of the highest cost of a board."""
         return sum(
             max(int(self.cost[kind, step.start, step.stop]) for kind in step.kinds)
             for step in route
         )
 
     def boards_used(self, route: Route) -> IntArray:
-        """Return the number of boards of each kind that the route uses, ``(kinds,)``."""
+        """Return the number of boards of each kind that the route uses, ``(kinds,)``.
+
+        A board that serves several steps counts once.
+        """
         used = Counter(kind for step in route if step.shares is None for kind in step.kinds)
         return np.array([used[kind] for kind in range(self.kinds)], np.int64)
 
     def is_feasible(self, route: Route) -> bool:
-        """Whether the route respects :attr:`capacity`, :attr:`stages` and :attr:`no_replicas`."""
+        """Return whether the route keeps to the limits of the problem.
+
+        The limits are :attr:`capacity`, :attr:`stages` and :attr:`no_replicas`.
+        """
         if self.stages is not None and len(route) != self.stages:
             return False
         if self.no_replicas is not None and any(
@@ -192,12 +213,15 @@ class Problem:
         return bool((self.boards_used(route) <= self.capacity).all())
 
     def boards_needed(self, period: int) -> NDArray[np.float32]:
-        """Return a lower bound on the boards of a minimal set, counted in boards of one kind.
+        """Return how many boards of a kind each step needs if all of its boards are of this kind.
 
-        The result is ``(kinds, nodes, nodes)``: 1 where one board meets ``period``, else the busy
-        time over the period, the inverse of the board's share; 0 where no replica set with a board
-        of the kind meets ``period``. In every minimal set, the inverses of these figures add up to
-        1 or more. If all boards are equal, the figure is a whole number.
+        The number is a lower bound and need not be whole. In every minimal replica set, the
+        inverses of the boards' numbers add up to 1 or more.
+
+        Returns:
+            ``(kinds, nodes, nodes)``, by kind, start and stop. 1 if one board meets ``period``. 0
+            if no replica set with a board of this kind meets ``period``. Otherwise the busy time
+            divided by the period, rounded up to a whole number if the problem has only one kind.
         """
         needed: NDArray[np.float32] = (self.busy <= period).astype(np.float32)
         if self.max_replicas == 1:
@@ -213,23 +237,27 @@ class Problem:
                 figure = np.ceil(figure - SHARE_TOLERANCE)
                 within &= figure <= self.max_replicas
             else:
-                # Rounded down, so that the bound stays a bound as a 32-bit number.
+                # The figure is made a little smaller, so it stays a lower bound as a 32-bit number.
                 figure = figure * (1 - 1e-6)
             row = needed[:, start, start + 1 :]
             row[...] = np.where((row == 0) & within & (busy < FORBIDDEN), figure, row)
         return needed
 
     def needs_replicas(self, period: int) -> bool:
-        """Return whether a minimal set of two boards or more may exist for any step."""
+        """Return whether, for some step, a minimal replica set may have two boards or more."""
         if self.max_replicas == 1 or period >= FORBIDDEN - 1:
             return False
         shared, most = self.busy_in(2), min(self.max_replicas * period, FORBIDDEN - 1)
-        # In such a set every board is slower than the period, and the fastest board's share is at
-        # least 1 / max_replicas.
+        # In such a set, the busy time of every board is longer than the period, and the share of
+        # the fastest board is at least 1 / max_replicas.
         return bool(((shared > period) & (shared <= most)).any())
 
     def restricted_to(self, nodes: Iterable[int]) -> Problem:
-        """Return the problem on the given nodes only; ``nodes`` is ascending."""
+        """Return the problem with a part of its nodes.
+
+        Args:
+            nodes: Indexes of the nodes to keep, ascending.
+        """
         at = np.array(list(nodes))
         kept = np.ix_(np.arange(self.kinds), at, at)
         progress = None if self.progress is None else self.progress[at]
@@ -245,11 +273,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best route of a search, and a lower bound.
+    """The result of a search: the best route found, and a lower bound.
 
     Attributes:
-        route: The best known route; ``None`` if no route is known.
-        value: Cost or period of the route; :data:`FORBIDDEN` without a route.
+        route: The best route found; ``None`` if no route was found.
+        value: Cost or period of the route, whichever the search minimizes. :data:`FORBIDDEN`
+            without a route.
         bound: Lower bound on the cost or period of every route.
     """
 
@@ -259,5 +288,5 @@ class SearchResult:
 
     @property
     def is_proven(self) -> bool:
-        """Whether the route is proven optimal, or the problem is proven infeasible."""
+        """Whether the route is proven optimal or, without a route, the problem infeasible."""
         return self.bound >= self.value

@@ -1,20 +1,22 @@
-"""Routes whose boards serve several steps that are not neighbours: a depth-first search.
+"""Find routes whose boards serve several steps that are not neighbours: a depth-first search.
 
-A set of boards may serve up to :data:`MOST_STEPS_ON_A_BOARD` steps. Each board of the set then
-serves all of these steps: its busy time for a request is the sum over the steps, and so are its
-memory and storage. Neighbouring steps on one board are one step, which is never worse: one message
-less, and no more memory. Several steps on a board are better where the model has few cuts, or where
-a fast board has too little memory for the middle of the model.
+Problem: a replica set may serve up to :data:`MOST_STEPS_ON_A_BOARD` steps. Each board of the set
+then serves all of these steps. The busy time of the board is the sum over the steps, and so are its
+memory and storage. Neighbouring steps on the same boards are not considered: as a single step, they
+need one message less and no more memory. Several steps on a board can be better if the model has
+few cuts, or if a fast board has too little memory for the middle of the model.
 
-Method: steps are appended from the first node to the last, on boards that the route uses already,
-or on further boards. A partial route is left if a set of boards exceeds a limit, or if a lower
-bound on the complete route is not below the best known value: with the boards' prices
-(:mod:`.period_bound`), the prices of the appended steps and of the cheapest path to the end for the
-period, and the cheapest path to the end for the cost.
+Method: the search appends steps from the first node to the last node. A step is on a replica set
+that the route already uses, or on other boards. A partial route is dropped if a replica set exceeds
+a limit. It is also dropped if a lower bound on the complete route is not below the best value so
+far. The bound on the cost is the cost of the partial route plus the cost of the cheapest path to
+the end. The bound on the period is the same, with the prices of :mod:`.period_bound` as costs.
 
-Complexity: exponential, at most :data:`WORK_LIMIT` appended steps. Guarantee: exact over all routes
-with at most ``max_replicas`` boards for each step, if the search completes on all nodes. Otherwise
-the result is the best known route and a lower bound on all routes, with shared boards or without.
+Complexity: exponential, at most :data:`WORK_LIMIT` appended steps.
+
+Guarantee: if the search covers all nodes and ends within the work limit, it is exact over all
+routes with at most ``max_replicas`` boards for each step. Otherwise, the result is the best route
+found, and a lower bound on all routes with or without shared boards.
 """
 
 from __future__ import annotations
@@ -37,29 +39,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: Most steps that a board serves, and most appended steps of a search.
+#: Largest number of steps that a board serves, and largest number of steps that a search appends.
 MOST_STEPS_ON_A_BOARD, WORK_LIMIT = 3, 60_000
-#: The search covers all nodes and all sets of boards up to these numbers. Beyond them, it covers a
-#: part of the nodes and the sets of the known route, with less work.
+#: Largest number of nodes, and largest number of replica sets, that a complete search supports.
 _MOST_NODES, _MOST_SETS = 24, 64
+#: Number of nodes, and largest number of appended steps, of a search on a part of the nodes.
 _FEW_NODES, _FEW_STEPS = 20, 8_000
-#: Distances of the nodes around the cuts that the search on a part of the nodes has found.
+#: After the search on a part of the nodes, searches with nodes at these distances around its cuts.
 _NEAR = (9, 3, 1)
-#: In a search on a part of the nodes, shared boards must lower the value by one part of this
-#: number, because more stages mean more messages and a longer latency.
+#: A search on a part of the nodes must lower the value by at least the value divided by this
+#: number. Smaller gains are not worth the additional stages, messages and latency.
 _LEAST_GAIN = 50
+#: Factor that lowers a lower bound by more than its rounding errors.
 _ROUNDING = 1 - 1e-9
 
 
 @dataclass(frozen=True)
 class Supply:
-    """What the steps need of their boards, and what the boards have, in bytes.
+    """Memory and storage that the steps need and that the boards have, in bytes.
+
+    The agent's own memory, which a board needs once for all of its steps, is left out of both.
 
     Attributes:
-        needed: ``(resources, nodes, nodes)``, bytes that each step needs. What a board needs once
-            for all of its steps is not included.
-        available: ``(resources, kinds)``, bytes of a board of each kind, less what the board needs
-            once.
+        needed: ``(resources, nodes, nodes)``, bytes that each step needs of each resource.
+        available: ``(resources, kinds)``, bytes of each resource that a board of each kind has.
     """
 
     needed: NDArray[np.float64]
@@ -75,7 +78,7 @@ def share_boards(
     period: int,
     cost_limit: int,
 ) -> SearchResult:
-    """Return the best of ``known`` and the routes with shared boards, and a bound on all routes.
+    """Search routes with shared boards that are better than ``known``.
 
     Args:
         problem: The problem; its :attr:`~.problem.Problem.stages` must be ``None``.
@@ -84,6 +87,10 @@ def share_boards(
         by_cost: Whether the cost is minimized instead of the period.
         period: Largest allowed period, in nanoseconds.
         cost_limit: Largest allowed cost.
+
+    Returns:
+        The best route, or the route of ``known`` if none is better. The bound holds for routes with
+        and without shared boards.
     """
     bound, prices = bound_period(problem)
     cost_bound = cost_to_end(problem.cost, np.ones(problem.kinds))[0]
@@ -112,7 +119,7 @@ def share_boards(
         value_of = problem.cost_of if by_cost else problem.period_of
         best = _search_partly(problem, find, value_of, sets, known)
     if best is None:
-        # Without a route, the search on a part of the nodes leaves the answer as it is.
+        # Without a route in ``known``, its bound stays, also after an incomplete search.
         return replace(known, bound=lower if known.route and not is_complete else known.bound)
     value = problem.cost_of(best) if by_cost else problem.period_of(best)
     return SearchResult(best, value, value if is_complete else min(lower, value))
@@ -125,7 +132,19 @@ def _search_partly(
     sets: list[tuple[int, ...]],
     known: SearchResult,
 ) -> Route | None:
-    """Search with the known route's sets of boards, then with all sets, then near the best cuts."""
+    """Search on a part of the nodes, first with few replica sets, then near the best cuts.
+
+    Args:
+        problem: The problem with all nodes.
+        find: Returns a route that stops only at the given nodes, with the given replica sets and a
+            value below the given value; ``None`` if there is none.
+        value_of: Returns a route's cost or period, whichever is minimized.
+        sets: All replica sets; empty if there are too many. Single boards are used then.
+        known: The result of a search without shared boards.
+
+    Returns:
+        The best route, or ``None`` if no route has a lower value than ``known``.
+    """
     route, value, best = known.route or (), known.value, None
     value -= value // _LEAST_GAIN if route else 0
     spread = np.linspace(0, problem.nodes - 1, _FEW_NODES).round().astype(int).tolist()
@@ -147,14 +166,14 @@ def _search_partly(
 
 @dataclass(frozen=True)
 class _Group:
-    """A set of boards and what its steps take so far.
+    """A replica set of a partial route, with the totals of the steps that it serves.
 
     Attributes:
-        first: Index of the group's first step in the route.
+        first: Index in the route of the set's first step.
         kinds: The kinds of the boards.
         steps: Number of steps.
-        busy: For each of ``kinds``, the busy time of all steps, in nanoseconds.
-        needed: For each resource, bytes of all steps.
+        busy: For each board, its busy time with one request of all steps, in nanoseconds.
+        needed: For each resource of :class:`Supply`, the bytes that all steps need.
     """
 
     first: int
@@ -171,9 +190,9 @@ class _Partial:
     Attributes:
         node: The node that the route reaches.
         route: The steps.
-        groups: The sets of boards that the route uses.
-        last: The set of boards of the last step.
-        priced: Lower bound on the price of the boards' time, as for the bound on the period.
+        groups: The replica sets of the route.
+        last: The replica set of the last step; ``None`` without steps.
+        priced: Lower bound on the price of the boards' time, for the bound on the period.
         cost: Cost of the steps.
     """
 
@@ -186,7 +205,11 @@ class _Partial:
 
 
 class _Search:
-    """The depth-first search over one problem's nodes."""
+    """The depth-first search over the nodes of a problem.
+
+    Attributes:
+        is_complete: Whether the search has ended within its work limit.
+    """
 
     def __init__(
         self,
@@ -214,7 +237,14 @@ class _Search:
         self._best: Route | None = None
 
     def run(self, value: int, period: int, cost_limit: int, *, by_cost: bool) -> Route | None:
-        """Return the best route with a value below ``value``; ``None`` if there is none."""
+        """Return the best route with a value below ``value``; ``None`` if there is none.
+
+        Args:
+            value: A cost if ``by_cost``, else a period in nanoseconds.
+            period: Largest allowed period, in nanoseconds.
+            cost_limit: Largest allowed cost.
+            by_cost: Whether the cost is minimized instead of the period.
+        """
         self._by_cost = by_cost
         self._period = period if by_cost else min(period, value - 1)
         self._cost_limit = min(cost_limit, value - 1) if by_cost else cost_limit
@@ -222,7 +252,7 @@ class _Search:
         return self._best
 
     def _extend(self, partial: _Partial) -> None:
-        """Append a step to a partial route in every way, and complete the extended routes."""
+        """Append each possible step to a partial route, and continue with each extended route."""
         last_node = self._problem.nodes - 1
         if partial.node == last_node:
             self._accept(partial)
@@ -238,7 +268,7 @@ class _Search:
                     self._extend(extended)
 
     def _steps(self, partial: _Partial, stop: int) -> Iterator[tuple[_Group, Step]]:
-        """Yield each set of boards that may serve a step, and the step."""
+        """Yield each replica set that may serve the step to ``stop``, and the step."""
         node = partial.node
         for group in partial.groups:
             if group is not partial.last and group.steps < MOST_STEPS_ON_A_BOARD:
@@ -251,7 +281,10 @@ class _Search:
                 yield group, Step(node, stop, kinds)
 
     def _append(self, partial: _Partial, group: _Group, step: Step) -> _Partial | None:
-        """Return the route with one more step; ``None`` if a limit or a bound is exceeded."""
+        """Return the partial route with one more step.
+
+        ``None`` if the route exceeds a limit or cannot become better than the best route.
+        """
         extended = self._add(group, step)
         if extended is None:
             return None
@@ -270,7 +303,7 @@ class _Search:
         return _Partial(stop, (*partial.route, step), groups, extended, priced, cost)
 
     def _add(self, group: _Group, step: Step) -> _Group | None:
-        """Return the group with one more step; ``None`` if a limit is exceeded."""
+        """Return the replica set with one more step; ``None`` if it exceeds a limit."""
         node, stop = step.start, step.stop
         if self._single is not None and len(group.kinds) > 1 and self._single[node, stop]:
             return None

@@ -1,13 +1,18 @@
-"""The cheapest route without replicas: decremental state space relaxation.
+"""Find the cheapest route without replicas: decremental state space relaxation.
 
-Problem: the cheapest route with one board on each step, within the number of boards of each kind.
-Method: a cheapest route that ignores the numbers of boards is a shortest path. If the path uses
-more boards of a kind than there are, the state also counts the uses of that kind, and the search
-runs again (Righini & Salani, "New dynamic programming algorithms for the resource constrained
-elementary shortest path problem", 2008). Complexity of one run: ``O(kinds * nodes**2)`` times the
-product of ``boards + 1`` over the counted kinds; a run above the work limit does not start.
-Guarantee: each path's cost is a lower bound, and the first path within the boards is optimal. At
-the work limit, the result is the last lower bound.
+Problem: find the cheapest route with one board on each step, and with no more boards of each kind
+than the fleet has.
+
+Method: the first run ignores the limits on boards. The cheapest route is then a shortest path. If
+the path uses too many boards of a kind, the search runs again, and its state also counts the used
+boards of this kind (Righini & Salani, "New dynamic programming algorithms for the resource
+constrained elementary shortest path problem", 2008).
+
+Complexity: a run takes ``O(kinds * nodes**2)`` times the product of ``boards + 1`` over the counted
+kinds. A run above the work limit does not start.
+
+Guarantee: the cost of each run's path is a lower bound, and the first path within the limits is
+optimal. If the next run would exceed the work limit, the result is the last lower bound.
 """
 
 from __future__ import annotations
@@ -32,8 +37,8 @@ def find_without_replicas(
 
     Args:
         problem: The problem to solve.
-        allowed: ``(kinds, nodes, nodes)``, the feasible steps.
-        work_limit: Number of (step, state) pairs in one run of the search.
+        allowed: ``(kinds, nodes, nodes)``, whether a step is feasible for a board of a kind.
+        work_limit: Largest number of (step, state) pairs in one run of the search.
     """
     counted: set[int] = set()
     bound = -FORBIDDEN
@@ -52,7 +57,10 @@ def find_without_replicas(
 def _shortest(
     problem: Problem, allowed: NDArray[np.bool_], counted: list[int]
 ) -> tuple[Route | None, int]:
-    """Return the shortest path within the boards of the counted kinds, and its cost."""
+    """Return the cheapest path within the limits of the counted kinds, and its cost.
+
+    The path is ``None`` if there is none.
+    """
     last = problem.nodes - 1
     transitions, final = _states(problem, counted)
     cost_to_go = np.full((problem.nodes, len(final)), FORBIDDEN, np.int64)
@@ -91,11 +99,15 @@ def _shortest(
 def _states(
     problem: Problem, counted: list[int]
 ) -> tuple[list[tuple[IntArray, IntArray]], NDArray[np.bool_]]:
-    """Return the transitions of the state for each kind, and the states allowed at the last node.
+    """Number the states of the search, and compute the transitions between them.
 
-    A state counts the used boards of the counted kinds and, where ``problem.stages`` is given, the
-    steps. State 0 is the state before the first step. The transitions of a kind are the states in
-    which one more board of the kind may be used, ascending, and their successors.
+    A state counts the used boards of each counted kind. If ``problem.stages`` is given, it also
+    counts the steps. State 0 is the state before the first step.
+
+    Returns:
+        For each kind, two arrays: the states in which one more board of the kind may be used,
+        ascending, and the state after each of them. ``(states,)``: whether a route may end in each
+        state.
     """
     sizes = [int(problem.capacity[kind]) + 1 for kind in counted]
     stages = [] if problem.stages is None else [problem.stages + 1]

@@ -52,7 +52,8 @@ class WireCost:
     The error is the difference between the answers of the stages and of the whole model.
 
     Attributes:
-        max_difference: Largest absolute difference, over all output elements and inputs.
+        max_difference: Largest absolute difference between the two answers to an input, over all
+            output elements and inputs.
         same_top: Share of inputs, from 0 to 1, for which the stages and the whole model have the
             same top class: the index of the largest score along the last axis of the first output.
             None if this axis has fewer than two scores.
@@ -77,8 +78,8 @@ class Verification:
         inputs: Number of inputs.
         identical: Number of inputs for which every output byte was equal. The stages sent each
             tensor in the model's own dtype.
-        max_difference: Largest absolute difference, over all output elements and inputs. The stages
-            sent each tensor in the model's own dtype.
+        max_difference: Largest absolute difference between the two answers to an input, over all
+            output elements and inputs. The stages sent each tensor in the model's own dtype.
         output_spread: Largest absolute difference between the whole model's answer to the first
             input and its answers to other inputs. A value above zero shows that the answers depend
             on the input, so the comparison could fail.
@@ -204,8 +205,9 @@ def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
         whole = whole_interpreter(bundle)
         answers = [whole.invoke(payload) for payload in payloads]
         del whole  # Free the interpreter's memory before the next interpreter is loaded.
-    # A new interpreter must repeat one answer. A model that keeps state can repeat the first answer
-    # only. Other models repeat the last answer: it differs if earlier inputs had an effect on it.
+    # One answer is computed again in a new interpreter and must be equal. If the model keeps state,
+    # it is the first answer, because later answers depend on earlier inputs. Otherwise it is the
+    # last answer, which shows whether earlier inputs have an effect.
     place = 0 if state == "keep" else -1
     if whole_interpreter(bundle).invoke(payloads[place]) != answers[place]:
         raise ComparisonError(

@@ -249,7 +249,7 @@ def _new_folder(path: Path) -> Iterator[Path]:
 def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[TensorSpec, ...]:
     """Return the tensors that cross position ``position`` of the model.
 
-    The model's own inputs and outputs have their facts, such as pixel values.
+    The entries of the model's own inputs and outputs include facts such as pixel values.
     """
     if position == 0:
         return input_specs(graph, facts)

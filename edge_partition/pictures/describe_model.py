@@ -41,8 +41,8 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
       to a tensor by its ``index``.
     - ``operators``: in execution order. ``parameters`` is the number of elements of the constants
       that the operator reads, including small constants such as axes. ``weight_bytes`` is the size
-      of these constants in the file. The model's totals count a constant that several operators
-      read only once. The keys ``cut_...`` describe the cut after the operator.
+      of these constants in the file. If several operators read the same constant, the model's
+      totals count the constant once. The keys ``cut_...`` describe the cut after the operator.
     - ``positions``: one item for each position from 0 to the number of operators. Position ``p`` is
       before operator ``p``. ``tensors`` are the tensors that cross the position: a later stage or
       the caller still needs them. ``live_bytes`` is the total size of these tensors. ``cut_name``
@@ -158,7 +158,7 @@ def expression(operation: WrappedOperation) -> str:
 
 
 def _number(text: str) -> str:
-    """Return a number as short text: as an integer, or as a fraction such as ``1/6`` if equal.
+    """Return a number's text in a shorter form, such as ``3`` or ``1/6``, if one is equal.
 
     Other text is returned unchanged.
     """

@@ -96,7 +96,7 @@ def _heading(plan: Plan) -> Iterator[str]:
 
 
 def _origin(plan: Plan) -> str:
-    """Return a line of text: whether the times are measured, and which cuts have float16."""
+    """Return a line of text: whether the times are measured, and how many cuts have float16."""
     sources = {
         source
         for stage in plan.stages

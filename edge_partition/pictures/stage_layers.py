@@ -24,8 +24,8 @@ def layer_names(graph: Graph, start: int, stop: int) -> tuple[str, ...]:
 
     Each name is in the result once, in execution order. The converter fuses operations: the
     operator of a convolution also computes the normalization and the activation after the
-    convolution. The name of the operator's output lists all fused operations, the last one first.
-    An operator without a layer's name is listed by the name of its output.
+    convolution. The name of the operator's output lists all fused operations in reverse order. An
+    operator without a layer's name is listed by the name of its output.
     """
     names: dict[str, None] = {}
     for op in graph.operators[start:stop]:

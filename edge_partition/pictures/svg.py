@@ -108,7 +108,7 @@ def fit_names(names: Iterable[str], width: float, size: int, *, bold: bool = Fal
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits: ``1,230``, ``12.3``, ``0.123``."""
+    """Return a number as text with three significant digits, such as ``1,230`` or ``0.123``."""
     short = f"{value:.3g}"
     return f"{float(short):,.0f}" if value >= 100 else short  # noqa: PLR2004
 

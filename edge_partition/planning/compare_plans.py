@@ -50,8 +50,9 @@ def compare_plans(
 
     For each number of boards, with one stage on each board, the result has two plans: the plan with
     the highest throughput and the plan with the lowest latency. The result also has these two plans
-    for the whole fleet, with replicas and any number of stages. For several throughputs between
-    those of the latter two plans, the result has the plan with the lowest latency.
+    for the whole fleet, with replicas and any number of stages. Between the throughputs of the two
+    plans for the whole fleet, several throughputs are demanded. For each of them, the result has
+    the plan with the lowest latency.
 
     Args:
         graph: The model.

@@ -383,7 +383,7 @@ def _handling_ns(size_bytes: Any, device: Device) -> Any:
     """Return the processor time to receive or send a message of each size, in nanoseconds."""
     if device.handling is None:
         return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, 0, device)
-    # Milliseconds per megabyte are nanoseconds per byte.
+    # 1 ms per MB is 1 ns per byte.
     handling_ns = device.handling.fixed_ms * _NS_PER_MS + device.handling.ms_per_mb * size_bytes
     return np.rint(handling_ns).astype(np.int64)
 

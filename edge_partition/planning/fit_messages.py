@@ -103,7 +103,8 @@ def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
     kilobits = np.array([message.size_bytes * 8 / _BITS_PER_MS_PER_MBIT_S for message in messages])
     terms = np.stack([np.ones(len(messages)), kilobits], axis=1)
     fixed_ms, ms_per_kbit = fit_relative(terms, one_way_ms, np.ones(len(messages)))
-    # The link is at least as fast as the throughput of several messages in flight.
+    # The link is at least as fast as the throughput that was measured with several messages in
+    # flight.
     reached_mbit_s = max(
         2 * kbit / message.window_ms for kbit, message in zip(kilobits, messages, strict=True)
     )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 #: Whether a figure was measured on the board or is an estimate.
 Source: TypeAlias = Literal["measured", "estimated"]
-#: The stage that a board must run. A board with the camera may need ``first``, the first stage.
+#: The stages that a board may run. ``first``: only the first stage, for example on the board with
+#: the camera. ``last``: only the last stage. ``any``: stages that are not left to another role.
 Role: TypeAlias = Literal["any", "first", "last"]
 
 
@@ -106,7 +107,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The boards of a fleet, in the file's order: one or more, with distinct names."""
+    """The boards of a fleet, in the order of the file. All boards have different names."""
 
     devices: tuple[Device, ...]
 

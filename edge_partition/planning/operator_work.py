@@ -83,7 +83,7 @@ class WorkTerms:
 
     @property
     def compute_macs(self) -> float:
-        """Work of the arithmetic or work to read the weights, whichever is larger."""
+        """The larger of two numbers: the work of the arithmetic, and the work to read weights."""
         return max(self.macs, self.costs.weight_byte * self.weight_bytes)
 
     @property

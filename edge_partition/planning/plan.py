@@ -106,7 +106,10 @@ class PlannedStage:
 
     @property
     def latency_ms(self) -> float:
-        """Latency of one request in an idle system, on the slowest board, in milliseconds."""
+        """Latency of one request on the slowest board of the stage, in milliseconds.
+
+        The board serves no other request at the same time.
+        """
         return max(cost.latency_ms for cost in self.costs)
 
     @property
@@ -129,7 +132,7 @@ class PlannedStage:
 
     @property
     def board_names(self) -> str:
-        """The boards' names, separated by commas."""
+        """Names of the stage's boards, separated by commas."""
         return ", ".join(device.name for device in self.devices)
 
     def __str__(self) -> str:
@@ -301,7 +304,7 @@ class Plan:
 
     @property
     def latency_ms(self) -> float:
-        """Latency of one request in an idle system, in milliseconds."""
+        """Latency of one request in an idle system, without other requests, in milliseconds."""
         return sum(_to_ns(stage.latency_ms) for stage in self.stages) / _NS_PER_MS
 
     @property
@@ -358,11 +361,11 @@ class Plan:
 def evaluate(plan: Plan) -> Plan:
     """Compute the costs of ``plan`` again, from its graph, boards, cuts and wires.
 
-    So a plan from :meth:`Plan.of` can be compared with a plan from
+    With this function, a plan from any source can be compared with a plan from
     :func:`~edge_partition.planning.plan_split.plan_split`.
 
     Returns:
-        An equal plan with new costs.
+        The same stages and wires with new costs, but without a bound.
 
     Raises:
         PlanRequestError: The placements are not valid; see :meth:`Plan.of`.

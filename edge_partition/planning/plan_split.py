@@ -289,7 +289,7 @@ class _Request:
         return found
 
     def widen(self, plan: Plan) -> Plan:
-        """Return ``plan`` with float32 on each boundary whose float16 does not improve the plan.
+        """Return ``plan`` with float32 on each boundary where float16 does not improve the plan.
 
         In the cost model, smaller payloads never make a plan worse. So the best plan with float16
         on all boundaries is also the best plan with any dtypes.
@@ -309,10 +309,9 @@ class _Request:
         return best
 
     def _problem(self, table: StageTable) -> Problem:
-        """Return the search problem.
+        """Return the problem that the searches solve: busy times, costs and boards.
 
-        The tables are computed in blocks of rows, so that intermediate arrays fit the processor's
-        cache.
+        The tables are computed in blocks of rows, so intermediate arrays fit the processor's cache.
         """
         nodes = len(self.positions)
         busy, cost = (np.empty((len(self.kinds), nodes, nodes), np.int64) for _ in range(2))
@@ -352,9 +351,10 @@ class _Request:
         return replace(problem, max_replicas=most), problem
 
     def _shortage(self, table: StageTable) -> Problem:
-        """Return a problem in which every board may run every stage that its role allows.
+        """Return a problem that allows steps without enough memory and storage.
 
-        The cost of a step is the number of bytes that the board lacks.
+        The cost of a step is the number of bytes of memory and storage that the board lacks. So the
+        cheapest route needs the smallest change of the fleet. The boards' roles still count.
         """
         short = []
         for device, allowed in self._allowed(table):
@@ -561,7 +561,7 @@ def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDAr
 
 
 def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
-    """Return the boards by kind. Boards of one kind are interchangeable in a plan."""
+    """Return the boards in groups, the kinds. Boards of a kind are interchangeable in a plan."""
     kinds: dict[Device, list[Device]] = {}
     for device in devices:
         kinds.setdefault(replace(device, name="", board=None, link_source="estimated"), []).append(
@@ -637,7 +637,11 @@ def _whole(nanoseconds: float) -> int:
 
 
 def _exact_replicas(capacity: IntArray) -> int:
-    """Return the largest number of replicas with at most :data:`_MAX_REPLICA_SETS` replica sets."""
+    """Return the largest number of boards of a stage that the exact search supports.
+
+    With this number, there are at most :data:`_MAX_REPLICA_SETS` replica sets. The result is at
+    least :data:`_LEAST_REPLICAS`, if there are enough boards.
+    """
     total = int(capacity.sum())
     counts = replica_set_counts(capacity, min(total, _MOST_REPLICAS))
     return min(total, max(_LEAST_REPLICAS, int(np.flatnonzero(counts <= _MAX_REPLICA_SETS)[-1])))

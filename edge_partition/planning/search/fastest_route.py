@@ -47,8 +47,8 @@ def find_fastest(
         problem, cost_limit=cost_limit, below=None if many is None else unlimited.period_of(many)
     )
     if few.route is None and many is None:
-        # The cheapest route has no replicas. So if no route with few replicas is within the limits,
-        # none with any number of replicas is.
+        # The cheapest route has no replicas. So if no route with few replicas is within the cost
+        # limit, no route with more replicas is.
         return few
     routes = [many, few.route]
     if few.route is not None:

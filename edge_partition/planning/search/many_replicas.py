@@ -112,7 +112,7 @@ class _Split:
 
 
 class _Search:
-    """The local search on one problem."""
+    """The local search on one problem; see the module's docstring."""
 
     def __init__(self, problem: Problem, prices: FloatArray) -> None:
         self._problem = problem
@@ -262,7 +262,7 @@ class _Search:
             boards[kind, steps] -= count
 
     def _place_cuts(self, split: _Split) -> _Split:
-        """Return the split with the best cuts for its boards."""
+        """Return the split with the best cuts for the boards that each step has."""
         nodes = self._problem.nodes
         reached = np.zeros(nodes)
         reached[0] = np.inf
@@ -337,5 +337,5 @@ def _move(boards: IntArray, rate: FloatArray, is_single: NDArray[np.bool_]) -> b
 
 
 def _on_nodes(route: Route, nodes: list[int]) -> Route:
-    """Return a route over all nodes from a route over the given nodes."""
+    """Return ``route`` with each index into ``nodes`` replaced by the node itself."""
     return tuple(replace(step, start=nodes[step.start], stop=nodes[step.stop]) for step in route)

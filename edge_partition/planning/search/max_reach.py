@@ -233,8 +233,9 @@ class MaxReachSearch:
         largest share that the board has in any replica set.
 
         Returns:
-            ``(nodes,)``: the progress from each node to the last node. ``(board sets,)``: an upper
-            bound on the progress of the boards that each board set leaves unused.
+            Two arrays. ``(nodes,)``: the progress from each node to the last node.
+            ``(board sets,)``: an upper bound on the progress of the boards that each board set
+            leaves unused.
         """
         progress = self._problem.progress
         if progress is None:
@@ -405,9 +406,10 @@ class _LastStops:
 
 
 def _least_of_later(busy: IntArray) -> IntArray:
-    """Return, for each step, the least busy time of the steps from its start to its stop or later.
+    """Return, for each step, the least busy time of the step and of steps with a later stop.
 
-    The shape is that of ``busy``: ``(kinds, nodes, nodes)``.
+    All of these steps have the same start. The result has the shape of ``busy``:
+    ``(kinds, nodes, nodes)``.
     """
     result: IntArray = np.minimum.accumulate(busy[:, :, ::-1], axis=2)[:, :, ::-1]
     return result

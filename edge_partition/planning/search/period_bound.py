@@ -1,7 +1,7 @@
 """Compute a lower bound on the period of every plan, from prices for the boards' time.
 
-Problem: find a period that no plan can be faster than. The plan may have any number of replicas,
-and its boards may serve several stages.
+Problem: find a number that is not above the period of any plan. A plan may have any number of
+replicas, and its boards may serve several stages.
 
 Method: a nanosecond of a board has a price ``y``, which depends on the board's kind. The prices of
 all boards add up to 1. In a period of ``T`` nanoseconds, all boards together have time worth ``T``.
@@ -68,8 +68,8 @@ def bound_period(problem: Problem) -> tuple[int, NDArray[np.float64]]:
         if waited == _PATIENCE:
             price, aim, waited = best_price, aim / 2, 0
             continue
-        # The gradient by the logarithms of the prices, along which the sum of all prices is
-        # constant.
+        # The gradient of the bound with respect to the logarithms of the prices. The second term
+        # keeps the sum of all prices constant.
         gradient = load * price / length - price * capacity
         price = price * np.exp(np.clip(aim * gradient / (gradient @ gradient + 1e-300), -9, 9))
         price /= price @ capacity

@@ -124,8 +124,8 @@ class Problem:
     def busy_in(self, size: int) -> IntArray:
         """Return the busy times of a board in a replica set of ``size`` boards.
 
-        They are :attr:`busy`, but for a ``size`` above 1, steps in :attr:`no_replicas` have
-        :data:`FORBIDDEN`.
+        The array has the form of :attr:`busy`. If ``size`` is above 1, the times of the steps in
+        :attr:`no_replicas` are :data:`FORBIDDEN`.
         """
         return self.busy if size == 1 else self._shared_busy
 

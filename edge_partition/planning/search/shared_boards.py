@@ -45,7 +45,8 @@ MOST_STEPS_ON_A_BOARD, WORK_LIMIT = 3, 60_000
 _MOST_NODES, _MOST_SETS = 24, 64
 #: Number of nodes, and largest number of appended steps, of a search on a part of the nodes.
 _FEW_NODES, _FEW_STEPS = 20, 8_000
-#: After the search on a part of the nodes, searches with nodes at these distances around its cuts.
+#: Spacings of the nodes in further searches near the best cuts. Each of these searches uses five
+#: nodes around each cut.
 _NEAR = (9, 3, 1)
 #: A search on a part of the nodes must lower the value by at least the value divided by this
 #: number. Smaller gains are not worth the additional stages, messages and latency.
@@ -192,7 +193,7 @@ class _Partial:
         route: The steps.
         groups: The replica sets of the route.
         last: The replica set of the last step; ``None`` without steps.
-        priced: Lower bound on the price of the boards' time, for the bound on the period.
+        priced: Lower bound on the price of the boards' time for all steps (:mod:`.period_bound`).
         cost: Cost of the steps.
     """
 

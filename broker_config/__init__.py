@@ -1,1 +1,1 @@
-"""Configure a broker and run the broker on this machine."""
+"""Start and stop an MQTT broker on this machine."""

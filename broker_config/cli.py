@@ -1,4 +1,4 @@
-"""``broker-config``: run the broker to which boards and clients connect."""
+"""The command line of ``broker-config``, which runs the broker for boards and clients."""
 
 # ruff: noqa: T201 - a command line prints
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 
 _EMBEDDED_NOTE = (
-    "the embedded broker (rumqttd) serves this machine only; install mosquitto for real boards"
+    "the embedded broker (rumqttd) accepts connections from this machine only; install mosquitto "
+    "to connect boards"
 )
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> StrictParser:
     parser = StrictParser(
-        prog="broker-config", description="Run the broker to which boards connect."
+        prog="broker-config", description="Run the MQTT broker that boards and clients connect to."
     )
     parser.add_program_options()
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
@@ -50,14 +51,15 @@ def _parser() -> StrictParser:
     )
     serve.add_listen_option(
         "127.0.0.1:1883",
-        "the address to listen on; port 0: any free port; every address except loopback opens the "
-        "broker to everyone on the network",
+        "address and port to listen on. Port 0 chooses a free port. With any address except a "
+        "loopback address, such as 127.0.0.1, everyone on the network can use the broker",
     )
     serve.add_argument(
         "--broker-kind",
         choices=get_args(BrokerKind),
         default="auto",
-        help="auto: mosquitto if installed, else the embedded broker (default: auto)",
+        help="the broker program: mosquitto; embedded (rumqttd from the package iotcore); or auto, "
+        "which means mosquitto if installed, else embedded (default: auto)",
     )
     serve.add_argument(
         "--state-dir",
@@ -68,13 +70,13 @@ def _parser() -> StrictParser:
     serve.add_argument(
         "--json",
         action="store_true",
-        help="print {kind, version, url, pid} as one JSON document once the broker answers",
+        help="print one JSON document with kind, version, url and pid when the broker is ready",
     )
     return parser
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Set before the broker starts, so that a signal during the start ends the broker too.
+    # The handlers are installed first, so that a signal while the broker starts also stops it.
     ended = StopRequest.on_signals()
 
     with start_broker(
@@ -93,16 +95,18 @@ def _announce(broker: BrokerProcess, *, as_json: bool) -> str:
         names = ("kind", "version", "url", "pid")
         return json.dumps({name: getattr(broker, name) for name in names})
     reach = "this machine only" if is_loopback(broker.kind, broker.host) else "open to the network"
-    return f"{broker.kind} {broker.version} listens on {broker.url} ({reach}); Ctrl-C ends it"
+    return (
+        f"{broker.kind} {broker.version} listens on {broker.url} ({reach}); Ctrl-C stops the broker"
+    )
 
 
 def _notes(kind: str, host: str) -> list[str]:
-    """Return notes for the user about the limits of a broker of this kind on this host."""
+    """Return notes for the user: who can use the broker, and what the embedded broker lacks."""
     notes = []
     if not is_loopback(kind, host):
         notes.append(
-            f"warning: the broker has no passwords and no access list: everyone who reaches {host} "
-            "may use it"
+            "warning: the broker has no passwords and no access list; everyone who can reach "
+            f"{host} can use the broker"
         )
     if kind == EmbeddedBroker.kind:
         notes.append(_EMBEDDED_NOTE)

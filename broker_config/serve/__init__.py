@@ -1,1 +1,1 @@
-"""Brokers that run as child processes of this program."""
+"""The brokers that this program can run as child processes: mosquitto and rumqttd."""

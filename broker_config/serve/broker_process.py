@@ -1,6 +1,6 @@
-"""A broker as a child process, which ends when the parent process ends.
+"""Runs a broker as a child process, which ends when this process ends.
 
-The kinds of brokers are in `mosquitto.py` and `embedded.py`.
+The two kinds of broker are defined in `mosquitto.py` and `embedded.py`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ from edge_core.program.die_with_parent import bound_to_caller
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The largest MQTT packet that the brokers accept, in bytes. The largest boundary of the Keras
-#: applications at their default size is 12.8 MB (VGG16's first block, 224 x 224 x 64 float32). The
-#: limit is more than twice that size, and four such messages in flight fit a board with 512 MB.
+#: The largest MQTT packet that the brokers accept, in bytes. Among the Keras applications at their
+#: default input sizes, the largest activations between two stages have 12.8 MB (VGG16's first
+#: block, 224 x 224 x 64 float32). The limit is more than twice this size. Four packets of the
+#: largest size fit into the memory of a board with 512 MB.
 MAX_PACKET_SIZE_BYTES = 32 * 1024 * 1024
 
+_NOT_STARTED = "it was stopped or not started"
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
-#: Another program may take a free port before the broker does.
+#: Number of attempts to start on a free port. Another program may start to listen on the port
+#: before the broker does.
 _FREE_PORT_ATTEMPTS = 5
 
-# CONNECT (MQTT 5.0, section 3.1): a clean start, keep-alive 10 s, no properties, and an empty
-# client id, for which the broker chooses one. CONNACK (section 3.2): the first byte, and the
-# offset of the reason code.
+# CONNECT (MQTT 5.0, section 3.1) with a clean start, a keep-alive of 10 s, no properties and an
+# empty client id: the broker then chooses the client id. For CONNACK (section 3.2): the value of
+# the first byte, and the offset of the reason code.
 _CONNECT_PACKET = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x00"
 _DISCONNECT_PACKET = b"\xe0\x00"
 _CONNACK_TYPE = 0x20
@@ -51,18 +54,19 @@ class BrokerStartError(EdgePartitionError):
     """A broker could not be started.
 
     Attributes:
-        kind: ``mosquitto`` or ``embedded``.
-        reason: Cause, often the last line of the broker's log.
+        kind: ``mosquitto``, ``embedded``, or ``auto`` if neither is installed.
+        reason: Why the broker did not start, often the last line of the broker's log.
     """
 
     def __init__(self, kind: str, reason: str, advice: str) -> None:
         self.kind = kind
         self.reason = reason
-        super().__init__(f"The {kind} broker did not start: {reason}. {advice}")
+        broker = "The broker" if kind == "auto" else f"The {kind} broker"
+        super().__init__(f"{broker} did not start: {reason}. {advice}")
 
 
 class PortInUseError(BrokerStartError):
-    """Another program listens on the port.
+    """The broker did not start because another program listens on the port.
 
     Attributes:
         host: Requested address.
@@ -81,31 +85,31 @@ class PortInUseError(BrokerStartError):
 
 
 class BrokerStoppedError(EdgePartitionError):
-    """A running broker ended by itself.
+    """The broker does not run: it ended by itself, was stopped or was never started.
 
     Attributes:
         kind: ``mosquitto`` or ``embedded``.
-        reason: Last line of the broker's log.
+        reason: Why the broker does not run, such as the last line of the broker's log.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
         self.kind = kind
         self.reason = reason
-        super().__init__(f"The {kind} broker ended by itself: {reason}. Start the broker again.")
+        super().__init__(f"The {kind} broker does not run: {reason}. Start the broker again.")
 
 
 class BrokerProcess(ABC):
     """A broker that runs as a child of this process.
 
-    The broker ends with :meth:`stop`, at the end of a ``with`` block, when the interpreter exits,
-    and on Linux when this process is killed. Ctrl-C in the terminal does not reach the broker: this
-    process decides when the broker ends.
+    :meth:`stop` ends the broker. The end of a ``with`` block and the exit of the interpreter call
+    :meth:`stop`. On Linux the broker also ends when this process is killed. Ctrl-C in the terminal
+    does not reach the broker: this process decides when the broker ends.
 
     Args:
         host: Address to listen on, a name or an IP address.
-        port: TCP port; 0: any free port.
-        state_dir: Folder for the configuration, the log and the database of a broker that has one.
-            None: a temporary folder, which :meth:`stop` deletes.
+        port: TCP port to listen on; 0: :meth:`start` chooses a free port.
+        state_dir: Folder for the broker's configuration, log and database (only mosquitto has a
+            database). None: a temporary folder, which :meth:`stop` deletes.
     """
 
     #: ``mosquitto`` or ``embedded``.
@@ -126,19 +130,19 @@ class BrokerProcess(ABC):
 
     @property
     def _environment(self) -> Mapping[str, str]:
-        """Environment variables of the broker, beside those of this process."""
+        """Further environment variables for the broker; variables of this process override them."""
         return {}
 
     @abstractmethod
     def _command(self, folder: Path) -> list[str]:
-        """Write the configuration into ``folder``; return the command that runs the broker.
+        """Write the configuration into ``folder``, and return the command that runs the broker.
 
-        The first item of the command is an absolute path.
+        The first item of the command is the absolute path of a program.
         """
 
     @property
     def url(self) -> str:
-        """Address for clients on this machine: ``mqtt://HOST:PORT``."""
+        """URL for clients on this machine: ``mqtt://HOST:PORT``."""
         host = self._reachable_host
         return f"mqtt://[{host}]:{self.port}" if ":" in host else f"mqtt://{host}:{self.port}"
 
@@ -154,15 +158,15 @@ class BrokerProcess(ABC):
             BrokerStoppedError: The broker does not run.
         """
         if self._process is None:
-            raise BrokerStoppedError(self.kind, "it does not run")
+            raise BrokerStoppedError(self.kind, _NOT_STARTED)
         return self._process.pid
 
     def start(self) -> Self:
-        """Start the broker and return once it accepts an MQTT 5 client; no-op if it runs.
+        """Start the broker, unless it runs, and wait until it accepts an MQTT 5 client.
 
         Raises:
             PortInUseError: Another program listens on the port.
-            BrokerStartError: The broker failed or did not answer within 15 s.
+            BrokerStartError: The broker failed, or accepted no client within 15 s.
         """
         if self._process is not None:
             return self
@@ -180,7 +184,7 @@ class BrokerProcess(ABC):
         return self
 
     def stop(self) -> None:
-        """End the broker and wait for its end; no-op if the broker does not run."""
+        """End the broker and wait until it has ended; do nothing if the broker does not run."""
         self._end_process()
         if self.state_dir is None and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -190,23 +194,24 @@ class BrokerProcess(ABC):
         """Stop the broker and start it again on the same port.
 
         Raises:
-            BrokerStartError: The broker failed, as in :meth:`start`.
+            BrokerStartError: The broker did not start; :meth:`start` lists the causes.
         """
         self.stop()
         self.start()
 
     def wait(self, timeout_s: float) -> None:
-        """Return after ``timeout_s`` seconds.
+        """Wait ``timeout_s`` seconds, and raise an error if the broker ends in this time.
 
         Raises:
             BrokerStoppedError: The broker does not run, or ended during the wait.
         """
         if self._process is None:
-            raise BrokerStoppedError(self.kind, "it does not run")
+            raise BrokerStoppedError(self.kind, _NOT_STARTED)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
         if self._process.poll() is not None:
-            raise BrokerStoppedError(self.kind, self._last_log_line())
+            reason = f"it ended by itself (last line of its log: {self._last_log_line()})"
+            raise BrokerStoppedError(self.kind, reason)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -217,7 +222,7 @@ class BrokerProcess(ABC):
     @property
     def _log_path(self) -> Path:
         if self._folder is None:
-            raise BrokerStoppedError(self.kind, "it does not run")
+            raise BrokerStoppedError(self.kind, _NOT_STARTED)
         return self._folder / f"{self.kind}.log"
 
     def _start_once(self) -> None:
@@ -232,7 +237,7 @@ class BrokerProcess(ABC):
             raise BrokerStartError(
                 self.kind,
                 str(error),
-                "Check the permissions, or name another folder with --state-dir.",
+                "Check the permissions of the folder, or choose another folder with --state-dir.",
             ) from error
         except BaseException:
             self.stop()
@@ -256,7 +261,7 @@ class BrokerProcess(ABC):
                 raise BrokerStartError(
                     self.kind,
                     f"no MQTT answer on {self.host}:{self.port} within {_START_TIMEOUT_S:.0f} s",
-                    f"The last line of its log: {self._last_log_line()}.",
+                    f"The last line of the broker's log says: {self._last_log_line()}.",
                 )
             time.sleep(_POLL_S)
 
@@ -264,12 +269,12 @@ class BrokerProcess(ABC):
         reason = self._last_log_line()
         if "address already in use" in reason.lower():
             raise PortInUseError(self.kind, self.host, self.port)
-        raise BrokerStartError(self.kind, reason, "Correct this and start the broker again.")
+        raise BrokerStartError(self.kind, reason, "Correct this, then start the broker again.")
 
     def _last_log_line(self) -> str:
         lines = self._log_path.read_text(errors="replace").split("\n")
         filled = [line.strip() for line in lines if line.strip()]
-        return filled[-1].rstrip(".") if filled else "its log is empty"
+        return filled[-1].rstrip(".") if filled else "the broker's log is empty"
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -287,6 +292,10 @@ class BrokerProcess(ABC):
 def is_loopback(kind: str, host: str) -> bool:
     """Return whether all addresses of ``host`` are loopback addresses.
 
+    Args:
+        kind: Kind of the broker, for the error message.
+        host: Name or IP address.
+
     Raises:
         BrokerStartError: The host has no address.
     """
@@ -299,6 +308,10 @@ def is_loopback(kind: str, host: str) -> bool:
 def first_address(kind: str, host: str) -> str:
     """Return the first IP address of ``host``.
 
+    Args:
+        kind: Kind of the broker, for the error message.
+        host: Name or IP address.
+
     Raises:
         BrokerStartError: The host has no address.
     """
@@ -306,8 +319,8 @@ def first_address(kind: str, host: str) -> str:
 
 
 def _resolve(kind: str, host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
-    advice = "Name an address of this machine with --listen HOST:PORT."
-    # getaddrinfo takes an empty name for this machine, mosquitto for every address.
+    advice = "Give an address of this machine with --listen HOST:PORT."
+    # Checked here, because mosquitto would listen on every address if the name were empty.
     if not host:
         raise BrokerStartError(kind, "'' is not an address", advice)
     try:
@@ -325,10 +338,10 @@ def _free_port(kind: str, host: str) -> int:
 
 
 def _check_port_is_free(kind: str, host: str, port: int) -> None:
-    """Raise if a program listens on the port: the program would pass for the broker."""
+    """Raise an error if a program listens on the port: clients would mistake it for the broker."""
     for family, address in _resolve(kind, host, port):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Connections of an earlier broker may still be closing; they do not hold the port.
+            # Connections of an earlier broker may still be closing. They do not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -345,19 +358,23 @@ def _bind(kind: str, probe: socket.socket, address: tuple[Any, ...]) -> None:
         raise BrokerStartError(
             kind,
             f"it cannot listen on {host}:{port}: {error.strerror}",
-            "Name an address of this machine and a port with --listen HOST:PORT.",
+            "Give an address of this machine and another port with --listen HOST:PORT.",
         ) from error
 
 
 def _spawn(
     command: list[str], log_path: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start ``command`` so that it ends with this process; write its output to ``log_path``.
+    """Start a command that ends when this process ends.
 
-    The variables of ``environment`` are defaults for the variables of this process.
+    The kernel ends the child when the thread that started the child ends (prctl(2),
+    PR_SET_PDEATHSIG). Therefore a new thread starts the child and then waits for the child's end.
 
-    To the kernel the "parent" is the thread that forked (prctl(2)), so a thread that waits for the
-    child's end starts the child.
+    Args:
+        command: The command; its first item is the absolute path of a program.
+        log_path: File for everything that the command prints.
+        environment: Further environment variables for the command. Variables of this process
+            override them.
     """
     started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
     arguments = bound_to_caller(command)

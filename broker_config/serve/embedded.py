@@ -1,4 +1,4 @@
-"""A broker from a wheel, for machines without mosquitto: rumqttd in the package `iotcore`.
+"""The embedded broker, for machines without mosquitto: rumqttd from the package `iotcore`.
 
 ``python -m broker_config.serve.embedded CONFIGURATION`` runs the broker.
 """
@@ -22,9 +22,11 @@ from broker_config.serve.broker_process import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-# By default the wheel listens on every address, speaks MQTT 3.1.1 only and refuses payloads over
-# 20 kB. The router keeps the last segments of every topic's log: gigabytes with its defaults. It
-# sends max_outgoing_packet_count of a filter's retained messages and drops the rest.
+# With its default configuration rumqttd listens on every address, speaks MQTT 3.1.1 only and
+# refuses payloads over 20 kB. In memory, rumqttd keeps a log of the last messages of each topic:
+# at most max_segment_count segments, which take gigabytes with the default values. For a new
+# subscription, rumqttd sends at most max_outgoing_packet_count retained messages and drops the
+# rest.
 _CONFIGURATION = """\
 id = 0
 
@@ -55,20 +57,20 @@ class EmbeddedBroker(BrokerProcess):
 
     Limits that mosquitto does not have:
 
-    - No TCP_NODELAY: a QoS 1 round trip of 50 kB takes 44 ms, 43 ms of which is the wait for a
-      delayed acknowledgement, unless the subscribers set TCP_QUICKACK.
-    - Beyond 100 messages in flight to a subscriber, the broker keeps the last 8 MB of each topic (4
-      segments of 2 MB, or 4 larger messages). A subscriber that read nothing for a while received
-      110 of 400 messages of 800 kB, although the broker had acknowledged all of them. Clients must
-      therefore bound their requests in flight.
-    - The broker ignores a client's Receive Maximum and Maximum Packet Size. It accepts packets of
-      up to 32 MiB, but does not announce this Maximum Packet Size.
-    - The broker stores nothing on disk, and has neither passwords nor access lists. It therefore
-      listens on loopback addresses only.
+    - rumqttd does not set TCP_NODELAY. A QoS 1 round trip of 50 kB takes 44 ms, because the broker
+      waits 43 ms for a delayed acknowledgement. Subscribers that set TCP_QUICKACK avoid this wait.
+    - While more than 100 messages wait for a subscriber, the broker keeps only the last 8 MB of
+      each topic (4 segments of 2 MB, or 4 messages that are larger) and drops older messages. In a
+      test, a subscriber that paused received 110 of 400 messages of 800 kB, although the broker had
+      acknowledged all 400. Clients must therefore limit their requests in flight.
+    - The broker ignores a client's Receive Maximum and Maximum Packet Size. The broker accepts
+      packets of up to 32 MiB, but does not announce this limit to clients.
+    - The broker stores nothing on disk, and has neither passwords nor access lists. This class
+      therefore accepts loopback addresses only.
 
     Args:
-        host: A loopback address or its name.
-        port: TCP port; 0: any free port.
+        host: A loopback address, or a name of one, such as ``localhost``.
+        port: TCP port to listen on; 0: :meth:`start` chooses a free port.
 
     Raises:
         BrokerStartError: `iotcore` is not installed, or the host is not a loopback address.
@@ -77,7 +79,7 @@ class EmbeddedBroker(BrokerProcess):
     kind = "embedded"
 
     def __init__(self, host: str = "127.0.0.1", port: int = 1883) -> None:
-        # rumqttd accepts IP addresses, no names.
+        # rumqttd needs an IP address and accepts no host name.
         super().__init__(first_address(self.kind, host), port, None)
         if not has_embedded():
             raise BrokerStartError(
@@ -118,7 +120,7 @@ def has_embedded() -> bool:
 
 
 def _serve(configuration: str) -> None:
-    from iotcore import IotCoreBroker  # noqa: PLC0415 - only the child needs these 14 MB
+    from iotcore import IotCoreBroker  # noqa: PLC0415 - 14 MB that only the broker process needs
 
     # rumqttd logs an error span for every packet, so its log would grow with the traffic.
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)

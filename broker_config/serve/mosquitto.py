@@ -1,4 +1,4 @@
-"""mosquitto on this machine, configured for boards that send activations to each other."""
+"""Runs mosquitto on this machine, configured for boards that send activations to each other."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from broker_config.serve.broker_process import (
     BrokerStartError,
 )
 
-#: Debian installs mosquitto outside the PATH of an ordinary user.
+#: Folders to search after those of PATH. Debian installs mosquitto in ``/usr/sbin``, which is not
+#: in the PATH of an ordinary user.
 _BINARY_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 
 _CONFIGURATION = """\
-# broker-config writes this file at every start: changes are lost.
+# broker-config overwrites this file at every start.
 listener {port} {host}
 allow_anonymous true
-# Without this a QoS 1 round trip of 50 kB waits 44 ms for a delayed acknowledgement.
+# Without this line a QoS 1 round trip of 50 kB waits 44 ms for a delayed TCP acknowledgement.
 set_tcp_nodelay true
-# mosquitto announces this limit, and clients check it before they publish. With
-# message_size_limit mosquitto would drop larger messages without an error.
+# In bytes. mosquitto announces this limit, and clients check the size of a message before they
+# publish. mosquitto does not announce message_size_limit: larger messages would vanish without an
+# error.
 max_packet_size {max_packet_size_bytes}
-# Twice the most requests in flight of a stream, so that a stream never waits for acknowledgements.
+# A stream has at most 64 requests in flight. Twice this number is enough that no stream waits for
+# acknowledgements.
 max_inflight_messages 128
-# Limits for one client, beyond the messages in flight; mosquitto drops further messages. Clients
-# bound their requests in flight, so only an absent client with a session reaches these limits.
+# The most messages and bytes that wait for one client, besides the messages in flight. mosquitto
+# drops further messages. Clients limit their requests in flight, so only the queue of a client
+# that is disconnected and has a session can reach these limits.
 max_queued_messages 1000
 max_queued_bytes {max_queued_bytes}
-# Delete the session of a client that has been absent for a day.
+# Delete the session of a client that has been disconnected for a day.
 persistent_client_expiration 1d
 log_dest stderr
 log_type error
@@ -45,27 +49,30 @@ log_type information
 _PERSISTENCE = """\
 persistence true
 persistence_location {folder}/
-# A power cut loses the retained messages of the last 60 s; the default is 30 minutes.
+# Write retained messages and sessions to disk every 60 s; the default is 30 minutes. A power cut
+# loses the changes since the last write.
 autosave_interval 60
 """
 
-#: mosquitto started by root would switch to the user `mosquitto`, who may not read a private
-#: folder. The switch would also cancel the end with the parent (prctl(2), PR_SET_PDEATHSIG).
+#: Configuration line for a mosquitto that root starts. Without this line mosquitto would switch to
+#: the user `mosquitto`, who cannot read a private folder. The switch would also clear
+#: PR_SET_PDEATHSIG (prctl(2)), so mosquitto would keep running after its parent process has ended.
 _KEEP_USER = "user root\n"
 
-#: glibc's heap (mallopt(3)): keep freed memory instead of returning each large message's pages to
-#: the system. A message of 3.2 MB took the broker 11 ms of processor time without these variables,
-#: and 2 ms with them.
+#: Environment variables for glibc's heap (mallopt(3)), with values in bytes. They make mosquitto
+#: keep freed memory instead of returning the pages of each large message to the system. For a
+#: message of 3.2 MB, mosquitto's processor time fell from 11 ms to 2 ms.
 HEAP = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
     "MALLOC_TOP_PAD_": str(16 << 20),
 }
 
-#: Bytes that the broker queues for one client that does not read. A full window of 8 requests with
-#: the largest boundary of 12.8 MB fits, and a fast publisher cannot fill a board's memory.
+#: The most bytes that the broker queues for one client that does not read. 8 requests with the
+#: largest activations (12.8 MB each) fit, and a fast publisher cannot fill the machine's memory.
 _MAX_QUEUED_BYTES = 128 * 1024 * 1024
 
+#: User id of root.
 _PRIVILEGED = 0
 
 
@@ -75,9 +82,9 @@ class MosquittoBroker(BrokerProcess):
     The broker has no passwords and no access list: everyone who reaches the address may use it.
 
     Args:
-        host: Address to listen on.
-        port: TCP port; 0: any free port.
-        state_dir: Folder that keeps retained messages and sessions across restarts; None: a restart
+        host: Address to listen on, a name or an IP address.
+        port: TCP port to listen on; 0: :meth:`start` chooses a free port.
+        state_dir: Folder that keeps retained messages and sessions across restarts. None: a restart
             loses both.
 
     Raises:
@@ -101,7 +108,7 @@ class MosquittoBroker(BrokerProcess):
 
     @property
     def version(self) -> str:
-        """Version that the binary reports, or ``unknown``."""
+        """Version that ``mosquitto -h`` reports, or ``unknown``."""
         return _read_version(self._binary)
 
     @property
@@ -125,7 +132,7 @@ class MosquittoBroker(BrokerProcess):
 
 
 def find_mosquitto() -> Path | None:
-    """Return the absolute path of mosquitto's binary; None: not installed."""
+    """Return the absolute path of mosquitto's binary; None: mosquitto is not installed."""
     found = shutil.which("mosquitto") or shutil.which(
         "mosquitto", path=os.pathsep.join(_BINARY_FOLDERS)
     )

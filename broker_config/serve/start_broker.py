@@ -1,4 +1,4 @@
-"""Start mosquitto if installed, else the embedded broker."""
+"""Starts mosquitto if it is installed, else the embedded broker."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ def start_broker(
     *,
     state_dir: Path | None = None,
 ) -> MosquittoBroker | EmbeddedBroker:
-    """Start a broker and return it once it answers.
+    """Start a broker, wait until it accepts MQTT 5 clients, and return the broker.
 
-    The caller stops the broker, or uses it in a ``with`` statement.
+    The caller must call the broker's ``stop()``, or use the broker in a ``with`` statement.
 
     Args:
-        host: Address to listen on.
-        port: TCP port; 0: any free port.
-        kind: ``auto``: mosquitto if installed, else the embedded broker.
+        host: Address to listen on, a name or an IP address.
+        port: TCP port to listen on; 0 chooses a free port.
+        kind: Kind of the broker; ``auto`` means mosquitto if installed, else the embedded broker.
         state_dir: Folder that keeps retained messages and sessions across restarts (mosquitto
             only).
 
     Raises:
-        BrokerStartError: No such broker is installed, or the broker failed.
+        BrokerStartError: No broker of this kind is installed, the broker failed, or the embedded
+            broker was given a ``state_dir``.
         PortInUseError: Another program listens on the port.
     """
     if kind == "auto":
@@ -52,7 +53,7 @@ def start_broker(
     if state_dir is not None:
         raise BrokerStartError(
             kind,
-            "it stores nothing on disk",
+            "it stores nothing on disk, so it cannot use --state-dir",
             "Leave out --state-dir, or install mosquitto (`apt install mosquitto`).",
         )
     return EmbeddedBroker(host, port).start()

@@ -84,7 +84,7 @@ def test_serve_prints_the_broker_and_its_address_in_one_line() -> None:
         rest, errors = process.communicate(timeout=30)
     assert line.startswith("mosquitto ")
     assert " listens on mqtt://127.0.0.1:" in line
-    assert "(this machine only); Ctrl-C ends it" in line
+    assert "(this machine only); Ctrl-C stops the broker" in line
     assert rest == errors == ""
 
 
@@ -94,8 +94,8 @@ def test_serve_states_the_limit_of_the_embedded_broker() -> None:
         process.terminate()
         _, errors = process.communicate(timeout=30)
     assert errors == (
-        "the embedded broker (rumqttd) serves this machine only; "
-        "install mosquitto for real boards\n"
+        "the embedded broker (rumqttd) accepts connections from this machine only; "
+        "install mosquitto to connect boards\n"
     )
 
 
@@ -103,7 +103,7 @@ def test_serve_states_the_limit_of_the_embedded_broker() -> None:
 def test_a_host_other_than_loopback_gives_a_warning(host: str) -> None:
     # A test of the function only, because a test must not open a broker to the network.
     [warning] = _notes("mosquitto", host)
-    assert f"everyone who reaches {host} may use it" in warning
+    assert f"everyone who can reach {host} can use the broker" in warning
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "::1", "localhost"])

@@ -1,7 +1,9 @@
 """The topics of a fleet, with their senders, readers, payloads and delivery.
 
-The list of kinds below is complete (DESIGN, "Topics"). Code that publishes or subscribes takes
-quality of service and retention from the kind, and access lists follow ``sent_by`` and ``read_by``.
+``TOPIC_KINDS`` lists every kind of topic under the fleet's prefix. The only other kinds are under
+Home Assistant's prefix and defined in ``mqtt_monitor/exports/discovery_message.py``. Code that
+publishes or subscribes takes quality of service and retention from the kind. A broker's access list
+must grant what ``sent_by`` and ``read_by`` say.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Home Assistant's description of a board: one device-based discovery message. Pure.
+"""Builds the message that describes a board to Home Assistant. Pure.
 
-Source: Home Assistant, "MQTT", section "Discovery messages". ``dev`` is the device, ``o`` the
-origin of the message, ``cmps`` the entities. The entities read the agents' own topics through
-templates (Jinja), so no value is published twice.
+The format is a "device-based discovery message" (Home Assistant's documentation, page "MQTT",
+section "Discovery messages"): ``dev`` is the device, ``o`` is the program that sends the message,
+and ``cmps`` are the device's entities. Each entity reads a topic of the board's agent and extracts
+a value with a Jinja template, so the monitor does not publish the value again.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Device, Profile
 
 ORIGIN = "edge-partition"
+#: Time without statistics after which Home Assistant shows a value as unavailable, in seconds.
 #: Agents publish statistics every 5 s.
 _EXPIRE_AFTER_S = 30
 _MIB = 1024 * 1024
-#: Topics below Home Assistant's prefix: the description of a board, and Home Assistant's state.
+#: The kinds of topics under Home Assistant's prefix, not under the fleet's prefix: the description
+#: of a board, and Home Assistant's own state (``online`` when Home Assistant has started).
 DISCOVERY = TopicKind("device/{id}/config", (Role.MONITOR,), (), Payload.JSON, retained=True)
 BIRTH = TopicKind("status", (), (Role.MONITOR,), Payload.STATE)
-#: Template of the requests answered in the newest period. An idle stage reports no times.
+#: Jinja expression for the number of requests that a board answered in the newest period.
+#: ``select`` leaves out idle stages, whose ``invoke_ms`` is null.
 _ANSWERED = (
     "value_json.stages | default([]) | map(attribute='invoke_ms') | select"
     " | map(attribute='count') | sum"
@@ -35,14 +39,21 @@ _ANSWERED = (
 def object_id(topics: Topics, device: str) -> str:
     """Return a board's unique id in Home Assistant.
 
-    Ids consist of letters, digits, ``_`` and ``-``. Other characters of the prefix or the name, and
-    ``_`` itself, become ``_`` and two hexadecimal digits, so two boards never have the same id.
+    An id consists of letters, digits, ``_`` and ``-``. Each other character of the prefix or of the
+    board's name, and ``_`` itself, is replaced by ``_`` and the character's code in hexadecimal.
+    Two boards therefore never have the same id.
     """
     return _escape(f"{topics.prefix}/{device}")
 
 
 def config_topic(discovery: Topics, topics: Topics, device: str) -> Topic:
-    """Return the topic of a board's description; device ``+`` matches all boards of all fleets."""
+    """Return the topic of a board's discovery message.
+
+    Args:
+        discovery: The topics under Home Assistant's prefix.
+        topics: The fleet's topics.
+        device: Name of the board. ``+`` gives a topic filter that matches all boards of all fleets.
+    """
     level = device if device == "+" else object_id(topics, device)
     return Topic(f"{discovery.prefix}/device/{level}/config", DISCOVERY)
 
@@ -58,11 +69,11 @@ def is_ours(topics: Topics, topic: str, payload: bytes) -> bool:
 
 
 def describe_board(topics: Topics, device: Device) -> bytes:
-    """Return a board's discovery message; equal boards have equal messages."""
+    """Return a board's discovery message, in JSON; it changes only if the board's profile does."""
     return _describe(topics, device.name, device.profile)
 
 
-#: Called for each board twice a second: without the cache, 500 boards take 4 % of a core.
+#: Called twice a second for each board. Without the cache, 500 boards would take 4 % of a core.
 @lru_cache(MAX_DEVICES)
 def _describe(topics: Topics, device: str, profile: Profile | None) -> bytes:
     identity = object_id(topics, device)
@@ -108,7 +119,8 @@ def _components(topics: Topics, device: str) -> dict[str, dict[str, Any]]:
             "state_topic": topics.availability(device),
             "payload_on": ONLINE.decode(),
             "payload_off": OFFLINE.decode(),
-            # Without availability: while the board is offline, this entity shows "offline".
+            # No availability topic: while the board is offline, Home Assistant shows this entity
+            # as disconnected and not as unavailable.
             "availability": [],
         },
         **{key: _sensor(stats, *sensor) for key, sensor in _LOAD.items()},
@@ -124,7 +136,8 @@ def _sensor(
         "p": "sensor",
         "name": name,
         "state_topic": topic,
-        # None, not an empty text: a value that a board does not report is unknown.
+        # If the board does not report the value, the template gives None and not an empty text, so
+        # that Home Assistant shows the value as unknown.
         "value_template": f"{{{{ {template} }}}}",
         "unit_of_measurement": unit,
         "state_class": "measurement",
@@ -143,10 +156,10 @@ def _display(digits: int, device_class: str | None = None) -> dict[str, Any]:
     return {**known, "suggested_display_precision": digits}
 
 
-#: Name, template, unit and display of the sensors of a board's load.
+#: The sensors of a board's load, by key: name, Jinja expression, unit and display options.
 _LOAD = {
     "cpu": (
-        "Agent's processor, of one core",
+        "Agent's CPU use, of one core",
         "value_json.cpu_percent | default(none)",
         "%",
         _display(0),

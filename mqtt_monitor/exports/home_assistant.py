@@ -1,7 +1,7 @@
 """Keeps one retained discovery message for each board at the broker, for Home Assistant.
 
-This is the only part of the monitor that publishes, and only below Home Assistant's prefix. This
-part has its own connection, so that it can use an account with other rights than the monitor's.
+Only this module of the monitor publishes, and only below Home Assistant's prefix. The module has
+its own connection to the broker; the feed's connection only reads.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _ANSWER_S = 10.0
 
 
 class DiscoveryAccessError(EdgePartitionError):
-    """The account may not read and write Home Assistant's topics."""
+    """The account at the broker has no right to read or to write Home Assistant's topics."""
 
     def __init__(self, broker_url: str, prefix: str) -> None:
         self.broker_url = broker_url
         self.prefix = prefix
         super().__init__(
-            f"A message published below {prefix}/ at {broker_url} did not come back: expected an "
-            f"account that may read and write {prefix}/#. Allow both in the broker's access list."
+            f"The account at {broker_url} can't read and write {prefix}/#. Home Assistant's "
+            "discovery needs both rights: add them to the broker's access list."
         )
 
 
 class HomeAssistant:
-    """The discovery messages of one fleet. A context manager: entering the context connects.
+    """Publishes the discovery messages of one fleet. A context manager, which connects on entry.
 
     Only one thread may call the methods.
     """
@@ -49,27 +49,28 @@ class HomeAssistant:
         Args:
             address: The broker, which the fleet and Home Assistant share.
             topics: The fleet's topics.
-            discovery: The topics below Home Assistant's discovery prefix.
+            discovery: The topics under Home Assistant's discovery prefix.
         """
         self._topics = topics
         self._discovery = discovery
-        #: Set when Home Assistant has started and needs all messages again.
+        #: Set after a start of Home Assistant, which then needs all messages again.
         self._restarted = threading.Event()
         #: Set after a reconnection: the broker may have lost its retained messages.
         self._reread = threading.Event()
-        #: The messages that the broker retains.
+        #: The fleet's discovery messages that the broker retains, by topic.
         self._held: dict[Topic, bytes] = {}
         self._connection = Connection(
             address, f"edge-discovery-{uuid.uuid4().hex[:12]}", on_connected=self._reread.set
         )
 
     def __enter__(self) -> Self:
-        """Connect and read the messages of earlier runs.
+        """Connect, and read the discovery messages that the broker retains from earlier runs.
 
         Raises:
             BrokerUnreachableError: No broker answers at the address.
             BrokerRefusedError: The broker refused the connection.
-            DiscoveryAccessError: The account may not read and write Home Assistant's topics.
+            DiscoveryAccessError: The account at the broker has no right to read or to write Home
+                Assistant's topics.
         """
         self._connection.open()
         try:
@@ -95,13 +96,13 @@ class HomeAssistant:
         self._connection.close()
 
     def follow(self, fleet: Fleet) -> int:
-        """Publish new and changed descriptions; return the number of messages.
+        """Publish the discovery messages of new and changed boards; return how many.
 
-        Boards removed from the fleet are removed from Home Assistant. Without a connection nothing
-        is published; the next call publishes the rest.
+        A board that has left the fleet is removed from Home Assistant. Without a connection this
+        method publishes nothing and returns 0; a later call publishes what is missing.
 
         Raises:
-            BrokerUnreachableError: The connection was lost meanwhile; call again.
+            BrokerUnreachableError: The connection was lost during the call; call again.
         """
         if not (self._connection.is_connected and fleet.broker.connected):
             return 0
@@ -120,7 +121,7 @@ class HomeAssistant:
             if device.state != "unknown"
         }
         if self._restarted.is_set():
-            # Home Assistant ignores descriptions that it already has.
+            # Home Assistant ignores the messages that it already has.
             self._restarted.clear()
             changed = dict(wanted)
         else:
@@ -143,7 +144,8 @@ class HomeAssistant:
         found = read_retained(
             self._connection,
             config_topic(self._discovery, self._topics, "+"),
-            # Not below .../config, which Home Assistant reads.
+            # The topic for the message that marks the end of the retained messages. Home Assistant
+            # does not read this topic.
             Topic(f"{self._discovery.prefix}/edge-partition/{self._connection.client_id}", BIRTH),
             timeout_s=_ANSWER_S,
         )
@@ -155,7 +157,8 @@ class HomeAssistant:
 
     def _publish(self, messages: dict[Topic, bytes]) -> None:
         for topic, payload in messages.items():
-            # One at a time: no queue grows, and _held has only messages that the broker took.
+            # Each message waits for the broker's acknowledgement: no queue grows, and _held has
+            # only messages that the broker has received.
             self._connection.publish_and_wait(topic, payload, timeout_s=_ANSWER_S)
             if payload:
                 self._held[topic] = payload
@@ -163,6 +166,6 @@ class HomeAssistant:
                 del self._held[topic]
 
     def _status(self, message: Message) -> None:
-        # A retained message belongs to an earlier start.
+        # A retained message is about an earlier start of Home Assistant.
         if message.payload == ONLINE and not message.retained:
             self._restarted.set()

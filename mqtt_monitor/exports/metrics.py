@@ -1,9 +1,10 @@
-"""``/metrics`` for Prometheus: one snapshot for each scrape, in base units.
+"""Turns snapshots into Prometheus metrics and serves them at ``/metrics``.
 
-Names follow the Prometheus conventions (prometheus.io, "Metric and label naming"): seconds, bytes,
-Celsius, ratios, ``_total`` for counters. Labels are boards, deployments and stages, never requests
-or clients, so the number of series is bounded. An unknown value has no sample. Without a connection
-to the broker, only the monitor's own metrics have samples.
+Each scrape shows the snapshot of its moment. Names and units follow the Prometheus conventions
+(prometheus.io, "Metric and label naming"): seconds, bytes, degrees Celsius, ratios, and ``_total``
+for counters. Labels contain boards, deployments and stages, but never requests or clients, so the
+number of time series is bounded. An unknown value has no sample. Without a connection to the
+broker, only the monitor's own metrics have samples.
 """
 
 from __future__ import annotations
@@ -40,17 +41,17 @@ _BYTES_PER_MBIT = 125_000
 
 
 class FleetCollector(Collector):
-    """Turns a feed's snapshots into metrics."""
+    """Gives Prometheus' library the metrics of a feed's present snapshot."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of this moment."""
+        """Yield the metrics of the feed's present snapshot."""
         return collect(self._feed.snapshot())
 
     def describe(self) -> list[Metric]:
-        """Return an empty list: the metrics depend on the fleet."""
+        """Return an empty list: which metrics exist depends on the fleet."""
         return []
 
 
@@ -60,9 +61,14 @@ def render(feed: Feed) -> bytes:
 
 
 def serve_metrics(feed: Feed, host: str, port: int) -> WSGIServer:
-    """Start a server that answers scrapes in its own threads; return the server.
+    """Start an HTTP server that answers scrapes in threads of its own; return the server.
 
-    ``shutdown()`` ends the server.
+    The server's ``shutdown()`` ends the server.
+
+    Args:
+        feed: The feed whose metrics are served.
+        host: Address to listen on, a name or an IP address.
+        port: TCP port to listen on; 0: a free port.
 
     Raises:
         ListenError: The server cannot listen on the address.
@@ -89,7 +95,7 @@ def collect(fleet: Fleet) -> Iterator[Metric]:
     for result, count in vars(fleet.messages).items():
         messages.add_metric((result,), count)
     yield messages
-    alerts = _gauge("alerts", "Current alerts, by kind.", ("kind", "severity"))
+    alerts = _gauge("alerts", "Number of present alerts.", ("kind", "severity"))
     counts = Counter((alert.kind, alert.severity) for alert in find_alerts(fleet))
     for (kind, severity), count in counts.items():
         alerts.add_metric((kind, severity), count)
@@ -103,16 +109,20 @@ def collect(fleet: Fleet) -> Iterator[Metric]:
 def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
     info = _gauge(
         "device_info",
-        "Versions and machine of a board; always 1.",
+        "Versions and machine of a board, as labels; the value is always 1.",
         (*_DEVICE, "agent", "runtime", "machine"),
     )
     up = _gauge("device_up", "1 while a board is online, 0 while it is offline.", _DEVICE)
     restarts = _counter(
         "device_restarts", "Restarts of a board's agent that the monitor noticed.", _DEVICE
     )
-    missed = _counter("device_stats_missed", "Lost statistics messages of a board.", _DEVICE)
+    missed = _counter(
+        "device_stats_missed", "Statistics messages of a board that were lost.", _DEVICE
+    )
     last = _gauge(
-        "device_last_stats_timestamp_seconds", "Arrival time of a board's last statistics.", _DEVICE
+        "device_last_stats_timestamp_seconds",
+        "Unix time at which a board's last statistics arrived.",
+        _DEVICE,
     )
     of_load: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
         name: _gauge(f"device_{name}", text, _DEVICE)
@@ -120,11 +130,11 @@ def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
             ("throttled", "1 while a board throttles its processor, else 0."),
             ("cpu_ratio", "CPU use of a board's agent; 1 is one full core."),
             ("temperature_celsius", "Temperature of a board's hottest sensor."),
-            ("clock_offset_seconds", "A board's clock minus the monitor's."),
+            ("clock_offset_seconds", "A board's clock minus the monitor's clock."),
             ("memory_resident_bytes", "Resident memory of a board's agent."),
             ("memory_limit_bytes", "Memory limit of a board's agent."),
             ("memory_free_bytes", "Free memory of a board."),
-            ("queued_requests", "Requests that wait on a board, over all stages."),
+            ("queued_requests", "Requests that wait on a board, for all its stages together."),
             ("link_speed_bytes_per_second", "Negotiated speed of a board's wired link."),
             ("link_signal_dbm", "Wi-Fi signal of a board; below -75 is weak."),
         )
@@ -132,8 +142,11 @@ def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
     of_load |= {
         name: _counter(f"device_{name}", text, _DEVICE)
         for name, text in (
-            ("link_received_bytes", "Bytes received by a board's interface, all programs."),
-            ("link_sent_bytes", "Bytes sent by a board's interface, all programs."),
+            (
+                "link_received_bytes",
+                "Bytes that a board's network interface received, for all programs.",
+            ),
+            ("link_sent_bytes", "Bytes that a board's network interface sent, for all programs."),
         )
     }
     for device in devices:
@@ -185,21 +198,27 @@ def _scaled(value: float | None, factor: float) -> float | None:
 def _stage_metrics(deployments: list[Deployment]) -> Iterator[Metric]:
     info = _gauge(
         "deployment_info",
-        "Generation and model of a deployment; always 1.",
+        "Generation and model of a deployment, as labels; the value is always 1.",
         (*_DEPLOYMENT, "generation", "model"),
     )
     up = _gauge(
         "deployment_up", "1 while every stage has a board that serves it, else 0.", _DEPLOYMENT
     )
     planned = _gauge("stage_planned_invoke_seconds", "Planned time of one inference.", _STAGE)
-    memory = _gauge("stage_planned_memory_bytes", "Planned memory of a stage's agent.", _STAGE)
+    memory = _gauge(
+        "stage_planned_memory_bytes", "Planned memory of an agent that serves the stage.", _STAGE
+    )
     size = _gauge("stage_output_bytes", "Bytes that a stage sends for one request.", _STAGE)
     lost = _counter(
-        "stage_lost_messages", "Messages of the previous stage that never arrived.", _STAGE
+        "stage_lost_messages",
+        "Messages that the previous stage sent and this stage did not receive.",
+        _STAGE,
     )
-    repeated = _counter("stage_repeated_messages", "Messages that arrived more than once.", _STAGE)
+    repeated = _counter(
+        "stage_repeated_messages", "Messages that this stage received more than once.", _STAGE
+    )
     serving = _gauge(
-        "stage_serving", "1 while a board serves the stage's live generation.", _BOARD_STAGE
+        "stage_serving", "1 while a board serves the stage's live generation, else 0.", _BOARD_STAGE
     )
     requests = _counter("stage_requests", "Requests that got a result.", _BOARD_STAGE)
     errors = _counter("stage_errors", "Requests that got an error.", (*_BOARD_STAGE, "code"))
@@ -208,7 +227,7 @@ def _stage_metrics(deployments: list[Deployment]) -> Iterator[Metric]:
     )
     queue = SummaryMetricFamily(
         f"{PREFIX}_stage_queue_seconds",
-        "Time that a request waits on a board.",
+        "Time that a request waits on a board for its inference.",
         labels=_BOARD_STAGE,
     )
     for deployment in deployments:

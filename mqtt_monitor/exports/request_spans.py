@@ -1,11 +1,13 @@
 """Splits a request's latency into OpenTelemetry spans: names, attributes, start and end. Pure.
 
-A trace has the durations of each stage's waiting and inference, but not their start times. The rest
-of the latency is time in the client, the network and the broker, and is divided equally among the
-hops. The spans of hops have the attribute ``edge_partition.wire.estimated``. The spans follow each
-other and add up to the latency.
+A client's report says how long the request waited at each stage and how long each inference took,
+but not when they began. The rest of the latency is time in the client, the network and the broker.
+It is divided equally among the hops, whose spans have the attribute
+``edge_partition.wire.estimated``. The spans follow each other without gaps and add up to the
+latency.
 
-Attribute names follow OpenTelemetry's semantic conventions for messaging where a convention exists.
+If OpenTelemetry's semantic conventions for messaging have a name for an attribute, the attribute
+has this name.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _PROCESS: Attributes = {
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a request.
+    """A span: a whole request or a part of a request.
 
     Attributes:
         name: Name of the span.
@@ -56,11 +58,15 @@ class Span:
 
 
 def split_request(request: Request, topics: Topics) -> tuple[Span, ...]:
-    """Return the span of a request, then the spans of its parts in order; empty: no valid latency.
+    """Split a request into spans.
 
     Args:
-        request: The request. Its end is the time at which the monitor received its report.
-        topics: The fleet's topics, for the names of destinations.
+        request: The request. Its span ends when the monitor received the client's report.
+        topics: The fleet's topics, for the attribute ``messaging.destination.name``.
+
+    Returns:
+        The span of the whole request, then the spans of its parts in order of time. Empty if the
+        request has no valid latency.
     """
     latency_ms = request.latency_ms
     if latency_ms is None or not 0 <= latency_ms <= min(_LONGEST_MS, request.at_s * 1000):
@@ -94,7 +100,8 @@ def _parts(
 
     def add(name: str, kind: Kind, duration_ns: int, attributes: Attributes) -> None:
         begin_ns = parts[-1].end_ns if parts else start_ns
-        # The parts must not end after the request, even if their reported times do.
+        # No part may end after the request, even if the reported times add up to more than the
+        # latency.
         until_ns = min(begin_ns + duration_ns, end_ns)
         parts.append(Span(name, kind, begin_ns, until_ns, {**common, **attributes}))
 
@@ -113,7 +120,8 @@ def _parts(
             round(stage.invoke_ms * _MS_NS),
             {**_PROCESS, **there},
         )
-    # The last hop also takes the time of stages that reported nothing.
+    # The span of the last hop has the whole rest of the latency: also the time of stages that
+    # reported nothing.
     back: Attributes = {"messaging.destination.name": topics.result(request.client)}
     add("wire to client", "producer", end_ns - start_ns, {**_SEND, **back})
     return parts

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 _TRACES_PATH = "/v1/traces"
-#: Most spans that may wait to be sent: about 200 requests of three stages. The oldest are dropped.
+#: The most spans that wait to be sent: about 200 requests of three stages. If more spans wait, the
+#: oldest are dropped.
 _MAX_QUEUED_SPANS = 2048
 _SEND_EVERY_MS = 1000
 _TIMEOUT_S = 5.0
@@ -37,17 +38,17 @@ _SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ]{1,80})")
 
 
 class TraceEndpointError(EdgePartitionError):
-    """The receiver's URL is invalid."""
+    """The URL of the server that receives traces is invalid."""
 
 
 def find_endpoint(option: str | None, environ: Mapping[str, str]) -> str:
-    """Return the URL that traces are posted to.
+    """Return the URL to which traces are posted.
 
-    The option comes first, then OpenTelemetry's variables, then ``DEFAULT_ENDPOINT``. A URL without
-    a path gets the path of OTLP.
+    The URL is ``option`` if given, else the value of OpenTelemetry's environment variables, else
+    ``DEFAULT_ENDPOINT``. If the URL has no path, ``/v1/traces`` is added.
 
     Args:
-        option: The URL from the command line.
+        option: The URL from the command line; None: not given.
         environ: Environment variables.
 
     Raises:
@@ -65,14 +66,14 @@ def find_endpoint(option: str | None, environ: Mapping[str, str]) -> str:
     if not usable or parts.username is not None:
         shown = url.rpartition("@")[2] if "@" in url else url
         raise TraceEndpointError(
-            f"The endpoint {shown!r} is not valid: expected http[s]://HOST[:PORT][/PATH], such as "
-            f"{DEFAULT_ENDPOINT}. Put secrets into OTEL_EXPORTER_OTLP_HEADERS."
+            f"The endpoint {shown!r} is not valid; expected http[s]://HOST[:PORT][/PATH], such as "
+            f"{DEFAULT_ENDPOINT}. Put a password into OTEL_EXPORTER_OTLP_HEADERS, not into the URL."
         )
     return url if parts.path.strip("/") else url.rstrip("/") + _TRACES_PATH
 
 
 class TraceExport:
-    """Exports requests as traces, in its own thread. A context manager."""
+    """Sends requests as traces, in a thread of its own. A context manager."""
 
     def __init__(
         self, endpoint: str, topics: Topics, service: str, report: Callable[[str], None]
@@ -80,11 +81,11 @@ class TraceExport:
         """Start the thread.
 
         Args:
-            endpoint: The receiver's URL, from :func:`find_endpoint`.
+            endpoint: URL of the receiver, from :func:`find_endpoint`.
             topics: The fleet's topics.
-            service: The service name of the traces.
-            report: Called with a sentence when the receiver starts to refuse traces, and when it
-                accepts them again.
+            service: The service name in the traces.
+            report: Called with a sentence for the user when the receiver begins to refuse traces,
+                and when the receiver accepts traces again.
         """
         self._topics = topics
         self._exporter = _ReportingExporter(endpoint, report)
@@ -104,12 +105,15 @@ class TraceExport:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send the waiting spans, unless the receiver refuses them."""
+        """Send the waiting spans, unless the receiver refused the last spans; end the thread."""
         self._exporter.closing.set()
         self._provider.shutdown()
 
     def add(self, request: Request) -> None:
-        """Queue a request's trace; returns at once."""
+        """Hand a request's trace to the sending thread, without waiting.
+
+        A request without a valid latency has no trace.
+        """
         spans = split_request(request, self._topics)
         if not spans:
             return
@@ -135,14 +139,14 @@ class TraceExport:
 
 
 class _ReportingExporter(SpanExporter):
-    """OTLP's exporter; reports the first of several failures in a row."""
+    """Sends spans by OTLP; reports the first of several failures in a row, and the end of them."""
 
     def __init__(self, endpoint: str, report: Callable[[str], None]) -> None:
         self._endpoint = endpoint
         self._report = report
         self._failing = False
         self._log = _FirstMessage()
-        # The exporter logs every attempt; one line for all of them is enough.
+        # OpenTelemetry's exporter logs each failed attempt. The user sees one line for all of them.
         log = logging.getLogger("opentelemetry")
         log.propagate = False
         log.handlers = [logging.NullHandler()]
@@ -160,8 +164,8 @@ class _ReportingExporter(SpanExporter):
         if failed and not self._failing:
             why = f" ({self._log.text})" if self._log.text else ""
             self._report(
-                f"{self._endpoint} does not accept traces{why}; traces are lost until it does. "
-                "Trying again."
+                f"{self._endpoint} does not accept traces{why}. Check that the receiver runs. "
+                "Traces are lost until it accepts them."
             )
         elif self._failing and not failed:
             self._report(f"{self._endpoint} accepts traces again.")
@@ -174,15 +178,20 @@ class _ReportingExporter(SpanExporter):
 
 
 class _FirstMessage(logging.Handler):
-    """Keeps the first log message."""
+    """A log handler that keeps the text of the first message and ignores later messages.
+
+    Attributes:
+        text: The text; None: no message yet.
+    """
 
     text: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first message."""
+        """Keep the text of the first message."""
         if self.text is None:
             with contextlib.suppress(Exception):
                 message = record.getMessage()
-                # A refused connection is logged with its whole chain of exceptions.
+                # For a refused connection, the message lists a whole chain of exceptions. The
+                # operating system's error is enough.
                 system = _SYSTEM_ERROR.search(message)
                 self.text = system[1] if system else read_text(message)

@@ -158,7 +158,7 @@ def test_boards_appear_with_their_figures_and_go_when_asked(
         removed = monitor(desk.url, "home-assistant", "--remove")
         assert (removed.returncode, removed.stdout) == (
             0,
-            "3 boards removed below homeassistant/\n",
+            "removed 3 boards below homeassistant/\n",
         )
         assert set(
             read_retained(
@@ -201,6 +201,6 @@ def test_an_account_that_may_not_write_there_is_told_so_in_one_line(tmp_path: Pa
         result = monitor(url, "home-assistant")
         assert time.monotonic() - started < 30
     assert (result.returncode, result.stdout) == (1, "")
-    assert "may read and write homeassistant/#" in result.stderr
+    assert "can't read and write homeassistant/#" in result.stderr
     assert result.stderr.count("\n") == 1
     assert "prefix" in monitor(url, "home-assistant", "--discovery-prefix", "a/#").stderr

@@ -1,1 +1,1 @@
-"""The monitor: reads the topics of a fleet and shows the fleet's state."""
+"""The monitor, which reads the topics of a fleet and shows the fleet's state."""

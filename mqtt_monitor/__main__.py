@@ -1,4 +1,7 @@
-"""Starts ``mqtt-monitor``, or names the extra ``monitor`` if it is missing."""
+"""Starts ``mqtt-monitor``; if a library is missing, tells the user to install ``monitor``.
+
+``monitor`` is the extra of this distribution that installs the libraries of ``mqtt-monitor``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def main() -> NoReturn:
 
 
 def _load() -> Callable[[], NoReturn]:
-    from mqtt_monitor.cli import main  # noqa: PLC0415 -- it needs the extra
+    from mqtt_monitor.cli import main  # noqa: PLC0415 -- this module needs the extra `monitor`
 
     return main
 

@@ -22,27 +22,27 @@ from mqtt_monitor.commands._watching import somebody_watches
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Command -> its line in ``-h``.
+#: The line of each command in ``-h``, by the command's name.
 COMMANDS = {
-    "home-assistant": "Make boards appear in Home Assistant",
-    "metrics": "Serve /metrics for Prometheus",
-    "record": "Write the fleet's messages into a file, for a bug report",
-    "replay": "Show the fleet of a recording",
-    "traces": "Send requests as OpenTelemetry traces",
+    "home-assistant": "Make the boards appear in Home Assistant",
+    "metrics": "Serve the fleet's metrics for Prometheus",
+    "record": "Record the fleet's messages in a file, for a bug report",
+    "replay": "Show the fleet from a recorded file",
+    "traces": "Send the times of requests as OpenTelemetry traces",
     "web": "Show the fleet on a web page",
 }
 
 
 @program("mqtt_monitor.commands", COMMANDS, invoke_without_command=True)
-@click.option("--once", is_flag=True, help="Print the fleet at this moment, and exit.")
+@click.option("--once", is_flag=True, help="Print the present state of the fleet and exit.")
 @json_option
 @click.option(
     "--wait",
     "wait_s",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Collect messages for this time before printing; rates need up to 12 s. Default: until "
-    "every board that is online has published its statistics, 6 s at most.",
+    help="Collect messages for this time, then print the fleet. Some rates need 12 s. Default: "
+    "collect until every board that is online has published statistics, at most 6 s.",
 )
 @broker_options
 @click.pass_context
@@ -56,10 +56,11 @@ def app(
     prefix: str,
     **options: Any,
 ) -> int:
-    """Show the fleet: boards that are online, the cost of each stage, the times of requests.
+    """Show the fleet: its boards, the times of each stage, and the times of requests.
 
-    In a terminal the fleet is shown live (press ? for the keys); without a terminal it is printed
-    once, as with --once. The monitor publishes nothing: an account that may only read is enough.
+    In a terminal, the view is live; press ? for the keys. Without a terminal, the fleet is printed
+    once, as with --once. The monitor publishes nothing, so its account at the broker needs only
+    the right to read.
     """
     if context.invoked_subcommand is not None:
         given = [
@@ -74,7 +75,7 @@ def app(
             )
         return 0
     broker = broker_address(options)
-    # Imported here: rich and Textual, and not for -h.
+    # Imported here, because -h must not wait for the import of rich and Textual.
     if once or as_json or wait_s is not None or not somebody_watches():
         from mqtt_monitor.commands import _once  # noqa: PLC0415
 

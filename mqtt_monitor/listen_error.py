@@ -9,14 +9,22 @@ class ListenError(EdgePartitionError):
     """A server cannot listen on an address.
 
     Attributes:
-        host: The address.
-        port: The TCP port.
+        host: The requested address, a name or an IP address.
+        port: The requested TCP port.
     """
 
     def __init__(self, host: str, port: int, error: Exception, choose: str) -> None:
+        """Create the error.
+
+        Args:
+            host: The requested address.
+            port: The requested TCP port.
+            error: The error of the operating system.
+            choose: How the user chooses another address, such as ``with --listen``.
+        """
         self.host = host
         self.port = port
         reason = getattr(error, "strerror", None) or str(error)
         super().__init__(
-            f"Can't listen on {host}:{port}: {reason}. Choose another address {choose}."
+            f"Can't listen on {host}:{port}: {reason}. Choose another address or port {choose}."
         )

@@ -1,4 +1,4 @@
-"""The live terminal of ``mqtt-monitor`` and ``mqtt-monitor replay``."""
+"""Opens the live terminal view, for ``mqtt-monitor`` and ``mqtt-monitor replay``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show_broker(broker: BrokerAddress, prefix: str) -> int:
-    """Show the fleet at a broker until the user quits; return the exit status."""
+    """Connect to a broker and show its fleet until the user quits; return the exit status."""
     with LiveFeed(broker, prefix=prefix) as feed:
         return show_live(feed)
 

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from edge_core.mqtt.broker_address import BrokerAddress
     from mqtt_monitor.feeds.feed import Feed
 
-#: Agents publish their statistics every 5 s.
+#: Longest wait for the first statistics of all boards, in seconds. Agents publish every 5 s.
 _STATS_WITHIN_S = 6.0
 
 
 def print_fleet(broker: BrokerAddress, prefix: str, *, as_json: bool, wait_s: float | None) -> None:
-    """Connect, gather messages and print the fleet."""
+    """Connect to a broker, collect messages and print the fleet.
+
+    Args:
+        broker: The broker.
+        prefix: The topics' prefix.
+        as_json: Whether to print a JSON document instead of tables.
+        wait_s: Time to collect messages, in seconds; None: until every board that is online has
+            published statistics, at most 6 s.
+    """
     with LiveFeed(broker, prefix=prefix) as feed:
         feed.wait_until_known(_STATS_WITHIN_S if wait_s is None else 0)
         time.sleep(wait_s or 0)
@@ -30,7 +38,7 @@ def print_fleet(broker: BrokerAddress, prefix: str, *, as_json: bool, wait_s: fl
 
 
 def print_feed(feed: Feed, *, as_json: bool) -> None:
-    """Print a feed's fleet at this moment."""
+    """Print the present state of a feed's fleet, as a JSON document or as tables."""
     fleet = feed.snapshot()
     alerts = find_alerts(fleet)
     if as_json:

@@ -1,4 +1,4 @@
-"""Check that the output is a terminal; print when the broker's connection is lost or restored."""
+"""What the commands share: a check for a terminal, and messages about the broker's connection."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import click
 
 
 def somebody_watches() -> bool:
-    """Return whether input and output are a terminal that can show the live fleet."""
+    """Return whether input and output are a terminal that can show the live view."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def tell_broker(connected: bool, reason: str | None) -> None:
-    """Print on standard error that the connection to the broker was lost or is back."""
+    """Print on standard error that the monitor connected to the broker or lost the connection."""
     lost = f"lost the connection to the broker: {reason}; trying again"
     text = "connected to the broker" if connected else lost
     click.echo(f"mqtt-monitor: {text}", err=True)

@@ -1,4 +1,4 @@
-"""``mqtt-monitor home-assistant``: boards appear in Home Assistant."""
+"""``mqtt-monitor home-assistant``: makes the boards appear in Home Assistant."""
 
 from __future__ import annotations
 
@@ -24,27 +24,31 @@ _POLL_S = 0.5
     metavar="PREFIX",
     default=DEFAULT_DISCOVERY_PREFIX,
     show_default=True,
-    help="The discovery prefix of Home Assistant's MQTT integration.",
+    help="The discovery prefix in the settings of Home Assistant's MQTT integration.",
 )
-@click.option("--remove", is_flag=True, help="Remove this fleet's boards and exit.")
+@click.option(
+    "--remove", is_flag=True, help="Remove this fleet's boards from Home Assistant and exit."
+)
 @broker_options
 def command(*, discovery_prefix: str, remove: bool, prefix: str, **options: Any) -> None:
-    """Announce boards to Home Assistant until Ctrl-C. Announced boards stay there afterwards.
+    """Announce boards to Home Assistant until Ctrl-C. The boards stay in Home Assistant afterwards.
 
-    Needs an account that reads the fleet's topics and reads and writes DISCOVERY_PREFIX/#. Home
-    Assistant reads the agents' own topics: no number is sent twice.
+    The account at the broker must be allowed to read the fleet's topics, and to read and write all
+    topics below the discovery prefix. Home Assistant then reads the values of a board from the
+    topics of the board's agent.
     """
     ended = StopRequest.on_signals()
     address, topics = broker_address(options), Topics(prefix)
     with HomeAssistant(address, topics, Topics(discovery_prefix)) as discovery:
         if remove:
-            click.echo(f"{discovery.remove()} boards removed below {discovery_prefix}/")
+            click.echo(f"removed {discovery.remove()} boards below {discovery_prefix}/")
             return
         with LiveFeed(address, prefix=prefix, on_broker=tell_broker) as feed:
             feed.wait_until_known(0)
             announced = False
             while not ended.is_set():
-                # The feed reports a lost broker; the next turn after its return announces the rest.
+                # The feed reports a lost connection to the user. When the connection is back, the
+                # next call of follow() publishes what is missing.
                 with contextlib.suppress(BrokerUnreachableError):
                     discovery.follow(feed.snapshot())
                     if not announced:

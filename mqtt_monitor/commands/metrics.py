@@ -1,4 +1,4 @@
-"""``mqtt-monitor metrics``: an endpoint for Prometheus."""
+"""``mqtt-monitor metrics``: serves the fleet's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 @click.command("metrics")
 @listen_option(
     "127.0.0.1:9465",
-    "The address to listen on; port 0 takes a free one. There is no password: any address but "
-    "this machine's own shows the fleet to that network.",
+    "Address and port to listen on. Port 0 chooses a free port. There is no password: with any "
+    "address except a loopback address, such as 127.0.0.1, everyone on the network can read the "
+    "metrics.",
 )
 @broker_options
 def command(*, listen: ListenAddress, prefix: str, **options: Any) -> None:
     """Serve http://HOST:PORT/metrics for Prometheus until Ctrl-C.
 
-    docs/monitoring has alert rules and a Grafana dashboard.
+    The folder docs/monitoring of the repository has alert rules and a Grafana dashboard.
     """
     ended = StopRequest.on_signals()
     with LiveFeed(broker_address(options), prefix=prefix, on_broker=tell_broker) as feed:

@@ -28,16 +28,16 @@ _POLL_S = 0.2
     metavar="MIB",
     default=64.0,
     show_default=True,
-    help="End before the file exceeds this size, in MiB.",
+    help="Stop recording before the file exceeds this size, in MiB.",
 )
 @click.option(
     "--for",
     "for_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="End after this time. Default: record until Ctrl-C.",
+    help="Stop recording after this time. Default: record until Ctrl-C.",
 )
-@click.option("--requests", is_flag=True, help="Record the traces of some results too.")
+@click.option("--requests", is_flag=True, help="Also record the times of some requests.")
 @broker_options
 def command(
     *,
@@ -48,10 +48,9 @@ def command(
     prefix: str,
     **options: Any,
 ) -> None:
-    """Write every message that the monitor reads into FILE, as JSON lines.
+    """Record every message that the monitor receives in FILE, one JSON object per line.
 
-    FILE keeps all lines written so far, however the command ends. Outputs of models are not
-    recorded.
+    FILE keeps all recorded lines even if the command is killed. Outputs of models are not recorded.
     """
     ended = StopRequest.on_signals()
     address = broker_address(options)
@@ -76,5 +75,5 @@ def command(
                     raise recorder.failure
                 if recorder.is_full or (deadline is not None and time.monotonic() > deadline):
                     break
-    full = f"; the file reached {max_mib:g} MiB (--max-mib)" if recorder.is_full else ""
-    click.echo(f"{recorder.lines} lines in {file}{full}")
+    full = f"; stopped at the limit of {max_mib:g} MiB (--max-mib)" if recorder.is_full else ""
+    click.echo(f"recorded {recorder.lines} lines in {file}{full}")

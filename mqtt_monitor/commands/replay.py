@@ -1,4 +1,4 @@
-"""``mqtt-monitor replay``: shows the fleet of a recording."""
+"""``mqtt-monitor replay``: shows the fleet from a recorded file."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from mqtt_monitor.feeds.recording import ReplayFeed
     type=click.FloatRange(min=0, min_open=True),
     metavar="FACTOR",
     default=math.inf,
-    help="1 plays at the recorded speed, 10 ten times as fast. Default: without waiting.",
+    help="Speed of the replay; 1: the recorded speed; 10: ten times the recorded speed. Default: "
+    "no waiting between messages.",
 )
-@click.option("--once", is_flag=True, help="Print the fleet at the recording's end, and exit.")
+@click.option(
+    "--once", is_flag=True, help="Print the state of the fleet at the recording's end and exit."
+)
 @json_option
 def command(file: Path, speed: float, once: bool, as_json: bool) -> int:
-    """Play FILE, which `mqtt-monitor record` wrote, and show its fleet.
+    """Replay FILE, a recording of `mqtt-monitor record`, and show the recorded fleet.
 
-    In a terminal the fleet is shown live. With --once, --json or without a terminal, the fleet at
-    the recording's end is printed.
+    In a terminal, the view follows the replay. With --once, with --json or without a terminal, the
+    state at the recording's end is printed.
     """
     feed = ReplayFeed(file, speed=speed)
     if once or as_json or not somebody_watches():
         feed.play()
         _once.print_feed(feed, as_json=as_json)
         return 0
-    from mqtt_monitor.commands import _live  # noqa: PLC0415 - Textual, and not for --once
+    from mqtt_monitor.commands import _live  # noqa: PLC0415 - --once needs no Textual
 
     return _live.show_recording(feed, file)

@@ -1,4 +1,4 @@
-"""``mqtt-monitor traces``: sends requests as OpenTelemetry traces, for Jaeger, Tempo and others."""
+"""``mqtt-monitor traces``: sends the times of requests to Jaeger, Tempo and others (OTLP)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from mqtt_monitor.feeds.live import LiveFeed
 if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Request
 
-#: Short enough that none of the 200 requests in a snapshot is dropped between two looks.
+#: Time between two snapshots, in seconds. A snapshot has the newest 200 requests, so up to 800
+#: requests per second reach the receiver.
 _POLL_S = 0.25
 
 
@@ -24,9 +25,9 @@ _POLL_S = 0.25
 @click.option(
     "--endpoint",
     metavar="URL",
-    help="The receiver of OTLP over HTTP; a URL without a path gets /v1/traces. Default: "
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, else "
-    "http://127.0.0.1:4318.",
+    help="URL of the server that receives the traces (OTLP over HTTP). If the URL has no path, "
+    "/v1/traces is added. Default: the environment variable OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or "
+    "OTEL_EXPORTER_OTLP_ENDPOINT, else http://127.0.0.1:4318.",
 )
 @click.option(
     "--service",
@@ -35,17 +36,18 @@ _POLL_S = 0.25
     show_envvar=True,
     default="edge-partition",
     show_default=True,
-    help="The service name of the traces.",
+    help="The service name in the traces.",
 )
 @broker_options
 def command(*, endpoint: str | None, service: str, prefix: str, **options: Any) -> None:
-    """Send requests as OpenTelemetry traces until Ctrl-C.
+    """Send the times of requests as OpenTelemetry traces until Ctrl-C.
 
-    A client reports at most one request per second; each reported request becomes a trace. The
-    trace has the times on the network, in each stage's queue and of each inference, with board and
-    deployment.
+    A client reports at most one request per second. Each reported request becomes one trace. A
+    trace shows the deployment, and for each stage the board, the time on the network, the time in
+    the queue and the time of the inference.
     """
-    # Imported here: this module needs the extra monitor-otel. run_program reports a missing extra.
+    # Imported here, because the module needs the extra monitor-otel. run_program reports a missing
+    # extra.
     from mqtt_monitor.exports.traces import TraceExport, find_endpoint  # noqa: PLC0415
 
     ended = StopRequest.on_signals()

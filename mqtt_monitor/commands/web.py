@@ -1,4 +1,4 @@
-"""``mqtt-monitor web``: a page that shows the fleet."""
+"""``mqtt-monitor web``: serves a web page that shows the fleet."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
 @click.command("web")
 @listen_option(
     "127.0.0.1:8465",
-    "The address to listen on; port 0 takes a free one. Any address but this machine's own needs "
-    "a password.",
+    "Address and port to listen on. Port 0 chooses a free port. Any address except a loopback "
+    "address, such as 127.0.0.1, needs a password.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The file whose first line is the page's password, or set the password in "
-    f"{TOKEN_VARIABLE}.",
+    help="File whose first line is the page's password. Without this option, the password is the "
+    f"value of the environment variable {TOKEN_VARIABLE}.",
 )
 @click.option(
     "--host-name",
     "host_names",
     multiple=True,
     metavar="NAME",
-    help="Another name of this server, such as a reverse proxy's; repeatable.",
+    help="Another host name in the page's URL, such as the name of a reverse proxy. Repeatable.",
 )
 @click.option(
     "--replay",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Show a fleet from a recording (`mqtt-monitor record` writes one), without a broker.",
+    help="Show the fleet from a recording of `mqtt-monitor record` instead of a broker's fleet.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     metavar="FACTOR",
     default=math.inf,
-    help="For --replay: 1 plays at the recorded speed. Default: without waiting.",
+    help="Speed of --replay; 1: the recorded speed. Default: no waiting between messages.",
 )
 @broker_options
 def command(
@@ -67,10 +67,11 @@ def command(
     prefix: str,
     **options: Any,
 ) -> None:
-    """Show the fleet on a page until Ctrl-C.
+    """Serve a web page that shows the fleet, until Ctrl-C.
 
-    By default only this machine can open the page. To show the page to a network, give --listen
-    and a password; in a network that is not yours, put a TLS proxy in front.
+    By default, only this machine can open the page. To allow other machines, give --listen and a
+    password. The server does not encrypt the page: in a network that you do not trust, put a TLS
+    proxy in front of the server.
     """
     access = find_access(listen, token_file=token_file, host_names=host_names, environ=os.environ)
     if replay is not None:

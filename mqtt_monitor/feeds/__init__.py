@@ -1,1 +1,1 @@
-"""Sources of messages: a broker, a recording."""
+"""Feeds: the sources of the messages that the monitor reads, a broker or a recording."""

@@ -1,4 +1,4 @@
-"""The interface of all front ends: a source of snapshots, live or recorded."""
+"""The interface through which front ends get snapshots of a live or a recorded fleet."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Points = list[tuple[float, float | None]]
 class Feed:
     """Provides snapshots of a fleet. Any thread may call the methods.
 
-    Subclasses (:mod:`mqtt_monitor.feeds.live`, :mod:`mqtt_monitor.feeds.recording`) add messages
-    and define the present time.
+    The subclasses in :mod:`mqtt_monitor.feeds.live` and :mod:`mqtt_monitor.feeds.recording` add
+    messages and define the present time.
     """
 
     def __init__(self, prefix: str, broker_url: str) -> None:
@@ -32,10 +32,13 @@ class Feed:
         raise NotImplementedError
 
     def watch_requests(self, wanted: bool) -> None:
-        """Start or stop watching recent requests.
+        """Start or stop sampling results for the list of recent requests.
 
-        While watching, the monitor asks the broker for copies of a few results. A recording shows
-        the recorded requests in any case.
+        A live feed that samples asks the broker for copies of a few results. For a recording this
+        method does nothing.
+
+        Args:
+            wanted: True: start; False: stop.
         """
 
     def snapshot(self) -> Fleet:
@@ -44,13 +47,17 @@ class Feed:
             return self._state.snapshot(self.now_s())
 
     def device_history(self, device: str, figure: str, step_s: float = SLOT_S) -> Points:
-        """Return a board's last hour: ``(time_s, value or None)`` for each step, oldest first.
+        """Return the history of one value of a board over the last hour.
 
         Args:
             device: Name of the board; an unknown board has an empty history.
-            figure: ``cpu_percent``, ``temperature_c``, ``rss_bytes``, ``free_memory_bytes`` or
-                ``queue_length``.
-            step_s: Width of a step, a multiple of 5 s; values within a step are averaged.
+            figure: The value: ``cpu_percent``, ``temperature_c``, ``rss_bytes``,
+                ``free_memory_bytes`` or ``queue_length``.
+            step_s: Width of a step in seconds, a multiple of 5; values within a step are averaged.
+
+        Returns:
+            ``(time_s, mean)`` for each step, oldest first: start of the step in seconds since the
+            epoch, and mean of the value; None: no value in this step.
         """
         with self._changed:
             series = self._state.device_series(device, figure)
@@ -59,24 +66,30 @@ class Feed:
     def stage_history(
         self, deployment: str, index: int, figure: str, step_s: float = SLOT_S
     ) -> Points:
-        """Return a stage's last hour, over all its boards, in the format of :meth:`device_history`.
+        """Return the history of one value of a stage, over all its boards and the last hour.
 
         Args:
-            deployment: Name of the deployment.
-            index: Index of the stage.
-            figure: ``requests_per_s``, ``errors_per_s``, ``invoke_ms`` or ``queue_ms``.
-            step_s: Width of a step, a multiple of 5 s.
+            deployment: Name of the deployment; an unknown deployment has an empty history.
+            index: Index of the stage; an unknown stage has an empty history.
+            figure: The value: ``requests_per_s``, ``errors_per_s``, ``invoke_ms`` or ``queue_ms``.
+            step_s: Width of a step in seconds, a multiple of 5; values within a step are averaged.
+
+        Returns:
+            ``(time_s, mean)`` for each step, as :meth:`device_history` does.
         """
         with self._changed:
             series = self._state.stage_series(deployment, index, figure)
             return series.points(self.now_s(), step_s) if series else []
 
     def wait_for_change(self, seen: int, timeout_s: float) -> int:
-        """Wait for a new message; return the number of messages so far.
+        """Wait for a change: a new message, or a new or lost connection to the broker.
 
         Args:
-            seen: The last result of this method; 0 at first. An equal result means no new message.
+            seen: The result of the previous call; 0 for the first call.
             timeout_s: The longest wait, in seconds.
+
+        Returns:
+            The number of changes so far. If it equals ``seen``, nothing has changed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._arrived != seen, timeout_s)

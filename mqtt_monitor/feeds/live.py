@@ -1,12 +1,13 @@
-"""The live fleet at a broker: one connection that only listens.
+"""Reads a live fleet from a broker, over one connection that only subscribes.
 
-A read-only account is enough: the monitor publishes nothing and has no will. All subscriptions use
-QoS 0. With QoS 1, mosquitto would queue 1,000 retained messages for one client and drop the rest of
-a large fleet silently. A lost statistics message leaves a gap in the messages' numbers.
+An account that may only read is enough: this connection publishes nothing and has no will. All
+subscriptions use QoS 0. With QoS 1, mosquitto would queue at most 1,000 retained messages for one
+client, and would drop the other messages of a large fleet without an error. With QoS 0 a statistics
+message may be lost. A lost message leaves a gap in the numbers of a board's statistics messages.
 
-A result carries the trace of its request and the model's outputs. The monitor subscribes to results
-only while a front end shows requests, and only for a moment every few seconds, so that the broker
-copies a few results and not all of them.
+A result contains the times of its request, which the monitor wants, and the model's outputs, which
+are large. The monitor therefore subscribes to results only while a front end shows requests, and
+then only for a moment every few seconds. The broker sends the monitor a few results, not all.
 """
 
 from __future__ import annotations
@@ -30,19 +31,22 @@ if TYPE_CHECKING:
     from edge_core.mqtt.connection import Message
 
 _ANSWER_S = 10.0
-#: Time between two samples of results, in seconds.
+#: Time from the start of one sample of results to the start of the next, in seconds.
 _SAMPLE_EVERY_S = 5.0
-#: Longest time of one sample, in seconds.
+#: Longest duration of one sample, in seconds.
 _SAMPLE_FOR_S = 1.0
 #: Most results in one sample.
 _SAMPLE_RESULTS = 4
-#: Silence after which all retained messages count as received, in seconds.
+#: Time without a retained message after which all retained messages count as received, in seconds.
 _QUIET_S = 0.3
 _POLL_S = 0.05
 
 
 class LiveFeed(Feed):
-    """The fleet at a broker. A context manager: entering the context connects and subscribes."""
+    """A feed of the fleet at a broker. A context manager, which connects and subscribes on entry.
+
+    Each message updates the state in the network thread.
+    """
 
     def __init__(
         self,
@@ -57,11 +61,14 @@ class LiveFeed(Feed):
         Args:
             broker: URL or address of the broker.
             prefix: The topics' prefix.
-            listener: Called with each message in the network thread, after the state is updated.
-            on_broker: Called with (connected, reason) when the connection is made or lost.
+            listener: Called with each message, in the network thread, after the message has updated
+                the state.
+            on_broker: Called with ``(connected, reason)`` in the network thread when the connection
+                is made or lost. ``reason`` is the reason of a loss, else None.
 
         Raises:
-            BrokerAddressError: The URL, or a file that it needs, cannot be used.
+            BrokerAddressError: The URL is invalid, or a password or certificate file cannot be
+                read.
             TopicPrefixError: The prefix is not a valid topic prefix.
         """
         address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
@@ -82,7 +89,7 @@ class LiveFeed(Feed):
         self._sampler: threading.Thread | None = None
 
     def open(self) -> None:
-        """Connect and subscribe. The broker then sends its retained messages.
+        """Connect and subscribe; the broker then sends its retained messages.
 
         Raises:
             BrokerUnreachableError: No broker answers at the address.
@@ -98,14 +105,15 @@ class LiveFeed(Feed):
                 topics.stats("+"),
             ):
                 self._connection.subscribe(topic_filter, self._arrive, qos=0, timeout_s=_ANSWER_S)
-            # Without waiting: an account that may not read traces still sees everything else.
+            # This call does not wait for the broker's answer: an account without the right to read
+            # traces can still read everything else.
             self._connection.subscribe(topics.trace("+"), self._arrive)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Disconnect."""
+        """Stop sampling results and disconnect."""
         self._closing.set()
         self._sampling.set()
         if self._sampler is not None:
@@ -124,13 +132,13 @@ class LiveFeed(Feed):
         return time.time()
 
     def wait_until_known(self, stats_within_s: float) -> None:
-        """Wait for all retained messages, then for statistics of every online board.
+        """Wait for all retained messages, then for statistics of every board that is online.
 
         Args:
             stats_within_s: The longest wait for statistics, in seconds.
         """
-        # The broker has acknowledged every subscription and sends retained messages at once. A
-        # read-only account cannot mark their end with a message of its own.
+        # The broker has acknowledged every subscription and sends retained messages at once. Only a
+        # pause shows their end: a read-only account cannot publish a message that marks the end.
         while (quiet_s := time.monotonic() - self._last_retained) < _QUIET_S:
             time.sleep(_QUIET_S - quiet_s)
         deadline = time.monotonic() + stats_within_s
@@ -141,7 +149,11 @@ class LiveFeed(Feed):
             time.sleep(_POLL_S)
 
     def watch_requests(self, wanted: bool) -> None:
-        """Start or stop sampling results."""
+        """Start or stop sampling results.
+
+        Args:
+            wanted: True: start; False: stop.
+        """
         if not wanted:
             self._sampling.clear()
             return
@@ -156,7 +168,7 @@ class LiveFeed(Feed):
             self._sampling.wait()
             if self._closing.is_set():
                 return
-            # The account may have no right to read results, or the broker may be unreachable.
+            # Ignored: the account may have no right to read results, or no connection may exist.
             with contextlib.suppress(EdgePartitionError):
                 self._connection.subscribe(topic_filter, self._result, qos=0, timeout_s=_ANSWER_S)
             ends = time.monotonic() + _SAMPLE_FOR_S
@@ -169,7 +181,7 @@ class LiveFeed(Feed):
             if self._closing.wait(_SAMPLE_EVERY_S - _SAMPLE_FOR_S):
                 return
 
-    # Called in the network thread
+    # The network thread calls the methods below.
 
     def _result(self, message: Message) -> None:
         self._arrive(message)

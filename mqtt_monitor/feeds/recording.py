@@ -1,4 +1,4 @@
-"""Writes and replays recordings: files of messages for bug reports, one JSON object per line.
+"""Writes and replays recordings: files of recorded messages, one JSON object per line.
 
 ```
 {"recording": 1, "prefix": "edge/v1", "broker": "mqtt://hub:1883", "time_s": 1764000000.0}
@@ -7,9 +7,10 @@
 {"time_s": 1764000003.1, "connected": false, "reason": "..."}
 ```
 
-A payload that is not UTF-8 text is written as ``base64``. A result is written without its payload,
-because a model's outputs are private. Each line is written with one system call, so a killed
-recorder leaves at most one incomplete line, the last one, which the replay skips.
+If a payload is not UTF-8 text, the line has the field ``base64`` instead of ``text``. A result is
+written without its payload, because a model's outputs are private. Each line is written with one
+system call. If the recorder is killed, at most the last line is incomplete; the replay skips an
+incomplete line.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class RecordingError(EdgePartitionError):
     """A recording cannot be written or read.
 
     Attributes:
-        path: The file.
+        path: The recording.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -56,16 +57,16 @@ class Recorder:
 
     Attributes:
         path: The file.
-        lines: Lines written so far.
-        is_full: Whether a line was left out because of the maximum size.
-        failure: Error of a failed write; later messages are not written.
+        lines: Number of lines written so far.
+        is_full: Whether the file has reached its maximum size; later messages are not written.
+        failure: The error of a failed write, after which no message is written; None: no error.
     """
 
     def __init__(self, path: Path, *, prefix: str, broker_url: str, max_bytes: int) -> None:
         """Create the file.
 
         Args:
-            path: The file, which must not exist.
+            path: The file, which must not exist yet.
             prefix: The topics' prefix.
             broker_url: The broker's address, without secrets.
             max_bytes: Maximum size of the file, in bytes.
@@ -80,7 +81,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._room_bytes = max_bytes
         try:
-            # Without a buffer: lines written so far outlive a killed process.
+            # No buffer: if the process is killed, the file still has all lines written so far.
             self._file = path.open("xb", buffering=0)
         except FileExistsError:
             raise RecordingError(path, "exists already; name another file.") from None
@@ -98,7 +99,7 @@ class Recorder:
             self._file.close()
 
     def write(self, arrival: Arrival) -> None:
-        """Write a message; a disk error sets ``failure``."""
+        """Write a message as one line. Does not raise: a failed write sets ``failure``."""
         line: dict[str, Any] = {"time_s": round(arrival.time_s, 3), "topic": arrival.topic}
         payload = arrival.payload
         if (
@@ -143,14 +144,15 @@ class Recorder:
 
 
 class ReplayFeed(Feed):
-    """Replays a recording. The present time of this feed is the recorded time."""
+    """A feed that replays a recording; its present time is the time of the last replayed line."""
 
     def __init__(self, path: Path, *, speed: float = math.inf) -> None:
         """Open a recording; :meth:`play` replays it.
 
         Args:
-            path: The file.
-            speed: Speed relative to the recording; infinity replays without waiting.
+            path: The recording.
+            speed: Speed of the replay: 1 is the recorded speed; infinity means no waiting between
+                messages.
 
         Raises:
             RecordingError: The file cannot be read or is not a recording.
@@ -176,10 +178,10 @@ class ReplayFeed(Feed):
         return self._now_s or 0.0
 
     def play(self, stop: threading.Event | None = None) -> None:
-        """Replay the whole recording at the given speed.
+        """Replay the whole recording, and return when the replay has ended.
 
         Args:
-            stop: Ends the replay early.
+            stop: An event that ends the replay early when another thread sets it.
 
         Raises:
             RecordingError: The file cannot be read.
@@ -203,10 +205,10 @@ class ReplayFeed(Feed):
 
 @contextmanager
 def playing(feed: ReplayFeed) -> Iterator[None]:
-    """Replay a recording in a thread while the block runs.
+    """Replay a recording in a thread of its own while the ``with`` block runs.
 
     Raises:
-        RecordingError: The file could not be read; raised after the block.
+        RecordingError: The file could not be read. The error is raised at the end of the block.
     """
     stop = threading.Event()
     failures: list[RecordingError] = []
@@ -229,7 +231,7 @@ def playing(feed: ReplayFeed) -> Iterator[None]:
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the file's JSON objects; skip other lines, such as an incomplete last one."""
+    """Yield the JSON object of each line; skip lines without one, such as an incomplete line."""
     try:
         with path.open("rb") as file:
             while data := file.readline(_MAX_LINE_BYTES):
@@ -245,7 +247,8 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _read_time(line: dict[str, Any]) -> float | None:
     time_s = line.get("time_s")
-    # Years 1970 to 5138: later times would break the arithmetic.
+    # Only times in the years 1970 to 5138 are accepted: much larger numbers would break later
+    # computations.
     if isinstance(time_s, int | float) and not isinstance(time_s, bool) and 0 <= time_s < 1e11:  # noqa: PLR2004
         return float(time_s)
     return None

@@ -1,1 +1,1 @@
-"""The fleet's state: boards, deployments, requests, events and alerts."""
+"""Computes the fleet's state from messages: boards, deployments, requests, events and alerts."""

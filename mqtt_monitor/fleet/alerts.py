@@ -1,4 +1,4 @@
-"""Alerts of a snapshot, as sentences. Pure."""
+"""Finds the problems of a fleet in a snapshot, and describes each in a sentence. Pure."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Alert:
     Attributes:
         kind: Fixed identifier of the check that found the problem.
         severity: ``critical``: requests fail; ``warning``: requests may fail or are slow.
-        text: A sentence with the actual and the expected value.
-        device: Name of the board concerned.
-        deployment: Name of the deployment concerned.
-        stage: Index of the stage concerned.
+        text: The problem as a sentence, with the actual and the expected value if there are any.
+        device: Name of the board with the problem; None: the problem concerns no single board.
+        deployment: Name of the deployment with the problem; None: no single deployment.
+        stage: Index of the stage with the problem; None: no single stage.
     """
 
     kind: str
@@ -47,15 +47,15 @@ class Alert:
 
 
 def find_alerts(fleet: Fleet) -> tuple[Alert, ...]:
-    """Return a snapshot's alerts, critical ones first.
+    """Return the alerts of a snapshot; critical alerts come first.
 
-    Without a connection to the broker the lost connection is the only alert.
+    While the monitor has no connection to the broker, the lost connection is the only alert.
     """
     if not fleet.broker.connected:
         why = f": {fleet.broker.reason}" if fleet.broker.reason else ""
         text = (
             f"Lost the connection to the broker at {fleet.broker.url}{why}. Reconnecting. "
-            "All values are those of the moment of disconnection."
+            "All values are from the moment of the disconnection."
         )
         return (Alert("broker-away", "critical", text),)
     found: list[Alert] = []
@@ -65,13 +65,16 @@ def find_alerts(fleet: Fleet) -> tuple[Alert, ...]:
     for deployment in fleet.deployments.values():
         found += _deployment_alerts(deployment, fleet)
     if fleet.too_many:
-        text = f"The fleet has more {' and '.join(fleet.too_many)} than the monitor shows."
+        text = f"The fleet has more {' and '.join(fleet.too_many)} than the monitor can show."
         found.append(Alert("too-many", "warning", text))
     return tuple(sorted(found, key=lambda alert: alert.severity != "critical"))
 
 
 def _dependents(fleet: Fleet) -> dict[str, list[str]]:
-    """Return for each board the deployments with a stage that no other online board serves."""
+    """Return the names of the deployments that need a board, by the board's name.
+
+    A deployment needs a board if no other online board serves one of the board's stages.
+    """
     dependents: dict[str, list[str]] = {}
     for deployment in fleet.deployments.values():
         needed: set[str] = set()
@@ -90,7 +93,8 @@ def _board_alerts(device: Device, fleet: Fleet, dependents: list[str]) -> Iterat
             yield Alert("offline", "warning", f"Board {name} is offline.", device=name)
             return
         one = len(dependents) == 1
-        needed_by = f"deployment {dependents[0]} needs" if one else f"{', '.join(dependents)} need"
+        names = ", ".join(dependents)
+        needed_by = f"deployment {names} needs" if one else f"deployments {names} need"
         text = f"Board {name} is offline; {needed_by} this board."
         yield Alert("offline", "critical", text, device=name)
         return
@@ -112,7 +116,10 @@ def _board_alerts(device: Device, fleet: Fleet, dependents: list[str]) -> Iterat
 
 
 def _last_statistics_s(device: Device, fleet: Fleet) -> float:
-    """Return the time of a board's last statistics; without any, the start of the wait."""
+    """Return when a board's last statistics arrived, in seconds since the epoch.
+
+    Without statistics, return the time from which the monitor has waited for them.
+    """
     if device.load is not None:
         return device.load.at_s
     return max(device.since_s or 0.0, fleet.broker.since_s or 0.0)
@@ -159,7 +166,7 @@ def _generation_alerts(deployment: Deployment, stage: Stage, board: BoardStage) 
 
 
 def _planned_memory_alerts(deployment: Deployment, stage: Stage, fleet: Fleet) -> Iterator[Alert]:
-    """Find boards that serve only this stage and use more memory than planned."""
+    """Yield alerts for boards that serve only this stage and use more memory than planned."""
     for name in stage.devices:
         device = fleet.devices.get(name)
         if device is None or not device.fresh or device.load is None or len(device.serves) != 1:
@@ -167,8 +174,8 @@ def _planned_memory_alerts(deployment: Deployment, stage: Stage, fleet: Fleet) -
         rss_bytes, planned_bytes = device.load.rss_bytes, stage.predicted_ram_bytes
         if rss_bytes is not None and is_above_plan(rss_bytes, planned_bytes):
             text = (
-                f"The agent on board {name} uses {mib(rss_bytes)} for {deployment.name} stage "
-                f"{stage.index}; the plan says {mib(planned_bytes)}."
+                f"The agent on board {name} uses {mib(rss_bytes)} of memory for {deployment.name} "
+                f"stage {stage.index}; the plan says {mib(planned_bytes)}."
             )
             yield Alert("memory-plan", "warning", text, name, deployment.name, stage.index)
 
@@ -191,13 +198,13 @@ def _memory(device: Device, load: Load) -> str | None:
     if is_near_limit(device):
         limit_bytes = device.ram_limit_bytes
         return (
-            f"The agent on board {name} uses {mib(load.rss_bytes)}; its limit is "
+            f"The agent on board {name} uses {mib(load.rss_bytes)} of memory; its limit is "
             f"{mib(limit_bytes)}."
         )
     total_bytes = device.profile.total_memory_bytes if device.profile else None
     free_bytes = device.free_memory_bytes
     if total_bytes and free_bytes is not None and free_bytes < MEMORY_MARGIN * total_bytes:
-        return f"Board {name} has {mib(free_bytes)} of {mib(total_bytes)} memory free."
+        return f"Board {name} has only {mib(free_bytes)} of memory free, of {mib(total_bytes)}."
     return None
 
 
@@ -211,7 +218,7 @@ def _throttled(device: Device, load: Load) -> str | None:
 
 
 def _queue(device: Device) -> str | None:
-    """Report a queue whose newer lengths all exceed the older lengths."""
+    """Return a sentence if a board's queue grows: all newer lengths exceed all older lengths."""
     lengths = device.queue_lengths
     if len(lengths) < QUEUE_SAMPLES or lengths[-1] < LONG_QUEUE:
         return None
@@ -240,6 +247,6 @@ def _slower(stage: Stage) -> str | None:
     if measured_ms - planned_ms < SLOWER_BY_MS:
         return None
     return (
-        f"takes {measured_ms:.1f} ms; the plan says {planned_ms:.1f} ms "
+        f"takes {measured_ms:.1f} ms per inference; the plan says {planned_ms:.1f} ms "
         f"({measured_ms / planned_ms - 1:+.0%})."
     )

@@ -1,4 +1,4 @@
-"""The message type that feeds pass to the fleet's state."""
+"""The type of the messages that feeds pass to the fleet's state."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Arrival:
     Attributes:
         time_s: Arrival time by the monitor's clock, in seconds since the epoch.
         topic: The message's topic.
-        payload: The payload. A recording keeps no payload of results with tensors.
+        payload: The payload; empty for a result with tensors in a recording.
         retained: Whether the broker had retained the message.
-        correlation_data: The request's id.
-        user: The MQTT 5 user properties.
+        correlation_data: The request's id; empty if the message has none.
+        user: The MQTT 5 user properties, by name.
     """
 
     time_s: float

@@ -1,4 +1,4 @@
-"""The state of one deployment, computed from its manifest and its boards' records. Pure."""
+"""Computes the state of one deployment from its manifest and its boards' records. Pure."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec
     from mqtt_monitor.fleet.device_record import DeviceRecord, StageChange
 
-#: Identifies the inputs of a stage's view: its boards and its boundaries' counts.
+#: All that a stage's view is computed from: the stage's boards, and the lost and repeated messages
+#: before and after the stage. If the key is unchanged, the view is too.
 _Key = tuple[object, object, object]
 
-#: Values of a stage, over all its boards, that are kept for an hour.
+#: The values of a stage, over all its boards, whose last hour is kept.
 STAGE_FIGURES = ("requests_per_s", "errors_per_s", "invoke_ms", "queue_ms")
 
 
@@ -60,12 +61,13 @@ class _Plan:
 
 
 class DeploymentRecord:
-    """Follows one deployment.
+    """Keeps what the monitor knows of one deployment.
 
     Attributes:
+        name: Name of the deployment.
         since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest
             has not changed since the monitor started.
-        problem: Reason why the newest manifest is unreadable; None: no problem.
+        problem: Reason why the newest manifest is unreadable; None: it is readable.
     """
 
     def __init__(self, name: str) -> None:
@@ -75,27 +77,28 @@ class DeploymentRecord:
         self._plan: _Plan | None = None
         self._series: list[dict[str, Series]] = []
         self._boundaries: list[BoundaryCounter] = []
-        #: The last view of each stage, and the inputs of that view.
+        #: For each stage, the last view and the key of this view; None: no view of this manifest.
         self._views: list[tuple[_Key, Stage] | None] = []
 
     @property
     def generation(self) -> str | None:
-        """The live generation; None: no readable manifest."""
+        """The live generation; None: no manifest could be read."""
         return self._plan.generation if self._plan else None
 
     @property
     def stages(self) -> tuple[PlannedStage, ...]:
-        """The planned stages, in order."""
+        """The stages of the manifest, in order; empty: no manifest could be read."""
         return self._plan.stages if self._plan else ()
 
     def fold_manifest(self, payload: bytes, room_for_stages: int) -> bool:
-        """Add a manifest that is not empty; return whether all its stages are kept.
+        """Add a manifest; return whether all its stages are kept.
 
-        After an unreadable manifest the previous manifest stays valid, as on the boards.
+        If the manifest is unreadable, ``problem`` is set, the previous manifest stays valid (as on
+        the boards), and the result is True.
 
         Args:
-            payload: The manifest's JSON text.
-            room_for_stages: Number of stages that may be kept.
+            payload: The manifest's JSON text; not empty.
+            room_for_stages: Number of stages that may be kept; further stages are left out.
         """
         try:
             manifest = Manifest.from_json(payload)
@@ -103,7 +106,7 @@ class DeploymentRecord:
             self.problem = read_text(" ".join(str(error).split()))
             return True
         if manifest.deployment != self.name:
-            self.problem = f"the manifest names deployment {manifest.deployment}"
+            self.problem = f"it belongs to another deployment, {manifest.deployment}"
             return True
         self.problem = None
         stages = manifest.stages[:room_for_stages]
@@ -140,12 +143,12 @@ class DeploymentRecord:
     def fold_change(
         self, item: StageChange, device: DeviceRecord, devices: Mapping[str, DeviceRecord]
     ) -> None:
-        """Add the change of one stage from a board's statistics.
+        """Add the requests of one stage that a board's statistics newly report.
 
         Args:
-            item: The change.
+            item: The newly reported requests.
             device: The board's record.
-            devices: The records of all boards.
+            devices: The records of all boards, by name.
         """
         index = item.stage
         if index >= len(self._series) or device.name not in self.stages[index].devices:
@@ -192,7 +195,12 @@ class DeploymentRecord:
         return True
 
     def series(self, index: int, figure: str) -> Series | None:
-        """Return a stage's series of one of ``STAGE_FIGURES``; None: unknown stage or figure."""
+        """Return the last hour of one value of a stage; None: unknown stage or value.
+
+        Args:
+            index: Index of the stage.
+            figure: The value, one of ``STAGE_FIGURES``.
+        """
         if 0 <= index < len(self._series):
             return self._series[index].get(figure)
         return None
@@ -216,7 +224,12 @@ class DeploymentRecord:
         return tuple(boards)
 
     def view(self, devices: Mapping[str, DeviceRecord], now_s: float) -> Deployment:
-        """Return the deployment at ``now_s``, in seconds since the epoch."""
+        """Return the state of the deployment.
+
+        Args:
+            devices: The records of all boards, by name.
+            now_s: The present time, in seconds since the epoch.
+        """
         stages = tuple(self._view_stage(stage, devices, now_s) for stage in self.stages)
         plan = self._plan
         state: Literal["live", "broken", "unreadable"]
@@ -322,9 +335,11 @@ def _arriving_per_s(board: BoardStage) -> float | None:
 def _memory(
     stage: PlannedStage, devices: Mapping[str, DeviceRecord], now_s: float
 ) -> tuple[int | None, bool]:
-    """Return the largest resident memory among a stage's agents, in bytes.
+    """Return a stage's memory, from the agents with recent statistics on the stage's boards.
 
-    Return also whether one of these agents serves several stages.
+    Returns:
+        The largest resident memory of these agents, in bytes (None: unknown); and whether one of
+        these agents serves several stages.
     """
     found = [
         (device.load.rss_bytes, len(device.serves) > 1)
@@ -348,7 +363,11 @@ def _total(
 def _mean(
     boards: Iterable[BoardStage], figure: Callable[[BoardStage], float | None]
 ) -> float | None:
-    """Return the mean over boards, weighted by the boards' requests per second."""
+    """Return the mean of a value over boards, weighted by each board's requests per second.
+
+    Boards without the value are left out. If no board has requests, the mean is not weighted. If no
+    board has the value, the result is None.
+    """
     weighted = [
         (value, board.requests_per_s or 0.0)
         for board in boards

@@ -1,4 +1,4 @@
-"""All deployments: adds manifests and the boards' counts to the deployments' records. Pure."""
+"""Keeps the records of all deployments, and adds manifests and the boards' counts. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DeploymentTable:
         self._overflow = overflow
 
     def fold_manifest(self, arrival: Arrival, name: str) -> bool:
-        """Add a manifest; return whether it could be read."""
+        """Add a manifest; return whether it could be read. An empty one removes the deployment."""
         if not arrival.payload:
             self.forget(name, arrival.time_s, f"Deployment {name} was undeployed.")
             return True
@@ -61,7 +61,8 @@ class DeploymentTable:
             text = f"A manifest of deployment {name} can't be read: {record.problem}"
         elif before is not None and record.generation != before:
             kind = EventKind.REDEPLOYED
-            text = f"Deployment {name}: generation {record.generation} replaced {before}."
+            now = record.generation
+            text = f"Deployment {name}: generation {now} replaced generation {before}."
         elif before is None and not arrival.retained:
             kind = EventKind.DEPLOYED
             text = f"Deployment {name}: generation {record.generation} is live."
@@ -78,12 +79,12 @@ class DeploymentTable:
         devices: Mapping[str, DeviceRecord],
         time_s: float,
     ) -> None:
-        """Add the changes from a board's statistics.
+        """Add the requests that a board's statistics newly report.
 
         Args:
-            changes: The changes, one for each stage of the board.
+            changes: The newly reported requests, one item for each stage of the board.
             device: The board's record.
-            devices: The records of all boards.
+            devices: The records of all boards, by name.
             time_s: Arrival time of the statistics, in seconds since the epoch.
         """
         for item in changes:
@@ -115,12 +116,18 @@ class DeploymentTable:
             self._events.add(time_s, kind, text, device=device, deployment=deployment.name)
 
     def forget(self, name: str, time_s: float, text: str) -> None:
-        """Remove a deployment, if it is known, with an event that says ``text``."""
+        """Remove a deployment and add an event; do nothing if the deployment is unknown.
+
+        Args:
+            name: Name of the deployment.
+            time_s: Time of the event, in seconds since the epoch.
+            text: The event as a sentence.
+        """
         if self.records.pop(name, None) is not None:
             self._events.add(time_s, EventKind.UNDEPLOYED, text, deployment=name)
 
     def stages_of(self, device: str) -> frozenset[tuple[str, int]]:
-        """Return the stages that manifests assign to a board."""
+        """Return the stages that manifests assign to a board, as (deployment, index of stage)."""
         return frozenset(
             (deployment.name, stage.index)
             for deployment in self.records.values()
@@ -129,7 +136,7 @@ class DeploymentTable:
         )
 
     def of_generation(self, generation: str | None) -> str | None:
-        """Return the name of the deployment with this live generation; None: no such deployment."""
+        """Return the name of the deployment whose live generation this is; None: unknown."""
         if generation is None:
             return None
         for record in self.records.values():
@@ -138,5 +145,10 @@ class DeploymentTable:
         return None
 
     def view(self, devices: Mapping[str, DeviceRecord], now_s: float) -> dict[str, Deployment]:
-        """Return the deployments at ``now_s``, sorted by name."""
+        """Return the state of each deployment, by name and sorted by name.
+
+        Args:
+            devices: The records of all boards, by name.
+            now_s: The present time, in seconds since the epoch.
+        """
         return {name: self.records[name].view(devices, now_s) for name in sorted(self.records)}

@@ -1,4 +1,4 @@
-"""Converts a snapshot into the JSON document of ``--json`` and of the web page. Pure."""
+"""Converts a snapshot into a JSON document, for ``--json`` and for the web page. Pure."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ if TYPE_CHECKING:
         Stage,
     )
 
-#: Fields of a stage's layers.
+#: The fields of a stage that name its layers.
 _LAYERS = ("layers", "more_layers", "wrapped", "more_wrapped")
 
 
 def describe_fleet(
     fleet: Fleet, alerts: tuple[Alert, ...], *, with_layers: bool = False
 ) -> dict[str, Any]:
-    """Return the document: lists of boards and deployments as in ``edge-partition status --json``.
+    """Return a snapshot as a document of JSON values.
 
-    Field names are those of :mod:`mqtt_monitor.fleet.snapshot`, with these exceptions: a
-    deployment's name is ``deployment``, and ``state`` of a board is ``online`` or ``offline``. A
-    board that never published its availability is online while it sends statistics. The document
-    adds the decisions of :mod:`mqtt_monitor.fleet.levels`.
+    The document has the fields of :class:`mqtt_monitor.fleet.snapshot.Fleet`, with these
+    differences:
+
+    - Boards and deployments are lists, as in ``edge-partition status --json``.
+    - The name of a deployment is in the field ``deployment``.
+    - The ``state`` of a board is ``online`` or ``offline``. A board that has never published its
+      availability is online while it sends statistics.
+    - The document also has the decisions of :mod:`mqtt_monitor.fleet.levels`.
 
     Args:
         fleet: The snapshot.
         alerts: The snapshot's alerts.
-        with_layers: Whether to include the layers of each stage. The page's stream omits layers:
-            they are many and never change within a generation.
+        with_layers: Whether to include the layers of each stage. The stream to the web page leaves
+            layers out, because they are many and never change within a generation.
     """
     return {
         "at_s": fleet.at_s,
@@ -60,7 +64,8 @@ def describe_fleet(
     }
 
 
-# Not dataclasses.asdict, which copies every value deeply: 0.3 s for 500 boards.
+# The functions below do not use dataclasses.asdict, which makes a deep copy of every value and
+# takes 0.3 s for 500 boards.
 
 
 def _device(device: Device) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The state of one board, computed from its messages. Pure."""
+"""Computes the state of one board from its messages. Pure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from mqtt_monitor.fleet.snapshot import Device, Load, Profile, Served, State
 from mqtt_monitor.fleet.stage_counter import Change, StageCounter
 from mqtt_monitor.fleet.thresholds import QUEUE_SAMPLES
 
-#: Periods after which statistics are too old.
+#: Statistics are too old after this number of their periods.
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
-#: Number of statistics messages in one minute, for the clock offset. A message's time on the
-#: network makes the board's clock look late, never early: the largest offset is the best estimate.
+#: Number of statistics messages (one minute) from which a clock's offset is estimated. Because of a
+#: message's time on the network, the board's clock seems to be behind, never ahead. The largest
+#: offset is therefore the best estimate.
 _CLOCK_SAMPLES = 12
 
-#: Values of a board that are kept for an hour.
+#: The values of a board whose last hour is kept.
 DEVICE_FIGURES = (
     "cpu_percent",
     "temperature_c",
@@ -43,7 +44,14 @@ DEVICE_FIGURES = (
 
 @dataclass(frozen=True)
 class StageChange:
-    """The change of one stage's counts by one statistics message of a board."""
+    """The requests of one stage that a board's newest statistics message adds.
+
+    Attributes:
+        deployment: Name of the stage's deployment.
+        stage: Index of the stage.
+        counter: The board's totals for the stage, which already include ``change``.
+        change: The added requests.
+    """
 
     deployment: str
     stage: int
@@ -52,13 +60,23 @@ class StageChange:
 
 
 class DeviceRecord:
-    """Follows one board.
+    """Keeps what the monitor knows of one board.
 
     Attributes:
-        counters: The counts of each stage, by deployment and stage.
+        name: Name of the board.
+        state: The board's availability; ``unknown`` if none was published.
+        since_s: Time of the last change of ``state``, in seconds since the epoch; None: the state
+            has not changed since the monitor started.
+        profile: The board's last profile; None: no profile yet.
+        load: The load in the board's last statistics; None: no statistics yet.
+        restarts: Restarts of the agent that the monitor noticed.
+        missed_stats: Number of lost statistics messages.
+        counters: The totals of each stage, by (deployment, index of stage).
         serves: The stages in the newest statistics.
-        version: Number of changes so far. Callers may cache results computed from the record until
-            this number changes.
+        refusals: The deployments that the board refused.
+        series: The last hour of each of ``DEVICE_FIGURES``, by the value's name.
+        version: Number of changes of this record so far. A result computed from the record stays
+            valid until this number changes.
     """
 
     def __init__(self, name: str) -> None:
@@ -82,19 +100,23 @@ class DeviceRecord:
         self._view: tuple[tuple[int, bool], Device] | None = None
 
     def fold_state(self, state: State) -> bool:
-        """Add an availability; return whether it changed."""
+        """Set the board's availability; return whether it changed."""
         changed = state != self.state
         self.state = state
         self.version += changed
         return changed
 
     def note_since(self, time_s: float) -> None:
-        """Note the time of the last change of ``state``."""
+        """Set the time of the last change of ``state``, in seconds since the epoch."""
         self.since_s = time_s
         self.version += 1
 
     def fold_profile(self, document: dict[str, Any]) -> bool:
-        """Add a profile; return whether it shows that the agent restarted."""
+        """Set the board's profile; return whether it shows that the agent has restarted.
+
+        Args:
+            document: The profile, as received.
+        """
         self.version += 1
         before = self.profile.instance if self.profile else None
         ram_mib = read_number(document.get("ram_mib"))
@@ -127,14 +149,17 @@ class DeviceRecord:
     def fold_stats(
         self, document: dict[str, Any], at_s: float, room_for_counters: int
     ) -> tuple[list[StageChange], bool]:
-        """Add statistics; return the changes, and whether they show an unreported agent restart.
-
-        :meth:`fold_profile` reports the restarts of agents whose profile has an ``instance``.
+        """Add a statistics message.
 
         Args:
             document: The statistics, as received.
             at_s: Arrival time, in seconds since the epoch.
-            room_for_counters: Number of further stages whose counts may be kept.
+            room_for_counters: Number of further stages whose totals may be kept.
+
+        Returns:
+            The newly reported requests, one item for each stage; and whether the statistics show a
+            restart of the agent. If the agent's profile has an ``instance``, the second value is
+            False, because :meth:`fold_profile` reports the restart.
         """
         before = self.load
         load = _read_load(document, at_s)
@@ -200,7 +225,8 @@ class DeviceRecord:
                     continue
                 room -= 1
                 counter = self.counters[key] = StageCounter()
-            # A stage missing in the previous statistics was loaded since then: it counts from 0.
+            # A stage that was not in the previous statistics was loaded after them, so its counts
+            # started at 0.
             change = counter.fold(
                 entry,
                 elapsed_s,
@@ -215,11 +241,15 @@ class DeviceRecord:
         return changes
 
     def has_unlisted(self) -> bool:
-        """Return whether the record has counts of stages missing in the newest statistics."""
+        """Return whether the record has totals of stages that are not in the newest statistics."""
         return len(self.counters) > len(self._listed)
 
     def forget_counters(self, wanted: frozenset[tuple[str, int]]) -> None:
-        """Remove the counts of stages that are neither in the newest statistics nor wanted."""
+        """Remove the totals of stages that are neither in the newest statistics nor ``wanted``.
+
+        Args:
+            wanted: Stages to keep, as (deployment, index of stage).
+        """
         for key in [key for key in self.counters if key not in self._listed and key not in wanted]:
             del self.counters[key]
 
@@ -230,11 +260,16 @@ class DeviceRecord:
         return abs(now_s - self.load.at_s) <= _FRESH_PERIODS * self.load.period_s
 
     def lists(self, deployment: str, stage: int) -> bool:
-        """Return whether the newest statistics list a stage."""
+        """Return whether the newest statistics contain a stage.
+
+        Args:
+            deployment: Name of the stage's deployment.
+            stage: Index of the stage.
+        """
         return (deployment, stage) in self._listed
 
     def view(self, now_s: float) -> Device:
-        """Return the board at ``now_s``, in seconds since the epoch."""
+        """Return the state of the board at ``now_s``, in seconds since the epoch."""
         fresh = self.is_fresh(now_s)
         if self._view is not None and self._view[0] == (self.version, fresh):
             return self._view[1]
@@ -260,7 +295,7 @@ def _read_load(document: dict[str, Any], at_s: float) -> Load:
     return Load(
         at_s=at_s,
         sequence=read_count(document.get("sequence")),
-        # Bounded: a damaged period must not make statistics count as recent for ever.
+        # At most 300 s: otherwise statistics with a damaged period could count as recent forever.
         period_s=min(read_number(document.get("period_s")) or _DEFAULT_PERIOD_S, 300.0),
         uptime_s=read_number(document.get("uptime_s")),
         cpu_percent=read_number(document.get("cpu_percent")),
@@ -295,10 +330,11 @@ def _missed(load: Load, before: Load) -> int:
 
 
 def _elapsed_s(load: Load, before: Load | None, *, restarted: bool) -> float | None:
-    """Return the time over which the newest counts grew, in seconds; None: unknown.
+    """Return the time in which the newest counts grew, in seconds; None: unknown.
 
-    The agent's uptime is exact: it never jumps and excludes the messages' time on the network.
-    Without a reported uptime, arrival times are used.
+    The difference of the agent's uptimes is exact: an uptime never jumps, and does not depend on
+    the messages' time on the network. If the agent reports no uptime, the difference of the arrival
+    times is used.
     """
     if before is None:
         return None

@@ -1,4 +1,4 @@
-"""All boards: adds availabilities, profiles and statistics to the boards' records. Pure."""
+"""Keeps the records of all boards, and adds availabilities, profiles and statistics. Pure."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class DeviceTable:
         self.records: dict[str, DeviceRecord] = {}
         self._events = events
         self._overflow = overflow
-        #: Stage counters of all boards; at most MAX_BOARD_STAGES.
+        #: Number of stage counters of all boards together; at most MAX_BOARD_STAGES.
         self._counters = 0
 
     def fold_availability(self, arrival: Arrival, name: str) -> bool:
-        """Add an availability; return whether it could be read."""
+        """Add an availability; return whether it could be read. An empty one removes the board."""
         if not arrival.payload:
             # The retained message was cleared: the board was removed from the fleet.
             self.forget(name)
@@ -54,7 +54,13 @@ class DeviceTable:
         return True
 
     def fold_profile(self, document: dict[str, Any], name: str, time_s: float) -> None:
-        """Add a profile."""
+        """Add a profile, and an event if the profile shows that the agent has restarted.
+
+        Args:
+            document: The profile, as received.
+            name: Name of the board.
+            time_s: Arrival time, in seconds since the epoch.
+        """
         device = self._get(name)
         if device is not None and device.fold_profile(document):
             self._note_restart(name, time_s)
@@ -66,13 +72,14 @@ class DeviceTable:
         time_s: float,
         stages_of: Callable[[str], frozenset[tuple[str, int]]],
     ) -> list[StageChange]:
-        """Add statistics; return the changes, one for each stage of the board.
+        """Add statistics; return the newly reported requests, one item for each stage of the board.
 
         Args:
-            document: The statistics.
+            document: The statistics, as received.
             name: Name of the board.
             time_s: Arrival time, in seconds since the epoch.
-            stages_of: Returns the stages that manifests assign to a board; their counts are kept.
+            stages_of: Returns the stages that manifests assign to a board. The totals of these
+                stages are kept even if the statistics do not contain them.
         """
         device = self._get(name)
         if device is None:
@@ -94,7 +101,7 @@ class DeviceTable:
         return changes
 
     def forget(self, name: str) -> None:
-        """Remove a board."""
+        """Remove a board; do nothing if the board is unknown."""
         gone = self.records.pop(name, None)
         self._counters -= len(gone.counters) if gone is not None else 0
 
@@ -104,16 +111,16 @@ class DeviceTable:
             device.note_monitor_gap()
 
     def report_refusals(self) -> bool:
-        """Return whether the statistics of every board report refusals."""
+        """Return whether the statistics of every board report refusals; False without boards."""
         records = self.records.values()
         return bool(records) and all(device.refusals.are_reported for device in records)
 
     def view(self, now_s: float) -> dict[str, Device]:
-        """Return the boards at ``now_s``, sorted by name."""
+        """Return the state of each board at ``now_s``, by name and sorted by name."""
         return {name: self.records[name].view(now_s) for name in sorted(self.records)}
 
     def _get(self, name: str) -> DeviceRecord | None:
-        """Return a board's record; None: the limit excludes the board."""
+        """Return a board's record, new if needed; None: the table has ``MAX_DEVICES`` boards."""
         device = self.records.get(name)
         if device is None:
             if len(self.records) >= MAX_DEVICES:

@@ -1,4 +1,4 @@
-"""The fleet's recent events, numbered. Pure: times are arguments."""
+"""Keeps the fleet's recent events and gives each event a number. Pure: times are arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EventLog:
         device: str | None = None,
         deployment: str | None = None,
     ) -> None:
-        """Add an event; the arguments are the attributes of an :class:`Event`."""
+        """Add an event; :class:`~mqtt_monitor.fleet.snapshot.Event` describes the arguments."""
         self._last_number += 1
         self._events.append(Event(self._last_number, time_s, kind, text, device, deployment))
 

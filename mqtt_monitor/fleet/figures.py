@@ -1,4 +1,4 @@
-"""Formats numbers, sizes and durations as text."""
+"""Formats numbers, sizes and durations as text for the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mib(size_bytes: float | None) -> str:
 
 
 def duration(seconds: float, *, digits: int = 0) -> str:
-    """Return a duration in s, min, h or days; below two minutes with ``digits`` decimals."""
+    """Return a duration in s, min, h or days; ``digits`` decimals if shorter than two minutes."""
     if seconds < 2 * _MINUTE_S:
         return f"{seconds:.{digits}f} s"
     if seconds < 2 * _HOUR_S:

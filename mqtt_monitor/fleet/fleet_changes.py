@@ -1,4 +1,4 @@
-"""Changes between two snapshots, for the page's stream. Unchanged boards cost no bytes. Pure."""
+"""Describes the changes between two snapshots, for the stream to the web page. Pure."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ _T = TypeVar("_T")
 
 
 def describe_changes(before: Fleet | None, now: Fleet) -> dict[str, Any]:
-    """Return the document that updates a reader of ``before`` to ``now``.
+    """Return the changes from one snapshot to the next as a document of JSON values.
 
-    The document has the format of :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet` and
+    The document has the format of :func:`mqtt_monitor.fleet.describe_fleet.describe_fleet`, but
     contains only new and changed boards, deployments, events and requests. ``gone_devices`` and
-    ``gone_deployments`` name removed boards and deployments. ``alerts`` is missing if the alerts
-    have not changed.
+    ``gone_deployments`` list the names of removed boards and deployments. ``alerts`` is missing if
+    the alerts have not changed.
 
     Args:
-        before: The reader's snapshot; None: the document contains the whole fleet.
+        before: The snapshot that the reader already has; None: the document describes the whole
+            fleet.
         now: The new snapshot.
     """
     alerts = find_alerts(now)
     if before is None:
         return describe_fleet(now, alerts)
     last_event = before.events[-1].number if before.events else 0
-    # By identity: a client's report replaces the request's earlier entry.
+    # Requests are compared by identity, because a client's report may replace an earlier entry of
+    # the same request.
     known = {id(request) for request in before.requests}
     changed = replace(
         now,

@@ -22,10 +22,10 @@ class Comparison:
 
     Attributes:
         measured: The measured value; None: not measured.
-        difference: Relative difference from the plan: 0.25 means 25 % more than planned; None: not
-            measured, not planned, or the two cannot be compared.
-        level: ``above`` or ``below`` if the difference exceeds ``PLAN_MARGIN``, else ``within``;
-            None if ``difference`` is None.
+        difference: Relative difference from the plan: 0.25 means 25 % more than planned. None: not
+            measured, not planned, or not comparable.
+        level: ``above``: more than the plan by more than ``PLAN_MARGIN``; ``below``: less than the
+            plan by more than ``PLAN_MARGIN``; ``within``: otherwise; None: no ``difference``.
     """
 
     measured: float | None
@@ -36,7 +36,8 @@ class Comparison:
 def compare_time(stage: Stage) -> Comparison:
     """Compare a stage's inference time, in milliseconds, with the plan.
 
-    The measured time is the mean of the last minute; without one, the mean of the newest period.
+    The measured time is the mean of the last minute. If that mean is unknown, the mean of the
+    newest period is used.
     """
     minute_ms = stage.invoke_minute_ms
     measured_ms = stage.invoke_ms if minute_ms is None else minute_ms
@@ -46,7 +47,7 @@ def compare_time(stage: Stage) -> Comparison:
 def compare_memory(stage: Stage) -> Comparison:
     """Compare the largest resident memory among a stage's agents, in bytes, with the plan.
 
-    The memory of an agent that serves several stages cannot be compared with one stage's plan.
+    If the agent serves several stages, its memory cannot be compared with the plan of one stage.
     """
     if stage.shares_memory:
         return Comparison(stage.rss_bytes, None, None)
@@ -63,12 +64,12 @@ def _compare(measured: float | None, planned: float) -> Comparison:
 
 
 def is_above_plan(measured: float, planned: float) -> bool:
-    """Return whether a measured value exceeds its plan by more than ``PLAN_MARGIN``."""
+    """Return whether a measured value exceeds the planned value by more than ``PLAN_MARGIN``."""
     return measured > (1 + PLAN_MARGIN) * planned > 0
 
 
 def limit_share(device: Device) -> float | None:
-    """Return the share of the agent's memory limit in use; None: no limit, no recent statistics."""
+    """Return an agent's resident memory divided by its limit; None: no limit or no statistics."""
     limit_bytes, load = device.ram_limit_bytes, device.load
     if not limit_bytes or not device.fresh or load is None or load.rss_bytes is None:
         return None
@@ -82,7 +83,11 @@ def is_near_limit(device: Device) -> bool:
 
 
 def tensor_rates(stage: Stage, board: BoardStage) -> tuple[float | None, float | None]:
-    """Return the payload bytes per second that a stage receives and sends on one board."""
+    """Return the traffic of a stage on one board, in payload bytes per second.
+
+    Returns:
+        The received and the sent bytes per second; both None: no recent statistics.
+    """
     per_s = board.requests_per_s
     if per_s is None:
         return None, None

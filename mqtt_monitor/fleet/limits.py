@@ -1,4 +1,7 @@
-"""Limits of the data that the monitor keeps. They bound the memory for any sequence of messages."""
+"""Limits of the data that the monitor reads and keeps.
+
+The limits bound the monitor's memory for any sequence of messages.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ MAX_EVENTS = 500
 
 MAX_STATS_BYTES = 256 * 1024
 MAX_PROFILE_BYTES = 64 * 1024
-#: A manifest includes the names of the model's classes.
+#: A manifest may be large, because it includes the names of the model's classes.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-#: Answers to commands and error messages are short; larger results are tensors.
+#: Answers to commands and error messages are short. Larger payloads on a result topic are tensors.
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_TRACE_CHARACTERS = 16 * 1024

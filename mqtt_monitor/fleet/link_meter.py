@@ -1,4 +1,4 @@
-"""Reads the link in a board's statistics and computes its traffic. Pure."""
+"""Computes the traffic of a board's network interface from the board's statistics. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ class LinkMeter:
     """Computes bytes per second from the byte counts of one board's network interface."""
 
     def __init__(self) -> None:
-        #: The interface that ``_moved`` belongs to.
+        #: The interface whose bytes ``_moved`` counts.
         self._interface: str | None = None
-        #: Received and sent bytes in the last statistics.
+        #: The counts of received and sent bytes in the last statistics.
         self._moved: tuple[int | None, int | None] = (None, None)
 
     def read(self, fields: Any, elapsed_s: float | None) -> Link | None:
-        """Read the ``link`` field of statistics; None: not reported.
+        """Read the ``link`` field of a board's statistics.
 
         Args:
             fields: The field's value, as received.
-            elapsed_s: Seconds since the previous statistics; None: unknown, so that no rate can be
-                computed.
+            elapsed_s: Seconds since the previous statistics; None: unknown, so the traffic is
+                unknown too.
+
+        Returns:
+            The interface and its traffic; None: not reported.
         """
         interface = read_text(fields.get("interface")) if isinstance(fields, dict) else None
         if not isinstance(fields, dict) or interface is None:

@@ -1,13 +1,13 @@
-"""Notes which limits of the monitor the fleet exceeds. Pure."""
+"""Remembers which limits of the monitor the fleet exceeds. Pure."""
 
 from __future__ import annotations
 
 
 class Overflow:
-    """Counts the messages that the limits of :mod:`mqtt_monitor.fleet.limits` exclude.
+    """Remembers the exceeded limits of :mod:`mqtt_monitor.fleet.limits`; counts ignored messages.
 
     Attributes:
-        ignored: Messages about boards or deployments that are not kept.
+        ignored: Number of messages about boards or deployments that the monitor does not keep.
     """
 
     def __init__(self) -> None:
@@ -15,14 +15,23 @@ class Overflow:
         self._kinds: set[str] = set()
 
     def note(self, kind: str) -> None:
-        """Note that the monitor does not keep all ``boards``, ``deployments`` or ``stages``."""
+        """Note that a limit is exceeded.
+
+        Args:
+            kind: What the monitor does not keep completely: ``boards``, ``deployments`` or
+                ``stages``.
+        """
         self._kinds.add(kind)
 
     def ignore(self, kind: str) -> None:
-        """Note a message that was ignored because of a limit."""
+        """Count a message that was ignored because a limit is exceeded.
+
+        Args:
+            kind: The limit, as in :meth:`note`.
+        """
         self.note(kind)
         self.ignored += 1
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the noted kinds, sorted."""
+        """Return what the monitor does not keep completely, sorted."""
         return tuple(sorted(self._kinds))

@@ -1,4 +1,4 @@
-"""Reads values of untrusted JSON: an unusable value gives None; no function raises."""
+"""Reads values of untrusted JSON. An unusable value gives None or an empty list, never an error."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from edge_core.contract.names import NAME_PATTERN
 
-#: Characters kept of a text. Texts are names and versions, shown in tables.
+#: The most characters that are kept of a text. Texts are names and versions for tables.
 MAX_TEXT = 200
-#: Larger than any real byte count, time or rate; keeps sums and products finite.
+#: The largest accepted number: larger than any real byte count, time or rate, and small enough that
+#: sums and products stay finite.
 _LARGEST = 1e18
 #: Characters that could corrupt a terminal or a log line: control characters, line and paragraph
 #: separators, characters that change the writing direction, surrogates.
@@ -21,7 +22,7 @@ _UNPRINTABLE = re.compile(
 
 
 def read_object(payload: bytes, limit_bytes: int) -> dict[str, Any] | None:
-    """Return a JSON object; None for anything else, and for payloads over ``limit_bytes``."""
+    """Return the JSON object in a payload; None: another value, or more than ``limit_bytes``."""
     if len(payload) > limit_bytes:
         return None
     try:
@@ -35,12 +36,15 @@ def read_number(value: Any) -> float | None:
     """Return a number from 0 to ``_LARGEST``; None for NaN, infinity and anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # A comparison with NaN is false; a comparison of a huge int with a float is exact.
+    # NaN fails both comparisons. Python compares a huge int with a float exactly, without overflow.
     return float(value) if 0 <= value <= _LARGEST else None
 
 
 def read_signed(value: Any) -> float | None:
-    """Return a number of either sign, such as a temperature; None for anything else."""
+    """Return a number of either sign, such as a temperature; None for anything else.
+
+    The magnitude is at most ``_LARGEST``.
+    """
     if isinstance(value, float | int) and not isinstance(value, bool) and value < 0:
         magnitude = read_number(-value)
         return None if magnitude is None else -magnitude
@@ -61,8 +65,8 @@ def read_flag(value: Any) -> bool | None:
 def read_text(value: Any) -> str | None:
     """Return the first ``MAX_TEXT`` characters of a text, with unprintable characters replaced.
 
-    None for an empty text and for anything else. Markup (``<``, ``[``) stays; each front end
-    escapes the markup that it interprets.
+    Return None for an empty text and for anything else. Markup (``<``, ``[``) is kept: each front
+    end must escape the markup that the front end would interpret.
     """
     if not isinstance(value, str) or not value:
         return None
@@ -75,5 +79,5 @@ def read_name(value: Any) -> str | None:
 
 
 def read_list(value: Any, limit: int) -> list[Any]:
-    """Return at most ``limit`` items of a list; an empty list for anything else."""
+    """Return the first items of a list, at most ``limit``; an empty list for anything else."""
     return value[:limit] if isinstance(value, list) else []

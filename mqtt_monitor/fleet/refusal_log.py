@@ -1,4 +1,4 @@
-"""Reads the refusals in a board's statistics and finds the new ones. Pure."""
+"""Reads from a board's statistics which deployments the board refused. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from mqtt_monitor.fleet.limits import MAX_REFUSALS
 from mqtt_monitor.fleet.read_values import read_list, read_name, read_number, read_text
 from mqtt_monitor.fleet.snapshot import Refusal
 
-#: Greatest age of a refusal that is new to a monitor without earlier statistics, in seconds.
+#: In the first statistics that the monitor receives from a board, a refusal up to this age counts
+#: as new. In seconds.
 _NEWS_S = 15.0
 
 
 class RefusalLog:
-    """Follows the refusals of one board.
+    """Keeps the refusals of one board, and tells which of them are new.
 
     Attributes:
         are_reported: Whether the agent's version reports refusals.
@@ -29,7 +30,7 @@ class RefusalLog:
         self._refused_at_s: dict[str, float] = {}
 
     def fold(self, document: dict[str, Any], at_s: float, *, known: bool) -> None:
-        """Add statistics.
+        """Read the refusals in a statistics message.
 
         Args:
             document: The statistics, as received.
@@ -50,10 +51,11 @@ class RefusalLog:
                 continue
             refused_at_s[deployment] = then_s
             if self._refused_at_s.get(deployment) == then_s:
-                # A new computation would add the difference in the messages' time on the network.
+                # The earlier entry is kept: a newly computed time would differ by the difference
+                # between the two messages' times on the network.
                 refusals.append(next(it for it in self.current if it.deployment == deployment))
                 continue
-            # Both times are the board's, so an offset of its clock cancels out.
+            # Both times are by the board's clock, so an offset of this clock cancels out.
             age_s = max(0.0, now_s - then_s) if now_s is not None else 0.0
             code = read_text(entry.get("code")) or "other"
             refusal = Refusal(

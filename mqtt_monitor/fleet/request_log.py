@@ -1,4 +1,4 @@
-"""The fleet's recent requests, from results and from clients' reports. Pure."""
+"""Keeps the fleet's recent requests, from results and from clients' reports. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class RequestLog:
     def add(self, request: Request) -> None:
         """Add a request.
 
-        The monitor may learn of one request from its result and from its client's report. The
-        report replaces the result, because only the report has a latency.
+        The monitor may receive both the result of a request and the client's report about it. The
+        entry of the report replaces the entry of the result, because only a report has a latency.
         """
         for position, other in enumerate(self._requests):
             if request.request and (other.client, other.request) == (

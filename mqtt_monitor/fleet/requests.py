@@ -1,4 +1,4 @@
-"""Reads requests from results, from clients' reports and from error messages. Pure."""
+"""Reads messages about requests: results, error answers and clients' reports. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def read_result(
     """Read a message on a result topic; None: the message has no trace and no error.
 
     Args:
-        arrival: The message. The payload is read only if it is an error message.
+        arrival: The message. Its payload is read only if the message is an error answer.
         client: Name of the client, from the topic.
-        deployment_of: Returns the deployment of a generation; None: unknown.
+        deployment_of: Returns the name of the deployment with a live generation; None: unknown.
     """
     error = arrival.user.get(ERROR)
     stages = _read_trace(arrival.user.get(TRACE))
@@ -55,7 +55,13 @@ def read_result(
 def read_report(
     arrival: Arrival, client: str, deployment_of: Callable[[str | None], str | None]
 ) -> Request | None:
-    """Read a client's report of a request (``client/{client}/trace``); None: unreadable."""
+    """Read a client's report of a request; None: the report is unreadable.
+
+    Args:
+        arrival: A message on the topic ``client/{client}/trace``.
+        client: Name of the client, from the topic.
+        deployment_of: Returns the name of the deployment with a live generation; None: unknown.
+    """
     document = read_object(arrival.payload, MAX_ANSWER_BYTES)
     latency_ms = read_number(document.get("latency_ms")) if document is not None else None
     if document is None or latency_ms is None:
@@ -79,7 +85,7 @@ def read_report(
 
 
 def read_refusal(arrival: Arrival) -> str | None:
-    """Return the reason of a board that refused its part of a deployment; None: not a refusal."""
+    """Return why a board refused its part of a deployment; None: the message is no refusal."""
     if arrival.user or not arrival.payload.startswith(b"{"):
         return None
     document: dict[str, Any] | None = read_object(arrival.payload, MAX_ANSWER_BYTES)

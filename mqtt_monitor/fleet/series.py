@@ -1,4 +1,4 @@
-"""The last hour of one value, in memory of fixed size. Pure."""
+"""Keeps the last hour of one value in memory of fixed size. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _EMPTY = array("f", [math.nan]) * _SLOTS
 
 
 class Series:
-    """One value for each slot of 5 s of the last hour, in 2.9 kB. A slot keeps its last value."""
+    """The last hour of one value, in slots of 5 s, each with the newest value of its 5 s.
+
+    A series takes 2.9 kB.
+    """
 
     __slots__ = ("_newest", "_values")
 
@@ -21,7 +24,10 @@ class Series:
         self._newest: int | None = None
 
     def add(self, time_s: float, value: float | None) -> None:
-        """Add a value. A time an hour or more from the newest time empties the series first.
+        """Add a value.
+
+        If ``time_s`` is an hour or more before or after the newest time, all earlier values are
+        removed first.
 
         Args:
             time_s: Time by the monitor's clock, in seconds since the epoch; may jump back.
@@ -37,12 +43,15 @@ class Series:
         self._values[slot % _SLOTS] = math.nan if value is None else value
 
     def points(self, now_s: float, step_s: float = SLOT_S) -> list[tuple[float, float | None]]:
-        """Return ``(time_s, mean)`` for each step of the last hour, oldest first.
+        """Return the mean value of each step of the last hour.
 
         Args:
             now_s: The present time, in seconds since the epoch.
-            step_s: Width of a step, a multiple of 5 s; 60 gives 60 points. A step without a value
-                has None as its mean.
+            step_s: Width of a step in seconds, a multiple of 5; 60 gives 60 points.
+
+        Returns:
+            ``(time_s, mean)`` for each step, oldest first: start of the step in seconds since the
+            epoch, and mean of its values; None: no value in this step.
         """
         width = max(1, round(step_s / SLOT_S))
         last = math.floor(now_s / SLOT_S) // width

@@ -1,7 +1,8 @@
-"""The fleet at one moment: frozen dataclasses, which every front end shows.
+"""Snapshots: frozen dataclasses that describe the fleet at one moment, for every front end.
 
-:mod:`mqtt_monitor.fleet.state` gives an overview and the source of each value. ``None`` means "not
-reported": an agent of another version, no statistics yet, or statistics that are too old.
+:mod:`mqtt_monitor.fleet.state` gives an overview and the source of each value. If an attribute's
+text does not explain ``None``, ``None`` means "not reported": the agent has another version, there
+are no statistics yet, or the statistics are too old.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ class Broker:
             broker.
         connected: Whether the monitor is connected. While false, all other values are those of the
             moment of disconnection.
-        since_s: Time of the last connection or disconnection, in seconds since the epoch.
-        reason: Reason of the disconnection.
+        since_s: Time of the last connection or disconnection, in seconds since the epoch; None: the
+            monitor has never been connected.
+        reason: Reason of the disconnection; None: connected, or the reason is unknown.
     """
 
     url: str
@@ -40,7 +42,25 @@ class Broker:
 
 @dataclass(frozen=True)
 class Profile:
-    """A board's hardware and software, from the board's last ``profile`` message."""
+    """A board's hardware and software, from the board's last ``profile`` message.
+
+    Attributes:
+        instance: Random id of the agent's process; a restart of the agent changes the id.
+        boot: Id of the board's last start; a restart of the board changes the id.
+        agent: Version of the agent.
+        runtime: Name and version of the TFLite runtime.
+        python: Version of Python.
+        machine: Architecture of the processor, such as ``aarch64``.
+        system: Name and version of the operating system's kernel.
+        cpu_model: Model of the processor.
+        cores: Number of the processor's cores.
+        threads: Number of threads of an interpreter.
+        total_memory_bytes: Memory of the board, in bytes.
+        ram_limit_bytes: The agent's memory limit, in bytes; None: no limit.
+        free_memory_bytes: Free memory of the board when the profile was sent, in bytes.
+        free_storage_bytes: Free storage for stages when the profile was sent, in bytes.
+        matmul_gmac_s: Measured speed of a matrix product, in 10^9 multiply-accumulates per second.
+    """
 
     instance: str | None = None
     boot: str | None = None
@@ -61,7 +81,9 @@ class Profile:
 
 @dataclass(frozen=True)
 class Link:
-    """A board's network interface to the broker. Counts include the traffic of all programs.
+    """The network interface that connects a board to the broker, and its traffic.
+
+    Bytes count the traffic of all programs.
 
     Attributes:
         interface: Name of the interface.
@@ -69,8 +91,8 @@ class Link:
         signal_dbm: Wi-Fi signal strength, in dBm; below -75 is weak.
         in_bytes_per_s: Received bytes per second, over the newest period.
         out_bytes_per_s: Sent bytes per second, over the newest period.
-        received_bytes: Received bytes, by the interface's own counter.
-        sent_bytes: Sent bytes, by the interface's own counter.
+        received_bytes: Bytes that the interface has received since the board's start.
+        sent_bytes: Bytes that the interface has sent since the board's start.
     """
 
     interface: str
@@ -88,17 +110,17 @@ class Load:
 
     Attributes:
         at_s: Arrival time of the message, in seconds since the epoch.
-        sequence: The message's number; the agent counts its messages.
+        sequence: Number of the message; the agent numbers its ``stats`` messages.
         period_s: Time between two ``stats`` messages, in seconds.
         uptime_s: Time since the agent's start, in seconds.
         cpu_percent: The agent's CPU use as a percentage of one core; 200 means two full cores.
         temperature_c: Temperature of the hottest sensor, in °C.
-        throttled: Whether the firmware throttles the processor now.
+        throttled: Whether the firmware was throttling the processor when the message was sent.
         clock_mhz: The processor's present clock rate, in MHz.
         rss_bytes: Resident memory of the agent, in bytes.
         free_memory_bytes: Free memory of the board, in bytes.
-        queue_length: Requests that wait on the board, over all stages.
-        link: The board's network interface to the broker.
+        queue_length: Number of requests that wait on the board, for all its stages together.
+        link: The network interface that connects the board to the broker.
     """
 
     at_s: float
@@ -126,14 +148,14 @@ class Device:
             has not changed since the monitor started.
         profile: The board's hardware and software; None: no profile yet.
         load: The board's load; None: no statistics yet.
-        fresh: Whether the statistics are younger than 3.5 periods and the board is not offline.
+        fresh: Whether ``load`` is younger than 3.5 periods and the board is not offline.
         restarts: Restarts of the agent that the monitor noticed.
-        missed_stats: Lost ``stats`` messages, counted by gaps in their numbers.
-        clock_offset_s: The board's clock minus the monitor's clock, in seconds, without the
-            messages' time on the network.
+        missed_stats: Number of lost ``stats`` messages, from gaps in the messages' numbers.
+        clock_offset_s: The board's clock minus the monitor's clock, in seconds: an estimate that
+            depends little on the messages' time on the network.
         queue_lengths: The newest values of ``load.queue_length``, oldest first.
-        serves: The stages that the board serves, by its own report.
-        refusals: The deployments that the board refused last, from the newest statistics.
+        serves: The stages that the board serves, according to its newest statistics.
+        refusals: The board's last refusal of each deployment, according to its newest statistics.
     """
 
     name: str
@@ -164,7 +186,13 @@ class Device:
 
 @dataclass(frozen=True)
 class Served:
-    """A stage that a board serves by its own report, with or without a manifest."""
+    """A stage that a board serves according to its statistics. There may be no manifest for it.
+
+    Attributes:
+        deployment: Name of the stage's deployment.
+        stage: Index of the stage.
+        generation: The generation that the board serves; None: not reported.
+    """
 
     deployment: str
     stage: int
@@ -192,15 +220,16 @@ class Refusal:
 
 @dataclass(frozen=True)
 class BoardStage:
-    """A stage on one of its boards. Totals grow while the monitor runs, across agents' restarts.
+    """The measurements of a stage on one of its boards.
+
+    A restart of the board's agent does not set the totals back to 0.
 
     Attributes:
         device: Name of the board.
         state: The board's state.
-        serves: Whether the board's newest statistics list the stage; None: no recent statistics.
-        generation: The generation that the board serves.
-        requests_per_s: Answered requests per second, over the newest period; None: no recent
-            statistics.
+        serves: Whether the board's newest statistics contain the stage; None: no recent statistics.
+        generation: The generation that the board serves, according to its last statistics.
+        requests_per_s: Results per second, over the newest period; None: no recent statistics.
         errors_per_s: Error answers per second, over the newest period.
         invoke_ms: Mean time of an inference over the newest period, in milliseconds; None: no
             request in this period.
@@ -208,12 +237,12 @@ class BoardStage:
         invoke_minute_ms: Mean time of an inference over the last minute, in milliseconds.
         queue_ms: Mean time from a request's arrival on the board to its inference, over the newest
             period, in milliseconds.
-        queue_max_ms: Longest wait of the newest period, in milliseconds.
-        requests_total: Requests answered.
-        errors_total: Requests answered with an error, by code.
-        unanswerable_total: Requests without a usable response topic.
-        invoke_seconds_total: Inference time of all ``requests_total``, in seconds.
-        queue_seconds_total: Waiting time of all ``requests_total``, in seconds.
+        queue_max_ms: Longest such time of the newest period, in milliseconds.
+        requests_total: Number of requests answered with a result.
+        errors_total: Pairs of error code and number of requests answered with this error.
+        unanswerable_total: Number of requests without a usable response topic.
+        invoke_seconds_total: Total inference time of all ``requests_total`` requests, in seconds.
+        queue_seconds_total: Total waiting time of all ``requests_total`` requests, in seconds.
     """
 
     device: str
@@ -246,10 +275,10 @@ class Boundary:
     Attributes:
         tensors: The tensors, each as ``name dtype[shape]``.
         request_bytes: Payload of one request, in bytes.
-        bytes_per_s: Payload bytes per second, at the rate of the stage; None: rate unknown.
-        lost: Messages that the sending stage counted and the receiving stage did not; None: the
-            boundary has not been idle for three periods since the boards started.
-        repeated: Messages that the receiving stage counted more than once; None if ``lost`` is.
+        bytes_per_s: Payload bytes per second; None: the stage's rate of requests is unknown.
+        lost: Number of messages that were sent and did not arrive; None: unknown, because the two
+            stages have not been idle yet, or because a client is on one side.
+        repeated: Number of messages that arrived more than once; None: unknown, as for ``lost``.
     """
 
     tensors: tuple[str, ...]
@@ -268,23 +297,23 @@ class Stage:
         devices: The boards that serve the stage; several boards are replicas.
         size_bytes: Size of the stage's ``.tflite`` file, in bytes.
         predicted_ms: Planned time of one inference, in milliseconds.
-        predicted_ram_bytes: Planned resident memory of the agent, in bytes.
+        predicted_ram_bytes: Planned resident memory of an agent that serves the stage, in bytes.
         input: The tensors that the stage receives.
         output: The tensors that the stage sends to the next stage or to the client.
-        boards: One entry for each of ``devices``, in the order of ``devices``.
-        requests_per_s: Answered requests per second, of all boards together; None: not reported.
+        boards: The measurements on each board, in the order of ``devices``.
+        requests_per_s: Results per second, of all boards together; None: not reported.
         errors_per_s: Error answers per second, of all boards together.
         invoke_ms: Mean time of an inference over the boards' newest periods, in milliseconds.
         invoke_minute_ms: Mean time of an inference over the last minute, in milliseconds.
         queue_ms: Mean waiting time over the boards' newest periods, in milliseconds.
-        rss_bytes: Largest resident memory of an agent with recent statistics among the boards, in
-            bytes.
-        shares_memory: Whether one of these agents serves several stages, so that ``rss_bytes``
-            includes the memory of other stages.
+        rss_bytes: Resident memory of an agent, in bytes: the largest value among the stage's boards
+            with recent statistics.
+        shares_memory: Whether one of these agents serves several stages, so that ``rss_bytes`` may
+            include the memory of other stages.
         layers: Names of the layers, in execution order; empty: not reported.
-        more_layers: Number of further layers, without names.
-        wrapped: The layers that were bare operations, with their constants.
-        more_wrapped: Number of further wrapped operations.
+        more_layers: Number of further layers, whose names the manifest leaves out.
+        wrapped: The layers that wrap a bare operation, with the operation's constants.
+        more_wrapped: Number of further such layers, which the manifest leaves out.
     """
 
     index: int
@@ -309,7 +338,7 @@ class Stage:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The layers as lines of text; wrapped operations show their constants."""
+        """The layers, one line of text each; a wrapped operation's line shows its constants."""
         wrapped = {layer.name: str(layer) for layer in self.wrapped}
         lines = dict.fromkeys(wrapped.pop(name, name) for name in self.layers)
         lines.update(dict.fromkeys(wrapped.values()))
@@ -327,7 +356,7 @@ class Deployment:
 
     Attributes:
         name: Name of the deployment.
-        generation: The live generation; None: no readable manifest.
+        generation: The live generation; None: no manifest could be read.
         since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest
             has not changed since the monitor started.
         model: Name of the model.
@@ -336,12 +365,13 @@ class Deployment:
         wire: Data type of float activations in messages.
         state: ``live``: every stage has a board that serves it; ``broken``: a stage has none;
             ``unreadable``: no manifest could be read, see ``problem``.
-        problem: Reason why the newest manifest is unreadable (another version, or damaged).
+        problem: Reason why the newest manifest is unreadable, such as another version or damage;
+            None: it is readable.
         stages: The stages, in order.
         requests_per_s: Results per second, from the last stage.
-        bottleneck: Index of the slowest stage: the longest inference time, divided by the number
-            of replicas. Compares measured times if all stages have measured times, else planned
-            times.
+        bottleneck: Index of the slowest stage: the stage with the largest quotient of inference
+            time and number of replicas. If all stages have measured times, these are compared, else
+            the planned times. None: no stages, or all times are 0.
     """
 
     name: str
@@ -367,17 +397,18 @@ class Request:
     """A recent request.
 
     Attributes:
-        at_s: Arrival time of the result or of the client's report, in seconds since the epoch.
-        client: Name of the client: a level of its result topic.
-        request: The correlation data, in hexadecimal.
-        deployment: Name of the deployment; None: unknown generation.
+        at_s: Time at which the result or the client's report reached the monitor, in seconds since
+            the epoch.
+        client: Name of the client, from its topic.
+        request: Id of the request: the correlation data, in hexadecimal.
+        deployment: Name of the deployment; None: the generation is not live.
         generation: The generation that answered.
         latency_ms: Time from sending to result, in milliseconds, as the client measured it; None:
             the monitor saw only the result. The part beyond ``stages_ms`` is time in the client,
             the network and the broker.
-        stages: The times of each stage, in execution order.
+        stages: The request's waiting and inference time at each stage, in execution order.
         error: The error code; None: the request got a result.
-        reason: The error message.
+        reason: The error message; None: no error, or the message is unknown.
     """
 
     at_s: float
@@ -392,12 +423,12 @@ class Request:
 
     @property
     def stages_ms(self) -> float:
-        """Time on boards, waiting and inference, in milliseconds."""
+        """The request's waiting and inference time at all stages together, in milliseconds."""
         return sum(stage.queue_ms + stage.invoke_ms for stage in self.stages)
 
 
 class EventKind(StrEnum):
-    """Kind of an event; the value appears in JSON documents."""
+    """The kind of an event. The values appear in JSON documents."""
 
     ONLINE = "online"
     OFFLINE = "offline"
@@ -418,12 +449,12 @@ class Event:
     """An event in the fleet.
 
     Attributes:
-        number: The event's number; later events have larger numbers.
+        number: Number of the event; a later event has a larger number.
         at_s: Time of the event, in seconds since the epoch.
         kind: Kind of the event.
         text: The event as a sentence.
-        device: The board that the event concerns.
-        deployment: The deployment that the event concerns.
+        device: Name of the board that the event concerns; None: no single board.
+        deployment: Name of the deployment that the event concerns; None: no single deployment.
     """
 
     number: int
@@ -436,12 +467,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Messages:
-    """Number of messages since the monitor started.
+    """Numbers of messages that the monitor has received since its start.
 
     Attributes:
-        read: Messages that could be read.
-        unreadable: Messages that could not be read (damaged, too large, another program's).
-        ignored: Messages about boards or deployments beyond the limits.
+        read: Number of messages that could be read, including the ignored ones.
+        unreadable: Number of messages that could not be read: damaged, too large, or from another
+            program.
+        ignored: Number of messages about boards or deployments that the monitor does not keep,
+            because the fleet exceeds its limits.
     """
 
     read: int
@@ -457,14 +490,14 @@ class Fleet:
         at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch. For a
             recording: the recorded time.
         broker: The connection to the broker.
-        devices: The boards, sorted by name.
-        deployments: The deployments, sorted by name.
-        requests: Recent requests, oldest first; empty if results are not watched and no client
-            reports requests.
+        devices: The boards, by name and sorted by name.
+        deployments: The deployments, by name and sorted by name.
+        requests: Recent requests, oldest first; empty if no front end watches requests and no
+            client reports requests.
         events: Recent events, oldest first.
-        too_many: Kinds of which the fleet has more than the monitor keeps: ``boards``,
-            ``deployments``, ``stages``. The values shown are correct but incomplete.
-        messages: Number of messages.
+        too_many: What the monitor does not keep completely, because the fleet exceeds its limits:
+            any of ``boards``, ``deployments`` and ``stages``.
+        messages: Numbers of received messages.
     """
 
     at_s: float

@@ -1,4 +1,7 @@
-"""The counts of one stage on one board: totals that keep growing across the agent's restarts."""
+"""Computes totals, rates and mean times of one stage on one board from the board's statistics.
+
+An agent's counts start again at 0 when the agent restarts. The totals keep growing.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ _MINUTE = 12
 
 @dataclass(frozen=True)
 class Change:
-    """The requests of one stage that a board's newest statistics added.
+    """The requests of one stage that a board's newest statistics add.
 
     Attributes:
-        answered: Requests that got a result.
-        failed: Requests that got an error, or that had no usable response topic.
-        continuous: Whether the counts continue those of the previous statistics; False: the first
-            statistics, or the counts started again at 0.
+        answered: Number of requests that got a result.
+        failed: Number of requests that got an error, or that had no usable response topic.
+        continuous: Whether these are all requests since the previous statistics; False: these are
+            the first statistics of the stage, or the agent's counts started again at 0.
     """
 
     answered: int
@@ -33,7 +36,7 @@ class Change:
 
 @dataclass
 class _Counts:
-    """The counts of an agent, since its start."""
+    """The counts of one stage since the agent's start, from one statistics message."""
 
     requests: int
     errors: dict[str, int]
@@ -47,7 +50,7 @@ _ZERO = _Counts(0, {}, 0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class _Added:
-    """The difference between two counts of an agent."""
+    """The difference between the counts in two statistics messages."""
 
     answered: int
     errors: dict[str, int]
@@ -59,7 +62,13 @@ class _Added:
 
 
 class _Times:
-    """The times of a stage's requests in one part: inference or waiting."""
+    """The inference times, or the waiting times, of a stage's requests.
+
+    Attributes:
+        seconds: Total time of all requests, in seconds.
+        mean_ms: Mean time of the newest period, in milliseconds; None: unknown.
+        max_ms: Longest time of the newest period, in milliseconds; None: unknown.
+    """
 
     __slots__ = ("max_ms", "mean_ms", "seconds")
 
@@ -75,9 +84,10 @@ class _Times:
 
         Args:
             period: The period's mean and maximum, as received.
-            total_ms: The agent's sum over all requests, in milliseconds; None: not reported.
-            before_ms: ``total_ms`` of the previous statistics.
-            answered: Number of requests answered in the period.
+            total_ms: Total time of all requests since the agent's start, in milliseconds; None: not
+                reported.
+            before_ms: ``total_ms`` in the previous statistics.
+            answered: Number of requests that got a result in the period.
         """
         mean_ms, self.max_ms = _read_period(period)
         spent_ms = _spent_ms(total_ms, before_ms, mean_ms, answered)
@@ -87,12 +97,12 @@ class _Times:
 
 
 class StageCounter:
-    """Follows one stage on one board.
+    """Keeps the totals, rates and mean times of one stage on one board.
 
     Attributes:
-        generation: The generation that the board serves.
-        idle_periods: Number of consecutive statistics messages without a request.
-        events: The events reported so far.
+        generation: The generation that the board serves; None: not reported.
+        idle_periods: Number of consecutive statistics messages without a request, up to the newest.
+        events: Remembers the events of this stage that have been reported.
     """
 
     __slots__ = (
@@ -118,7 +128,8 @@ class StageCounter:
         self._queue = _Times()
         self._requests_per_s: float | None = None
         self._errors_per_s: float | None = None
-        #: Requests and their inference time in milliseconds, for each period of the last minute.
+        #: For each period of the last minute: number of requests, and their total inference time in
+        #: milliseconds.
         self._minute: deque[tuple[int, float]] = deque(maxlen=_MINUTE)
 
     def fold(
@@ -130,16 +141,18 @@ class StageCounter:
         from_zero: bool,
         restarted: bool,
     ) -> Change:
-        """Add an entry of the statistics' ``stages``.
+        """Add the stage's entry in a statistics message.
 
         Args:
             entry: The entry, as received.
-            elapsed_s: Seconds since the previous statistics, or since a later start of the agent;
-                None: unknown.
-            period_s: Time between two statistics, in seconds; the entry's means cover this time.
-            from_zero: Whether a new stage has counted from 0 since the previous statistics; False:
-                the stage may have counted for longer.
-            restarted: Whether the agent's counts started again at 0.
+            elapsed_s: Time in which the new requests were counted, in seconds: since the previous
+                statistics, or since a later restart of the agent; None: unknown.
+            period_s: Time between two statistics messages, in seconds. The means in ``entry`` cover
+                this time.
+            from_zero: Whether the stage was loaded after the previous statistics of the board. If
+                True, the first entry counts only new requests. If False, the first entry may count
+                requests from before the monitor's start.
+            restarted: Whether the agent's counts started again at 0 after the previous statistics.
         """
         self.generation = read_name(entry.get("generation"))
         counts, before = _read_counts(entry), self._counts
@@ -151,7 +164,8 @@ class StageCounter:
             before = _ZERO
         self._counts = counts
         added = _subtract(counts, before)
-        # First statistics of a stage that has counted for longer: the totals take all its counts.
+        # The first statistics of a stage that was loaded earlier: the totals start with its counts.
+        # These cover an unknown time, so the rate comes from the newest period alone.
         baseline = first and not from_zero
         self._add_to_totals(_subtract(counts, _ZERO) if baseline else added)
         self._add_times(entry, counts, before, added.answered, baseline=baseline)
@@ -192,15 +206,15 @@ class StageCounter:
         self._minute.append((answered, invoke_ms))
 
     def view(self, device: str, state: State, *, serves: bool | None, fresh: bool) -> BoardStage:
-        """Return the stage on its board.
+        """Return the measurements of the stage on its board.
 
         Args:
             device: Name of the board.
             state: The board's state.
-            serves: Whether the board's newest statistics list the stage; None: no recent
+            serves: Whether the board's newest statistics contain the stage; None: no recent
                 statistics.
-            fresh: Whether the statistics are recent; False: all rates and times of the result are
-                None.
+            fresh: Whether the statistics are recent. If False, all rates and times in the result
+                are None.
         """
         totals = self._totals
         requests = sum(count for count, _ in self._minute)
@@ -267,14 +281,14 @@ def _is_below(counts: _Counts, before: _Counts) -> bool:
 
 
 def _read_period(value: Any) -> tuple[float | None, float | None]:
-    """Return a period's mean and maximum, in milliseconds."""
+    """Return the mean and the maximum of a period, in milliseconds; None: not reported."""
     if not isinstance(value, dict):
         return None, None
     return read_number(value.get("mean")), read_number(value.get("max"))
 
 
 def _period_rate(value: Any, period_s: float) -> float | None:
-    """Return requests per second over one period, from the period's count alone."""
+    """Return the requests per second of one period, from the number of requests in the period."""
     count = read_count(value.get("count")) if isinstance(value, dict) else None
     if value is None:
         count = 0
@@ -284,7 +298,11 @@ def _period_rate(value: Any, period_s: float) -> float | None:
 def _spent_ms(
     total_ms: float | None, before_ms: float | None, mean_ms: float | None, requests: int
 ) -> float:
-    """Return the total time of a period's requests in ms, from reported sums or else the mean."""
+    """Return the total time of a period's requests, in milliseconds.
+
+    The time is the difference of the reported totals. Without totals, it is the mean times the
+    number of requests.
+    """
     if total_ms is not None and before_ms is not None and total_ms >= before_ms:
         return total_ms - before_ms
     return (mean_ms or 0.0) * requests

@@ -1,17 +1,17 @@
-"""Decides when a stage on a board causes an event: a wrong generation, many errors. Pure."""
+"""Decides when errors or a wrong generation of a stage on a board cause an event. Pure."""
 
 from __future__ import annotations
 
-#: Errors in one period that are reported as an event.
+#: Fewest errors in one period that cause an event.
 _BURST_ERRORS = 5
-#: Share of the period's requests that must fail for an event.
+#: Smallest share of failed requests in one period that causes an event.
 _BURST_SHARE = 0.1
-#: Time after which continued errors are reported again, in seconds.
+#: Time after an event in which further errors cause no new event, in seconds.
 _BURST_AGAIN_S = 60.0
 
 
 class StageEvents:
-    """Remembers the reported events of one stage on one board."""
+    """Remembers which events of one stage on one board have been reported."""
 
     __slots__ = ("_burst_s", "_mismatch")
 
@@ -20,11 +20,13 @@ class StageEvents:
         self._mismatch: str | None = None
 
     def is_new_mismatch(self, serves: str | None, live: str | None, *, settled: bool) -> bool:
-        """Return whether to report that the board serves a generation that is not live.
+        """Return whether to report now that the board serves a generation that is not live.
+
+        Each wrong generation is reported once.
 
         Args:
-            serves: The generation that the board reports.
-            live: The live generation.
+            serves: The generation that the board serves; None: not reported.
+            live: The live generation; None: no manifest could be read.
             settled: Whether the board has had time to switch to the live generation.
         """
         if serves is None or live is None or serves == live:
@@ -36,7 +38,7 @@ class StageEvents:
         return True
 
     def is_new_burst(self, answered: int, failed: int, time_s: float) -> bool:
-        """Return whether to report the errors of one period.
+        """Return whether to report the errors of one period now.
 
         Args:
             answered: Requests of the period that got a result.

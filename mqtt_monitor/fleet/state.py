@@ -1,14 +1,14 @@
-"""The fleet's state, computed from messages. Pure: no clock, no socket; times are arguments.
+"""Computes the fleet's state from messages. Pure: no clock and no socket; times are arguments.
 
-A front end (terminal, web page, metrics) uses a :class:`mqtt_monitor.feeds.feed.Feed` and does
-not call this module:
+A front end (terminal, web page, metrics) does not call this module. It uses a
+:class:`mqtt_monitor.feeds.feed.Feed`:
 
 ```
 feed.snapshot() -> Fleet                         # takes a few ms for a large fleet
-find_alerts(fleet) -> tuple[Alert, ...]          # mqtt_monitor.fleet.alerts: critical ones first
+find_alerts(fleet) -> tuple[Alert, ...]          # mqtt_monitor.fleet.alerts: critical alerts first
 feed.device_history("pi-1", "cpu_percent")       # [(time_s, value or None), ...], the last hour
 feed.stage_history("mobilenet", 0, "invoke_ms", step_s=60)
-seen = feed.wait_for_change(seen, timeout_s=1)   # start with 0; an equal value: no new message
+seen = feed.wait_for_change(seen, timeout_s=1)   # start with 0; an equal value means no change
 ```
 
 A :class:`~mqtt_monitor.fleet.snapshot.Fleet` is frozen. It can be kept, compared and passed between
@@ -32,7 +32,7 @@ Fleet
   deployments: {name: Deployment}
     generation, since_s, model, quantization, weights, wire
     state                    "live" | "broken" | "unreadable" (problem says why)
-    requests_per_s           results
+    requests_per_s           results per second
     bottleneck               index of the slowest stage
     stages: (Stage, ...)     in order
       index, devices, size_bytes
@@ -41,24 +41,25 @@ Fleet
       rss_bytes, shares_memory                             measured memory
       requests_per_s, errors_per_s
       input, output: Boundary      tensors, request_bytes, bytes_per_s, lost, repeated
-      boards: (BoardStage, ...)    one for each replica: same values, totals, serves, generation
+      boards: (BoardStage, ...)    the same values for each replica, totals, serves, generation
   requests: (Request, ...)   oldest first: stages (queue_ms and invoke_ms each), latency_ms, error
   events: (Event, ...)       oldest first: number, at_s, kind, text, device, deployment
-  too_many                   kinds of which the fleet has more than the monitor keeps
+  too_many                   what the monitor does not keep completely: "boards", "stages" ...
   messages                   read, unreadable, ignored
 ```
 
-Every value may be None: the agent's version does not report it, no message has arrived, or the last
-message is too old. Texts from the network (names of models, processors and clients, error messages)
-have no control characters and at most 200 characters, but may contain markup that a front end must
-escape. Names of boards and deployments consist of letters, digits, ``.``, ``_`` and ``-``.
+Every value may be None: the agent's version does not report the value, no message has arrived, or
+the last message is too old. Texts from the network (names of models, processors and clients, error
+messages) have no control characters and at most 200 characters, but may contain markup that a front
+end must escape. Names of boards and deployments consist of letters, digits, ``.``, ``_`` and ``-``.
 
-Sources: states come from ``availability``, hardware from ``profile``, load and counts from
-``stats``, plans from ``manifest``. Rates are differences of the boards' counts, divided by the
-boards' own uptime. An agent's counts start at 0 after a restart; rates stay correct. Bytes per
-second are rates times the tensor sizes of the manifest: payload without MQTT headers. Requests come
-from ``client/{client}/trace``, where clients report requests, and from results while a front end
-watches requests (:class:`mqtt_monitor.feeds.live.LiveFeed`).
+Sources: states come from ``availability`` messages, hardware from ``profile``, load and counts from
+``stats``, plans from ``manifest``. A rate is the difference of two counts of a board, divided by
+the difference of the agent's uptimes. A restart of the agent, which sets the counts to 0, does not
+make a rate wrong. Bytes per second are a rate times the tensor sizes in the manifest: payload
+without MQTT headers. Requests come from ``client/{client}/trace``, where clients report requests.
+While a front end watches requests, they also come from results
+(:class:`mqtt_monitor.feeds.live.LiveFeed`).
 
 :mod:`mqtt_monitor.fleet.limits` bounds the monitor's memory for any sequence of messages.
 """
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
 
 
 class FleetState:
-    """Adds one message at a time to the fleet's state. Not thread-safe."""
+    """Holds the fleet's state, and adds one message at a time. Not thread-safe."""
 
     def __init__(self, prefix: str, broker_url: str) -> None:
         """Start with an empty fleet.
@@ -108,7 +109,13 @@ class FleetState:
         self._read = self._unreadable = 0
 
     def note_broker(self, time_s: float, *, connected: bool, reason: str | None = None) -> None:
-        """Note that the monitor connected to the broker or lost the connection."""
+        """Note that the monitor connected to the broker or lost the connection.
+
+        Args:
+            time_s: Time of the change, in seconds since the epoch.
+            connected: Whether the monitor is connected now.
+            reason: Reason of a lost connection; None: unknown.
+        """
         first = self._broker.since_s is None
         if connected == self._broker.connected and not first:
             return
@@ -124,7 +131,7 @@ class FleetState:
             self._events.add(time_s, EventKind.BROKER_BACK, "Connected to the broker again.")
 
     def fold(self, arrival: Arrival) -> None:
-        """Add a message. Never raises, for any topic and payload."""
+        """Add a message. No topic and no payload makes this method raise an error."""
         self._forget_unconfirmed(arrival.time_s)
         readable = False
         if arrival.topic.startswith(self._prefix):
@@ -165,13 +172,16 @@ class FleetState:
         return True
 
     def _fold_result(self, arrival: Arrival, client: str) -> None:
-        """Add a message on a result topic; most answers to commands change nothing."""
+        """Add a message on a result topic: a result, an error, or the answer to a command.
+
+        Of the answers to commands, only a refusal of a deployment has an effect.
+        """
         request = read_result(arrival, client, self._deployments.of_generation)
         if request is not None:
             self._requests.add(request)
             return
         refusal = read_refusal(arrival)
-        # Statistics of newer agents report refusals with the board's name, and always arrive.
+        # Newer agents report refusals in their statistics, which also name the board.
         if refusal is not None and not self._devices.report_refusals():
             text = f"A board refused a deployment: {refusal}"
             self._events.add(arrival.time_s, EventKind.REFUSED, text)
@@ -184,7 +194,10 @@ class FleetState:
         return request is not None
 
     def _forget_unconfirmed(self, now_s: float) -> None:
-        """Remove boards and deployments that were removed while the monitor was disconnected."""
+        """Forget the boards and deployments that left the fleet while the monitor was disconnected.
+
+        They are known only some time after the reconnection.
+        """
         overdue = self._unconfirmed.take_overdue(now_s)
         if overdue is None:
             return
@@ -196,7 +209,7 @@ class FleetState:
             self._deployments.forget(name, time_s, text)
 
     def snapshot(self, now_s: float) -> Fleet:
-        """Return the fleet at ``now_s``, in seconds since the epoch."""
+        """Return a snapshot of the fleet at ``now_s``, in seconds since the epoch."""
         self._forget_unconfirmed(now_s)
         return Fleet(
             at_s=now_s,
@@ -210,11 +223,22 @@ class FleetState:
         )
 
     def device_series(self, device: str, figure: str) -> Series | None:
-        """Return a board's series of one of ``DEVICE_FIGURES``; None: unknown board or figure."""
+        """Return the last hour of one value of a board; None: unknown board or value.
+
+        Args:
+            device: Name of the board.
+            figure: The value, one of ``DEVICE_FIGURES``.
+        """
         record = self._devices.records.get(device)
         return record.series.get(figure) if record else None
 
     def stage_series(self, deployment: str, index: int, figure: str) -> Series | None:
-        """Return a stage's series of one of ``STAGE_FIGURES``; None: unknown stage or figure."""
+        """Return the last hour of one value of a stage; None: unknown stage or value.
+
+        Args:
+            deployment: Name of the deployment.
+            index: Index of the stage.
+            figure: The value, one of ``STAGE_FIGURES``.
+        """
         record = self._deployments.records.get(deployment)
         return record.series(index, figure) if record else None

@@ -1,8 +1,8 @@
-"""Boards and deployments that the broker no longer retains after a reconnection. Pure.
+"""Finds boards and deployments that were removed while the monitor was disconnected. Pure.
 
-A board or deployment that is removed while the monitor is disconnected sends the monitor no
-message. After a reconnection the broker publishes everything that it retains, so a name that does
-not appear within ``CONFIRMATION_S`` no longer exists.
+The monitor receives no message about such a removal. But after a reconnection the broker sends the
+monitor every retained message. If no message about a board or deployment arrives within
+``CONFIRMATION_S``, the board or deployment no longer exists.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Time for the broker to publish all known names, in seconds. A broker sends retained messages at
-#: once. A restarted broker may have lost them: agents reconnect within 8 s and publish them again.
+#: Time for a message about each known board and deployment, in seconds. A broker sends its retained
+#: messages at once. A restarted broker may have lost its retained messages; the agents then
+#: reconnect within 8 s and publish the messages again.
 CONFIRMATION_S = 12.0
 
 
 class Unconfirmed:
-    """Names known before the last reconnection and not published since then."""
+    """The boards and deployments known before a reconnection, without a message since then."""
 
     def __init__(self) -> None:
         self._devices: set[str] = set()
@@ -26,7 +27,13 @@ class Unconfirmed:
         self._until_s: float | None = None
 
     def begin(self, devices: Iterable[str], deployments: Iterable[str], time_s: float) -> None:
-        """Start to wait for these names, after a reconnection at ``time_s``."""
+        """Start to wait for messages, after a reconnection.
+
+        Args:
+            devices: Names of the known boards.
+            deployments: Names of the known deployments.
+            time_s: Time of the reconnection, in seconds since the epoch.
+        """
         self._devices = set(devices)
         self._deployments = set(deployments)
         self._until_s = time_s + CONFIRMATION_S
@@ -36,17 +43,22 @@ class Unconfirmed:
         self._until_s = None
 
     def confirm_device(self, name: str) -> None:
-        """Note that the broker published a message of a board."""
+        """Note that a message of a board has arrived."""
         self._devices.discard(name)
 
     def confirm_deployment(self, name: str) -> None:
-        """Note that the broker published a manifest of a deployment."""
+        """Note that a manifest of a deployment has arrived."""
         self._deployments.discard(name)
 
     def take_overdue(self, now_s: float) -> tuple[float, list[str], list[str]] | None:
-        """Return the end of the wait, the missing boards and the missing deployments, once.
+        """Return the boards and deployments without a message, once after each wait.
 
-        None: no wait has ended.
+        Args:
+            now_s: The present time, in seconds since the epoch.
+
+        Returns:
+            The end of the wait in seconds since the epoch, the names of the boards, and the names
+            of the deployments, both sorted. None: no wait has ended since the last call.
         """
         if self._until_s is None or now_s < self._until_s:
             return None

@@ -36,17 +36,17 @@ def test_a_fleet_within_its_plan_has_no_alerts() -> None:
 def test_memory_within_a_tenth_of_its_limit() -> None:
     assert alerts(steady(rss_bytes=89 * MIB, mean_ms=10.0), 91).keys() == {"memory-plan"}
     assert alerts(steady(rss_bytes=91 * MIB), 91)["memory"] == (
-        "The agent on board pi-1 uses 91 MiB; its limit is 100 MiB."
+        "The agent on board pi-1 uses 91 MiB of memory; its limit is 100 MiB."
     )
     assert alerts(steady(free_memory_bytes=99 * MIB), 91)["memory"] == (
-        "Board pi-1 has 99 MiB of 1,000 MiB memory free."
+        "Board pi-1 has only 99 MiB of memory free, of 1,000 MiB."
     )
 
 
 def test_a_stage_slower_than_planned_by_more_than_15_percent() -> None:
     assert alerts(steady(mean_ms=11.4), 91) == {}
     assert alerts(steady(mean_ms=11.6), 91) == {
-        "slow": "net stage 0 on pi-1 takes 11.6 ms; the plan says 10.0 ms (+16%)."
+        "slow": "net stage 0 on pi-1 takes 11.6 ms per inference; the plan says 10.0 ms (+16%)."
     }
 
 
@@ -146,7 +146,7 @@ def test_without_a_connection_there_is_no_other_alert() -> None:
     watched.state.note_broker(START_S + 91, connected=False, reason="Keep alive timeout")
     assert alerts(watched, 92) == {
         "broker-away": "Lost the connection to the broker at mqtt://hub:1883: Keep alive timeout. "
-        "Reconnecting. All values are those of the moment of disconnection."
+        "Reconnecting. All values are from the moment of the disconnection."
     }
 
 

@@ -1,4 +1,4 @@
-"""The terminal's main screen: header, two tables, keys."""
+"""The main screen of the terminal view: header, two tables, keys."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ if TYPE_CHECKING:
 
 #: Time between two checks for new messages, in seconds.
 _TICK_S = 0.5
-#: Time from the last change of the screen's size to one more drawing, in seconds.
+#: When the screen's size has not changed for this time, the screen is drawn once more. In seconds.
 _SETTLED_S = 0.6
-#: Fewest lines that show both tables. On smaller screens only the focused table is shown.
+#: Both tables are shown if they have at least this number of lines together. Otherwise only the
+#: table with the focus is shown.
 _BOTH_FROM = 10
 
 
 class MonitorApp(App[None]):
-    """Shows a feed until the user quits."""
+    """The application that shows a feed's fleet until the user quits."""
 
     TITLE = "mqtt-monitor"
     ENABLE_COMMAND_PALETTE = False
-    # The terminal's own colours are readable on dark and on light screens. The selected row is
-    # reversed, which needs no colour.
+    # The terminal's own colours are readable on dark and on light screens. In the selected row,
+    # text and background swap their colours, which also works without colours.
     CSS = """
     Screen, DetailScreen { background: ansi_default; color: ansi_default; }
     #status { height: 1; text-style: reverse; }
@@ -99,8 +100,8 @@ class MonitorApp(App[None]):
         """Prepare the screen.
 
         Args:
-            feed: The feed; it must stay open while the app runs.
-            source: Description of a recording, for the first line; empty for a live feed.
+            feed: The feed to show, which must stay open while the application runs.
+            source: Description of a recording, for the first line; empty: a live feed.
         """
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
@@ -117,7 +118,7 @@ class MonitorApp(App[None]):
         self._boards_height: int | str = ""
 
     def compose(self) -> ComposeResult:
-        """Return first line, alerts, boards, deployments and the line of keys."""
+        """Yield the screen's parts from top to bottom: status, alerts, two tables, keys."""
         yield self._status
         yield self._alerts
         with Vertical(id="panes"):
@@ -126,20 +127,20 @@ class MonitorApp(App[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Start to follow the feed."""
+        """Start to draw the fleet again and again, and quit on SIGTERM and SIGHUP."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            # The default action would leave the terminal in the app's mode.
+            # By default these signals end the process at once, which leaves the terminal unusable.
             loop.add_signal_handler(number, self.exit)
         self._boards.table.focus()
         self.set_interval(_TICK_S, self._tick)
         self.call_after_refresh(self._tick)
 
     def on_resize(self) -> None:
-        """Draw in the new size, and once more when the size has settled.
+        """Draw the screen in the new size, and once more when the size no longer changes.
 
-        During a fast sequence of sizes (a dragged window) Textual 8.2 may leave lines of an earlier
-        size on the screen.
+        While a user drags the window's border, Textual 8.2 may leave lines of an earlier size on
+        the screen.
         """
         self.call_after_refresh(self._draw)
         if self._settling is not None:
@@ -148,7 +149,7 @@ class MonitorApp(App[None]):
 
     def _settle(self) -> None:
         if not self.screen_stack:
-            # Textual runs waiting callbacks even after it has closed its screens.
+            # Textual calls waiting callbacks even after it has closed its screens.
             return
         self._draw()
         self.screen.refresh(layout=True)
@@ -184,9 +185,10 @@ class MonitorApp(App[None]):
         self._divide()
 
     def _divide(self) -> None:
-        """Divide the lines between the tables; show only the focused table on a small screen.
+        """Divide the screen's lines between the two tables.
 
-        A table gets more than half of the lines only if the other table needs fewer.
+        A table gets more than half of the lines only if the other table needs less than half. On a
+        small screen, only the table with the focus is shown.
         """
         room = self.query_one("#panes").size.height
         both = room >= _BOTH_FROM
@@ -205,44 +207,47 @@ class MonitorApp(App[None]):
 
     @property
     def _pane(self) -> Pane:
-        """The focused table."""
+        """The pane whose table has the focus."""
         return self._stages if self._stages.table.has_focus else self._boards
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return whether a key has an effect. Most keys have no effect on a detail screen."""
+        """Return whether an action is available now.
+
+        On a detail screen, the actions of the tables, the help and the alerts are not available.
+        """
         del parameters
         tables = {"other_pane", "sort_next", "sort", "reverse", "help", "news"}
         return action not in tables or not isinstance(self.screen, DetailScreen)
 
     def action_other_pane(self) -> None:
-        """Focus the other table."""
+        """Move the focus to the other table."""
         other = self._boards if self._pane is self._stages else self._stages
         other.display = True
         other.table.focus()
         self.call_after_refresh(self._draw)
 
     def action_sort_next(self) -> None:
-        """Sort by the next column."""
+        """Sort the table with the focus by its next column."""
         self._pane.sort_by_next()
         self._show_sorted()
 
     def action_sort(self, index: int) -> None:
-        """Sort by a column."""
+        """Sort the table with the focus by the column with this index, from 0."""
         self._pane.sort_by(index)
         self._show_sorted()
 
     def action_reverse(self) -> None:
-        """Reverse the order."""
+        """Reverse the sort order of the table with the focus."""
         self._pane.reverse = not self._pane.reverse
         self._show_sorted()
 
     def _show_sorted(self) -> None:
-        # The user sorts to see the first rows.
+        # The cursor moves to the top, because the user sorts to see the first rows.
         self._pane.table.move_cursor(row=0)
         self._draw()
 
     def action_help(self) -> None:
-        """Explain the keys and the columns."""
+        """Show the help: the keys and the columns."""
         self._open(DetailScreen(lambda _fleet: Text(HELP)))
 
     def action_news(self) -> None:
@@ -250,12 +255,12 @@ class MonitorApp(App[None]):
         self._open(DetailScreen(describe_news))
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
-        """Sort by the column whose header was clicked."""
+        """Sort a table by the column whose header was clicked."""
         event.data_table.focus()
         self.action_sort(event.column_index)
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Show a row's details."""
+        """Show the details of the row that the user selected with Enter or a click."""
         pane = self._boards if event.data_table is self._boards.table else self._stages
         key, feed = pane.table.selected, self._feed
         if key is None:
@@ -279,7 +284,12 @@ class MonitorApp(App[None]):
 
 
 def show_live(feed: Feed, *, source: str = "") -> int:
-    """Show a feed until the user quits; return the exit status."""
+    """Show a feed's fleet in the terminal until the user quits; return the exit status.
+
+    Args:
+        feed: The feed, which must stay open.
+        source: Description of a recording, for the first line; empty: a live feed.
+    """
     app = MonitorApp(feed, source=source)
     app.run()
     return app.return_code or 0

@@ -1,4 +1,4 @@
-"""The table of boards on the screen."""
+"""The pane with the table of boards."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class BoardPane(Pane):
-    """The table of a fleet's boards."""
+    """The pane with a fleet's boards, one row each."""
 
     def __init__(self) -> None:
         super().__init__(COLUMNS, "boards")
-        #: The last row and its cells, by the board's name.
+        #: The row that was shown last and its cells, by the board's name.
         self._cells: dict[str, tuple[BoardRow, tuple[Cell, ...]]] = {}
 
     def show(self, fleet: Fleet) -> None:
-        """Show a fleet's boards."""
+        """Show the boards of a snapshot."""
         rows = board_rows(fleet)
         self._cells = {row.device.name: (row, self._cells_of(row)) for row in rows}
         counts: dict[str, int] = {}
@@ -31,7 +31,7 @@ class BoardPane(Pane):
             counts[row.state] = counts.get(row.state, 0) + 1
         states = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
         self.show_rows(
-            f"Boards: {states}" if rows else "Boards: none yet; start `device-agent` on a board",
+            f"Boards: {states}" if rows else "Boards: none yet; start `device-agent` on each board",
             [
                 (row.device.name, self._cells[row.device.name][1])
                 for row in sort_rows(rows, self.column, reverse=self.reverse)
@@ -39,7 +39,7 @@ class BoardPane(Pane):
         )
 
     def _cells_of(self, row: BoardRow) -> tuple[Cell, ...]:
-        """Return a row's cells; reuse the last snapshot's cells if the row has not changed."""
+        """Return the cells of a row; the same objects as before if the row has not changed."""
         before = self._cells.get(row.device.name)
         # An unchanged board is the same object in the next snapshot.
         if before is not None and (

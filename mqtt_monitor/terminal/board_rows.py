@@ -1,4 +1,4 @@
-"""The table of boards: its columns, and the cells of each board. Pure."""
+"""The columns of the table of boards, and the cells of each board. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ORDER = ("offline", "unknown", "silent", "online")
 
 @dataclass(frozen=True)
 class BoardRow:
-    """A board and the tensor traffic of its stages.
+    """A row of the table: a board and the tensor traffic of its stages.
 
     Attributes:
         device: The board.
-        in_bytes_per_s: Tensor bytes that the board receives per second; None: unknown.
-        out_bytes_per_s: Tensor bytes that the board sends per second; None: unknown.
+        in_bytes_per_s: Tensor bytes that the board's stages receive per second; None: unknown.
+        out_bytes_per_s: Tensor bytes that the board's stages send per second; None: unknown.
     """
 
     device: Device
@@ -33,7 +33,7 @@ class BoardRow:
 
     @property
     def state(self) -> str:
-        """The board's state; ``silent``: online, but without recent statistics."""
+        """The board's state; ``silent``: online, but its statistics are too old."""
         device = self.device
         if device.state == "online" and device.load is not None and not device.fresh:
             return "silent"
@@ -46,7 +46,10 @@ class BoardRow:
 
     @property
     def memory_share(self) -> float | None:
-        """The used share of the agent's memory limit; without a limit, of the board's memory."""
+        """The agent's resident memory divided by its limit; None: unknown.
+
+        If the agent has no limit, the divisor is the board's whole memory.
+        """
         device, load = self.device, self.load
         limit_bytes = device.ram_limit_bytes
         if limit_bytes is None and device.profile is not None:
@@ -72,7 +75,7 @@ COLUMNS: tuple[Column[BoardRow], ...] = (
 
 
 def board_rows(fleet: Fleet) -> list[BoardRow]:
-    """Return a row for each board, sorted by name."""
+    """Return a row for each board of a snapshot, sorted by name."""
     traffic: dict[str, tuple[float, float]] = {}
     for deployment in fleet.deployments.values():
         for stage in deployment.stages:
@@ -104,7 +107,7 @@ def board_cells(row: BoardRow) -> tuple[Cell, ...]:
 
 
 def _memory(row: BoardRow) -> Cell:
-    """Return the agent's memory and its limit in MiB; ``!``: near the limit."""
+    """Return the cell with the agent's memory and limit in MiB; ``!`` means near the limit."""
     load = row.load
     if load is None or load.rss_bytes is None:
         return ("-", "")
@@ -115,7 +118,7 @@ def _memory(row: BoardRow) -> Cell:
 
 
 def _temperature(load: Load | None) -> Cell:
-    """Return the board's temperature in °C; ``!``: the processor is throttled."""
+    """Return the cell with a board's temperature in °C; ``!`` means a throttled processor."""
     if load is None:
         return ("-", "")
     if load.throttled:

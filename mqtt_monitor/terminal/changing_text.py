@@ -1,4 +1,4 @@
-"""A widget for a text that is set often and changes rarely."""
+"""A text widget for a text that is set often but rarely changes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class ChangingText(Static):
-    """Draws its text only if the text or its styles have changed."""
+    """A text widget that draws its text only if the text or its styles have changed."""
 
     def __init__(self, widget_id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=widget_id, classes=classes)
         self._shown: Text | None = None
 
     def show(self, text: Text) -> None:
-        """Show a text."""
+        """Show a text instead of the present text."""
         before = self._shown
         if before is None or (text.plain, text.spans) != (before.plain, before.spans):
             self._shown = text

@@ -1,4 +1,4 @@
-"""Columns of the terminal's tables: header, sort key and width of each. Pure."""
+"""The columns of a table in the terminal: their headers, sort keys and widths. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SortKey = float | str | None
 #: A cell's text and its rich style.
 Cell = tuple[str, str]
 
-#: Styles from the terminal's own palette, readable on black and on white. Every state that a
-#: style marks is also visible in the text.
+#: Styles from the terminal's own palette, readable on black and on white. The text of a cell also
+#: says what its style marks, for terminals without colours.
 BAD, DOUBTFUL, TITLE = "bold red", "bold magenta", "bold"
-#: Smallest width of a shortened column of names, in characters.
+#: The column of names is not shortened to fewer characters than this.
 _SHORTEST_NAME = 12
 #: Spaces beside each column: one on the left, one on the right.
 _PADDING = 2
@@ -28,10 +28,10 @@ class Column(Generic[Item]):
 
     Attributes:
         title: The header.
-        key: Returns a row's sort key; rows with None come last in both orders.
+        key: Returns an item's sort key. Items whose key is None come last, in both orders.
         largest_first: Whether the default order is descending.
-        width: Minimum width in characters, so that a number can grow without moving other columns.
-        is_number: Whether the column has numbers, which are right-aligned and never cut.
+        width: Smallest width in characters, so that a number can grow without moving other columns.
+        is_number: Whether the column contains numbers, which are right-aligned and never cut.
     """
 
     title: str
@@ -42,7 +42,13 @@ class Column(Generic[Item]):
 
 
 def sort_rows(items: Iterable[Item], column: Column[Item], *, reverse: bool) -> list[Item]:
-    """Return items sorted by a column; items with equal keys keep their order."""
+    """Return items sorted by a column; items with equal keys keep their order.
+
+    Args:
+        items: The items.
+        column: The column whose key and default order are used.
+        reverse: Whether to use the reverse of the column's default order.
+    """
     known: list[tuple[float | str, Item]] = []
     unknown: list[Item] = []
     for item in items:
@@ -57,16 +63,17 @@ def sort_rows(items: Iterable[Item], column: Column[Item], *, reverse: bool) -> 
 
 
 def fit_widths(widths: Sequence[int], last_title: int, available: int) -> list[int]:
-    """Shorten the first and the last column of a table so that all numbers fit the screen.
+    """Return column widths with which all numbers of a table fit the screen, in characters.
 
-    The other columns are numbers and states, which are never cut. The last column is never narrower
-    than its header, and may extend beyond the screen: the table scrolls sideways. The first column
-    has the names, so it is shortened only if numbers would otherwise be off the screen.
+    Only the first column (the names) and the last column are shortened. The columns between them
+    contain numbers and states, which are never cut. The last column is shortened first, but not
+    below the width of its header. The first column is shortened only if some numbers would
+    otherwise be off the screen. If all this is not enough, the table scrolls sideways.
 
     Args:
         widths: Wanted width of each column, in characters.
         last_title: Width of the last column's header, in characters.
-        available: Width of the screen without the scroll bar, in characters.
+        available: Width of the screen in characters, without the scroll bar.
     """
     first, *middle, last = widths
     between = sum(middle) + _PADDING * len(middle) + 2 * _PADDING
@@ -76,7 +83,7 @@ def fit_widths(widths: Sequence[int], last_title: int, available: int) -> list[i
 
 
 def kilobytes(bytes_: float | None) -> str:
-    """Return a size in kB, below 10 kB with one decimal; ``-`` for None."""
+    """Return a size as a number of kB, with one decimal below 10 kB; ``-`` for None."""
     if bytes_ is None:
         return "-"
     few = 10_000

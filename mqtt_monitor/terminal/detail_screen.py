@@ -1,4 +1,4 @@
-"""The screens above the tables: a board, a deployment, a stage, all alerts, the help."""
+"""The screens that cover the tables: a board, a deployment, a stage, all alerts, the help."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HELP = """\
 enter     details of a board, deployment or stage
 tab       the other table
 up, down, page up, page down, home, end     move
-left, right     more columns
+left, right     scroll to more columns
 1 to 9    sort by a column; once more: reverse the order
 s, r      sort by the next column; reverse the order
 a         all alerts and events
@@ -36,10 +36,10 @@ state     silent: online, but without recent statistics
 CPU %     of one core: 200 means two full cores
 °C        ! means that the processor is throttled
 mem MiB   memory of the agent / its limit; ! means near the limit
-in kB/s, out kB/s   tensors of the board's stages, without MQTT headers
+in kB/s, out kB/s   tensors that the board receives and sends, without MQTT headers
 queue     requests that wait on the board
 stages    the stages that the board serves: deployment[stage]
--         not reported, or too old
+-         the value is not reported, or too old
 
 Deployments
 stage     * marks the bottleneck, the slowest stage
@@ -49,15 +49,15 @@ infer ms, plan ms   time of one inference, measured and planned
 wait ms   time that a request waits on the board
 kB/s      tensors that the stage sends
 
-The monitor only listens. It publishes nothing.
+The monitor only reads messages. It publishes nothing.
 """
 
 
 class DetailScreen(Screen[None]):
-    """A text that is updated with the fleet.
+    """A screen with a text about a part of the fleet.
 
     Attributes:
-        requests: Whether the text shows recent requests, which the feed must then watch.
+        requests: Whether the text shows recent requests. The feed must then watch requests.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,17 +65,23 @@ class DetailScreen(Screen[None]):
     ]
 
     def __init__(self, describe: Callable[[Fleet], Text], *, requests: bool = False) -> None:
+        """Create the screen.
+
+        Args:
+            describe: Returns the text for a snapshot.
+            requests: Whether the text shows recent requests.
+        """
         super().__init__()
         self._describe = describe
         self._body = ChangingText()
         self.requests = requests
 
     def compose(self) -> ComposeResult:
-        """Return the text and the line of keys."""
+        """Yield the text and the line of keys."""
         with VerticalScroll():
             yield self._body
         yield Footer(compact=True, show_command_palette=False)
 
     def show(self, fleet: Fleet) -> None:
-        """Update the text."""
+        """Show the text for a new snapshot."""
         self._body.show(self._describe(fleet))

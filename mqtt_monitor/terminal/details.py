@@ -1,4 +1,7 @@
-"""The details of a board, a deployment or a stage, as text. Pure, apart from a feed's history."""
+"""Describes a board, a deployment or a stage in detail, as text.
+
+Pure, apart from reading a feed's history.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
         Request,
     )
 
-#: An hour in 24 steps: they fit beside a label and a value in 80 columns.
+#: Width of a bar in the chart of the last hour, in seconds. 24 bars fit beside a label and a value
+#: in 80 columns.
 _STEP_S = 150.0
 _BARS = "▁▂▃▄▅▆▇█"
 _LABEL_WIDTH = 12
@@ -40,7 +44,7 @@ _SHOWN_REQUESTS = 8
 
 
 def describe_board(feed: Feed, fleet: Fleet, name: str) -> Text:
-    """Return all values of a board, with its alerts and events."""
+    """Return a text with all values, alerts and events of a board."""
     row = next((row for row in board_rows(fleet) if row.device.name == name), None)
     if row is None:
         return Text(f"Board {name} is no longer in the fleet.")
@@ -143,7 +147,7 @@ def _refused(text: Text, device: Device) -> None:
 
 
 def describe_stage(feed: Feed, fleet: Fleet, name: str, index: int) -> Text:
-    """Return all values of a stage, with its alerts."""
+    """Return a text with all values and alerts of a stage."""
     deployment = fleet.deployments.get(name)
     if deployment is None or index >= len(deployment.stages):
         return Text(f"{name} stage {index} is no longer deployed.")
@@ -221,7 +225,7 @@ def _boundary(text: Text, boundary: Boundary) -> None:
 
 
 def describe_deployment(fleet: Fleet, name: str) -> Text:
-    """Return all values of a deployment, with recent requests, alerts and events."""
+    """Return a text with all values, recent requests, alerts and events of a deployment."""
     deployment = fleet.deployments.get(name)
     if deployment is None:
         return Text(f"{name} is no longer deployed.")
@@ -241,7 +245,7 @@ def describe_deployment(fleet: Fleet, name: str) -> Text:
     _heading(text, "Recent requests: for each stage, waiting + inference in ms")
     requests = [item for item in fleet.requests if item.deployment == name][-_SHOWN_REQUESTS:]
     if not requests:
-        text.append("none yet; the monitor samples some results while this text is open\n")
+        text.append("none yet; the monitor samples some results while this screen is open\n")
     for request in reversed(requests):
         _request(text, request)
     _alerts(text, (alert for alert in find_alerts(fleet) if alert.deployment == name))
@@ -276,7 +280,7 @@ def _request(text: Text, request: Request) -> None:
 
 
 def describe_news(fleet: Fleet) -> Text:
-    """Return all alerts and all events."""
+    """Return a text with all alerts and all events."""
     text = Text()
     alerts = find_alerts(fleet)
     _alerts(text, alerts)
@@ -287,7 +291,7 @@ def describe_news(fleet: Fleet) -> Text:
 
 
 def alert_line(alert: Alert) -> Text:
-    """Return an alert as a line: severity and sentence."""
+    """Return an alert as one line of text: its severity and its sentence."""
     style = "white on red" if alert.severity == "critical" else "black on yellow"
     return Text.assemble((f" {alert.severity} ", style), " ", alert.text)
 
@@ -321,7 +325,14 @@ def _line(text: Text, label: str, value: str, style: str = "", *, history: str =
 
 
 def _history(points: Points, unit: float = 1) -> str:
-    """Return the last hour as a bar chart from 0, with its maximum; empty: no values above 0."""
+    """Return a bar for each value, in characters, and the maximum of the values as text.
+
+    The height of the bars starts at 0. Empty if no value is above 0.
+
+    Args:
+        points: The values, from a feed's history.
+        unit: The maximum is shown in multiples of this unit.
+    """
     known = [value for _, value in points if value is not None]
     if not known or max(known) <= 0:
         return ""

@@ -1,4 +1,4 @@
-"""The lines above the tables: the broker, and the first alerts."""
+"""The lines above the tables: the broker and the time, then the first alerts. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mqtt_monitor.terminal.shorten import shorten
 if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Fleet
 
-#: Screens with fewer lines show one alert.
+#: A screen with fewer lines than this shows only one alert.
 _SHORT = 16
 _ALERT_LINES = 4
 
 
 def status_line(fleet: Fleet, source: str) -> Text:
-    """Return the line with the source of the values, the connection and the time.
+    """Return the first line: the source of the values, a lost connection, and the time.
 
     Args:
         fleet: The snapshot.
@@ -35,7 +35,7 @@ def status_line(fleet: Fleet, source: str) -> Text:
 
 
 def alert_lines(fleet: Fleet, width: int, height: int) -> Text:
-    """Return the first alerts, one per line, and the number of further alerts.
+    """Return the first alerts, one on each line, and the number of further alerts.
 
     Args:
         fleet: The snapshot.
@@ -52,6 +52,6 @@ def alert_lines(fleet: Fleet, width: int, height: int) -> Text:
     elif more:
         lines[0] = Text(f"+{more} (a) ") + lines[0]
     if len(lines) > 1 or room == 1:
-        # Each alert gets one line; a single alert may take several.
+        # Several alerts get one line each. A single alert may have several lines.
         lines = [shorten(line, width) for line in lines]
     return Text("\n").join(lines)

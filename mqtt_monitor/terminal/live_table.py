@@ -1,4 +1,4 @@
-"""A table that gets all rows several times a second and draws only changed cells."""
+"""A table that draws only the cells that have changed since the rows were last set."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 
     from mqtt_monitor.terminal.columns import Cell, Column
 
-#: Largest width of a column, in characters. The row's details show longer texts.
+#: Largest width of a column, in characters. The detail screens show longer texts in full.
 _MAX_WIDTH = 48
 
 
 class LiveTable(DataTable[Text]):
-    """Shows rows by position. A cursor below the first row follows the key of its row.
+    """A table whose rows are all set several times a second.
 
-    This class sets the columns' widths itself: Textual measures a whole column again for each cell
-    that shrinks, which takes quadratic time in the number of boards. Widths never shrink while the
-    screen's width stays, so that columns do not move back and forth.
+    If the cursor is on the first row, it stays there. Otherwise the cursor moves with its row when
+    the order of the rows changes.
+
+    This class computes the columns' widths without Textual. Textual measures a whole column again
+    for each cell that shrinks, which takes quadratic time in the number of boards. A column never
+    becomes narrower while the screen's width is the same, so that columns do not move back and
+    forth.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Detail")]
@@ -45,16 +49,20 @@ class LiveTable(DataTable[Text]):
         self._cells: list[tuple[Cell, ...]] = []
 
     def on_mount(self) -> None:
-        """Add the columns."""
+        """Add the columns, without rows."""
         self._add_columns()
 
     @property
     def selected(self) -> str | None:
-        """The key of the row under the cursor."""
+        """The key of the row under the cursor; None: no rows."""
         return self._keys[self.cursor_row] if 0 <= self.cursor_row < len(self._keys) else None
 
     def show(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:
-        """Show rows; each row is a key and its cells."""
+        """Show rows instead of the present rows.
+
+        Args:
+            rows: For each row, its key and its cells, one for each column.
+        """
         selected, cursor = self.selected, self.cursor_row
         if self._grow(rows):
             self._rebuild()
@@ -83,14 +91,14 @@ class LiveTable(DataTable[Text]):
         self._cells[place] = cells
 
     def _text(self, index: int, cell: Cell) -> Text:
-        # As Text, not str: a name may contain Textual markup.
+        # Textual would interpret markup in a str. A name may contain markup, so cells are Text.
         text, style = cell
         if self._columns[index].is_number:
             return Text(text, style, justify="right", no_wrap=True)
         return shorten(Text(text, style, no_wrap=True), self._widths[index])
 
     def _grow(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> bool:
-        """Widen the columns for new cells; return whether a width on the screen changed."""
+        """Widen the columns for the cells of new rows; return whether any width changed."""
         wanted = self._wanted
         for place, (_, cells) in enumerate(rows):
             if place < len(self._cells) and self._cells[place] is cells:
@@ -105,7 +113,7 @@ class LiveTable(DataTable[Text]):
         return changed
 
     def _rebuild(self) -> None:
-        """Add all columns and rows again with the new widths, at the same scroll position."""
+        """Add all columns and rows again with the new widths; keep the scroll position."""
         cursor, x, y = self.cursor_row, self.scroll_x, self.scroll_y
         cells, self._cells = self._cells, []
         self.clear(columns=True)

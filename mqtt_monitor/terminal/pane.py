@@ -1,4 +1,4 @@
-"""A table with a title and a sort order."""
+"""A pane of the main screen: a table with a title and a sort order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Pane(Vertical):
-    """A table, its title and its sort order.
+    """A part of the main screen with a table, the table's title and its sort order.
 
     Attributes:
         table: The table.
-        reverse: Whether the order is the reverse of the column's default order.
-        wanted_height: Number of lines for the title, the header and all rows.
+        reverse: Whether the rows are in the reverse of the column's default order.
+        wanted_height: Number of lines that the title, the header and all rows need.
     """
 
     def __init__(self, columns: Sequence[Column[Any]], pane_id: str) -> None:
@@ -37,27 +37,36 @@ class Pane(Vertical):
         self.wanted_height = 2
 
     def compose(self) -> ComposeResult:
-        """Return title and table."""
+        """Yield the title and the table."""
         yield self._title
         yield self.table
 
     @property
     def column(self) -> Column[Any]:
-        """The column that rows are sorted by."""
+        """The column by which the rows are sorted."""
         return self._columns[self._sorted_by]
 
     def sort_by(self, index: int) -> None:
-        """Sort by a column; reverse the order if the rows are already sorted by this column."""
+        """Sort by a column; if the rows are already sorted by this column, reverse the order.
+
+        Args:
+            index: Index of the column, from 0; an index beyond the last column has no effect.
+        """
         if index < len(self._columns):
             self.reverse = index == self._sorted_by and not self.reverse
             self._sorted_by = index
 
     def sort_by_next(self) -> None:
-        """Sort by the next column."""
+        """Sort by the next column; after the last column, by the first."""
         self.sort_by((self._sorted_by + 1) % len(self._columns))
 
     def show_rows(self, summary: str, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:
-        """Show rows (a key and its cells each) under a title with summary and sort order."""
+        """Show rows under a title that consists of a summary and the sort order.
+
+        Args:
+            summary: First part of the title.
+            rows: For each row, its key and its cells, one for each column.
+        """
         self.table.show(rows)
         self.wanted_height = 2 + len(rows)
         column = self.column

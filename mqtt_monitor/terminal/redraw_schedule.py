@@ -1,15 +1,16 @@
-"""Decides when the terminal is drawn again. Pure: times are arguments."""
+"""Decides when to draw the terminal's screen again. Pure: times are arguments."""
 
 from __future__ import annotations
 
-#: Longest time between two drawings without a new message, in seconds: the shown time changes.
+#: Without a new message, the screen is drawn after this time in seconds, to update the shown time.
 _QUIET_S = 2.0
-#: Largest share of a core for drawing. A large fleet takes longer to draw and is drawn less often.
+#: Largest share of one core's time for drawing. A large fleet takes longer to draw, so it is drawn
+#: less often.
 _SHARE = 0.05
 
 
 class RedrawSchedule:
-    """Remembers the time and cost of the last drawing, and the number of messages until then."""
+    """Decides when to draw the screen again, from the time and the cost of the last drawing."""
 
     def __init__(self) -> None:
         self._seen = -1
@@ -17,21 +18,27 @@ class RedrawSchedule:
 
     @property
     def seen(self) -> int:
-        """The number of messages at the last drawing."""
+        """The number of changes at the last drawing; -1: nothing was drawn."""
         return self._seen
 
     def is_due(self, seen: int, now_s: float) -> bool:
-        """Return whether to draw.
+        """Return whether to draw now.
 
         Args:
-            seen: Number of messages received so far.
-            now_s: The present time, by a monotonic clock, in seconds.
+            seen: Number of changes so far, from :meth:`Feed.wait_for_change`.
+            now_s: The present time by a monotonic clock, in seconds.
         """
         wait_s = _QUIET_S if seen == self._seen else self._cost_s / _SHARE
         return now_s - self._drawn_s >= wait_s
 
     def note_drawn(self, seen: int, now_s: float, cost_s: float) -> None:
-        """Note a drawing that took ``cost_s`` seconds of processor time."""
+        """Note a drawing.
+
+        Args:
+            seen: Number of changes so far, as for :meth:`is_due`.
+            now_s: Time of the drawing by a monotonic clock, in seconds.
+            cost_s: Processor time of the drawing, in seconds.
+        """
         self._seen, self._drawn_s, self._cost_s = seen, now_s, cost_s
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""Shortens a text between words, so that no number is cut. Pure."""
+"""Shortens a text by whole words, so that no number is cut. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def shorten(text: Text, width: int) -> Text:
-    """Return a text of at most ``width`` characters; ``…`` stands for the words left out.
+    """Return a text without its last words, so that it has at most ``width`` characters.
 
-    A first word that is longer than ``width`` is cut.
+    ``…`` replaces the words that are left out. If the first word alone is too long, it is cut.
     """
     if text.cell_len <= width:
         return text

@@ -1,4 +1,4 @@
-"""Prints a snapshot as tables, for ``--once``. The tables fit 80 columns."""
+"""Prints a snapshot as tables, for ``--once``. The tables fit a screen of 80 columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mqtt_monitor.fleet.snapshot import Fleet, Stage
     from mqtt_monitor.terminal.columns import Cell, Column
 
-#: Width without a terminal: wide enough for most names.
+#: Width of the tables in characters if the output is not a terminal: enough for most names.
 _PIPED_WIDTH = 140
 
 
@@ -34,7 +34,7 @@ def show_fleet(fleet: Fleet, alerts: tuple[Alert, ...]) -> None:
         _print(console, "Boards", board_rows.COLUMNS, cells)
         console.print()
     else:
-        console.print("No boards yet. Start `device-agent` on a board.")
+        console.print("No boards yet. Start `device-agent` on each board.")
     if fleet.deployments:
         columns = stage_rows.COLUMNS
         stages = stage_rows.stage_rows(fleet, columns[0], reverse=False)
@@ -46,15 +46,15 @@ def show_fleet(fleet: Fleet, alerts: tuple[Alert, ...]) -> None:
                 console.print(Text(f"errors of {row.deployment.name} stage {errors}"))
         console.print()
     else:
-        console.print("No deployments yet. `edge-partition deploy BUILD` makes a bundle live.")
+        console.print("No deployments yet. Deploy a bundle with `edge-partition deploy BUILD`.")
     for alert in alerts:
         style = "red" if alert.severity == "critical" else "yellow"
-        # As Text: a name may contain rich markup.
+        # rich would interpret markup in a str. A name may contain markup, so the line is Text.
         console.print(Text(f"{alert.severity}: ", style) + Text(alert.text))
 
 
 def _errors(stage: Stage) -> str:
-    """Return a stage's errors by code; empty: no errors."""
+    """Return the index of a stage and its number of errors by code; empty: no errors."""
     counts: Counter[str] = Counter()
     for board in stage.boards:
         counts.update(dict(board.errors_total))
@@ -79,7 +79,7 @@ def _print(
         padding=(0, 1, 0, 0),
     )
     for index, column in enumerate(columns):
-        # Numbers and states are never cut; only the names in the first and last column wrap.
+        # Only the names in the first and in the last column wrap. Numbers and states never do.
         wraps = index in {0, len(columns) - 1}
         table.add_column(
             column.title,

@@ -1,4 +1,4 @@
-"""The table of deployments and stages on the screen."""
+"""The pane with the table of deployments and stages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class StagePane(Pane):
-    """The deployments of a fleet, each followed by its stages."""
+    """The pane with a fleet's deployments, each followed by its stages."""
 
     def __init__(self) -> None:
         super().__init__(COLUMNS, "deployments")
 
     def show(self, fleet: Fleet) -> None:
-        """Show a fleet's deployments."""
+        """Show the deployments of a snapshot."""
         count = len(fleet.deployments)
         rows = stage_rows(fleet, self.column, reverse=self.reverse)
         summary = f"Deployments: {count:,}" if count else "Deployments: none"

@@ -1,4 +1,4 @@
-"""The table of deployments: its columns, and the cells of each deployment and stage. Pure."""
+"""The columns of the table of deployments, and the cells of each deployment and stage. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ _ORDER = ("broken", "unreadable", "live")
 
 @dataclass(frozen=True)
 class StageRow:
-    """A deployment (``stage`` is None), or one of its stages."""
+    """A row of the table: a deployment or one of its stages.
+
+    Attributes:
+        deployment: The deployment.
+        stage: The stage; None: the row shows the deployment.
+    """
 
     deployment: Deployment
     stage: Stage | None
@@ -40,7 +45,8 @@ class StageRow:
         return name if self.stage is None else f"{name}/{self.stage.index}"
 
 
-#: A deployment is sorted by the largest value of its stages. Its stages stay in order.
+#: The columns. For a column of times or traffic, the sort key of a deployment is the largest value
+#: of its stages. Sorting does not change the order of the stages.
 COLUMNS: tuple[Column[Deployment], ...] = (
     Column("stage", lambda item: item.name, largest_first=False, width=8, is_number=False),
     Column(
@@ -61,7 +67,13 @@ COLUMNS: tuple[Column[Deployment], ...] = (
 
 
 def stage_rows(fleet: Fleet, column: Column[Deployment], *, reverse: bool) -> list[StageRow]:
-    """Return a row for each deployment, sorted by a column, followed by rows for its stages."""
+    """Return the rows of a snapshot: each deployment is followed by its stages.
+
+    Args:
+        fleet: The snapshot.
+        column: The column by which the deployments are sorted.
+        reverse: Whether to use the reverse of the column's default order.
+    """
     rows: list[StageRow] = []
     for deployment in sort_rows(fleet.deployments.values(), column, reverse=reverse):
         rows.append(StageRow(deployment, None))
@@ -102,14 +114,18 @@ def _deployment_cells(item: Deployment) -> tuple[Cell, ...]:
 
 
 def stage_state(stage: Stage) -> Cell:
-    """Return how many of a stage's boards can serve the stage."""
+    """Return the cell with the state of a stage.
+
+    ``serves``: all boards can serve the stage. ``1 of 2``: only one of two boards can. ``down``: no
+    board can. ``-``: all boards are online, but none has recent statistics.
+    """
     serving = [board.can_serve for board in stage.boards]
     if not any(serving):
         return ("down", BAD)
     if not all(serving):
         return (f"{sum(serving)} of {len(serving)}", DOUBTFUL)
     if all(board.serves is None for board in stage.boards):
-        # The boards are online but have no recent statistics, which would list their stages.
+        # All boards are online, but only recent statistics would tell which stages they serve.
         return ("-", "")
     return ("serves", "")
 

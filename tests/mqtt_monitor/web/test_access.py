@@ -39,7 +39,7 @@ def test_other_addresses_than_loopback_need_a_password(listen: str, tmp_path: Pa
     file.write_text(f"{SECRET}\n")
     assert find(listen, file).token == SECRET
     file.write_text("\n")
-    with pytest.raises(WebAccessError, match="found none"):
+    with pytest.raises(WebAccessError, match="the first line is empty"):
         find(listen, file)
     with pytest.raises(WebAccessError, match="can't be read: No such file"):
         find(listen, tmp_path / "nothing")

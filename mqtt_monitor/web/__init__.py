@@ -1,1 +1,1 @@
-"""The web front end: the server, its access checks and the page."""
+"""The web front end: the page, the server of the page, and the server's access checks."""

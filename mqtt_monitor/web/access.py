@@ -1,9 +1,10 @@
-"""Access to the page: addresses, password, sessions. Pure, apart from reading the password file.
+"""Decides who may see the web page, by host names, a password and sessions.
 
-On a loopback address every user of this machine may see the page. Any other address needs a
-password, typed into a form or sent as ``Authorization: Bearer``. After a login the browser keeps a
-cookie signed with the password. The cookie stays valid when the server restarts, and becomes
-invalid when the password changes.
+If the server listens on a loopback address, every user of this machine may see the page. Any other
+address needs a password, which a user types into a form or a program sends as
+``Authorization: Bearer``. After a login, the browser keeps a cookie that is signed with the
+password. The cookie stays valid if the server restarts, and becomes invalid if the password
+changes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from edge_core.program.listen_address import ListenAddress
 
 TOKEN_VARIABLE = "MQTT_MONITOR_TOKEN"  # noqa: S105 - the name of a variable
-#: Shorter passwords can be guessed.
+#: Fewest characters of a password. Shorter passwords can be guessed.
 MIN_TOKEN_CHARACTERS = 12
+#: Time after which a login expires, in seconds.
 SESSION_S = 7 * 24 * 3600
 
 
@@ -38,18 +40,20 @@ class Access:
     """Decides who may see the page.
 
     Attributes:
-        token: The password; None: no password.
-        hosts: Names of this server, in lower case, that requests may use besides IP addresses.
+        token: The password; None: everyone who reaches the server may see the page.
+        hosts: Host names of this server, in lower case. A request must use one of these names or an
+            IP address.
     """
 
     token: str | None
     hosts: frozenset[str]
 
     def knows_host(self, header: str | None) -> bool:
-        """Return whether a ``Host`` header names this server.
+        """Return whether a ``Host`` header contains an IP address or a host name of this server.
 
-        A foreign page could let its own name resolve to this address (DNS rebinding) and then read
-        this page. Requests from such a page carry the foreign name and are refused.
+        The check stops DNS rebinding. The owner of a foreign page could make the page's host name
+        point to this server, so that a browser lets the foreign page read this page. The requests
+        of such a foreign page contain the foreign host name.
         """
         if not header:
             return False
@@ -61,18 +65,30 @@ class Access:
         return host.rstrip(".") in self.hosts or _is_address(host)
 
     def is_token(self, given: str) -> bool:
-        """Return whether a password is right; the comparison takes constant time."""
+        """Return whether a password is right.
+
+        The time of the comparison does not depend on the given password.
+        """
         if self.token is None:
             return True
         return hmac.compare_digest(_digest(given), _digest(self.token))
 
     def session(self, now_s: float) -> str:
-        """Return a cookie that :meth:`is_session` accepts for ``SESSION_S`` seconds."""
+        """Return a cookie that :meth:`is_session` accepts until ``SESSION_S`` seconds from now.
+
+        Args:
+            now_s: The present time, in seconds since the epoch.
+        """
         ends = str(int(now_s) + SESSION_S)
         return f"{ends}.{self._sign(ends)}"
 
     def is_session(self, cookie: str, now_s: float) -> bool:
-        """Return whether a cookie has a valid signature and has not expired."""
+        """Return whether a cookie has a valid signature and has not expired.
+
+        Args:
+            cookie: The cookie, as received.
+            now_s: The present time, in seconds since the epoch.
+        """
         ends, _, signature = cookie.partition(".")
         if not hmac.compare_digest(_encode(signature), _encode(self._sign(ends))):
             return False
@@ -90,13 +106,13 @@ def find_access(
     host_names: tuple[str, ...],
     environ: Mapping[str, str],
 ) -> Access:
-    """Return who may see the page.
+    """Read the password and the host names that decide who may see the page.
 
     Args:
         listen: The address to listen on.
-        token_file: File whose first line is the password.
-        host_names: Further names of this server, such as a reverse proxy's.
-        environ: Environment variables; ``MQTT_MONITOR_TOKEN`` may contain the password.
+        token_file: File whose first line is the password; None: no file.
+        host_names: Further host names of this server, such as the name of a reverse proxy.
+        environ: Environment variables. Without a file, ``MQTT_MONITOR_TOKEN`` has the password.
 
     Raises:
         WebAccessError: The password is missing, unreadable or too short.
@@ -105,13 +121,14 @@ def find_access(
     token = given or None
     if token is None and not listen.is_loopback:
         raise WebAccessError(
-            f"A page on {listen.host} needs a password, because others can reach this address. Set "
-            f"one with --token-file FILE or {TOKEN_VARIABLE}, or listen on 127.0.0.1."
+            f"A page on {listen.host} needs a password, because other machines can reach this "
+            f"address. Set a password with --token-file FILE or the environment variable "
+            f"{TOKEN_VARIABLE}, or listen on 127.0.0.1."
         )
     if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
         raise WebAccessError(
             f"The password has {len(token)} characters; expected at least {MIN_TOKEN_CHARACTERS}. "
-            "`openssl rand -base64 24` makes one."
+            "Make a password with `openssl rand -base64 24`."
         )
     names = {"localhost", listen.host, *host_names}
     if not listen.is_loopback:
@@ -125,10 +142,14 @@ def _read_token(path: Path) -> str:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise WebAccessError(f"{path}: the password can't be read: {reason}.") from None
+        raise WebAccessError(
+            f"{path}: the password can't be read: {reason}. Give a text file with --token-file."
+        ) from None
     token = lines[0].strip() if lines else ""
     if not token:
-        raise WebAccessError(f"{path}: expected a password in the first line, found none.")
+        raise WebAccessError(
+            f"{path}: the first line is empty. Write the page's password into the first line."
+        )
     return token
 
 

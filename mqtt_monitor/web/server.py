@@ -1,16 +1,17 @@
-"""The web front end: a page, a live stream of the fleet, ``/metrics``.
+"""The web server: the page, a live stream of the fleet for the page, and ``/metrics``.
 
 ```
-GET /                 the page; loads nothing from other hosts
-GET /api/stream       server-sent events: `fleet` (all but layers), then `change` once a second
+GET /                 the page, which loads nothing from other hosts
+GET /api/stream       server-sent events: first `fleet` (the snapshot without layers), then
+                      one `change` each second
 GET /api/snapshot     the JSON document of `mqtt-monitor --once --json`
 GET /api/history      the last hour of one value of a board or of a deployment's stages
-GET /api/layers       the layers of a stage; wrapped operations with their constants
-GET /metrics          for Prometheus
-GET, POST /login      with a password only
+GET /api/layers       the layers of a stage, and the constants of wrapped operations
+GET /metrics          the metrics for Prometheus
+GET, POST /login      the login form, if the page needs a password
 ```
 
-After a lost connection the page opens a new stream, which starts with the whole fleet.
+If the page loses its connection, it opens a new stream, which starts with `fleet` again.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ if TYPE_CHECKING:
 
 #: Time between two messages of a stream, in seconds.
 _TICK_S = 1.0
-#: Pages that may be open at the same time.
+#: The most pages that may be open at the same time.
 _MAX_STREAMS = 32
-#: Wrong passwords that may wait for their answer at the same time.
+#: The most requests with a wrong password that may wait for their answer at the same time.
 _MAX_GUESSES = 20
-#: Time until the answer to a wrong password, in seconds.
+#: Time from a wrong password to its answer, in seconds, so that guessing takes long.
 _GUESS_S = 1.0
 _MAX_LOGIN_BYTES = 4096
+#: The most stages in one request for histories.
 _MAX_HISTORIES = 12
 _COOKIE = "mqtt-monitor"
 _PUBLIC = frozenset({"/login", "/monitor.css"})
@@ -64,7 +66,7 @@ _STATIC = {
     "/charts.js": ("charts.js", "text/javascript"),
     "/dom.js": ("dom.js", "text/javascript"),
 }
-#: Numbers from Python, by their placeholders in the page's files.
+#: Numbers that the server writes into the page's files, by the placeholder that each replaces.
 _NUMBERS = {
     "{{max_requests}}": str(MAX_REQUESTS),
     "{{max_events}}": str(MAX_EVENTS),
@@ -80,7 +82,8 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # A cached script of another version could not read this version's stream.
+    # Without this header a browser could keep a script of another version of the server, which
+    # cannot read this version's stream.
     "Cache-Control": "no-store",
 }
 
@@ -98,9 +101,9 @@ async def serve_page(
     Args:
         feed: The feed to show.
         listen: The address to listen on.
-        access: Who may see the page.
-        ended: Ends the server and open streams.
-        on_listening: Called with the page's URL when the server listens.
+        access: Decides who may see the page.
+        ended: When this event is set, the server and its open streams end.
+        on_listening: Called with the page's URL when the server has begun to listen.
 
     Raises:
         ListenError: The server cannot listen on the address.
@@ -121,7 +124,13 @@ async def serve_page(
 
 
 def make_app(feed: Feed, access: Access, ended: asyncio.Event) -> web.Application:
-    """Return the application, which does not listen yet; ``ended`` ends its streams."""
+    """Return the web application, which does not listen yet.
+
+    Args:
+        feed: The feed to show.
+        access: Decides who may see the page.
+        ended: When this event is set, open streams end.
+    """
     guesses = _Guesses()
     handlers = _Handlers(feed, access, guesses, ended)
     app = web.Application(
@@ -149,7 +158,7 @@ def make_app(feed: Feed, access: Access, ended: asyncio.Event) -> web.Applicatio
 
 @web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Replace error pages with short texts, because aiohttp's pages show its version."""
+    """Replace aiohttp's error pages, which show aiohttp's version, with short texts."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -159,7 +168,7 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 class _Guesses:
-    """Delays the answer to each wrong password, and limits the number of waiting answers."""
+    """Delays the answers to wrong passwords, and limits how many answers wait at the same time."""
 
     def __init__(self) -> None:
         self._waiting = 0
@@ -180,8 +189,8 @@ def _guard(access: Access, guesses: _Guesses) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not access.knows_host(request.headers.get("Host")):
             text = (
-                "The server does not have the requested name. Open the page by the server's IP "
-                "address, or start the server with --host-name NAME.\n"
+                "The host name in the page's URL is not a name of this server. Use the server's IP "
+                "address in the URL, or start the server with --host-name NAME.\n"
             )
             return web.Response(status=421, text=text)
         if access.token is None or request.path in _PUBLIC:
@@ -225,7 +234,7 @@ def _static(name: str, content_type: str) -> Handler:
 
 
 class _Handlers:
-    """Answers the requests of one server."""
+    """Answers the HTTP requests to one server."""
 
     def __init__(self, feed: Feed, access: Access, guesses: _Guesses, ended: asyncio.Event) -> None:
         self._feed = feed
@@ -248,7 +257,7 @@ class _Handlers:
             while not self._ended.is_set():
                 now, data = await asyncio.to_thread(self._next, before)
                 kind = "fleet" if before is None else "change"
-                # A slow reader delays this line and then gets one larger change.
+                # This line waits for a slow reader, which then gets one larger change.
                 await response.write(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
                 before = now
                 with contextlib.suppress(TimeoutError):
@@ -278,7 +287,11 @@ class _Handlers:
         return response
 
     async def history(self, request: web.Request) -> web.Response:
-        """Answer ``?device=NAME&figure=F`` or ``?deployment=NAME&stage=0&stage=1&figure=F``."""
+        """Answer with the last hour of one value of a board, or of several stages.
+
+        The query is ``?device=NAME&figure=F`` or ``?deployment=NAME&stage=0&stage=1&figure=F``, and
+        optionally ``step_s``: the width of a step, from 5 to 600 s.
+        """
         query = request.query
         try:
             step_s = float(query.get("step_s", "60"))
@@ -301,7 +314,10 @@ class _Handlers:
         return web.Response(body=await asyncio.to_thread(body), content_type="application/json")
 
     async def layers(self, request: web.Request) -> web.Response:
-        """Answer ``?deployment=NAME&stage=0``; no layers for an unknown stage."""
+        """Answer with the layers of a stage; for an unknown stage, with none.
+
+        The query is ``?deployment=NAME&stage=0``.
+        """
         deployment = self._feed.snapshot().deployments.get(request.query.get("deployment", ""))
         lines: tuple[str, ...] = ()
         more = 0
@@ -322,7 +338,7 @@ class _Handlers:
 
     async def login(self, request: web.Request) -> web.Response:
         form = await request.post()
-        # Checked after the form has arrived: many slow forms would otherwise all pass the check.
+        # This check comes after the form has arrived. Before it, many slow forms could all pass.
         if self._guesses.are_too_many():
             raise web.HTTPTooManyRequests
         if not self._access.is_token(str(form.get("password", ""))):

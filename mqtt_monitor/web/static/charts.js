@@ -1,12 +1,12 @@
 "use strict";
-// A chart of the last hour: lines in an SVG, the values under the pointer, and a table.
+// A chart of the last hour: lines in an SVG, the values at the pointer's position, and a table.
 
 import { clock, draw, make, setText } from "./dom.js";
 
 const HEIGHT = 130, LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 20, HOUR_S = 3600, GRID = 3;
 const TABLE_STEP_S = 300;
 
-/// The first of 3, 6, 15, 30, ... that is not below `value`: a grid of three lines has round numbers.
+/// Returns the smallest of 3, 6, 15, 30, ... that is at least `value`. Its thirds, which label the grid, are round.
 function ceiling(value) {
   if (!(value > 0)) return GRID;
   const unit = 10 ** Math.floor(Math.log10(value / GRID));
@@ -15,7 +15,7 @@ function ceiling(value) {
 }
 
 export class Chart {
-  /// `format` returns a value as text with unit; `axis` returns a short text without unit.
+  /// `format` returns a value as text with its unit. `axis` returns a value as short text without a unit.
   constructor(title, format, axis) {
     this.format = format;
     this.axis = axis;
@@ -38,7 +38,7 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
-  /// `series`: [{name, points: [[time, value or null], ...]}]
+  /// Draws new values. `series` is [{name, points: [[time, value or null], ...]}]; `atS` is the time of the right edge. Times are in seconds since the epoch.
   update(series, atS) {
     this.series = series;
     this.atS = atS;

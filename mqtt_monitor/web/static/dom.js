@@ -3,7 +3,7 @@
 
 export const byId = (id) => document.getElementById(id);
 
-// Names come from the network: they become text and attribute values, never markup.
+// Names come from the network. They become text or attribute values, so the browser never reads them as markup.
 function fill(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (key === "onclick") element.addEventListener("click", value);
@@ -31,7 +31,7 @@ export function setAttribute(element, name, value) {
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-/// Give `parent` one child for each item. A child stays with its key, so that it keeps the focus.
+/// Gives `parent` one child for each item, in the order of the items. An item whose key had a child keeps this child, so that the child keeps the focus.
 export function keyed(parent, items, keyOf, create, update) {
   const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
@@ -52,7 +52,7 @@ export function keyed(parent, items, keyOf, create, update) {
 
 const known = (value) => value !== null && value !== undefined;
 
-// Created once: toLocaleString creates a formatter for each value, which takes 20 times as long.
+// The formatters are created once. toLocaleString would create a formatter for each value, which takes 20 times as long.
 const NUMBERS = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const MINUTES = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hour12: false });
 const SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });

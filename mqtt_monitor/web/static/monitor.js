@@ -3,7 +3,7 @@ import { Chart } from "./charts.js";
 import { byId, bytes, clock, draw, duration, inOrder, keyed, make, moment, ms, number, rate, setAttribute, setText, several } from "./dom.js";
 
 // ---------------------------------------------------------------- the fleet, kept up to date by the stream
-// The server decides what is kept and what is highlighted; the page defines only its own numbers.
+// The server decides how much is kept and what is highlighted. The page decides only how much it shows and how often it asks.
 const MAX_REQUESTS = Number(document.body.dataset.maxRequests), MAX_EVENTS = Number(document.body.dataset.maxEvents);
 const QUIET_S = 15, RETRY_S = [1, 2, 4, 8];
 const PAGE = 25, SHOWN_ALERTS = 8, SHOWN_REQUESTS = 10, SHOWN_EVENTS = 12, SHOWN_LINES = 6;
@@ -75,7 +75,7 @@ function lose() {
   schedule();
   const wait_s = RETRY_S[Math.min(retries++, RETRY_S.length - 1)];
   setTimeout(async () => {
-    // An event source gives no reason for an error. If the session has ended, the login page opens.
+    // An EventSource does not tell the reason of an error. This request does: if the session has ended, the login page opens.
     const answer = await fetch("/api/history?figure=").catch(() => null);
     if (answer?.status === 401) location.assign("/login");
     else if (answer?.ok) connect();
@@ -85,7 +85,7 @@ function lose() {
 
 let frame = 0;
 function schedule() {
-  // A hidden page gets no frames; it is drawn when it becomes visible.
+  // The browser gives a hidden page no frames. The page is then drawn when it becomes visible.
   frame ||= requestAnimationFrame(() => {
     frame = 0;
     showConnection();
@@ -110,7 +110,7 @@ function showConnection() {
   const lost = byId("lost");
   lost.hidden = !lostAt;
   if (lostAt) {
-    const as = fleet ? ` All values are those of ${clock(fleet.at_s)}.` : "";
+    const as = fleet ? ` All values are from ${clock(fleet.at_s)}.` : "";
     setText(lost, `⚠ The connection to the monitor is lost.${as} Reconnecting.`);
   } else setText(lost, "");
   document.body.classList.toggle("stale", state !== "live");
@@ -145,7 +145,7 @@ function showFleet() {
 // ---------------------------------------------------------------- alerts
 let announced = null;
 
-// Identifies an alert: the numbers in its sentence change, these fields do not.
+// Returns a text that identifies an alert. The numbers in the alert's sentence change, but these fields do not.
 const aboutOf = (alert) => [alert.kind, alert.device, alert.deployment, alert.stage].join(" ");
 
 function showAlerts() {
@@ -209,7 +209,7 @@ const stateMark = (state) => ({ online: "●", offline: "✖", unknown: "?" })[s
 function showPipeline(item) {
   const facts = byId("deployment-facts");
   if (!item) {
-    setText(facts, "No deployments yet. `edge-partition deploy BUILD` makes a bundle live.");
+    setText(facts, "No deployments yet. Deploy a bundle with `edge-partition deploy BUILD`.");
     byId("pipeline").replaceChildren();
     return;
   }
@@ -260,7 +260,7 @@ function updateBoundary(element, part) {
   const boundary = part.end ? part.stage.output : part.stage.input;
   const from = part.from < 0 ? "client" : `stage ${part.from}`;
   const to = part.end ? "client" : `stage ${part.stage.index}`;
-  // Between stages: the rate at which the next stage receives. After the last stage: its sending rate.
+  // The rate at which the stage after the boundary receives. After the last stage, the rate at which this stage sends.
   const per = boundary.bytes_per_s;
   setText(element.children[0], `${from} to ${to}`);
   element.children[1].classList.toggle("flowing", per > 0);
@@ -271,7 +271,7 @@ function updateBoundary(element, part) {
 }
 
 // ---------------------------------------------------------------- requests
-// Parts in drawing order. They add up to the latency, if the client measured one.
+// Returns the parts of a request's time, in drawing order. If the client measured a latency, the parts add up to it.
 function partsOf(request) {
   const parts = request.stages.flatMap((stage) => [
     { name: `Stage ${stage.stage} waiting`, where: stage.device, kind: "queue", ms: stage.queue_ms },
@@ -345,11 +345,11 @@ function showWaterfall(request) {
   const note = request.reason ? `${request.reason} ` : "";
   setText(byId("waterfall-note"), note + (request.latency_ms === null
     ? "The client reported no latency, so the time in the network is unknown."
-    : "Time that no board reports is time in the client, the network and the broker, over all hops."));
+    : "The time that no board reports is time in the client, the network and the broker."));
 }
 
 // ---------------------------------------------------------------- plan and measurement
-// Sign and colour of each level that the server reports.
+// The sign and the CSS class of each level that the server reports.
 const LEVELS = { above: ["▲ ", "bad"], below: ["▼ ", "good"] };
 function showDifference(cell, { difference, level }) {
   const [sign, style] = LEVELS[level] ?? ["", ""];
@@ -374,7 +374,7 @@ function showPlan(item) {
 }
 
 // ---------------------------------------------------------------- boards
-// Tensor bytes per second of each board, over its stages in all deployments.
+// The tensor bytes per second that each board receives and sends, over its stages in all deployments, by the board's name.
 let traffic = new Map();
 function countTraffic() {
   traffic = new Map();
@@ -471,7 +471,7 @@ const MARKS = { good: "●", change: "◆", bad: "✖" };
 const weight = (event) => (GOOD.has(event.kind) ? "good" : CHANGE.has(event.kind) ? "change" : "bad");
 
 let lined = "", timelineWidth = 0;
-// The width is observed, not read: reading a size between changes makes the browser lay out the page twice.
+// The width is observed and not read, because reading a size between changes makes the browser lay out the page twice.
 new ResizeObserver(([entry]) => { timelineWidth = Math.floor(entry.contentRect.width); schedule(); }).observe(byId("timeline"));
 
 function showEvents() {

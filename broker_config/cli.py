@@ -51,8 +51,8 @@ def _parser() -> StrictParser:
     )
     serve.add_listen_option(
         "127.0.0.1:1883",
-        "address and port to listen on. Port 0 chooses a free port. With any address except a "
-        "loopback address, such as 127.0.0.1, everyone on the network can use the broker",
+        "address and port to listen on. Port 0 chooses a free port. If other machines can reach "
+        "the address, everyone on the network can use the broker",
     )
     serve.add_argument(
         "--broker-kind",
@@ -76,7 +76,8 @@ def _parser() -> StrictParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # The handlers are installed first, so that a signal while the broker starts also stops it.
+    # Signals are handled before the broker starts, so that a signal during the start stops the
+    # broker too.
     ended = StopRequest.on_signals()
 
     with start_broker(

@@ -71,7 +71,7 @@ def find_alerts(fleet: Fleet) -> tuple[Alert, ...]:
 
 
 def _dependents(fleet: Fleet) -> dict[str, list[str]]:
-    """Return the names of the deployments that need a board, by the board's name.
+    """Return, for each board's name, the names of the deployments that need the board.
 
     A deployment needs a board if no other online board serves one of the board's stages.
     """

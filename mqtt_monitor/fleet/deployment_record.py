@@ -143,10 +143,10 @@ class DeploymentRecord:
     def fold_change(
         self, item: StageChange, device: DeviceRecord, devices: Mapping[str, DeviceRecord]
     ) -> None:
-        """Add the requests of one stage that a board's statistics newly report.
+        """Add the requests of one stage that a board's newest statistics add.
 
         Args:
-            item: The newly reported requests.
+            item: The stage and the added requests.
             device: The board's record.
             devices: The records of all boards, by name.
         """

@@ -1,4 +1,4 @@
-"""Keeps the records of all deployments, and adds manifests and the boards' counts. Pure."""
+"""Keeps a record of each deployment, and adds manifests and counts to the records. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class DeploymentTable:
         self._overflow = overflow
 
     def fold_manifest(self, arrival: Arrival, name: str) -> bool:
-        """Add a manifest; return whether it could be read. An empty one removes the deployment."""
+        """Add a manifest; return whether it could be read.
+
+        An empty message removes the deployment.
+        """
         if not arrival.payload:
             self.forget(name, arrival.time_s, f"Deployment {name} was undeployed.")
             return True
@@ -79,10 +82,10 @@ class DeploymentTable:
         devices: Mapping[str, DeviceRecord],
         time_s: float,
     ) -> None:
-        """Add the requests that a board's statistics newly report.
+        """Add the requests that a board's newest statistics add.
 
         Args:
-            changes: The newly reported requests, one item for each stage of the board.
+            changes: The added requests, one item for each stage of the board.
             device: The board's record.
             devices: The records of all boards, by name.
             time_s: Arrival time of the statistics, in seconds since the epoch.
@@ -136,7 +139,7 @@ class DeploymentTable:
         )
 
     def of_generation(self, generation: str | None) -> str | None:
-        """Return the name of the deployment whose live generation this is; None: unknown."""
+        """Return the name of the deployment whose live generation this is; None: no deployment."""
         if generation is None:
             return None
         for record in self.records.values():

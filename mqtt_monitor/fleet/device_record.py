@@ -157,9 +157,9 @@ class DeviceRecord:
             room_for_counters: Number of further stages whose totals may be kept.
 
         Returns:
-            The newly reported requests, one item for each stage; and whether the statistics show a
-            restart of the agent. If the agent's profile has an ``instance``, the second value is
-            False, because :meth:`fold_profile` reports the restart.
+            The requests that the message adds, one item for each stage; and whether the message
+            shows a restart of the agent. If the agent's profile has an ``instance``, the second
+            value is False, because :meth:`fold_profile` reports the restart.
         """
         before = self.load
         load = _read_load(document, at_s)

@@ -1,4 +1,4 @@
-"""Keeps the records of all boards, and adds availabilities, profiles and statistics. Pure."""
+"""Keeps a record of each board, and adds the boards' messages to the records. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class DeviceTable:
         self._counters = 0
 
     def fold_availability(self, arrival: Arrival, name: str) -> bool:
-        """Add an availability; return whether it could be read. An empty one removes the board."""
+        """Add an availability; return whether it could be read.
+
+        An empty message removes the board.
+        """
         if not arrival.payload:
             # The retained message was cleared: the board was removed from the fleet.
             self.forget(name)
@@ -72,7 +75,7 @@ class DeviceTable:
         time_s: float,
         stages_of: Callable[[str], frozenset[tuple[str, int]]],
     ) -> list[StageChange]:
-        """Add statistics; return the newly reported requests, one item for each stage of the board.
+        """Add statistics; return the requests that they add, one item for each stage of the board.
 
         Args:
             document: The statistics, as received.

@@ -18,7 +18,10 @@ def mib(size_bytes: float | None) -> str:
 
 
 def duration(seconds: float, *, digits: int = 0) -> str:
-    """Return a duration in s, min, h or days; ``digits`` decimals if shorter than two minutes."""
+    """Return a duration in s, min, h or days.
+
+    A duration below two minutes has ``digits`` decimals. A longer duration is a whole number.
+    """
     if seconds < 2 * _MINUTE_S:
         return f"{seconds:.{digits}f} s"
     if seconds < 2 * _HOUR_S:

@@ -45,8 +45,9 @@ def compare_time(stage: Stage) -> Comparison:
 
 
 def compare_memory(stage: Stage) -> Comparison:
-    """Compare the largest resident memory among a stage's agents, in bytes, with the plan.
+    """Compare a stage's measured memory, in bytes, with the plan.
 
+    The measured memory is the largest resident memory of an agent that serves the stage.
     If the agent serves several stages, its memory cannot be compared with the plan of one stage.
     """
     if stage.shares_memory:

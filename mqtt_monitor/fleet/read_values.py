@@ -22,7 +22,7 @@ _UNPRINTABLE = re.compile(
 
 
 def read_object(payload: bytes, limit_bytes: int) -> dict[str, Any] | None:
-    """Return the JSON object in a payload; None: another value, or more than ``limit_bytes``."""
+    """Return the JSON object in a payload; None: no JSON object, or more than ``limit_bytes``."""
     if len(payload) > limit_bytes:
         return None
     try:

@@ -51,8 +51,8 @@ class RefusalLog:
                 continue
             refused_at_s[deployment] = then_s
             if self._refused_at_s.get(deployment) == then_s:
-                # The earlier entry is kept: a newly computed time would differ by the difference
-                # between the two messages' times on the network.
+                # The earlier entry is kept: the time of the refusal, if computed again, would be
+                # slightly different, because each message takes another time on the network.
                 refusals.append(next(it for it in self.current if it.deployment == deployment))
                 continue
             # Both times are by the board's clock, so an offset of this clock cancels out.

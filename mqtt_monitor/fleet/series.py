@@ -12,7 +12,7 @@ _EMPTY = array("f", [math.nan]) * _SLOTS
 
 
 class Series:
-    """The last hour of one value, in slots of 5 s, each with the newest value of its 5 s.
+    """The last hour of one value. Each slot of 5 s keeps the value that was added last.
 
     A series takes 2.9 kB.
     """

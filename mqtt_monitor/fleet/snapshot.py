@@ -139,7 +139,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Device:
-    """A board.
+    """A board at the moment of the snapshot.
 
     Attributes:
         name: The agent's ``--name``.
@@ -388,7 +388,7 @@ class Deployment:
     bottleneck: int | None
 
     def is_bottleneck(self, stage: Stage) -> bool:
-        """Return whether a stage is the slowest of several stages."""
+        """Return whether a stage is the slowest stage; False if there is only one stage."""
         return len(self.stages) > 1 and stage.index == self.bottleneck
 
 

@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 
 
 class FleetState:
-    """Holds the fleet's state, and adds one message at a time. Not thread-safe."""
+    """The fleet's state, to which messages are added one at a time. Not thread-safe."""
 
     def __init__(self, prefix: str, broker_url: str) -> None:
         """Start with an empty fleet.
@@ -131,7 +131,7 @@ class FleetState:
             self._events.add(time_s, EventKind.BROKER_BACK, "Connected to the broker again.")
 
     def fold(self, arrival: Arrival) -> None:
-        """Add a message. No topic and no payload makes this method raise an error."""
+        """Add a message. This method never raises an error, whatever the topic and payload are."""
         self._forget_unconfirmed(arrival.time_s)
         readable = False
         if arrival.topic.startswith(self._prefix):

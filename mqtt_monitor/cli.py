@@ -41,8 +41,9 @@ COMMANDS = {
     "wait_s",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Collect messages for this time, then print the fleet. Some rates need 12 s. Default: "
-    "collect until every board that is online has published statistics, at most 6 s.",
+    help="Collect messages for this time, then print the fleet. Rates of errors and of network "
+    "traffic need up to 12 s. Default: collect until every board that is online has published "
+    "statistics, at most 6 s.",
 )
 @broker_options
 @click.pass_context
@@ -59,8 +60,8 @@ def app(
     """Show the fleet: its boards, the times of each stage, and the times of requests.
 
     In a terminal, the view is live; press ? for the keys. Without a terminal, the fleet is printed
-    once, as with --once. The monitor publishes nothing, so its account at the broker needs only
-    the right to read.
+    once, as with --once. Only the command home-assistant publishes messages. For everything else,
+    an account that may only read is enough.
     """
     if context.invoked_subcommand is not None:
         given = [

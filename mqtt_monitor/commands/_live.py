@@ -22,6 +22,11 @@ def show_broker(broker: BrokerAddress, prefix: str) -> int:
 
 
 def show_recording(feed: ReplayFeed, file: Path) -> int:
-    """Play a recording and show it until the user quits; return the exit status."""
+    """Replay a recording and show its fleet until the user quits; return the exit status.
+
+    Args:
+        feed: The recording.
+        file: The recording's file, whose name is shown.
+    """
     with playing(feed):
         return show_live(feed, source=f"recording {file.name}")

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 @click.command("metrics")
 @listen_option(
     "127.0.0.1:9465",
-    "Address and port to listen on. Port 0 chooses a free port. There is no password: with any "
-    "address except a loopback address, such as 127.0.0.1, everyone on the network can read the "
-    "metrics.",
+    "Address and port to listen on. Port 0 chooses a free port. There is no password: if other "
+    "machines can reach the address, everyone on the network can read the metrics.",
 )
 @broker_options
 def command(*, listen: ListenAddress, prefix: str, **options: Any) -> None:

@@ -48,7 +48,7 @@ def command(
     prefix: str,
     **options: Any,
 ) -> None:
-    """Record every message that the monitor receives in FILE, one JSON object per line.
+    """Record the fleet's messages in FILE, one JSON object per line.
 
     FILE keeps all recorded lines even if the command is killed. Outputs of models are not recorded.
     """

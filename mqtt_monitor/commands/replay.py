@@ -20,8 +20,8 @@ from mqtt_monitor.feeds.recording import ReplayFeed
     type=click.FloatRange(min=0, min_open=True),
     metavar="FACTOR",
     default=math.inf,
-    help="Speed of the replay; 1: the recorded speed; 10: ten times the recorded speed. Default: "
-    "no waiting between messages.",
+    help="Speed of the replay: 1 is the recorded speed, 10 is ten times the recorded speed. "
+    "Default: no waiting between messages.",
 )
 @click.option(
     "--once", is_flag=True, help="Print the state of the fleet at the recording's end and exit."

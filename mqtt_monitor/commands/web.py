@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.command("web")
 @listen_option(
     "127.0.0.1:8465",
-    "Address and port to listen on. Port 0 chooses a free port. Any address except a loopback "
-    "address, such as 127.0.0.1, needs a password.",
+    "Address and port to listen on. Port 0 chooses a free port. An address that other machines can "
+    "reach needs a password.",
 )
 @click.option(
     "--token-file",
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     metavar="FACTOR",
     default=math.inf,
-    help="Speed of --replay; 1: the recorded speed. Default: no waiting between messages.",
+    help="Speed of --replay: 1 is the recorded speed. Default: no waiting between messages.",
 )
 @broker_options
 def command(

@@ -69,7 +69,10 @@ def is_ours(topics: Topics, topic: str, payload: bytes) -> bool:
 
 
 def describe_board(topics: Topics, device: Device) -> bytes:
-    """Return a board's discovery message, in JSON; it changes only if the board's profile does."""
+    """Return a board's discovery message, in JSON.
+
+    The message depends only on the fleet's topics and on the board's name and profile.
+    """
     return _describe(topics, device.name, device.profile)
 
 

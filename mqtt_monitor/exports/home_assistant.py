@@ -96,7 +96,7 @@ class HomeAssistant:
         self._connection.close()
 
     def follow(self, fleet: Fleet) -> int:
-        """Publish the discovery messages of new and changed boards; return how many.
+        """Publish the discovery messages that have changed; return the number of messages.
 
         A board that has left the fleet is removed from Home Assistant. Without a connection this
         method publishes nothing and returns 0; a later call publishes what is missing.

@@ -139,7 +139,7 @@ class TraceExport:
 
 
 class _ReportingExporter(SpanExporter):
-    """Sends spans by OTLP; reports the first of several failures in a row, and the end of them."""
+    """Sends spans by OTLP, and reports the first failure and the first success after failures."""
 
     def __init__(self, endpoint: str, report: Callable[[str], None]) -> None:
         self._endpoint = endpoint

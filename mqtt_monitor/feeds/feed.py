@@ -47,7 +47,7 @@ class Feed:
             return self._state.snapshot(self.now_s())
 
     def device_history(self, device: str, figure: str, step_s: float = SLOT_S) -> Points:
-        """Return the history of one value of a board over the last hour.
+        """Return the last hour of one value of a board.
 
         Args:
             device: Name of the board; an unknown board has an empty history.
@@ -66,7 +66,7 @@ class Feed:
     def stage_history(
         self, deployment: str, index: int, figure: str, step_s: float = SLOT_S
     ) -> Points:
-        """Return the history of one value of a stage, over all its boards and the last hour.
+        """Return the last hour of one value of a stage, over all its boards.
 
         Args:
             deployment: Name of the deployment; an unknown deployment has an empty history.

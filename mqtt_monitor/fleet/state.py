@@ -196,7 +196,7 @@ class FleetState:
     def _forget_unconfirmed(self, now_s: float) -> None:
         """Forget the boards and deployments that left the fleet while the monitor was disconnected.
 
-        They are known only some time after the reconnection.
+        The monitor forgets them at the end of a wait after the reconnection.
         """
         overdue = self._unconfirmed.take_overdue(now_s)
         if overdue is None:

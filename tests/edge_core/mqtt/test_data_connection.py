@@ -296,6 +296,87 @@ def test_the_broker_gets_no_more_messages_than_its_receive_maximum() -> None:
         assert server.receive(SILENCE_S) == b""
 
 
+def test_an_acknowledgement_alone_wakes_nobody_and_is_read_with_the_next_message() -> None:
+    codes: list[int] = []
+    arrived: list[Message] = []
+    with (
+        Server() as server,
+        opened(server.address, on_message=arrived.append) as connection,
+    ):
+        connection.step(0)
+        connection.publish(any_topic("t"), b"", on_acknowledged=codes.append)
+        connection.publish(any_topic("t"), b"", on_acknowledged=codes.append)
+        link = server.links[-1]
+
+        waited_s = _step_after(connection, link, b"\x40\x02\x00\x01", 1.0)
+        assert waited_s >= 1.0
+        # A step that ends without an event reads the acknowledgement nevertheless.
+        assert codes == [0]
+
+        # An acknowledgement and a message, QoS 0 with topic "t" and payload "x", in one packet.
+        message = b"\x30\x05\x00\x01t\x00x"
+        waited_s = _step_after(connection, link, b"\x40\x02\x00\x02" + message, PATIENCE_S)
+        assert waited_s < PATIENCE_S / 2
+        assert codes == [0, 0]
+        assert payloads_of(arrived) == [b"x"]
+
+
+@pytest.mark.parametrize("tail_bytes", [1, 2, 4])
+@pytest.mark.parametrize("payload_bytes", [100, 300_000])
+def test_the_last_bytes_of_a_message_wake_the_thread_that_waits(
+    tail_bytes: int, payload_bytes: int
+) -> None:
+    arrived: list[Message] = []
+    payload = os.urandom(payload_bytes)
+    body = b"\x00\x01t\x00" + payload
+    packet = b"\x30" + _length(len(body)) + body
+    with (
+        Server() as server,
+        opened(server.address, on_message=arrived.append) as connection,
+    ):
+        connection.step(0)
+        link = server.links[-1]
+        for _ in range(2):  # The second large message is read in another way.
+            link.sendall(packet[:-tail_bytes])
+            step_for(connection, 0.2)
+            waited_s = _step_after(connection, link, packet[-tail_bytes:], PATIENCE_S)
+            assert waited_s < PATIENCE_S / 2
+        assert payloads_of(arrived) == [payload] * 2
+
+
+def test_a_broker_that_takes_one_message_at_a_time_gets_the_next_one_at_once() -> None:
+    connack = b"\x20\x06\x00\x00\x03\x21\x00\x01"  # Receive maximum 1.
+    with Server(connack) as server, opened(server.address) as connection:
+        connection.step(0)
+        for _ in range(2):
+            connection.publish(any_topic("t"), b"")
+        assert kinds(server.receive(SILENCE_S)) == [3]
+        waited_s = _step_after(connection, server.links[-1], b"\x40\x02\x00\x01", PATIENCE_S)
+        assert waited_s < PATIENCE_S / 2
+        assert kinds(server.receive(SILENCE_S)) == [3]
+
+
+def _step_after(
+    connection: DataConnection, link: socket.socket, data: bytes, timeout_s: float
+) -> float:
+    """Step once while ``data`` arrives; return the seconds of the step."""
+    sender = threading.Timer(0.1, link.sendall, [data])
+    sender.start()
+    began = time.monotonic()
+    connection.step(timeout_s)
+    waited_s = time.monotonic() - began
+    sender.join()
+    return waited_s
+
+
+def _length(value: int) -> bytes:
+    coded = bytearray()
+    while value >= 0x80:
+        coded.append(value % 0x80 | 0x80)
+        value //= 0x80
+    return bytes([*coded, value])
+
+
 def test_all_messages_pass_a_broker_that_takes_two_at_a_time(
     mosquitto_installed: None, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
-#: Shortens a wrong value, so that an error stays one line however long or deep the value is.
+#: Shortens a wrong value in an error: the error stays one line even for a long or nested value.
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxlong = 80
 _MAX_SHOWN = 160
@@ -60,11 +60,11 @@ class Field:
 
     @property
     def where(self) -> str:
-        """The path, or the name of the document for the root."""
+        """The field's path; for the root, the name of the document."""
         return self.path or self.root
 
     def error(self, problem: str) -> FieldError:
-        """Return an error about this field."""
+        """Return an error whose text is this field's path, then ``problem``."""
         return FieldError(self.where, problem)
 
     def wrong(self, expected: str) -> FieldError:
@@ -74,33 +74,33 @@ class Field:
     # Parts of an object or a list.
 
     def object(self) -> dict[str, Any]:
-        """Return the value as a JSON object."""
+        """Return the value, which must be an object, as a dict."""
         if not isinstance(self.value, dict):
             raise self.error(f"is {_type_name(self.value)}; expected an object")
         return self.value
 
     def __contains__(self, key: str) -> bool:
-        """Tell whether the object has a field ``key``."""
+        """Return whether the object has the field ``key``."""
         return key in self.object()
 
     def __getitem__(self, key: str) -> Field:
-        """Return a field that the object must have."""
+        """Return the field ``key``, which the object must have."""
         if key not in self.object():
             raise self.get(key).error("is missing")
         return self.get(key)
 
     def get(self, key: str, default: Any = None) -> Field:
-        """Return a field of the object, or a field with the value ``default``."""
+        """Return the field ``key``; without this field, a field with the value ``default``."""
         path = f"{self.path}.{key}" if self.path else key
         return Field(self.object().get(key, default), path, self.root)
 
     def optional(self, key: str) -> Field | None:
-        """Return a field of the object; ``None`` if the field is missing or null."""
+        """Return the field ``key``; ``None`` if the field is missing or null."""
         field = self.get(key)
         return None if field.value is None else field
 
     def items(self) -> Iterator[Field]:
-        """Return the elements of a list."""
+        """Return the elements of the value, which must be a list, each as a field."""
         if not isinstance(self.value, list):
             raise self.error(f"is {_type_name(self.value)}; expected a list")
         return (
@@ -114,7 +114,7 @@ class Field:
         return Field(value, self.path, self.root)
 
     def refuse_unknown(self, known: Collection[str]) -> None:
-        """Refuse an object with a field that is not in ``known``."""
+        """Raise an error if the object has a field that is not in ``known``."""
         for key in self.object():
             if key not in known:
                 raise self.get(key).error(f"is an unknown field{_known_words(key, known)}")
@@ -122,25 +122,25 @@ class Field:
     # Values.
 
     def text(self) -> str:
-        """Return a string."""
+        """Return the value, which must be a string."""
         if not isinstance(self.value, str):
             raise self.wrong("a string")
         return self.value
 
     def name(self) -> str:
-        """Return a name that fits one MQTT topic level and one file name."""
+        """Return the value, which must be a name of the form :data:`NAME_PATTERN`."""
         if not isinstance(self.value, str) or not NAME_PATTERN.fullmatch(self.value):
             raise self.wrong(NAME_EXPECTED)
         return self.value
 
     def sha256(self) -> str:
-        """Return a SHA-256 digest in lower-case hexadecimal digits."""
+        """Return the value, which must be a SHA-256 digest in lower-case hexadecimal digits."""
         if not isinstance(self.value, str) or not _SHA256_PATTERN.fullmatch(self.value):
             raise self.wrong("64 hexadecimal digits")
         return self.value
 
     def one_of(self, choices: Collection[str]) -> str:
-        """Return a string that is one of ``choices``."""
+        """Return the value, which must be one of the strings in ``choices``."""
         text = self.text()
         if text not in choices:
             known = [choice for choice in choices if choice]
@@ -148,20 +148,23 @@ class Field:
         return text
 
     def truth(self) -> bool:
-        """Return a Boolean."""
+        """Return the value, which must be a Boolean."""
         if not isinstance(self.value, bool):
             raise self.wrong("true or false")
         return self.value
 
     def whole(self, least: int = 0, most: float = math.inf) -> int:
-        """Return a whole number in ``[least, most]``."""
+        """Return the value, which must be a whole number in ``[least, most]``."""
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.wrong(f"a whole number{_range(least, most)}")
         return value
 
     def number(self, least: float = 0.0, most: float = math.inf, *, above: bool = False) -> float:
-        """Return a finite number in ``[least, most]``, or in ``(least, most]`` with ``above``."""
+        """Return the value, which must be a finite number from ``least`` to ``most``.
+
+        ``most`` itself is allowed. ``least`` itself is allowed unless ``above`` is true.
+        """
         number = self._finite()
         if number is None or not least <= number <= most or (above and number == least):
             raise self.wrong(f"a number{_range(least, most, above=above)}")
@@ -178,7 +181,7 @@ class Field:
 
 
 def parse_json(text: str | bytes | bytearray, root: str) -> Field:
-    """Parse a JSON document.
+    """Parse a JSON document and return its root field.
 
     Args:
         text: The document.
@@ -189,13 +192,13 @@ def parse_json(text: str | bytes | bytearray, root: str) -> Field:
     """
     try:
         return Field(json.loads(text), root=root)
-    # The parser's limits on nesting and on digits raise the same as bad syntax.
+    # The parser raises these errors for bad syntax, and for too deep nesting and too many digits.
     except (ValueError, RecursionError) as error:
         raise FieldError(root, f"is not JSON: {error}") from None
 
 
 def _known_words(word: str, known: Collection[str]) -> str:
-    """Return the end of an error about an unknown word: the closest known word, or all of them."""
+    """Return the end of an error about an unknown word: the closest known word, else all words."""
     return did_you_mean(word, known) or f"; expected one of {', '.join(known)}"
 
 

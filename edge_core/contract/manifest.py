@@ -1,8 +1,8 @@
 """``manifest.json``: the stages of a deployment, their boards, and the tensors between them.
 
-The manifest is the contract between host, agents and clients (DESIGN, "Bundle"). This module is
-pure: it converts JSON to frozen dataclasses and back. Reading checks every field, because manifests
-arrive from disks and brokers.
+The manifest is the contract between host, agents and clients. This module is pure: it converts JSON
+to frozen dataclasses and back. Reading checks every field, because manifests arrive from disks and
+brokers.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ _T = TypeVar("_T")
 
 SCHEMA = 1
 
-#: Bytes of one element, by numpy's name of the dtype.
+#: Size of one element of a tensor in bytes, by numpy's name of the dtype.
 ITEM_SIZE_BYTES = {
     "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2,
     "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
     "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
-#: The largest tensor a manifest may name: the MQTT packet limit (MQTT 5.0, section 2.1.4).
+#: Largest size of a tensor in bytes: the largest MQTT packet (MQTT 5.0, section 2.1.4).
 _MAX_TENSOR_BYTES = 268_435_455
 
-#: Limits of a stage's description. A manifest is one retained message that small boards read: with
-#: these limits 1,000 operators in 2 stages stay below 200 kB.
+#: Limits of the names and constants that a manifest has for people. A manifest is one retained
+#: message that small boards read. With these limits, the manifest of a model with 1,000 operators
+#: in 2 stages is smaller than 200 kB.
 MAX_LAYERS = 256
 MAX_LAYER_CHARACTERS = 100
 MAX_WRAPPED = 64
@@ -49,11 +50,11 @@ PIXEL_ORDERS = ("rgb", "bgr", "gray")
 RESIZE_FILTERS = ("bilinear", "bicubic", "nearest", "area")
 PIXEL_FITS = ("stretch", "crop", "letterbox")
 #: Sources of an input's pixel values: Keras's ``preprocess_input`` of an application, the metadata
-#: of a ``.tflite``, the scale and zero point of an integer input, an option, or a guess.
+#: of a ``.tflite``, the scale and zero point of an integer input, a user's option, or a guess.
 PIXEL_SOURCES = ("application", "metadata", "quantization", "option", "guess")
 #: Meanings of an output's scores; empty: unknown.
 SCORES = ("", "probabilities", "logits")
-#: Treatments of a model's state between requests; empty: the model keeps no state.
+#: Values of :attr:`ModelInfo.state`; empty: the model keeps no state.
 STATES = ("", "reset", "keep")
 #: Layouts of outputs that are boxes: SSD's four tensors, or a YOLO head; empty: no boxes.
 DETECTIONS = ("", "ssd", "yolo")
@@ -67,19 +68,21 @@ NEEDS_ROUTE = "route"
 class Pixels:
     """The conversion of a picture to an input of a model.
 
-    The picture is resized by ``resize`` and ``fit``, and its channels are put in ``order``. Each
+    The picture is resized with ``resize`` and ``fit``, and its channels are put in ``order``. Each
     value ``v`` from 0 to 255 becomes ``(v / unit - mean / unit) / (std / unit)``, computed in
-    float32 from left to right. The result equals ``(v - mean) / std`` except for rounding; ``unit``
-    makes the rounding equal to Keras's.
+    float32 from left to right. The result equals ``(v - mean) / std`` except for rounding. With
+    ``unit`` the result is rounded as by Keras.
 
     Attributes:
         order: Order of the channels, one of :data:`PIXEL_ORDERS`.
         mean: Mean of each channel in ``order``, or one mean for all channels.
         std: Standard deviation of each channel in ``order``, or one for all; above 0.
-        unit: Number by which Keras's ``preprocess_input`` divides first; above 0.
-        resize: Filter, one of :data:`RESIZE_FILTERS`.
-        fit: One of :data:`PIXEL_FITS`: the whole picture stretched to the model's height and
-            width; the middle of the picture; the whole picture with gray bars.
+        unit: Number by which Keras's ``preprocess_input`` first divides each value; above 0. 1 if
+            there is no such division.
+        resize: Filter that resizes the picture, one of :data:`RESIZE_FILTERS`.
+        fit: Part of the picture that the model gets, one of :data:`PIXEL_FITS`. ``stretch``: the
+            whole picture, stretched to the model's height and width. ``crop``: the middle of the
+            picture. ``letterbox``: the whole picture with gray bars.
         said_by: Source of these values, one of :data:`PIXEL_SOURCES`.
     """
 
@@ -102,10 +105,10 @@ class Quantized:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor that crosses a boundary.
+    """The description of an input or output of a stage or of the whole model.
 
-    Two tensors with the same name, dtype and shape are equal. The other fields describe the values
-    of a model's inputs and outputs for people and clients.
+    Two descriptions are equal if they have the same name, dtype and shape. The other fields tell
+    people and clients what the values of a model's inputs and outputs mean.
 
     Attributes:
         name: Name of the tensor in the ``.tflite`` file.
@@ -142,9 +145,9 @@ class Predicted:
         invoke_ms: Time of one inference on the slowest board, in milliseconds.
         ram_bytes: Resident memory of an agent that serves only this stage, in bytes.
         boards_ms: Time of one inference on each board, in the order of :attr:`Stage.devices`, in
-            milliseconds; empty: ``invoke_ms`` on each.
-        links_ms: Time that a request takes of each board's link, in the same order, in
-            milliseconds; empty: not known, or one board.
+            milliseconds. Empty: each board takes ``invoke_ms``.
+        links_ms: Time for which a request occupies each board's link, in the same order, in
+            milliseconds. Empty: the times are not known, or the stage has one board.
     """
 
     invoke_ms: float
@@ -155,7 +158,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class WrappedLayer:
-    """A layer that wraps a bare operation, with the operation's constants.
+    """A layer that wraps an operation which is no Keras layer, such as ``x + 3.0``.
 
     Attributes:
         name: Name of the layer.
@@ -173,7 +176,7 @@ class WrappedLayer:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the model and the boards that run it (several boards: a replica set).
+    """One part of the model, and the boards that run the part. Several boards are a replica set.
 
     Attributes:
         index: Position in the pipeline, from 0.
@@ -185,12 +188,12 @@ class Stage:
         outputs: Tensors that the stage computes or passes on.
         predicted: The planner's prediction.
         layers: For people: names of the stage's layers in execution order, at most ``MAX_LAYERS``
-            of ``MAX_LAYER_CHARACTERS`` characters. Empty: unknown.
-        more_layers: Number of further layers.
-        wrapped: For people: the layers that were bare operations, at most ``MAX_WRAPPED``.
-        more_wrapped: Number of further wrapped layers.
-        state: Whether the stage keeps state between inferences (treatment:
-            :attr:`ModelInfo.state`).
+            names of ``MAX_LAYER_CHARACTERS`` characters. Empty: unknown.
+        more_layers: Number of layers that ``layers`` leaves out.
+        wrapped: For people: wrapped layers of the stage, at most ``MAX_WRAPPED``.
+        more_wrapped: Number of wrapped layers that ``wrapped`` leaves out.
+        state: Whether the stage has state that can last from one inference to the next.
+            :attr:`ModelInfo.state` says whether the state is reset between requests.
     """
 
     index: int
@@ -232,12 +235,13 @@ class ModelInfo:
         weights: Source of the weights: ``trained``, ``imagenet`` or ``seeded``. With ``seeded``,
             labels have no meaning.
         labels: Names of the classes along the last axis of the first output; may be empty.
-        wire: dtype of float32 activations between stages: ``float32``, or ``float16``, which halves
-            the bytes. For people; boards use the dtype of each boundary tensor.
-        state: One of :data:`STATES`. ``reset``: each request starts from the initial state, as on
-            a new interpreter. ``keep``: each request of a client continues from the state of the
-            client's previous request.
-        detections: Layout of boxes, one of :data:`DETECTIONS`.
+        wire: ``float16`` if the float32 activations after a stage travel as float16, which halves
+            their bytes; else ``float32``. For people: boards read the dtype of each tensor.
+        state: What happens to the model's state between requests, one of :data:`STATES`.
+            ``reset``: each request starts from the initial state, as on a new interpreter.
+            ``keep``: each request of a client continues from the state of the client's previous
+            request.
+        detections: Layout of the outputs if they are boxes, one of :data:`DETECTIONS`.
     """
 
     name: str
@@ -321,7 +325,10 @@ class Manifest:
         return self.outputs
 
     def state_of(self, stage: Stage) -> str:
-        """Return the treatment of a stage's state, one of :data:`STATES`; empty: no state."""
+        """Return what happens to a stage's state between requests, one of :data:`STATES`.
+
+        Empty: the stage keeps no state.
+        """
         return (self.model.state or "reset") if stage.state else ""
 
     def stages_of(self, device: str) -> tuple[Stage, ...]:
@@ -330,7 +337,7 @@ class Manifest:
 
 
 def _leave_out(fields: dict[str, Any], keys: tuple[str, ...]) -> None:
-    """Delete the empty fields among ``keys``."""
+    """Delete the fields in ``keys`` that have an empty value."""
     for key in keys:
         if not fields[key]:
             del fields[key]
@@ -341,7 +348,7 @@ def _read_manifest(fields: Field) -> Manifest:
     if schema != SCHEMA or not isinstance(schema, int) or isinstance(schema, bool):
         raise ManifestError(
             f"The manifest has schema {shorten(schema)}; this version reads {SCHEMA}. "
-            "Split the model again, or install the version that wrote it."
+            "Split the model again, or install the version that wrote the manifest."
         )
     model = fields["model"]
     return Manifest(
@@ -369,10 +376,10 @@ def _stage(fields: Field) -> Stage:
     index = fields["index"].whole()
     file = fields["file"]
     if file.text() != f"stages/{index}.tflite":
-        raise file.wrong(f"'stages/INDEX.tflite' with the stage's index {shorten(index)}")
+        raise file.wrong(f"'stages/{shorten(index)}.tflite', named for the stage's index")
     devices = tuple(device.name() for device in fields["devices"].items())
     if not devices or len(set(devices)) != len(devices):
-        raise fields["devices"].wrong("distinct names")
+        raise fields["devices"].wrong("one board name or more, each only once")
     boards_ms, links_ms = (
         _numbers_of_boards(predicted, key, len(devices)) for key in ("boards_ms", "links_ms")
     )
@@ -403,7 +410,7 @@ def _stage(fields: Field) -> Stage:
 def _some(
     fields: Field, key: str, read: Callable[[Field], _T], limit: int
 ) -> tuple[tuple[_T, ...], int]:
-    """Read the first elements of an optional list, and count the rest."""
+    """Return the first ``limit`` elements of an optional list, and the number of the others."""
     field = fields.get(key, [])
     more = fields.get(f"more_{key}", 0).whole()
     items = tuple(read(item) for item in field.first(limit).items())
@@ -437,7 +444,10 @@ def _tensors(field: Field) -> tuple[TensorSpec, ...]:
     names = {spec.name for spec in specs}
     # Boards and clients tell tensors apart by name.
     if len(names) != len(specs):
-        raise field.error(f"has {len(specs)} tensors with only {len(names)} different names")
+        raise field.error(
+            f"has {len(specs)} tensors with only {len(names)} different names; expected a "
+            "different name for each tensor"
+        )
     return specs
 
 
@@ -489,13 +499,16 @@ def _quantized(fields: Field) -> Quantized:
 
 
 def _check_pipeline(manifest: Manifest) -> None:
-    """Check that each stage has its inputs when it runs (DESIGN, "Bundle")."""
+    """Check that the previous stage or the model provides every input of each stage.
+
+    The check includes the order of the stages, and the last stage's outputs.
+    """
     if not manifest.stages:
         raise ManifestError("The manifest has no stages; expected at least one.")
     model_inputs = {spec.name: spec for spec in manifest.inputs}
     available = dict(model_inputs)
     for position, stage in enumerate(manifest.stages):
-        where = f"stages[{position}]"
+        where = f"The manifest's stages[{position}]"
         if stage.index != position:
             raise ManifestError(f"{where}.index is {shorten(stage.index)}; expected {position}.")
         for spec in stage.inputs:
@@ -513,6 +526,6 @@ def _check_pipeline(manifest: Manifest) -> None:
         available = {spec.name: spec for spec in stage.outputs}
     if manifest.stages[-1].outputs != manifest.outputs:
         raise ManifestError(
-            f"stages[{len(manifest.stages) - 1}].outputs, the last stage's, are not the model's "
-            "outputs."
+            f"The manifest's stages[{len(manifest.stages) - 1}].outputs differ from the model's "
+            "outputs; expected the same tensors, because this stage is the last."
         )

@@ -1,37 +1,41 @@
-"""Messages beside the tensors: error codes, the trace, and commands to agents.
+"""Messages without tensors: error codes, the trace of a request, and commands to agents.
 
 A command is a JSON object with the field ``command``. The agent answers on the response topic with
-the same correlation data. The answer is a JSON object with ``ok``; if ``ok`` is false, ``code`` and
-``reason`` give the cause.
+the same correlation data. The answer is a JSON object with ``ok``. If ``ok`` is false, ``code`` and
+``reason`` give the cause. The commands, their fields and the fields of their answers:
 
-- ``ping``: answers ``device`` and ``instance``. Two agents with one name have different instances.
-- ``prepare`` with ``manifest`` and ``references`` (for each stage of this device ``{stage, input,
-  output}``, with input and output as ``{sha256, size_bytes}``): answers ``artifacts``, the files
-  and reference tensors that the agent lacks, as ``{sha256, size_bytes, have_bytes}``; and
+- ``ping``: the answer has ``device``, the agent's name, and ``instance``, which differs between two
+  agents with the same name.
+- ``prepare`` with ``manifest`` and ``references``: checks whether the board can serve its stages.
+  ``references`` has ``{stage, input, output}`` for each stage of this device; ``input`` and
+  ``output`` are ``{sha256, size_bytes}`` of the reference tensors. The answer has ``artifacts``,
+  the files and reference tensors that the stages need, as ``{sha256, size_bytes, have_bytes}``, and
   ``needs``, the needs of the manifest. An agent that does not support one of the needs refuses
   (``unknown-need``).
-- ``store`` with ``sha256``, ``size_bytes``, ``offset`` and ``data`` (base64): answers
-  ``have_bytes``.
-- ``load`` with ``deployment`` and ``generation``: loads the prepared stages, runs each on its
-  reference and answers ``stages``: ``{stage, load_ms, invoke_ms, max_difference, ram_bytes}``.
+- ``store`` with ``sha256``, ``size_bytes``, ``offset`` and ``data`` (base64): adds a chunk to a
+  file. The answer has ``have_bytes``, the number of bytes that the agent now has.
+- ``load`` with ``deployment`` and ``generation``: loads the prepared stages and runs each stage on
+  its reference. The answer has ``stages``: for each stage ``{stage, load_ms, invoke_ms,
+  max_difference, ram_bytes}``.
 - ``abort`` with ``deployment`` and ``generation``: deletes the prepared stages.
 - ``remove`` with ``deployment``: stops serving the deployment and deletes its files.
-- ``status``: answers ``deployments``: ``{deployment, generation, state, stages}`` with the state
-  ``prepared``, ``live`` or ``draining``.
-- ``profile`` with ``manifest`` (one stage, a slice of a model, for this device),
-  ``displaced_bytes``, ``max_s`` and optionally ``force``. Before each run the agent reads
+- ``status``: the answer has ``deployments``: for each ``{deployment, generation, state, stages}``,
+  with the state ``prepared``, ``live`` or ``draining``.
+- ``profile`` with ``manifest``, ``displaced_bytes``, ``max_s`` and optionally ``force``: times a
+  slice of a model, the only stage in ``manifest``. Before each run the agent reads
   ``displaced_bytes`` bytes of memory, which displace the slice from the caches as the rest of a
-  stage would. While the slice's file is incomplete, the agent answers ``have_bytes``, and the host
-  sends the rest by ``store``. Then the agent times the slice, frees it and answers ``{invoke_ms,
-  spread_ms, runs, settled, temperature_c, clock_mhz}``: the median over batches of runs, the range
-  from the fastest to the slowest batch, the number of runs, and whether the median settled. A board
-  that serves a deployment refuses (``busy``) without ``force``: the timing would slow the
-  deployment down, and the deployment would falsify the times.
+  stage would. If the slice's file is incomplete, the answer has only ``have_bytes``: the host sends
+  the rest by ``store`` and repeats the command. Otherwise the agent times the slice and frees its
+  memory. The answer then has ``{invoke_ms, spread_ms, runs, settled, temperature_c, clock_mhz}``:
+  the median over batches of runs, the range from the fastest to the slowest batch, the number of
+  runs, whether the median settled, and the board's temperature and clock. A board that serves a
+  deployment refuses (``busy``) without ``force``: the timing would slow the deployment down, and
+  the deployment would falsify the times.
 - ``time-messages`` with ``size_bytes`` and optionally ``force``: the board sends itself messages
-  of this size on a topic below its result topic, as a stage receives and sends messages. The board
-  answers ``{lone_ms, window_ms, cpu_ms, apart_cpu_ms, cores}``: the time to receive and send a
-  message, one message at a time and with four in flight; the agent's processor time for one message
-  at a time, without and with a pause before each message; and the number of processors that the
+  of this size on a topic below its result topic, as a stage receives and sends messages. The answer
+  has ``{lone_ms, window_ms, cpu_ms, apart_cpu_ms, cores}``: the time to receive and send a message,
+  with one message and with four messages in flight; the agent's processor time for a message with
+  one in flight, without and with a pause before each message; and the number of processors that the
   agent gets while its threads and one more thread are busy. A board that serves a deployment
   refuses without ``force``.
 
@@ -48,15 +52,16 @@ from typing import Any
 
 from edge_core.errors import EdgePartitionError
 
-#: User properties of tensor messages.
+#: Names of the user properties of messages with tensors.
 GENERATION = "generation"
 TRACE = "trace"
 ERROR = "error"
 #: The boards that a request passes, one for each stage, joined by commas.
 ROUTE = "route"
 
-#: Requests in flight to an agent: enough to keep the stage busy, and few enough that a slow board
-#: does not hold requests that another replica could serve.
+#: Most requests that the broker sends an agent before the agent acknowledges one. The requests keep
+#: the stage busy. With a larger number, a slow board would hold requests that another replica could
+#: serve.
 RECEIVE_MAXIMUM = 8
 #: Time for which the broker keeps QoS 1 messages for a disconnected agent, in seconds.
 SESSION_EXPIRY_S = 60
@@ -104,7 +109,8 @@ class StageTrace:
         stage: Index of the stage.
         device: Name of the board that ran the stage.
         queue_ms: Time from arrival at the agent to the start of the inference, in milliseconds.
-        invoke_ms: Time of the inference with the copies of its inputs and outputs, in milliseconds.
+        invoke_ms: Time of the inference, in milliseconds. The copying of inputs and outputs is
+            included.
     """
 
     stage: int
@@ -114,7 +120,7 @@ class StageTrace:
 
 
 def decode_trace(text: str | None) -> tuple[StageTrace, ...]:
-    """Read a ``trace``; return an empty trace if the text cannot be read."""
+    """Return the stages in the user property ``trace``; empty if the text cannot be read."""
     try:
         return tuple(
             StageTrace(
@@ -130,8 +136,8 @@ def decode_trace(text: str | None) -> tuple[StageTrace, ...]:
 
 
 def append_trace(text: str | None, stage: StageTrace) -> str:
-    """Return ``text`` with one more stage; the stages in ``text`` are not parsed."""
-    # Six times as fast as json.dumps; a board's name needs no escapes (NAME_PATTERN).
+    """Return the user property ``trace`` with one more stage, without parsing ``text``."""
+    # Formatting is six times as fast as json.dumps. A board's name needs no escapes (NAME_PATTERN).
     entry = (
         f'{{"stage":{stage.stage},"device":"{stage.device}",'
         f'"queue_ms":{stage.queue_ms:.3f},"invoke_ms":{stage.invoke_ms:.3f}}}'
@@ -156,15 +162,15 @@ class CommandError(EdgePartitionError):
 
 
 def encode_json(document: dict[str, Any]) -> bytes:
-    """Return a JSON object as UTF-8 text."""
+    """Return ``document`` as a JSON object in UTF-8."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def decode_json(payload: bytes | memoryview) -> dict[str, Any]:
-    """Read a JSON object.
+    """Return the JSON object in a payload.
 
     Raises:
-        CommandError: With ``bad-command``: the payload is not a JSON object.
+        CommandError: The payload is not a JSON object. The code is ``bad-command``.
     """
     try:
         document = json.loads(bytes(payload))
@@ -173,6 +179,6 @@ def decode_json(payload: bytes | memoryview) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CommandError(
             ErrorCode.BAD_COMMAND,
-            f"The payload is a JSON {type(document).__name__}; expected an object.",
+            f"The payload is a JSON {type(document).__name__}; expected a JSON object.",
         )
     return document

@@ -1,6 +1,6 @@
-"""Tensors on the wire: C-order little-endian bytes, without gaps and headers.
+"""Payloads with tensors: C-order little-endian bytes, one tensor after another, without a header.
 
-The manifest has the dtypes and shapes (DESIGN, "Tensors on the wire").
+The manifest has the order, names, dtypes and shapes of the tensors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def payload_bytes(specs: Sequence[TensorSpec]) -> int:
 def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return the payload that carries ``arrays`` in the order of ``specs``.
 
-    The errors are those of :func:`tensor_buffers`.
+    Raises:
+        PayloadError: As for :func:`tensor_buffers`.
     """
     return b"".join(tensor_buffers(specs, arrays))
 
@@ -38,13 +39,14 @@ def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
 def tensor_buffers(
     specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
 ) -> list[memoryview]:
-    """Return the payload that carries ``arrays`` in the order of ``specs``, one buffer a tensor.
+    """Return the payload that carries ``arrays`` in the order of ``specs``: a buffer per tensor.
 
-    A buffer shows the array itself where the array is little-endian and in C order.
+    The buffer of an array that is little-endian and in C order is the array's own memory, not a
+    copy.
 
     Raises:
-        PayloadError: An array is missing, or has another shape or dtype than its spec. The byte
-            order does not matter.
+        PayloadError: An array is missing, or has another shape or dtype than its spec. An array may
+            have any byte order.
     """
     parts = []
     for spec in specs:
@@ -57,7 +59,7 @@ def tensor_buffers(
                 f"expected {spec.dtype}{list(spec.shape)}."
             )
         placed = np.ascontiguousarray(array, dtype=wire_dtype(spec.dtype))
-        # A memoryview's own cast refuses arrays without elements.
+        # The method cast of memoryview fails for an array without elements.
         parts.append(placed.reshape(-1).view(np.uint8).data)
     return parts
 
@@ -65,12 +67,12 @@ def tensor_buffers(
 def decode_tensors(
     specs: Sequence[TensorSpec], payload: bytes | memoryview
 ) -> dict[str, np.ndarray]:
-    """Return views of ``payload`` by name, in the order of ``specs``.
+    """Return the tensors in ``payload`` by name, in the order of ``specs``.
 
-    Views of ``bytes`` are read-only.
+    The arrays are views of ``payload``. They are read-only if ``payload`` is ``bytes``.
 
     Raises:
-        PayloadError: The payload and ``specs`` differ in size.
+        PayloadError: The payload has another size than the tensors of ``specs`` together.
     """
     expected = payload_bytes(specs)
     if len(payload) != expected:

@@ -37,13 +37,13 @@ class Payload(StrEnum):
 
     STATE = "'online' or 'offline'"
     JSON = "a JSON object"
-    MANIFEST = "a manifest in JSON, or nothing once the deployment has ended"
+    MANIFEST = "a manifest in JSON, or an empty payload after the end of the deployment"
     TENSORS = "tensors as little-endian bytes, or a sentence with the user property 'error'"
 
 
 @dataclass(frozen=True)
 class TopicKind:
-    """A kind of topic.
+    """A kind of topic, such as the availability of a board.
 
     Attributes:
         pattern: The levels after the prefix; ``{...}`` stands for a name.
@@ -65,7 +65,7 @@ class TopicKind:
 _A, _H, _C, _M = Role.AGENT, Role.HOST, Role.CLIENT, Role.MONITOR
 _ALL = (_A, _H, _C, _M)
 
-# Pattern, sent by, read by, payload, delivery.
+# The arguments: pattern, sent by, read by, payload, delivery.
 AVAILABILITY = TopicKind("device/{device}/availability", (_A,), _ALL, Payload.STATE, retained=True)
 PROFILE = TopicKind("device/{device}/profile", (_A,), (_H, _M), Payload.JSON, retained=True)
 STATS = TopicKind("device/{device}/stats", (_A,), (_M,), Payload.JSON, qos=0)
@@ -90,7 +90,7 @@ class Topic(str):
     """A topic or a topic filter, with its kind.
 
     Attributes:
-        kind: The kind, which sets the delivery of messages.
+        kind: The kind of topic, which has the quality of service and retention of messages.
     """
 
     __slots__ = ("kind",)
@@ -109,7 +109,7 @@ class Topic(str):
 
 
 class TopicPrefixError(EdgePartitionError):
-    """A topic prefix that does not fit MQTT or the topic patterns."""
+    """A topic prefix has an empty level or a character that is not allowed."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -123,10 +123,11 @@ class TopicPrefixError(EdgePartitionError):
 class Topics:
     """The topics under one prefix.
 
-    Attributes:
-        prefix: The leading levels, without a slash at either end.
+    A method's argument may be ``+`` instead of a name: the method then returns a topic filter for
+    every board, deployment or client.
 
-    A name may be ``+``: the topic is then a filter for every board, deployment or client.
+    Attributes:
+        prefix: The first levels of every topic, without a slash at either end.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -136,56 +137,56 @@ class Topics:
             raise TopicPrefixError(self.prefix)
 
     def availability(self, device: str) -> Topic:
-        """Availability of a board's agent, ``online`` or ``offline``."""
+        """Return the topic for a board's availability: ``online`` or ``offline``."""
         return self._topic(AVAILABILITY, device=device)
 
     def profile(self, device: str) -> Topic:
-        """A board's hardware, runtime, measured speed and free memory."""
+        """Return the topic for a board's hardware, runtime, measured speed and free memory."""
         return self._topic(PROFILE, device=device)
 
     def stats(self, device: str) -> Topic:
-        """A board's counts, times and load, every few seconds."""
+        """Return the topic for a board's counts, times and load, sent every few seconds."""
         return self._topic(STATS, device=device)
 
     def command(self, device: str) -> Topic:
-        """Commands to a board's agent."""
+        """Return the topic for commands to a board's agent."""
         return self._topic(COMMAND, device=device)
 
     def manifest(self, deployment: str) -> Topic:
-        """A deployment's live manifest."""
+        """Return the topic for a deployment's live manifest."""
         return self._topic(MANIFEST, deployment=deployment)
 
     def stage(self, deployment: str, index: int) -> Topic:
-        """A stage's inputs, for any board that serves the stage."""
+        """Return the topic for requests to a stage that any board of the stage may serve."""
         return self._topic(STAGE, deployment=deployment, index=index)
 
     def board_stage(self, deployment: str, index: int, device: str) -> Topic:
-        """A stage's inputs, for one board."""
+        """Return the topic for requests to a stage that the board ``device`` serves."""
         return self._topic(BOARD_STAGE, deployment=deployment, index=index, device=device)
 
     def stage_subscription(self, deployment: str, index: int, replicas: int) -> Topic:
-        """Return an agent's topic filter for a stage: a shared filter if the stage has replicas.
+        """Return the topic filter by which an agent subscribes to :meth:`stage`.
 
-        MQTT 5.0, section 4.8.2: the broker sends each message of a shared subscription to one
-        subscriber.
+        If the stage has replicas, the subscription is shared: the broker sends each message to one
+        of the agents (MQTT 5.0, section 4.8.2).
         """
         topic = self.stage(deployment, index)
         return Topic(f"$share/{deployment}-{index}/{topic}", STAGE) if replicas > 1 else topic
 
     def result(self, client: str) -> Topic:
-        """A client's results."""
+        """Return the topic for a client's results."""
         return self._topic(RESULT, client=client)
 
     def answer(self, client: str) -> Topic:
-        """The answers to commands that ``client``, a host or an agent, sent."""
+        """Return the topic for answers to the commands of ``client``, a host or an agent."""
         return self._topic(ANSWER, client=client)
 
     def trace(self, client: str) -> Topic:
-        """The times of some of a client's requests, as the client measured them."""
+        """Return the topic for the times that a client measured for some of its requests."""
         return self._topic(TRACE, client=client)
 
     def name_in(self, topic: str) -> str:
-        """Return the device, deployment or client that ``topic`` (under this prefix) names."""
+        """Return the name of the board, deployment or client in ``topic``."""
         return topic[len(self.prefix) :].split("/")[2]
 
     def _topic(self, kind: TopicKind, **names: object) -> Topic:

@@ -150,7 +150,7 @@ def test_wrong_commands_are_refused(host: Host, name: str, start: Start, tmp_pat
     _assert_refused("bad-command", "manifest", lambda: host.command(name, "prepare"))
     _assert_refused(
         "bad-command",
-        "expected letters",
+        "expected a letter",
         lambda: remove("../keep"),
     )
     _assert_refused("not-found", "holds nothing", lambda: remove("other"))

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 CHECKS: list[tuple[Callable[[Field], Any], list[Any], list[Any], str]] = [
     (Field.text, ["", "a"], [1, None, ["a"], True], "a string"),
-    (Field.name, ["a", "pi-1", "a" * 128], ["", ".a", "a/b", "a b", "a" * 129, 1], "letters"),
+    (
+        Field.name,
+        ["a", "pi-1", "a" * 128],
+        ["", ".a", "a/b", "a b", "a" * 129, 1],
+        "a letter or digit",
+    ),
     (Field.sha256, ["0" * 64], ["0" * 63, "G" * 64, 0], "64 hexadecimal digits"),
     (Field.truth, [True, False], [0, 1, "true", None], "true or false"),
     (Field.whole, [0, 10**30], [-1, True, 1.0, "1", None], "a whole number, 0 or more"),

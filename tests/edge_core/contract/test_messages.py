@@ -92,9 +92,9 @@ def test_a_command_round_trips_through_utf_8() -> None:
         (b"online", "not JSON"),
         (b"\xff\xfe\xfd", "not JSON"),
         (b"[" * 100_000, "not JSON"),
-        (b"[]", "JSON list; expected an object"),
-        (b"null", "JSON NoneType; expected an object"),
-        (b'"ping"', "JSON str; expected an object"),
+        (b"[]", "JSON list; expected a JSON object"),
+        (b"null", "JSON NoneType; expected a JSON object"),
+        (b'"ping"', "JSON str; expected a JSON object"),
     ],
 )
 def test_a_payload_that_is_not_a_json_object_is_a_bad_command(payload: bytes, reason: str) -> None:

@@ -29,13 +29,12 @@ class BrokerOption:
 
     @property
     def name(self) -> str:
-        """The option as a parameter: ``ca_file`` for ``--ca-file``."""
+        """The option's name as a Python parameter: ``ca_file`` for ``--ca-file``."""
         return self.flag.removeprefix("--").replace("-", "_")
 
 
-#: The broker's address and the client's credentials. The names equal the parameters of
-#: :meth:`edge_core.mqtt.broker_address.BrokerAddress.parse`, except ``broker``, which is ``url``
-#: there.
+#: Options for the broker's address and the client's credentials. Their names are parameters of
+#: :meth:`edge_core.mqtt.broker_address.BrokerAddress.parse`, but ``broker`` is named ``url`` there.
 BROKER_OPTIONS = (
     BrokerOption(
         "--broker",
@@ -48,8 +47,8 @@ BROKER_OPTIONS = (
     BrokerOption(
         "--password-file",
         "FILE",
-        "the file that holds the account's password; EDGE_PARTITION_PASSWORD may hold the password "
-        "itself",
+        "the file with the account's password; without this option, the password in the variable "
+        "EDGE_PARTITION_PASSWORD",
         "EDGE_PARTITION_PASSWORD_FILE",
     ),
     BrokerOption(
@@ -67,7 +66,7 @@ BROKER_OPTIONS = (
     BrokerOption(
         "--key-file",
         "FILE",
-        "for TLS: the key of the certificate, where another file holds the key",
+        "for TLS: the certificate's private key, if the certificate's file does not have the key",
         "EDGE_PARTITION_KEY_FILE",
     ),
 )
@@ -78,9 +77,10 @@ PREFIX_OPTION = BrokerOption(
 
 
 def find_misuse(values: dict[str, str | None], given: frozenset[str]) -> str | None:
-    """Return an error message if a given option has no effect with the other options, else None.
+    """Return an error message if an option has no effect with the other options; None: no error.
 
-    Only options from the command line are checked: a variable may be set for another broker.
+    Only options on the command line are checked, because an environment variable may be meant for
+    another broker.
 
     Args:
         values: The options' values, by :attr:`BrokerOption.name`.
@@ -88,9 +88,9 @@ def find_misuse(values: dict[str, str | None], given: frozenset[str]) -> str | N
     """
     url = values["broker"] or ""
     if "password_file" in given and not values["username"] and "@" not in url:
-        return "--password-file needs the account that the password is for: --username NAME"
+        return "--password-file needs an account; expected --username NAME too"
     if "key_file" in given and not values["certificate_file"]:
-        return "--key-file needs the certificate that the key is for: --certificate-file FILE"
+        return "--key-file needs a certificate; expected --certificate-file FILE too"
     for name in ("ca_file", "certificate_file", "key_file"):
         if name in given and url.startswith("mqtt://"):
             flag = f"--{name.replace('_', '-')}"

@@ -47,9 +47,10 @@ def combined(*decorators: Decorator) -> Decorator:
 
 
 class CommandGroup(click.Group):
-    """A program whose commands are modules: ``PACKAGE/NAME.py``, imported when used.
+    """A program with one module for each command, ``PACKAGE/NAME.py``.
 
-    ``-h`` and small commands therefore do not wait for the import of TensorFlow or Textual.
+    A command's module is imported when the command runs, so ``-h`` and small commands do not wait
+    for the import of TensorFlow or Textual.
     """
 
     def __init__(self, *, package: str, overview: Mapping[str, str], **options: Any) -> None:
@@ -70,7 +71,7 @@ class CommandGroup(click.Group):
         return list(self._overview)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        """Import a command; None: there is no such command."""
+        """Import a command's module and return the command; None: there is no such command."""
         if name not in self._overview:
             return None
         module = import_module(f"{self._package}.{name.replace('-', '_')}")
@@ -88,7 +89,7 @@ class CommandGroup(click.Group):
         return super().resolve_command(context, args)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Show the help if a command is needed and the command line is empty."""
+        """Show the help and exit if the command line is empty and the program needs a command."""
         if not args and not self.invoke_without_command:
             click.echo(context.get_help(), err=True)
             context.exit(ExitStatus.USAGE)
@@ -103,7 +104,15 @@ class CommandGroup(click.Group):
 def program(
     package: str, overview: Mapping[str, str], **options: Any
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Return a decorator for a program's main function; adds ``--debug`` and ``--version``."""
+    """Return a decorator that makes a function a program with commands.
+
+    The program also has the options ``--debug`` and ``--version``.
+
+    Args:
+        package: As for :class:`CommandGroup`.
+        overview: As for :class:`CommandGroup`.
+        options: Options of :class:`click.Group`.
+    """
     command = click.command(
         cls=CommandGroup,
         package=package,
@@ -122,7 +131,9 @@ def program(
 
 
 def run_click_program(name: str, app: click.Command, arguments: Sequence[str] | None) -> NoReturn:
-    """Run a command line and exit with its status; wrong usage is one line on standard error.
+    """Run a command line and exit with its status.
+
+    An error, such as wrong usage, is printed as one line on standard error.
 
     Args:
         name: The program's name.
@@ -143,7 +154,7 @@ def run_click_program(name: str, app: click.Command, arguments: Sequence[str] | 
 
 
 def _problem(error: click.ClickException) -> str:
-    """Return the error's text in the words of ``StrictParser``."""
+    """Return the error's text; an unknown option has the same text as in ``StrictParser``."""
     if isinstance(error, click.NoSuchOption):
         known = (
             flag
@@ -161,12 +172,13 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
         context.exit()
 
 
-# run_program reads --debug, because it also handles errors outside click; this option is for -h.
+# Only -h uses this option. run_program reads --debug itself, because it also handles errors that
+# occur outside click.
 _debug_option = click.option(
     "--debug",
     is_flag=True,
     expose_value=False,
-    help="Show the traceback of an error; may stand after the command too.",
+    help="Show the traceback of an error. Allowed before and after the command's name.",
 )
 _version_option = click.option(
     "--version",
@@ -194,13 +206,15 @@ def _click_option(option: BrokerOption) -> Decorator:
     )
 
 
-#: For a command that connects to a broker. The command takes ``prefix``, and passes its other
-#: keyword arguments to :func:`broker_address`.
+#: The options of a command that connects to a broker. The command's function has the parameter
+#: ``prefix``, and passes the dict of its other options to :func:`broker_address`.
 broker_options = combined(*map(_click_option, (*BROKER_OPTIONS, PREFIX_OPTION)))
 
 
 def broker_address(options: dict[str, Any]) -> BrokerAddress:
-    """Remove the broker options, except ``prefix``, from ``options`` and return the address.
+    """Return the broker's address that a command's options give.
+
+    The used options are removed from ``options``.
 
     Raises:
         click.UsageError: An option on the command line has no effect with the other options.
@@ -232,7 +246,7 @@ class _Listen(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 def listen_option(default: str, help_text: str) -> Decorator:
-    """Return the option ``--listen HOST:PORT``, whose value is a ``ListenAddress``."""
+    """Return a decorator that adds ``--listen HOST:PORT``; the value is a ``ListenAddress``."""
     return click.option(
         "--listen",
         type=_Listen(),

@@ -1,11 +1,11 @@
 """Run a command that ends when its parent process ends, even if the parent is killed.
 
-``python die_with_parent.py PARENT_PID COMMAND ARGUMENT...`` asks the kernel for a SIGTERM at the
-parent's death, then becomes the command. This is a program and not a ``preexec_fn``, because code
+``python die_with_parent.py PARENT_PID COMMAND ARGUMENT...`` asks the kernel to send SIGTERM when
+the parent dies, then becomes the command. This is a program and not a ``preexec_fn``, because code
 between fork and exec may deadlock in a process with threads.
 
-The kernel keeps the request across ``exec``, but not across a change of user (prctl(2),
-PR_SET_PDEATHSIG): a command that drops privileges loses the request.
+The request to the kernel survives ``exec``, but not a change of user (prctl(2),
+PR_SET_PDEATHSIG): a command that drops privileges gets no SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 def bound_to_caller(command: Sequence[str]) -> list[str]:
-    """Return a command line that runs ``command`` and ends with the calling thread's process.
+    """Return a command line that runs ``command`` and is terminated when this process ends.
 
-    To the kernel the "parent" is the thread that starts the child (prctl(2)): start the child from
-    a thread that lives as long as the child must live.
+    For the kernel, the parent is the thread that starts the command (prctl(2)). So start the
+    command from a thread that lives at least as long as the command.
     """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:
-    """Ask for the signal, then become the command."""
+    """Ask the kernel for the signal, then become the command."""
     parent_pid = int(sys.argv[1])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # The parent may have died before the request.
+    # If the parent died before the request, the kernel sends no signal.
     if os.getppid() != parent_pid:
         sys.exit(1)
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606

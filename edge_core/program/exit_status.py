@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """An exit status."""
+    """How a program ended: the number that the program returns to the shell."""
 
     DONE = 0
     FAILED = 1

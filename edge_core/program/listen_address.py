@@ -28,7 +28,7 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> ListenAddress:
-        """Read ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT`` (loopback).
+        """Parse ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT``, which means 127.0.0.1.
 
         Raises:
             ListenAddressError: ``text`` has another form, or the port is above 65535.
@@ -61,7 +61,13 @@ class ListenAddress:
             return False
 
     def with_port(self, port: int) -> str:
-        """Return ``HOST:PORT`` as a client on this machine writes the address in a URL."""
+        """Return ``HOST:PORT`` for a URL that a client on this machine uses.
+
+        An address that stands for all networks is replaced by the loopback address.
+
+        Args:
+            port: The port that the server got.
+        """
         every = {_EVERY_ADDRESS[0]: "127.0.0.1", _EVERY_ADDRESS[1]: "::1"}
         host = every.get(self.host, self.host)
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

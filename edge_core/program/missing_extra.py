@@ -1,11 +1,11 @@
-"""A package that is not installed, and the extra that installs the package."""
+"""The extra of edge-partition that installs a missing package."""
 
 from __future__ import annotations
 
 import re
 
 _DISTRIBUTION = "edge-partition"
-#: Modules whose package has another name.
+#: Packages, by module, where the package and the module have different names.
 _PACKAGES = {
     "PIL": "pillow",
     "tensorflow": "tensorflow-cpu",
@@ -44,7 +44,7 @@ def explain_missing(error: ModuleNotFoundError, prefer: str | None = None) -> st
     """Return a line that names the extra to install; None: no extra installs the module.
 
     Args:
-        error: Error of the import.
+        error: The error of the failed import.
         prefer: The extra to name if several extras install the module.
     """
     extra = find_extra(error.name or "", prefer)

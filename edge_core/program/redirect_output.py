@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 STDOUT = 1
 STDERR = 2
 
-#: File descriptors belong to the process: two threads that redirect at once would swap files.
+#: File descriptors belong to the whole process, so only one thread at a time may redirect them.
 _LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
 def redirect_output(file: IO[Any], *descriptors: int) -> Iterator[None]:
-    """Send everything that this process writes to ``descriptors`` to ``file`` instead.
+    """While the context is open, redirect the process's output on ``descriptors`` into ``file``.
 
     A descriptor that is closed, such as the standard error of some services, stays closed.
 

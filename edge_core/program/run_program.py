@@ -23,17 +23,17 @@ def run_program(
 ) -> int:
     """Run a command line and return its exit status.
 
-    The caller parses the command line, because boards have no library for command lines and use
-    this function too.
+    This function does not parse the arguments: the host's programs parse them with click, which
+    boards do not install.
 
     Args:
         name: Name of the program.
-        run: Function of the arguments, which runs the program. If it returns a whole number, the
-            number is the exit status.
-        arguments: Command-line arguments; None: the arguments of this process. ``--debug`` at any
-            position shows tracebacks.
-        usage_errors: Exceptions for wrong usage.
-        aborts: Exceptions for an interrupted prompt.
+        run: Runs the program; called with the arguments without ``--debug``. If the result is a
+            whole number, the number is the exit status.
+        arguments: Command-line arguments; None: the arguments of this process. With ``--debug``
+            among them, an error has its traceback.
+        usage_errors: Exceptions that mean wrong usage.
+        aborts: Exceptions that mean that the user interrupted a prompt.
 
     Returns:
         An :class:`~edge_core.program.exit_status.ExitStatus`, or the result of ``run``.
@@ -64,7 +64,9 @@ def run_program(
 def import_command_line(
     name: str, extra: str, load: Callable[[], Callable[[], NoReturn]]
 ) -> NoReturn:
-    """Import a program whose libraries an extra installs, run it, and exit with its status.
+    """Import and run a program that needs an extra, and exit with the program's status.
+
+    If a library is missing, print an error that names the extra.
 
     Args:
         name: Name of the program.
@@ -83,7 +85,7 @@ def import_command_line(
 
 
 def _describe(error: Exception) -> str:
-    """Return one line for an error; a class outside ``EdgePartitionError`` is an internal error."""
+    """Return an error as one line; all errors but ``EdgePartitionError`` are internal errors."""
     if isinstance(error, ModuleNotFoundError):
         line = explain_missing(error)
         if line is not None:

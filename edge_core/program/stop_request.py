@@ -7,12 +7,12 @@ from queue import Empty, SimpleQueue
 
 
 class StopRequest:
-    """A :class:`threading.Event` that a signal handler may set.
+    """An event like :class:`threading.Event`, which a signal handler may set too.
 
-    A signal handler runs in the main thread. If the main thread holds an Event's lock when the
-    signal arrives (in ``set``, ``wait`` or an earlier handler), the handler waits for the lock for
-    ever. ``put`` of a :class:`queue.SimpleQueue` is reentrant: it may interrupt any call of the
-    queue.
+    A signal handler runs in the main thread. If the main thread holds the lock of a
+    ``threading.Event`` when the signal arrives, the handler waits for the lock for ever. This class
+    uses a :class:`queue.SimpleQueue`, whose ``put`` is reentrant: a handler may call ``put`` during
+    any other call of the queue.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,6 @@ class StopRequest:
             self._asked.get(timeout=timeout_s)
         except Empty:
             return False
-        # For the next call of wait().
+        # The next call of wait() needs an item too.
         self._asked.put(None)
         return True

@@ -1,4 +1,4 @@
-"""A command-line parser of the standard library, for programs that also run on boards."""
+"""A command-line parser based on the standard library, for programs that also run on boards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class StrictParser(argparse.ArgumentParser):
-    """A parser without abbreviated options, which never prints the value of an unknown option.
+    """A parser that accepts no abbreviated option and never prints an unknown option's value.
 
-    ``--password secret`` does not count as ``--password-file secret``.
+    So ``--password secret`` is not read as ``--password-file secret``, and the error does not show
+    the secret.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -30,7 +31,7 @@ class StrictParser(argparse.ArgumentParser):
             "--debug",
             action="store_true",
             default=None,
-            help="show the traceback of an error; may stand after the command too",
+            help="show the traceback of an error; allowed before and after the command's name",
         )
         self.add_argument(
             "--version",
@@ -51,7 +52,11 @@ class StrictParser(argparse.ArgumentParser):
         )
 
     def parse_words(self, words: Sequence[str] | None) -> argparse.Namespace:
-        """Return the options; on wrong usage print one line and exit."""
+        """Return the options in ``words``; on wrong usage print one line and exit.
+
+        Args:
+            words: Command-line arguments; None: the arguments of this process.
+        """
         options, rest = self.parse_known_args(words)
         unknown = [word.partition("=")[0] for word in rest if word.startswith("-")]
         if unknown:
@@ -61,13 +66,13 @@ class StrictParser(argparse.ArgumentParser):
             self.error("unexpected arguments")
         for action in self._actions:
             is_command = isinstance(action, argparse._SubParsersAction)  # noqa: SLF001
-            # argparse's own check would come before the unknown options.
+            # argparse's own check for a missing command would hide the error of an unknown option.
             if is_command and getattr(options, action.dest, None) is None:
                 self.error(f"a command is missing; expected {', '.join(action.choices or ())}")
         return options
 
     def error(self, message: str) -> NoReturn:
-        """Print ``message`` in one line and exit with the status of wrong usage."""
+        """Print ``message`` as one line and exit with the status for wrong usage."""
         self.exit(ExitStatus.USAGE, f"{usage_line(self.prog, message)}\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -92,7 +97,7 @@ def _listen_address(text: str) -> ListenAddress:
 
 
 class _PrintVersion(argparse.Action):
-    """Looks up the version only if ``--version`` is given, and prints the version."""
+    """Prints the version for ``--version``; without the option, the version is not looked up."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(version_line(parser.prog))  # noqa: T201

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def usage_line(program: str, message: str) -> str:
-    """Return the one line for wrong usage: program, problem, and the command that shows help.
+    """Return one line about wrong usage: the program, the problem, and the command for help.
 
     Args:
         program: The program with its subcommand, such as ``edge-partition split``.

@@ -1,4 +1,4 @@
-"""The place of each tensor of a model's file in the input and output payloads.
+"""The bytes of the input and output payloads that belong to each tensor of a model's file.
 
 This module is pure: the caller passes the runtime's descriptions of the tensors, and no function
 runs a model.
@@ -24,14 +24,14 @@ Detail: TypeAlias = dict[str, Any]
 
 
 class InputTensor(NamedTuple):
-    """An input of the file.
+    """An input tensor of a model's file, read from the stage's input payload.
 
     Attributes:
         tensor_index: The runtime's index of the tensor.
-        place: Bytes of the payload.
+        place: The tensor's range of bytes in the payload.
         dtype: dtype in the payload.
-        shape: Shape, the same in the file and in the payload.
-        is_narrowed: Whether the payload has float16 and the file has float32.
+        shape: Shape, equal in the file and in the payload.
+        is_narrowed: Whether the tensor is float16 in the payload and float32 in the file.
     """
 
     tensor_index: int
@@ -47,27 +47,27 @@ class InputTensor(NamedTuple):
 
 
 class OutputTensor(NamedTuple):
-    """An output of the file.
+    """An output tensor of a model's file, part of the stage's output payload.
 
     Attributes:
         tensor_index: The runtime's index of the tensor.
-        is_narrowed: Whether the payload has float16 and the file has float32.
+        is_narrowed: Whether the tensor is float16 in the payload and float32 in the file.
     """
 
     tensor_index: int
     is_narrowed: bool
 
     def encode(self, values: np.ndarray) -> Any:
-        """Return the file's values in the dtype of the payload."""
+        """Return the tensor's values, which the runtime computed, in the dtype of the payload."""
         return to_float16(values) if self.is_narrowed else values
 
 
 @dataclass(frozen=True)
 class PassedTensor:
-    """An input that the stage passes on.
+    """An input tensor of the stage that is also an output, without an operator in between.
 
     Attributes:
-        place: Bytes of the input payload.
+        place: The tensor's range of bytes in the input payload.
         given: dtype in the input payload.
         wanted: dtype in the output payload.
     """
@@ -88,13 +88,13 @@ class PassedTensor:
 def find_inputs(
     label: str, details: Sequence[Detail], inputs: Sequence[TensorSpec], *, by_position: bool
 ) -> list[InputTensor]:
-    """Return the file's inputs with their places in a payload of ``inputs``.
+    """Return the file's inputs, each with its range of bytes in a payload of ``inputs``.
 
     Args:
         label: The model's name in error messages.
-        details: The file's inputs.
-        inputs: Tensors of the payload, in order. The file may have fewer.
-        by_position: Whether the two lists correspond by order and not by name.
+        details: The runtime's descriptions of the file's inputs.
+        inputs: Tensors of the payload, in order. The file may have fewer inputs.
+        by_position: Whether to match ``details`` and ``inputs`` by order instead of by name.
 
     Raises:
         ModelLoadError: A tensor of the file is not in ``inputs``, or has another dtype or shape.
@@ -128,14 +128,14 @@ def find_outputs(
     *,
     by_position: bool,
 ) -> list[OutputTensor | PassedTensor]:
-    """Return the source of each of ``outputs``: an output of the file, or an input passed on.
+    """Return the source of each tensor in ``outputs``: an output of the file, or the input payload.
 
     Args:
         label: The model's name in error messages.
-        details: The file's outputs.
+        details: The runtime's descriptions of the file's outputs.
         inputs: Tensors of the input payload, in order.
         outputs: Tensors of the output payload, in order.
-        by_position: Whether ``details`` and ``outputs`` correspond by order and not by name.
+        by_position: Whether to match ``details`` and ``outputs`` by order instead of by name.
 
     Raises:
         ModelLoadError: An output has no source, or another dtype or shape in the file.
@@ -189,7 +189,10 @@ def _is_narrowed(label: str, detail: Detail, spec: TensorSpec) -> bool:
 
 
 def _find_given(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> TensorSpec | None:
-    """Return the input that equals ``spec``, or differs only in float16 against float32."""
+    """Return the input with the name and shape of ``spec``; None: there is no such input.
+
+    One of the dtypes may be float16 if the other is float32. Otherwise the dtypes must be equal.
+    """
     if spec in inputs:
         return spec
     for given in inputs:

@@ -4,8 +4,7 @@ Only this module depends on the installed runtime: ``ai-edge-litert``, or ``tfli
 boards without a wheel of ``ai-edge-litert``. The runtime is imported when the first model is
 loaded, so the import of this module loads numpy but no runtime.
 
-A payload has the tensors in manifest order, each as C-order little-endian bytes, without gaps
-(DESIGN, "Tensors on the wire").
+A payload has the tensors in manifest order, each as C-order little-endian bytes, one after another.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _RUNTIMES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
     ("tflite_runtime.interpreter", "tflite-runtime"),
 )
-#: madvise(2), on Linux.
+#: ``MADV_DONTNEED`` of madvise(2) on Linux.
 _MADV_DONTNEED = 4
 #: Positions of the state tensors among the inputs of the fused recurrent operators, from TensorFlow
 #: Lite's kernels (``unidirectional_sequence_lstm.cc``, ``svdf.cc``, ...). ``reset_all_variables``
@@ -52,8 +51,8 @@ _STATE_INPUTS = {
     "UNIDIRECTIONAL_SEQUENCE_RNN": (4,), "BIDIRECTIONAL_SEQUENCE_RNN": (4, 8),
     "BIDIRECTIONAL_SEQUENCE_LSTM": (35, 36, 37, 38),
 }  # fmt: skip
-#: A model that is loaded again releases its mapped pages only if the file has at least this size,
-#: in bytes: for a smaller file the call takes longer than the memory is worth.
+#: A second load of a model releases the file's mapped pages only if the file has at least this
+#: size, in bytes. For a smaller file, the release takes too long for the memory that it frees.
 _RELEASE_FROM_BYTES = 1 << 20
 #: Operators with state that ``reset_all_variables`` keeps, and operators that call subgraphs, which
 #: may have such state. The function resets variable tensors, but neither resource variables nor
@@ -81,11 +80,10 @@ class InvokeError(EdgePartitionError):
 
 
 class StageInterpreter:
-    """A loaded stage.
+    """A stage that the TFLite runtime has loaded.
 
-    Where the manifest says float16 and the file's tensor is float32, the payload's values are
-    widened on the way in and narrowed on the way out
-    (:func:`~edge_core.contract.narrow_floats.to_float16`).
+    If a tensor is float16 in the manifest and float32 in the file, inputs are converted to float32
+    and outputs to float16 (:func:`~edge_core.contract.narrow_floats.to_float16`).
 
     A model may keep state between requests. With ``state="reset"`` each :meth:`invoke` starts from
     the initial state, bit for bit as in a new interpreter. With ``state="keep"`` each
@@ -96,7 +94,7 @@ class StageInterpreter:
 
     Attributes:
         input_bytes: Size of a request's payload, in bytes.
-        output_bytes: Size of a result, in bytes.
+        output_bytes: Size of a result's payload, in bytes.
     """
 
     def __init__(
@@ -113,15 +111,15 @@ class StageInterpreter:
 
         Args:
             model: Path of the ``.tflite`` file, which the runtime maps; or the file's bytes.
-            inputs: Tensors of a request's payload, in order. The file may lack some of them.
-            outputs: Tensors of a result, in order: each an output of the file, or one of
-                ``inputs``, passed on.
+            inputs: Tensors of a request's payload, in order. Some may be no inputs of the file.
+            outputs: Tensors of a result's payload, in order. Each is an output of the file, or one
+                of ``inputs`` that the stage passes on unchanged.
             num_threads: Number of threads of the runtime.
-            by_position: Whether the file's tensors correspond to ``inputs`` and ``outputs`` by
-                order and not by name: a model from another program may have tensors without names
-                or with equal names.
-            state: One of :data:`~edge_core.contract.manifest.STATES`; empty: the model keeps no
-                state.
+            by_position: Whether to match the file's tensors with ``inputs`` and ``outputs`` by
+                order instead of by name. A model from another program may have tensors without
+                names or with equal names.
+            state: What happens to the stage's state between requests, one of
+                :data:`~edge_core.contract.manifest.STATES`; empty: the model keeps no state.
 
         Raises:
             RuntimeUnavailableError: No runtime is installed.
@@ -148,7 +146,8 @@ class StageInterpreter:
         """Restore the initial state, equal bit for bit to the state of a new interpreter.
 
         Variable tensors are reset in place. For resource variables the model is loaded again,
-        because an interpreter initializes them only once. Without state, nothing is done.
+        because an interpreter initializes them only once. For a model that keeps no state, this
+        method does nothing.
 
         Raises:
             ModelLoadError: The runtime cannot load the model.
@@ -164,26 +163,27 @@ class StageInterpreter:
         self._is_used = False
 
     def invoke(self, payload: Payload) -> bytes:
-        """Run the stage once; return the outputs, :attr:`output_bytes` bytes.
+        """Run the stage once; return a copy of the outputs, :attr:`output_bytes` bytes.
 
         Arguments and errors are those of :meth:`invoke_in_place`.
         """
-        # The join makes the only copy, and leaves no view of the runtime's memory.
+        # The join is the only copy. After the join, no view of the runtime's memory is left.
         return b"".join(self.invoke_in_place(payload))
 
     def invoke_in_place(self, payload: Payload) -> list[memoryview]:
-        """Run the stage once, and leave the outputs where the runtime computed them.
+        """Run the stage once; return views of the outputs, without copying them.
 
         Args:
             payload: The stage's inputs, :attr:`input_bytes` bytes.
 
         Returns:
-            The stage's outputs one after another, :attr:`output_bytes` bytes in all. The views show
-            the runtime's memory or ``payload``: the caller drops the views before the next call.
+            The bytes of each output, in order, :attr:`output_bytes` bytes in all. The views show
+            the runtime's memory or ``payload``, so the caller must drop the views before the next
+            call.
 
         Raises:
-            PayloadError: The payload has another size.
-            InvokeError: The runtime failed, or the outputs have another size.
+            PayloadError: The payload does not have :attr:`input_bytes` bytes.
+            InvokeError: The runtime failed, or the outputs do not have :attr:`output_bytes` bytes.
         """
         view = memoryview(payload).cast("B")
         if len(view) != self.input_bytes:
@@ -210,20 +210,21 @@ class StageInterpreter:
         made_bytes = sum(map(len, parts))
         if made_bytes != self.output_bytes:
             raise InvokeError(
-                f"The stage made {made_bytes:,} bytes; the manifest says {self.output_bytes:,}. "
-                "The model has outputs without a fixed shape; convert the model with fixed shapes."
+                f"The stage's outputs have {made_bytes:,} bytes; expected {self.output_bytes:,} as "
+                "in the manifest. The outputs' shapes are not fixed; convert the model with fixed "
+                "shapes."
             )
         return parts
 
 
 def _bytes_of(values: np.ndarray | memoryview) -> memoryview:
-    """Return the bytes of an array in C order, or of a payload's part."""
+    """Return an array's bytes in C order; return a memoryview of bytes unchanged."""
     if isinstance(values, memoryview):
         return values
     try:
         return values.data.cast("B")
     except (TypeError, ValueError):
-        # A memoryview's cast refuses arrays without elements, dtypes such as complex64, and arrays
+        # The method cast of memoryview fails for arrays without elements, dtypes such as complex64, and arrays
         # that are not in C order.
         return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
@@ -233,7 +234,7 @@ def _import_runtime() -> tuple[Any, str]:
     for module, distribution in _RUNTIMES:
         try:
             return importlib.import_module(module), distribution
-        except (ImportError, AttributeError) as error:  # tflite-runtime fails on numpy 2.
+        except (ImportError, AttributeError) as error:  # tflite-runtime needs numpy 1.
             reasons.append(f"{distribution}: {_one_line(error)}")
     raise RuntimeUnavailableError(
         f"No TFLite runtime can be imported ({'; '.join(reasons)}). "
@@ -266,7 +267,7 @@ def _load(
 
 
 def _can_be_reset(interpreter: Any) -> bool:
-    """Return whether ``reset_all_variables`` restores the initial state."""
+    """Return whether ``reset_all_variables`` restores the whole initial state of the model."""
     if not hasattr(interpreter, "_get_ops_details"):
         return False
     operators = interpreter._get_ops_details()  # noqa: SLF001 -- no public method lists operators
@@ -283,12 +284,11 @@ def _can_be_reset(interpreter: Any) -> bool:
 
 
 def _release_file(path: str | os.PathLike[str]) -> None:
-    """Release the memory of a mapped model's pages; a later read loads the page from the file.
+    """Release the memory of a model file's mapped pages; a later read loads a page again.
 
-    XNNPACK has packed a copy of the weights and no longer reads the mapped weights. Without this
-    release the mapped weights stay resident too: 97 MiB of ResNet50's 246 MiB. The runtime's
-    Interpreter has no option for a release (LiteRT 2.3; CompiledModel can keep the packed copy in a
-    file instead).
+    XNNPACK has its own packed copy of the weights and no longer reads the mapped weights. Without
+    this release the mapped weights also stay in memory: 97 MiB of ResNet50's 246 MiB. The runtime's
+    Interpreter has no option for the release (LiteRT 2.3).
     """
     name = os.path.realpath(path)
     with contextlib.suppress(OSError, AttributeError):
@@ -311,8 +311,9 @@ def _one_line(error: BaseException) -> str:
 def _without_chatter() -> Iterator[None]:
     """Keep the runtime's ``INFO`` lines from the terminal.
 
-    The runtime writes these lines to file descriptor 2 from C++ and has no switch for Python. All
-    output goes to a temporary file; the other lines are then written to standard error.
+    The runtime writes these lines to file descriptor 2 from C++, and Python cannot switch them off.
+    So all output goes to a temporary file first. Then all lines except the ``INFO`` lines are
+    written to standard error.
     """
     with tempfile.TemporaryFile() as held:
         try:

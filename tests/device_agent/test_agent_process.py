@@ -231,8 +231,8 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
     [
         ({"ca_file": "c.pem"}, "--ca-file needs TLS, and mqtt:// has none"),
         ({"certificate_file": "c.pem"}, "--certificate-file needs TLS"),
-        ({"key_file": "k.pem"}, "--key-file needs the certificate"),
-        ({"password_file": "p"}, "--password-file needs the account"),
+        ({"key_file": "k.pem"}, "--key-file needs a certificate"),
+        ({"password_file": "p"}, "--password-file needs an account"),
     ],
 )
 def test_an_option_for_security_that_has_no_effect_is_refused(

@@ -203,10 +203,10 @@ def test_every_program_reaches_a_secured_broker_by_options_alone(
 @pytest.mark.parametrize(
     ("flag", "status", "problem"),
     [
-        ("--username", 2, "--password-file needs the account"),
+        ("--username", 2, "--password-file needs an account"),
         ("--password-file", 1, "Not authorized"),
         ("--ca-file", 1, "certificate is not trusted"),
-        ("--certificate-file", 2, "--key-file needs the certificate"),
+        ("--certificate-file", 2, "--key-file needs a certificate"),
         ("--key-file", 1, "client.pem with the key in the same file"),
     ],
 )

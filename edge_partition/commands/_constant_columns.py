@@ -1,4 +1,4 @@
-"""Columns of a table with the same cell in every row, taken out of the table. Pure."""
+"""Removal of the columns of a table that have the same cell in every row. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 def split_constant(
     columns: Sequence[str], rows: Sequence[Sequence[str]], once: Iterable[str]
 ) -> tuple[list[str], list[list[str]], list[str]]:
-    """Take constant columns out of a table.
+    """Remove columns that have the same cell in every row.
 
     Args:
         columns: The headers; ``>`` in front marks a column of numbers.
         rows: The cells.
-        once: The headers, without ``>``, of the columns to take out where they are constant. A
-            table with one row keeps all columns.
+        once: The headers, without ``>``, of the columns that may be removed. A table with one row
+            keeps all columns.
 
     Returns:
-        The other columns' headers, their cells, and ``HEADER CELL`` for each column taken out.
+        The headers of the other columns, the rows of the other columns, and the text
+        ``HEADER CELL`` for each removed column.
     """
     wanted = set(once)
     constant = [

@@ -1,4 +1,4 @@
-"""The demo's inputs with the whole model's outputs, and the comparison with the boards' outputs."""
+"""The comparison of the boards' outputs with the whole model's outputs, for the demo's inputs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _TRUE_LABEL = re.compile(r"digit-(.+)-\d+")
 
 
 class DemoError(EdgePartitionError):
-    """The demonstration can't start, or its result proves nothing."""
+    """The demonstration can't start, proves nothing, or found a difference."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs, and the whole model's outputs for them.
+    """The demo's inputs, and the whole model's outputs for these inputs.
 
     Attributes:
-        requests: The inputs that come from files; empty for made-up inputs.
+        requests: The inputs from files; empty if the inputs are made up.
         payloads: The bytes of each input.
         outputs: The bytes of the whole model's outputs for each input.
         is_constant: Whether the whole model gives equal outputs for all inputs.
@@ -49,7 +49,7 @@ class Comparison:
     Attributes:
         inputs: The number of inputs.
         identical: The number of inputs whose outputs have the same bits.
-        judged: For each answer with a known true label, whether the label is right.
+        judged: For each answer to an input with a known true label, whether the answer is right.
     """
 
     inputs: int
@@ -77,7 +77,7 @@ def compare(reference: Reference, results: Sequence[Result], manifest: Manifest)
 
 
 def check(reference: Reference, comparison: Comparison) -> None:
-    """Refuse a comparison that proves nothing, or that found a difference.
+    """Raise an error if a comparison proves nothing or found a difference.
 
     Raises:
         DemoError: The whole model's outputs are equal for all inputs, or outputs differ.

@@ -12,22 +12,26 @@ if TYPE_CHECKING:
     from edge_partition.planning.fleet import Device
     from edge_partition.planning.plan import Plan
 
-#: Relative difference between measured and predicted requests per second that needs a reason.
+#: A larger relative difference between measured and predicted throughput needs a reason.
 _NEEDS_REASON = 0.15
-#: Relative difference between two times of inference that is a reason.
+#: A larger relative difference between measured and planned inference time is a reason.
 _IS_REASON = 0.1
 
 
 def planned_s(plan: Plan, requests: int) -> float:
-    """Return the predicted seconds of a stream: one latency, then a period per further result."""
+    """Return the predicted time of a stream in seconds.
+
+    The first result takes the plan's latency. Each further result takes one period more.
+    """
     return (plan.latency_ms + (requests - 1) * plan.bottleneck_ms) / 1000
 
 
 def explain_difference(plan: Plan, report: StreamReport, *, processors: int) -> str | None:
-    """Return the reason why a stream was faster or slower than its plan; None: it was not.
+    """Return why a stream was faster or slower than its plan; None: the difference is small.
 
-    The reason is the time of inference on the plan's slowest board where that time differs in the
-    same direction, else this machine, which runs all boards, the broker and the client.
+    If the inference time on the plan's slowest board differs in the same direction, that time is
+    the reason. Otherwise the reason is this machine, which runs all boards, the broker and the
+    client.
 
     Args:
         plan: The plan.
@@ -51,10 +55,10 @@ def explain_difference(plan: Plan, report: StreamReport, *, processors: int) -> 
     if abs(change) > _IS_REASON and (change < 0) == is_faster:
         return (
             f"Reason: {device.name}'s part takes {milliseconds(measured_ms)} on this machine; the "
-            f"plan has {milliseconds(cost.invoke_ms)}."
+            f"plan expected {milliseconds(cost.invoke_ms)}."
         )
     if is_faster:
-        return "Reason: messages within one machine are faster than between the plan's boards."
+        return "Reason: messages within one machine are faster than messages between boards."
     plural = "s" * (processors != 1)
     return (
         "Reason: the boards, the broker and the client share this machine's "

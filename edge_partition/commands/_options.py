@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Reads ``NAME=N,N,..`` or ``N,N,..`` as an input's name (``""``: all inputs) and shape."""
+    """Parses ``NAME=N,N,..`` or ``N,N,..`` into a name and a shape; the name may be empty."""
 
     name = "[NAME=]N,N,.."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, tuple[int, ...]]:
-        # A name may hold any character; a shape has no equals sign.
+        # A name may have equals signs; a shape has none.
         name, _, sizes = str(value).rpartition("=")
         try:
             shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
@@ -55,7 +55,7 @@ def _as_mapping(
 
 
 def input_shape_words(input_shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return the ``--input-shape`` options that give these shapes."""
+    """Return an option ``--input-shape`` for each shape, as words of a command line."""
     words = []
     for name, shape in input_shapes.items():
         sizes = ",".join(map(str, shape))
@@ -74,7 +74,7 @@ def _check_pixels(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def picture_options(options: dict[str, Any]) -> PictureOptions:
-    """Take the options about pictures and classes out of a command's options."""
+    """Remove the options about pictures and classes from ``options``, and return them."""
     names = ("pixels", "resize", "fit", "labels", "logits")
     return PictureOptions(**{name: options.pop(name) for name in names if name in options})
 
@@ -90,7 +90,7 @@ def picture_words(picture: PictureOptions) -> list[str]:
 
 
 def plan_limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the limits of :func:`plan_split` out of a command's options."""
+    """Remove the options that limit a plan from ``options``, and return them by name."""
     names = ("wire", "max_replicas", "max_latency_ms", "min_throughput_per_s")
     return {name: options.pop(name) for name in names}
 
@@ -100,8 +100,8 @@ model_options = combined(
     click.option(
         "--weights",
         metavar="FILE|seeded",
-        help="A file with the weights, or 'seeded': made-up weights, equal on every machine, whose "
-        "labels mean nothing.",
+        help="A file with the weights, or 'seeded' for made-up weights, which are equal on every "
+        "machine. With made-up weights, the model's answers mean nothing.",
     ),
     click.option(
         "--input-shape",
@@ -109,13 +109,13 @@ model_options = combined(
         type=_Shape(),
         multiple=True,
         callback=_as_mapping,
-        help="The shape of an input that the model leaves open, without the batch: 224,224,3, or "
-        "token_ids=128 for one input by name; repeatable.",
+        help="The shape of inputs whose shape the model leaves open, without the batch: 224,224,3 "
+        "for all such inputs, or token_ids=128 for the input token_ids. Repeatable.",
     ),
     click.option(
         "--signature",
         metavar="NAME",
-        help="The signature to take, for a .tflite file or SavedModel that has several.",
+        help="The signature to use, for a .tflite file or SavedModel with several signatures.",
     ),
     click.option(
         "--quantize",
@@ -123,7 +123,8 @@ model_options = combined(
         type=click.Choice(QUANTIZATIONS),
         default="none",
         show_default=True,
-        help="The type that weights are stored in; int8 stores activations as int8 too.",
+        help="How numbers are stored. none: float32; float16: float16 weights; dynamic: int8 "
+        "weights; int8: int8 weights and activations.",
     ),
     click.option(
         "--calibration",
@@ -136,31 +137,34 @@ model_options = combined(
         "--pixels",
         metavar=PIXELS_METAVAR,
         callback=_check_pixels,
-        help="The pixel values that the model takes: a range, ImageNet's mean and deviation (for "
-        "BGR the mean alone), or (value - MEAN) / STD. Default: read from the model, else 0..255.",
+        help="The pixel values that the model expects: a range, ImageNet's mean and deviation (for "
+        "imagenet-bgr only the mean), or MEAN/STD for (value - MEAN) / STD. Default: read from the "
+        "model, else 0..255.",
     ),
     click.option(
         "--resize",
         type=click.Choice(RESIZE_FILTERS),
-        help="The filter that resizes pictures. Default: the application's own, else bilinear.",
+        help="The filter that resizes pictures. Default: the Keras application's own filter, else "
+        "bilinear.",
     ),
     click.option(
         "--fit",
         type=click.Choice(PIXEL_FITS),
-        help="For pictures with other proportions than the model's input: stretch them, cut out "
-        "the middle, or pad them with gray bars. Default: stretch.",
+        help="For pictures with other proportions than the model's input. stretch: stretch the "
+        "picture; crop: cut out the middle; letterbox: add gray bars. Default: stretch.",
     ),
     click.option(
         "--labels",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="The names of the classes, one per line. Default: the names in the model, or in "
-        "model.labels.txt in the model's folder.",
+        help="A file with the names of the classes, one per line. Default: the names in the model, "
+        "or in model.labels.txt beside a file model.tflite.",
     ),
     click.option(
         "--logits",
         is_flag=True,
-        help="The model's scores are logits: `run` turns them into probabilities by a softmax.",
+        help="Say that the model's scores are logits: `run` then shows probabilities, computed by "
+        "a softmax.",
     ),
 )
 
@@ -169,21 +173,22 @@ plan_options = combined(
         "--fleet",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="The boards: a fleet.toml file.",
+        help="A fleet.toml file, which describes the boards.",
     ),
     click.option(
         "--objective",
         type=click.Choice(get_args(Objective)),
         default="throughput",
         show_default=True,
-        help="throughput: the most requests per second; latency: the least time for one request; "
-        "energy: the fewest joules for one request, above the boards' idle power.",
+        help="What the plan is best in. throughput: the most requests per second; latency: the "
+        "least time for one request; energy: the fewest joules for one request, above the boards' "
+        "idle power.",
     ),
     click.option(
         "--stages",
         type=click.IntRange(1),
         metavar="N",
-        help="Split into exactly N stages, one board each.",
+        help="Split into exactly N stages, with one board for each stage.",
     ),
     click.option(
         "--cut",
@@ -197,27 +202,28 @@ plan_options = combined(
         type=click.Choice(get_args(WireChoice)),
         default="float32",
         show_default=True,
-        help="The type in which float activations travel between boards. float16 halves the bytes "
-        "and is not exact; auto takes float16 where the plan gets better.",
+        help="How float activations travel between boards. float32: exactly; float16: rounded, "
+        "with half the bytes; auto: as float16 where this makes the plan better.",
     ),
     click.option(
         "--max-replicas",
         type=click.IntRange(1),
         metavar="N",
-        help="The most boards that serve one stage; 1 for no replicas. Default: any number. With a "
-        "limit, and for up to 8 different or 16 equal boards, the plan is proven to be the best.",
+        help="The largest number of boards for one stage; 1: no replicas. Default: any number. "
+        "With a limit and up to 8 different or 16 equal boards, the plan is proven to be the best.",
     ),
     click.option(
         "--max-latency-ms",
         type=click.FloatRange(0, min_open=True),
         metavar="MS",
-        help="Limit: the latency of a single request, in milliseconds; not with energy.",
+        help="The highest latency of a single request that a plan may have, in milliseconds. Not "
+        "allowed with --objective energy.",
     ),
     click.option(
         "--min-throughput",
         "min_throughput_per_s",
         type=click.FloatRange(0, min_open=True),
         metavar="N",
-        help="Limit: the throughput, in requests per second.",
+        help="The lowest throughput that a plan may have, in requests per second.",
     ),
 )

@@ -46,23 +46,23 @@ def plan_verdict(plan: Plan) -> str:
 
 
 def plan_head(plan: Plan) -> str:
-    """Return the sentence with the plan's boards, without predicted figures."""
+    """Return the sentence with the plan's number of boards, without predicted figures."""
     return f"{plan.graph_name} {_aim(plan)}."
 
 
 def plan_columns(plan: Plan) -> tuple[str, ...]:
-    """Return the titles of the plan's columns: energies, if the plan minimizes them."""
+    """Return the headers of the table; a plan that minimizes energy has a column for energy."""
     return (*PLAN_COLUMNS, _ENERGY_COLUMN) if plan.objective == "energy" else PLAN_COLUMNS
 
 
 def plan_reasons(plan: Plan) -> Iterator[str]:
-    """Yield sentences on the slowest part, the unused boards, and the best board alone."""
+    """Yield sentences on the slowest part, the unused boards, and the best plan on one board."""
     worse, better = _GOALS[plan.objective]
     yield f"The slowest part: {_slowest_part(plan)}."
     if plan.gap:
         yield (
-            "The search has no proof that this plan is the best: no plan is more than "
-            f"{plan.gap:.1%} better."
+            "The search did not prove that this plan is the best. No plan is better by more than "
+            f"{plan.gap:.1%}."
         )
     yield from _shared_boards(plan)
     if plan.unused:
@@ -78,7 +78,7 @@ def plan_reasons(plan: Plan) -> Iterator[str]:
 
 
 def _shared_boards(plan: Plan) -> Iterator[str]:
-    """Yield a sentence for each set of boards that serves several stages."""
+    """Yield a sentence for each board, or replica set, that serves several stages."""
     for stages in group_stages(plan.stages):
         if len(stages) > 1:
             numbers = ", ".join(str(plan.stages.index(stage)) for stage in stages)
@@ -91,8 +91,8 @@ def _shared_boards(plan: Plan) -> Iterator[str]:
             )
             period_ms = plan.period_ms(plan.stages.index(stages[0]))
             yield (
-                f"{stages[0].board_names} serves stages {numbers}: together {period_ms:.1f} ms a "
-                f"request at full load, and memory of {'; '.join(needs)}."
+                f"Stages {numbers} share {stages[0].board_names}: together they take "
+                f"{period_ms:.1f} ms per request at full load, and memory of {'; '.join(needs)}."
             )
 
 
@@ -123,16 +123,16 @@ def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:
 
 
 def plan_sources(plan: Plan) -> Iterator[str]:
-    """Yield sentences on the columns' meaning and on the source of the times."""
+    """Yield sentences on the meaning of the columns and on the source of the times."""
     yield (
-        "Times of one request: compute is inference, messages is receiving and sending on the "
-        "board's processor, network is the link to the broker."
+        "The times are those of one request. Compute: the inference. Messages: processor time to "
+        "receive and send. Network: time on the link to the broker."
     )
     yield _sources(plan)
     if plan.energy_j is not None:
         yield (
-            "Energy is a board's power under load above its idle power, from the fleet file or the "
-            "preset, for the time that a request occupies its processors."
+            "Energy: the board's power above its idle power, times the time for which a request "
+            "occupies the board's processors. The fleet file or the board's preset has the power."
         )
     narrow = [index for index, wire in enumerate(plan.wires) if wire == "float16"]
     if narrow and len(narrow) == len(plan.wires):
@@ -168,7 +168,9 @@ def _sources(plan: Plan) -> str:
         ]
         if boards:
             measured.append(f"{kind} on {name_some(boards)}")
-    estimate = "estimated from each board's speed and link (`edge-partition profile` measures them)"
+    estimate = (
+        "estimated from each board's speed and link (`edge-partition profile` measures the times)"
+    )
     if not measured:
         return f"All times are {estimate}; {memory} too."
     return f"Measured: {'; '.join(measured)}. The other times are {estimate}; {memory} too."
@@ -180,5 +182,5 @@ def _slowest_part(plan: Plan) -> str:
     if len(stage.devices) > 1:
         return f"{stage.board_names} together, a request every {stage.bottleneck_ms:.1f} ms"
     if cost.transfer_ms > cost.busy_ms:
-        return f"the link of {stage.board_names}, {cost.transfer_ms:.1f} ms a request"
-    return f"the processor of {stage.board_names}, {cost.busy_ms:.1f} ms a request"
+        return f"the link of {stage.board_names}, {cost.transfer_ms:.1f} ms per request"
+    return f"the processor of {stage.board_names}, {cost.busy_ms:.1f} ms per request"

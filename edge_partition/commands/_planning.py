@@ -1,4 +1,4 @@
-"""Load a model, plan it and show the plan: steps that several commands share."""
+"""Steps that several commands share: load a model, choose a plan, show the plan."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ def load(
     calibration: Path | None = None,
     **options: Any,
 ) -> LoadedTflite:
-    """Load a MODEL argument with its options, and show the steps."""
+    """Load the model that a command's MODEL and options name, and show the progress."""
     if quantization == "int8" and calibration is None and model_kind(model).needs_conversion:
         raise click.UsageError(
-            "--quantize int8 needs sample inputs to choose its scales: --calibration IMAGES"
+            "--quantize int8 needs sample inputs, which determine the scales; expected "
+            "--calibration IMAGES too"
         )
     picture = picture_options(options)
     if picture.labels is not None:
-        # Conversion takes a minute: a file that can't be read is reported before.
+        # A conversion may take a minute, so read the file of labels before the conversion.
         read_labels_file(picture.labels)
     with _show.step_progress() as step:
         return api.load_model(
@@ -54,9 +55,9 @@ def load(
 
 
 def choose_boards(fleet: Path | None, stages: int | None, cuts: tuple[str, ...]) -> Fleet:
-    """Return the boards of a fleet, or without a fleet equal boards ``board-0``, ``board-1``, ...
+    """Return the boards of the file ``fleet``; None: equal boards ``board-0``, ``board-1``, ...
 
-    Call this function before the model is loaded, so that wrong options fail before the slow load.
+    Call this function before the slow loading of the model, so that wrong options fail at once.
     """
     if cuts and stages is not None and stages != len(cuts) + 1:
         raise click.UsageError(
@@ -85,8 +86,8 @@ def make_plan(
     """Choose the best plan, and show progress.
 
     With ``use_profiles``, boards that have a profile of the model are planned with measured times.
-    Leave ``use_profiles`` false for equal boards: their names may be those of real boards.
-    ``limits`` are those of :func:`~edge_partition.planning.plan_split.plan_split`.
+    Leave ``use_profiles`` false for equal boards, because real boards may have the same names.
+    ``limits`` are as for :func:`edge_partition.api.plan_model`.
     """
     with _show.step_progress() as step:
         step("Planning")
@@ -104,7 +105,7 @@ def make_plan(
 
 
 def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
-    """Return the boards, with measured times of the model where a profile has them."""
+    """Return the boards, with measured times for each board that has a profile of the model."""
     return api.use_measured_times(
         model, boards, on_unusable=lambda error: _show.warn(str(error)), on_limit=_show.warn
     )
@@ -113,13 +114,13 @@ def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
 def show_plan(
     plan: Plan, sizes: Sequence[int] | None = None, *, with_prediction: bool = True
 ) -> None:
-    """Print a plan: throughput and latency, the reasons, the stages, and the sources of the times.
+    """Print a plan: throughput and latency, what limits them, the stages, and the times' sources.
 
     Args:
         plan: The plan.
         sizes: The size of each stage's written file in bytes; None: the plan's estimate.
-        with_prediction: Whether throughput and latency are shown, of the plan and of the best board
-            alone. ``demo`` shows the prediction beside the measurement.
+        with_prediction: Whether to print throughput and latency of the plan and of the best board
+            alone. ``demo`` prints the prediction later, beside the measurement.
     """
     if with_prediction:
         _show.say(_plan_text.plan_verdict(plan), bold=True)

@@ -33,14 +33,14 @@ PROFILE_COLUMNS = (
 
 @dataclass(frozen=True)
 class FoundProfile:
-    """A board's profile, and whether this run measured it."""
+    """A board's profile, and whether this run of the command measured the profile."""
 
     profile: BoardProfile
     measured_now: bool
 
 
 def whole_model_ms(profile: BoardProfile, graph: Graph) -> float | None:
-    """Return the measured time of the whole model; None: the model is too large for the board."""
+    """Return the whole model's measured time in milliseconds; None: too large for the board."""
     return median_times_ms(profile.slices).get((0, len(graph.operators)))
 
 
@@ -54,7 +54,7 @@ def profile_verdict(name: str, whole_ms: Mapping[str, float | None]) -> str:
     boards = f"{name}, measured on {_show.count_of(len(whole_ms), 'board')}"
     times = sorted((took, board) for board, took in whole_ms.items() if took is not None)
     if not times:
-        return f"{boards}: the whole model is too large for each of them."
+        return f"{boards}: the whole model is too large for every board."
     (fastest_ms, fastest), (slowest_ms, slowest) = times[0], times[-1]
     if len(times) == 1:
         return f"{boards}: the whole model takes {fastest_ms:.2f} ms on {fastest}."
@@ -65,6 +65,7 @@ def profile_verdict(name: str, whole_ms: Mapping[str, float | None]) -> str:
 
 
 def profile_row(found: FoundProfile, graph: Graph) -> list[str]:
+    """Return a board's cells for :data:`PROFILE_COLUMNS`."""
     profile = found.profile
     link = fit_link(profile.messages, profile.cores)
     whole_ms = whole_model_ms(profile, graph)
@@ -80,7 +81,7 @@ def profile_row(found: FoundProfile, graph: Graph) -> list[str]:
         str(profile.threads),
         f"{profile.cores:.2g}",
         profile.runtime,
-        # The date alone: the time would be cut at 80 columns.
+        # Only the date: a terminal of 80 columns has no space for the time.
         "now" if found.measured_now else profile.measured_at.partition("T")[0],
     ]
 

@@ -1,4 +1,4 @@
-"""The answers of ``edge-partition run``: one answer for each sample of a stream of results."""
+"""The answers that ``edge-partition run`` shows: one answer for each sample in the input files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Failed:
-    """The name of an input without an answer, and the error."""
+    """An input that got no answer: the input's name, and the error."""
 
     name: str
     error: EdgePartitionError
@@ -38,7 +38,7 @@ class Answered:
     """A sample with its answer.
 
     Attributes:
-        sample: The file, and the place in the file.
+        sample: The sample's name and file.
         answer: Labels, boxes or values, for people and for ``--json``.
         latency_ms: The latency of the sample's request, in milliseconds.
         outputs: The model's outputs for the sample, by name.
@@ -83,7 +83,14 @@ def stream_answers(
     *,
     on_note: Callable[[str], None],
 ) -> Iterator[Answered | Failed]:
-    """Yield each input's answer or error as it arrives, in the order of the inputs.
+    """Send the inputs in files through a pipeline; yield each input's answer or error, in order.
+
+    Args:
+        pipeline: The connection to the deployment.
+        files: The files with the inputs.
+        answers: Makes the answers from the results.
+        times: Gets the times of each result.
+        on_note: Called with each note about a file.
 
     Raises:
         RequestError: No further request can succeed.

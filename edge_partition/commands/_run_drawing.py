@@ -1,4 +1,4 @@
-"""The option ``--draw`` of ``edge-partition run``: pictures with the boxes found in them."""
+"""The option ``--draw`` of ``edge-partition run``, which writes pictures with the boxes found."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class DrawError(EdgePartitionError):
 
 
 def check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> None:
-    """Refuse a wrong ``--draw`` before the stream starts.
+    """Check, before the stream starts, that ``--draw`` can write pictures into ``folder``.
 
     Raises:
-        DrawError: The model finds no boxes, or the folder holds the inputs or can't be made.
+        DrawError: The model finds no boxes, or the folder has the inputs or can't be made.
     """
     if not manifest.model.detections:
         raise DrawError(
-            f"--draw: the outputs of deployment {manifest.deployment!r} are not known as boxes "
-            "(SSD's four outputs, or a YOLO head with its metadata); leave --draw out."
+            f"--draw: the outputs of deployment {manifest.deployment!r} are not known as boxes; "
+            "expected SSD's four outputs, or a YOLO head with metadata. Leave --draw out."
         )
     if folder.resolve() in {file.resolve().parent for file in files}:
         raise DrawError(
-            f"--draw {folder}: the inputs are in this folder and would be overwritten; name "
+            f"--draw {folder}: this folder has the inputs, which would be overwritten; name "
             "another folder."
         )
     try:
@@ -40,7 +40,10 @@ def check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> N
 
 
 def free_name(file: Path, taken: set[str]) -> str:
-    """Return the file's name, with a number if another picture already has this name."""
+    """Return a name for a picture that is not in ``taken``, and add the name to ``taken``.
+
+    The name is the file's own name. If ``taken`` has that name, the name gets a number.
+    """
     suffix = file.suffix if file.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
     name, number = f"{file.stem}{suffix}", 1
     while name.casefold() in taken:

@@ -1,4 +1,7 @@
-"""The output of ``edge-partition run``: printed on arrival, kept for ``-o`` and ``--json``."""
+"""The output of ``edge-partition run``: each answer is printed when it arrives.
+
+Answers are kept only for ``-o`` and ``--json``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class UnansweredError(EdgePartitionError):
-    """Some inputs had no answer; a message for each of them was printed before.
+    """Some inputs had no answer. A line about each such input was printed before.
 
     Attributes:
         failed: The number of inputs without an answer.
@@ -35,18 +38,20 @@ class UnansweredError(EdgePartitionError):
     def __init__(self, failed: int, total: int) -> None:
         self.failed = failed
         self.total = total
-        super().__init__(f"{failed:,} of {total:,} inputs had no answer.")
+        super().__init__(
+            f"{failed:,} of {total:,} inputs had no answer; the lines above give the reasons."
+        )
 
 
 class AnswerLog:
-    """The answers so far: printed on arrival, kept only for ``-o`` and ``--json``.
+    """The answers so far. Each is printed when it arrives, and kept only for ``-o`` and ``--json``.
 
     Attributes:
         total: The number of inputs so far.
         failed: The number of inputs without an answer.
         outputs: The outputs of each answered input, for ``-o``; else empty.
         rows: The rows of the ``--json`` document; else empty.
-        notes: Sentences to print at the end, as keys, in order.
+        notes: The keys are the sentences to print at the end, in order.
         drawn: The number of pictures written.
     """
 
@@ -54,9 +59,9 @@ class AnswerLog:
         """Start without answers.
 
         Args:
-            folder: The folder for pictures with boxes; None: none are drawn.
-            as_json: Whether rows are kept and nothing is printed before the end.
-            keeps_outputs: Whether ``outputs`` are kept.
+            folder: The folder for pictures with boxes; None: no pictures are drawn.
+            as_json: Whether to keep answers as ``rows`` instead of printing them.
+            keeps_outputs: Whether to keep ``outputs``.
         """
         self.total = self.failed = self.drawn = 0
         self.outputs: list[dict[str, np.ndarray]] = []
@@ -69,11 +74,11 @@ class AnswerLog:
         self._first: Failed | None = None
 
     def note(self, *notes: str) -> None:
-        """Keep sentences to print at the end, without repeats."""
+        """Keep sentences to print at the end; a repeated sentence is kept once."""
         self.notes.update(dict.fromkeys(notes))
 
     def add(self, item: Answered | Failed) -> None:
-        """Show one input's answer or error."""
+        """Print or keep one input's answer or error."""
         self.total += 1
         if self.total > 1:
             self._tell_first()
@@ -94,10 +99,14 @@ class AnswerLog:
     def end(
         self, stopped: EdgePartitionError | KeyboardInterrupt | None
     ) -> EdgePartitionError | KeyboardInterrupt | None:
-        """Return the error to end with; None: all inputs were answered.
+        """Return the error that ends the command; None: all inputs were answered.
 
-        The error is ``stopped``, else the number of inputs without an answer. If the only input has
-        no answer, the error is the input's own.
+        Args:
+            stopped: The error or interruption that ended the stream; None: the stream is complete.
+
+        Returns:
+            ``stopped``; else, if there was only one input, this input's error; else an
+            :class:`UnansweredError`.
         """
         if stopped is not None:
             self._tell_first()
@@ -122,7 +131,7 @@ class AnswerLog:
             self._first = None
 
     def _draw(self, folder: Path, row: Answered) -> Path | None:
-        """Write a picture with its boxes and return the file."""
+        """Write a picture with its boxes and return the file; None: no picture, or no boxes."""
         if row.answer.boxes is None or row.sample.file.suffix.lower() not in IMAGE_SUFFIXES:
             return None
         path = folder / free_name(row.sample.file, self._names_taken)
@@ -132,7 +141,7 @@ class AnswerLog:
 
 
 def _warn(item: Failed) -> None:
-    # The error of a file names the file; an error from a board doesn't.
+    # An error in a file already names the file; an error from a board doesn't.
     name = "" if isinstance(item.error, InputFileError) else f"{item.name}: "
     _show.warn(plain_text(f"{name}{item.error}"))
 
@@ -146,7 +155,7 @@ def show_end(
     if shown.folder is not None:
         shown.note(f"{shown.drawn} pictures with boxes are in {shown.folder}.")
     if output is not None and shown.failed:
-        shown.note(f"{output} has a row for each answered input, and none for the others.")
+        shown.note(f"{output} has a row for each answered input, and no row for the others.")
     for note in shown.notes:
         _show.say(note)
     show_report(report)
@@ -160,7 +169,7 @@ def show_report(
     Args:
         report: The measured times.
         predicted_per_s: The predicted throughput, in requests per second; None: no prediction.
-        reason: A sentence on the difference between prediction and measurement; None: no sentence.
+        reason: A sentence on why prediction and measurement differ; None: no sentence.
     """
     predicted = "" if predicted_per_s is None else f" (predicted: {predicted_per_s:.1f} requests/s)"
     _show.say(
@@ -172,7 +181,7 @@ def show_report(
         _show.say(reason)
     _show.say(
         f"Latency {report.latency_median_ms:.1f} ms (median), {report.latency_p99_ms:.1f} ms or "
-        "less for 99 of 100."
+        "less for 99 of 100 requests."
     )
     rows = [
         (

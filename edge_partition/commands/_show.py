@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import Manifest
 
-#: Width of standard output where no terminal limits the width, in characters: no cell is cut.
+#: Width of a table in characters if standard output is no terminal: wide enough for all cells.
 _WIDE = 140
 #: More than the width of any table, in characters.
 _UNLIMITED = 1000
 
 SEEDED = "The weights are seeded, not trained: labels and scores mean nothing."
 
-#: Progress is for people: it goes to standard error, and only where that is a terminal.
+#: The console for progress. Progress is shown only if standard error is a terminal.
 errors = Console(stderr=True, emoji=False)
 
 
 def console() -> Console:
     """Return a console on standard output."""
-    # Names and labels come from other people: ``:smile:`` is not replaced by a picture.
+    # A name or label with the text ``:smile:`` is printed unchanged, not as a picture.
     output = Console(highlight=False, emoji=False)
     return output if output.is_terminal else Console(highlight=False, emoji=False, width=_WIDE)
 
 
 def say(text: str, *, bold: bool = False) -> None:
-    """Print a sentence; markup is printed as it is, control characters are escaped."""
+    """Print a sentence. Markup of rich is printed as text, and control characters are escaped."""
     console().print(Text(plain_text(text), style="bold" if bold else ""))
 
 
@@ -103,9 +103,9 @@ def show_table(
         title: The line above the table; empty: no title.
         columns: As for :func:`table`.
         rows: The cells, as plain text.
-        once: Headers of columns that are left out where all rows have the same cell; a line below
-            the table has that cell.
-        gap: Whether an empty line comes before the table too.
+        once: Headers of columns that are left out if all rows have the same cell. A line below the
+            table then shows the cell.
+        gap: Whether to print an empty line before the table too.
     """
     columns, rows, constants = split_constant(columns, rows, once)
     shown = table(*columns)
@@ -128,7 +128,10 @@ def show_table(
 
 @contextmanager
 def step_progress() -> Iterator[Callable[[str], None]]:
-    """Show a spinner with the current step and its time so far."""
+    """Show a spinner with the current step and its time so far.
+
+    The yielded function takes the name of the next step.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=None)
@@ -139,7 +142,7 @@ def step_progress() -> Iterator[Callable[[str], None]]:
 def count_progress(
     description: str, total: int | None = None, *, hidden: bool = False
 ) -> Iterator[Callable[..., None]]:
-    """Show a bar unless ``hidden``; the yielded function takes (done, total)."""
+    """Show a progress bar unless ``hidden``; the yielded function takes (done, total)."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -160,7 +163,7 @@ def count_progress(
 
 @contextmanager
 def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for each board; the yielded function takes (board, done, total)."""
+    """Show a progress bar for each board; the yielded function takes (board, done, total)."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -179,7 +182,7 @@ def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, in
 
 
 def name_some(names: Iterable[str], most: int = 8) -> str:
-    """Return the first names, joined by commas, and the number of the others."""
+    """Return the first ``most`` names, joined by commas, and the number of the other names."""
     listed = list(names)
     rest = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
@@ -201,7 +204,7 @@ def kib(size_bytes: float) -> str:
 
 
 def show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
-    """Print the inputs that a model takes, the meaning of its answers, and notes."""
+    """Print a model's inputs of pictures and sound, the meaning of its answers, and notes."""
     for spec in manifest.inputs:
         if spec.pixels is not None or spec.rate_hz:
             say(f"Input {describe_input(spec)}.")

@@ -43,7 +43,7 @@ _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _MODEL = _EXAMPLES / "digits" / "digits.keras"
 _IMAGES = _EXAMPLES / "digits" / "images"
 _FLEET = _EXAMPLES / "three-boards.toml"
-#: Longest wait for an answer, in seconds: emulated boards are slow.
+#: Longest wait for an answer, in seconds. Emulated boards are slow.
 _TIMEOUT_S = 120
 
 
@@ -55,18 +55,18 @@ _TIMEOUT_S = 120
     type=click.Path(path_type=Path),
     metavar="FILE",
     default=_FLEET,
-    help="The boards: a fleet.toml file. Default: three unequal boards.",
+    help="A fleet.toml file, which describes the boards. Default: three unequal boards.",
 )
 @click.option(
     "--emulate",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The boards, as --fleet, each limited to its share of processor, memory and link.",
+    help="As --fleet, and limit each board here to the speed, memory and link that the file gives.",
 )
 @click.option(
     "--weights",
     metavar="FILE|seeded",
-    help="A file with the weights, or 'seeded': made-up weights, as for `split`.",
+    help="A file with the weights, or 'seeded' for made-up weights, as for `split`.",
 )
 @click.option(
     "--count",
@@ -81,7 +81,7 @@ _TIMEOUT_S = 120
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep the bundle in this folder.",
+    help="The folder to keep the bundle in. Default: the bundle is deleted at the end.",
 )
 @json_option
 def command(
@@ -99,14 +99,14 @@ def command(
 
     MODEL is a name, file or folder as for `edge-partition split`.
 
-    Without arguments: the digits model of the source checkout, and images that its training did not
-    use. The command starts a broker and one agent for each board, as processes that only this
-    machine can reach, and ends them.
+    Without arguments, the command uses the digits model of the source checkout, and images that its
+    training did not use. The command starts a broker and an agent for each board, which only this
+    machine can reach, and ends them when it is done.
     """
     files = _find_inputs(model, inputs)
     boards = load_fleet(emulate or fleet)
     if emulate is not None:
-        # A machine that can't emulate boards is reported before the model is loaded.
+        # Fails here, before the model is loaded, if this machine can't emulate boards.
         BoardLimiter().close()
     loaded = _planning.load(model, weights=weights)
     emulated = None if emulate is None else _emulate(boards, loaded)
@@ -147,7 +147,7 @@ def command(
 
 
 def _find_inputs(model: str, inputs: tuple[Path, ...]) -> list[Path]:
-    """Return the files with inputs; for the digits model by default its images."""
+    """Return the files with the inputs; the digits model has its images as the default."""
     is_digits = model == str(_MODEL)
     if is_digits and not _MODEL.exists():
         raise DemoError(
@@ -168,13 +168,13 @@ def _write(loaded: LoadedTflite, plan: Plan, path: Path) -> Bundle:
 
 
 def _run_whole_model(bundle: Bundle, files: Sequence[Path], count: int) -> Reference:
-    """Run the whole model on the files' inputs, or without files on ``count`` made-up ones."""
+    """Run the whole model on the inputs in ``files``, or on ``count`` made-up inputs."""
     specs = bundle.manifest.inputs
     requests = list(named_requests(files, specs, on_note=_show.warn))
     payloads = [encode_tensors(specs, request.inputs) for request in requests]
     payloads = payloads or made_up_payloads(bundle, count)
     outputs = _invoke(bundle, payloads)
-    # A single input does not show whether outputs depend on the input.
+    # One input does not show whether the outputs depend on the input.
     others = [] if len(payloads) > 1 else _invoke(bundle, made_up_payloads(bundle, 2))
     is_constant = len({*outputs, *others}) == 1
     return Reference(tuple(requests), tuple(payloads), tuple(outputs), is_constant)
@@ -191,7 +191,7 @@ def _invoke(bundle: Bundle, payloads: Sequence[bytes]) -> list[bytes]:
 
 
 def _address(desk: DeskFleet) -> BrokerAddress:
-    # Without the environment: an account there is for another broker.
+    # The environment is ignored, because an account in the environment is for another broker.
     return BrokerAddress.parse(desk.url, environ={})
 
 
@@ -234,16 +234,21 @@ def _show_comparison(comparison: Comparison) -> None:
     )
     if comparison.accuracy is not None:
         _show.say(
-            f"Accuracy {comparison.accuracy:.2%}: {sum(comparison.judged)} of "
+            f"Accuracy {comparison.accuracy:.2%}: {sum(comparison.judged)} right answers for "
             f"{len(comparison.judged)} images that the training did not use."
         )
 
 
 def _show_emulation(emulated: EmulatedBoards) -> None:
     scale = emulated.scale
-    slower = "" if scale == 1 else f"; every board runs {1 / scale:.1f} times slower than stated"
+    slower = (
+        ""
+        if scale == 1
+        else f" Every board runs {1 / scale:.1f} times slower than the fleet file says."
+    )
     _show.say(
-        f"Emulating {_show.count_of(len(emulated.fleet.devices), 'board')} within real limits: one "
-        f"processor here does {emulated.host_gmac_s:.1f} GMAC/s of this model{slower}. The plan "
-        "uses the times that the parts took here, scaled to each board's share."
+        f"The kernel limits the processor time and memory of "
+        f"{_show.count_of(len(emulated.fleet.devices), 'emulated board')}. One processor of this "
+        f"machine runs this model at {emulated.host_gmac_s:.1f} GMAC/s.{slower} The plan uses the "
+        "times of the parts on this machine, scaled to each board's share of a processor."
     )

@@ -56,7 +56,7 @@ def command(build: Path, prefix: str, as_json: bool, **options: Any) -> None:
 
 
 def show_loaded(loaded: tuple[LoadedStage, ...]) -> None:
-    """Print the result of each board's trial of its part."""
+    """Print the times, memory and difference that each board reported for its part."""
     rows = [
         (
             str(stage.stage),

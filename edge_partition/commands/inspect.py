@@ -1,4 +1,4 @@
-"""``edge-partition inspect``: a model's operators, its cuts and its wrapped constants."""
+"""``edge-partition inspect``: show a model's operators, possible cuts and wrapped operations."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-#: Width from which on the table has columns of weights and parameters, in characters.
+#: Least width in characters of a table with columns for weights and parameters.
 _WIDE = 120
-#: Width where no terminal limits the width.
+#: Width of a table in characters if standard output is no terminal.
 _UNLIMITED = 500
 #: Space between columns, in characters.
 _GAP = 2
-#: Longest texts in a narrow terminal, and the least room for the name of a layer.
+#: Characters in a narrow terminal: most for an operator's kind, most for its output's shape, and
+#: least for a layer's name.
 _NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
 
 
@@ -58,14 +59,15 @@ _NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
     "page",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write an HTML page instead of tables: a graph to zoom and search, with cuts to compare.",
+    help="Write an HTML page instead of printing tables. The page shows the model as a graph that "
+    "you can zoom and search, and compares cuts.",
 )
 @json_option
 def command(model: str, page: Path | None, as_json: bool, **options: Any) -> None:
-    """Show MODEL's operators, the tensors that cross each cut, and the wrapped constants.
+    """Show MODEL's operators, the tensors that cross each cut, and the wrapped operations.
 
-    MODEL is a name, file or folder as for `edge-partition split`, or a bundle's folder, for
-    the whole model in the bundle.
+    MODEL is a name, file or folder as for `edge-partition split`. MODEL may also be a bundle's
+    folder: the command then shows the whole model in the bundle.
 
     \b
     edge-partition inspect MobileNetV3Large
@@ -88,14 +90,14 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
 
 
 def _load(model: str, options: dict[str, Any]) -> tuple[str, LoadedTflite]:
-    """Return the name of the model's file, and the model."""
+    """Return MODEL's name or file, and the loaded model; for a bundle, its whole model."""
     if not Path(model).is_dir() or model_kind(model).is_folder:
         return model, _planning.load(model, **options)
     bundle = read_bundle(Path(model))
     file = str(bundle.whole_file)
     loaded = _planning.load(file, **options)
     if picture_options(dict(options)) == PictureOptions():
-        # The manifest has the options of the split; the file of the model does not.
+        # Options of `split` about pictures are in the manifest, and not in the model's file.
         loaded = replace(loaded, facts=facts_of_manifest(bundle.manifest))
     return file, loaded
 
@@ -104,17 +106,17 @@ def _print(document: dict[str, Any], loaded: LoadedTflite, *, is_page: bool) -> 
     _show.say(_summary(document), bold=True)
     console = _show.console()
     if not console.is_terminal:
-        # A file or a pipe has room for whole names.
+        # In a file or a pipe, lines may be long, so no name is shortened.
         console.width = _UNLIMITED
     if not is_page:
         _print_table("Operators", _operator_table(document, console.width), console)
         _show.say(
-            "MMACs: millions of multiply-accumulates. Crossing: the tensors that cross a cut after "
-            "the operator; - where no cut is possible."
+            "MMACs: millions of multiply-accumulate operations. Crossing: the tensors that cross a "
+            "cut after the operator; - means that no cut is possible there."
         )
         if document["wrapped_operations"]:
             count = _show.count_of(len(document["wrapped_operations"]), "operation")
-            title = f"{count} wrapped into layers, for want of a Keras layer"
+            title = f"{count} without a Keras layer, each wrapped into a layer of its own"
             _print_table(title, _wrapped_table(document, console.width), console)
     for line in _end_lines(loaded):
         _show.say(line)
@@ -160,7 +162,7 @@ def _warnings(loaded: LoadedTflite) -> list[str]:
 
 
 def _operator_table(document: dict[str, Any], width: int) -> Table:
-    """Return a row for each operator, in at most ``width`` characters."""
+    """Return a table with a row for each operator; long names are cut to fit into ``width``."""
     wide = width >= _WIDE
     columns = [">#", "operator", "layer", "output", ">MMACs"]
     columns += [">parameters", ">weights\nKiB"] if wide else []
@@ -194,7 +196,7 @@ def _operator_table(document: dict[str, Any], width: int) -> Table:
 
 
 def _wrapped_table(document: dict[str, Any], width: int) -> Table:
-    """Return a row for each wrapped operation, with constants from 120 characters of width on."""
+    """Return a table with a row for each wrapped operation; a wide table also has the constants."""
     operations = document["wrapped_operations"]
     rows = [
         [
@@ -228,7 +230,10 @@ def _print_table(title: str, table: Table, console: Console) -> None:
 
 
 def _shorten(text: str, length: int) -> str:
-    """Leave out the middle of a text, since names of layers differ at their ends."""
+    """Shorten a text to ``length`` characters by leaving out the middle.
+
+    The end of a layer's name tells the layer from others.
+    """
     if len(text) <= length:
         return text
     tail = (length - 1) * 2 // 3

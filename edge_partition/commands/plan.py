@@ -1,4 +1,4 @@
-"""``edge-partition plan``: the best split, shown without a bundle."""
+"""``edge-partition plan``: show the best split, without writing a bundle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_partition.planning.plan import Plan
     from edge_partition.planning.plan_split import Objective
 
-#: Boards named in a row of the table. The row counts the rest.
+#: Most boards named in a row of the table. The row has the number of the other boards.
 _NAMED = 4
 _COLUMNS = (">boards", ">stages", ">requests/s", ">latency\nms", "unbeaten", "boards used")
 
@@ -36,14 +36,15 @@ _COLUMNS = (">boards", ">stages", ">requests/s", ">latency\nms", "unbeaten", "bo
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Show many plans instead of one: latency against throughput, by the number of boards.",
+    help="Show many plans instead of one, for each number of boards: from the lowest latency to "
+    "the highest throughput.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also write a picture of the plan: a .svg file.",
+    help="Also draw the plan into this .svg file.",
 )
 @json_option
 def command(
@@ -64,8 +65,8 @@ def command(
     """
     if pareto and (cuts or (fleet is not None and stages is not None)):
         raise click.UsageError(
-            "--pareto tries every number of boards and chooses the cuts; leave --cut out, and "
-            "--stages if there is a --fleet"
+            "--pareto tries every number of boards and chooses the cuts; leave out --cut, and with "
+            "--fleet also --stages"
         )
     boards = _planning.choose_boards(fleet, stages, cuts)
     limits = plan_limits(options)
@@ -121,10 +122,10 @@ def _write_and_show_all(choices: Sequence[Choice], output: Path | None, *, as_js
     title = f"{choices[0].plan.graph_name}: latency against throughput"
     _show.show_table(title, _COLUMNS, [_row(choice) for choice in choices])
     _show.say(
-        "Unbeaten: no other plan in the table is at least as good in latency and throughput, and "
-        "better in one. For each number of boards, the best plan with one stage per board is shown "
-        "for either objective; plans with fewer stages than boards have replicas, and are the best "
-        "over the whole fleet."
+        "Unbeaten: every other plan in the table has a higher latency, a lower throughput, or the "
+        "same figures. For each number of boards, the table has the plans with the lowest latency "
+        "and with the highest throughput, with one stage per board. Plans with fewer stages than "
+        "boards have replicas. They are the best plans for the whole fleet."
     )
 
 

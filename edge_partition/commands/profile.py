@@ -1,4 +1,4 @@
-"""``edge-partition profile``: boards measure a model and their links, for better plans."""
+"""``edge-partition profile``: have boards measure a model and their links, for better plans."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class NoBoardsError(EdgePartitionError):
     def __init__(self, broker: str, fleet: Path | None) -> None:
         which = "No board" if fleet is None else f"None of the boards in {fleet}"
         super().__init__(
-            f"{which} is online at {broker}; start `device-agent` on the boards to measure."
+            f"{which} is online at {broker}; start `device-agent` on the boards that are to be "
+            "measured."
         )
 
 
@@ -57,8 +58,8 @@ class NoBoardsError(EdgePartitionError):
     "--fleet",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Measure only the boards of this fleet.toml, and plan with their limits. Default: all "
-    "boards online, without limits.",
+    help="Measure only the boards in this fleet.toml, and plan with the limits in the file. "
+    "Default: measure all boards that are online, and plan without limits.",
 )
 @click.option("--again", is_flag=True, help="Also measure boards that were measured before.")
 @click.option(
@@ -84,8 +85,8 @@ def command(
     Then each board times its stages of the best plans.
 
     MODEL is a name, file or folder as for `edge-partition split`. The measurements are kept on this
-    machine by model, board and runtime version; `plan` and `split` use them. A board with a
-    measurement is not measured again.
+    machine for each model, board and runtime version. `plan` and `split` use the measurements. A
+    board that was measured before is not measured again.
     """
     broker = broker_address(options)
     limits = None if fleet is None else _read_fleet(fleet, devices)
@@ -137,7 +138,7 @@ def _warn_of_limits(fleet: Fleet | None, boards: Sequence[Board]) -> None:
 def _known_profiles(
     store: ProfileStore, loaded: LoadedTflite, boards: Sequence[Board]
 ) -> dict[str, BoardProfile]:
-    """Return the stored profiles of boards, by board."""
+    """Return the stored profiles that can be used, by board name."""
     found = {board.name: _known(store, loaded, board) for board in boards}
     return {name: profile for name, profile in found.items() if profile is not None}
 
@@ -150,7 +151,7 @@ def _measure(
     *,
     force: bool,
 ) -> dict[str, BoardProfile]:
-    """Have boards measure the model's parts; store and return the profiles, by board."""
+    """Have boards measure the model's parts; store the profiles and return them by board name."""
     measured: dict[str, BoardProfile] = {}
 
     def keep(profile: BoardProfile) -> None:
@@ -173,7 +174,7 @@ def _time_stages(
     *,
     force: bool,
 ) -> dict[str, BoardProfile]:
-    """Have boards time their stages of the best plans; return the new profiles, by board."""
+    """Have boards time their stages of the best plans; return the new profiles by board name."""
     timed: dict[str, BoardProfile] = {}
     try:
         with _show.board_progress("Timing the stages of plans on") as on_progress:
@@ -188,7 +189,7 @@ def _time_stages(
                 on_profile=lambda profile: timed.update({profile.board: profile}),
             )
     except ProfileRefusedError as error:
-        _show.warn(f"{error} For this board plans add up the times of smaller parts.")
+        _show.warn(f"{error} Plans estimate this board's stages from the times of smaller parts.")
     return timed
 
 
@@ -206,10 +207,10 @@ def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProf
         profile = store.find(loaded.tflite.sha256, board.name, board.runtime)
         if profile is None or profile.threads != board.threads:
             return None
-        # Raises where the profile doesn't fit the model.
+        # Raises ProfileError if the profile doesn't fit the model.
         profiled_stage_times(loaded.tflite.graph, profile, store)
         if profile.ram_mib != board.ram_mib:
-            # The agent was started with another limit since.
+            # After the measurement, the agent was started with another memory limit.
             profile = replace(profile, ram_mib=board.ram_mib)
             store.save(profile)
     except ProfileError as error:
@@ -255,8 +256,8 @@ def _show_profiles(name: str, results: list[FoundProfile], graph: Graph) -> None
     rows = [profile_row(found, graph) for found in results]
     _show.show_table("", PROFILE_COLUMNS, rows, once=["runtime", "threads", "cores", "measured"])
     _show.say(
-        "Message: processor time to receive or send one message. Link: rate, and delay of one "
-        "message, to the broker."
+        "Message: the processor time to receive or send one message. Link: the speed of the link "
+        "to the broker, and the delay of one message."
     )
     for found in results:
         if found.profile.unsettled:

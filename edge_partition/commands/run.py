@@ -1,4 +1,4 @@
-"""``edge-partition run``: stream inputs through a live deployment, show answers."""
+"""``edge-partition run``: stream inputs through a live deployment and show the answers."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     "--window",
     type=click.IntRange(1),
     metavar="N",
-    help="The most requests in flight at once. Default: 2 for each board, from 4 to 16; 1 for a "
-    "model with kept state.",
+    help="The largest number of requests in flight at once. Default: `run` finds the number that "
+    "keeps the boards busy; 1 for a model whose state is kept.",
 )
 @click.option(
     "--timeout",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     metavar="N",
     default=1,
     show_default=True,
-    help="The number of best labels to show.",
+    help="The number of labels to show for each input, best label first.",
 )
 @click.option(
     "--min-score",
@@ -63,21 +63,21 @@ if TYPE_CHECKING:
     metavar="SCORE",
     default=MIN_SCORE,
     show_default=True,
-    help="Leave out boxes with a lower score.",
+    help="The lowest score of a box that is shown.",
 )
 @click.option(
     "--draw",
     "folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write the pictures with their boxes into this folder.",
+    help="Draw the boxes into copies of the pictures, in this folder.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also write all outputs: an .npz file.",
+    help="Also write all outputs of the model to this .npz file.",
 )
 @json_option
 def command(
@@ -97,8 +97,8 @@ def command(
     """Stream INPUTS through DEPLOYMENT, and show the answer to each input.
 
     INPUTS are pictures, .npy, .npz, .wav or .csv files, or folders of such files. An array may
-    stack several inputs: each input has its answer. If an input has no answer, a line on standard
-    error names it, the other inputs go on, and the exit status is 1.
+    stack several inputs, each with an answer of its own. If an input gets no answer, a line on
+    standard error names the input, the other inputs are still answered, and the exit status is 1.
     """
     broker = broker_address(options)
     files = expand_inputs(inputs)
@@ -111,7 +111,7 @@ def command(
             check_drawable(folder, files, manifest)
         shown.note(*_guesses(files, manifest))
         answers = AnswerMaker(manifest, top, min_score)
-        # On a terminal the lines of answers show the progress.
+        # On a terminal, the lines with the answers show the progress already.
         hidden = not as_json and sys.stdout.isatty()
         started = time.monotonic()
         try:
@@ -120,7 +120,7 @@ def command(
                     shown.add(item)
                     on_result(shown.total, max(shown.total, len(files)))
         except (EdgePartitionError, KeyboardInterrupt) as error:
-            # The answers so far are kept: they may have taken hours.
+            # Keep the answers so far, which may have taken hours.
             stopped = error
         report = times.report(time.monotonic() - started)
     if output is not None and shown.outputs:
@@ -143,8 +143,8 @@ def _guesses(files: Sequence[Path], manifest: Manifest) -> Iterator[str]:
     for spec in manifest.inputs:
         if spec.pixels is not None and spec.pixels.said_by == "guess":
             yield (
-                f"Pictures go in as {describe_pixels(spec.pixels)}; if the answers are wrong, "
-                "split again with the pixel values of the training: `split --pixels`."
+                f"The model gets pictures as {describe_pixels(spec.pixels)}. If the answers are "
+                "wrong, split again with the pixel values of the training: `split --pixels`."
             )
 
 

@@ -1,4 +1,4 @@
-"""``edge-partition simulate``: a plan's throughput and latency, simulated without boards."""
+"""``edge-partition simulate``: forecast a plan's throughput and latency, without boards."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _EXPECTED = (
     "expected the output of `edge-partition plan MODEL --fleet fleet.toml --json`, or a bundle's "
     "folder"
 )
-#: Factor for the second forecast: some boards are slower on some days, or slower than
-#: estimated. Near a board's limit this factor decides whether a queue grows.
+#: Factor of the boards' times in the second forecast, because a board may be slower than estimated.
+#: Near a board's limit, a little more time can make a queue grow.
 _SLOWER = 1.1
 
 
@@ -45,7 +45,7 @@ class PlanFileError(EdgePartitionError):
 
     def __init__(self, path: str, problem: str) -> None:
         self.path = path
-        super().__init__(f"The plan {path}: {problem}; {_EXPECTED}.")
+        super().__init__(f"The plan {path} {problem}; {_EXPECTED}.")
 
 
 class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -72,12 +72,14 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "--rate",
     type=click.FloatRange(0, min_open=True),
     metavar="N",
-    help="Arrivals, in requests per second. Default: the window is always full, as with `run`.",
+    help="The number of requests that arrive per second. Default: the window is always full, as "
+    "with `run`.",
 )
 @click.option(
     "--steady",
     is_flag=True,
-    help="Let requests of a --rate arrive at equal intervals. Default: at random (Poisson).",
+    help="Let the requests of --rate arrive at equal intervals. Default: at random times (a "
+    "Poisson process).",
 )
 @click.option(
     "--requests",
@@ -85,13 +87,14 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     metavar="N",
     default=1000,
     show_default=True,
-    help="The number of requests.",
+    help="The number of requests to simulate.",
 )
 @click.option(
     "--window",
     type=click.IntRange(1),
     metavar="N",
-    help="The most requests in flight at once. Default: the client adapts the number, as `run`.",
+    help="The largest number of requests in flight at once. Default: the client adapts the number, "
+    "as `run` does.",
 )
 @click.option(
     "--timeout",
@@ -106,7 +109,8 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "failures",
     type=_Failure(),
     multiple=True,
-    help="A failure of a board: offline from the second START, for DURATION seconds; repeatable.",
+    help="Let BOARD go offline after START seconds, and come back after DURATION more seconds. "
+    "Repeatable.",
 )
 @click.option(
     "--spread",
@@ -114,8 +118,8 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     metavar="RATIO",
     default=DEFAULT_SPREAD,
     show_default=True,
-    help="Standard deviation of an inference's time, divided by the mean, for boards without a "
-    "measured one.",
+    help="For boards without a measured variation: the standard deviation of inference times, "
+    "divided by their mean.",
 )
 @click.option(
     "--receive-maximum",
@@ -123,8 +127,8 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     metavar="N",
     default=RECEIVE_MAXIMUM,
     show_default=True,
-    help="The most requests that the broker sends a board before the board acknowledges one. The "
-    "embedded broker has no such limit.",
+    help="The largest number of requests that the broker sends a board before the board "
+    "acknowledges one. The embedded broker has no such limit.",
 )
 @click.option(
     "--seed",
@@ -155,7 +159,7 @@ def command(
     bundle's folder. Arrivals, queues, links, boards and failures are all simulated.
     """
     if steady and rate is None:
-        raise click.UsageError("--steady needs a rate of arrivals: --rate N")
+        raise click.UsageError("--steady needs an arrival rate; expected --rate N too")
     times = read_plan(_read_document(plan))
     stream = Stream(
         requests=requests,
@@ -211,7 +215,7 @@ def _show_forecast(
     )
     _show.say(forecast.limit)
     _show.say(
-        f"With boards slower by {_SLOWER - 1:.0%}: {slower.throughput_per_s:.1f} requests/s; "
+        f"With all boards {_SLOWER - 1:.0%} slower: {slower.throughput_per_s:.1f} requests/s; "
         f"latency {slower.latency_ms['median']:.1f} ms (median), {slower.latency_ms['p99']:.1f} ms "
         "or less for 99 of 100."
     )
@@ -225,7 +229,7 @@ def _show_forecast(
         for name, spent_ms in forecast.spent_ms.items()
         if spent_ms >= _SHOWN_MS
     )
-    _show.say(f"The mean latency of {latency['mean']:.1f} ms: {spent}.")
+    _show.say(f"The mean latency of {latency['mean']:.1f} ms is the sum of: {spent}.")
     outcomes = ", ".join(
         f"{count} {_OUTCOMES[name]}" for name, count in forecast.outcomes.items() if count
     )
@@ -234,7 +238,7 @@ def _show_forecast(
     _show.say(
         f"{_show.count_of(forecast.requests, 'request')}: {outcomes}{again}"
         f"{overloaded if forecast.overloaded else ''}. The window allowed at most "
-        f"{forecast.largest_window} in flight."
+        f"{forecast.largest_window} requests in flight."
     )
     if forecast.energy_j is not None:
         _show.say(
@@ -268,12 +272,12 @@ _COLUMNS = (
     ">at broker\nmean",
     ">at broker\nmax",
 )
-#: Shorter times are left out of the sentence about the mean latency.
+#: Shorter times, in milliseconds, are left out of the sentence about the mean latency.
 _SHOWN_MS = 0.05
 _OUTCOMES = {"answered": "answered", "timed_out": "timed out"}
 _SPENT = {
     "source": "waiting to be sent",
-    "resent": "until sent, or sent again, past failures",
+    "resent": "waiting to be sent again",
     "broker": "at the broker",
     "link": "on links",
     "handling": "handling messages",
@@ -285,5 +289,5 @@ _SPENT = {
 def _arrivals(stream: Stream) -> str:
     if stream.rate_per_s is None:
         return f"{stream.requests} requests, the window always full"
-    how = "evenly spaced" if stream.steady else "at random"
-    return f"{stream.requests} requests, {stream.rate_per_s:g} a second {how}"
+    how = "at equal intervals" if stream.steady else "at random times"
+    return f"{stream.requests} requests, {stream.rate_per_s:g} per second {how}"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     default=Path("build"),
     show_default=True,
-    help="The folder to write the bundle into; a bundle there is replaced.",
+    help="The folder to write the bundle into. An older bundle in this folder is replaced.",
 )
 @click.option(
     "--name",
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     metavar="FILE",
     help="A file with a real input (a picture, .npy, .npz, ...). The boards test their stages with "
-    "this input, and `verify` compares the stages with the whole model. Default: made-up values.",
+    "this input, and `verify` also uses the input. Default: made-up values.",
 )
 @json_option
 def command(
@@ -91,7 +91,7 @@ def command(
     limits = plan_limits(options)
     loaded = _planning.load(model, **options)
     if loaded.quantization == AS_GIVEN:
-        # A converted model is known to run. A .tflite file may fail; it fails here, before a board.
+        # A converted model is known to run. A .tflite file may fail, so try it before boards do.
         probe_model(loaded.name, loaded.tflite.data)
     example = None if sample is None else api.read_sample(loaded, sample)
     plan = _planning.make_plan(
@@ -159,11 +159,11 @@ def _show_split(
 def _properties(
     loaded: LoadedTflite, manifest: Manifest, together: Sequence[KeptTogether], *, keep: bool
 ) -> Iterator[str]:
-    """Yield a sentence for each property that most models don't have."""
+    """Yield a sentence for each property of the model that most models don't have."""
     if loaded.wrapped:
         yield (
-            f"{_show.count_of(len(loaded.wrapped), 'operation')} wrapped, for want of a Keras "
-            "layer; `edge-partition inspect` shows the constants."
+            f"{_show.count_of(len(loaded.wrapped), 'operation')} without a Keras layer, each "
+            "wrapped into a layer of its own; `edge-partition inspect` shows the constants."
         )
     for item in together:
         yield str(item)

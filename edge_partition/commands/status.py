@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from edge_partition.boards.fleet_status import FleetStatus
     from edge_partition.planning.fleet import Device
 
-#: Inputs, or outputs, that are shown of one deployment.
+#: Most inputs, and most outputs, that are shown for one deployment.
 _ENDS_SHOWN = 8
-_LIMIT_USED = "the agent keeps its own, and plans do after `edge-partition profile`"
+_LIMIT_USED = (
+    "the agent uses its own limit; plans use this limit too after `edge-partition profile`"
+)
 
 
 @click.command("status")
@@ -32,7 +34,7 @@ _LIMIT_USED = "the agent keeps its own, and plans do after `edge-partition profi
     "--fleet",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also say which agents have another memory limit than this fleet.toml.",
+    help="Also warn about agents whose memory limit is not the limit in this fleet.toml.",
 )
 @broker_options
 @json_option
@@ -55,7 +57,7 @@ def command(
     if document["devices"]:
         _show_boards(document["devices"])
     else:
-        _show.say("No board has ever been online at this broker; start `device-agent` on one.")
+        _show.say("No board has ever been online at this broker; start `device-agent` on a board.")
     if document["deployments"]:
         _show_deployments(document["deployments"])
     else:
@@ -78,7 +80,7 @@ def _verdict(document: dict[str, Any]) -> str:
     broken = [item["deployment"] for item in deployments if item["state"] != "live"]
     parts = [f"{online} of {_show.count_of(len(boards), 'board')} online"] if boards else []
     parts += [f"live: {_show.name_some(live)}"] if live else []
-    parts += [f"broken, since a stage has no board: {_show.name_some(broken)}"] if broken else []
+    parts += [f"broken, because a stage has no board: {_show.name_some(broken)}"] if broken else []
     return "; ".join(parts if deployments else [*parts, "nothing is deployed"]) + "."
 
 
@@ -132,7 +134,7 @@ def _show_deployments(deployments: list[dict[str, Any]]) -> None:
 
 
 def _end_lines(ends: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line for each of the first inputs or outputs, and the number of the others."""
+    """Yield a line for each of the first inputs or outputs, and a line that counts the others."""
     for end in ends[:_ENDS_SHOWN]:
         yield end["words"]
     if len(ends) > _ENDS_SHOWN:

@@ -16,7 +16,7 @@ from edge_partition.commands import _show
 @click.option(
     "--force",
     is_flag=True,
-    help="Undeploy even while a board of the deployment is offline: that board keeps its part.",
+    help="Undeploy even if a board of the deployment is offline. An offline board keeps its part.",
 )
 @broker_options
 @json_option

@@ -34,7 +34,7 @@ class DifferenceError(EdgePartitionError):
     metavar="N",
     default=8,
     show_default=True,
-    help="The number of made-up inputs, where no INPUTS are given.",
+    help="The number of made-up inputs, if no INPUTS are given.",
 )
 @json_option
 def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) -> None:
@@ -44,10 +44,11 @@ def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) ->
     folders of such files. Without INPUTS, the sample of `split --sample` and made-up inputs are
     used.
 
-    If a file's or folder's name holds the label (digit-7.png, cat/01.jpg), the accuracy is shown
-    too. A bundle split with --wire float16 is compared twice: bit for bit without rounding, and
-    with the rounding, which shows its cost. The parts stay loaded from one input to the next; for a
-    model that keeps state, the bundle's manifest decides when the whole model's state is reset.
+    If the name of a file or of its folder has the label (digit-7.png, cat/01.jpg), the accuracy is
+    shown too. A bundle that was split with --wire float16 is compared twice: without rounding, bit
+    for bit, and with rounding, to show how much the outputs change. The parts stay loaded between
+    inputs, as on boards. For a model that keeps state, the manifest says whether the whole model's
+    state is reset for each input.
     """
     bundle = api.read_bundle(build)
     with _show.count_progress("Running every part") as on_input:
@@ -87,21 +88,28 @@ def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
     )
     if inside is not None:
         yield (
-            f"Since the outputs are equal, {inside.tensors} tensors inside the model that vary "
+            f"Because the outputs are equal, {inside.tensors} tensors inside the model that vary "
             f"with the input were compared too: {inside.identical}/{inside.inputs} identical."
         )
     if verification.state == "reset":
         yield (
             "The model keeps state: the whole model was loaded anew for each input. The parts "
-            "stayed loaded, and kept no state of the input before."
+            "stayed loaded, and kept no state of an earlier input."
             if verification.exact
             else "The model keeps state: the whole model was loaded anew for each input, while the "
             "parts stayed loaded."
         )
     elif verification.state == "keep":
-        yield "The model's state was kept: whole model and parts had the inputs in the same order."
+        yield (
+            "The model's state was kept between inputs: the whole model and the parts had the "
+            "inputs in the same order."
+        )
     if wire is not None:
-        same = "" if wire.same_top is None else f", {wire.same_top:.2%} have the same best class"
+        same = (
+            ""
+            if wire.same_top is None
+            else f"; {wire.same_top:.2%} of the inputs have the same best class"
+        )
         yield (
             f"With float16 between the parts, {wire.bytes_between:,} bytes per request instead of "
             f"{wire.float32_bytes_between:,}: largest difference {wire.max_difference:g}{same}."
@@ -109,7 +117,8 @@ def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
         if wire.clamped:
             yield (
                 f"{wire.clamped:,} values were outside float16's range and were sent as its "
-                f"largest value, {FLOAT16_MAX:,.0f}. Cut elsewhere, or without --wire float16."
+                f"largest value, {FLOAT16_MAX:,.0f}. Cut elsewhere, or split without --wire "
+                "float16."
             )
     if accuracy is not None:
         yield (

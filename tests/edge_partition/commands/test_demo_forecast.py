@@ -45,7 +45,7 @@ def test_the_time_of_the_slowest_board_is_the_reason_where_it_differs_alike(
 ) -> None:
     line = reason(rate, computes)
     assert line.startswith(f"Reason: {SLOWEST.board_names}'s part takes ")
-    assert "on this machine; the plan has " in line
+    assert "on this machine; the plan expected " in line
 
 
 def test_boards_that_compute_faster_do_not_explain_a_slower_stream() -> None:

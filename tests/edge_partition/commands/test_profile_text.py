@@ -15,7 +15,7 @@ from edge_partition.commands._profile_text import _span, profile_verdict
         ({"a": 3.0, "b": None},
          "net, measured on 2 boards: the whole model takes 3.00 ms on a."),
         ({"a": None},
-         "net, measured on 1 board: the whole model is too large for each of them."),
+         "net, measured on 1 board: the whole model is too large for every board."),
     ],
 )  # fmt: skip
 def test_the_verdict_has_the_fastest_and_the_slowest_board(

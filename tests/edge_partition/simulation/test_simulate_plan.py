@@ -645,7 +645,7 @@ def test_the_command_prints_the_forecast_and_the_limit(
     assert "pi-2" in shown
     assert "300 answered" in shown
     assert "20 requests/s exceed the capacity of pi-2's processor, 12.2 requests/s" in shown
-    assert "With boards slower by 10%: 11.1 requests/s" in shown
+    assert "With all boards 10% slower: 11.1 requests/s" in shown
 
 
 def test_the_json_of_the_command_is_the_forecast(

@@ -281,7 +281,7 @@ def test_inspect_split_and_verify_report_that_a_model_keeps_state(
     assert "SVDF" in json.loads(command("inspect", model_file, "--json"))["state"]
     build = tmp_path / "build"
     for options, says, verified in (
-        ((), "Each request starts from the initial state", "kept no state of the input before"),
+        ((), "Each request starts from the initial state", "kept no state of an earlier input"),
         (("--state", "keep"), "one client at a time", "had the inputs in the same order"),
     ):
         assert says in command("split", model_file, "--stages", 3, *options, "-o", build)

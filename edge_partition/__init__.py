@@ -1,7 +1,7 @@
-"""Host side: Keras or TFLite model -> graph -> plan -> bundle -> deployment, and the client.
+"""The host's package: Keras or TFLite model -> graph -> plan -> bundle -> deployment, and a client.
 
-Names are imported when first used: ``import edge_partition`` takes some milliseconds, and only
-loading a Keras model loads TensorFlow.
+Each public name is imported at its first use, so ``import edge_partition`` takes only some
+milliseconds. TensorFlow is imported only to load a Keras model.
 """
 
 from __future__ import annotations

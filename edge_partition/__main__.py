@@ -1,4 +1,4 @@
-"""``edge-partition``: says what to install where the extra ``host`` is missing."""
+"""The entry point of ``edge-partition``; without the extra ``host``, an error names the extra."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> NoReturn:
 
 
 def _load() -> Callable[[], NoReturn]:
-    from edge_partition.cli import main  # noqa: PLC0415 -- it needs the extra
+    from edge_partition.cli import main  # noqa: PLC0415 -- needs the extra
 
     return main
 

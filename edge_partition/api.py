@@ -1,4 +1,4 @@
-"""From a model to answers in Python: the steps behind the commands.
+"""The steps from a model to its answers as Python functions, as the commands use them.
 
 >>> import edge_partition as ep
 >>> model = ep.load_model("model.tflite")  # doctest: +SKIP
@@ -57,20 +57,21 @@ def load_model(
     on_step: Callable[[str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> LoadedTflite:
-    """Load a model and convert it to TFLite; a ``.tflite`` file is read unchanged.
+    """Load a model and convert the model to TFLite. A ``.tflite`` file is read unchanged.
 
     Args:
         source: The name of a Keras application, a ``.keras``, ``.h5`` or ``.tflite`` file, a
             SavedModel's folder, or ``package.module:function``.
-        weights: ``seeded`` or a file with weights, for Keras models.
-        input_shapes: Shapes without the batch, by the input's name; the name ``""`` is for every
-            input whose shape the model leaves open.
+        weights: For Keras models: a file with the weights, or ``seeded`` for made-up weights, which
+            are equal on every machine.
+        input_shapes: The shape of each input whose shape the model leaves open, without the batch,
+            by the input's name. The shape with the name ``""`` is for all such inputs.
         quantization: ``none``, ``dynamic``, ``float16`` or ``int8``.
-        calibration: For ``int8``: a file of sample inputs, or a folder of them.
-        signature: The signature to take of a model that has several.
-        picture: Options about the model's pictures and classes.
-        on_step: Called with the name of each step.
-        on_note: Called with notes about a calibration file.
+        calibration: For ``int8``: a file with sample inputs, or a folder with such files.
+        signature: The name of the signature to use, if the model has several.
+        picture: How pictures become inputs, and the names of the classes.
+        on_step: Called with the name of each step when the step starts.
+        on_note: Called with each note about a calibration file.
 
     Returns:
         The ``.tflite`` file, its graph, and the facts about its inputs and outputs.
@@ -78,7 +79,7 @@ def load_model(
     Raises:
         EdgePartitionError: The model or an argument can't be used; each cause has a subclass.
     """
-    # Imported here: commands that only ask boards load neither the model readers nor the planner.
+    # Imported here, so that commands without a model import neither model readers nor planner.
     from edge_partition.model import load_model as models  # noqa: PLC0415
     from edge_partition.model.read_calibration import read_calibration  # noqa: PLC0415
 
@@ -119,25 +120,26 @@ def plan_model(
     on_limit: Callable[[str], None] | None = None,
     **limits: Any,
 ) -> Plan:
-    """Choose the boards and the cuts: the best of all plans.
+    """Return the best plan: the cuts of the model, and the boards of each stage.
 
     Args:
         model: Return value of :func:`load_model`.
         fleet: The boards: :func:`load_fleet`, or ``equal_fleet(4)``.
         objective: ``throughput`` (results per second), ``latency`` (milliseconds per request) or
             ``energy`` (joules per request).
-        stages: Exactly this many stages, each on one board.
-        cuts: The layers to cut after, by name.
-        use_profiles: For each board whose name has a profile of the model, plan with the measured
-            times of the profile.
+        stages: The number of stages, each on one board; None: the planner chooses.
+        cuts: Names of the layers after which the model is cut; empty: the planner chooses.
+        use_profiles: Whether to plan with the measured times of each board that has a profile of
+            the model.
         on_unusable: Called with the error of a profile that can't be used.
         on_limit: Called with a sentence for each board whose agent has another memory limit than
-            ``fleet``; the plan keeps the agent's.
-        limits: ``wire``, ``max_replicas``, ``max_latency_ms`` and ``min_throughput_per_s``, as
-            :func:`~edge_partition.planning.plan_split.plan_split` takes them.
+            the board in ``fleet``. The plan uses the agent's limit.
+        limits: The arguments ``wire``, ``max_replicas``, ``max_latency_ms`` and
+            ``min_throughput_per_s`` of :func:`~edge_partition.planning.plan_split.plan_split`.
 
     Raises:
-        EdgePartitionError: No plan fits the boards and limits, or a name is no layer to cut after.
+        EdgePartitionError: No plan fits the boards and limits, or the model can't be cut after one
+            of ``cuts``.
     """
     from edge_partition.planning.plan_split import plan_split  # noqa: PLC0415
 
@@ -155,16 +157,16 @@ def use_measured_times(
     on_unusable: Callable[[Exception], None] | None = None,
     on_limit: Callable[[str], None] | None = None,
 ) -> Fleet:
-    """Return the boards, with measured times of the model where a profile has them.
+    """Return ``fleet``, with measured times for each board that has a profile of the model.
 
-    A board with a profile also has the memory limit of its agent, if the agent has one.
+    A board with a profile also gets the memory limit of its agent, if the agent has a limit.
 
     Args:
         model: Return value of :func:`load_model`.
         fleet: The boards.
         on_unusable: Called with the error of a profile that can't be used.
         on_limit: Called with a sentence for each board whose agent has another memory limit than
-            ``fleet``.
+            the board in ``fleet``.
     """
     from edge_partition.profiling.apply_profiles import apply_profiles  # noqa: PLC0415
     from edge_partition.profiling.profile_store import ProfileStore  # noqa: PLC0415
@@ -189,19 +191,21 @@ def split_model(
     sample: bytes | None = None,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """Cut the model by the plan and write the bundle.
+    """Cut the model as planned, write the bundle, and return the bundle.
 
     Args:
         model: Return value of :func:`load_model`.
         plan: Return value of :func:`plan_model` for ``model``.
-        path: The bundle's folder; a bundle there is replaced.
-        deployment: The deployment's name; by default made from the model's.
-        state: ``reset`` or ``keep``, for a model that keeps state between requests.
-        sample: An input that the boards try their parts on: :func:`read_sample` of a file.
-        on_stage: Called with (written stages, all stages).
+        path: The bundle's folder. An older bundle in this folder is replaced.
+        deployment: The deployment's name; None: a name made from the model's name.
+        state: For a model that keeps state. ``reset``: each request starts from the initial state.
+            ``keep``: each request continues from the client's previous request.
+        sample: An input with which the boards test their parts, from :func:`read_sample`; None:
+            made-up values.
+        on_stage: Called with (number of stages written, number of all stages).
 
     Raises:
-        BundleError: The folder holds something else, or can't be written.
+        BundleError: The folder has other files than a bundle's, or can't be written.
     """
     return write_bundle.write_bundle(
         Path(path),
@@ -220,10 +224,10 @@ def split_model(
 
 
 def read_sample(model: LoadedTflite, path: AnyPath) -> bytes:
-    """Return a file's first input as the bytes that travel on the wire.
+    """Return the first input in a file, as the bytes of a request's payload.
 
     Raises:
-        InputFileError: The file can't be read, or is no input of the model.
+        InputFileError: The file can't be read, or doesn't fit the model's inputs.
     """
     specs = input_specs(model.tflite.graph, model.facts)
     first, _ = next(batches(load_samples(expand_inputs([Path(path)])[0], specs), specs))
@@ -252,22 +256,22 @@ def verify_bundle(
 
     Args:
         bundle: Return value of :func:`split_model` or :func:`read_bundle`.
-        files: Inputs; without any, the bundle's sample and made-up inputs. The accuracy is
-            counted for files with a label in the file's or folder's name (``digit-7.png``,
+        files: Files with inputs; empty: the bundle's sample and made-up inputs. The result has the
+            accuracy over the files with a label in the file's or folder's name (``digit-7.png``,
             ``cat/01.jpg``).
         count: The number of made-up inputs.
-        on_input: Called with (compared inputs, all inputs).
-        on_note: Called with notes about a file.
+        on_input: Called with (number of compared inputs, number of all inputs).
+        on_note: Called with each note about a file.
 
     Raises:
-        ComparisonError: The comparison could not fail, so its result proves nothing.
-        InputFileError: A file can't be read, or is no input of the model.
+        ComparisonError: All inputs give the same outputs, so the comparison proves nothing.
+        InputFileError: A file can't be read, or doesn't fit the model's inputs.
     """
     manifest = bundle.manifest
     payloads, classes = [], []
     for file in expand_inputs(map(Path, files)):
         for sample in load_samples(file, manifest.inputs, on_note=on_note):
-            # One sample per request, repeated if the model takes several samples at once.
+            # Each request has one sample, which is repeated if the model takes a batch of samples.
             request, _ = next(batches([sample], manifest.inputs))
             payloads.append(encode_tensors(manifest.inputs, request))
             classes.append(find_class(file, manifest.model.labels))
@@ -292,6 +296,9 @@ def deploy_bundle(
         prefix: The first levels of every topic.
         on_progress: Called with (board, received bytes, all bytes), from several threads.
 
+    Returns:
+        A report for each stage and board, sorted by stage, then by board.
+
     Raises:
         UnknownBoardError: A board of the bundle is offline; nothing changed.
         DeploymentRefusedError: A board refused; nothing changed.
@@ -314,11 +321,12 @@ def undeploy(
         deployment: The deployment's name.
         broker: As for :func:`deploy_bundle`.
         prefix: The first levels of every topic.
-        force: End the deployment even while a board is offline; that board keeps its part.
+        force: Whether to end the deployment even if a board is offline. An offline board keeps its
+            part.
 
     Raises:
-        UnknownDeploymentError: Nothing is live under this name.
-        EdgePartitionError: A board is offline.
+        UnknownDeploymentError: No deployment of this name is live.
+        UnknownBoardError: A board is offline, and ``force`` is false.
     """
     with Deployer(_broker(broker), prefix=prefix) as deployer:
         deployer.undeploy(deployment, force=force)
@@ -327,7 +335,7 @@ def undeploy(
 def read_status(
     broker: str | BrokerAddress | None = None, *, prefix: str = DEFAULT_PREFIX
 ) -> FleetStatus:
-    """Return the boards at a broker, online or offline, and the live manifests.
+    """Return the state of all boards known to a broker, and the live manifests.
 
     Args:
         broker: As for :func:`deploy_bundle`.

@@ -1,6 +1,7 @@
-"""``edge-partition``: parse, call, print. One command a file in ``commands/``.
+"""The command line of ``edge-partition``. Each command is one file in ``commands/``.
 
-Exit status: 0 done, 1 the thing failed, 2 wrong usage. An error is one line on standard error.
+Exit status: 0 the command succeeded, 1 the command failed, 2 wrong usage. An error is one line on
+standard error.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from edge_core.program.click_program import program, run_click_program
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Command -> its line in ``-h``.
+#: Each command's line in ``edge-partition -h``, by the command's name.
 COMMANDS = {
     "demo": "Split, deploy and run an example on this machine",
-    "inspect": "Show a model's operators and its wrapped constants",
+    "inspect": "Show a model's operators and possible cuts",
     "convert": "Convert a Keras model to one .tflite file",
     "profile": "Measure a model and the links on the boards",
     "plan": "Show the best split without writing a bundle",

@@ -224,8 +224,8 @@ def _bytes_of(values: np.ndarray | memoryview) -> memoryview:
     try:
         return values.data.cast("B")
     except (TypeError, ValueError):
-        # The method cast of memoryview fails for arrays without elements, dtypes such as complex64, and arrays
-        # that are not in C order.
+        # The method cast of memoryview fails for arrays without elements, for dtypes such as
+        # complex64, and for arrays that are not in C order.
         return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 

@@ -1,7 +1,7 @@
 """Events in simulated time: a heap of calls, ordered by time.
 
-The simulation needs delayed calls only, which ``heapq`` provides: with SimPy, the forecasts are
-equal to the last bit, and take about 1.3 times the processor time.
+The simulation needs only delayed calls, for which ``heapq`` is enough. With SimPy, the forecasts
+are equal to the last bit, and take about 1.3 times the processor time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EventQueue:
-    """Calls that are due at a simulated time. Calls with equal times run in the order added.
+    """Calls, each due at a simulated time. Calls with equal times run in the order of addition.
 
     Attributes:
         now_ms: Current simulated time, in milliseconds from the start.
@@ -27,7 +27,7 @@ class EventQueue:
         self._numbers = itertools.count()
 
     def call_after(self, delay_ms: float, action: Callable[..., object], *values: object) -> None:
-        """Call ``action(*values)`` in ``delay_ms`` milliseconds of simulated time."""
+        """Call ``action(*values)`` after ``delay_ms`` milliseconds of simulated time."""
         call = (self.now_ms + delay_ms, next(self._numbers), action, values)
         heapq.heappush(self._calls, call)
 

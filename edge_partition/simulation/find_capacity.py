@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     from edge_partition.planning.read_plan import PipelineTimes, ReplicaTimes
 
-#: The part of a board that has no processor or link at work: requests without acknowledgement.
+#: The limit of a board that is set neither by its processor nor by its link, but by the number of
+#: requests that the broker sends the board without an acknowledgement.
 RECEIVE_LIMIT = "receive maximum"
 #: Steps of the iteration that shares requests among boards of several stages.
 _MOVES = 200
-#: Boards whose loads differ by less than this factor limit the throughput together.
+#: A board limits the throughput if its load is at least this share of the largest load.
 _SAME_LOAD = 0.99
-#: Shorter times count as this, in milliseconds.
+#: Shorter times count as this time, in milliseconds, to avoid a division by zero.
 _SHORTEST_MS = 1e-6
 
 
@@ -45,15 +46,16 @@ class Capacity:
 
 
 def find_capacity(plan: PipelineTimes, receive_maximum: int = RECEIVE_MAXIMUM) -> Capacity:
-    """Return the capacity of a plan, if the replicas of each stage share its requests best.
+    """Return the largest throughput of a plan, and the boards that limit the throughput.
 
-    Over a link with a delay, a board waits for the broker while its ``receive_maximum`` requests
-    are all on their way or unacknowledged.
+    The broker sends a board at most ``receive_maximum`` unacknowledged requests. Over a link with a
+    delay, this number can limit the throughput.
 
-    Boards that serve one stage share its requests by their speed, so that all have equal loads:
-    their rates add up. If a board serves several stages and one of them has other boards too, the
-    shares come from an iteration that moves requests from loaded boards to others, and the capacity
-    is approximate.
+    The replicas of a stage share the stage's requests in the best way. Boards that serve one stage
+    share its requests by their speeds, so that all boards have equal loads and their rates add up.
+    If a board serves several stages, and one of these stages has other boards too, the shares come
+    from an iteration that moves requests from loaded boards to others. The capacity is then
+    approximate.
     """
     needs = _Needs(plan, receive_maximum)
     loads, least = needs.loads_ms(needs.shares), needs.shares
@@ -78,10 +80,11 @@ def find_capacity(plan: PipelineTimes, receive_maximum: int = RECEIVE_MAXIMUM) -
 
 
 class _Needs:
-    """The times of boards for each request, and shares of the boards in each stage's requests.
+    """How long a request occupies each board, and how boards share the requests of each stage.
 
     Attributes:
-        shares: For each stage, its boards' shares by speed.
+        shares: For each stage, the share of the stage's requests that each of its boards serves.
+            The shares are in proportion to the speeds of the boards.
         have_choices: Whether a board of several stages can leave requests to other boards.
     """
 
@@ -98,7 +101,10 @@ class _Needs:
         self.have_choices = max(sizes) > 1 and len(plan.devices) < sum(sizes)
 
     def loads_ms(self, shares: Sequence[Sequence[float]]) -> dict[tuple[str, str], float]:
-        """Return the time of each board's parts for one request to the pipeline."""
+        """Return how long one request to the pipeline occupies each (board, part), on average.
+
+        The times are in milliseconds. The parts are those of :attr:`Capacity.part`.
+        """
         loads: dict[tuple[str, str], float] = {}
         for replicas, stage, needs in zip(self._plan.stages, shares, self._needs_ms, strict=True):
             for times, share, parts in zip(replicas, stage, needs, strict=True):
@@ -108,13 +114,13 @@ class _Needs:
         return loads
 
     def load_ms(self, loads: dict[tuple[str, str], float], device: str) -> float:
-        """Return the time of a board's busiest part."""
+        """Return the load of a board's busiest part, in milliseconds."""
         return max(load_ms for (name, _), load_ms in loads.items() if name == device)
 
     def move(
         self, shares: Sequence[Sequence[float]], loads: dict[tuple[str, str], float]
     ) -> list[list[float]]:
-        """Return shares with requests moved from the loaded boards of each stage to the others."""
+        """Return new shares: loaded boards serve fewer of a stage's requests, other boards more."""
         weights = {
             device: 1 / math.sqrt(max(_SHORTEST_MS, self.load_ms(loads, device)))
             for device in self._plan.devices

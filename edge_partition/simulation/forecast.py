@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 Outcome: TypeAlias = Literal["answered", "timed_out"]
 
-#: Share of the time above which a busy resource limits the throughput.
+#: A resource limits the throughput if it is busy for at least this share of the time.
 _SATURATED = 0.95
-#: Share of the time above which a full window limits the throughput.
+#: The window limits the throughput if it is full for more than this share of the time.
 _FULL = 0.9
 
 
@@ -30,10 +30,10 @@ class BoardForecast:
     Attributes:
         device: Name of the board.
         stages: Stages that the board serves.
-        served: Number of requests served, repeats included.
-        processor: Share of the time from the first request to the last result in which the
-            processors are busy, 0 to 1.
-        link: Share of this time in which the link is busy, 0 to 1.
+        served: Number of requests that the board served, including repeated requests.
+        processor: Share of the time in which the processors are busy, 0 to 1. The time is from the
+            board's first request to its last result.
+        link: Share of the same time in which the link is busy, 0 to 1.
         queue_mean: Mean number of requests waiting for inference.
         queue_max: Largest number of requests waiting for inference.
         at_broker_mean: Mean number of requests waiting at the broker.
@@ -59,25 +59,26 @@ class Forecast:
         requests: Number of requests.
         outcomes: Number of requests with each outcome; the sum is ``requests``.
         resent: Number of messages that the client sent again.
-        overloaded: Number of answers that say that a board is overloaded. After each the client
-            waits and sends the request again.
+        overloaded: Number of answers that say that a board is overloaded. After such an answer, the
+            client waits and sends the request again.
         seconds: Time from the first arrival to the last answer or failure, in seconds.
         throughput_per_s: Answers per second during ``seconds``.
         capacity_per_s: Requests per second that the boards can serve.
         largest_window: Largest number of requests that the window allowed in flight.
-        latency_ms: ``mean``, ``median``, ``p95``, ``p99`` and ``max`` over answered requests, from
-            the arrival (without a rate: from sending) to the result.
-        spent_ms: Parts of the mean latency: waiting for a place in the window (``source``), from
-            then to the sending of the answered copy (``resent``), waiting at the broker
-            (``broker``), on links (``link``), reading and writing of messages on the boards
-            (``handling``), waiting for inference (``queue``) and inference (``invoke``), in
-            milliseconds.
+        latency_ms: ``mean``, ``median``, ``p95``, ``p99`` and ``max`` of the latencies of answered
+            requests, in milliseconds. A latency is the time from the arrival, or from sending if
+            the stream has no rate, to the result.
+        spent_ms: Parts of the mean latency, in milliseconds: waiting until the window allows
+            another request (``source``), waiting until the answered copy is sent (``resent``),
+            waiting at the broker (``broker``), transfer on links (``link``), reading and writing
+            of messages on the boards (``handling``), waiting for inference (``queue``) and
+            inference (``invoke``).
         boards: Load of each board, in the order of the stages.
-        energy_j: Energy of all boards above their idle power, for each answered request, in joules;
-            repeats and the inferences of requests without an answer count. ``None`` if a board's
-            power is not known or no request was answered.
-        limit: A sentence on the resource that limits the throughput, and a sentence on the effect
-            of failures.
+        energy_j: Energy of all boards above their idle power, for each answered request, in joules.
+            The energy of repeats and of requests without an answer is included. ``None`` if a
+            board's power is not known or no request was answered.
+        limit: A sentence on the resource that limits the throughput. With failures, a second
+            sentence on the effect of the failures.
     """
 
     requests: int
@@ -96,7 +97,7 @@ class Forecast:
 
 
 def summarize_latency(latency_ms: Sequence[float]) -> dict[str, float]:
-    """Return the mean, the median, two percentiles and the maximum; 0 without values."""
+    """Return the mean, median, two percentiles and maximum by name; all are 0 without values."""
     values = np.array(latency_ms) if latency_ms else np.zeros(1)
     return {
         "mean": float(values.mean()),
@@ -121,16 +122,16 @@ def describe_limit(
     Args:
         boards: The load of each board.
         capacity: The capacity of the plan.
-        rate_per_s: Arrivals per second; ``None`` if the window alone limits the client.
+        rate_per_s: Arrivals per second; ``None``: only the window limits the client.
         window: Largest number of requests in flight; ``None``: the client adapts the number.
-        full_share: Share of the time in which a request waited for a place in the window, 0 to 1.
+        full_share: Share of the time in which a request waited because the window was full, 0 to 1.
         throughput_per_s: Answers per second.
     """
     most_per_s = f"{capacity.rate_per_s:.1f} requests/s"
     if rate_per_s is not None and rate_per_s > capacity.rate_per_s:
         return (
-            f"{rate_per_s:g} requests/s exceed the capacity of {capacity}, {most_per_s}: the time "
-            "that requests wait grows without limit."
+            f"{rate_per_s:g} requests/s arrive, but the capacity of {capacity} is {most_per_s}: "
+            "requests wait longer and longer."
         )
     share, device, part = max(
         (share, board.device, part)
@@ -141,7 +142,7 @@ def describe_limit(
     if is_reached and capacity.part == RECEIVE_LIMIT:
         return (
             f"The broker sends {', '.join(capacity.devices)} no further request before one is "
-            f"acknowledged. Over the delay of the link, this limits the throughput to {most_per_s}."
+            f"acknowledged. With the link's delay, this limits the throughput to {most_per_s}."
         )
     is_set = is_reached and len(capacity.devices) > 1 and device in capacity.devices
     if is_set or share >= _SATURATED:
@@ -169,12 +170,14 @@ def describe_limit(
 def describe_failures(
     failures: Sequence[Failure], forecast: Forecast, undisturbed: Forecast
 ) -> str:
-    """Return a sentence that compares a forecast with the forecast without failures."""
-    away = ", ".join(f"{failure.device} away for {failure.duration_s:g} s" for failure in failures)
+    """Return a sentence that compares a forecast with the same forecast without failures."""
+    away = ", ".join(
+        f"{failure.device} offline for {failure.duration_s:g} s" for failure in failures
+    )
     lost = forecast.requests - forecast.outcomes["answered"]
     return (
         f"With {away}: {forecast.throughput_per_s:.1f} requests/s instead of "
-        f"{undisturbed.throughput_per_s:.1f}, p99 {forecast.latency_ms['p99']:.0f} ms instead of "
-        f"{undisturbed.latency_ms['p99']:.0f} ms, {lost or 'no'} "
+        f"{undisturbed.throughput_per_s:.1f}, {forecast.latency_ms['p99']:.0f} ms or less for 99 "
+        f"of 100 requests instead of {undisturbed.latency_ms['p99']:.0f} ms, {lost or 'no'} "
         f"request{'s' * (lost != 1)} without an answer."
     )

@@ -17,9 +17,9 @@ _Job: TypeAlias = "tuple[float, Any, _Then]"
 class SharedServer:
     """A server with two queues of jobs, each first come, first served.
 
-    The first job of a queue runs at full speed while the other queue is empty. The first jobs of
-    two non-empty queues run at ``shared_speed`` each: 0.5 for one resource that both queues share,
-    1 for one resource each.
+    Only the first job of a queue runs. It runs at full speed while the other queue is empty. While
+    neither queue is empty, both first jobs run at the speed ``shared_speed``: 0.5 if the queues
+    share one resource, 1 if each queue has a resource of its own.
     """
 
     __slots__ = (
@@ -43,10 +43,10 @@ class SharedServer:
         #: For the first job of each queue: the remaining work, and the start of the job.
         self._left_ms = [0.0, 0.0]
         self._started_ms = [0.0, 0.0]
-        #: The time at which ``_left_ms`` is correct.
+        #: The simulated time for which ``_left_ms`` is correct.
         self._updated_ms = 0.0
-        #: The queue whose first job ends next, and the number of the event for the end. Events with
-        #: other numbers are out of date.
+        #: The queue whose first job ends next, and the number of the event for this end. An event
+        #: with another number is out of date.
         self._next = 0
         self._schedule_number = 0
 
@@ -57,8 +57,8 @@ class SharedServer:
             queue: The number of the queue.
             work_ms: Time that the job takes at full speed, in milliseconds.
             job: First argument of ``then``.
-            then: Called with ``job`` and the job's start, in simulated milliseconds, when the job
-                ends.
+            then: Called when the job ends, with ``job`` and the start of the job in simulated
+                milliseconds.
         """
         jobs = self.queues[queue]
         if jobs:
@@ -93,7 +93,7 @@ class SharedServer:
             left_ms[1] -= passed_ms
 
     def _schedule(self) -> None:
-        """Add an event for the next end of a job; earlier events become out of date."""
+        """Add an event for the next end of a job. Earlier events are then out of date."""
         first, second = self.queues
         left_ms = self._left_ms
         self._schedule_number += 1

@@ -1,13 +1,14 @@
 """A plan and a stream of requests -> throughput and latency, by discrete-event simulation.
 
-Requests arrive (as a Poisson process, at equal intervals, or whenever the window has a place), wait
-for a place in the client's window (:mod:`edge_partition.simulation.simulated_client`), and pass
-through the boards of their routes (:mod:`edge_partition.simulation.simulated_board`). The client's
-routes, its window and its repeats are those of :class:`edge_partition.client.pipeline.Pipeline`.
-A request without an answer within the timeout ends as timed out, and the stream goes on.
+Requests arrive as a Poisson process, at equal intervals, or whenever the client's window (the limit
+on requests in flight) allows another request. A request waits while the window is full
+(:mod:`edge_partition.simulation.simulated_client`), then passes through the boards of its route
+(:mod:`edge_partition.simulation.simulated_board`). The client chooses routes, adapts the window and
+repeats requests with the code of :class:`edge_partition.client.pipeline.Pipeline`. A request
+without an answer within the timeout ends as timed out, and the stream goes on.
 
-Inference times vary by a lognormal factor with mean 1. The simulation has one client, and leaves
-out the processors and links of the client and the broker.
+Inference times vary by a lognormal factor with mean 1. The simulation has one client. The
+processors and links of the client and the broker are not simulated.
 """
 
 from __future__ import annotations
@@ -59,12 +60,16 @@ __all__ = [
     "simulate_plan",
 ]
 
-#: Random numbers that are drawn at a time.
+#: Number of random numbers that are drawn at once.
 _BLOCK = 4096
 
 
 def simulate_plan(plan: PipelineTimes, stream: Stream) -> Forecast:
-    """Return the forecast for a stream of requests.
+    """Simulate a stream of requests through the boards of a plan, and return the forecast.
+
+    Args:
+        plan: The times of one request on each board.
+        stream: The requests, the client's limits, and the failures of boards.
 
     Raises:
         SimulationError: A value is out of range, or a failing board is not in the plan.
@@ -79,7 +84,7 @@ def simulate_plan(plan: PipelineTimes, stream: Stream) -> Forecast:
 
 
 class _Simulation:
-    """One run: the boards, and the client that sends the requests. Times are milliseconds."""
+    """One simulation: the boards, and the client that sends the requests. Times are in ms."""
 
     def __init__(self, plan: PipelineTimes, stream: Stream) -> None:
         self._plan = plan
@@ -173,7 +178,7 @@ class _Simulation:
         )
 
     def _energy_j(self) -> float | None:
-        """Return the energy of all boards above their idle power, in joules, if it is known."""
+        """Return the energy of all boards above their idle power, in joules; None: not known."""
         watts = {
             replica.device: replica.watts_above_idle
             for replicas in self._plan.stages

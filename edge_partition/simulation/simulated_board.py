@@ -1,17 +1,18 @@
 """A board in simulated time: its queue at the broker, its link and its processors.
 
-The parts of the model, with the modelled module in parentheses:
+What is simulated, with the module that does the same on a real board in parentheses:
 
-- The broker sends a board at most its receive maximum of unacknowledged requests
-  (:mod:`edge_core.mqtt.connection`); other requests wait at the broker.
-- The link is half duplex: a message in and a message out at the same time each get half of the
-  bandwidth.
-- One thread serves the requests in order: it runs the inference, then writes the result
-  (:mod:`device_agent.worker`). Meanwhile the stand-in reads the next requests. Each slows the other
-  down to the degree that they share processors.
-- The plan's ``busy_ms`` is the board's period at full load. The part of the time of writing that
-  fits into ``busy_ms`` beside the inference takes the thread's time; the rest is work of the kernel
-  on other processors, which delays the result alone.
+- The broker sends a board at most ``receive_maximum`` unacknowledged requests
+  (:mod:`edge_core.mqtt.connection`). Other requests wait at the broker.
+- The link is half duplex: if a message arrives while another message leaves, each message gets half
+  of the bandwidth.
+- The inference thread serves the requests in order: the thread runs the inference, then writes the
+  result (:mod:`device_agent.worker`). Meanwhile a second thread, the stand-in
+  (:mod:`edge_core.mqtt.stand_in`), reads the next requests. The more the threads share processors,
+  the more they slow each other down.
+- The plan's ``busy_ms`` is the board's period at full load. Of the time to write a result, at most
+  ``busy_ms`` less the inference time occupies the inference thread. The rest is work of the kernel
+  on other processors, which delays only this result.
 - A board acknowledges a request when the broker has acknowledged the result
   (:mod:`device_agent.serve_request`). A board that fails loses its work. When the board is back,
   the broker sends all unacknowledged requests again, unless the board's session has expired.
@@ -35,17 +36,20 @@ if TYPE_CHECKING:
 SOURCE, RESENT, BROKER, LINK, HANDLING, QUEUE, INVOKE = range(7)
 SPENT = ("source", "resent", "broker", "link", "handling", "queue", "invoke")
 
-#: Equal to :data:`device_agent.worker.QUEUE_LENGTH`, which the host does not import.
+#: Most requests that wait in an agent. Equal to :data:`device_agent.worker.QUEUE_LENGTH`, which the
+#: host does not import.
 AGENT_QUEUE_LENGTH = 32
-#: mosquitto's ``max_queued_messages``, as :mod:`broker_config.serve.mosquitto` sets it. The broker
-#: drops a message for a full queue without an error.
+#: Most messages that wait at the broker for a board: mosquitto's ``max_queued_messages``, as set by
+#: :mod:`broker_config.serve.mosquitto`. The broker drops further messages without an error.
 BROKER_QUEUE_LENGTH = 1000
 _INDEPENDENT = 1.0
 _HALF_DUPLEX = 0.5
 
 
 class Copy:
-    """A copy of a request on the way through the stages; each sending makes a copy.
+    """A copy of a request on its way through the stages.
+
+    The client makes a new copy each time that it sends a request.
 
     Attributes:
         id: Identifier of the request.
@@ -55,8 +59,8 @@ class Copy:
         trace: Times of the earlier stages.
         times: Times of the board that serves the copy at the current stage.
         work_ms: Time of the inference at the current stage, on a board that does nothing else.
-        accounted_ms: Time up to which ``spent_ms`` accounts for the copy.
-        spent_ms: Milliseconds spent in each of :data:`SPENT`.
+        accounted_ms: End of the time that ``spent_ms`` includes, in simulated milliseconds.
+        spent_ms: Milliseconds that the copy spent in each part of :data:`SPENT`.
     """
 
     __slots__ = (
@@ -85,14 +89,14 @@ class Copy:
         self.spent_ms = [0.0] * len(SPENT)
 
     def duplicate(self) -> Copy:
-        """Return an equal copy of the request."""
+        """Return a second object with the same values, which changes independently."""
         other = Copy(self.id, self.route, self.accounted_ms, self.expires_ms)
         other.stage, other.times = self.stage, self.times
         other.trace, other.spent_ms = [*self.trace], [*self.spent_ms]
         return other
 
     def spend(self, where: int, until_ms: float) -> None:
-        """Account for the time from ``accounted_ms`` to ``until_ms``."""
+        """Add the time from ``accounted_ms`` to ``until_ms`` to ``spent_ms[where]``."""
         self.spent_ms[where] += until_ms - self.accounted_ms
         self.accounted_ms = until_ms
 
@@ -109,7 +113,7 @@ class SimulatedBoard:
         broker_ms: Sum over requests of the time waiting at the broker, in milliseconds.
         most_queued: Largest number of requests waiting for inference at once.
         most_at_broker: Largest number of requests waiting at the broker at once.
-        first_ms: Time of the first request, in simulated milliseconds; ``None`` before the request.
+        first_ms: Time of the first request, in simulated milliseconds; ``None``: no request yet.
         last_ms: Time of the last result, in simulated milliseconds.
         is_up: Whether the board serves requests.
     """
@@ -133,7 +137,7 @@ class SimulatedBoard:
             name: Name of the board.
             roles: Times of one request at each stage that the board serves.
             receive_maximum: Largest number of unacknowledged requests at the board.
-            time_factors: Factors for the times of successive inferences.
+            time_factors: Factors of the times of the inferences, one for each inference.
             on_result: Called with a copy when its result has reached the broker.
             on_overloaded: Called with a copy that the board refuses.
             on_not_listening: Called with a copy for a board whose session has expired.
@@ -209,7 +213,7 @@ class SimulatedBoard:
         self._after(copy.times.link_delay_ms, self._on_received, copy)
 
     def _after(self, delay_ms: float, then: Callable[[Copy], None], copy: Copy) -> None:
-        """Call ``then(copy)`` after a delay, unless the board fails before."""
+        """Call ``then(copy)`` after a delay, unless the board fails during the delay."""
         if not delay_ms:
             then(copy)
             return
@@ -243,7 +247,7 @@ class SimulatedBoard:
             written_ms = (now_ms - started_ms) * write_ms / (copy.work_ms + write_ms)
         queue_ms, invoke_ms = started_ms - copy.accounted_ms, now_ms - written_ms - started_ms
         self.queue_ms += queue_ms
-        # A request that the broker sends again may have an entry of this stage.
+        # A request that the broker sends again may already have an entry for this stage.
         copy.trace[copy.stage :] = [StageTrace(copy.stage, self.name, queue_ms, invoke_ms)]
         copy.spend(QUEUE, started_ms)
         copy.spend(INVOKE, now_ms - written_ms)
@@ -263,9 +267,10 @@ class SimulatedBoard:
             self._on_published(copy)
             return
         # A result on its way arrives even if the board fails. The broker may then send the request
-        # again, which is a copy of its own.
+        # again, so the result goes on as a separate copy.
         self._events.call_after(delay_ms, self._on_published, copy.duplicate())
-        # The result, the broker's acknowledgement and the board's each take a delay.
+        # Three messages take the link's delay: the result, the broker's acknowledgement of the
+        # result, and the board's acknowledgement of the request.
         self._after(3 * delay_ms, self._acknowledge, copy)
 
     def _on_published(self, copy: Copy) -> None:
@@ -278,15 +283,16 @@ class SimulatedBoard:
 
 
 def _write_ms(times: ReplicaTimes) -> float:
-    """Return the part of the time of writing that takes the time of the inference thread."""
+    """Return for how long writing a result occupies the inference thread, in milliseconds."""
     return min(times.send_handling_ms, times.busy_ms - times.invoke_ms)
 
 
 def _shared_speed(roles: Sequence[ReplicaTimes]) -> float:
-    """Return the speed of stand-in and inference thread each, while both are busy.
+    """Return the speed of each thread, stand-in or inference thread, while both threads are busy.
 
-    At full load both threads run for the shorter of their two times divided by this speed; then the
-    rest of the longer time runs alone. Both parts together take ``busy_ms``.
+    The speed of a thread that is busy alone is 1. At full load, both threads are busy until the
+    thread with less work is done. Then the other thread does the rest of its work alone. Both
+    phases together take ``busy_ms``.
     """
     read_ms = sum(times.receive_handling_ms for times in roles)
     serve_ms = sum(times.invoke_ms + _write_ms(times) for times in roles)

@@ -1,8 +1,9 @@
 """The client in simulated time: arrivals, the window, routes and repeats.
 
-Routes, window and times of repeats are those of the real client: :class:`Router`,
-:class:`AdaptiveWindow` and :class:`RequestsInFlight` run here with simulated times. The client
-hears at once that a board failed or came back. The caller takes each result at once.
+The code of the real client chooses the routes, the window and the times of repeats:
+:class:`Router`, :class:`AdaptiveWindow` and :class:`RequestsInFlight` run here with simulated
+times. The client knows at once that a board failed or came back. The caller takes each result at
+once.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class SimulatedClient:
         overloaded: Number of answers that say that a board is overloaded.
         latency_ms: Times from the arrival of each answered request to its result, in milliseconds.
         spent_ms: Sums over the answered requests of the milliseconds in each of :data:`SPENT`.
-        full_ms: Time in which a request waited for a place in the window, in milliseconds.
+        full_ms: Time in which a request waited because the window was full, in milliseconds.
         largest_window: Largest size of the window.
     """
 
@@ -56,9 +57,9 @@ class SimulatedClient:
 
         Args:
             events: The events in simulated time.
-            plan: The times of the plan, with which the router starts.
+            plan: The plan's times, which are the router's first estimates.
             stream: The requests, and the limits of the client.
-            publish: Publishes a copy of a request to the board of its first stage.
+            publish: Publishes a copy of a request to the first board of its route.
         """
         self.outcomes: dict[Outcome, int] = {"answered": 0, "timed_out": 0}
         self.resent = self.overloaded = self.largest_window = 0
@@ -77,18 +78,19 @@ class SimulatedClient:
         self._arrivals_ms = (
             None if stream.rate_per_s is None else (arrival_times_s(stream) * 1000).tolist()
         )
-        #: Number of submitted requests, and number of the oldest request without an outcome.
+        #: Number of submitted requests, and the index of the oldest request without an outcome.
         self._submitted = self._head = 0
-        #: Start of the wait for a place in the window, if the next request waits for one.
+        #: Since when the next request waits because the window is full, in simulated milliseconds;
+        #: None: no request waits.
         self._full_since_ms: float | None = None
 
     def start(self) -> None:
-        """Send the first requests, and watch the deadlines."""
+        """Send the first requests, and start to watch the deadlines."""
         self._submit()
         self._watch_deadlines()
 
     def take_result(self, copy: Copy) -> None:
-        """Take the result of a request; drop a repeat."""
+        """Record the result of a request; a repeated result is dropped."""
         request = self._in_flight.find(copy.id)
         if request is None:
             return
@@ -103,19 +105,23 @@ class SimulatedClient:
         self._end(request, "answered")
 
     def take_overloaded(self, copy: Copy) -> None:
-        """Take a board's answer that the board is overloaded: wait, then send again."""
+        """Handle a board's answer that the board is overloaded.
+
+        Wait, then send the request again.
+        """
         self.overloaded += 1
         self._retry(copy, copy.trace)
 
     def take_not_listening(self, copy: Copy) -> None:
-        """Take the answer that the broker no longer knows the next board: wait, then send again.
+        """Handle the answer that the broker no longer knows the next board of the route.
 
-        The answer comes from the board before, or from the broker if that board is the first.
+        Wait, then send the request again. The previous board sends the answer; if the next board is
+        the route's first, the broker sends the answer.
         """
         self._retry(copy, copy.trace[:-1])
 
     def take_availability(self, device: str, *, is_online: bool) -> None:
-        """Record whether a board is online; send the requests again that the change concerns."""
+        """Record whether a board is online, and send the affected requests again."""
         self._router.set_online(device, is_online=is_online)
         now = self._now()
         self._in_flight.take_availability(self._router, device, is_online=is_online, now=now)
@@ -124,13 +130,13 @@ class SimulatedClient:
                 self._repeat(request, now)
 
     def _now(self) -> float:
-        """Return the time in seconds."""
+        """Return the simulated time in seconds."""
         return self._events.now_ms / 1000
 
     # Sending
 
     def _submit(self) -> None:
-        """Send arrived requests until the next one has to wait for its arrival or for a place."""
+        """Send requests until the next request has not arrived yet, or the window is full."""
         now_ms, has_arrived = self._events.now_ms, True
         while has_arrived and self._submitted < self._stream.requests:
             if not self._has_room():
@@ -159,7 +165,7 @@ class SimulatedClient:
         return in_flight < size and answered < most_answered(size)
 
     def _await_arrival(self) -> bool:
-        """Whether the next request has arrived. If not, submit the request when it arrives."""
+        """Return whether the next request has arrived; if not, have it submitted on arrival."""
         if self._arrivals_ms is None or self._submitted == self._stream.requests:
             return True
         wait_ms = self._arrivals_ms[self._submitted] - self._events.now_ms
@@ -169,7 +175,7 @@ class SimulatedClient:
         return False
 
     def _send(self, request: Request) -> None:
-        """Send a request, unless all boards of a stage are offline: then it waits for a board."""
+        """Send a request; if all boards of a stage are offline, the request waits for a board."""
         now = self._now()
         route = self._router.choose(request.id, now)
         if route is None:
@@ -196,7 +202,7 @@ class SimulatedClient:
             self._events.call_after(max(0.0, (at - self._now()) * 1000), self._repeat, request, at)
 
     def _repeat(self, request: Request, at: float) -> None:
-        """Send a request again at ``at``, unless it has an outcome or its repeat another time."""
+        """Send a request again, unless the request has an outcome or ``at`` is out of date."""
         if request.resend_at != at or self._in_flight.find(request.id) is None:
             return
         if request.take_turn(at):
@@ -206,7 +212,7 @@ class SimulatedClient:
     # Outcomes
 
     def _watch_deadlines(self) -> None:
-        """End requests without an answer within the timeout; the oldest is the first to expire."""
+        """End the requests whose deadline has passed, oldest first, and schedule the next check."""
         now, timeout_s = self._now(), self._stream.timeout_s
         while (head := self._find_head()) is not None and head.deadline <= now:
             self._router.release(head.id)
@@ -232,7 +238,7 @@ class SimulatedClient:
 
 
 def _stages_of(plan: PipelineTimes) -> list[Stage]:
-    """Return a manifest's stages, as far as routes and the window depend on them."""
+    """Return stages with the fields that the router and the window read; other fields are empty."""
     return [
         Stage(
             index=index,

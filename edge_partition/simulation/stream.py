@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Relative standard deviation of an inference's time, where the plan gives none. The times of
-#: emulated boards on a busy machine had 0.11 to 0.19. A part of 0.01 to 0.06 came from messages
-#: handled during the inference, which the simulation models separately.
+#: Relative standard deviation of inference times, if the plan gives none. On a busy machine, the
+#: times of emulated boards had a relative standard deviation of 0.11 to 0.19. Of this, 0.01 to 0.06
+#: came from messages handled during the inference, which the simulation models separately.
 DEFAULT_SPREAD = 0.1
 
 
 class SimulationError(EdgePartitionError):
-    """A simulation's stream is out of range or does not match the plan."""
+    """A value of a simulated stream is out of range or does not match the plan."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A period without service of one board.
+    """A period in which one board is offline.
 
     Attributes:
         device: Name of the board.
-        start_s: Start of the failure, in seconds from the first possible arrival.
+        start_s: Start of the failure, in seconds from the start of the simulation.
         duration_s: Duration of the failure, in seconds.
     """
 
@@ -47,14 +47,14 @@ class Stream:
 
     Attributes:
         requests: Number of requests.
-        rate_per_s: Arrivals per second; ``None``: each request arrives when the window has a place.
-        steady: Whether arrivals have equal intervals instead of being a Poisson process.
+        rate_per_s: Arrivals per second; ``None``: a request arrives whenever the window allows one.
+        steady: Whether requests arrive at equal intervals; false: as a Poisson process.
         window: Largest number of requests in flight; ``None``: the client adapts the number.
         timeout_s: Time without an answer after which a request has failed, in seconds.
         failures: Failures of boards.
         receive_maximum: Largest number of unacknowledged requests that the broker sends a board.
-        spread: Relative standard deviation of inference times where the plan gives none.
-        seed: Seed of arrivals and inference times. Equal seeds give equal forecasts.
+        spread: Relative standard deviation of inference times, if the plan gives none.
+        seed: Seed of the random arrivals and inference times. Equal seeds give equal forecasts.
     """
 
     requests: int
@@ -69,7 +69,7 @@ class Stream:
 
 
 def arrival_times_s(stream: Stream) -> NDArray[np.float64]:
-    """Return the arrival times of a stream with a rate, in seconds, ``(requests,)``.
+    """Return the arrival times of a stream with a rate, in seconds; the shape is ``(requests,)``.
 
     Raises:
         SimulationError: The stream has no rate.
@@ -86,7 +86,7 @@ def arrival_times_s(stream: Stream) -> NDArray[np.float64]:
 
 
 def check_stream(stream: Stream, devices: Collection[str]) -> None:
-    """Check the ranges of a stream's values, and that each failure is of one of ``devices``.
+    """Check that a stream's values are in range and its failing boards are in ``devices``.
 
     Raises:
         SimulationError: A value is out of range, a failing board is unknown, or two failures of one
@@ -107,7 +107,7 @@ def check_stream(stream: Stream, devices: Collection[str]) -> None:
     for failure in sorted(stream.failures, key=lambda failure: failure.start_s):
         if failure.device not in devices:
             raise SimulationError(
-                f"Board {failure.device!r} of a failure is not in the plan. The plan has "
+                f"The failing board {failure.device!r} is not in the plan; expected one of "
                 f"{', '.join(sorted(devices))}."
             )
         if not (0 <= failure.start_s < math.inf and 0 < failure.duration_s < math.inf):
@@ -118,7 +118,7 @@ def check_stream(stream: Stream, devices: Collection[str]) -> None:
             )
         if failure.start_s < end_s.get(failure.device, 0.0):
             raise SimulationError(
-                f"Board {failure.device} fails again at {failure.start_s:g} s, before its failure "
-                f"ends at {end_s[failure.device]:g} s."
+                f"Board {failure.device} fails again at {failure.start_s:g} s, before its earlier "
+                f"failure ends at {end_s[failure.device]:g} s; expected failures at separate times."
             )
         end_s[failure.device] = failure.start_s + failure.duration_s

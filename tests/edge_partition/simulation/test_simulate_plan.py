@@ -197,7 +197,7 @@ def test_a_small_window_does_not_wait_for_the_slow_replica() -> None:
 def test_the_forecast_names_the_replicas_that_limit_the_throughput() -> None:
     stream = exactly(100, rate_per_s=200)
     limit = simulate_plan(UNEQUAL, stream).limit
-    assert "exceed the capacity of slow, middle and fast together, 175.0 requests/s" in limit
+    assert "the capacity of slow, middle and fast together is 175.0 requests/s" in limit
     assert simulate_plan(UNEQUAL, exactly(2000)).limit == (
         "slow, middle and fast together serve at most 175.0 requests/s and limit the throughput."
     )
@@ -333,8 +333,8 @@ def test_the_forecast_says_that_arrivals_exceed_the_capacity() -> None:
     forecast = simulate_plan(THREE, Stream(1000, rate_per_s=30))
     assert forecast.throughput_per_s == pytest.approx(1000 / 52, rel=0.02)
     assert forecast.limit == (
-        "30 requests/s exceed the capacity of b's processor, 19.2 requests/s: the time that "
-        "requests wait grows without limit."
+        "30 requests/s arrive, but the capacity of b's processor is 19.2 requests/s: requests wait "
+        "longer and longer."
     )
     assert forecast.spent_ms["source"] > 5_000
 
@@ -363,7 +363,7 @@ def test_no_request_is_lost_if_a_failed_board_returns_before_the_timeout() -> No
     undisturbed = simulate_plan(THREE, replace(stream, failures=()))
     assert (undisturbed.resent, undisturbed.latency_ms["max"]) == (0, pytest.approx(116.5))
     assert forecast.limit.startswith(undisturbed.limit)
-    assert "With b away for 5 s" in forecast.limit
+    assert "With b offline for 5 s" in forecast.limit
     assert forecast.limit.endswith("ms, no requests without an answer.")
 
 
@@ -580,7 +580,7 @@ def test_slowed_boards_have_longer_processor_times_and_unchanged_links() -> None
         ({"requests": 0}, "requests is 0"),
         ({"timeout_s": -1}, "timeout is -1"),
         ({"spread": -0.1}, "spread is -0.1"),
-        ({"failures": (Failure("z", 0, 1),)}, "Board 'z' of a failure is not in the plan.*a, b, c"),
+        ({"failures": (Failure("z", 0, 1),)}, "The failing board 'z' is not in the plan.*a, b, c"),
         ({"failures": (Failure("a", 0, 0),)}, "board a starts at 0 s and lasts 0 s"),
         ({"failures": (Failure("a", 0, 9), Failure("a", 5, 1))}, "a fails again"),
     ],
@@ -644,7 +644,7 @@ def test_the_command_prints_the_forecast_and_the_limit(
     shown = capsys.readouterr().out
     assert "pi-2" in shown
     assert "300 answered" in shown
-    assert "20 requests/s exceed the capacity of pi-2's processor, 12.2 requests/s" in shown
+    assert "20 requests/s arrive, but the capacity of pi-2's processor is 12.2 requests/s" in shown
     assert "With all boards 10% slower: 11.1 requests/s" in shown
 
 
@@ -671,11 +671,11 @@ def test_the_json_of_the_command_is_the_forecast(
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("{folder}/none.json",), 1, "none.json: can't be read: No such file"),
+        (("{folder}/none.json",), 1, "none.json can't be read: No such file"),
         (("{folder}",), 1, "can't be read: No such file"),
         (("{folder}/text.json",), 1, "is not JSON"),
         (("{folder}/list.json",), 1, "document is a list; expected an object"),
-        (("{plan}", "--fail", "pi-9@1+1"), 1, "Board 'pi-9' of a failure"),
+        (("{plan}", "--fail", "pi-9@1+1"), 1, "The failing board 'pi-9'"),
         (("{plan}", "--fail", "pi-1"), 2, "expected BOARD@START+DURATION, such as pi-2@10+5"),
         (("{plan}", "--rate", "0"), 2, "--rate"),
         (("{plan}", "--steady"), 2, "--rate"),

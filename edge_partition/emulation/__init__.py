@@ -1,1 +1,1 @@
-"""Slow boards, emulated on this machine."""
+"""Emulation of slow boards on this machine."""

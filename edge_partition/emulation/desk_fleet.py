@@ -1,4 +1,4 @@
-"""A fleet on one machine: a broker and one agent process per board, on loopback."""
+"""A fleet on one machine: a broker, and an agent process for each board, on loopback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STOP_TIMEOUT_S = 15.0
 
 
 class AgentStartError(EdgePartitionError):
-    """An agent did not come online.
+    """An agent did not come online. The text ends with the last line of the agent's log.
 
     Attributes:
         device: The agent's name.
@@ -46,7 +46,9 @@ class AgentStartError(EdgePartitionError):
 
 
 class DeskFleet:
-    """A broker and one agent per board. A context manager: leaving the context ends all processes.
+    """A broker, and an agent for each board.
+
+    A context manager: leaving the context ends all processes.
 
     Attributes:
         url: The broker's URL; empty until the context is entered.
@@ -64,8 +66,9 @@ class DeskFleet:
 
         Args:
             fleet: The boards.
-            limits: Limits of each board's agent, by board; None: no limits.
-            shape_links: Whether each board is behind a link of its ``link_mbit_s`` and ``link_ms``.
+            limits: Limits of the agents, by board name; None: no limits.
+            shape_links: Whether to emulate each board's link, with its ``link_mbit_s`` and
+                ``link_ms``.
         """
         self._fleet = fleet
         self._limits = limits
@@ -136,7 +139,7 @@ class DeskFleet:
                 time.sleep(0.02)
 
     def _start_link(self, device: Device) -> str:
-        """Start a link of the board's speed and delay; return the broker's URL behind the link."""
+        """Start a link with the board's speed and delay; return the broker's URL over the link."""
         words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
         words += ["--to", self.url.removeprefix("mqtt://")]
         words += ["--mbit-s", str(device.link_mbit_s), "--delay-ms", str(device.link_ms)]
@@ -168,5 +171,5 @@ class DeskFleet:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment without variables that name another broker or account."""
+    """Return the environment without the variables that may name another broker or account."""
     return {key: value for key, value in os.environ.items() if not key.startswith("EDGE_PARTITION")}

@@ -1,6 +1,8 @@
 """Enter control groups, then run a command: ``enter_cgroups.py CPU FILE... -- COMMAND...``.
 
-This is a program and not a ``preexec_fn``, since code between fork and exec may deadlock in a
+CPU is the number of a processor, or ``any``. Each FILE is the file ``cgroup.procs`` of a group.
+
+This is a program and not a ``preexec_fn``, because code between fork and exec may deadlock in a
 process with threads.
 """
 
@@ -10,12 +12,12 @@ import os
 import sys
 from pathlib import Path
 
-#: Stands for any processor.
+#: The argument CPU for a command that may run on any processor.
 ANY_CPU = "any"
 
 
 def main() -> None:
-    """Bind this process to a processor, enter each ``cgroup.procs``, then exec the command."""
+    """Bind this process to a processor, enter the control groups, then become the command."""
     end = sys.argv.index("--")
     cpu, *groups = sys.argv[1:end]
     if cpu != ANY_CPU:

@@ -1,12 +1,12 @@
-"""Boards emulated on one machine: a limited CPU share and limited memory for each agent.
+"""Limits for the agents of emulated boards: a share of the processors, and an amount of memory.
 
-The kernel enforces the limits: cgroup version 1 or 2 where this process may write there, else
-``systemd-run`` with the user's own manager. The kernel kills an agent over its memory limit, as on
-a board without swap.
+The kernel enforces the limits in control groups (cgroups, version 1 or 2). If this process may not
+write control groups, ``systemd-run`` asks the user's systemd for them. The kernel kills an agent
+that exceeds its memory limit, as on a board without swap.
 
-A board of one processor or less is bound to one of this machine's processors.
-:mod:`edge_partition.emulation.pace_processor` makes the board equally slow in every millisecond,
-which needs root. Without root, the times of inferences of a few milliseconds vary.
+A board with a share of one processor or less is bound to one of this machine's processors. With
+root, :mod:`edge_partition.emulation.pace_processor` makes the board equally slow in every
+millisecond. Without root, the times of inferences of a few milliseconds vary.
 """
 
 from __future__ import annotations
@@ -32,24 +32,26 @@ if TYPE_CHECKING:
 
 _ROOT = Path("/sys/fs/cgroup")
 _LABEL = "edge-partition-"
-#: Period of a quota without ``tick``: a few of the kernel's own ticks, which are 4 ms apart.
+#: Period of a CPU quota without the helper ``tick``, in microseconds: a few of the kernel's own
+#: ticks, which are 4 ms apart.
 _UNPACED_PERIOD_US = 10_000
-#: Shortest quota that the kernel accepts.
+#: Shortest CPU quota that the kernel accepts, in microseconds.
 _QUOTA_US = 1_000
-#: Least share of a board, one millisecond in fifty. With less, a board stalls between its turns.
+#: Least share of a processor for a board: one millisecond in fifty. With a smaller share, a board
+#: would pause too long between its milliseconds.
 _LEAST_SHARE = 0.02
-#: Priority of a board over other processes on its processor, up to its share: real boards share no
-#: processor with the broker and the client. At equal priority, inferences of 11 ms took 14 ms while
-#: requests arrived.
+#: Priorities of a board in cgroup versions 1 and 2. Within its share, a board has priority over
+#: other processes on its processor, because real boards share no processor with the broker and the
+#: client. At equal priority, inferences of 11 ms took 14 ms while requests arrived.
 _CPU_SHARES = 262_144
 _CPU_WEIGHT = 10_000
-#: Share of each processor for boards; the rest is for the broker, the client and the kernel.
+#: Largest share of a processor that boards get. The rest is for the broker, client and kernel.
 _USABLE_SHARE = 0.85
 _REMOVE_TIMEOUT_S = 5.0
 
 
 class EmulationError(EdgePartitionError):
-    """This machine can't limit a process's share of its processors or memory."""
+    """This machine can't emulate the boards: it can't limit processes, or a share is too small."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Limits:
     Attributes:
         cpu_share: Share of one processor of this machine; 2.0 is two processors.
         ram_bytes: Limit of the agent's memory, page cache included; None: unlimited.
-        cpu: The processor that the agent is bound to; None: not bound. Boards of more than one
-            processor are not bound.
+        cpu: The processor that the agent is bound to; None: not bound, as for a board with a share
+            above 1.
     """
 
     cpu_share: float
@@ -77,11 +79,11 @@ def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], f
             (:attr:`Device.speed_gmac_s`).
 
     Returns:
-        The limits, and a factor of 1 or less. The factor is below 1 if this machine
+        The limits by board name, and a factor of 1 or less. The factor is below 1 if this machine
         cannot run all boards at full speed.
 
     Raises:
-        EmulationError: A board's share is too small.
+        EmulationError: A board's share of a processor is too small.
     """
     shares = {device.name: device.speed_gmac_s / host_gmac_s for device in fleet.devices}
     cpus = sorted(os.sched_getaffinity(0))
@@ -106,7 +108,16 @@ def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], f
 
 
 def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | None], float]:
-    """Return each board's processor, by descending share, and the largest load of a processor."""
+    """Assign boards to processors, the board with the largest share first.
+
+    Args:
+        shares: Each board's share of a processor, by name.
+        cpus: The processors.
+
+    Returns:
+        Each board's processor by name, None for a board with a share above 1; and the largest sum
+        of shares on a processor.
+    """
     load = dict.fromkeys(cpus, sum(share for share in shares.values() if share > 1) / len(cpus))
     places: dict[str, int | None] = {}
     for name in sorted(shares, key=lambda name: -shares[name]):
@@ -120,13 +131,16 @@ def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | N
 
 
 class BoardLimiter:
-    """Makes commands that run under limits; :meth:`close` removes their groups and helpers."""
+    """Makes command lines that run under limits.
+
+    The limits need control groups and helper processes, which :meth:`close` removes.
+    """
 
     def __init__(self) -> None:
-        """Find out how this machine can limit processes.
+        """Find out whether control groups or systemd can limit processes on this machine.
 
         Raises:
-            EmulationError: This machine can't limit processes.
+            EmulationError: Neither can limit processes.
         """
         self._folders: list[Path] = []
         self._helpers: list[subprocess.Popen[bytes]] = []
@@ -135,9 +149,9 @@ class BoardLimiter:
         _remove_left_behind()
         if self._version is None and not _user_manager_limits():
             raise EmulationError(
-                "This machine can't limit a process's share of processor and memory: cgroups can't "
-                "be written, and systemd-run is missing or may not limit processors. Run as root, "
-                "or leave --emulate out."
+                "This machine can't limit the processor and memory of a process: cgroups can't be "
+                "written, and systemd-run is missing or may not limit processors. Run as root, or "
+                "leave out --emulate."
             )
 
     def command(self, name: str, limits: Limits, words: Sequence[str]) -> list[str]:
@@ -159,12 +173,12 @@ class BoardLimiter:
         except OSError as error:
             raise EmulationError(
                 f"The kernel refused to limit {name}: {error}. Run as root on a machine with "
-                "cgroups, or leave --emulate out."
+                "cgroups, or leave out --emulate."
             ) from None
         if limits.cpu is not None and self._pace(limits.cpu):
             self._help("idle", limits.cpu, members[0])
-        # The process enters its groups before it becomes the agent, so the agent has its limits
-        # from the start.
+        # The process enters its groups before it becomes the agent, so the limits hold for the
+        # agent from the start.
         return _enter(limits.cpu, members, words)
 
     def _make_groups(self, name: str, limits: Limits) -> list[Path]:
@@ -191,13 +205,13 @@ class BoardLimiter:
         return [cpu / "cgroup.procs", memory / "cgroup.procs"]
 
     def _pace(self, cpu: int) -> bool:
-        """Start the helpers of a processor once; return whether the kernel allows their work."""
+        """Start a processor's helpers if needed; return whether the kernel allows their work."""
         if cpu not in self._is_paced:
             self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
         return self._is_paced[cpu]
 
     def _help(self, *words: object) -> bool:
-        """Start a helper; return whether the kernel allows the work of the helper."""
+        """Start ``pace_processor`` with arguments; return whether the kernel allows its work."""
         helper = [sys.executable, "-I", "-S", pace_processor.__file__, *map(str, words)]
         process = subprocess.Popen(
             bound_to_caller(helper),
@@ -214,7 +228,7 @@ class BoardLimiter:
         return folder
 
     def close(self) -> None:
-        """End the helpers and remove the groups, after all processes of the boards have ended."""
+        """End the helpers and remove the groups. The processes of the boards must have ended."""
         for helper in self._helpers:
             helper.kill()
             helper.wait()
@@ -228,7 +242,7 @@ class BoardLimiter:
                 try:
                     folder.rmdir()
                 except OSError:
-                    # The kernel frees a dead process's group a moment after it tells the parent.
+                    # A group stays in use for a moment after the end of its last process.
                     if time.monotonic() > deadline:
                         break
                     time.sleep(0.02)
@@ -236,7 +250,7 @@ class BoardLimiter:
 
 
 def _remove_left_behind() -> None:
-    """Remove empty control groups that killed processes left behind."""
+    """Remove the control groups of earlier processes that were killed before :meth:`close`."""
     for parent in (_ROOT, _ROOT / "cpu", _ROOT / "memory"):
         for folder in parent.glob(f"{_LABEL}*"):
             owner = folder.name.removeprefix(_LABEL).partition("-")[0]
@@ -246,7 +260,7 @@ def _remove_left_behind() -> None:
 
 
 def _period_us(cpu_share: float, *, paced: bool) -> int:
-    """Return the shortest period of a quota that the kernel can enforce for a share."""
+    """Return the shortest period for a CPU quota of ``cpu_share``, in microseconds."""
     shortest_us = round(_QUOTA_US / min(1.0, cpu_share))
     return shortest_us if paced else max(shortest_us, _UNPACED_PERIOD_US)
 
@@ -260,8 +274,9 @@ def _enter(cpu: int | None, members: Sequence[Path], words: Sequence[str]) -> li
 def _user_manager_limits() -> bool:
     """Return whether the user's own systemd may limit processors and memory.
 
-    Without the controllers ``cpu`` and ``memory``, the user's systemd accepts limits and ignores
-    the limits (systemd.resource-control(5), "Delegation"; before version 252 users had no ``cpu``).
+    Without the controllers ``cpu`` and ``memory``, the user's systemd accepts limits but does not
+    enforce them (systemd.resource-control(5), "Delegation"). Before version 252, users had no
+    controller ``cpu``.
     """
     if shutil.which("systemd-run") is None:
         return False

@@ -1,10 +1,11 @@
 """Times of a model on this machine -> times of the model on boards emulated on this machine.
 
-One agent, limited to a fifth of one of this machine's processors, times the slices of the model;
-one agent behind each kind of link times messages, as ``profile`` does on boards. The times of a
-board with another share of a processor are scaled by the ratio of the shares, since timing each
-board within its own share takes minutes. Boards with smaller shares are a little slower than these
-scaled times, because the kernel stops their processes more often.
+One agent, limited to a fifth of one of this machine's processors, times the slices of the model.
+For each different link of the fleet, an agent times messages over this link, as ``profile`` does on
+boards. For a board with another share of a processor, the times are scaled by the ratio of the
+shares, because timing each board within its own share would take minutes. Boards with smaller
+shares are a little slower than these scaled times, because the kernel stops their processes more
+often.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
     from edge_partition.tflite.read_tflite import TfliteModel
 
 _NAME = "this-machine"
-#: Share of a processor in which an agent times the model. With times from half a processor, a plan
-#: of MobileNetV3Large for three boards with shares of 0.07 to 0.16 predicted 17 to 37 % more than
-#: the boards reached. With times from a fifth, the plan predicted 11 and 16 % more. Times from a
-#: tenth gave equal errors, and timing took twice as long as with half a processor.
+#: Share of a processor for the agent that times the model. Three boards with shares of 0.07 to 0.16
+#: had a lower throughput than predicted for MobileNetV3Large. With times from half a processor, the
+#: prediction was 17 to 37 % too high; with times from a fifth, 11 and 16 %. Times from a tenth gave
+#: equal errors, and timing took twice as long as with half a processor.
 _SHARE = 0.2
 
 
@@ -47,7 +48,7 @@ class EmulatedBoards:
 
     Attributes:
         fleet: The boards, with the times of one model.
-        limits: Limits of the agents, by board.
+        limits: Limits of the agents, by board name.
         host_gmac_s: Speed of one processor of this machine, in 10^9 work units per second
             (:attr:`Device.speed_gmac_s`).
         scale: Factor by which every board's speed was scaled to fit this machine, 1 or less.
@@ -62,12 +63,12 @@ class EmulatedBoards:
 def measure_emulated(
     fleet: Fleet, model: TfliteModel, *, on_progress: Callable[[str, int, int], None] | None = None
 ) -> EmulatedBoards:
-    """Return the boards with the times of ``model`` on each, and the limits of their agents.
+    """Return the boards with the times of ``model`` on each board, and the limits of their agents.
 
     Args:
         fleet: The boards, with their speeds.
         model: The model.
-        on_progress: Called with ("this-machine", slices timed, slices in all).
+        on_progress: Called with ("this-machine", number of slices timed, number of all slices).
 
     Raises:
         EmulationError: This machine can't enforce the limits.
@@ -95,9 +96,9 @@ class _Measured:
     """Measurements of agents on this machine.
 
     Attributes:
-        profile: Times of the model's slices within ``_SHARE``.
-        messages: Times of messages by link: its bandwidth in 10^6 bits per second, and its delay in
-            milliseconds.
+        profile: Times of the model's slices, by an agent with ``_SHARE`` of a processor.
+        messages: Times of messages, by link. A link is a pair: bandwidth in 10^6 bits per second,
+            and delay in milliseconds.
     """
 
     profile: BoardProfile
@@ -107,14 +108,14 @@ class _Measured:
 def _measure_here(
     fleet: Fleet, model: TfliteModel, on_progress: Callable[[str, int, int], None] | None
 ) -> _Measured:
-    """Have agents time the model, and messages behind each link: times vary from link to link."""
+    """Have agents time the model, and messages over each different link of the fleet."""
     messages = {}
     for mbit_s, delay_ms in dict.fromkeys(map(_link, fleet.devices)):
         behind = Device(_NAME, link_mbit_s=mbit_s, link_ms=delay_ms)
         with _agent(behind, shape_link=True) as profiler:
             messages[mbit_s, delay_ms] = profiler.time_messages(_NAME)
     profiles: list[BoardProfile] = []
-    # This agent has no link, since a slow link would only delay the transfer of the slices.
+    # This agent has no emulated link, which would only delay the transfer of the slices.
     with _agent(Device(_NAME), shape_link=False) as profiler:
         profiler.measure(
             profiler.boards([_NAME]), model, on_progress=on_progress, on_profile=profiles.append
@@ -124,7 +125,7 @@ def _measure_here(
 
 @contextmanager
 def _agent(device: Device, *, shape_link: bool) -> Iterator[Profiler]:
-    """Start one agent within ``_SHARE``; other agents would compete for its processor."""
+    """Start one agent with ``_SHARE`` of a processor; more agents would compete for processors."""
     limits = {device.name: Limits(_SHARE, None, cpu=min(os.sched_getaffinity(0)))}
     with (
         DeskFleet(Fleet((device,)), limits=limits, shape_links=shape_link) as desk,
@@ -157,5 +158,5 @@ def _on_share(profile: BoardProfile, graph: Graph, cpu_share: float) -> StageTim
     slices = tuple(
         replace(item, invoke_ms=item.invoke_ms * _SHARE / cpu_share) for item in profile.slices
     )
-    # The store only names the profile's file in errors; nothing is saved.
+    # Nothing is saved: an error only takes the path of the profile's file from the store.
     return profiled_stage_times(graph, replace(profile, slices=slices), ProfileStore())

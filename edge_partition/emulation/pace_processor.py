@@ -1,18 +1,20 @@
-"""Spreads a board's share of a processor evenly over time.
+"""Helper processes that spread a board's share of a processor evenly over time.
 
-``pace_processor.py tick CPU`` or ``pace_processor.py idle CPU [FILE]``.
+``pace_processor.py tick CPU`` or ``pace_processor.py idle CPU [FILE]``. CPU is the number of a
+processor. FILE is the file ``cgroup.procs`` of a board's control group.
 
-Linux checks a group's quota when it schedules: when a process wakes, and at a clock tick, every
-4 ms at 250 Hz. A board with one millisecond in five would run for 4 ms at full speed, then stop for
-16 ms. ``tick`` wakes often and does nothing, so that the kernel checks often.
+Linux checks the quota of a control group only when it schedules: when a process wakes, and at each
+tick of the clock, every 4 ms at 250 Hz. A board with a share of one millisecond in five would run
+for 4 ms at full speed, then stop for 16 ms. ``tick`` wakes often and does nothing, so that the
+kernel checks the quota often.
 
-A group may also save up about 2 ms of unused quota, so that a board would be as fast as this
-machine after a short pause. ``idle`` enters the board's group, given by its ``cgroup.procs``, uses
-the time that the agent leaves unused, and yields to the agent at once.
+A control group can also save about 2 ms of unused quota. After a short pause, a board would then be
+as fast as this machine. ``idle`` with FILE enters the board's group, uses the time that the agent
+leaves unused, and yields to the agent at once.
 
-A processor that rests between a board's turns is slower during the turns: the clock frequency
-falls, and a hypervisor gives a virtual processor, with its caches, to other machines. ``idle``
-without a group keeps the processor awake. On a virtual machine with boards at 0.4 and 0.24 of a
+A processor that rests while no board runs is slower when a board runs again: the clock frequency
+falls, and a hypervisor gives the virtual processor, with its caches, to other machines. ``idle``
+without FILE keeps the processor awake. On a virtual machine with boards at 0.4 and 0.24 of a
 processor, the same work took 8.7 ms of processor time without ``idle``, 7.9 ms with ``idle``
 (medians of eight), and 7.0 ms on a processor of its own.
 
@@ -27,13 +29,16 @@ import sys
 import time
 from pathlib import Path
 
-#: Time between wakes, which uses about 7 % of an x86-64 processor.
+#: Time between two wakes of ``tick``, in seconds. ``tick`` uses about 7 % of an x86-64 processor.
 _TICK_S = 0.000_25
 _PRIORITY = 50
 
 
 def main() -> None:
-    """Run until killed; print an empty line when the kernel has granted the priority and groups."""
+    """Run until killed.
+
+    Print an empty line as soon as the kernel has granted the priority and the control group.
+    """
     os.sched_setaffinity(0, {int(sys.argv[2])})
     if sys.argv[1] == "tick":
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))

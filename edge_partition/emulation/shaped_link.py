@@ -1,7 +1,7 @@
-"""A proxy before the broker with a given speed and delay: ``python -m ... --to HOST:PORT``.
+"""A slow link: a TCP proxy in front of the broker, with a given bandwidth and delay.
 
-Both directions share the bandwidth, as on Wi-Fi and in the cost model. Buffers are small, so TCP
-slows down a sender that is faster than the link, as in a slow network.
+Both directions share the bandwidth, as on Wi-Fi and in the cost model. The proxy's buffers are
+small, so TCP slows down a sender that is faster than the link, as in a slow network.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import contextlib
 import selectors
 import socket
 
-#: Longest time of one chunk on the link: short enough for messages to share the link, long enough
-#: for this program to keep up with the link.
+#: Longest time of one chunk on the link, in seconds: short enough for messages to share the link,
+#: and long enough for this program to keep up with the link.
 _CHUNK_S = 0.000_5
 _LEAST_CHUNK_BYTES = 1024
 _MOST_CHUNK_BYTES = 65_536
 #: Largest number of chunks that the delay holds in one direction.
 _CHUNKS_IN_FLIGHT = 64
-#: Sleeps last longer than requested. The link makes up for delays of less than this time.
+#: A sleep lasts longer than requested. If the link sends a chunk late by less than this time, in
+#: seconds, the link makes up for the delay.
 _LATE_S = 0.000_5
 
 
 class ShapedLink:
-    """A link that carries data in the order of the calls of :meth:`send`.
+    """A link that carries data of both directions, in the order of the calls of :meth:`send`.
 
     Args:
         mbit_s: Bandwidth of both directions together, in 10^6 bits per second.
@@ -39,12 +40,17 @@ class ShapedLink:
         self._chunk_bytes = min(_MOST_CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, chunk_bytes))
 
     def send(self, size_bytes: int, now: float) -> tuple[float, float]:
-        """Return the times at which ``size_bytes`` sent at ``now`` have left and have arrived."""
+        """Put ``size_bytes`` bytes on the link at time ``now``.
+
+        Returns:
+            The time at which all bytes have left, and the time at which all bytes have arrived, in
+            seconds.
+        """
         self._free_at = max(self._free_at, now) + size_bytes * self._seconds_per_byte
         return self._free_at, self._free_at + self._delay_s
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Copy one direction of a connection until it ends."""
+        """Copy the data of one direction of a connection, over the link, until the data ends."""
         clock = asyncio.get_running_loop().time
         arriving: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS_IN_FLIGHT)
 
@@ -103,8 +109,8 @@ def main() -> None:
     """Run one link until the process is ended."""
     parser = argparse.ArgumentParser(description="Carry TCP connections over a slow link.")
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the broker")
-    parser.add_argument("--mbit-s", type=float, required=True, help="both directions together")
-    parser.add_argument("--delay-ms", type=float, required=True, help="one way")
+    parser.add_argument("--mbit-s", type=float, required=True, help="Mbit/s, both directions")
+    parser.add_argument("--delay-ms", type=float, required=True, help="one-way delay")
     options = parser.parse_args()
     host, _, port = options.to.rpartition(":")
     link = ShapedLink(options.mbit_s, options.delay_ms)

@@ -16,7 +16,7 @@ from edge_core.mqtt.read_retained import read_retained
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Bytes of a packet that are not the chunk: topic, properties and JSON.
+#: Bytes of a packet besides the chunk of the file: topic, properties and JSON.
 CHUNK_OVERHEAD_BYTES = 2048
 #: Larger chunks are no faster, and delay other messages on the board's link.
 _MAX_CHUNK_BYTES = 256 * 1024
@@ -25,17 +25,17 @@ COMMAND_TIMEOUT_S = 20.0
 
 
 class UnknownBoardError(EdgePartitionError):
-    """A bundle names boards that are not online.
+    """A command needs boards that are not online.
 
     Attributes:
-        missing: The bundle's boards that are not online.
+        missing: The needed boards that are not online.
         online: The boards that are online.
     """
 
     def __init__(self, missing: Sequence[str], online: Sequence[str], *, advice: str = "") -> None:
         self.missing = tuple(missing)
         self.online = tuple(online)
-        there = f"online are: {', '.join(online)}" if online else "no board is online"
+        there = f"boards online: {', '.join(online)}" if online else "no board is online"
         super().__init__(
             f"Not online: {', '.join(missing)}; {there}. Start `device-agent --name {missing[0]}` "
             f"on that board, or {advice or 'split for the boards that are online'}."
@@ -43,7 +43,7 @@ class UnknownBoardError(EdgePartitionError):
 
 
 class BoardClient:
-    """A connection that sends commands to boards; base of the classes that deploy and profile.
+    """A connection that sends commands to boards: the base class for deploying and profiling.
 
     A context manager: entering the context connects.
     """
@@ -90,7 +90,7 @@ class BoardClient:
         )
 
     def _store(self, device: str, sha256: str, data: bytes, have_bytes: int) -> Iterator[int]:
-        """Send the rest of a file from ``have_bytes`` on; yield each chunk's size in bytes."""
+        """Send a file from byte ``have_bytes`` on, in chunks; yield each chunk's size in bytes."""
         room = (self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES) * 3 // 4
         chunk_bytes = max(_MIN_CHUNK_BYTES, min(_MAX_CHUNK_BYTES, room))
         for offset in range(have_bytes, len(data), chunk_bytes):

@@ -1,8 +1,8 @@
 """Deploys a bundle in two phases; if a board refuses, nothing changes.
 
 Phase one: every board receives, checks, loads and tries its files. Phase two: the manifest is
-published, retained, which makes the deployment live. If a board refuses in phase one, phase one is
-undone; a deployment that was live stays live.
+published as a retained message, which makes the deployment live. If a board refuses in either
+phase, both phases are undone. A deployment that was live before stays live.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
     _OnProgress = Callable[[str, int, int], None]
 
-#: Time for a slow board to load and try a large model, in seconds.
+#: Longest wait for a board that loads and tries its stages, in seconds: large model, slow board.
 _LOAD_TIMEOUT_S = 300.0
 _GO_LIVE_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 
 
 class DeploymentRefusedError(EdgePartitionError):
-    """A board refused its stages; nothing changed.
+    """A board refused its stages or did not answer; nothing changed.
 
     Attributes:
         device: The board.
         code: The agent's error code, or ``no-answer``, ``bad-answer`` or ``not-live``.
-        reason: The agent's sentence, without a full stop.
+        reason: The cause in a sentence without a full stop.
     """
 
     def __init__(self, deployment: str, device: str, code: str, reason: str) -> None:
@@ -65,7 +65,7 @@ class LoadedStage:
         load_ms: Time to read and prepare the file, in milliseconds.
         invoke_ms: Time of one inference on the reference input, in milliseconds.
         max_difference: Largest difference from the host's outputs for that input; 0: equal bits.
-        ram_bytes: The agent's resident memory with the stage loaded.
+        ram_bytes: The agent's resident memory after loading the stage, in bytes.
     """
 
     device: str
@@ -89,7 +89,7 @@ class Deployer(FleetReader):
             on_progress: Called with (board, received bytes, all bytes), from several threads.
 
         Returns:
-            The boards' reports, by stage and board.
+            A report for each stage and board, sorted by stage, then by board.
 
         Raises:
             UnknownBoardError: A board of the bundle is not online; nothing changed.
@@ -113,8 +113,8 @@ class Deployer(FleetReader):
 
         Args:
             deployment: The deployment's name.
-            force: Undeploy although one of the deployment's boards is offline. The board serves
-                the deployment again when the board comes back.
+            force: Whether to undeploy even if one of the deployment's boards is offline. An offline
+                board keeps its files, and serves the deployment again when it is back online.
 
         Raises:
             UnknownDeploymentError: No deployment of this name is live.
@@ -125,7 +125,7 @@ class Deployer(FleetReader):
         if deployment in manifests:
             devices = set(_boards_of(manifests[deployment]))
         else:
-            # A board that was offline at an earlier undeploy may still have its files.
+            # A board that was offline during an earlier undeploy may still have its files.
             devices = {device for device in online if self._holds(device, deployment)}
             if not devices:
                 raise UnknownDeploymentError(deployment, sorted(manifests))
@@ -134,11 +134,11 @@ class Deployer(FleetReader):
             raise UnknownBoardError(
                 missing,
                 online,
-                advice="use --force: the board keeps its part until it is undeployed again",
+                advice="use --force: the board keeps its part until you undeploy again",
             )
         self._publish_manifest(deployment, b"", timeout_s=COMMAND_TIMEOUT_S)
         for device in sorted(devices & set(online)):
-            # An agent deletes its files when the manifest is cleared; an agent that missed the
+            # An agent deletes its files when the manifest is cleared. An agent that missed this
             # message gets a command.
             if self._holds(device, deployment):
                 self._ask(device, {"command": "remove", "deployment": deployment})
@@ -156,7 +156,7 @@ class Deployer(FleetReader):
     ) -> list[LoadedStage]:
         """Prepare all boards at the same time, because each board may have a slow link.
 
-        If several boards refuse, the error is that of the first one in ``devices``.
+        If several boards refuse, the raised error is about the first such board in ``devices``.
         """
         with ThreadPoolExecutor(max_workers=min(16, len(devices))) as pool:
             attempts = [
@@ -167,7 +167,7 @@ class Deployer(FleetReader):
     def _prepare(
         self, device: str, files: DeploymentFiles, on_progress: _OnProgress | None
     ) -> list[LoadedStage]:
-        """Send a board the files that it lacks, then have it load and try its stages."""
+        """Send a board its missing files, then have the board load and try its stages."""
         manifest = files.bundle.manifest
         with _refusals(manifest, device):
             command = {
@@ -189,7 +189,10 @@ class Deployer(FleetReader):
         wanted: dict[str, int],
         on_progress: _OnProgress | None,
     ) -> None:
-        """Send a board the rest of its files; ``wanted``: bytes that it has, by SHA-256."""
+        """Send a board the missing bytes of the files in ``wanted``.
+
+        ``wanted`` has the number of bytes that the board already has, by a file's SHA-256.
+        """
         total = sum(files.size_bytes(sha256) for sha256 in wanted)
         have = sum(wanted.values())
         for sha256, have_bytes in wanted.items():
@@ -209,7 +212,10 @@ class Deployer(FleetReader):
     def _go_live(
         self, manifest: Manifest, devices: Sequence[str], before: dict[Topic, bytes]
     ) -> None:
-        """Publish the manifest and wait until every board serves it; else restore ``before``."""
+        """Publish the manifest and wait until every board serves the deployment.
+
+        If a board does not, publish the manifest in ``before`` again.
+        """
         payload = manifest.to_json().encode()
         self._publish_manifest(manifest.deployment, payload, timeout_s=COMMAND_TIMEOUT_S)
         try:
@@ -248,7 +254,7 @@ class Deployer(FleetReader):
     def _publish_manifest(
         self, deployment: str, payload: bytes, *, timeout_s: float = 10.0
     ) -> None:
-        """Publish a retained manifest, or clear it by an empty payload."""
+        """Publish a retained manifest; an empty payload clears the retained manifest."""
         self._connection.publish_and_wait(
             self._topics.manifest(deployment), payload, timeout_s=timeout_s
         )
@@ -259,7 +265,7 @@ def _boards_of(manifest: Manifest) -> list[str]:
 
 
 def _command(name: str, manifest: Manifest) -> dict[str, Any]:
-    """Return a command on one generation of a deployment."""
+    """Return the command ``name`` for the deployment and generation in a manifest."""
     return {
         "command": name,
         "deployment": manifest.deployment,
@@ -279,24 +285,27 @@ def _read_loaded(device: str, stage: dict[str, Any]) -> LoadedStage:
 
 
 def _check_needs(manifest: Manifest, device: str, answer: dict[str, Any]) -> None:
-    """Refuse an agent that doesn't know the field ``needs``: its results would be wrong."""
+    """Raise an error if an agent's answer does not confirm all needs of the manifest.
+
+    The results of an agent that does not know the field ``needs`` would be wrong.
+    """
     unheard = set(manifest.needs).difference(answer.get("needs", ()))
     if unheard:
         raise DeploymentRefusedError(
             manifest.deployment,
             device,
             "unknown-need",
-            f"its agent is too old for a model that needs {', '.join(sorted(unheard))}; install "
-            "this version of edge-partition on the board",
+            f"its agent is too old: it does not support {', '.join(sorted(unheard))}, which the "
+            "deployment needs; install this version of edge-partition on the board",
         )
 
 
 @contextlib.contextmanager
 def _refusals(manifest: Manifest, device: str) -> Iterator[None]:
-    """Turn a board's refusals, its silence and unreadable answers into one kind of error.
+    """Turn the errors of a board in the ``with`` block into one kind of error.
 
     Raises:
-        DeploymentRefusedError: The block raised such an error.
+        DeploymentRefusedError: The board refused, did not answer, or gave an unreadable answer.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The files and reference tensors of a bundle, by SHA-256, as boards ask for them."""
+"""The files and reference tensors of a bundle, which boards ask for by SHA-256."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class DeploymentFiles:
     """The files and reference tensors that boards ask for to prepare a bundle's stages.
 
-    A stage's file is read when a board asks for it; reference tensors are kept in memory.
+    A stage's file is read when a board asks for the file. Reference tensors are kept in memory.
 
     Attributes:
         bundle: The bundle.
@@ -23,7 +23,7 @@ class DeploymentFiles:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        """Run the bundle's stages once on this machine, for the reference tensors."""
+        """Run the bundle's stages once on this machine, to compute the reference tensors."""
         self.bundle = bundle
         self.document = decode_json(bundle.manifest.to_json().encode())
         self._payloads = reference_payloads(bundle)

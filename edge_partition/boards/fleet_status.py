@@ -1,6 +1,6 @@
 """The fleet as the broker and the agents know it: boards, profiles, live manifests.
 
-Only reads: nothing changes on the boards or at the broker.
+This module only reads: it changes nothing on the boards or at the broker.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class BoardStatus:
     Attributes:
         device: The board's name.
         online: Whether the board is online at the broker and its agent answers.
-        profile: The agent's profile message; empty without a readable message.
-        deployments: The agent's deployments: ``deployment``, ``generation``, ``state``, ``stages``.
+        profile: The fields of the agent's profile message; empty without a readable message.
+        deployments: For each deployment on the board, the fields ``deployment``, ``generation``,
+            ``state`` and ``stages``.
     """
 
     device: str
@@ -40,8 +41,8 @@ class FleetStatus:
     """State of the whole fleet.
 
     Attributes:
-        boards: All boards that were ever online, by name.
-        manifests: The manifests that are live, by deployment.
+        boards: All boards that were ever online at the broker, sorted by name.
+        manifests: The manifests that are live, sorted by deployment.
     """
 
     boards: tuple[BoardStatus, ...]
@@ -86,7 +87,7 @@ class FleetReader(BoardClient):
         return any(item.get("deployment") == deployment for item in self._deployments_on(device))
 
     def _manifests(self) -> dict[str, Manifest]:
-        """Return the live manifests that can be read, by deployment."""
+        """Return the live manifests that can be read, by the deployment's name."""
         manifests = {}
         found = self._retained(self._topics.manifest("+"))
         for topic in sorted(found):

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 #: Most inputs, and most outputs, that are shown for one deployment.
 _ENDS_SHOWN = 8
-_LIMIT_USED = (
-    "the agent uses its own limit; plans use this limit too after `edge-partition profile`"
-)
+_LIMIT_USED = "the agent uses its own limit, as plans do after `edge-partition profile`"
 
 
 @click.command("status")

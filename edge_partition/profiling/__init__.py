@@ -1,1 +1,1 @@
-"""Measurements of boards, and the files that keep the measurements."""
+"""Measurements of a model on boards, and the files that keep the measurements."""

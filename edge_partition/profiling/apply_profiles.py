@@ -1,4 +1,4 @@
-"""A fleet and its boards' profiles of a model -> the fleet with measured figures."""
+"""A fleet, and profiles of a model on its boards -> the fleet with measured figures."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def apply_profiles(
     on_unusable: Callable[[ProfileError], None],
     on_limit: Callable[[str], None] | None = None,
 ) -> Fleet:
-    """Return the fleet with measured figures for the boards that have a profile of the model.
+    """Return the fleet with measured figures for each board that has a profile of the model.
 
-    A profile also has the memory limit of the agent, which replaces the limit of the fleet file.
+    Such a board also gets the memory limit of its agent from the profile, if the agent has a limit.
 
     Args:
         fleet: The boards.
         graph: The graph of the model.
         model_sha256: SHA-256 of the model's ``.tflite``.
         store: The store of profiles.
-        on_unusable: Called with the error of an invalid profile. The board's figures stay
-            unchanged.
+        on_unusable: Called with the error of an invalid profile. The figures of the board do not
+            change.
         on_limit: Called with a sentence for each board whose agent has another memory limit than
             the fleet file.
     """
@@ -60,7 +60,7 @@ def apply_profiles(
 
 
 def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStore) -> StageTimes:
-    """Return the time of any stage of ``graph`` on the board that measured ``profile``.
+    """Return the times of all stages of ``graph`` on the board that measured ``profile``.
 
     Args:
         graph: The graph of the model.
@@ -78,7 +78,7 @@ def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStor
                 path,
                 f"it has a slice [{item.start}, {item.stop}), whose ends are not cuts of the model",
             )
-    # Slices take and return tensors in their own types, independent of the wire.
+    # A slice's inputs and outputs have the model's dtypes, even if a plan sends float16.
     boundary_bytes = [graph.boundary_bytes(end) for end in range(len(graph.operators) + 1)]
     try:
         return fit_stage_times(profile.slices, operator_work_macs(graph), boundary_bytes)

@@ -1,4 +1,4 @@
-"""The slices of a model that a board times, as data for fitting the time of any stage."""
+"""The slices of a model that a board times. The time of any stage is fitted to their times."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from edge_partition.planning.cost_model import operator_work_macs
 if TYPE_CHECKING:
     from edge_partition.tflite.graph import Graph
 
-#: Numbers of parts of equal work, by level. Small parts show the times of single operators, large
-#: parts the times of stages on two to four boards. Each level sends the whole model once.
+#: Number of slices in each level; the slices of a level have about equal work. Small slices show
+#: the times of single operators, large slices the times of stages on two to four boards. The slices
+#: of each level together are the whole model, which is sent to the board once for each level.
 _LEVELS = (24, 4, 2, 1)
-#: Least work of a slice: about 0.2 ms on a Raspberry Pi 4. Shorter times cannot be measured well.
+#: Least mean work of a level's slices: about 0.2 ms on a Raspberry Pi 4. Shorter times cannot be
+#: measured well.
 _LEAST_WORK_MACS = 2_000_000
 
-#: More than the caches of a board, and equal to the caches of a desktop. With this minimum, three
-#: stages of MobileNetV3Large took within 5 % of their times with 20 ms between runs; without the
-#: minimum, 12 to 48 % less (x86-64, 32 MB of cache).
+#: Least number of bytes to read between runs: more than the caches of a board, and as much as the
+#: caches of a desktop. The measured times of three stages of MobileNetV3Large were within 5 % of
+#: their times in runs 20 ms apart. Without the minimum, the measured times were 12 to 48 % lower
+#: (x86-64, 32 MB of cache).
 _LEAST_DISPLACED_BYTES = 32 << 20
 
 
 def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
-    """Return operator ranges ``[start, stop)`` in levels, the level of the smallest first.
+    """Return the slices to time: operator ranges ``[start, stop)``, smallest slices first.
 
-    Each level covers all operators. The ends of the slices are the model's cuts nearest to parts of
-    equal estimated work.
+    The slices come in levels. Each level covers all operators. The slices of a level end at the
+    model's cuts that come nearest to equal work for all slices.
     """
     ends = np.array([0, *graph.cuts, len(graph.operators)])
     work = np.cumsum([0, *operator_work_macs(graph)])
@@ -46,9 +49,10 @@ def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
 def displaced_bytes(graph: Graph, start: int, stop: int) -> int:
     """Return the number of bytes that a board reads between the runs of a slice.
 
-    The number is the size of the other weights of a stage of half the model around the slice.
-    Reading these weights displaces the slice from the caches, as the rest of the stage does. The
-    minimum stands for messages and other work between inferences, which also displace a stage.
+    Think of a stage around the slice with half of the model's work. The number is the size of the
+    stage's weights outside the slice. Reading as many bytes displaces the slice from the caches, as
+    the rest of the stage does. The number has a minimum, because messages and other work between
+    inferences also displace a stage from the caches.
     """
     work = np.cumsum([0, *operator_work_macs(graph)])
     half = work[-1] / 2

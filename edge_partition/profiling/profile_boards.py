@@ -1,4 +1,4 @@
-"""Boards time a model's slices, and messages through the broker, at the host's request.
+"""Measurements on boards: the host has boards time a model's slices, and messages to the broker.
 
 Boards on different machines measure slices at the same time. Agents on one machine measure one
 after another, because they share the processor. Messages are timed before the slices, one board at
@@ -54,15 +54,17 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
-#: Longest time of timing one slice, in which the board answers no other command.
+#: Longest time for which a board times one slice, in seconds. Meanwhile the board answers no other
+#: command.
 _SLICE_S = 2.0
-#: Timeout of one slice: covers loading, and an inference longer than ``_SLICE_S``.
+#: Longest wait for the answer about one slice, in seconds. The board also loads the slice in this
+#: time, and a single inference may take longer than ``_SLICE_S``.
 _SLICE_TIMEOUT_S = 120.0
-#: Longest wait for the runtime of an agent that has just started.
+#: Longest wait until an agent that has just started publishes its runtime, in seconds.
 _RUNTIME_WAIT_S = 10.0
 
 _MESSAGE_BYTES = (1_000, 16_000, 64_000, 256_000)
-#: Timeout of one size of messages, for the slowest links.
+#: Longest wait for the answer about messages of one size, in seconds, for the slowest links.
 _MESSAGE_TIMEOUT_S = 60.0
 
 
@@ -71,8 +73,8 @@ class ProfileRefusedError(EdgePartitionError):
 
     Attributes:
         board: Name of the board.
-        code: Error code of the agent.
-        reason: The agent's explanation.
+        code: The agent's error code, or ``no-answer``, ``bad-answer`` or ``interrupted``.
+        reason: The cause in a sentence.
     """
 
     def __init__(self, board: str, code: str, reason: str) -> None:
@@ -125,7 +127,7 @@ class _Timed:
 
 
 class Profiler(BoardClient):
-    """The host's side of the command ``profile``. A context manager."""
+    """A connection that has boards measure a model, and messages. A context manager."""
 
     def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
         """Create a profiler. Entering the context connects to the broker.
@@ -140,11 +142,12 @@ class Profiler(BoardClient):
     def boards(
         self, names: Sequence[str] = (), *, among: Collection[str] | None = None
     ) -> tuple[Board, ...]:
-        """Return the boards that are online, sorted by name, from retained messages.
+        """Return boards that are online, as described by their retained messages.
 
         Args:
-            names: Names of the boards to return; all of them must be online.
-            among: Names of boards to return if they are online; ``None`` for all boards.
+            names: Names of the boards to return, in this order. All of them must be online. Empty:
+                all boards that are online, sorted by name.
+            among: Names of the boards that may be returned; ``None``: all names.
 
         Raises:
             UnknownBoardError: A board in ``names`` is not online.
@@ -242,7 +245,7 @@ class Profiler(BoardClient):
         """Have boards time stages ``[start, stop)`` and add the times to their profiles.
 
         Args:
-            stages: Stages of each board.
+            stages: Stages to time, by board.
             profiles: Current profile of each board, by name.
             model: The model.
             force: Whether boards that serve a deployment also measure.
@@ -272,7 +275,7 @@ class Profiler(BoardClient):
             raise failures[0]
 
     def time_messages(self, board: str, *, force: bool = False) -> MessageTimes:
-        """Have a board time messages only; :meth:`measure` also times messages.
+        """Have a board time messages, without timing a model.
 
         Args:
             board: Name of the board.
@@ -299,7 +302,7 @@ class Profiler(BoardClient):
         measure_board: Callable[[Board], BoardProfile],
         on_profile: Callable[[BoardProfile], None],
     ) -> list[EdgePartitionError]:
-        """Measure on all machines at the same time; return the errors."""
+        """Call ``measure_board`` for all boards, on all machines at once; return the errors."""
         failures: list[EdgePartitionError] = []
         lock = threading.Lock()
         machines: dict[str, list[Board]] = {}
@@ -449,7 +452,7 @@ def _as_refusals(board: str) -> Iterator[None]:
         raise ProfileRefusedError(
             board,
             "bad-answer",
-            "its agent's answer is unknown to this version; install the same version on the board",
+            "its agent's answer can't be read; install this version of edge-partition on the board",
         ) from None
 
 

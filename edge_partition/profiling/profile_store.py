@@ -1,7 +1,7 @@
 """Boards' profiles in files on this machine, so that later plans need no measurements.
 
-Each model, board and runtime has one JSON file under the user's cache directory (XDG Base Directory
-Specification 0.8):
+There is one JSON file for each model, board and runtime, under the user's cache directory (XDG Base
+Directory Specification 0.8):
 
 ```
 ${XDG_CACHE_HOME:-~/.cache}/edge-partition/profiles/{model's sha256}/{board}/{runtime}.json
@@ -27,8 +27,8 @@ from edge_partition.planning.stage_times import TimedSlice
 if TYPE_CHECKING:
     from edge_core.contract.json_fields import Field
 
-#: Version of the file format. 2: the board times messages, instead of the host. 3: the board also
-#: times messages with pauses between them.
+#: Version of the file format. Since version 2, the board times messages, not the host. Since
+#: version 3, the board also times messages with pauses between them.
 SCHEMA = 3
 _MOST_BYTES = 1 << 20
 
@@ -90,7 +90,7 @@ class ProfileStore:
     """Profiles in a folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Use a folder; ``None``: the user's cache directory."""
+        """Keep profiles in ``folder``; ``None``: in the user's cache directory."""
         self.folder = folder or _cache_folder()
 
     def path(self, model_sha256: str, board: str, runtime: str) -> Path:
@@ -99,7 +99,7 @@ class ProfileStore:
         return self.folder / model_sha256 / board / f"{file}.json"
 
     def save(self, profile: BoardProfile) -> Path:
-        """Write a profile in place of an older one of the same model, board and runtime.
+        """Write a profile and return its file; an older profile in this file is replaced.
 
         Raises:
             WriteError: The file cannot be written.
@@ -114,7 +114,7 @@ class ProfileStore:
         return path
 
     def find(self, model_sha256: str, board: str, runtime: str) -> BoardProfile | None:
-        """Return the profile of a model, board and runtime; ``None`` without a profile.
+        """Return the stored profile of a model, board and runtime; ``None``: no such profile.
 
         Raises:
             ProfileError: The file is not valid.
@@ -123,7 +123,7 @@ class ProfileStore:
         return self._read(path) if path.exists() else None
 
     def newest(self, model_sha256: str, board: str) -> BoardProfile | None:
-        """Return the latest profile of a model and board; ``None`` without a profile.
+        """Return the latest stored profile of a model and board; ``None``: no such profile.
 
         Raises:
             ProfileError: A file is not valid.
@@ -149,13 +149,15 @@ class ProfileStore:
             raise ProfileError(path, str(error)) from None
         if self.path(profile.model_sha256, profile.board, profile.runtime) != path:
             raise ProfileError(
-                path, f"it is of board {profile.board} and model {profile.model_sha256[:12]}"
+                path,
+                f"it has the measurements of board {profile.board} and model "
+                f"{profile.model_sha256[:12]}, which belong in another file",
             )
         return profile
 
 
 def _cache_folder() -> Path:
-    # The specification requires relative paths to be ignored.
+    # The XDG specification says that a relative path must be ignored.
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     cache = named if named.is_absolute() else Path.home() / ".cache"
     return cache / "edge-partition" / "profiles"
@@ -182,9 +184,9 @@ def _read_profile(fields: Field) -> BoardProfile:
         for item in fields["messages"].items()
     )
     if not slices or any(item.start >= item.stop for item in slices):
-        raise fields["slices"].error("are missing or empty; expected ranges of operators")
+        raise fields["slices"].error("are empty or have an empty range; expected operator ranges")
     if not messages:
-        raise fields["messages"].error("are missing; expected one message or more")
+        raise fields["messages"].error("are empty; expected one message or more")
     ram_mib = fields.optional("ram_mib")
     return BoardProfile(
         model_sha256=fields["model_sha256"].sha256(),

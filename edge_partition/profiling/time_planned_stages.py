@@ -1,13 +1,14 @@
-"""Boards time the stages of likely plans, until the plans have no more stages to time.
+"""Boards time the stages of likely plans, in rounds, until all stages of these plans are timed.
 
-The times of most stages are fitted to slices (:mod:`edge_partition.planning.stage_times`), with an
-error of about 10 %, and a plan prefers stages whose times are too low. So boards time the stages of
-the plans that a user is likely to request. The new times can change the plans, so the next round
-times the stages of the new plans.
+The times of most stages are fitted to the times of slices
+(:mod:`edge_partition.planning.stage_times`). The fit has an error of about 10 %, and the planner
+prefers stages whose fitted times are too low. So boards time the stages of the plans that a user is
+likely to request. The new times can change the plans, so the next round times the stages of the new
+plans.
 
-The speed of a board varies from one half minute to the next, by heat or by other work, and a plan
-prefers stages that were timed at a fast moment. So each planned stage is timed three times, in
-different rounds, and the median counts.
+The speed of a board varies from one half minute to the next, because of heat or other work. The
+planner prefers stages that were timed while their board was fast. So each planned stage is timed
+three times, in different rounds, and the median counts.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
     from edge_partition.profiling.profile_store import BoardProfile, ProfileError, ProfileStore
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: First operator of a stage, and the position after its last operator.
+#: A stage: its first operator, and the position after its last operator.
 Ends: TypeAlias = tuple[int, int]
 
-#: Number of times that each planned stage is timed.
+#: How often each planned stage is timed.
 TIMES = 3
-#: Largest number of rounds. Plans change few cuts between rounds; six or seven rounds are usual.
+#: Largest number of rounds. Few cuts change from one round to the next, so six or seven rounds are
+#: usual.
 _ROUNDS = 10
-#: Largest number of stages of the likely plans.
+#: Largest number of stages in a likely plan.
 _MOST_STAGES = 8
 
 
@@ -56,11 +58,11 @@ def refine_profiles(
         profiler: The connection to the boards.
         boards: Boards with a profile in ``store``.
         model: The model.
-        store: The store of profiles, old and extended.
+        store: The boards' profiles are read from this store, and extended profiles are saved there.
         fleet: The boards for the plans; boards that are not in ``boards`` are left out.
         force: Whether boards that serve a deployment also measure.
-        plans: Returns the plans whose stages are timed; None: the plans that users are likely to
-            request.
+        plans: Returns the plans whose stages are timed, for a fleet and a model; None: the plans
+            that users are likely to request.
         on_progress: Called with (board, stages timed, all stages), from several threads.
         on_profile: Called with each extended profile.
 
@@ -97,7 +99,7 @@ def refine_profiles(
 
 
 def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]:
-    """Return the number of timings of each (board, (start, stop))."""
+    """Return how often each stage was timed, by (board's name, (start, stop))."""
     return Counter(
         (profile.board, (item.start, item.stop)) for profile in profiles for item in profile.slices
     )
@@ -106,10 +108,14 @@ def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]
 def count_round(
     due: Mapping[str, Iterable[Ends]], profiles: Mapping[str, BoardProfile]
 ) -> Counter[tuple[str, Ends]]:
-    """Return the number of timings to count for each due (board, (start, stop)) after a round.
+    """Return how many timings a round adds to each due stage, by (board's name, (start, stop)).
 
-    A stage without a time exceeds the board's memory. The stage counts as timed :data:`TIMES`
-    times, so that the stage is not due again.
+    A round times each due stage once. A stage that still has no time exceeds the board's memory.
+    Such a stage counts as timed :data:`TIMES` times, so that the stage is not due again.
+
+    Args:
+        due: The stages that the round timed, by board name.
+        profiles: The boards' profiles after the round, by board name.
     """
     timings = count_timings(profiles.values())
     return Counter(
@@ -124,7 +130,13 @@ def count_round(
 def due_stages(
     plans: Iterable[Plan], timed: Mapping[tuple[str, Ends], int]
 ) -> dict[str, list[Ends]]:
-    """Return each board's stages in ``plans`` with fewer than :data:`TIMES` timings, ascending."""
+    """Return the stages in ``plans`` that boards have to time, in ascending order, by board name.
+
+    Args:
+        plans: The plans.
+        timed: How often each stage was timed, from :func:`count_timings`. A stage is due until this
+            number is :data:`TIMES`.
+    """
     wanted: dict[str, set[Ends]] = {}
     for plan in plans:
         for stage in plan.stages:

@@ -101,7 +101,9 @@ def test_an_offline_board_is_named_before_anything_is_sent(
     desk.start_agent("board-0")
     with (
         Deployer(desk.url) as deployer,
-        pytest.raises(UnknownBoardError, match="Not online: board-1, board-2; online are: board-0"),
+        pytest.raises(
+            UnknownBoardError, match="Not online: board-1, board-2; boards online: board-0"
+        ),
     ):
         deployer.deploy(digits_bundle)
     assert "prepar" not in desk.log("board-0").read_text()

@@ -234,7 +234,7 @@ def test_boards_that_are_not_there_are_named(desk: Desk, model: Path, cache: Pat
     assert "No board is online" in failed("profile", model, "--broker", desk.url)
     desk.start_agent("board-0")
     line = failed("profile", model, "--broker", desk.url, "--device", "pi-9")
-    assert "Not online: pi-9; online are: board-0" in line
+    assert "Not online: pi-9; boards online: board-0" in line
 
 
 def test_a_board_too_small_for_the_whole_times_its_parts(

@@ -223,7 +223,7 @@ def _range(least: float, most: float, *, above: bool = False) -> str:
     if most == math.inf:
         return f" above {least:,.12g}" if above else f", {least:,.12g} or more"
     return (
-        f" above {least:,.12g} up to {most:,.12g}"
+        f" above {least:,.12g} and at most {most:,.12g}"
         if above
         else f" from {least:,.12g} to {most:,.12g}"
     )

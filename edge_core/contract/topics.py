@@ -123,8 +123,8 @@ class TopicPrefixError(EdgePartitionError):
 class Topics:
     """The topics under one prefix.
 
-    A method's argument may be ``+`` instead of a name: the method then returns a topic filter for
-    every board, deployment or client.
+    In each method, ``+`` may stand for the name of a board, deployment or client. The method then
+    returns a topic filter for all boards, deployments or clients.
 
     Attributes:
         prefix: The first levels of every topic, without a slash at either end.

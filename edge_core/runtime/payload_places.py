@@ -104,8 +104,8 @@ def find_inputs(
     missing = wanted.keys() - places.keys()
     if missing:
         raise ModelLoadError(
-            f"{label} reads {', '.join(sorted(missing))}, which the manifest's inputs "
-            f"({', '.join(places)}) lack. Split the model again."
+            f"{label} reads {', '.join(sorted(missing))}; the manifest has only the inputs "
+            f"{', '.join(places)}. Split the model again."
         )
     return [
         InputTensor(

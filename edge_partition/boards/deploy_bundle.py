@@ -214,7 +214,7 @@ class Deployer(FleetReader):
     ) -> None:
         """Publish the manifest and wait until every board serves the deployment.
 
-        If a board does not, publish the manifest in ``before`` again.
+        If one of the two fails, publish the manifest in ``before`` again.
         """
         payload = manifest.to_json().encode()
         self._publish_manifest(manifest.deployment, payload, timeout_s=COMMAND_TIMEOUT_S)

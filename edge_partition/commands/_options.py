@@ -180,7 +180,7 @@ plan_options = combined(
         type=click.Choice(get_args(Objective)),
         default="throughput",
         show_default=True,
-        help="What the plan is best in. throughput: the most requests per second; latency: the "
+        help="What the plan optimizes. throughput: the most requests per second; latency: the "
         "least time for one request; energy: the fewest joules for one request, above the boards' "
         "idle power.",
     ),

@@ -92,7 +92,7 @@ def _shared_boards(plan: Plan) -> Iterator[str]:
             period_ms = plan.period_ms(plan.stages.index(stages[0]))
             yield (
                 f"Stages {numbers} share {stages[0].board_names}: together they take "
-                f"{period_ms:.1f} ms per request at full load, and memory of {'; '.join(needs)}."
+                f"{period_ms:.1f} ms per request at full load. Their memory: {'; '.join(needs)}."
             )
 
 

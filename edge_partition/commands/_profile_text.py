@@ -59,8 +59,8 @@ def profile_verdict(name: str, whole_ms: Mapping[str, float | None]) -> str:
     if len(times) == 1:
         return f"{boards}: the whole model takes {fastest_ms:.2f} ms on {fastest}."
     return (
-        f"{boards}: the whole model takes {fastest_ms:.2f} ms on {fastest} to {slowest_ms:.2f} ms "
-        f"on {slowest}."
+        f"{boards}: the whole model takes from {fastest_ms:.2f} ms on {fastest} to "
+        f"{slowest_ms:.2f} ms on {slowest}."
     )
 
 

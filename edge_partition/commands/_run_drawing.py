@@ -40,9 +40,9 @@ def check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> N
 
 
 def free_name(file: Path, taken: set[str]) -> str:
-    """Return a name for a picture that is not in ``taken``, and add the name to ``taken``.
+    """Return a file name for a drawn picture, and add the name to ``taken``.
 
-    The name is the file's own name. If ``taken`` has that name, the name gets a number.
+    The name is the input file's name, with a number if ``taken`` already has this name.
     """
     suffix = file.suffix if file.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
     name, number = f"{file.stem}{suffix}", 1

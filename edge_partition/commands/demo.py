@@ -1,4 +1,7 @@
-"""``edge-partition demo``: run every step on this machine, and prove that the answers are equal."""
+"""``edge-partition demo``: run every step on this machine, and check the boards' answers.
+
+The answers of the boards must equal the whole model's answers, bit for bit.
+"""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _find_boards(
     if boards and named is not None and not devices:
         absent = named - {board.name for board in boards}
         if absent:
-            _show.warn(f"Offline, so not measured now: {', '.join(sorted(absent))}.")
+            _show.warn(f"Not measured, because offline: {', '.join(sorted(absent))}.")
     return boards
 
 

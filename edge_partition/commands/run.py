@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     "folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Draw the boxes into copies of the pictures, in this folder.",
+    help="Write copies of the pictures, with the boxes drawn in, into this folder.",
 )
 @click.option(
     "-o",

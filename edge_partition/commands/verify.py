@@ -101,7 +101,7 @@ def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
         )
     elif verification.state == "keep":
         yield (
-            "The model's state was kept between inputs: the whole model and the parts had the "
+            "The model's state was kept between inputs: the whole model and the parts got the "
             "inputs in the same order."
         )
     if wire is not None:
@@ -117,8 +117,8 @@ def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
         if wire.clamped:
             yield (
                 f"{wire.clamped:,} values were outside float16's range and were sent as its "
-                f"largest value, {FLOAT16_MAX:,.0f}. Cut elsewhere, or split without --wire "
-                "float16."
+                f"largest value, {FLOAT16_MAX:,.0f}. Cut the model elsewhere, or split without "
+                "--wire float16."
             )
     if accuracy is not None:
         yield (

@@ -1,4 +1,4 @@
-"""Measurements on boards: the host has boards time a model's slices, and messages to the broker.
+"""Measurements on boards: the host has boards time a model's slices, and messages.
 
 Boards on different machines measure slices at the same time. Agents on one machine measure one
 after another, because they share the processor. Messages are timed before the slices, one board at

@@ -141,8 +141,8 @@ def describe_limit(
     is_reached = throughput_per_s >= _SATURATED * capacity.rate_per_s
     if is_reached and capacity.part == RECEIVE_LIMIT:
         return (
-            f"The broker sends {', '.join(capacity.devices)} no further request before one is "
-            f"acknowledged. With the link's delay, this limits the throughput to {most_per_s}."
+            f"The broker waits for acknowledgements from {', '.join(capacity.devices)} before it "
+            f"sends more. With the link's delay, this limits the throughput to {most_per_s}."
         )
     is_set = is_reached and len(capacity.devices) > 1 and device in capacity.devices
     if is_set or share >= _SATURATED:
@@ -163,7 +163,7 @@ def describe_limit(
         )
     return (
         f"The window of {window} request{'s' * (window > 1)} limits the throughput: {busiest}. A "
-        f"larger window would serve more than {throughput_per_s:.1f} requests/s."
+        f"larger window would reach more than {throughput_per_s:.1f} requests/s."
     )
 
 

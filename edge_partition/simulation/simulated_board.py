@@ -109,8 +109,8 @@ class SimulatedBoard:
         processor_ms: Busy time of the processors, in milliseconds.
         link_ms: Busy time of the link, in milliseconds.
         served: Number of requests served.
-        queue_ms: Sum over requests of the time waiting for inference, in milliseconds.
-        broker_ms: Sum over requests of the time waiting at the broker, in milliseconds.
+        queue_ms: Time that all requests together waited for inference, in milliseconds.
+        broker_ms: Time that all requests together waited at the broker, in milliseconds.
         most_queued: Largest number of requests waiting for inference at once.
         most_at_broker: Largest number of requests waiting at the broker at once.
         first_ms: Time of the first request, in simulated milliseconds; ``None``: no request yet.

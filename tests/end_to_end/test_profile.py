@@ -151,7 +151,7 @@ def test_boards_that_the_fleet_does_not_name_are_left_alone(
     desk.start_agent("board-0")
     result = run("edge-partition", *words)
     assert result.returncode == 0, result.stderr
-    assert "Offline, so not measured now: board-1." in result.stderr
+    assert "Not measured, because offline: board-1." in result.stderr
     assert list(cache.glob("**/board-0/*.json"))
     assert not list(cache.glob("**/board-9/*.json"))
 

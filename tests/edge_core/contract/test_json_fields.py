@@ -26,7 +26,7 @@ CHECKS: list[tuple[Callable[[Field], Any], list[Any], list[Any], str]] = [
     (lambda field: field.whole(1, 4), [1, 4], [0, 5], "a whole number from 1 to 4"),
     (Field.number, [0, 0.5, 3], [-1, True, "1", math.nan, math.inf, 10**400], "a number, 0 or"),
     (lambda field: field.number(above=True), [1e-9], [0, -1], "a number above 0"),
-    (lambda field: field.number(0, 2, above=True), [2], [0, 3], "a number above 0 up to 2"),
+    (lambda field: field.number(0, 2, above=True), [2], [0, 3], "a number above 0 and at most 2"),
     (lambda field: field.number(-math.inf), [-5, 5], [math.nan, -math.inf], "a number"),
     (lambda field: field.one_of(("", "ssd", "yolo")), ["", "ssd"], ["rcnn"], "one of ssd, yolo"),
 ]

@@ -11,7 +11,7 @@ from edge_partition.commands._profile_text import _span, profile_verdict
     ("whole_ms", "verdict"),
     [
         ({"a": 3.0, "b": 1.5, "c": None},
-         "net, measured on 3 boards: the whole model takes 1.50 ms on b to 3.00 ms on a."),
+         "net, measured on 3 boards: the whole model takes from 1.50 ms on b to 3.00 ms on a."),
         ({"a": 3.0, "b": None},
          "net, measured on 2 boards: the whole model takes 3.00 ms on a."),
         ({"a": None},

@@ -151,7 +151,7 @@ def test_a_long_delay_limits_the_throughput_to_the_receive_maximum_per_acknowled
     assert expected_ms <= period <= 1.05 * expected_ms
     assert find_capacity(times) == Capacity(1000 / expected_ms, ("a",), "receive maximum")
     forecast = simulate_plan(times, exactly(1000, window=30))
-    assert "The broker sends a no further request before one is acknowledged" in forecast.limit
+    assert "The broker waits for acknowledgements from a before it sends more" in forecast.limit
     assert period_ms(times, exactly(1, window=30, receive_maximum=30)) == pytest.approx(12)
 
 

@@ -282,7 +282,7 @@ def test_inspect_split_and_verify_report_that_a_model_keeps_state(
     build = tmp_path / "build"
     for options, says, verified in (
         ((), "Each request starts from the initial state", "kept no state of an earlier input"),
-        (("--state", "keep"), "one client at a time", "had the inputs in the same order"),
+        (("--state", "keep"), "one client at a time", "got the inputs in the same order"),
     ):
         assert says in command("split", model_file, "--stages", 3, *options, "-o", build)
         assert verified in command("verify", build)

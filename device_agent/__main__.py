@@ -29,18 +29,23 @@ def _parser() -> StrictParser:
     parser = StrictParser(
         prog="device-agent",
         description="Run this board's part of a model that is split over several boards.",
-        epilog="The --config file may set every option, with _ for -: state_dir = '...'. There is "
-        "no option for a password: use --password-file, or the environment variable "
-        "EDGE_PARTITION_PASSWORD.",
+        epilog="The --config file can set every other option. Write _ instead of - in the file: "
+        "state_dir = '...'. There is no option for a password: use --password-file, or the "
+        "environment variable EDGE_PARTITION_PASSWORD.",
     )
     add = parser.add_argument
     add("--name", metavar="NAME", help="this board's name, unique at the broker (required)")
     add(
         "--state-dir",
         metavar="DIR",
-        help="the folder that keeps deployments across restarts, used by no other agent (required)",
+        help="folder that keeps deployments across restarts; each agent needs its own (required)",
     )
-    add("--config", metavar="FILE", type=Path, help="a TOML file that sets any of these options")
+    add(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="TOML file that sets other options; the command line wins",
+    )
     for option in BROKER_OPTIONS:
         add(option.flag, metavar=option.metavar, help=f"{option.help} (or {option.variable})")
     add(
@@ -64,14 +69,14 @@ def _parser() -> StrictParser:
         "--keepalive",
         type=int,
         metavar="SECONDS",
-        help="longest silence: after 1.5 times this time without a message, the broker reports "
-        f"this board as offline (default: {DEFAULT_KEEPALIVE_S})",
+        help="MQTT keep-alive: after 1.5 times this time without a message from this board, the "
+        f"broker reports the board as offline (default: {DEFAULT_KEEPALIVE_S})",
     )
     add(
         "--connect-timeout",
         type=float,
         metavar="SECONDS",
-        help=f"the longest wait for the broker at start (default: {DEFAULT_CONNECT_TIMEOUT_S:g})",
+        help=f"longest wait for the broker at start (default: {DEFAULT_CONNECT_TIMEOUT_S:g})",
     )
     parser.add_program_options()
     return parser
@@ -87,8 +92,8 @@ def _run(words: list[str]) -> None:
     file = options.pop("config")
     config = make_config(options, file)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    # numpy's thread pool would take memory. With the pool, the measurements of a profile varied by
-    # a factor of 20 on a busy board.
+    # numpy gets one thread, because its thread pool takes memory. With the pool, the measurements
+    # of a profile varied by a factor of 20 on a busy board.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     heap.prepare()
     from device_agent.agent import Agent  # noqa: PLC0415 - not needed for -h
@@ -96,7 +101,7 @@ def _run(words: list[str]) -> None:
     try:
         Agent(config, StopRequest.on_signals()).run()
     except Exception:
-        # run_program knows only --debug of the command line, not of the configuration file.
+        # run_program heeds --debug on the command line only; the configuration file may set it too.
         if config.debug:
             traceback.print_exc()
         raise

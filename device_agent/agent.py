@@ -3,7 +3,8 @@
 One connection carries activations, the other one everything else. So a large activation on a slow
 link delays neither the keep-alive nor a command.
 
-- network (paho's thread): sorts messages by topic, answers ``ping``, follows manifests in memory;
+- network (paho's thread): passes each message to the part of the agent that handles its topic,
+  answers ``ping``, and updates the deployments in memory when a manifest arrives;
 - inference (:mod:`device_agent.worker`): waits for activations and runs stages;
 - stand-in (:mod:`edge_core.mqtt.stand_in`): receives activations during a long inference;
 - jobs (:mod:`device_agent.jobs`): executes commands and writes to the disk;
@@ -45,17 +46,18 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("device-agent")
 
-#: Time limit of a stopping agent for queued requests, and again for queued jobs, in seconds.
+#: Longest time that a stopping agent spends on its queued requests, in seconds. Its queued jobs get
+#: the same time again.
 FINISH_S = 10.0
 _TICK_S = 0.25
 _MIB = 1024 * 1024
 
 
 class Agent:
-    """The agent of one board, from the first connect to the last message."""
+    """The agent of one board, from its first connection to the broker to its last message."""
 
     def __init__(self, config: Config, stop: StopRequest) -> None:
-        """Lock the state directory.
+        """Lock the state directory and create the parts of the agent; :meth:`run` connects.
 
         Args:
             config: Options of the agent.
@@ -113,8 +115,8 @@ class Agent:
 
         Raises:
             NameInUseError: Another agent has this agent's name at start, or takes the name later.
-            BrokerUnreachableError: No broker answered at start. If the broker is lost later, the
-                agent waits for the broker.
+            BrokerUnreachableError: No broker answered at start. If the connection is lost later,
+                the agent waits for the broker.
             BrokerRefusedError: The broker refused the connection.
             RuntimeUnavailableError: No TFLite runtime is installed.
         """
@@ -196,7 +198,8 @@ class Agent:
 
     def _end(self) -> None:
         if self._presence.is_taken_over:
-            # The availability belongs to the other agent now. A normal close sends no will.
+            # The availability topic belongs to the other agent now. After a normal close, the
+            # broker does not publish this agent's will.
             self._intake.worker.finish(0)
             self._intake.connection.close()
             self._connection.close()
@@ -259,7 +262,7 @@ class Agent:
                 case ["device", _, "command"]:
                     self._inbox.take(message)
         except Exception:  # noqa: BLE001
-            _LOG.exception("failed on a message on %s", message.topic)
+            _LOG.exception("cannot handle the message on the topic %s", message.topic)
 
     # Any thread
 

@@ -1,11 +1,11 @@
-"""The agent's state directory: files by SHA-256, and the state of each deployment.
+"""The agent's state directory: files named by their SHA-256, and the state of each deployment.
 
 ```
 state_dir/
   lock                        locked while an agent runs
   artifacts/{sha256}          a complete and checked file
   artifacts/{sha256}.part     an incomplete file; its length is the offset of the next chunk
-  deployments/{name}.json     the live and the prepared generation
+  deployments/{name}.json     a deployment's live and prepared generation
 ```
 """
 
@@ -42,7 +42,12 @@ class StateDirError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that the agent needs: the model of a stage, or reference tensors."""
+    """A file that the agent needs: the model of a stage, or reference tensors.
+
+    Attributes:
+        sha256: SHA-256 of the file's content, in hexadecimal.
+        size_bytes: Size of the complete file, in bytes.
+    """
 
     sha256: str
     size_bytes: int
@@ -77,11 +82,15 @@ class ArtifactStore:
     # Artifacts
 
     def path(self, artifact: Artifact) -> Path:
-        """Return the path of the complete artifact, whether or not the file exists."""
+        """Return the path of the complete artifact; the file may not exist yet."""
         return self._artifacts / artifact.sha256
 
     def have_bytes(self, artifact: Artifact) -> int:
-        """Return the stored size of the artifact, in bytes, and delete a file of a wrong size."""
+        """Return how many bytes of the artifact are stored.
+
+        A stored file that is larger than the artifact, or a complete file of another size, is
+        deleted and counts as 0 bytes.
+        """
         for path in (self.path(artifact), self._part(artifact)):
             if path.exists():
                 size_bytes = path.stat().st_size
@@ -96,13 +105,18 @@ class ArtifactStore:
     def append(self, artifact: Artifact, offset: int, data: bytes) -> int:
         """Append a chunk to an incomplete artifact; ignore a chunk that is already stored.
 
+        Args:
+            artifact: The artifact.
+            offset: Position of the chunk's first byte in the file.
+            data: The chunk.
+
         Returns:
             The stored size of the artifact, in bytes.
 
         Raises:
             CommandError: With ``bad-command``: the chunk does not start at the stored size, or ends
-                after the artifact's size; with ``no-storage``: the disk did not take the chunk;
-                with ``checksum``: the complete file has another SHA-256 and was deleted.
+                after the artifact's size; with ``no-storage``: the chunk cannot be written to the
+                disk; with ``checksum``: the complete file has another SHA-256 and was deleted.
         """
         have = self.have_bytes(artifact)
         if offset + len(data) <= have and data:
@@ -110,14 +124,14 @@ class ArtifactStore:
         if offset != have:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
-                f"A chunk of {artifact.sha256[:12]} starts at byte {offset:,}; "
-                f"expected byte {have:,}.",
+                f"A chunk of the file {artifact.sha256[:12]} starts at byte {offset:,}; "
+                f"expected byte {have:,}. Send the file from there.",
             )
         if offset + len(data) > artifact.size_bytes:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
-                f"A chunk of {artifact.sha256[:12]} ends at byte {offset + len(data):,}; "
-                f"the file has {artifact.size_bytes:,} bytes.",
+                f"A chunk of the file {artifact.sha256[:12]} ends at byte {offset + len(data):,}, "
+                f"but the file has {artifact.size_bytes:,} bytes. Announce the file's full size.",
             )
         part = self._part(artifact)
         try:
@@ -132,7 +146,7 @@ class ArtifactStore:
             raise CommandError(
                 ErrorCode.NO_STORAGE,
                 f"The file {artifact.sha256[:12]} of {artifact.size_bytes:,} bytes cannot be "
-                f"stored: {error.strerror}.",
+                f"stored: {error.strerror}. Free storage on this board, then send the file again.",
             ) from None
         if have == artifact.size_bytes:
             _check(artifact, part)
@@ -141,7 +155,7 @@ class ArtifactStore:
         return have
 
     def check(self, artifact: Artifact) -> None:
-        """Read a complete artifact again and compare its SHA-256.
+        """Check that an artifact is complete and that its content has the SHA-256.
 
         Raises:
             CommandError: With ``not-found``: the file is incomplete; with ``checksum``: the file is
@@ -152,7 +166,8 @@ class ArtifactStore:
             raise CommandError(
                 ErrorCode.NOT_FOUND,
                 f"The file {artifact.sha256[:12]} is not complete: "
-                f"{self.have_bytes(artifact):,} of {artifact.size_bytes:,} bytes. Send the rest.",
+                f"{self.have_bytes(artifact):,} of {artifact.size_bytes:,} bytes are stored. "
+                "Send the rest of the file.",
             )
         _check(artifact, path)
 
@@ -176,7 +191,10 @@ class ArtifactStore:
     # State
 
     def write_state(self, deployment: str, state: dict[str, Any]) -> None:
-        """Replace the state of a deployment; a power cut leaves the old or the new state."""
+        """Write the state of a deployment to the disk.
+
+        After a power cut, the disk has either the whole old state or the whole new state.
+        """
         path = self._deployments / f"{deployment}.json"
         temporary = path.with_suffix(".json.new")
         with temporary.open("w") as file:
@@ -191,7 +209,7 @@ class ArtifactStore:
         (self._deployments / f"{deployment}.json").unlink(missing_ok=True)
 
     def read_states(self) -> dict[str, Any]:
-        """Return the state of each deployment; None: the state cannot be read."""
+        """Return the saved states by deployment; the value None: the state cannot be read."""
         states: dict[str, Any] = {}
         for path in sorted(self._deployments.glob("*.json")):
             if NAME_PATTERN.fullmatch(path.stem):
@@ -209,8 +227,8 @@ def _check(artifact: Artifact, path: Path) -> None:
         path.unlink(missing_ok=True)
         raise CommandError(
             ErrorCode.CHECKSUM,
-            f"A file has the SHA-256 {found[:12]}, not {artifact.sha256[:12]}, and was deleted. "
-            "Send the file again.",
+            f"A file has the SHA-256 {found[:12]}; expected {artifact.sha256[:12]}. The file is "
+            "damaged and was deleted. Send the file again.",
         )
 
 

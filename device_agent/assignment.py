@@ -1,4 +1,4 @@
-"""The assignment in a ``prepare`` command: stages, their files and reference tensors."""
+"""The stages that a ``prepare`` command assigns to this board, with files and references."""
 
 from __future__ import annotations
 
@@ -26,14 +26,20 @@ _MAX_NEEDS_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference input of a stage and the output that the host computed from it, as payloads."""
+    """A stage's reference input, and the output that the host computed for this input.
+
+    Attributes:
+        stage: Index of the stage.
+        input: File with the payload of the reference input.
+        output: File with the payload of the host's output.
+    """
 
     stage: int
     input: Artifact
     output: Artifact
 
     def to_json(self) -> dict[str, Any]:
-        """Return the reference as JSON fields of ``prepare``."""
+        """Return one entry of the field ``references`` of ``prepare``."""
         return {
             "stage": self.stage,
             "input": {"sha256": self.input.sha256, "size_bytes": self.input.size_bytes},
@@ -43,20 +49,26 @@ class Reference:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The stages of one generation of a deployment that this board runs."""
+    """The stages that this board runs in one generation of a deployment.
+
+    Attributes:
+        manifest: Manifest of the generation.
+        stages: This board's stages, in the order of the manifest.
+        references: Reference of each stage, in the order of ``stages``.
+    """
 
     manifest: Manifest
     stages: tuple[Stage, ...]
     references: tuple[Reference, ...]
 
     def artifacts(self) -> dict[str, Artifact]:
-        """Return the files of the stages and references, each once, by SHA-256."""
+        """Return the files of the stages and of the references, by SHA-256."""
         files = [Artifact(stage.sha256, stage.size_bytes) for stage in self.stages]
         files += [file for item in self.references for file in (item.input, item.output)]
         return {file.sha256: file for file in files}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the assignment as JSON fields for :func:`read_assignment`."""
+        """Return the JSON fields from which :func:`read_assignment` reads the assignment."""
         return {
             "manifest": json.loads(self.manifest.to_json()),
             "references": [reference.to_json() for reference in self.references],
@@ -64,15 +76,16 @@ class Assignment:
 
 
 def read_assignment(device: str, document: Any) -> Assignment:
-    """Read ``manifest`` and ``references`` of a ``prepare`` command.
+    """Read the fields ``manifest`` and ``references`` of a ``prepare`` command.
 
     Args:
         device: This board's name in manifests.
         document: The command, or the result of :meth:`Assignment.to_json`.
 
     Raises:
-        CommandError: With ``bad-command``: a field is missing or wrong; with ``unknown-need``: this
-            agent does not support a need of the manifest.
+        CommandError: With ``bad-command``: a field is missing or wrong, or the manifest has no
+            stage for this board; with ``unknown-need``: the manifest needs something that this
+            agent does not support.
     """
     manifest = read_manifest(document)
     check_needs(manifest)
@@ -80,7 +93,8 @@ def read_assignment(device: str, document: Any) -> Assignment:
     if not stages:
         raise CommandError(
             ErrorCode.BAD_COMMAND,
-            f"The manifest has no stage for board {device}; its boards are "
+            f"The manifest has no stage for board {device}. Send `prepare` only to the boards of "
+            f"the manifest: "
             f"{', '.join(sorted({name for s in manifest.stages for name in s.devices}))}.",
         )
     with reading_fields():
@@ -89,7 +103,9 @@ def read_assignment(device: str, document: Any) -> Assignment:
     for stage in stages:
         if stage.index not in references:
             raise CommandError(
-                ErrorCode.BAD_COMMAND, f"The command has no reference for stage {stage.index}."
+                ErrorCode.BAD_COMMAND,
+                f"The command has no reference input and output for stage {stage.index}. Add an "
+                "entry to the field `references`.",
             )
         _check_reference_sizes(manifest, stage, references[stage.index])
     return Assignment(manifest, stages, tuple(references[stage.index] for stage in stages))
@@ -97,10 +113,10 @@ def read_assignment(device: str, document: Any) -> Assignment:
 
 @contextmanager
 def reading_fields() -> Iterator[None]:
-    """Turn a wrong field of a command into a refusal of the command.
+    """Refuse the command if a field that the ``with`` block reads is missing or wrong.
 
     Raises:
-        CommandError: With ``bad-command``.
+        CommandError: With ``bad-command``: a field is missing or wrong.
     """
     try:
         yield
@@ -123,28 +139,29 @@ def read_manifest(command: Any) -> Manifest:
 
 
 def read_name(command: Any, key: str) -> str:
-    """Read a field with the name of a deployment or a generation. Names become file names.
+    """Read a field that holds the name of a deployment or of a generation.
 
     Raises:
-        CommandError: With ``bad-command``: the field is not a name.
+        CommandError: With ``bad-command``: the field is not a valid name. Names are checked
+            because they become file names.
     """
     with reading_fields():
         return Field(command, root="command")[key].name()
 
 
 def check_needs(manifest: Manifest) -> None:
-    """Refuse a manifest with a need that this agent does not support.
+    """Check that this agent supports everything that the manifest lists under ``needs``.
 
     Raises:
-        CommandError: With ``unknown-need``.
+        CommandError: With ``unknown-need``: the agent does not support an entry.
     """
     unknown = [need for need in manifest.needs if need not in KNOWN_NEEDS]
     if unknown:
         raise CommandError(
             ErrorCode.UNKNOWN_NEED,
             f"{manifest.deployment} needs {', '.join(unknown)[:_MAX_NEEDS_CHARACTERS]} from its "
-            f"agents; this agent supports {', '.join(sorted(KNOWN_NEEDS))}. On this board, install "
-            "the version of edge-partition that split the model.",
+            f"agents, but this agent supports only {', '.join(sorted(KNOWN_NEEDS))}. On this "
+            "board, install the version of edge-partition that split the model.",
         )
 
 
@@ -157,7 +174,7 @@ def _check_reference_sizes(manifest: Manifest, stage: Stage, reference: Referenc
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
                 f"The reference {what} of stage {stage.index} has {artifact.size_bytes:,} bytes; "
-                f"the manifest says {payload_bytes(specs):,}.",
+                f"expected {payload_bytes(specs):,}, the size of the tensors in the manifest.",
             )
 
 

@@ -1,4 +1,4 @@
-"""The memory and storage that a board has left for a generation or for a slice to be timed."""
+"""Check that a board has the memory and storage for a generation, or for a slice to be timed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _STORAGE_MARGIN_BYTES = _MIB
 
 
 class Capacity:
-    """Refuses files and models for which the board has too little memory or storage."""
+    """Refuses generations and slices that need more memory or storage than the board has free."""
 
     def __init__(self, device: str, store: ArtifactStore, ram_bytes: int | None) -> None:
-        """Read the memory of the agent before the agent loads a model.
+        """Note how much memory the agent uses before it loads a model.
 
         Args:
             device: This board's name.
             store: The state directory.
-            ram_bytes: Memory that the agent may use, its own included, in bytes; None: the board's
-                free memory is the limit.
+            ram_bytes: Largest memory that the agent may use, loaded models included, in bytes.
+                None: the board's free memory is the limit.
         """
         self._device = device
         self._store = store
@@ -41,23 +41,23 @@ class Capacity:
         """Check that the board can store and load its stages of a generation.
 
         Raises:
-            CommandError: With ``no-memory`` or ``no-storage``.
+            CommandError: With ``no-memory`` or ``no-storage``: the board has too little.
         """
         needed_bytes = sum(
             max(stage.size_bytes, stage.predicted.ram_bytes - self._base_rss_bytes)
             for stage in assignment.stages
         )
-        self._check_memory("the generation", needed_bytes)
-        self._check_storage("the generation", assignment.artifacts().values())
+        self._check_memory("its part of the model", needed_bytes)
+        self._check_storage("its part of the model", assignment.artifacts().values())
 
     def check_piece(self, piece: Piece) -> int:
         """Check that the board can store and time a slice.
 
         Returns:
-            Memory that stays free while the slice is loaded, in bytes.
+            The memory that stays free while the slice is loaded, in bytes.
 
         Raises:
-            CommandError: With ``no-memory`` or ``no-storage``.
+            CommandError: With ``no-memory`` or ``no-storage``: the board has too little.
         """
         spare_bytes = self._check_memory("the slice", piece.ram_bytes)
         self._check_storage("the slice", [piece.file])
@@ -66,15 +66,16 @@ class Capacity:
     def _check_memory(self, what: str, needed_bytes: int) -> int:
         used_bytes = psutil.Process().memory_info().rss
         if self._ram_bytes is None:
-            free_bytes, of = psutil.virtual_memory().available, "the board has free"
+            free_bytes, of = psutil.virtual_memory().available, "are free on the board"
         else:
-            free_bytes, of = self._ram_bytes - used_bytes, "is left of the agent's --ram-mib"
+            free_bytes, of = self._ram_bytes - used_bytes, "of the agent's --ram-mib are left"
         if needed_bytes > free_bytes:
             raise CommandError(
                 ErrorCode.NO_MEMORY,
                 f"Board {self._device} has too little memory: {what} needs "
-                f"{needed_bytes / _MIB:.1f} MiB, {max(0, free_bytes) / _MIB:.1f} MiB {of} "
-                f"(the agent with its loaded stages uses {used_bytes / _MIB:.1f} MiB).",
+                f"{needed_bytes / _MIB:.1f} MiB, but only {max(0, free_bytes) / _MIB:.1f} MiB "
+                f"{of}. The agent and its loaded stages use {used_bytes / _MIB:.1f} MiB. Undeploy "
+                "another model, or split the model over more boards.",
             )
         return int(free_bytes - needed_bytes)
 
@@ -85,5 +86,6 @@ class Capacity:
             raise CommandError(
                 ErrorCode.NO_STORAGE,
                 f"Board {self._device} has too little storage: {what} needs "
-                f"{needed_bytes / _MIB:.1f} MiB, {max(0, free_bytes) / _MIB:.1f} MiB are free.",
+                f"{needed_bytes / _MIB:.1f} MiB, but only {max(0, free_bytes) / _MIB:.1f} MiB are "
+                "free. Undeploy another model, or delete other files on the board.",
             )

@@ -1,6 +1,7 @@
-"""Check that no other agent uses a name.
+"""Check that no other agent has this agent's name.
 
-Two agents of one name have one MQTT client id and would take the session from each other.
+Two agents with the same name have the same MQTT client id, so each would end the other's
+connection.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PING_WAIT_S = 1.0
 
 
 class NameInUseError(EdgePartitionError):
-    """Another agent of this name is connected.
+    """Another agent with this name is connected to the broker.
 
     Attributes:
         name: Name of both agents.
@@ -41,10 +42,12 @@ class NameInUseError(EdgePartitionError):
 
 
 def check_name_is_free(config: Config, address: BrokerAddress) -> None:
-    """Ask the broker for the availability of the name, and send a ``ping`` to an online agent.
+    """Check that no running agent has this agent's name.
+
+    If the broker reports a board of this name as online, the function sends ``ping`` to its agent.
 
     Raises:
-        NameInUseError: An agent of this name answered.
+        NameInUseError: An agent with this name answered.
         BrokerUnreachableError: No broker answered.
         BrokerRefusedError: The broker refused the connection.
     """
@@ -63,6 +66,6 @@ def check_name_is_free(config: Config, address: BrokerAddress) -> None:
             )
             raise NameInUseError(name)
     except RequestTimeoutError:
-        _LOG.info("the previous agent %s has ended; the broker still reports it as online", name)
+        _LOG.info("the broker reports %s as online, but its previous agent has ended", name)
     finally:
         probe.close()

@@ -1,15 +1,16 @@
 """The order of a client's requests to a stage that keeps state between requests.
 
-A request carries the client's response topic and, as correlation data, a number of 8 big-endian
-bytes that starts at 1. With these two, each stage of a chain recognizes a client's first request,
-the next request, a request that was sent again after a reconnect, and a request that does not fit
-the state. All stages reach the same decision without messages between stages.
+Each request carries its client's response topic. Its correlation data is a number in 8 big-endian
+bytes: 1 in the client's first request, and one more in each further request. From the topic and the
+number, each stage of a chain recognizes a client's first request, the next request, a request that
+was sent again after a reconnect, and a request that the stage's state does not fit. All stages
+reach the same decision without messages between the stages.
 
 Some clients send other correlation data (``mosquitto_rr``, ``mosquitto_pub``). A stage serves the
 requests of such clients in order of arrival. A request that follows another client's request starts
 from the initial state.
 
-The module is pure: it runs no model.
+The module only decides: it runs no model, and uses no clock and no connection.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Turn(Enum):
 
 @dataclass(frozen=True)
 class _Served:
+    """The last request that the stage served; ``number`` is None if the request has no number."""
+
     client: str
     number: int | None
     answer: bytes
@@ -54,19 +57,19 @@ class ClientOrder:
     """The client whose state a stage holds, with the client's last request and the answer."""
 
     def __init__(self) -> None:
-        """Create an order without a client."""
+        """Start with a state that belongs to no client."""
         self._served: _Served | None = None
 
     def find_turn(self, client: str, correlation_data: bytes | None) -> Turn:
-        """Return the position of a request.
+        """Return the position of a request in the order of its client's requests.
 
         Args:
             client: Response topic of the request.
             correlation_data: Correlation data of the request; None: the request has none.
 
         Raises:
-            StateError: With ``state-lost``: the state does not contain the client's previous
-                requests; with ``state-taken``: the state belongs to another client.
+            StateError: With ``state-lost``: the state is not the one after the client's previous
+                request; with ``state-taken``: the state belongs to another client.
         """
         number, last = _number(correlation_data), self._served
         is_same = last is not None and last.client == client
@@ -79,21 +82,22 @@ class ClientOrder:
         if last is None:
             raise StateError(
                 ErrorCode.STATE_LOST,
-                f"got request {number} and holds no state: the board restarted, the deployment "
+                f"got request {number} but has no state: the board restarted, the deployment "
                 "was replaced, or a request failed. Open a new pipeline to start again.",
             )
         if not is_same:
             raise StateError(
                 ErrorCode.STATE_TAKEN,
-                f"got request {number} from a client whose state was lost to another client: the "
+                f"got request {number} from one client, but has the state of another client: the "
                 "stage serves one client at a time. Open a new pipeline to start again.",
             )
         if last.number is not None and number == last.number + 1:
             return Turn.NEXT
         raise StateError(
             ErrorCode.STATE_LOST,
-            f"got request {number} after {last.number or 'one without a number'}: the state does "
-            "not contain the client's previous requests. Open a new pipeline to start again.",
+            f"got request {number}, but the previous request was "
+            f"{last.number or 'one without a number'}, so the state does not fit the request. Open "
+            "a new pipeline to start again.",
         )
 
     def answer_again(self) -> bytes:
@@ -103,7 +107,9 @@ class ClientOrder:
             StateError: With ``state-lost``: the stage holds no answer.
         """
         if self._served is None:
-            raise StateError(ErrorCode.STATE_LOST, "holds no answer to repeat.")
+            raise StateError(
+                ErrorCode.STATE_LOST, "has no answer to repeat. Open a new pipeline to start again."
+            )
         return self._served.answer
 
     def note(self, client: str, correlation_data: bytes | None, answer: bytes) -> None:
@@ -111,7 +117,7 @@ class ClientOrder:
         self._served = _Served(client, _number(correlation_data), answer)
 
     def forget(self) -> None:
-        """Note that the state belongs to no client, as after a failed inference."""
+        """Note that the state belongs to no client, for example after a failed inference."""
         self._served = None
 
 

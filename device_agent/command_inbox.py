@@ -1,4 +1,4 @@
-"""Commands from hosts: received in the network thread, executed in the jobs thread, answered."""
+"""Receive hosts' commands in the network thread, and execute them in the jobs thread."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ _CHANGING = frozenset({"prepare", "load", "abort", "remove"})
 
 
 class CommandInbox:
-    """Answers each command once, with its result or the reason of the refusal.
+    """Answers each command with its result, or with the reason why the board refuses the command.
+
+    Retained commands and commands that have expired get no answer.
 
     Attributes:
-        commands: The commands that the board knows; None while the agent starts.
+        commands: Executor of all commands except ``ping``; None while the agent starts.
         is_stopping: Whether the agent is stopping and therefore refuses all commands.
     """
 
@@ -44,15 +46,17 @@ class CommandInbox:
         update_subscriptions: Callable[[], None],
         on_changed: Callable[[], None],
     ) -> None:
-        """Create an inbox without commands.
+        """Create an inbox; the agent sets :attr:`commands` later.
 
         Args:
             connection: The agent's connection.
             jobs: The jobs thread.
             device: This board's name.
             instance: Id of this process, for ``ping``.
-            update_subscriptions: Callback in the jobs thread before each answer.
-            on_changed: Callback in the jobs thread after a command that may change deployments.
+            update_subscriptions: Function that updates the board's subscriptions. The jobs thread
+                calls the function before each answer.
+            on_changed: Function that the jobs thread calls after each command that may change the
+                deployments.
         """
         self.commands: Commands | None = None
         self.is_stopping = False
@@ -65,13 +69,18 @@ class CommandInbox:
     def take(self, message: Message) -> None:
         """Answer a ``ping``; queue or refuse any other command. Runs in the network thread."""
         if message.retained:
-            _LOG.warning("ignored a retained command")
+            _LOG.warning("ignored a retained command; send commands without the retain flag")
         elif self.is_stopping:
-            self._answer(message, _refusal(ErrorCode.STOPPING, "The agent is stopping."))
+            self._answer(
+                message,
+                _refusal(
+                    ErrorCode.STOPPING, "The agent is stopping. Send the command again later."
+                ),
+            )
         elif len(message.payload) <= _MAX_PING_BYTES and _is_ping(message):
             self._answer(message, self._ping_answer)
         elif self._jobs.waiting() >= _MAX_WAITING_COMMANDS:
-            reason = f"{_MAX_WAITING_COMMANDS} commands are waiting; send the command again later."
+            reason = f"{_MAX_WAITING_COMMANDS} commands are waiting. Send the command again later."
             self._answer(message, _refusal(ErrorCode.OVERLOADED, reason))
         else:
             self._jobs.put(lambda: self._do(message))
@@ -79,7 +88,9 @@ class CommandInbox:
     def _do(self, message: Message) -> None:
         waited_s = time.monotonic() - message.arrived
         if self.commands is None or (message.expiry_s is not None and waited_s > message.expiry_s):
-            _LOG.warning("ignored a command that expired after waiting %.1f s", waited_s)
+            _LOG.warning(
+                "ignored a command that waited %.1f s, longer than its expiry interval", waited_s
+            )
             return
         command: dict[str, Any] = {}
         try:
@@ -90,7 +101,7 @@ class CommandInbox:
             answer = _refusal(error.code, error.reason)
         except Exception as error:  # noqa: BLE001 - the host must get an answer
             _LOG.exception("command %s failed", command.get("command"))
-            answer = _refusal(ErrorCode.BAD_COMMAND, f"The agent failed: {error!r}")
+            answer = _refusal(ErrorCode.BAD_COMMAND, f"The agent failed: {error!r}. See its log.")
         # The network thread may have changed a deployment, but not yet the subscriptions. A host
         # may send requests as soon as it reads the new state in the answer.
         self._update_subscriptions()
@@ -108,7 +119,11 @@ class CommandInbox:
                 correlation_data=message.correlation_data,
             )
         except (MessageTooLargeError, ValueError) as error:
-            _LOG.warning("cannot send an answer to %r: %s", message.response_topic, error)
+            _LOG.warning(
+                "cannot send the answer to a command on the topic %r: %s",
+                message.response_topic,
+                error,
+            )
 
 
 def _is_ping(message: Message) -> bool:

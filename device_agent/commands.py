@@ -1,4 +1,4 @@
-"""The commands that a host sends to this board. The thread for jobs executes one at a time."""
+"""Execute the commands that a host sends to this board, one at a time, in the jobs thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("device-agent")
 
-#: Commands whose refusal the statistics show until the board takes the deployment.
+#: Commands that give a deployment to this board. The ``stats`` messages show a refusal of such a
+#: command until the board loads a generation of the deployment.
 _TAKING = frozenset({"prepare", "store", "load"})
 
 
@@ -47,15 +48,15 @@ class Commands:
         timer: MessageTimer,
         threads: int,
     ) -> None:
-        """Create the commands; no deployment changes.
+        """Create the executor; no command runs yet.
 
         Args:
             device: This board's name in manifests.
             deployments: The deployments of this board.
             store: The state directory.
             saved: Writer of the deployments' state.
-            capacity: The memory and storage that the board has left.
-            timer: Timer of messages.
+            capacity: Check of the board's free memory and storage.
+            timer: Timer of messages between this board and the broker.
             threads: Number of threads of an interpreter.
         """
         self._device = device
@@ -136,7 +137,7 @@ class Commands:
             chunk = b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:
             raise CommandError(
-                ErrorCode.BAD_COMMAND, f"The chunk's data is not base64: {error}."
+                ErrorCode.BAD_COMMAND, f"The field `data` of a chunk is not base64: {error}."
             ) from None
         return {"have_bytes": self._store.append(file, offset, chunk)}
 
@@ -176,7 +177,8 @@ class Commands:
             known = deployments.remove(name)
         if not known:
             raise CommandError(
-                ErrorCode.NOT_FOUND, f"Board {self._device} holds nothing of {name}."
+                ErrorCode.NOT_FOUND,
+                f"Board {self._device} holds nothing of {name}; it has no such deployment.",
             )
         self._saved.save(name)
         _LOG.info("%s: removed", name)
@@ -222,7 +224,7 @@ class Commands:
         """Refuse to time while this board serves a deployment, unless ``force`` is set.
 
         Raises:
-            CommandError: With ``busy``.
+            CommandError: With ``busy``: the board serves a deployment.
         """
         with self._deployments.read() as deployments:
             live = deployments.live_names()
@@ -235,7 +237,11 @@ class Commands:
             )
 
     def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
-        """Return the deployment and the generation of a command, also of a command with a file."""
+        """Return the names of the deployment and the generation that a command belongs to.
+
+        A ``store`` command belongs to the incoming generation that needs the command's file. None
+        stands for an unknown name.
+        """
         with self._deployments.read() as deployments:
             incoming = deployments.incoming_with(str(command.get("sha256")))
         if incoming is not None:

@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import TensorSpec
 
-#: Largest difference of floats, relative to the largest value of the tensor: processors add in
-#: different orders, and a value near zero may be the difference of two large values.
+#: Largest allowed difference between floats, as a fraction of the tensor's largest absolute value.
+#: Processors add the same values in different orders, and round differently. The fraction is not of
+#: the value itself, because a value near zero may be the difference of two large values.
 RELATIVE_TOLERANCE = 1e-3
-#: As RELATIVE_TOLERANCE, plus one step of a float16, which is up to 2**-10 of the value
-#: (``--wire float16``).
+#: The same for float16 values (``--wire float16``): RELATIVE_TOLERANCE, plus the step from one
+#: float16 value to the next, which is up to 2**-10 of the value.
 FLOAT16_TOLERANCE = RELATIVE_TOLERANCE + 2**-10
-#: Largest difference of integers: a quantized value may be rounded to the next step.
+#: Largest allowed difference between integers: rounding may move a quantized value by one step.
 INTEGER_TOLERANCE = 1
 
 
 def compare_tensors(specs: Sequence[TensorSpec], found: bytes, expected: bytes, what: str) -> float:
-    """Return the largest absolute difference between two payloads; 0: equal bits.
+    """Return the largest absolute difference between the values of two payloads.
 
     Args:
         specs: Tensors of both payloads.
@@ -54,12 +55,14 @@ def compare_tensors(specs: Sequence[TensorSpec], found: bytes, expected: bytes, 
             magnitude = float(np.max(finite)) if finite.size else 0.0
             relative = FLOAT16_TOLERANCE if spec.dtype == "float16" else RELATIVE_TOLERANCE
             tolerance = float(INTEGER_TOLERANCE) if "int" in spec.dtype else relative * magnitude
-        # The comparison is negated so that NaN fails where the host has a number.
+        # If only one of the values is NaN, the difference is NaN. `difference > tolerance` would be
+        # false then, and the wrong result would pass.
         if not difference <= tolerance:
             raise CommandError(
                 ErrorCode.WRONG_RESULT,
-                f"{what} gives another result on this board than on the host: {spec.name} differs "
-                f"by up to {difference:.6g}; expected at most {tolerance:.6g}.",
+                f"{what} gives another result on this board than on the host: the tensor "
+                f"{spec.name} differs by up to {difference:.6g}; expected at most {tolerance:.6g}. "
+                "Try another version of the TFLite runtime on this board.",
             )
         largest = max(largest, difference)
     return largest

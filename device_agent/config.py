@@ -1,4 +1,7 @@
-"""The agent's options, from the command line, else a TOML file, else the environment."""
+"""Read the agent's options from the command line, a TOML file and the environment.
+
+The command line has precedence over the file, and the file over the environment.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ if TYPE_CHECKING:
 
 DEFAULT_KEEPALIVE_S = 10
 DEFAULT_CONNECT_TIMEOUT_S = 5.0
-#: More threads make a small model slower on a small board.
+#: Largest default of ``threads``: more threads make a small model slower on a small board.
 MAX_DEFAULT_THREADS = 4
 
 
 class ConfigError(EdgePartitionError):
-    """An option is missing, unknown or out of range; the text names the option."""
+    """An option of the agent is missing, unknown or wrong. The message names the option."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,12 @@ class Config:
 
     Attributes:
         broker: URL of the broker, ``mqtt[s]://HOST:PORT``.
-        name: The board's name, which is a topic level and a part of the MQTT client id.
-        state_dir: Folder that keeps deployments across restarts, used by no other agent.
+        name: The board's name, a part of its topics and of its MQTT client id.
+        state_dir: Folder that keeps deployments across restarts. Each agent needs its own folder.
         prefix: First levels of every topic.
         threads: Number of threads of an interpreter, at least 1.
-        ram_mib: Memory that the agent may use, its own included, in MiB; None: the board's free
-            memory is the limit.
+        ram_mib: Largest memory that the agent may use, loaded models included, in MiB. None: the
+            board's free memory is the limit.
         username: Account at the broker.
         password_file: File that holds the account's password. No option holds the password itself,
             because process lists show command lines.
@@ -76,8 +79,8 @@ def make_config(
     """Return the agent's options.
 
     Args:
-        options: Options of the command line; None as a value: the option was not given.
-        file: TOML file; None: there is no file.
+        options: Options of the command line, by name; the value None: the option was not given.
+        file: TOML file with options; None: there is no file.
         environ: Environment variables.
 
     Raises:
@@ -89,8 +92,8 @@ def make_config(
     values.setdefault("broker", environ.get("EDGE_PARTITION_BROKER"))
     for key, how in (
         ("broker", "Set it with --broker mqtt://HOST:PORT or EDGE_PARTITION_BROKER."),
-        ("name", "Set the board's name with --name."),
-        ("state_dir", "Set a folder that no other agent uses with --state-dir."),
+        ("name", "Set it with --name, to a name for this board."),
+        ("state_dir", "Set it with --state-dir, to a folder that no other agent uses."),
     ):
         if not values.get(key):
             raise ConfigError(f"The agent has no {key}. {how}")

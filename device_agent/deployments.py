@@ -1,14 +1,18 @@
 """The deployments of one board as a pure state machine.
 
 ```
-prepare -> incoming -> load -> prepared -> its manifest is live    -> live
-                                           another manifest is live -> draining for 10 s -> gone
+event                            state of a generation after the event
+command prepare                  incoming: the host sends the generation's files
+command load                     prepared: loaded; waits for its manifest
+its manifest arrives             live: answers requests
+the next manifest arrives        draining: still answers its requests, for 10 s
+the 10 s are over                dropped
 ```
 
 The module uses no file, clock or thread: times are arguments, and
-:class:`~device_agent.locked_deployments.LockedDeployments` admits one thread at a time. Events are
-methods that change the state. Decisions are methods that read the state: the requests that the
-board answers (:meth:`Deployments.routes`), the topics to subscribe to, the files to keep.
+:class:`~device_agent.locked_deployments.LockedDeployments` admits one thread at a time. Some
+methods are events: they change the state. The other methods are decisions: they read the state and
+return, for example, the topics to subscribe to or the files to keep.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ if TYPE_CHECKING:
     from device_agent.load_stage import LoadedStage
     from edge_core.contract.manifest import Manifest
 
-#: Time for which a generation still answers requests after the next one went live, in seconds.
+#: Time for which a generation still answers requests after the next generation went live, in
+#: seconds.
 DRAIN_S = 10.0
-#: Number of deployments whose last refusal is kept, and number of characters of a refusal's reason.
+#: Largest number of deployments whose last refusal is kept.
 _MAX_REFUSALS = 8
+#: Largest length of a refusal's reason in the ``stats`` message.
 _MAX_REASON_CHARACTERS = 200
 
 
@@ -35,12 +41,14 @@ _MAX_REASON_CHARACTERS = 200
 class Route:
     """The loaded stages that answer the requests on one stage topic.
 
+    This class is not the route of a request, which is the list of boards that the request passes.
+
     Attributes:
         live_generation: Generation that answers a request without a generation; None: no
             generation is live.
         stages: Stages loaded on this board, by generation.
-        elsewhere: Generations whose stage other boards run. This board does not answer their
-            requests.
+        elsewhere: Generations in which only other boards run this stage. This board does not
+            answer requests for these generations.
     """
 
     live_generation: str | None
@@ -49,9 +57,10 @@ class Route:
 
     @property
     def serves(self) -> str | None:
-        """The loaded generation that answers: the live one, else a draining one, else None.
+        """Name of the loaded generation that answers requests; None: there is none.
 
-        The generation in the broker's manifest does not count unless this board has loaded it.
+        This is the live generation, or else a draining one. A live generation that this board has
+        not loaded does not count.
         """
         if self.live_generation in self.stages:
             return self.live_generation
@@ -65,7 +74,7 @@ class StageTopics:
     Attributes:
         sharers: Number of boards that share the topic for requests without a route; 0: the board
             does not subscribe to this topic.
-        is_own: Whether the board subscribes to its own topic.
+        is_own: Whether the board subscribes to the stage's topic for this board alone.
         is_replicated: Whether other boards serve the stage too.
     """
 
@@ -76,7 +85,12 @@ class StageTopics:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation of a deployment, loaded on this board."""
+    """One generation of a deployment, loaded on this board.
+
+    Attributes:
+        assignment: The stages that this board runs in the generation.
+        loaded: The loaded stages, in the order of ``assignment.stages``.
+    """
 
     assignment: Assignment
     loaded: tuple[LoadedStage, ...]
@@ -89,16 +103,17 @@ class Generation:
 
 @dataclass
 class _Entry:
-    """One deployment.
+    """The state of one deployment on this board.
 
     Attributes:
         incoming: Generation whose files the host is sending.
         prepared: Generation that is loaded and waits for its manifest.
         live: Generation that answers requests.
-        draining: Previous generations that still answer, each with the end of its draining time.
+        draining: Previous generations that still answer, each with the end of its draining time, in
+            seconds on the monotonic clock.
         seen: Last manifest that the broker sent.
         previous: Manifest before ``seen``, with the end of its draining time.
-        confirmed: Whether the broker sent a manifest since the last connect.
+        confirmed: Whether the broker sent or cleared the manifest after the agent last connected.
     """
 
     incoming: Assignment | None = None
@@ -110,7 +125,7 @@ class _Entry:
     confirmed: bool = False
 
     def generations(self) -> list[Generation]:
-        """Return the loaded generations in their order of precedence for a stage's topic."""
+        """Return the loaded generations: first live, then draining, then prepared."""
         held = [self.live, *(item for item, _ in self.draining), self.prepared]
         return [item for item in held if item is not None]
 
@@ -120,7 +135,10 @@ class _Entry:
         return [*(held.assignment for held in self.generations()), *incoming]
 
     def follow(self, manifest: Manifest, now_s: float) -> None:
-        """Make the generation of ``manifest`` live if loaded; the previous generation drains."""
+        """Make the generation of ``manifest`` live if the board has loaded it.
+
+        The generation that was live before drains.
+        """
         known = self.seen or (self.live and self.live.assignment.manifest)
         if known and known.generation != manifest.generation:
             self.previous = (known, now_s + DRAIN_S)
@@ -143,7 +161,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The reason for which this board refused its part of a deployment.
+    """Why this board refused its part of a deployment.
 
     Attributes:
         deployment: Name of the deployment.
@@ -177,12 +195,15 @@ class Deployments:
     # Events
 
     def follow_manifest(self, deployment: str, manifest: Manifest | None, now_s: float) -> bool:
-        """Follow the deployment's retained manifest; None: the manifest was cleared.
+        """Apply the deployment's retained manifest.
 
-        ``now_s`` is the time on the monotonic clock, in seconds.
+        Args:
+            deployment: Name of the deployment.
+            manifest: The manifest; None: the host cleared the manifest, so no generation is live.
+            now_s: Time on the monotonic clock, in seconds.
 
         Returns:
-            Whether anything changed.
+            Whether the live generation or the last manifest changed.
         """
         entry = self._entries.get(deployment)
         if entry is None:
@@ -202,11 +223,11 @@ class Deployments:
         entry.prepared = entry.incoming = None
 
     def expect_files(self, assignment: Assignment) -> None:
-        """Make an assignment the incoming one; the host sends the assignment's files next."""
+        """Note the incoming assignment, whose files the host sends next."""
         self._entries[assignment.manifest.deployment].incoming = assignment
 
     def finish_load(self, generation: Generation, now_s: float) -> None:
-        """Make a loaded generation live if the manifest has already arrived, else prepared."""
+        """Note a loaded generation: live if its manifest has already arrived, else prepared."""
         manifest = generation.assignment.manifest
         entry = self._entries[manifest.deployment]
         self._refusals.pop(manifest.deployment, None)
@@ -232,7 +253,7 @@ class Deployments:
         return self._entries.pop(deployment, None) is not None
 
     def drop_empty(self, deployment: str) -> None:
-        """Drop a deployment without a loaded or incoming generation."""
+        """Drop a deployment if no generation of it is loaded or incoming."""
         entry = self._entries.get(deployment)
         if entry is not None and not entry.assignments():
             del self._entries[deployment]
@@ -245,12 +266,12 @@ class Deployments:
             self._entries[deployment] = _Entry(live=live, prepared=prepared)
 
     def expect_manifests(self) -> None:
-        """Note that the broker will send its retained manifests again after a connect."""
+        """Note that the agent connected: the broker sends its retained manifests again."""
         for entry in self._entries.values():
             entry.confirmed = False
 
     def expire(self, now_s: float) -> bool:
-        """Drop the generations that have drained; return whether anything changed."""
+        """Drop the generations whose draining time is over; return whether anything changed."""
         changed = False
         for entry in self._entries.values():
             kept = [held for held in entry.draining if held[1] > now_s]
@@ -271,15 +292,15 @@ class Deployments:
     # Decisions
 
     def names(self) -> set[str]:
-        """Return the deployments whose manifests this board follows."""
+        """Return the names of the deployments whose manifests this board needs."""
         return set(self._entries)
 
     def live_names(self) -> list[str]:
-        """Return the deployments that this board serves."""
+        """Return the sorted names of the deployments that are live on this board."""
         return sorted(name for name, entry in self._entries.items() if entry.live)
 
     def live_generation(self, deployment: str) -> str | None:
-        """Return the live generation of a deployment; None: no generation is live."""
+        """Return the name of a deployment's live generation; None: no generation is live."""
         entry = self._entries.get(deployment)
         return entry.live.id if entry and entry.live else None
 
@@ -311,10 +332,11 @@ class Deployments:
     def stage_topics(self) -> dict[tuple[str, int], StageTopics]:
         """Return the topics to subscribe to, by deployment and index of a loaded stage.
 
-        The board subscribes to its own topic, and to a stage without replicas, once the stage is
-        prepared, so no request is lost between the arrival of the manifest and the subscription.
-        The board joins a shared subscription only once the stage is live: a board that joins
-        earlier takes requests from boards that can answer the requests.
+        For a stage without replicas, and for requests with a route, the board subscribes as soon
+        as the stage is prepared. So no request is lost between the arrival of the manifest and the
+        subscription. If replicas share the stage's topic, the board joins the shared subscription
+        only when the stage is live. A board that joins earlier would get requests that it cannot
+        answer yet, and that the other replicas could answer.
         """
         topics: dict[tuple[str, int], StageTopics] = {}
         for name, entry in self._entries.items():
@@ -334,7 +356,11 @@ class Deployments:
         return topics
 
     def later_boards(self) -> set[str]:
-        """Return the replicas to which this board, as the first one, may send requests."""
+        """Return the boards among which this board may choose for later stages.
+
+        The board of stage 0 chooses one replica of each later stage for a request without a route.
+        Stages with one board are left out.
+        """
         return {
             device
             for entry in self._entries.values()
@@ -346,7 +372,11 @@ class Deployments:
         } - {self._device}
 
     def unconfirmed(self) -> list[Manifest]:
-        """Return the live manifests that the broker did not send, if this board runs stage 0."""
+        """Return the manifests that are live on this board but that the broker did not send.
+
+        Deployments whose stage 0 runs on other boards are left out: those boards publish the
+        manifest again.
+        """
         return [
             entry.live.assignment.manifest
             for entry in self._entries.values()
@@ -362,7 +392,10 @@ class Deployments:
         return found if found is not None and found.manifest.generation == generation else None
 
     def incoming_with(self, sha256: str) -> Assignment | None:
-        """Return the incoming assignment that needs a file; None: no assignment needs the file."""
+        """Return the incoming assignment that needs the file with this SHA-256.
+
+        None: no incoming assignment needs the file.
+        """
         for entry in self._entries.values():
             if entry.incoming is not None and sha256 in entry.incoming.artifacts():
                 return entry.incoming
@@ -378,13 +411,13 @@ class Deployments:
         }
 
     def state_to_save(self, deployment: str) -> dict[str, Assignment]:
-        """Return the assignments for a restarted agent, under ``live`` and ``prepared``."""
+        """Return the assignments that a restarted agent loads, by ``live`` and ``prepared``."""
         entry = self._entries.get(deployment, _Entry())
         held = {"live": entry.live, "prepared": entry.prepared}
         return {key: item.assignment for key, item in held.items() if item is not None}
 
     def status(self) -> list[dict[str, Any]]:
-        """Return the loaded generations as in the answer to ``status``."""
+        """Return the loaded generations in the form of the answer to ``status``."""
         return [
             {
                 "deployment": name,
@@ -402,7 +435,7 @@ class Deployments:
         ]
 
     def refusals(self) -> list[dict[str, Any]]:
-        """Return the last refusal of each deployment as in the ``stats`` message."""
+        """Return the last refusal of each deployment in the form of the ``stats`` message."""
         return [
             {
                 "deployment": refusal.deployment,

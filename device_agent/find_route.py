@@ -1,7 +1,7 @@
-"""A route for a request that names none: one board for each stage.
+"""Find a route for a request that has none. A route names one board for each stage.
 
-Our own client sends a route with each request. Other MQTT clients send a request to the topic of
-stage 0, and the first board finds the route.
+Our own client sends a route with each request. Other MQTT clients send requests without a route to
+the topic of stage 0, and the board that gets such a request finds the route.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RouteFinder:
     """
 
     def __init__(self, device: str) -> None:
-        """Start with all boards online.
+        """Start with the assumption that all boards are online.
 
         Args:
             device: This board's name.
@@ -33,7 +33,7 @@ class RouteFinder:
         self._device = device
         self._lock = threading.Lock()
         self._offline: set[str] = set()
-        #: Requests given to each board, by generation, stage and board.
+        #: Number of requests given to a board, by generation, stage index and board name.
         self._given: dict[tuple[str, int, str], int] = {}
 
     def note_availability(self, device: str, *, is_online: bool) -> None:
@@ -43,14 +43,16 @@ class RouteFinder:
                 self._offline.discard(device)
             else:
                 self._offline.add(device)
-            # A board that comes back would otherwise get all requests that it missed.
+            # Without this reset, a board that comes back would get all requests until it has its
+            # share of all earlier requests.
             self._given.clear()
 
     def find(self, manifest: Manifest, index: int) -> list[str]:
-        """Return a board for each stage; this board serves stage ``index``.
+        """Return a route: the name of one board for each stage, in the order of the stages.
 
-        Stages before ``index`` get any of their boards. If all boards of a stage are offline, the
-        broker keeps the request for one of these boards.
+        This board serves stage ``index``. The request has already passed the stages before
+        ``index``, so the names of their boards have no effect. If all boards of a stage are
+        offline, the route names one of them, and the broker keeps the request for that board.
         """
         with self._lock:
             return [
@@ -59,7 +61,10 @@ class RouteFinder:
             ]
 
     def _choose(self, generation: str, stage: Stage) -> str:
-        """Return the board that is the first to be done, if all boards started at the same time."""
+        """Return the board that would finish all its requests first, this request included.
+
+        The estimate assumes that all boards started at the same time. Offline boards do not count.
+        """
         if len(stage.devices) == 1:
             return stage.devices[0]
         online = [
@@ -83,7 +88,7 @@ def check_route(manifest: Manifest, route: str, following: int) -> str:
     """Return the board of stage ``following`` on a request's route.
 
     Args:
-        manifest: The manifest that the request names.
+        manifest: Manifest of the request's generation.
         route: The request's route: a board for each stage, separated by commas.
         following: Index of the stage that gets the request next.
 
@@ -95,7 +100,7 @@ def check_route(manifest: Manifest, route: str, following: int) -> str:
         raise RefusedRequestError(
             ErrorCode.BAD_ROUTE,
             f"The route {route[:_MAX_ROUTE_CHARACTERS]!r} does not fit {manifest.deployment}: "
-            f"expected a board for each of {len(stages)} stages, and for stage {following} one of "
-            f"{', '.join(stages[following].devices)}.",
+            f"expected one board for each of {len(stages)} stages, and for stage {following} one "
+            f"of {', '.join(stages[following].devices)}. Correct the route, or send none.",
         )
     return boards[following]

@@ -14,7 +14,7 @@ _LOG = logging.getLogger("device-agent")
 
 
 class Jobs:
-    """Runs jobs one at a time, in the order of :meth:`put`, so that jobs need no locks.
+    """Runs jobs one at a time, in the order of :meth:`put`. Jobs need no locks among each other.
 
     An executor of ``concurrent.futures`` does not fit: it starts the first job at once, and a
     process cannot end before its executor's last job.
@@ -47,4 +47,4 @@ class Jobs:
             try:
                 job()
             except Exception:  # noqa: BLE001 - the thread must survive a failed job
-                _LOG.exception("a job failed")
+                _LOG.exception("a job of the agent failed; the agent goes on")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Manifest, Stage
 
 _TIMED_RUNS = 5
-#: Time after which no further run starts, in seconds: the host waits for the report.
+#: Time after which no further timed run starts, in seconds. The host waits for the report.
 _TIMED_S = 1.0
 
 
@@ -34,7 +34,8 @@ class LoadedStage:
         manifest: The manifest of the stage's generation.
         stage: The stage in the manifest.
         interpreter: Interpreter with the stage's model.
-        order: Client whose state the stage keeps; None: the stage keeps no state between requests.
+        order: Order of the requests to a stage that keeps its state between requests. None: the
+            stage keeps no state.
     """
 
     manifest: Manifest
@@ -54,7 +55,7 @@ class LoadedStage:
 
     @property
     def is_last(self) -> bool:
-        """Whether the outputs go to the client."""
+        """Whether this is the last stage, whose outputs go to the client."""
         return self.stage.index == len(self.manifest.stages) - 1
 
 
@@ -67,7 +68,7 @@ class LoadReport:
         load_ms: Time to create the interpreter, in milliseconds.
         invoke_ms: Median time of up to five inferences, in milliseconds. The time includes the
             reset to the initial state if each request starts from the initial state.
-        max_difference: Largest absolute difference from the reference output; 0: equal bits.
+        max_difference: Largest absolute difference from the reference output; 0: equal values.
         ram_bytes: Resident memory of the agent after loading, in bytes.
     """
 
@@ -83,13 +84,14 @@ def load_stage(
 ) -> tuple[LoadedStage, LoadReport]:
     """Load a stage, run it on its reference input, and compare the outputs with the reference.
 
-    The returned stage is in its initial state.
-
     Args:
-        assignment: Assignment that has the stage and its reference.
+        assignment: Assignment with the stage and its reference.
         stage: Stage to load.
         store: Store with the files of the assignment.
         threads: Number of threads of the interpreter.
+
+    Returns:
+        The loaded stage, in its initial state, and the report about it.
 
     Raises:
         CommandError: With ``not-found``: a file is incomplete; with ``checksum``: a file is

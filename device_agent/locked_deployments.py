@@ -22,7 +22,7 @@ _LOG = logging.getLogger("device-agent")
 
 
 class LockedDeployments:
-    """Lets one thread at a time change :class:`~device_agent.deployments.Deployments`.
+    """Lets one thread at a time use :class:`~device_agent.deployments.Deployments`.
 
     The lock is held for changes in memory only, never while files are read or models loaded.
 
@@ -45,13 +45,16 @@ class LockedDeployments:
 
     @contextmanager
     def read(self) -> Iterator[Deployments]:
-        """Hold the lock and read the deployments."""
+        """Yield the deployments for reading, and hold the lock inside the ``with`` block."""
         with self._lock:
             yield self._deployments
 
     @contextmanager
     def change(self) -> Iterator[Deployments]:
-        """Hold the lock, change the deployments, and update :attr:`routes`."""
+        """Yield the deployments for changes, and hold the lock inside the ``with`` block.
+
+        At the end of the block, :attr:`routes` is updated.
+        """
         with self._lock:
             try:
                 yield self._deployments
@@ -59,7 +62,7 @@ class LockedDeployments:
                 self.routes = self._deployments.routes()
 
     def expire(self) -> bool:
-        """Drop the generations that have drained; return whether the caller must save."""
+        """Drop generations whose draining time is over; return whether the caller must save."""
         with self._lock:
             changed = self._deployments.expire(time.monotonic())
             if changed:
@@ -67,7 +70,11 @@ class LockedDeployments:
             return changed
 
     def manifest_arrived(self, deployment: str, payload: bytes | memoryview) -> bool:
-        """Follow the deployment's retained manifest; an empty payload clears the manifest.
+        """Apply a deployment's retained manifest that arrived.
+
+        Args:
+            deployment: Name of the deployment, from the topic.
+            payload: The manifest as JSON; empty: the host cleared the manifest.
 
         Returns:
             Whether anything changed in memory. If so, the caller saves the state in the jobs
@@ -83,7 +90,7 @@ class LockedDeployments:
                 return False
             if manifest.deployment != deployment:
                 _LOG.warning(
-                    "%s: ignored a manifest that names deployment %s",
+                    "%s: ignored a manifest on this topic, because it names deployment %s",
                     deployment,
                     manifest.deployment,
                 )
@@ -94,19 +101,21 @@ class LockedDeployments:
             live = deployments.live_generation(deployment)
         if live != before:
             _LOG.info(
-                "%s: %s", deployment, f"generation {live} is live" if live else "no longer live"
+                "%s: %s",
+                deployment,
+                f"generation {live} is live" if live else "no longer live on this board",
             )
         return changed
 
     def refusals(self) -> list[dict[str, Any]]:
-        """Return the last refusal of each deployment as in the ``stats`` message."""
+        """Return the last refusal of each deployment in the form of the ``stats`` message."""
         with self._lock:
             return self._deployments.refusals()
 
     def note_refusal(
         self, deployment: str | None, generation: str | None, code: str, reason: str
     ) -> None:
-        """Keep the reason for which this board refused its part of a deployment."""
+        """Keep why this board refused its part of a deployment; None: nothing is kept."""
         if deployment is not None:
             refusal = Refusal(deployment, generation, str(code), reason, time.time())
             with self._lock:

@@ -1,4 +1,4 @@
-"""Follow this board's retained manifests, and publish the manifests that the broker forgot."""
+"""Apply the retained manifests that arrive, and publish manifests that the broker forgot."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class ManifestFollower:
         device: str,
         on_changed: Callable[[str], None],
     ) -> None:
-        """Keep manifests until :meth:`start`.
+        """Create the follower; manifests that arrive before :meth:`start` are kept.
 
         Args:
             connection: The agent's connection.
-            requests: Sender of ``status`` to other boards.
+            requests: Sender of ``status`` commands to other boards.
             topics: The topics of the fleet.
             deployments: The deployments of this board.
             device: This board's name.
-            on_changed: Callback in the network thread, with the name of a deployment that a
-                manifest changed.
+            on_changed: Function that the network thread calls with the name of a deployment after a
+                manifest changed the deployment.
         """
         self._connection = connection
         self._requests = requests
@@ -51,12 +51,13 @@ class ManifestFollower:
         self._lock = threading.Lock()
         #: Manifests that arrived before :meth:`start`; None after :meth:`start`.
         self._early: list[Message] | None = []
+        #: Time of the next check for forgotten manifests, on the monotonic clock; None: no check.
         self._due_s: float | None = None
 
     def start(self) -> None:
-        """Follow the manifests that arrived so far, and every later manifest at its arrival.
+        """Apply the manifests that arrived so far; later manifests are applied when they arrive.
 
-        The caller saves the deployments afterwards: the early manifests cause no callback.
+        The manifests that arrived so far cause no callback, so the caller saves the deployments.
         """
         with self._lock:
             for message in self._early or ():
@@ -71,7 +72,7 @@ class ManifestFollower:
         self._due_s = time.monotonic() + RETAINED_WAIT_S
 
     def manifest_arrived(self, message: Message) -> None:
-        """Follow a manifest. Runs in the network thread."""
+        """Apply a manifest, or keep it until :meth:`start`. Runs in the network thread."""
         with self._lock:
             if self._early is not None:
                 self._early.append(message)
@@ -80,7 +81,7 @@ class ManifestFollower:
             self._on_changed(self._topics.name_in(message.topic))
 
     def publish_due(self) -> None:
-        """Publish the manifests that the broker should have sent by now and did not send."""
+        """Publish the manifests that the broker has not sent in time after the last connect."""
         due_s = self._due_s
         if due_s is None or time.monotonic() < due_s or not self._connection.is_connected:
             return

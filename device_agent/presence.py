@@ -1,4 +1,4 @@
-"""A board's presence: ``online``, ``offline``, and another agent that takes the board's name."""
+"""Publish whether the board is online, and stop if another agent takes the board's name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OFFLINE_WAIT_S = 2.0
 
 
 class Presence:
-    """Publishes the board's availability and yields to another agent of the same name.
+    """Publishes the board's availability, and stops this agent if another agent takes its name.
 
     Attributes:
         is_taken_over: Whether another agent took the name.
@@ -41,13 +41,13 @@ class Presence:
         device: str,
         instance: str,
     ) -> None:
-        """Create the presence; :meth:`connected` publishes.
+        """Create the publisher; nothing is published before :meth:`connected`.
 
         Args:
             connection: The agent's connection.
             topics: The topics of the fleet.
             report: Publisher of the profile.
-            stop: Request that ends the agent once another agent takes the name.
+            stop: Stop request of the agent, set when another agent takes the name.
             device: This board's name.
             instance: Id of this process.
         """
@@ -62,11 +62,11 @@ class Presence:
 
     @property
     def was_online(self) -> bool:
-        """Whether the agent connected before."""
+        """Whether the agent has connected to the broker at least once."""
         return self._connects > 0
 
     def connected(self) -> None:
-        """Publish ``online`` after a connect. Runs in the network thread."""
+        """Publish ``online`` after each connect. Runs in the network thread."""
         url = self._connection.address.url
         if self.was_online:
             # The retained profile shows whether the name still belongs to this agent. The agent
@@ -81,11 +81,12 @@ class Presence:
         self._connects += 1
 
     def profile_arrived(self, message: Message) -> None:
-        """Yield if another agent of this name connected while this agent was disconnected.
+        """Stop this agent if the retained profile is from another agent with this agent's name.
 
-        A broker should send "session taken over" (MQTT 5.0, section 3.14.2.1). mosquitto 2.0.11
-        only closes the connection, so two agents would take the session from each other without
-        end.
+        That agent connected while this agent was disconnected. A broker should report this as
+        "session taken over" (MQTT 5.0, section 3.14.2.1), but mosquitto 2.0.11 only closes the
+        connection. Without this check, two agents would end each other's connection again and
+        again.
         """
         if self._connects > 1 and message.payload:
             self._report.profile_due_s = None
@@ -93,7 +94,7 @@ class Presence:
                 self.yield_name()
 
     def yield_name(self) -> None:
-        """Stop this agent, because another agent has the name."""
+        """Stop this agent, because another agent has taken its name."""
         self.is_taken_over = True
         self._stop.set()
 
@@ -105,6 +106,7 @@ class Presence:
             )
         except EdgePartitionError:
             _LOG.warning(
-                "the broker at %s does not answer; the broker publishes this agent's will: offline",
+                "the broker at %s did not acknowledge `offline`; it will report this board as "
+                "offline when it notices that the connection is gone",
                 self._connection.address.url,
             )

@@ -27,12 +27,12 @@ def publish_forgotten(
     topics: Topics,
     device: str,
 ) -> None:
-    """Publish live manifests that the broker does not have, except those of ended deployments.
+    """Publish the manifests that the broker forgot, but not those of undeployed deployments.
 
     Args:
         manifests: Manifests that are live on this board and that the broker did not send.
         connection: The agent's connection.
-        requests: Sender of ``status`` to other boards.
+        requests: Sender of ``status`` commands to other boards.
         topics: The topics of the fleet.
         device: This board's name.
     """
@@ -43,8 +43,8 @@ def publish_forgotten(
             connection.publish(topics.manifest(manifest.deployment), manifest.to_json().encode())
             continue
         _LOG.warning(
-            "%s was undeployed while this board was offline (the broker has no manifest, and the "
-            "other board %s holds no part). To remove this board's part, run `edge-partition "
+            "%s was undeployed while this board was offline: the broker has no manifest, and the "
+            "board %s no longer has its part. To remove this board's part, run `edge-partition "
             "undeploy %s`.",
             *(manifest.deployment, stranger, manifest.deployment),
         )
@@ -53,11 +53,11 @@ def publish_forgotten(
 def _board_without(
     manifest: Manifest, requests: AgentRequests, topics: Topics, device: str
 ) -> str | None:
-    """Return another board of the deployment that holds no part of the deployment, or None.
+    """Return another board of the deployment that no longer has its part; None: there is none.
 
-    If the broker has no manifest, the broker forgot the manifest, or the deployment was undeployed
-    while this board was offline. Only the other boards know which case is true. A board that does
-    not answer is skipped.
+    A missing manifest has one of two causes: the broker forgot the manifest, or the deployment was
+    undeployed while this board was offline. In the second case, the other boards no longer have
+    their parts. Boards that do not answer are skipped.
     """
     others = {name for stage in manifest.stages for name in stage.devices}
     for other in sorted(others - {device}):

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class RefusedRequestError(EdgePartitionError):
-    """A request gets an error instead of a result.
+    """A request is answered with an error instead of a result.
 
     Attributes:
-        code: The error's code in the answer. The message is the answer's text.
+        code: Code of the error in the answer. The exception's message is the answer's payload.
     """
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
-        """Refuse a request.
+        """Create the error.
 
         Args:
-            code: The error's code.
+            code: Code of the error.
             reason: One line for the person who sent the request.
         """
         self.code = code

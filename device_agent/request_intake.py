@@ -1,6 +1,7 @@
-"""The data side of an agent: the connection for activations, and the thread that answers requests.
+"""Receive requests on the connection for activations, and give them to the inference thread.
 
-Methods that begin with an underscore run in the inference thread, or in its stand-in.
+Methods that begin with an underscore run in the inference thread, or in the stand-in that reads the
+socket during a long inference (:mod:`edge_core.mqtt.stand_in`).
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ _LOG = logging.getLogger("device-agent")
 
 
 class RequestIntake:
-    """Takes requests from the broker and gives them to the worker.
+    """Receives requests from the broker and gives them to the worker, which answers them.
 
     Attributes:
         connection: The connection for activations.
         worker: The inference thread.
         finder: Finder of the boards that serve a request without a route.
-        is_loaded: Whether the deployments on disk are loaded. Before that, a request for an
-            unknown stage is no reason to end a subscription.
-        is_stopping: Whether the agent takes no more requests.
+        is_loaded: Whether the deployments on disk are loaded. After that, the agent ends its
+            subscription to a stage that it does not know.
+        is_stopping: Whether the agent is stopping and answers no new requests.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class RequestIntake:
         subscriptions: Callable[[], Subscriptions],
         stats: Stats,
     ) -> None:
-        """Prepare the connection; the worker's thread connects.
+        """Create the connection and the worker; the worker's thread connects.
 
         Args:
             config: Options of the agent.
             address: The broker's address.
             topics: The topics of the fleet.
-            routes: Function that returns the present routes, by deployment and stage index.
+            routes: Function that returns the current routes, by deployment and stage index.
             subscriptions: Function that returns the agent's subscriptions.
             stats: Counters and times of the stages.
         """
@@ -98,10 +99,10 @@ class RequestIntake:
                 case ["deployment", name, "stage", index, *_] if index.isdecimal():
                     self._take(name, int(index), message)
                 case _:
-                    _LOG.warning("dropped a message on the topic %r", message.topic)
+                    _LOG.warning("dropped a message on the unexpected topic %r", message.topic)
                     self.connection.acknowledge(message.receipt)
         except Exception:  # noqa: BLE001
-            _LOG.exception("failed on a message on %s", message.topic)
+            _LOG.exception("cannot handle the message on the topic %s", message.topic)
             self.connection.acknowledge(message.receipt)
 
     def _take(self, name: str, index: int, message: Message) -> None:
@@ -115,6 +116,7 @@ class RequestIntake:
                 index,
                 message,
                 ErrorCode.STOPPING,
-                f"Board {self._device} is stopping; other boards serve stage {index}.",
+                f"Board {self._device} is stopping. Send the request again: other boards serve "
+                f"stage {index}.",
             )
         # Requests that only this board serves stay with the broker until the agent starts again.

@@ -1,4 +1,4 @@
-"""One inference of a loaded stage for a request, from the state that the request needs."""
+"""Run a loaded stage once for a request, from the state that the request needs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def run_stage(loaded: LoadedStage, message: Message, device: str) -> Sequence[Bu
         device: This board's name, for errors.
 
     Returns:
-        The stage's outputs one after another. The buffers may show the runtime's memory: the caller
-        drops them before the next call.
+        The bytes of the stage's outputs, one output after another, in one or more buffers. The
+        buffers may be views of the runtime's memory, so the caller deletes them before the next
+        call.
 
     Raises:
         RefusedRequestError: The request has a wrong size, the state that it continues is lost, or
@@ -54,15 +55,21 @@ def run_stage(loaded: LoadedStage, message: Message, device: str) -> Sequence[Bu
 
 
 def make_ready(loaded: LoadedStage) -> None:
-    """Reset the state once the answer was sent; the next request does not wait for the reset.
+    """Reset the state after an answer, so that the next request does not wait for the reset.
 
-    A failed reset is only logged, because ``invoke`` resets the state again if needed.
+    A stage that keeps its state between requests is not reset. A failed reset is only logged,
+    because ``invoke`` resets the state again if needed.
     """
     if loaded.order is None:
         try:
             loaded.interpreter.start_over()
         except EdgePartitionError as error:
-            _LOG.warning("stage %d of %s: %s", loaded.stage.index, loaded.deployment, error)
+            _LOG.warning(
+                "stage %d of %s: cannot reset the state: %s",
+                loaded.stage.index,
+                loaded.deployment,
+                error,
+            )
 
 
 def _invoke(
@@ -83,7 +90,7 @@ def _check_size(loaded: LoadedStage, message: Message) -> None:
         raise RefusedRequestError(
             ErrorCode.BAD_PAYLOAD,
             f"Stage {loaded.stage.index} of {loaded.deployment} got {len(message.payload):,} "
-            f"bytes; expected {loaded.interpreter.input_bytes:,} for "
+            f"bytes; expected {loaded.interpreter.input_bytes:,} bytes for "
             f"{', '.join(str(spec) for spec in loaded.stage.inputs)}.",
         )
 

@@ -21,11 +21,11 @@ _LOG = logging.getLogger("device-agent")
 
 
 class SavedState:
-    """Keeps the state directory equal to the deployments in memory.
+    """Writes the deployments in memory to the state directory, and loads them at the start.
 
     Attributes:
-        piece: File of the slice that a host is sending to be timed; this file is kept. None: there
-            is no such slice.
+        piece: File of the slice that a host sends for timing. The file is kept although no
+            deployment needs it. None: no slice is being sent or timed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SavedState:
             else:
                 self._store.delete_state(deployment)
         except OSError as error:
-            _LOG.error("%s: cannot write the state: %s", deployment, error)
+            _LOG.error("%s: cannot write the state to the disk: %s", deployment, error)
             self._unsaved.add(deployment)
         else:
             self._unsaved.discard(deployment)
@@ -119,7 +119,7 @@ class SavedState:
                 for stage in assignment.stages
             )
         except CommandError as error:
-            _LOG.error("%s: cannot serve the saved generation: %s", deployment, error)
+            _LOG.error("%s: cannot load the saved generation: %s", deployment, error)
             self._deployments.note_refusal(deployment, generation, error.code, error.reason)
             return None
         _LOG.info("%s: loaded generation %s from disk", deployment, generation)

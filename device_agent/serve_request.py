@@ -1,10 +1,11 @@
 """Answer one request: run the stage, publish the outputs, acknowledge the request.
 
-The acknowledgement of a request follows its result on the same connection, so the broker has the
-result when it reads the acknowledgement. If the agent is killed before that, the broker delivers
-the request again. On a slow link the acknowledgement waits behind the result, and the broker sends
-no further requests. The runtime copies the inputs once; the outputs go from the runtime's memory to
-the socket.
+The agent sends a request's result and then the request's acknowledgement, on the same connection.
+So the broker has the result when it reads the acknowledgement. If the agent is killed before the
+broker has the acknowledgement, the broker delivers the request again. On a slow link, the
+acknowledgement waits behind the result. Meanwhile the broker sends only as many further requests as
+the receive maximum allows. The runtime copies the inputs once; the outputs go from the runtime's
+memory to the socket.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ class RequestServer:
             connection: The agent's connection for activations.
             topics: The topics of the fleet.
             device: This board's name, for traces and errors.
-            routes: Function that returns the present routes, by deployment and stage index.
+            routes: Function that returns the current routes, by deployment and stage index.
             stats: Counters and times of the stages.
             finder: Finder of the boards that serve a request without a route.
-            wait_for_room: Function that returns when the connection has room for a result.
+            wait_for_room: Function that waits until the connection can take another result.
         """
         self._connection = connection
         self._topics = topics
@@ -88,7 +89,14 @@ class RequestServer:
             self.refuse(deployment, index, message, error.code, str(error))
         except Exception as error:  # noqa: BLE001 - the thread must survive a failed request
             _LOG.exception("stage %d of %s failed", index, deployment)
-            self.refuse(deployment, index, message, ErrorCode.STAGE_FAILED, repr(error))
+            self.refuse(
+                deployment,
+                index,
+                message,
+                ErrorCode.STAGE_FAILED,
+                f"Stage {index} of {deployment} failed on board {self._device}: {error!r}. See the "
+                "agent's log.",
+            )
 
     def refuse(
         self, deployment: str, index: int, message: Message, code: ErrorCode, reason: str
@@ -111,7 +119,11 @@ class RequestServer:
                 answers=message.receipt,
             )
         except (MessageTooLargeError, ValueError) as error:
-            _LOG.warning("cannot send an error to %r: %s", message.response_topic, error)
+            _LOG.warning(
+                "cannot send the answer to a request on the topic %r: %s",
+                message.response_topic,
+                error,
+            )
             self._connection.acknowledge(message.receipt)
 
     def _serve(self, deployment: str, index: int, message: Message) -> None:
@@ -163,10 +175,11 @@ class RequestServer:
     def _check_taken(
         self, loaded: LoadedStage, message: Message, next_topic: Topic | None
     ) -> Callable[[int], None] | None:
-        """Return the callback for the broker's answer to a result; None after the last stage.
+        """Return the callback for the broker's acknowledgement of a result.
 
-        A client that is gone needs no error, and a client that is there hears nothing of a result
-        that the broker does not pass to the next board.
+        If the broker does not pass the result to the next board, the callback sends an error to the
+        client, which would otherwise wait in vain. None after the last stage: there the result
+        itself goes to the client.
         """
         if next_topic is None:
             return None
@@ -186,7 +199,8 @@ class RequestServer:
                 index,
                 message,
                 ErrorCode.NOT_LISTENING,
-                f"No board listens on {next_topic}; the board is offline or is still starting.",
+                f"No board listens on {next_topic}: the board is offline or is still starting. "
+                "Send the request again when the board is online.",
             )
         elif code >= FIRST_ERROR_CODE:
             self.refuse(
@@ -225,12 +239,17 @@ class RequestServer:
             raise RefusedRequestError(
                 ErrorCode.EXPIRED,
                 f"The request expired on board {self._device} after waiting {waited_s:.1f} s for "
-                f"stage {index}.",
+                f"stage {index}. Keep fewer requests in flight, or let requests expire later.",
             )
         return message.expiry_s - waited_s
 
     def _next_topic(self, loaded: LoadedStage, message: Message) -> tuple[Topic | None, str]:
-        """Return the topic of the next stage, or None after the last, and the request's route."""
+        """Return where the result goes next.
+
+        Returns:
+            The topic of the next stage (None after the last stage), and the request's route (empty:
+            the request needs no route).
+        """
         route = message.user.get(ROUTE, "")
         if loaded.is_last:
             return None, route

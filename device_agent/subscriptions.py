@@ -1,4 +1,4 @@
-"""The subscriptions of this board, which follow its deployments."""
+"""Subscribe to the topics that this board's deployments need."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 class Subscriptions:
-    """The topics that this board needs. Methods run in any thread.
+    """The subscriptions of this board. Methods run in any thread.
 
-    The data connection carries the requests to stages, the other connection everything else.
+    The data connection carries the requests to stages. The other connection carries everything
+    else.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Subscriptions:
             data: The agent's connection for requests.
             topics: The topics of the fleet.
             deployments: The deployments of this board.
-            on_message: Callback in the network thread, for each message of ``connection``.
+            on_message: Function that the network thread calls with each message of ``connection``.
         """
         self._connection = connection
         self._data = data
@@ -94,7 +95,7 @@ class Subscriptions:
                 self._topics.stage_subscription(deployment, index, 2),
                 self._topics.board_stage(deployment, index, self._deployments.device),
             ):
-                # A load may have subscribed to the stage meanwhile.
+                # Another thread may have loaded the stage and subscribed to it meanwhile.
                 if topic_filter not in self._stage_filters:
                     self._data.unsubscribe(topic_filter)
 

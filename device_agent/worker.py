@@ -1,7 +1,8 @@
 """The inference thread: waits for requests and answers them, one at a time.
 
-The thread itself reads the socket, so that a request that finds the board idle passes no other
-thread. While the thread runs a stage, a stand-in may read (:mod:`edge_core.mqtt.stand_in`).
+The inference thread reads the socket itself, so a request to an idle board passes no other thread.
+While the inference thread runs a stage for long, another thread reads the socket in its place
+(:mod:`edge_core.mqtt.stand_in`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("device-agent")
 
-#: Most requests that may wait: rumqttd ignores the receive maximum.
+#: Largest number of waiting requests. MQTT's receive maximum is lower, but the broker rumqttd
+#: ignores the receive maximum.
 QUEUE_LENGTH = 32
-#: Longest wait for a request before the thread looks whether it must end, in seconds.
+#: Longest wait for a request, in seconds. After each wait, the thread checks whether it must end.
 _STEP_S = 1.0
 
 
@@ -47,7 +49,10 @@ class Worker:
         stats: Stats,
         finder: RouteFinder,
     ) -> None:
-        """Queue requests until :meth:`start`; arguments as of :class:`RequestServer`."""
+        """Create the thread; :meth:`start` starts it.
+
+        The arguments are those of :class:`~device_agent.serve_request.RequestServer`.
+        """
         self._connection = connection
         self._device = device
         self._stand_in = StandIn(connection)
@@ -76,14 +81,15 @@ class Worker:
         return len(self._queue)
 
     def submit(self, deployment: str, index: int, message: Message) -> None:
-        """Queue a request, or refuse it if the queue is full. Runs in the thread that steps."""
+        """Queue a request, or refuse it if the queue is full. Runs in the thread that reads."""
         if len(self._queue) >= QUEUE_LENGTH:
             self.refuse(
                 deployment,
                 index,
                 message,
                 ErrorCode.OVERLOADED,
-                f"Board {self._device} has {QUEUE_LENGTH} waiting requests; keep fewer in flight.",
+                f"Board {self._device} already has {QUEUE_LENGTH} waiting requests. Keep fewer "
+                "requests in flight.",
             )
             return
         self._queue.append((deployment, index, message))
@@ -118,7 +124,7 @@ class Worker:
         self._stand_in.owner_steps()
 
     def _wait_for_room(self) -> None:
-        """Wait until the socket took the last result and the broker takes another one."""
+        """Wait until the connection can take another result, or the agent must stop."""
         while not self._connection.has_room:
             if self._end_s is not None and time.monotonic() >= self._end_s:
                 return

@@ -1,4 +1,4 @@
-"""The board's hardware and software (for ``profile``) and its load (for ``stats``)."""
+"""Read the board's hardware and software (for ``profile``) and its load (for ``stats``)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import psutil
 if TYPE_CHECKING:
     from device_agent.config import Config
 
-#: Side of the matrices whose product is timed: 16.8 million MACs, which take a few milliseconds,
-#: and 768 kB, which fit into the caches of small boards.
+#: Number of rows and columns of the matrices whose product is timed. The product has 16.8 million
+#: MACs and takes a few milliseconds. The matrices fit into the caches of small boards.
 _MATMUL_SIDE = 256
 _MATMUL_RUNS = 5
 
@@ -58,7 +58,7 @@ def read_free(free_storage_bytes: int) -> dict[str, Any]:
 def measure_matmul_gmac_s() -> float:
     """Return the speed of one core in a float32 matrix product, in billions of MACs per second.
 
-    The result is the fastest of a few runs, because other load only makes a run slower.
+    The result is the fastest of a few runs, because other programs can only make a run slower.
     """
     import numpy as np  # noqa: PLC0415 - slow, and the agent is online without it
 
@@ -72,7 +72,7 @@ def measure_matmul_gmac_s() -> float:
 
 
 class LoadReader:
-    """Reads memory, processor use, temperature and clock of this process and board."""
+    """Reads the agent's memory and processor use, and the board's temperature and clock rate."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -81,11 +81,11 @@ class LoadReader:
         self._process.cpu_percent(None)
 
     def read(self) -> dict[str, Any]:
-        """Return the load since the last call.
+        """Return the current load.
 
-        ``cpu_percent`` is a percentage of one core; 200 means two full cores. ``time_s`` is the
-        board's clock in seconds since 1970; a reader compares it with the time of arrival to find
-        a wrong clock.
+        ``cpu_percent`` is the agent's processor time since the last call, as a percentage of one
+        core; 200 means two full cores. ``time_s`` is the board's clock, in seconds since 1970. A
+        reader compares this time with the message's time of arrival to find a wrong clock.
         """
         return {
             "time_s": round(time.time(), 3),

@@ -1,4 +1,4 @@
-"""The link to the broker: network interface, speed, signal strength and transferred bytes."""
+"""Read the link to the broker: interface, speed, signal strength and transferred bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_FILE_BYTES = 16 * 1024
 
 
 class LinkReader:
-    """Reads the state of the interface that connects to the broker."""
+    """Reads the state of the network interface that connects the board to the broker."""
 
     def __init__(self, interfaces: Path = _INTERFACES, wireless: Path = _WIRELESS) -> None:
         self._interfaces = interfaces
@@ -58,7 +58,7 @@ class LinkReader:
                     level = float(fields[_LEVEL_COLUMN])
                 except ValueError:
                     return None
-                # Some drivers report the level in their own unit, from 0 up.
+                # Some drivers report the level in a unit of their own, as a number from 0 upwards.
                 return level if level < 0 else None
         return None
 

@@ -1,4 +1,4 @@
-"""The two messages about a board: ``profile`` (retained) and ``stats``."""
+"""Publish the two messages about a board: ``profile`` (retained) and ``stats``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_core.contract.topics import Topics
     from edge_core.mqtt.connection import Connection
 
+#: Time between two ``stats`` messages, in seconds.
 STATS_PERIOD_S = 5.0
 
 
@@ -36,7 +37,7 @@ class Report:
         instance: str,
         free_storage_bytes: Callable[[], int],
     ) -> None:
-        """Read the hardware.
+        """Read the board's hardware; nothing is published yet.
 
         Args:
             connection: The agent's connection.
@@ -79,7 +80,7 @@ class Report:
         stages: Callable[[], list[dict[str, Any]]],
         refusals: Callable[[], list[dict[str, Any]]],
     ) -> None:
-        """Publish the statistics if a period has passed since the last statistics.
+        """Publish the statistics if :data:`STATS_PERIOD_S` has passed since the last statistics.
 
         Args:
             queue_length: Number of waiting requests.

@@ -39,6 +39,8 @@ class _Period:
 
 @dataclass
 class _StageStats:
+    """Counts and times of one stage since the agent started, and times of this period."""
+
     requests: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     unanswerable: int = 0
@@ -82,13 +84,16 @@ class Stats:
             first = stage.unanswerable == 1
         if first:
             _LOG.warning(
-                "%s: stage %d dropped a request without a usable response topic", deployment, index
+                "%s: stage %d dropped a request without a usable response topic; a client must set "
+                "an MQTT 5 response topic without wildcards",
+                deployment,
+                index,
             )
 
     def take(self, served: Mapping[tuple[str, int], str | None]) -> list[dict[str, Any]]:
         """Return the statistics of every stage and start a new period.
 
-        Stages that are not in ``served`` are returned once more and then dropped.
+        The statistics of a stage that is not in ``served`` are returned once more and then dropped.
 
         Args:
             served: Generation that answers requests, by deployment and index of a loaded stage;

@@ -1,18 +1,19 @@
 """Time a slice of a model on this board, for the command ``profile``.
 
-Caches: a small slice that runs alone, again and again, finds its own weights in the caches and is
-faster than as a part of a stage, where the rest of the stage displaces the weights. Before each
-timed run, the agent therefore reads ``displaced_bytes`` bytes, the size of the rest of a stage; the
-host sends the number.
+Caches: a small slice that runs again and again finds its own weights in the caches. As a part of a
+stage, the same slice is slower, because the rest of the stage displaces the weights from the
+caches. Before each timed run, the agent therefore reads ``displaced_bytes`` bytes, the size of the
+rest of a stage. The host sends this number.
 
-Batches: the time of a batch is the mean of its runs. A busy or throttled processor delays few of
-many short runs and most long runs, so means of slices add up to the mean of a stage; medians do
-not. The median over the batches excludes a disturbed batch.
+Batches: the agent runs the slice in batches of 0.1 s. The time of a batch is the mean time of its
+runs, because the means of slices add up to the mean of a stage. Medians do not add up: a busy or
+throttled processor delays a few of many short runs, but most long runs. The result is the median
+over the batches, which leaves out a disturbed batch.
 
-Processor time: if one thread infers, the wall time of a batch is divided between runs and reading
-in proportion to their processor time. Under a quota, as in a container, the kernel stops a process
-at points that are in step with the runs, and wall time would assign all stops either to the runs or
-to the reading.
+Processor time: with one inference thread, the wall time of a batch is divided between runs and
+reading in proportion to their processor time. Under a processor quota, for example in a container,
+the kernel pauses a process in regular intervals. The pauses can be in step with the runs. Measured
+wall times would then assign all pauses either to the runs or to the reading.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 
     from edge_core.contract.manifest import Stage, TensorSpec
 
-#: Length of a batch, equal to a period of Linux's processor quotas (kernel.org, sched-bwc: 100 ms).
+#: Length of a batch in seconds, equal to the period of Linux's processor quotas (kernel.org,
+#: sched-bwc).
 _BATCH_S = 0.1
-#: The median has settled if _SETTLED_BATCHES batches in a row changed the median by less than this
-#: share.
+#: The median has settled if each of the last _SETTLED_BATCHES batches changed the median by less
+#: than this fraction.
 _SETTLED = 0.02
 _SETTLED_BATCHES = 2
-#: Runs before the timed runs: the first runs have cold caches and unmapped pages.
+#: Number of runs before the timed runs. The first runs are slower: caches are cold, and pages of
+#: the model are not mapped yet.
 _WARM_UP_RUNS = 2
 
 
@@ -74,7 +77,7 @@ class Piece:
 
     @property
     def ram_bytes(self) -> int:
-        """Memory that timing needs in addition to the agent's, in bytes, as the host estimates."""
+        """Memory that loading and timing the slice adds to the agent, in bytes; an estimate."""
         tensor_bytes = payload_bytes(self.stage.inputs) + payload_bytes(self.stage.outputs)
         model_bytes = max(self.stage.size_bytes, self.stage.predicted.ram_bytes)
         return model_bytes + 2 * tensor_bytes
@@ -98,7 +101,7 @@ class _Times:
 
 
 def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
-    """Read the fields of ``profile``.
+    """Read the fields of a ``profile`` command.
 
     Raises:
         CommandError: With ``bad-command``: a field is missing or wrong.
@@ -127,6 +130,9 @@ def time_piece(piece: Piece, path: Path, *, threads: int, displaced_bytes: int) 
         path: Complete and checked file of the slice.
         threads: Number of threads of the interpreter.
         displaced_bytes: Number of bytes to read before each timed run.
+
+    Returns:
+        The attributes of :class:`_Times`, and ``temperature_c`` and ``clock_mhz`` of the board.
 
     Raises:
         CommandError: With ``cannot-load``: the runtime cannot load or run the slice.
@@ -179,7 +185,7 @@ def _time_ms(
 
 
 def _payload(specs: tuple[TensorSpec, ...]) -> bytes:
-    """Return seeded inputs: random floats; zeros for integers, which may be indexes."""
+    """Return seeded input values: random floats, and zeros for integers, which may be indexes."""
     generator = np.random.default_rng(0)
     parts = []
     for spec in specs:

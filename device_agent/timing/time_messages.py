@@ -1,16 +1,17 @@
-"""Time messages that the board sends to itself through the broker, as a stage would.
+"""Time messages between this board and the broker.
 
-The jobs thread takes the place of the inference thread, on a connection of its own: the thread
-receives a message, publishes a message of equal size and acknowledges the first message. This round
-receives one message and sends one message, as a stage does for each request. One message at a time
-gives the latency of a round; several in flight give the throughput of the link.
+The agent sends messages to itself through the broker, on a connection of its own. In each round,
+the jobs thread receives a message, publishes a message of equal size, and acknowledges the received
+message. So a round has one message in each direction, as a stage has for each request. With one
+message in flight, the time of a round is the latency. With several messages in flight, the time of
+a round shows the throughput of the link.
 
-A stage has an inference between its messages, and the inference displaces the code and data of the
-connection from the caches. With one message at a time, the agent therefore reads as much memory in
-each round as an inference does. Processor time is measured with and without a pause after the
-reading. The times exclude reading and pause. Messages of 1 kB to 600 kB took 0.2 to 0.4 ms of
-processor time without the pause and 0.3 to 0.5 ms with the pause, as in stages at full load
-(x86-64, with a quota of a quarter of a processor).
+In a stage, an inference runs between two messages and displaces the code and data of the connection
+from the caches. With one message in flight, the agent therefore reads a large block of memory in
+each round. Processor time is measured with and without a pause after this reading. The times
+exclude the reading and the pause. Messages of 1 kB to 600 kB took 0.2 to 0.4 ms of processor time
+without the pause, and 0.3 to 0.5 ms with the pause. Stages at full load took the same time as with
+the pause (x86-64, with a quota of a quarter of a processor).
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ if TYPE_CHECKING:
 
 _WINDOW = 4
 _MODE_S = 0.4
-#: Length of a batch, equal to a period of Linux's processor quotas (kernel.org, sched-bwc: 100 ms).
+#: Length of a batch in seconds, equal to the period of Linux's processor quotas (kernel.org,
+#: sched-bwc).
 _BATCH_S = 0.1
 _WARM_UP_ROUNDS = 8
-#: Memory to read in each round. Reading 4 MiB displaced nothing from the caches of a large
-#: processor.
+#: Memory to read in each round, in bytes. Reading only 4 MiB displaced nothing from the caches of a
+#: large processor.
 _DISPLACED_BYTES = 16 << 20
 _PAUSE_S = 0.005
 _ANSWER_S = 10.0
@@ -63,7 +65,10 @@ _SPIN_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class _Rounds:
-    """Wall time and processor time of a round: medians over batches of the mean of a batch."""
+    """Wall time and processor time of one round, in milliseconds.
+
+    The times are means over the rounds of one batch, or the medians of these means.
+    """
 
     wall_ms: float
     cpu_ms: float
@@ -141,6 +146,7 @@ class _Echo:
     def time(
         self, payload: bytes, window: int, displaced_bytes: int, pause_s: float = 0
     ) -> _Rounds:
+        """Return the times of a round with ``window`` messages in flight."""
         displacing = b"." * displaced_bytes
         for _ in range(window):
             self._send(payload)
@@ -183,10 +189,14 @@ class _Echo:
         )
 
     def _pass_on(self, payload: bytes, displacing: bytes, pause_s: float) -> tuple[float, float]:
-        """Do a round; return the wall and processor time of reading and pause, in seconds."""
+        """Do one round.
+
+        Returns:
+            Wall time and processor time of the reading and the pause, in seconds.
+        """
         message = self._take()
         started, thread_started = time.perf_counter(), time.thread_time()
-        displacing.find(b"!")  # Reads all bytes, because none matches.
+        displacing.find(b"!")  # Reads all bytes, because no byte matches.
         if pause_s:
             time.sleep(pause_s)
         displaced = time.perf_counter() - started, time.thread_time() - thread_started
@@ -206,7 +216,7 @@ class _Echo:
         if not self._connection.is_connected or time.monotonic() - started >= _ANSWER_S:
             raise _NotReturnedError(
                 f"A message on {self._topic} did not come back from the broker within "
-                f"{_ANSWER_S:g} s; check that the broker's access list allows this topic."
+                f"{_ANSWER_S:g} s. Check that the broker's access list allows this topic."
             )
 
 

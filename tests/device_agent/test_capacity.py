@@ -44,12 +44,12 @@ def test_too_little_memory_is_refused_with_the_need_and_the_rest(store: Artifact
         Capacity("pi-1", store, limit_bytes).check_generation(large)
     assert refused.value.code == ErrorCode.NO_MEMORY
     assert "Board pi-1 has too little memory" in refused.value.reason
-    assert "the generation needs 512.0 MiB" in refused.value.reason
-    assert "is left of the agent's --ram-mib" in refused.value.reason
+    assert "its part of the model needs 512.0 MiB" in refused.value.reason
+    assert "of the agent's --ram-mib are left" in refused.value.reason
 
 
 def test_the_boards_free_memory_is_the_limit_without_an_option(store: ArtifactStore) -> None:
-    with pytest.raises(CommandError, match="the board has free") as refused:
+    with pytest.raises(CommandError, match="are free on the board") as refused:
         Capacity("pi-1", store, None).check_generation(generation(size_bytes=1 << 48))
     assert refused.value.code == ErrorCode.NO_MEMORY
 
@@ -58,7 +58,10 @@ def test_too_little_storage_is_refused_with_the_need(store: ArtifactStore) -> No
     with pytest.raises(CommandError) as refused:
         Capacity("pi-1", store, 1 << 62).check_generation(generation(size_bytes=1 << 60))
     assert refused.value.code == ErrorCode.NO_STORAGE
-    assert "too little storage: the generation needs 1099511627776.0 MiB" in refused.value.reason
+    assert (
+        "too little storage: its part of the model needs 1099511627776.0 MiB"
+        in refused.value.reason
+    )
 
 
 def test_a_slice_leaves_the_rest_of_the_memory(store: ArtifactStore) -> None:

@@ -297,9 +297,7 @@ def test_a_damaged_file_is_not_served_after_a_restart(
     damaged[-1] ^= 1
     file.write_bytes(damaged)
     again = start(name)
-    wait_for(
-        lambda: host.states(name) == {} and "cannot serve the saved generation" in again.text()
-    )
+    wait_for(lambda: host.states(name) == {} and "cannot load the saved generation" in again.text())
     assert not file.exists()
 
 

@@ -1,20 +1,22 @@
-"""Measure an agent's start, its memory beside a bare interpreter, and the time of a deployment.
+"""Measure an agent's start, its memory, and the time of a deployment.
 
     python benchmarks/agent_start.py
     python benchmarks/agent_start.py --model ResNet50
 
-- ``online_ms``: from the start of the process `python -m device_agent` with an empty state folder
-  to its `online` at the broker; ``import_ms`` beside it: a Python that only imports numpy and the
-  runtime, which every agent needs;
-- ``serving_ms``: from the start of the process with a deployment on its disk to the first result,
-  as a bare client sees it that asks every ``_ASK_S``;
-- ``agent_mb`` and ``bare_mb``: resident memory of the agent that serves the whole model, and of a
-  Python with nothing but the runtime and the same file; each has answered some requests;
+- ``online_ms``: time from the start of `python -m device_agent` with an empty state directory to
+  its message `online`;
+- ``import_ms``: time of a Python process that only imports numpy and the runtime, which every agent
+  imports too;
+- ``serving_ms``: time from the start of an agent with a saved deployment to the first result. A
+  bare client sends a request every 0.02 s until it has the result;
+- ``agent_mb``: resident memory of an agent that serves the whole model;
+- ``bare_mb``: resident memory of a Python process that runs the same file with the runtime alone;
 - ``idle_mb``: resident memory of an agent without a deployment;
-- ``deploy_s``: time of `deploy_bundle` for the model in three stages on three agents, files and
-  checks included; ``size_bytes`` are the stages' files.
+- ``deploy_s``: time of `deploy_bundle` for the model in three stages on three agents. The time
+  includes the transfer and the check of the files. ``size_bytes`` is the size of these files.
 
-The starts and deployments are repeated, and the two kinds of memory are read in each round.
+Memory of agent and runtime is read after some inferences. Each measurement is repeated in each
+round.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ _STAGES = 3
 _MB = 1e6
 _ASK_S = 0.02
 _REQUESTS = 10
-#: Prints `ready` once it has run the model; then waits to be read and ended.
+#: A program that runs a model, prints `ready`, and then sleeps until the benchmark has read its
+#: memory and ends the program. Without a file as argument, it only imports the runtime.
 _BARE = """
 import sys, time, numpy
 try:
@@ -133,7 +136,7 @@ def _measure_agent(desk: BenchDesk, broker: Broker, name: str, bundle: Bundle) -
 
 
 def _first_result(broker: Broker, bundle: Bundle) -> float:
-    """Send requests until some are answered; return the time of the first result."""
+    """Send requests until some results have arrived; return the time of the first result."""
     manifest = bundle.manifest
     stage = Topics().stage(manifest.deployment, 0).encode()
     topic = "edge/v1/client/start/result"

@@ -1,13 +1,13 @@
-"""MQTT 5 by hand over a blocking socket: what the programs of this project are measured against.
+"""A minimal MQTT 5 client on a blocking socket, the reference for the benchmarks of this project.
 
-    python benchmarks/bare_mqtt.py --port 1883 --topic echo     # answers each message with itself
+    python benchmarks/bare_mqtt.py --port 1883 --topic echo     # echo: answers with the payload
 
-One thread; no queue; the payload is received into a buffer that is kept, and is sent from that
-buffer without a copy. A message and the acknowledgement that is due go out in one `sendmsg`. The
-socket has TCP_NODELAY. With TLS, the socket has no `sendmsg` and receives one record of 16 kB a
-call, so these calls are repeated.
+The client has one thread and no queue. It receives each payload into the same buffer, and the echo
+sends the payload from this buffer without a copy. A message and the acknowledgement that is due are
+sent by one call of `sendmsg`. The socket has TCP_NODELAY. A TLS socket has no `sendmsg`, and
+receives at most one record of 16 kB in each call, so the client makes several calls.
 
-Errors end the program: a benchmark has nothing to recover.
+The client handles no errors: an error ends the benchmark.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import struct
 import sys
 from typing import NamedTuple, Self
 
-#: Quality of service 1 in the first byte of PUBLISH, and the other packets (MQTT 5.0, section 2.1).
+#: First bytes of packets: PUBLISH with QoS 1, and other packet types (MQTT 5.0, section 2.1).
 _PUBLISH_QOS_1 = 0x32
 _PUBACK = 0x40
 _DISCONNECT = 0xE0
@@ -29,14 +29,14 @@ _TYPE = 0xF0
 _PUBLISH = 0x30
 _CONNECTED = 0x20
 _SUBSCRIBED = 0x90
-#: Identifiers of properties (section 2.2.2.2) with the layouts of their values.
+#: Identifiers of properties (section 2.2.2.2), and the sizes of their values in bytes.
 _RESPONSE_TOPIC, _CORRELATION_DATA, _USER_PROPERTY = 0x08, 0x09, 0x26
 _SIZES = {0x01: 1, 0x02: 4, 0x23: 2}
 _DATA = frozenset({0x03, _RESPONSE_TOPIC, _CORRELATION_DATA})
 _CONTENT_ALIGNED_TO = 64
 _TLS_RECORD_BYTES = 16_384
 _VARIABLE_MORE = 0x80
-#: Reason codes from here on say that the broker refused (section 2.4).
+#: Smallest reason code that means a refusal (section 2.4).
 _REFUSED = 0x80
 
 
@@ -45,11 +45,12 @@ class Received(NamedTuple):
 
     Attributes:
         topic: Topic of the message.
-        packet_id: Packet id, to acknowledge.
+        packet_id: Packet id, which the acknowledgement names; 0: QoS 0.
         response_topic: Response topic; empty: none.
         correlation_data: Correlation data; empty: none.
         is_error: Whether the message has the user property ``error``.
-        payload: Payload, a view that is valid until the next call of :meth:`BareClient.receive`.
+        payload: Payload, a view of the receive buffer. The next call of :meth:`BareClient.receive`
+            overwrites the view.
     """
 
     topic: bytes
@@ -61,7 +62,7 @@ class Received(NamedTuple):
 
 
 class BareClient:
-    """One MQTT 5 connection in the caller's thread. A context manager."""
+    """One MQTT 5 connection, used in the caller's thread. A context manager."""
 
     def __init__(
         self,
@@ -79,12 +80,12 @@ class BareClient:
             client_id: MQTT client id.
             ca_file: Certificate to trust; None: no TLS.
             timeout_s: Longest wait for a packet, in seconds; 0: no limit.
-            buffer_bytes: Size of the receive buffer, more than the largest packet.
+            buffer_bytes: Size of the receive buffer, in bytes; more than the largest packet.
         """
         link = socket.create_connection(("127.0.0.1", port), 20)
         link.settimeout(None)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # The kernel's timeout: Python's own would add a call of poll to each recv.
+        # The timeout is the kernel's: a timeout of Python would add a call of poll to each recv.
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", timeout_s, 0))
         self._tls: ssl.SSLSocket | None = None
         if ca_file is not None:
@@ -92,7 +93,8 @@ class BareClient:
             self._tls = link = context.wrap_socket(link, server_hostname="127.0.0.1")
         self.socket = link
         self._buffer = memoryview(bytearray(buffer_bytes))
-        # Packets that are not read yet are in [start, end); the last packet read began at `head`.
+        # Received bytes that are not read yet are in [start, end). The last read packet began at
+        # `head`. The next packet is received at `lead` if the buffer is empty.
         self._start = self._end = self._head = self._lead = 0
         self._packet_id = 0
         self._owed = b""
@@ -116,13 +118,13 @@ class BareClient:
         self.socket.close()
 
     def abort(self) -> None:
-        """End the connection at once; a call that waits in another thread raises."""
+        """End the connection at once. A call that waits in another thread raises an error."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
     def subscribe(self, topic: str) -> None:
-        """Subscribe with QoS 1 and wait for the answer; messages in between are dropped."""
+        """Subscribe with QoS 1 and wait for the answer; drop messages that arrive before it."""
         body = self._next_packet_id() + b"\x00" + _data(topic.encode()) + b"\x01"
         self._send(b"\x82" + _variable(len(body)) + body)
         while True:
@@ -140,7 +142,7 @@ class BareClient:
         response_topic: bytes = b"",
         correlation_data: bytes = b"",
     ) -> None:
-        """Send a message with QoS 1, after the acknowledgement that is due."""
+        """Send the acknowledgements that are due, and then a message with QoS 1."""
         properties = b""
         if response_topic:
             properties = bytes((_RESPONSE_TOPIC,)) + _data(response_topic)
@@ -152,14 +154,14 @@ class BareClient:
         self._send(owed + first + head, payload)
 
     def receive(self) -> Received:
-        """Wait for the next message. Its acknowledgement goes out with the next message sent."""
+        """Wait for the next message. The next sent message also sends its acknowledgement."""
         while True:
             kind, start, stop = self._read_packet()
             if kind & _TYPE == _PUBLISH:
                 return self._read_publish(kind, start, stop)
 
     def is_readable(self, timeout_s: float) -> bool:
-        """Wait for something to receive; also true for a packet that is no message."""
+        """Wait up to ``timeout_s`` for the bytes of any packet; return whether some arrived."""
         return self._start < self._end or bool(select.select([self.socket], [], [], timeout_s)[0])
 
     def acknowledge(self) -> None:
@@ -187,7 +189,7 @@ class BareClient:
             self.socket.sendall(whole)
 
     def _read_packet(self) -> tuple[int, int, int]:
-        """Return the next packet's first byte, and the start and the stop of its body."""
+        """Return the next packet's first byte, and the start and stop of its body in the buffer."""
         if self._start == self._end:
             self._start = self._end = self._lead
         while True:
@@ -205,7 +207,7 @@ class BareClient:
         return kind, start, stop
 
     def _parse_head(self) -> tuple[int, int] | None:
-        """Return the start and the stop of the body; None: more bytes are needed."""
+        """Return the start and stop of the next packet's body; None: its head is incomplete."""
         length = shift = 0
         for place in range(self._start + 1, min(self._end, self._start + 5)):
             byte = self._buffer[place]
@@ -222,7 +224,10 @@ class BareClient:
         return start - by, stop - by
 
     def _fill(self, least: int) -> None:
-        """Receive at least ``least`` bytes; more only while nothing is known of the next packet."""
+        """Receive at least ``least`` bytes.
+
+        If ``least`` is 1, the length of the next packet is unknown, and more bytes may be received.
+        """
         if least == 1:
             if self._end == len(self._buffer):
                 self._move_to_front(0, 0)
@@ -253,8 +258,8 @@ class BareClient:
         length, place = _read_variable(view, place)
         content = place + length
         response_topic, correlation_data, is_error = _read_properties(view, place, content)
-        # The next message of this kind is received so that its payload is aligned, because the
-        # interpreter copies values that are not.
+        # If the next message has an equal head, its payload is aligned in the buffer. The
+        # interpreter would copy a payload that is not aligned.
         self._lead = (self._head - content) % _CONTENT_ALIGNED_TO
         return Received(
             topic, packet_id, response_topic, correlation_data, is_error, view[content:stop]
@@ -316,7 +321,7 @@ def _variable(value: int) -> bytes:
 
 
 def echo(client: BareClient) -> None:
-    """Send each message's payload to its response topic, until the broker closes."""
+    """Send each message's payload to its response topic, until the connection ends."""
     while True:
         message = client.receive()
         client.publish(

@@ -1,11 +1,12 @@
-"""One stage of a model as a bare program: over MQTT by hand, or over plain TCP without a broker.
+"""Run one stage of a model in a minimal program, over MQTT or over plain TCP without a broker.
 
     python benchmarks/bare_stages.py BUNDLE 0 --port 1883                    # topic chain/0
     python benchmarks/bare_stages.py BUNDLE 0 --listen 4000 --next 4001      # TCP
 
-One thread and one interpreter thread: the program receives a request, runs the stage and sends the
-result on, to the next stage or, after the last stage, to the client. Over TCP a message is 8 bytes
-of a request id and the tensors, whose size both ends know.
+The program has one thread, and the interpreter uses no further threads. The program receives a
+request, runs the stage, and sends the result to the next stage. The last stage sends the result to
+the client. MQTT messages are sent by `bare_mqtt.py`. A message over TCP is a request id of 8 bytes
+and the tensors. Both ends know the size of the tensors.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from edge_core.contract.manifest import Manifest
 from edge_core.runtime.stage_interpreter import StageInterpreter
 
 ID_BYTES = 8
-#: The tensors begin at a multiple of this number, because the interpreter copies others.
+#: The tensors begin at a multiple of this number of bytes, because the interpreter copies tensors
+#: that are not aligned.
 _ALIGNED_TO = 64
 
 
 def serve_mqtt(interpreter: StageInterpreter, client: BareClient, after: bytes) -> None:
-    """Run the stage on each message; an empty ``after`` sends results to the response topic."""
+    """Run the stage on each message, and send each result to the topic ``after``.
+
+    If ``after`` is empty, the result goes to the response topic of the request.
+    """
     while True:
         message = client.receive()
         client.publish(
@@ -48,11 +53,11 @@ class TcpEnd:
     """One end of a TCP connection between two stages, or between the client and a stage."""
 
     def __init__(self, link: socket.socket, receive_bytes: int = 0) -> None:
-        """Take a connection.
+        """Prepare the buffer for messages that come in.
 
         Args:
             link: The connection.
-            receive_bytes: Size of the tensors of each message that comes in.
+            receive_bytes: Size of the tensors in each message that comes in, in bytes.
         """
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._link = link
@@ -65,7 +70,7 @@ class TcpEnd:
             self._link.sendall(memoryview(payload)[sent - ID_BYTES :])
 
     def receive(self) -> tuple[bytes, memoryview]:
-        """Return a request id, and the tensors, which are valid until the next call."""
+        """Return the next request id and the tensors. The next call overwrites the tensors."""
         got = 0
         while got < len(self._message):
             more = self._link.recv_into(self._message[got:])

@@ -1,4 +1,4 @@
-"""Brokers, agents and other programs of a benchmark, their processor time, and its figures.
+"""Start the programs of a benchmark, read their processor time, and store the figures.
 
 The programs listen on 127.0.0.1 only. They end with the ``with`` block of :class:`BenchDesk`, and
 on Linux also when the benchmark is killed.
@@ -37,11 +37,11 @@ _HERE = Path(__file__).resolve().parent
 #: The checkout whose packages this process imports.
 ROOT = Path(edge_core.__file__).resolve().parents[1]
 _PATIENCE_S = 30.0
-#: Clock of the processor time of a process (``CPUCLOCK_SCHED`` in the kernel's
-#: include/linux/posix-timers.h), as clock_getcpuclockid(3) makes it from a process id.
+#: Number of the clock that counts a process's processor time (``CPUCLOCK_SCHED`` in Linux's
+#: include/linux/posix-timers.h). clock_getcpuclockid(3) makes a clock id from it and a process id.
 _SCHED_CLOCK = 2
 
-#: The settings of `broker_config`'s mosquitto.
+#: Configuration of mosquitto, with the settings that `broker_config` uses.
 _BROKER = """\
 listener {port} 127.0.0.1
 {certificates}
@@ -102,9 +102,10 @@ class BenchDesk:
         """Prepare a desk.
 
         Args:
-            default_heap: Whether mosquitto runs as a system service does, without the variables of
-                the heap that `broker_config` sets. A broker without them returns each large
-                message's memory to the system, and takes new pages for the next message.
+            default_heap: Whether mosquitto runs without the environment variables that
+                `broker_config` sets for the heap. A system service runs in this way. Such a broker
+                returns the memory of each large message to the system, and takes new pages for the
+                next message.
         """
         self._heap = {} if default_heap else HEAP
 
@@ -120,11 +121,11 @@ class BenchDesk:
     # Brokers
 
     def broker(self) -> Broker:
-        """Start mosquitto with the settings of the project's broker for the desk."""
+        """Start mosquitto with the settings of this project's local broker."""
         return self._broker("broker", "")
 
     def tls_broker(self) -> Broker:
-        """Start mosquitto with the same settings, a certificate and no port without TLS."""
+        """Start mosquitto with the same settings and a certificate; it accepts only TLS."""
         certificate, key = self.folder / "certificate.pem", self.folder / "key.pem"
         words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
         words += ["-nodes", "-days", "2", "-subj", "/CN=benchmark", "-addext"]
@@ -146,7 +147,11 @@ class BenchDesk:
         return Broker(port, process.pid, None if ca_file is None else str(ca_file))
 
     def shaped(self, broker: Broker, mbit_s: float, delay_ms: float = 1.0) -> Broker:
-        """Start a slow link to a broker; return the broker as it looks behind the link."""
+        """Start a proxy that emulates a slow link to a broker.
+
+        Returns:
+            The broker with the port of the proxy: clients of this port use the slow link.
+        """
         words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
         words += ["--to", f"127.0.0.1:{broker.port}", "--mbit-s", str(mbit_s)]
         log = f"link-{time.monotonic_ns()}"
@@ -164,11 +169,11 @@ class BenchDesk:
         says_ready: bool = False,
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> subprocess.Popen[bytes]:
-        """Start a program with the packages of the checkout ``root``, until the block's end.
+        """Start a program that imports the packages of ``root``; it ends with the ``with`` block.
 
         Args:
             words: Program, as an absolute path, and arguments.
-            log: Name of the file that takes the program's output.
+            log: Name of the program's log, for :meth:`log`.
             root: Checkout whose packages the program imports.
             says_ready: Whether to wait for the program's first line.
             variables: Further variables of the program's environment.
@@ -189,14 +194,14 @@ class BenchDesk:
         return process
 
     def start_bare(self, script: str, *options: str) -> subprocess.Popen[bytes]:
-        """Start a program of this folder, and wait until it is ready."""
+        """Start a script of this folder, and wait until it prints its first line."""
         words = [sys.executable, str(_HERE / script), *options]
         return self.start(words, f"{script}-{time.monotonic_ns()}", says_ready=True)
 
     def start_script(
         self, script: str, options: Iterable[str], log: str
     ) -> subprocess.Popen[bytes]:
-        """Start a script of this folder; :meth:`log` returns what it said."""
+        """Start a script of this folder; :meth:`log` returns its output."""
         return self.start([sys.executable, str(_HERE / script), *options], log)
 
     def log(self, name: str) -> str:
@@ -227,7 +232,10 @@ class BenchDesk:
         root: Path = ROOT,
         prefix: str = DEFAULT_PREFIX,
     ) -> None:
-        """Deploy files by the code of a checkout; ``words`` as in `deploy_files.py`."""
+        """Deploy files with the code of the checkout ``root``.
+
+        ``words`` are arguments of `deploy_files.py`.
+        """
         command = [sys.executable, str(_HERE / "deploy_files.py"), *broker.options()]
         command += ["--prefix", prefix, *words]
         done = subprocess.run(
@@ -238,7 +246,7 @@ class BenchDesk:
             raise SystemExit(f"The deployment failed: {done.stderr.strip().splitlines()[-1]}")
 
     def write(self, name: str, model: bytes) -> Path:
-        """Write a model's file."""
+        """Write a model to ``NAME.tflite`` in the temporary folder; return the path."""
         path = self.folder / f"{name}.tflite"
         path.write_bytes(model)
         return path
@@ -261,7 +269,7 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def wait_online(broker: Broker, name: str, *, prefix: str = DEFAULT_PREFIX) -> None:
-    """Wait until a board's agent says that it is online."""
+    """Wait until a board's agent publishes `online`."""
     with broker.client(f"bench-wait-{name}", timeout_s=int(_PATIENCE_S)) as client:
         client.subscribe(Topics(prefix).availability(name))
         try:
@@ -272,7 +280,16 @@ def wait_online(broker: Broker, name: str, *, prefix: str = DEFAULT_PREFIX) -> N
 
 
 def wait_for(condition: Any, what: Any, timeout_s: float = _PATIENCE_S) -> None:
-    """Wait until ``condition()`` holds; ``what``: a text, or a function that returns one."""
+    """Wait until ``condition()`` is true.
+
+    Args:
+        condition: Function without arguments.
+        what: Text for the error, or a function that returns the text.
+        timeout_s: Longest wait, in seconds.
+
+    Raises:
+        SystemExit: The time is over.
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -297,7 +314,7 @@ def _listens(port: int) -> bool:
 def cpu_ns(pid: int) -> int:
     """Return the processor time of a process so far, user and system, in nanoseconds.
 
-    The scheduler's own clock: /proc/PID/stat counts in steps of 10 ms.
+    The time is from the scheduler's clock, because /proc/PID/stat counts in steps of 10 ms.
     """
     return time.clock_gettime_ns((~pid << 3) | _SCHED_CLOCK)
 
@@ -308,7 +325,7 @@ def rss_bytes(pid: int) -> int:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median of a figure over the rounds, with the quartiles and the number of rounds."""
+    """Median of a figure over the rounds, with the lower and upper quartile."""
 
     median: float
     low: float
@@ -328,26 +345,26 @@ class Spread:
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """Return the spread of the ratios of two figures, round by round."""
+    """Return the spread of the ratios ``above / below``, with one ratio for each round."""
     return Spread.of(a / b for a, b in zip(above, below, strict=True))
 
 
 def in_turns(sides: Sequence[str], rounds: int) -> Iterator[list[str]]:
-    """Yield each round's order of the sides; each side begins a round in turn."""
+    """Yield the order of the sides for each round; the first side changes from round to round."""
     for number in range(rounds):
         first = number % len(sides)
         yield [*sides[first:], *sides[:first]]
 
 
 def commit_of(root: Path) -> str:
-    """Return the commit of a checkout, with ``+`` if files were changed since."""
+    """Return the commit of a checkout, with ``+`` if files differ from the commit."""
     words = ["git", "-C", str(root), "describe", "--always", "--exclude", "*", "--dirty=+"]
     found = subprocess.run(words, check=False, capture_output=True, text=True, timeout=20)
     return found.stdout.strip() or "unknown"
 
 
 def finish(name: str, document: dict[str, Any], *, is_json: bool, is_kept: bool) -> None:
-    """Print a benchmark's document if asked, and store it under docs/measured if asked."""
+    """Print the figures as JSON if ``is_json``; store them in docs/measured if ``is_kept``."""
     found = {"machine": machine(), "commit": commit_of(ROOT), **document}
     text = json.dumps(found, indent=1, default=asdict)
     if is_kept:

@@ -1,22 +1,23 @@
-"""Measure a model in stages on agents, against the same stage files chained by bare sockets.
+"""Compare a chain of agents with chains of minimal programs that run the same stages.
 
     python benchmarks/chain.py ResNet50 MobileNetV2 MobileNetV3Large --stages 2 4
 
 Three chains run the same `.tflite` files of one bundle, with seeded weights:
 
 - ``ours``: our agents and our ``Pipeline``, through mosquitto;
-- ``mqtt``: `bare_stages.py` through the same mosquitto, MQTT 5 by hand with QoS 1;
+- ``mqtt``: `bare_stages.py` through the same mosquitto, with QoS 1;
 - ``tcp``: `bare_stages.py` over plain TCP, without a broker.
 
-In each chain a stage is one process with one interpreter thread, and the client keeps the same
-window of requests in flight and gets every answer back. First each chain answers the same inputs,
-and every byte is compared. Then the chains take turns, each turn with the same number of requests.
+In each chain, each stage is one process with one interpreter thread. The clients keep equal numbers
+of requests in flight and receive every answer. First each chain answers the same inputs, and the
+benchmark compares every byte of the answers. Then the chains take turns. Each turn has the same
+number of requests.
 
-``cpu_ms`` is the processor time an inference of all processes of the chain: stages, broker and
-client, user and system, all threads. The ratios are ours over each other chain, round by round;
-printed are the median of the rounds and the quartiles. Processor time is the steadier figure, as
-all processes share this machine's processors. Goals, against ``mqtt``: at most 1.15 times the
-processor time, at least 0.9 of the throughput.
+``cpu_ms`` is the processor time per request, in milliseconds: user and system time of the stages,
+the broker and the client. The ratios are those of ``ours`` to each other chain. Each ratio is
+computed for each round, and printed as the median of the rounds with the quartiles. Processor time
+varies less than throughput, because all processes share this machine's processors. Goals, against
+``mqtt``: at most 1.15 times the processor time, at least 0.9 times the throughput.
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ _TRIAL = 20
 
 @dataclass(frozen=True)
 class Chain:
-    """One way to run the stages.
+    """A chain of stages that runs.
 
     Attributes:
-        answers: Function (number of requests, window) that returns the bytes of every answer.
-        pids: Processes of the stages and of the broker.
+        answers: Function that takes the number of requests and the window, sends the requests, and
+            returns the bytes of every answer.
+        pids: Ids of the processes of the stages and of the broker.
     """
 
     answers: Callable[[int, int], list[bytes]]
@@ -79,7 +81,7 @@ class Chain:
 
 
 class OurChain:
-    """Our client, in this process."""
+    """Our client, in this process, in front of our agents."""
 
     def __init__(self, pipeline: Pipeline, inputs: Sequence[dict[str, np.ndarray]]) -> None:
         self._pipeline, self._inputs = pipeline, inputs
@@ -91,7 +93,7 @@ class OurChain:
 
 
 class BareChain:
-    """A bare client, in this process: MQTT by hand or TCP.
+    """A minimal client, in this process, for MQTT or TCP.
 
     The answers come back in the order of the requests, because each stage is one thread.
     """
@@ -103,9 +105,9 @@ class BareChain:
         """Prepare a client.
 
         Args:
-            send: Function (request id, payload).
-            receive: Function that returns the next request id and the answer.
-            payloads: Inputs, sent in turn.
+            send: Function that sends a request: takes the request id and the payload.
+            receive: Function that waits for an answer: returns the request id and the payload.
+            payloads: Inputs, which are sent again and again in this order.
         """
         self._send, self._receive, self._payloads = send, receive, payloads
 
@@ -143,7 +145,10 @@ def _mqtt_chain(client: BareClient, payloads: Sequence[bytes]) -> BareChain:
 def _tcp_chain(
     desk: BenchDesk, bundle: Path, manifest: Manifest, payloads: Sequence[bytes]
 ) -> tuple[BareChain, list[int]]:
-    """Start the stages from the last to the first: each connects to the next one at its start."""
+    """Start a TCP chain; return its client and the process ids of its stages.
+
+    The last stage starts first, because each stage connects to the next stage at its start.
+    """
     with socket.create_server(("127.0.0.1", 0)) as results:
         before = results.getsockname()[1]
         pids = []
@@ -208,7 +213,7 @@ def _start_chains(
 
 
 def _check(chains: dict[str, Chain]) -> None:
-    """Compare every byte of the answers of the chains; the answers of the inputs must differ."""
+    """Check that all chains answer equally, and that different inputs get different answers."""
     answers = {name: chain.answers(_INPUTS, 1) for name, chain in chains.items()}
     if len(set(answers["tcp"])) != _INPUTS:
         raise SystemExit("Different inputs have equal answers: the comparison proves nothing.")
@@ -218,7 +223,7 @@ def _check(chains: dict[str, Chain]) -> None:
 
 
 def _number(chain: Chain, window: int, seconds: float) -> int:
-    """Return the number of requests of a turn of about ``seconds``."""
+    """Return the number of requests that take about ``seconds``, from a short trial."""
     began = time.perf_counter()
     chain.answers(_TRIAL, window)
     return math.ceil(max(4.0 * window, seconds * _TRIAL / (time.perf_counter() - began)))
@@ -248,7 +253,7 @@ def _measure_chains(
 
 
 def _cpu_ns(chain: Chain) -> int:
-    """Return the processor time of a chain's processes; the client is this process."""
+    """Return the processor time of a chain's processes and of this process, its client, in ns."""
     return sum(map(cpu_ns, chain.pids)) + time.process_time_ns()
 
 

@@ -2,17 +2,18 @@
 
     python benchmarks/death_of_replica.py
 
-Two agents serve one stage that computes for about ``--invoke-ms``; our ``Pipeline`` streams with
-its default window. In each round one agent is killed (SIGKILL) and after ``--away`` seconds started
-again; the rounds take the two in turn. A bare client listens to each board's availability and to
-each board's own topic of the stage, `deployment/D/stage/0/BOARD`, in the broker's order.
+Two agents serve one stage that computes for about ``--invoke-ms``. Our ``Pipeline`` streams with
+its default window. In each round, one agent is killed (SIGKILL), and started again after ``--away``
+seconds. The two agents are killed alternately. A bare client receives each board's availability,
+and the requests to each board's own topic of the stage, `deployment/D/stage/0/BOARD`.
 
-- ``longest_ms``: longest latency of a request that was in flight or sent in the seconds after the
-  death; ``usual_ms``: median latency before it. Goal: at most 1 s.
-- ``sent_while_away``: requests that a client sent to the dead board between its `offline` and its
-  next `online`. Goal: 0. ``sent_by_route``: requests to both boards' own topics; 0 for a version
-  that uses shared subscriptions, where the broker picks the board.
-- ``back_s``: time from the start of the new agent to the first request that is sent to it again.
+- ``longest_ms``: longest latency of the results that arrive after the death. Goal: at most 1 s.
+- ``usual_ms``: median latency before the death.
+- ``sent_while_away``: number of requests that the client sent to the dead board between the board's
+  `offline` and its next `online`. Goal: 0.
+- ``sent_by_route``: number of requests to both boards' own topics. It is 0 for a version of this
+  project that uses shared subscriptions, because there the broker chooses the board.
+- ``back_s``: time from the start of the new agent to the first request that is sent to it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 BOARDS = ("left", "right")
 _DEPLOYMENT = "replicated"
-#: Products of a vector with a 512 x 512 matrix in a millisecond, roughly, on one core.
+#: Approximate number of products of a vector and a 512 x 512 matrix that one core computes in 1 ms.
 _PRODUCTS_PER_MS = 12
 _BACK_S = 30.0
 _FIRST_RESULTS = 20
@@ -50,12 +51,16 @@ _FIRST_RESULTS = 20
 
 @dataclass
 class Watch:
-    """What a bare client heard, as (time, board, what) in the broker's order."""
+    """The messages that a bare client received, in the broker's order.
+
+    Attributes:
+        heard: Time of arrival, board, and the availability or ``b"request"``, for each message.
+    """
 
     heard: list[tuple[float, str, bytes]] = field(default_factory=list)
 
     def listen(self, client: BareClient) -> None:
-        """Note messages until the connection ends. Runs in its own thread."""
+        """Note messages in :attr:`heard` until the connection ends. Runs in its own thread."""
         try:
             while True:
                 message = client.receive()
@@ -68,7 +73,7 @@ class Watch:
             return
 
     def of(self, board: str, what: bytes, since: float = 0.0) -> list[float]:
-        """Return the times of what was heard of a board."""
+        """Return the times of a board's messages of the kind ``what`` after the time ``since``."""
         return [
             at for at, name, heard in self.heard if (name, heard) == (board, what) and at > since
         ]
@@ -76,7 +81,14 @@ class Watch:
 
 @dataclass
 class Stream:
-    """A stream through our client, in its own thread: end and latency of each request."""
+    """A stream of requests through our client, in its own thread.
+
+    Attributes:
+        ends: Time of each result.
+        latencies_ms: Latency of each result, in milliseconds.
+        errors: Code of each error.
+        ended: Event that ends the stream.
+    """
 
     ends: list[float] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
@@ -98,13 +110,13 @@ class Stream:
             yield values
 
     def between(self, start: float, stop: float) -> list[float]:
-        """Return the latencies of the results that came in this time."""
+        """Return the latencies of the results with ``start <= time < stop``, in milliseconds."""
         pairs = zip(self.ends, self.latencies_ms, strict=False)
         return [latency for end, latency in pairs if start <= end < stop]
 
 
 class Replicas:
-    """Two boards, the stream through them and the client that listens. A context manager."""
+    """Two boards, a stream of requests through them, and the client that watches them."""
 
     def __init__(self, desk: BenchDesk, options: argparse.Namespace) -> None:
         self._desk, self._options, self._broker = desk, options, desk.broker()
@@ -132,7 +144,7 @@ class Replicas:
         self._listener.abort()
 
     def kill_and_start(self, board: str) -> dict[str, Any]:
-        """Kill a board's agent, wait, start it again; return the figures."""
+        """Kill a board's agent, wait, and start the agent again; return this round's figures."""
         watch, stream, before_s = self.watch, self.stream, self._options.before
         began = time.perf_counter()
         time.sleep(before_s)

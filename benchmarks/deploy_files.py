@@ -1,10 +1,11 @@
-"""Deploy `.tflite` files, each as a stage or a pipeline of stages, by the API of any checkout.
+"""Deploy `.tflite` files, each in one or more stages, with the code of any checkout.
 
     PYTHONPATH=CHECKOUT python benchmarks/deploy_files.py --broker URL add.tflite=add:pi-1
 
-A word `FILE=DEPLOYMENT:BOARD[+BOARD][,BOARD...]` names the boards of each stage: `,` between
-stages, `+` between the replicas of a stage. Only functions of `edge_partition` that every version
-has are used, so a benchmark can deploy to agents of an older commit through that commit's own code.
+An argument `FILE=DEPLOYMENT:BOARD[+BOARD][,BOARD...]` names the boards of each stage. A `,`
+separates stages, and a `+` separates the replicas of one stage. The script uses only functions of
+`edge_partition` that older commits have too. So a benchmark can deploy to the agents of an older
+commit with the code of that commit.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def write_stages(file: Path, folder: Path, name: str, stages: Sequence[Sequence[
         file: The ``.tflite`` file.
         folder: Folder of the bundle.
         name: Name of the deployment.
-        stages: Names of each stage's boards.
+        stages: For each stage, the names of its boards. More than one name means replicas.
     """
     from edge_partition.bundles.write_bundle import write_bundle  # noqa: PLC0415 -- slow
     from edge_partition.planning.plan import Plan  # noqa: PLC0415

@@ -1,7 +1,8 @@
 """Shared parts of the planning benchmarks: a model, emulated boards, and streams of requests.
 
-Each board is a share of this machine's processors, enforced by the kernel (root, cgroups). Links
-are as fast as loopback, because a link slower than the boards would hide the speed of the boards.
+Each emulated board is an agent with a share of this machine's processors. The kernel enforces the
+share with cgroups, which needs root. Links are as fast as loopback, because links slower than the
+boards would hide the speed of the boards.
 """
 
 from __future__ import annotations
@@ -54,12 +55,15 @@ _BATCH_MS = 100
 
 
 def load(name: str) -> TfliteModel:
-    """Return a Keras application with seeded weights; convert it if the cache has no file."""
+    """Return a Keras application with seeded weights, converted to TFLite, from the cache."""
     return read_tflite(model_file(name), name=Path(name).stem)
 
 
 def model_file(name: str) -> Path:
-    """Return the `.tflite` file that :func:`load` reads; a `.tflite` file is its own."""
+    """Return the `.tflite` file of a Keras application; convert the model if it is not cached.
+
+    The name of a `.tflite` file stands for this file.
+    """
     if name.endswith(".tflite"):
         return Path(name)
     path = _MODELS / f"{name}.tflite"
@@ -89,14 +93,14 @@ def boards_of(shares: Sequence[float]) -> Fleet:
 
 @contextmanager
 def emulated(fleet: Fleet, *, shape_links: bool = False) -> Iterator[DeskFleet]:
-    """Start a broker, and one agent for each board, limited to the board's processor share.
+    """Start a broker, and an agent for each board with the board's share of a processor.
 
     Args:
-        fleet: The boards; ``speed_gmac_s`` is the share of one processor.
-        shape_links: Whether messages also take the time of the boards' links.
+        fleet: The boards; ``speed_gmac_s`` holds the board's share of one processor.
+        shape_links: Whether to emulate the bandwidth and delay of the boards' links.
 
     Raises:
-        SystemExit: The boards exceed this machine.
+        SystemExit: The boards' shares are more than this machine's processors.
     """
     limits, scale = board_limits(fleet, 1.0)
     if scale < 1:
@@ -116,8 +120,8 @@ def measured(
 ) -> Fleet:
     """Profile the model on the boards; return the fleet with the measured times.
 
-    Agents on one machine measure one after another. To save time, boards time the stages of the
-    plans that ``plans`` returns, and not those of all likely plans.
+    The boards measure one after another, because they share one machine. To save time, they time
+    only the stages of the plans that ``plans`` returns, not the stages of all likely plans.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = ProfileStore(Path(folder))
@@ -137,7 +141,7 @@ def measured(
 
 
 def timed_again(plan: Plan, model: TfliteModel, desk: DeskFleet) -> Plan:
-    """Have the boards time the stages of the plan again; return the plan with the new times."""
+    """Let the boards time the plan's stages again; return the same plan with the new times."""
     times_ns: dict[str, tuple[tuple[tuple[int, int], int], ...]] = {}
 
     def note(profile: BoardProfile) -> None:
@@ -192,7 +196,7 @@ def _refuse(error: Exception) -> None:
 def deployed(
     plan: Plan, model: TfliteModel, desk: DeskFleet, name: str = "benchmark"
 ) -> Iterator[tuple[LoadedStage, ...]]:
-    """Deploy a plan; yield the boards' reports of their loaded stages; undeploy the plan."""
+    """Deploy a plan for the ``with`` block; yield the boards' reports about the loaded stages."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_bundle(
             Path(folder) / "build",
@@ -214,11 +218,11 @@ def deployed(
 
 @dataclass(frozen=True)
 class Streamed:
-    """The steady part of a stream.
+    """The results of a stream's steady part, between the filling and the emptying of the queues.
 
     Attributes:
         results: Results of the steady part, in order.
-        seconds: Duration of the steady part.
+        seconds: Duration of the steady part, in seconds.
         cpu_ms: Each agent's mean processor time per request of the whole stream, in milliseconds,
             by board.
         cpu_share: Each agent's processor time as a share of one processor, over the whole stream,
@@ -235,7 +239,11 @@ class Streamed:
         return len(self.results) / self.seconds
 
     def invoke_ms(self, stage: int) -> float:
-        """Return the median of the means of batches of about 0.1 s, as in a board's profile."""
+        """Return the inference time of a stage, in milliseconds.
+
+        The time is the median over batches of about 0.1 s of the mean of a batch, as in a board's
+        profile.
+        """
         batches: list[list[float]] = [[]]
         for result in self.results:
             if sum(batches[-1]) > _BATCH_MS:
@@ -248,7 +256,7 @@ class Streamed:
 
 
 def inputs_of(pipeline: Pipeline, seed: int) -> list[dict[str, np.ndarray]]:
-    """Return seeded random inputs of a deployment."""
+    """Return seeded random inputs of a deployment, each as an array by input name."""
     generator = np.random.default_rng(seed)
     return [
         {
@@ -262,7 +270,7 @@ def inputs_of(pipeline: Pipeline, seed: int) -> list[dict[str, np.ndarray]]:
 def stream(
     desk: DeskFleet, seconds: float, *, window: int | None = None, name: str = "benchmark"
 ) -> Streamed:
-    """Send requests for this many seconds; return the steady part, after the first fifth."""
+    """Send requests for this many seconds; return the results after the first fifth of the time."""
     with Pipeline(name, desk.url, window=window, timeout_s=120) as pipeline:
         inputs = inputs_of(pipeline, 0)
         cpu_before = agents_cpu_s()
@@ -307,7 +315,7 @@ def cpu_s_of(process: psutil.Process) -> float:
 
 
 def machine() -> dict[str, object]:
-    """Return the processor, cores, kernel and load of this machine, and the time (UTC)."""
+    """Return this machine's processor, cores, kernel and load, and the current time in UTC."""
     info = Path("/proc/cpuinfo").read_text()
     found = re.search(r"model name\s*: (.*)", info)
     return {

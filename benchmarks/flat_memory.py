@@ -1,22 +1,21 @@
-"""Measure the memory of agent, client and broker over many requests.
+"""Measure whether the memory of agent, client and broker grows over many requests.
 
     python benchmarks/flat_memory.py                   # 100,000 requests: some minutes
     python benchmarks/flat_memory.py --only full --requests 1000000
 
-One agent serves one ADD; a client streams through our ``Pipeline`` with its default window, as
-fast as it can. The resident memory of each process is read from outside, 20 times a second. The
-growth is the median of the last tenth of the samples, less the median of the tenth after the
-warm-up, which is the first fifth. ``idle_mb`` is the memory before the first request. Goal: at most
-2 MB of growth in each process and scenario.
+One agent serves a model of one ADD. A client streams through our ``Pipeline`` as fast as possible,
+with the default window. The benchmark reads the resident memory of each process 20 times a second.
+The warm-up is the first fifth of the samples. The growth is the median of the last tenth of the
+samples minus the median of the first tenth after the warm-up. ``idle_mb`` is the memory before the
+first request. Goal: each process grows by at most 2 MB in each scenario:
 
-- ``full``: nothing else;
-- ``unread``: a bare client also sends requests to the stage all the time, and never reads;
-- ``paused``: another ``Pipeline`` streams, and its caller takes no further result;
-- ``shaped``: the board is behind a link of 1 Mbit/s, and each request of 4 bytes has a result of
-  ``--wide`` bytes, so requests arrive far faster than results can leave the board; several
-  pipelines with default windows stream for ``--seconds``;
-- ``flooded``: as ``shaped``, and a bare client keeps ``--flood`` requests in flight, which no
-  window bounds.
+- ``full``: the client is alone;
+- ``unread``: a bare client also sends requests to the stage all the time, and never reads answers;
+- ``paused``: another ``Pipeline`` streams too, until its caller stops taking results;
+- ``shaped``: the board is behind a link of 1 Mbit/s. Requests have 4 bytes and results ``--wide``
+  bytes, so requests arrive far faster than results can leave the board. Several pipelines with
+  default windows stream for ``--seconds``;
+- ``flooded``: the same, and a bare client keeps ``--flood`` requests in flight.
 """
 
 from __future__ import annotations
@@ -58,9 +57,9 @@ class Memory:
     """Resident memory of some processes over time.
 
     Attributes:
-        pids: Processes by name.
-        seconds: Times of the samples.
-        mb: Samples by process, in 10^6 bytes.
+        pids: Process ids, by name of the process.
+        seconds: Times of the samples, in seconds since the start of :meth:`watch`.
+        mb: Samples by name of the process, in units of 10^6 bytes.
     """
 
     pids: dict[str, int]
@@ -68,7 +67,7 @@ class Memory:
     mb: dict[str, list[float]] = field(default_factory=dict)
 
     def watch(self, is_over: Callable[[], bool], pause_s: float, timeout_s: float) -> None:
-        """Take samples until ``is_over()`` or the time is over."""
+        """Take a sample every ``pause_s``, until ``is_over()`` or for at most ``timeout_s``."""
         began = time.monotonic()
         while not is_over() and time.monotonic() - began < timeout_s:
             time.sleep(pause_s)
@@ -103,7 +102,13 @@ class Fleet:
     """A broker, one agent and its deployment."""
 
     def __init__(self, desk: BenchDesk, model: bytes, mbit_s: float | None = None) -> None:
-        """Start the programs; ``mbit_s``: bandwidth of the board's link, None: loopback."""
+        """Start the broker and the agent, and deploy the model.
+
+        Args:
+            desk: Starter of the programs.
+            model: The model's file content.
+            mbit_s: Bandwidth of the board's link; None: the link is as fast as loopback.
+        """
         self.desk, self.broker = desk, desk.broker()
         self.idle_mb: dict[str, float] = {}
         near = self.broker if mbit_s is None else desk.shaped(self.broker, mbit_s)
@@ -117,7 +122,7 @@ class Fleet:
         }
 
     def client(self, *options: str, pipelines: int = 1) -> tuple[subprocess.Popen[bytes], Any]:
-        """Start a client; return its process and its counts."""
+        """Start a client process; return the process, and its counts as in `stream_client.py`."""
         name = f"client-{time.monotonic_ns()}"
         path = self.desk.folder / f"{name}.counts"
         counts = new_counts(path, pipelines)
@@ -164,7 +169,7 @@ def _watch(fleet: Fleet, words: list[str], *, pipelines: int, timeout_s: float) 
 
 @contextmanager
 def _unread(broker: Broker, size: int) -> Iterator[dict[str, int]]:
-    """Have a bare client send requests of ``size`` bytes and read nothing; 0: no client."""
+    """Let a bare client send requests of ``size`` bytes and read no answers; 0: no client."""
     sent = {"unread": 0} if size else {}
     if not size:
         yield sent
@@ -191,7 +196,7 @@ def _unread(broker: Broker, size: int) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def _flood(broker: Broker, in_flight: int) -> Iterator[dict[str, int]]:
-    """Have a bare client keep many requests in flight; 0: no client."""
+    """Let a bare client keep ``in_flight`` requests in flight; 0: no client."""
     answers = {"flood_results": 0, "flood_errors": 0} if in_flight else {}
     if not in_flight:
         yield answers

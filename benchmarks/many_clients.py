@@ -1,18 +1,18 @@
-"""Measure how clients share a board: fairness, a client that stops, and a hundred clients.
+"""Measure how several clients share one board.
 
     python benchmarks/many_clients.py
 
 One agent serves a model that computes for about ``--invoke-ms``, so that the board is the limit.
 Clients are processes with our ``Pipeline`` and its default window.
 
-- ``fair``: four clients stream at once. Each one's share is its results over a fourth of all
-  results in the same seconds. Goal: at least 0.8.
-- ``stopped``: three clients stream; a fourth one joins and stops: ``frozen`` by SIGSTOP with
-  requests in flight, ``paused`` because its caller takes no result, or ``killed``. The figure is
-  the results a second of the three, over the same figure without a fourth client, in turns. Goal: 1
-  within the spread.
-- ``hundred``: many clients in a few processes send some requests each. Goal: every request is
-  answered by its result, not by an error.
+- ``fair``: four clients stream at the same time. The share of a client is its number of results,
+  divided by a fourth of all results in the same time. Goal: at least 0.8.
+- ``stopped``: three clients stream. A fourth client joins, and then stops in one of three ways:
+  ``frozen`` by SIGSTOP with requests in flight, ``paused`` because its caller takes no results, or
+  ``killed``. The figure is the throughput of the three clients, divided by their throughput without
+  a fourth client. Goal: 1, within the spread.
+- ``hundred``: a hundred clients in a few processes send some requests each. Goal: every request is
+  answered with a result, not with an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from bench_desk import Broker
 
 _CLIENTS = 4
-#: Products of a vector with a 512 x 512 matrix in a millisecond, roughly, on one core.
+#: Approximate number of products of a vector and a 512 x 512 matrix that one core computes in 1 ms.
 _PRODUCTS_PER_MS = 12
 _SETTLE_S = 1.5
 _JOIN_RESULTS = 20
@@ -54,7 +54,7 @@ _DEPLOYMENT = "slow"
 
 
 class Board:
-    """A broker and one agent with the slow model, and the clients that stream through it."""
+    """A broker, an agent that serves the slow model, and the clients of this agent."""
 
     def __init__(self, desk: BenchDesk, invoke_ms: float) -> None:
         self._desk = desk
@@ -66,7 +66,7 @@ class Board:
         self._taken = 0
 
     def prepare(self, pipelines: int) -> np.ndarray:
-        """Return zeroed counts for this many pipelines."""
+        """Create a new file of counts for the clients that start next; return the counts, all 0."""
         self._counts = self._desk.folder / f"counts-{time.monotonic_ns()}"
         self._taken = 0
         return new_counts(self._counts, pipelines)

@@ -6,18 +6,20 @@ Two equal fleets, each with its own broker and emulated boards, run the model at
 window of each client is always full. In each pair of turns, ``mqtt-monitor web`` watches first one
 fleet and then the other: a page is open (the benchmark reads its stream of changes as a browser
 does), and ``/metrics`` is scraped once a turn. The benchmark compares the throughputs of both
-fleets in the same seconds. The speed of a shared machine varies by up to a third from one ten
-seconds to the next, which would hide a loss of 1 %, but the variation affects both fleets equally.
-The geometric mean of the two ratios of a pair cancels a constant difference between the fleets.
+fleets in the same seconds. The speed of a shared machine varies by up to a third within ten
+seconds. This variation would hide a loss of 1 %, but the variation affects both fleets equally.
+A pair has two ratios of the watched fleet's throughput to the other fleet's throughput. Their
+geometric mean cancels a constant difference between the fleets.
 
-The monitor's own processor time slows both fleets equally, so the comparison leaves this time out:
-a monitor runs on a desk, not on a board. ``benchmarks/monitor_live.py`` measures this time.
+The monitor's own processor time slows both fleets equally, so the comparison leaves this time out.
+In use, a monitor does not run on a board. ``benchmarks/monitor_live.py`` measures this time.
 
 The results are the median of the geometric means, its 95 % interval (bootstrap), and the brokers'
 processor time per result. Goal: a loss below 1 %.
 
-``--control`` does not watch, but stops the boards of one fleet, then of the other, for 2 % of the
-time. It proves that the comparison shows a loss of this size.
+With ``--control``, the benchmark opens no page. Instead it stops the boards of one fleet, and then
+the boards of the other fleet, for 2 % of the time. The result shows whether the comparison finds a
+loss of this size.
 """
 
 from __future__ import annotations
@@ -52,12 +54,13 @@ if TYPE_CHECKING:
     from edge_partition.tflite.read_tflite import TfliteModel
 
 _MONITOR = Path(sys.executable).parent / "mqtt-monitor"
-#: Boards' shares of one processor. With two fleets, two brokers, the clients and the monitor, the
-#: machine still has idle time.
+#: Each board's share of one processor. The shares leave idle time on the machine although two
+#: fleets, two brokers, the clients and the monitor run.
 _SHARES = (0.3, 0.2)
 _SETTLE_S, _TURN_S = 2.0, 4.0
-#: Period of the control's stops, in seconds. A stop of 20 ms is much longer than the millisecond
-#: for which the kernel gives out shares, so boards do not make up for the lost time.
+#: Time from one stop of the boards to the next with ``--control``, in seconds. A stop of 20 ms is
+#: much longer than the period of the kernel's shares, a millisecond. So the boards cannot make up
+#: for the lost time.
 _HINDER_S = 1.0
 _SAMPLES = 10_000
 
@@ -136,7 +139,10 @@ def hindered(side: Side) -> AbstractContextManager[None]:
 
 @contextmanager
 def _meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Have a thread work until the event it is given is set, at the block's end."""
+    """Run ``work`` in a thread inside the ``with`` block.
+
+    ``work`` takes an event and returns when the event is set, at the end of the block.
+    """
     ended = threading.Event()
     worker = threading.Thread(target=work, args=(ended,))
     worker.start()
@@ -223,7 +229,8 @@ def _turn(
 
 def _rate(side: Side, start: int, broker_s: float) -> Rate:
     stop = len(side.ends)
-    # From the first result to the last: a turn begins and ends between two results.
+    # The time is that from the first to the last result, because a turn begins and ends between two
+    # results.
     return Rate(
         (stop - 1 - start) / (side.ends[stop - 1] - side.ends[start]),
         (emulation.cpu_s_of(side.broker) - broker_s) * 1000 / (stop - start),

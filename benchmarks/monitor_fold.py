@@ -1,11 +1,11 @@
-"""Measure the processor time and memory of the monitor's state, with 500 boards.
+"""Measure the processor time and memory with which the monitor keeps the state of 500 boards.
 
     python benchmarks/monitor_fold.py        # an hour of statistics: about 2 minutes
     python benchmarks/monitor_fold.py 20     # 20 rounds of statistics
 
-The 500 boards serve 50 deployments and publish statistics every 5 s. Messages are folded without a
-broker; monitor_live.py has a broker. Times are this process's processor time. Goals for the whole
-monitor: half a core, 150 MB.
+The 500 boards serve 50 deployments and publish statistics every 5 s. The benchmark passes the
+messages to the monitor's feed without a broker; monitor_live.py uses a broker. Times are processor
+times of this process. Goals for the whole monitor: half a core, 150 MB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ START_S = 1.764e9
 
 
 class Simulated(Feed):
-    """A feed without a broker."""
+    """A feed whose messages and clock the benchmark sets, without a broker."""
 
     time_s = START_S
 

@@ -5,10 +5,10 @@
 
 The benchmark starts a real broker, the real ``mqtt-monitor web``, and a process that publishes the
 messages of 500 boards and 50 deployments: statistics of each board every 5 s, evenly spread, and
-one trace of each deployment every second. A real headless Chromium opens the page. The benchmark
-sorts, searches, turns pages and opens details there, as a person does. The browser times the inputs
-(Event Timing: from the input to the next frame). The benchmark checks the numbers of boards and
-results that the page shows against the published ones. Goals: half a core, 150 MB, 100 ms.
+one trace of each deployment every second. A real headless Chromium opens the page. There the
+benchmark sorts, searches, turns pages and opens details, as a person does. The browser measures the
+delay of each input, from the input to the next frame (Event Timing). The benchmark also checks that
+the page shows the published numbers of boards and results. Goals: half a core, 150 MB, 100 ms.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "measured" / "monitor-
 _STEPS = 50
 _SAMPLE_S = 5.0
 _PATIENCE_MS = 60_000
-#: Time between two keys: 240 words per minute.
+#: Time between two keys, in milliseconds: 240 words per minute.
 _KEY_MS = 50
-#: Without these options the browser makes requests that are not the page's.
+#: Options that keep the browser from sending requests that do not belong to the page.
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 _OBSERVE = """
 window.inputs = [];

@@ -3,23 +3,24 @@
     sudo python benchmarks/plan_accuracy.py MobileNetV3Large EfficientNetV2B0 ResNet50 --json
 
 For each model, and for 2, 3 and 4 unequal boards, the boards profile the model, and the best plan
-for throughput is deployed. Then follow several turns. In a turn the boards time their stages again,
-as ``profile`` does. Then requests stream through, first one at a time, then four in flight per
-stage. The benchmark compares these predictions and measurements:
+for throughput is deployed. Then the benchmark runs several turns. In each turn, the boards time
+their stages again, as ``profile`` does. Then a first stream sends one request at a time, and a
+second stream keeps four requests in flight per stage. The benchmark compares these predictions with
+these measurements:
 
-- a stage's inference: with the traces of lone requests. At full load, a trace's wall time includes
-  messages that the processor handles during the inference;
-- a stage's whole time, messages included: with the agent's processor time per request at full load,
-  divided by the board's share of a processor. Other work on the machine changes this figure least;
-- a stage's memory: with the agent's resident memory at the end of the streams. The agent's report
-  right after loading is also kept;
+- inference time of a stage: with the traces of the first stream. In the second stream, the time in
+  a trace includes messages that the processor handles during the inference;
+- whole time of a stage, messages included: with the agent's processor time per request in the
+  second stream, divided by the board's share of a processor. Other programs on the machine change
+  this figure least;
+- memory of a stage: with the agent's resident memory after the streams. The resident memory right
+  after loading is also stored;
 - throughput and latency: with the steady part of the streams.
 
-A shared machine is up to a third faster or slower from one ten seconds to the next, and this
-variation dominates the error of one prediction against one stream. So each turn's streams are
-compared with the prediction from the stage times of the same turn. The error of the prediction is
-the median of the turns. The error of the plan itself, from the profile of some minutes earlier, is
-also kept.
+The speed of a shared machine varies by up to a third within ten seconds. This variation would
+dominate the error of one prediction. So the streams of a turn are compared with the prediction from
+the stage times of the same turn. The reported error is the median of the turns. The error of the
+plan itself, which uses the profile from some minutes earlier, is also stored.
 
 The figures are kept in ``docs/measured/accuracy-MODEL.json``. A model takes 10 minutes.
 """
@@ -43,12 +44,13 @@ if TYPE_CHECKING:
     from edge_partition.planning.plan import Plan
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Each board's share of one processor, by number of boards. Shares are small because the broker and
-#: the client use the same machine: boards with a whole processor together answered 200 requests per
-#: second, whose messages pushed the boards' work out of the caches (20 % more processor time per
-#: request). Shares are not smaller because the kernel gives out shares by the millisecond: a stage
-#: shorter than a millisecond would wait for the next one instead of running slowly. Boards may be
-#: faster (``--faster``) for a model with few results per second.
+#: Each board's share of one processor, by number of boards. The shares are small, because the
+#: broker and the client use the same machine. Boards whose shares add up to a whole processor
+#: answered 200 requests per second. The messages of these requests displaced the boards' data from
+#: the caches, which took 20 % more processor time per request. The shares are not smaller, because
+#: the kernel assigns processor time in periods of a millisecond. A stage that takes less than a
+#: millisecond would wait for the next period instead of running slowly. For a model with few
+#: results per second, boards may be faster (``--faster``).
 SHARES = {2: (0.3, 0.2), 3: (0.24, 0.18, 0.12), 4: (0.2, 0.16, 0.12, 0.1)}
 _WINDOW_PER_STAGE = 4
 
@@ -100,7 +102,7 @@ def measure(
 
 
 def _turn(now: Plan, lone: Streamed, full: Streamed) -> dict[str, Any]:
-    """Return each figure as (predicted from the turn's stage times, measured in the turn)."""
+    """Return pairs of a predicted and a measured figure, by name of the figure."""
     stages = list(enumerate(now.stages))
     return {
         "invoke_ms": [(stage.cost.invoke_ms, lone.invoke_ms(index)) for index, stage in stages],
@@ -117,7 +119,13 @@ def _turn(now: Plan, lone: Streamed, full: Streamed) -> dict[str, Any]:
 
 
 def _compared(planned: float, turns: list[tuple[float, float]]) -> dict[str, float]:
-    """Return medians and extremes of the turns, and relative errors of the predictions."""
+    """Return medians and extremes of the turns, and relative errors of the predictions.
+
+    Args:
+        planned: The figure of the plan, from the first profile.
+        turns: For each turn, the figure predicted from the turn's stage times, and the measured
+            figure.
+    """
     errors = [predicted / measured - 1 for predicted, measured in turns]
     measured = statistics.median(measured for _, measured in turns)
     return {

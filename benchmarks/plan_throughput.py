@@ -2,24 +2,24 @@
 
     sudo python benchmarks/plan_throughput.py MobileNetV3Large --json
 
-The compared plans take turns on the same boards, one deployment at a time, so that other work on
-the machine affects all plans. A figure is the median of the rounds, with the lowest and the
-highest.
-There are four comparisons:
+The compared plans take turns on the same boards, one deployment at a time, so other programs on the
+machine affect all plans. Each figure is the median of the rounds, with the lowest and the highest
+value. There are four comparisons:
 
 - pipelines of two, three and four equal boards against the throughput that each plan predicts;
 - four equal boards against one of them with the whole model;
-- boards of speeds 1 : 2 : 4 against the sum of the single boards, each with the whole model;
+- three boards with the speeds 1 : 2 : 4 against the sum of the single boards, each with the whole
+  model;
 - on the same boards, the best plan against a split into parts of equal operator counts and a split
   into parts of equal weights, each with the boards in the best order for the split.
 
 The plan ``best`` may have replicas. The plan ``pipeline`` has one stage on each board, as if no
 board could hold the whole model.
 
-Each measured ratio has the plan's ratio beside it, which the boards' profiles predict. Links are as
-fast as loopback, because slower links would limit all plans equally. The client chooses its window
-by itself. The figures are kept in ``docs/measured/throughput-MODEL-KIND.json``. A model
-takes about 12 minutes.
+The benchmark prints each measured ratio with the ratio that the plans predict from the boards'
+profiles. Links are as fast as loopback, because slower links would limit all plans equally. The
+client chooses its window by itself. The figures are stored in
+``docs/measured/throughput-MODEL-KIND.json``. A model takes about 12 minutes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from edge_partition.tflite.graph import Graph
     from edge_partition.tflite.read_tflite import TfliteModel
 
-#: Each board's share of one processor; small for the reasons in plan_accuracy.py.
+#: Each board's share of one processor. plan_accuracy.py says why the shares are small.
 EQUAL = (0.12, 0.12, 0.12, 0.12)
 UNEQUAL = (0.08, 0.16, 0.32)
 #: Numbers of boards of the pipelines, one stage on each board.
@@ -76,7 +76,7 @@ def run_in_turns(
 
 
 def ratio(runs: dict, above: str, below: list[str]) -> dict[str, float]:
-    """Return the throughput of plan ``above`` over the summed throughputs of plans ``below``.
+    """Return the throughput of plan ``above``, divided by the summed throughputs of ``below``.
 
     Returns:
         The measured ratio (``reached``: median of the rounds, ``lowest``, ``highest``), and the
@@ -116,7 +116,7 @@ def measure_pipelines(
 
 
 def ratio_to_plan(run: dict) -> dict[str, float]:
-    """Return the measured throughput of a plan over the throughput that the plan predicts."""
+    """Return the measured throughput of a plan, divided by the predicted throughput."""
     ratios = [per_s / run["predicted_per_s"] for per_s in run["runs_per_s"]]
     return {
         "reached": statistics.median(ratios),
@@ -184,7 +184,7 @@ def measure_plans(
     rounds: int,
     seconds: float,
 ) -> dict[str, dict[str, object]]:
-    """Profile the model on boards of these shares, and run the plans for these boards."""
+    """Profile the model on boards with these shares, run the plans in turns, return the figures."""
     fleet = emulation.boards_of(shares)
     with emulation.emulated(fleet) as desk:
         fleet = emulation.measured(
@@ -203,11 +203,11 @@ def equal_weight_cuts(graph: Graph, parts: int) -> list[int]:
 
 
 def _nearest_cuts(graph: Graph, before: np.ndarray, parts: int) -> list[int]:
-    """Return distinct cuts, as near as possible to parts with equal shares of the total.
+    """Return distinct cuts that divide a quantity into nearly equal parts.
 
     Args:
         graph: The model's graph, with n operators.
-        before: Sum of the quantity over all operators before each position, ``(n + 1,)``.
+        before: Sum of the quantity over the operators before each position; shape ``(n + 1,)``.
         parts: Number of parts.
     """
     cuts: list[int] = []

@@ -1,4 +1,4 @@
-"""Measure the round trip through an agent against bare sockets that echo through the same broker.
+"""Compare the round trip through an agent with an echo by bare sockets through the same broker.
 
     python benchmarks/round_trip.py
     git worktree add ../before COMMIT
@@ -6,20 +6,22 @@
 
 The reference is `bare_mqtt.py`: one thread, one socket, no copy of the payload. Its echo answers
 each message with the message's own payload. Both ends use QoS 1, a response topic and correlation
-data. The sides take turns in each round, through one mosquitto, on one machine:
+data. Several sides take turns in each round, with one mosquitto on one machine:
 
 - ``echo``: a bare client and the bare echo, the reference;
 - ``agent``: the same bare client and an agent, whose stage is one ADD on a float32 vector;
 - ``pipeline``: our ``Pipeline`` and the same agent;
 - ``before`` (with ``--against``): the bare client and the agent of another checkout.
 
-A ratio is a side's median of a turn over the reference's median in the same round; the printed
-figure is the median of the rounds with the quartiles. The stream sends messages of 50 kB and
-keeps 8 in flight; its MB/s count one way of the payload. ``agent_cpu_us`` is the agent's processor
-time a message in the same turns, user and system, of all its threads.
+A ratio is a side's median of a turn, divided by the reference's median in the same round. The
+printed figure is the median of the rounds, with the quartiles. A stream sends messages of 50 kB and
+keeps 8 of them in flight. Its MB/s count the payloads of the requests only. ``agent_cpu_us`` is the
+agent's processor time per message in the same turns: user and system time of all threads, in
+microseconds.
 
-The second part is the same through TLS on both sides, against bare TLS sockets. Goals: 1.6 times at
-8 and 50 kB, 1.3 times from 200 kB; half of the reference's MB/s.
+The benchmark repeats everything with TLS on both sides, against bare TLS sockets. Goals for the
+round trip: at most 1.6 times the reference at 8 and 50 kB, and 1.3 times from 200 kB. Goal for the
+stream: at least half of the reference's MB/s.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 SIZES_BYTES = (8_000, 50_000, 200_000, 800_000, 3_200_000)
 _STREAM_BYTES = 50_000
 _IN_FLIGHT = 8
-#: Bytes and messages of a turn at most, so that a turn takes some hundredths of a second.
+#: Largest number of bytes and of messages in a turn. A turn then takes some hundredths of a second.
 _TURN_BYTES = 8_000_000
 _TURN_MESSAGES = 60
 _STREAM_MESSAGES = 300
@@ -69,12 +71,14 @@ _BEFORE_PREFIX = "before/v1"
 
 @dataclass(frozen=True)
 class Side:
-    """One way of a message and its answer.
+    """A client and a program that answers its messages.
 
     Attributes:
-        round_trips: Function (size in bytes, number) that returns each round trip's seconds.
-        stream: Function (number) that returns the seconds of a stream.
-        agent_pid: Process of the agent; None: the side has no agent.
+        round_trips: Function that takes the size of a message in bytes and the number of messages,
+            and returns the time of each round trip, in seconds.
+        stream: Function that takes the number of messages, and returns the time of a stream, in
+            seconds.
+        agent_pid: Process id of the agent; None: the side has no agent.
     """
 
     round_trips: Callable[[int, int], list[float]]
@@ -93,8 +97,8 @@ class BareSide:
         Args:
             client: The client, which has subscribed to ``answers``.
             answers: Topic of the answers.
-            topic_of: Function that returns the topic of requests of a size.
-            added: What the answering program adds to each value.
+            topic_of: Function that takes the size of a request, and returns its topic.
+            added: Number that the answering program adds to each value.
         """
         self._client, self._answers, self._topic_of = client, answers.encode(), topic_of
         self._added = added
@@ -148,7 +152,7 @@ class BareSide:
 
 
 class PipelineSide:
-    """Our client and an agent: one pipeline for each size."""
+    """Our client and an agent, with one pipeline for each size of a message."""
 
     def __init__(self, pipelines: dict[int, Pipeline], stream: Pipeline) -> None:
         self._pipelines, self._stream = pipelines, stream
@@ -215,7 +219,7 @@ def _start_sides(
     client.subscribe(answers)
     echo = BareSide(client, answers, lambda _size: "bare/echo", 0)
     files = {size: desk.write(f"add-{size}", add_model(size)) for size in sizes}
-    # The first requests of a process take longer: each agent is started, then checked.
+    # The checks also send the first requests, which take longer than later requests.
     agent = _start_agent(desk, broker, f"board-{kind}", files)
     ours = BareSide(client, answers, lambda size: str(_stage(DEFAULT_PREFIX, size)), ADDED)
     pipelines = {

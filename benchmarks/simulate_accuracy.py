@@ -4,22 +4,23 @@
     sudo python benchmarks/simulate_accuracy.py two --requests 60 --loads 0.7
 
 The boards profile the model, the plan is made from these profiles, and the forecast is made from
-the plan's document. The streams are Poisson streams at several shares of the planned throughput,
-and a stream that keeps the window full. The forecast and the real stream have the same arrivals.
-Latency counts from the arrival of a request. Throughput counts from the first arrival to the last
-result.
+the plan's document. Some streams have Poisson arrivals, at several fractions of the planned
+throughput. Another stream keeps the window full. The forecast and the real stream have the same
+arrivals. Latency is the time from the arrival of a request to its result. Throughput is the number
+of results, divided by the time from the first arrival to the last result.
 
-A shared machine is up to a third faster or slower from one ten seconds to the next, and near full
-load a board that is slower by a tenth has queues twice as long. So the boards time their stages
-again before each stream, as `profile` does. A board's ``slowness`` is its processor time for its
-requests of the stream, over the plan's time. A stream is ``held`` if the slowness of all boards is
-within a twentieth of 1; other streams are repeated. A second forecast, ``at_that_speed``, has each
-board's times multiplied by its ``slowness``. The error of the first forecast is the error of
-profile, plan and simulation together; the error of the second is the error of the simulation alone.
+The speed of a shared machine varies by up to a third within ten seconds. Near full load, a board
+that is slower by a tenth has queues twice as long. So the boards time their stages again before
+each stream, as `profile` does. A board's ``slowness`` is its processor time for the requests of the
+stream, divided by the time in the plan. A stream counts as ``held`` if the slowness of each board
+is between 0.95 and 1.05; other streams are repeated. For a second forecast, ``at_that_speed``, each
+board's times are multiplied by its ``slowness``. The error of the first forecast is the error of
+profile, plan and simulation together. The error of the second forecast is the error of the
+simulation alone.
 
-Nothing else should run on the machine. The figures of all repetitions are kept in
-``docs/measured``, beside the figures of other configurations. Goals: throughput within 10 %, p99
-latency within 25 %.
+Nothing else should run on the machine. The figures of all repetitions are stored in
+``docs/measured``, together with the figures of other configurations. Goals: throughput within 10 %,
+p99 latency within 25 %.
 """
 
 from __future__ import annotations
@@ -94,9 +95,9 @@ class Configuration:
 CONFIGURATIONS = {
     "two": Configuration("MobileNetV3Large", (0.4, 0.24), stages=2),
     "three": Configuration("EfficientNetV2B0", (0.48, 0.32, 0.24), stages=3),
-    # Slower boards than in the other configurations, because the proxies that shape links use this
-    # machine's processors too. With boards twice as fast, at 20 to 40 requests per second,
-    # forecasts of p99 were 9 to 65 % too low.
+    # The boards are slower than in the other configurations, because the proxies that emulate the
+    # links use this machine's processors too. With boards twice as fast, at 20 to 40 requests per
+    # second, forecasts of the p99 latency were 9 to 65 % too low.
     "four": Configuration(
         "EfficientNetV2B0", (0.12,) * 4, stages=None, link_mbit_s=100, link_ms=1.0
     ),
@@ -137,7 +138,7 @@ def run_stream(pipeline: Pipeline, arrays: list[Any], stream: Stream) -> dict[st
 
 
 def by_stage(results: list[Result]) -> list[dict[str, Any]]:
-    """Return queue and inference times of each stage on each board, from the traces."""
+    """Return the queue and inference times from the traces, for each stage on each board."""
     times: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for result in results:
         for stage in result.trace:
@@ -163,7 +164,7 @@ def by_stage(results: list[Result]) -> list[dict[str, Any]]:
 def slowness_of(
     plan: Plan, times: PipelineTimes, cpu_s: Mapping[str, float], real: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return each board's processor time for its requests over the plan's time, by board."""
+    """Return each board's processor time for its requests, divided by the plan's time, by board."""
     shares = {device.name: device.speed_gmac_s for stage in plan.stages for device in stage.devices}
     busy_ms = {
         (index, item.device): item.busy_ms

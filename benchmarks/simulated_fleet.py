@@ -1,4 +1,4 @@
-"""Messages of a simulated fleet: 500 boards, and 50 deployments of ten stages each."""
+"""Make the messages of a simulated fleet of 500 boards and 50 deployments with ten stages each."""
 
 from __future__ import annotations
 

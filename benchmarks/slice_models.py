@@ -1,12 +1,13 @@
-"""Measure the time and the memory of slicing a model.
+"""Measure the time and memory that slicing a model takes.
 
     python benchmarks/slice_models.py MobileNetV3Large NASNetMobile
     python benchmarks/slice_models.py converted.tflite --parts 8 --json
 
-Keras applications are first converted, with seeded weights; the conversion is not measured. Reading
-and slicing are measured together in a new process, with one part in memory at a time, as in
-`edge-partition split`. The peak is the largest growth of the resident set (Linux's VmHWM),
-including pages of the mapped model. Goals: less than 2 s, and at most three times the model's size.
+Keras applications are converted first, with seeded weights; the conversion is not measured. Reading
+and slicing are measured together, in a new process. The process has one part in memory at a time,
+as `edge-partition split` has. The peak is the largest growth of the resident memory (VmHWM of
+Linux), including pages of the mapped model. Goals: less than 2 s, and at most three times the
+model's size.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Slicing:
-    """Figures of one model.
+    """Time and memory of slicing one model.
 
     Attributes:
         model: Name of the model.
         parts: Number of parts.
         size_bytes: Size of the model's file.
         seconds: Wall time of reading and slicing.
-        cpu_seconds: Processor time of reading and slicing; on a busy machine nearer to the wall
-            time of a quiet machine than ``seconds``.
-        peak_bytes: Largest growth of the process's resident memory.
+        cpu_seconds: Processor time of reading and slicing. Other programs on the machine change
+            this time less than the wall time.
+        peak_bytes: Largest growth of the process's resident memory, in bytes.
     """
 
     model: str
@@ -78,7 +79,7 @@ def _plan(path: Path, parts: int) -> list[int]:
 
 def _slice(path: Path, positions: list[int]) -> tuple[float, float, int]:
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to the resident memory of now
+    Path("/proc/self/clear_refs").write_text("5")  # Sets VmHWM to the current resident memory.
     before_bytes = _status_bytes("VmRSS")
     began, cpu_began = time.perf_counter(), time.process_time()
     model = read_tflite(path)

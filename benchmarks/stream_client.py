@@ -1,9 +1,10 @@
-"""A client process of a benchmark: streams random inputs through `Pipeline`, and counts.
+"""A client process of a benchmark, which streams random inputs and counts results and errors.
 
     python benchmarks/stream_client.py --broker URL --deployment add --counts FILE --requests 1000
 
-`FILE` holds, for each pipeline of the process, two int64 that the benchmark reads at any time:
-results and errors so far. At the end the process prints one JSON document.
+The process has one or more pipelines. For each pipeline, `FILE` holds two int64 numbers, the
+results and the errors so far, which the benchmark can read at any time. At the end, the process
+prints one JSON document.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _LONG_S = 86_400.0
 
 
 def new_counts(path: Path, pipelines: int) -> np.ndarray:
-    """Create the file of counts: ``(pipelines, 2)``, results and errors."""
+    """Create a file of counts; return the counts, ``(pipelines, 2)``: results and errors, all 0."""
     np.zeros((pipelines, 2), np.int64).tofile(path)
     return read_counts(path)
 
@@ -41,13 +42,13 @@ def read_counts(path: Path) -> np.ndarray:
 
 
 class Streaming:
-    """One pipeline's stream.
+    """The stream of one pipeline.
 
     Attributes:
-        errors: Number of errors, by code or class.
+        errors: Number of errors, by error code, or by class if the error has no code.
         sent: Number of requests.
         latencies_ms: Latency of each result, in milliseconds.
-        seconds: Time from the first request to the last answer.
+        seconds: Time from the first request to the last answer, in seconds.
     """
 
     def __init__(self, options: argparse.Namespace, counts: np.ndarray) -> None:

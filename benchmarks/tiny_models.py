@@ -1,4 +1,4 @@
-"""Models of one operator or few, written as flatbuffers without a converter."""
+"""Make models of a few operators as TFLite flatbuffers, without a converter."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ _FLOAT_BYTES = 4
 
 
 def add_model(size_bytes: int) -> bytes:
-    """Return a model of one ADD: a float32 vector of ``size_bytes`` bytes, plus :data:`ADDED`."""
+    """Return a model that adds :data:`ADDED` to a float32 vector of ``size_bytes`` bytes."""
     count = size_bytes // _FLOAT_BYTES
     return _chain("ADD", np.full((1, 1), ADDED, np.float32), (1, count), (1, count), 1)
 
 
 def widen_model(size_bytes: int) -> bytes:
-    """Return a model of one ADD whose input has 4 bytes and whose output has ``size_bytes``."""
+    """Return a model of one ADD with an input of 4 bytes and an output of ``size_bytes`` bytes."""
     count = size_bytes // _FLOAT_BYTES
     return _chain("ADD", np.full((1, count), ADDED, np.float32), (1, 1), (1, count), 1)
 
 
 def slow_model(repeats: int, width: int = 512) -> bytes:
-    """Return a model that multiplies a vector by one matrix ``repeats`` times: 2 kB in and out."""
+    """Return a model that multiplies a vector by the same matrix ``repeats`` times.
+
+    The vector has ``width`` float32 values: 2 kB by default, in the input and in the output.
+    """
     matrix = np.random.default_rng(1).standard_normal((width, width)).astype(np.float32)
     return _chain("FULLY_CONNECTED", matrix / width**0.5, (1, width), (1, width), repeats)
 
@@ -40,7 +43,10 @@ def _chain(
     output_shape: Sequence[int],
     repeats: int,
 ) -> bytes:
-    """Return a file with ``repeats`` operators, each on the one before and the constant."""
+    """Return a file with ``repeats`` equal operators in a chain.
+
+    The inputs of each operator are the constant and the output of the operator before.
+    """
     model, graph = schema.ModelT(), schema.SubGraphT()
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(constant.tobytes(), np.uint8)

@@ -146,7 +146,9 @@ def _first_result(broker: Broker, bundle: Bundle) -> float:
         client.subscribe(topic)
         while results < _REQUESTS:
             if time.monotonic() > deadline:
-                raise SystemExit("The agent did not serve its saved deployment within 60 s.")
+                raise SystemExit(
+                    "The agent did not answer a request for its saved deployment within 60 s."
+                )
             client.publish(stage, payload, response_topic=topic.encode(), correlation_data=b"start")
             while client.is_readable(_ASK_S):
                 is_result = not client.receive().is_error
@@ -189,8 +191,10 @@ def show(found: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="MobileNetV3Large", help="Keras application or file")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--model", default="MobileNetV3Large", help="Keras application or .tflite file"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each measurement")
     add_options(parser)
     options = parser.parse_args()
     with BenchDesk() as desk:

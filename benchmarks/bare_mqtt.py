@@ -241,7 +241,7 @@ class BareClient:
         try:
             got = self.socket.recv_into(place)
         except (BlockingIOError, ssl.SSLWantReadError):
-            raise TimeoutError("No packet came from the broker in time.") from None
+            raise TimeoutError("The broker sent no packet within the time limit.") from None
         if not got:
             raise ConnectionError("The broker closed the connection.")
         self._end += got
@@ -285,7 +285,7 @@ def _read_properties(view: memoryview, place: int, stop: int) -> tuple[bytes, by
         elif identifier in _SIZES:
             place += _SIZES[identifier]
         else:
-            raise SystemExit(f"A message has property {identifier:#x}, which is not expected.")
+            raise SystemExit(f"A message has the unexpected property {identifier:#x}.")
     return response_topic, correlation_data, is_error
 
 
@@ -332,8 +332,8 @@ def echo(client: BareClient) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True, help="port of the broker")
-    parser.add_argument("--topic", required=True, help="topic of the requests")
-    parser.add_argument("--ca-file", help="certificate to trust, for TLS")
+    parser.add_argument("--topic", required=True, help="topic of the messages to answer")
+    parser.add_argument("--ca-file", help="PEM file of the certificate to trust, for TLS")
     options = parser.parse_args()
     with BareClient(
         options.port, f"bare-{options.topic}", ca_file=options.ca_file, timeout_s=0

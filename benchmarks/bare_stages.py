@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("stage", type=int, help="index of the stage")
     parser.add_argument("--port", type=int, help="port of the broker, for MQTT")
     parser.add_argument("--listen", type=int, help="port to listen on, for TCP")
-    parser.add_argument("--next", type=int, help="port of the next stage or of the client, for TCP")
+    parser.add_argument("--next", type=int, help="port to send results to, for TCP")
     options = parser.parse_args()
     manifest = Manifest.from_json((options.bundle / "manifest.json").read_bytes())
     stage = manifest.stages[options.stage]

@@ -276,7 +276,9 @@ def wait_online(broker: Broker, name: str, *, prefix: str = DEFAULT_PREFIX) -> N
             while client.receive().payload != ONLINE:
                 pass
         except TimeoutError:
-            raise SystemExit(f"The agent {name} did not come online.") from None
+            raise SystemExit(
+                f"The agent {name} did not publish `online` within {_PATIENCE_S:g} s."
+            ) from None
 
 
 def wait_for(condition: Any, what: Any, timeout_s: float = _PATIENCE_S) -> None:
@@ -376,6 +378,4 @@ def finish(name: str, document: dict[str, Any], *, is_json: bool, is_kept: bool)
 def add_options(parser: Any) -> None:
     """Add the options that every benchmark has."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument(
-        "--keep", action="store_true", help="store the figures in docs/measured, for the document"
-    )
+    parser.add_argument("--keep", action="store_true", help="store the figures in docs/measured")

@@ -120,7 +120,9 @@ class BareChain:
         for expected in range(number):
             got, answer = self._receive()
             if int.from_bytes(got, "big") != expected:
-                raise SystemExit(f"The answer to request {expected} did not come next.")
+                raise SystemExit(
+                    f"Expected the answer to request {expected} next, but another answer arrived."
+                )
             found.append(answer)
             if expected + window < number:
                 self._send((expected + window).to_bytes(ID_BYTES, "big"), next(payloads))
@@ -216,10 +218,14 @@ def _check(chains: dict[str, Chain]) -> None:
     """Check that all chains answer equally, and that different inputs get different answers."""
     answers = {name: chain.answers(_INPUTS, 1) for name, chain in chains.items()}
     if len(set(answers["tcp"])) != _INPUTS:
-        raise SystemExit("Different inputs have equal answers: the comparison proves nothing.")
+        raise SystemExit(
+            "Different inputs have equal answers, so a comparison of the answers proves nothing."
+        )
     for name, found in answers.items():
         if found != answers["tcp"]:
-            raise SystemExit(f"The chains {name} and tcp differ in their answers.")
+            raise SystemExit(
+                f"The chains {name} and tcp give different answers to the same inputs."
+            )
 
 
 def _number(chain: Chain, window: int, seconds: float) -> int:
@@ -264,7 +270,7 @@ def show(found: dict[str, Any]) -> None:
     )
     for name in ("ours", "mqtt", "tcp"):
         side = found[name]
-        print(f"  {name:5} {side['cpu_ms']:.2f} ms of CPU an inference, {side['per_s']:.1f}/s")
+        print(f"  {name:5} {side['cpu_ms']:.2f} ms of CPU per request, {side['per_s']:.1f}/s")
     for name in ("mqtt", "tcp"):
         print(
             f"  ours / {name}: CPU {found[f'cpu_ratio_to_{name}']:.2f}, throughput "
@@ -277,11 +283,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL")
     parser.add_argument("--stages", type=int, nargs="+", default=(2, 4), metavar="N")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each chain")
-    parser.add_argument("--seconds", type=float, default=3, help="about the seconds of a turn")
-    parser.add_argument("--requests", type=int, help="requests of a turn, instead of --seconds")
+    parser.add_argument("--rounds", type=int, default=9, help="number of turns of each chain")
     parser.add_argument(
-        "--window", type=int, help="requests in flight (default: 2 a stage, at least 4)"
+        "--seconds", type=float, default=3, help="approximate length of a turn, in seconds"
+    )
+    parser.add_argument(
+        "--requests", type=int, help="number of requests of a turn, instead of --seconds"
+    )
+    parser.add_argument(
+        "--window", type=int, help="requests in flight (default: 2 per stage, at least 4)"
     )
     add_options(parser)
     options = parser.parse_args()

@@ -209,10 +209,19 @@ def show(found: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--invoke-ms", type=float, default=5, help="about the time of a request")
-    parser.add_argument("--rounds", type=int, default=6, help="deaths")
-    parser.add_argument("--before", type=float, default=2, help="seconds of stream around a death")
-    parser.add_argument("--away", type=float, default=3, help="seconds without the agent")
+    parser.add_argument(
+        "--invoke-ms", type=float, default=5, help="approximate inference time, in ms"
+    )
+    parser.add_argument("--rounds", type=int, default=6, help="number of deaths")
+    parser.add_argument(
+        "--before",
+        type=float,
+        default=2,
+        help="seconds of streaming before a death, and after the restart",
+    )
+    parser.add_argument(
+        "--away", type=float, default=3, help="seconds from a death to the restart of the agent"
+    )
     add_options(parser)
     options = parser.parse_args()
     with BenchDesk() as desk:

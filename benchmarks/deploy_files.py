@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("words", nargs="+", metavar="FILE=DEPLOYMENT:BOARDS")
     parser.add_argument("--broker", required=True, metavar="URL")
-    parser.add_argument("--ca-file", help="certificate to trust, for TLS")
+    parser.add_argument("--ca-file", help="PEM file of the certificate to trust, for TLS")
     parser.add_argument("--prefix", default=DEFAULT_PREFIX)
     options = parser.parse_args()
     broker = BrokerAddress.parse(options.broker, ca_file=options.ca_file)

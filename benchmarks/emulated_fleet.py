@@ -55,7 +55,11 @@ _BATCH_MS = 100
 
 
 def load(name: str) -> TfliteModel:
-    """Return a Keras application with seeded weights, converted to TFLite, from the cache."""
+    """Return a Keras application with seeded weights as a TFLite model.
+
+    The converted model is kept in ``docs/.cache``. ``name`` may also be the path of a `.tflite`
+    file.
+    """
     return read_tflite(model_file(name), name=Path(name).stem)
 
 
@@ -105,8 +109,8 @@ def emulated(fleet: Fleet, *, shape_links: bool = False) -> Iterator[DeskFleet]:
     limits, scale = board_limits(fleet, 1.0)
     if scale < 1:
         raise SystemExit(
-            f"The boards' shares exceed this machine's processors; shares of {scale:.2f} times the "
-            "size fit."
+            f"The boards' shares exceed this machine's processors. Multiply all shares by at most "
+            f"{scale:.2f}."
         )
     with DeskFleet(fleet, limits=limits, shape_links=shape_links) as desk:
         yield desk

@@ -263,13 +263,26 @@ def show(name: str, found: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--size", type=int, default=8_000, help="bytes of a request")
-    parser.add_argument("--timeout", type=float, default=600, help="longest stream, seconds")
-    parser.add_argument("--seconds", type=float, default=90, help="seconds behind the slow link")
-    parser.add_argument("--mbit-s", type=float, default=1, help="speed of the slow link")
-    parser.add_argument("--wide", type=int, default=50_000, help="bytes of a result behind it")
-    parser.add_argument("--flood", type=int, default=100, help="requests in flight of the flood")
+    parser.add_argument("--requests", type=int, default=100_000, help="number of requests")
+    parser.add_argument("--size", type=int, default=8_000, help="size of a request, in bytes")
+    parser.add_argument(
+        "--timeout", type=float, default=600, help="time limit of a stream, in seconds"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=90,
+        help="length of the streams through the slow link, in seconds",
+    )
+    parser.add_argument(
+        "--mbit-s", type=float, default=1, help="bandwidth of the slow link, in Mbit/s"
+    )
+    parser.add_argument(
+        "--wide", type=int, default=50_000, help="size of a result through the slow link, in bytes"
+    )
+    parser.add_argument(
+        "--flood", type=int, default=100, help="requests that `flooded` keeps in flight"
+    )
     parser.add_argument("--only", choices=SCENARIOS, nargs="+", default=SCENARIOS)
     add_options(parser)
     options = parser.parse_args()

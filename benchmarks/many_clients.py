@@ -175,12 +175,14 @@ def _wait_until_streaming(results: np.ndarray) -> None:
 def show(document: dict[str, Any]) -> None:
     if fair := document.get("fair"):
         shares = ", ".join(f"{share:.2f}" for share in fair["shares"])
-        print(f"four clients, {fair['per_s']:.0f}/s in all; shares of a fair share: {shares}")
-        print(f"  least {fair['least']:.2f}, {fair['errors']} errors")
+        print(
+            f"four clients, {fair['per_s']:.0f}/s in all; share of each client, 1 is fair: {shares}"
+        )
+        print(f"  smallest of these in a round: {fair['least']:.2f}, {fair['errors']} errors")
     if stopped := document.get("stopped"):
         print(f"three clients alone: {stopped['per_s']['alone']:.1f}/s")
         for way, found in stopped["ratio"].items():
-            print(f"  with a fourth one {way}: {found:.3f} of that")
+            print(f"  with a fourth client that is {way}: {found:.3f} times as much")
     if hundred := document.get("hundred"):
         print(
             f"{hundred['clients']} clients: {hundred['answered']} of {hundred['requests']} "
@@ -192,12 +194,16 @@ def show(document: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--invoke-ms", type=float, default=5, help="about the time of a request")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="seconds of a turn")
-    parser.add_argument("--clients", type=int, default=100)
-    parser.add_argument("--processes", type=int, default=4, help="processes of the many clients")
-    parser.add_argument("--requests", type=int, default=40, help="requests of each of them")
+    parser.add_argument(
+        "--invoke-ms", type=float, default=5, help="approximate inference time, in ms"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="number of turns")
+    parser.add_argument("--seconds", type=float, default=4, help="length of a turn, in seconds")
+    parser.add_argument("--clients", type=int, default=100, help="clients of `hundred`")
+    parser.add_argument("--processes", type=int, default=4, help="processes of these clients")
+    parser.add_argument(
+        "--requests", type=int, default=40, help="requests of each of these clients"
+    )
     parser.add_argument("--only", choices=("fair", "stopped", "hundred"))
     add_options(parser)
     options = parser.parse_args()

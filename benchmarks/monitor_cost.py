@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument(
         "--control",
         action="store_true",
-        help="stop boards for 2 %% of the time; do not watch them",
+        help="stop the boards for 2 %% of the time, and do not open the page",
     )
     options = parser.parse_args()
     found = measure(options.model, options.pairs, hindered if options.control else watched)

@@ -130,12 +130,16 @@ def check(page: Page) -> None:
     shown = page.locator("#facts").inner_text()
     sent = f"{DEPLOYMENTS * 100 / PERIOD_S:,.0f}"
     if f"{BOARDS} of {BOARDS}" not in shown or sent not in shown:
-        raise SystemExit(f"The page shows {shown!r}, not {BOARDS} boards and {sent} results/s.")
+        raise SystemExit(
+            f"The page shows {shown!r}; expected {BOARDS} boards and {sent} results/s."
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=120, help="time of use of the page")
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="time for which the page is used, in seconds"
+    )
     parser.add_argument("--publish", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.publish:

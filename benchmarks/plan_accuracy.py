@@ -178,12 +178,20 @@ def main() -> None:
         nargs="+",
         default=sorted(SHARES),
         metavar="N",
-        help="numbers of boards",
+        help="one or more numbers of boards",
     )
-    parser.add_argument("--turns", type=int, default=7, help="turns per number of boards")
-    parser.add_argument("--seconds", type=float, default=4, help="seconds of each stream")
     parser.add_argument(
-        "--faster", type=float, default=1, metavar="X", help="multiply the boards' shares by X"
+        "--turns", type=int, default=7, help="number of turns for each number of boards"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=4, help="length of each stream, in seconds"
+    )
+    parser.add_argument(
+        "--faster",
+        type=float,
+        default=1,
+        metavar="X",
+        help="factor of the boards' processor shares",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()

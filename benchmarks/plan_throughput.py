@@ -245,12 +245,18 @@ _MEASURES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL", help="Keras application")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each plan")
-    parser.add_argument("--seconds", type=float, default=8, help="seconds of each stream")
+    parser.add_argument("--rounds", type=int, default=5, help="number of runs of each plan")
     parser.add_argument(
-        "--faster", type=float, default=1, metavar="X", help="multiply the boards' shares by X"
+        "--seconds", type=float, default=8, help="length of each stream, in seconds"
     )
-    parser.add_argument("--only", choices=tuple(_MEASURES), help="measure only one of the fleets")
+    parser.add_argument(
+        "--faster",
+        type=float,
+        default=1,
+        metavar="X",
+        help="factor of the boards' processor shares",
+    )
+    parser.add_argument("--only", choices=tuple(_MEASURES), help="run only this comparison")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     documents = {}

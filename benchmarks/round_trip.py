@@ -112,7 +112,7 @@ class BareSide:
         expected = (np.frombuffer(payload, np.float32) + np.float32(self._added)).tobytes()
         if answer.payload != expected:
             text = bytes(answer.payload[:200]) if answer.is_error else "another payload"
-            raise SystemExit(f"{self._topic_of(size_bytes)} answered {text!r}.")
+            raise SystemExit(f"The answer on {self._topic_of(size_bytes)} is wrong: {text!r}.")
 
     def _send(self, topic: bytes, payload: bytes) -> bytes:
         number = next(self._numbers).to_bytes(8, "big")
@@ -128,7 +128,9 @@ class BareSide:
             answer = client.receive()
             seconds.append(time.perf_counter() - began)
             if answer.correlation_data != sent or answer.is_error:
-                raise SystemExit(f"{topic.decode()} answered with an error or twice.")
+                raise SystemExit(
+                    f"An answer on {topic.decode()} is an error, or belongs to another request."
+                )
         client.acknowledge()
         return seconds
 
@@ -140,7 +142,7 @@ class BareSide:
             self._send(topic, payload)
         for sent in range(_IN_FLIGHT, number + _IN_FLIGHT):
             if client.receive().is_error:
-                raise SystemExit(f"{topic.decode()} answered with an error.")
+                raise SystemExit(f"An answer on {topic.decode()} is an error.")
             if sent < number:
                 self._send(topic, payload)
         seconds = time.perf_counter() - began
@@ -161,7 +163,9 @@ class PipelineSide:
         values = _values(size_bytes)
         answer = self._pipelines[size_bytes].infer(values)
         if not np.array_equal(answer, values + np.float32(ADDED)):
-            raise SystemExit(f"The pipeline's answer at {size_bytes:,} bytes is wrong.")
+            raise SystemExit(
+                f"The pipeline's answer to a message of {size_bytes:,} bytes is wrong."
+            )
 
     def round_trips(self, size_bytes: int, number: int) -> list[float]:
         pipeline, values = self._pipelines[size_bytes], _values(size_bytes)
@@ -332,14 +336,20 @@ def _show_sides(figures: dict[str, Any], unit: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES_BYTES, metavar="BYTES")
-    parser.add_argument("--rounds", type=int, default=31, help="turns of each side")
+    parser.add_argument("--rounds", type=int, default=31, help="number of turns of each side")
     parser.add_argument(
-        "--stream", type=int, default=_STREAM_MESSAGES, metavar="N", help="messages of a stream"
+        "--stream",
+        type=int,
+        default=_STREAM_MESSAGES,
+        metavar="N",
+        help="number of messages of a stream",
     )
     parser.add_argument(
-        "--against", type=Path, metavar="DIR", help="also measure the agent of this checkout"
+        "--against", type=Path, metavar="DIR", help="also measure the agent in the checkout DIR"
     )
-    parser.add_argument("--only", choices=("plain", "tls"), help="measure only one of the two")
+    parser.add_argument(
+        "--only", choices=("plain", "tls"), help="measure only this kind of connection"
+    )
     parser.add_argument(
         "--default-heap",
         action="store_true",

@@ -263,16 +263,18 @@ def show(run: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configurations", nargs="*", metavar="NAME", help=", ".join(CONFIGURATIONS))
-    parser.add_argument("--requests", type=int, default=500, help="requests of each stream")
+    parser.add_argument(
+        "--requests", type=int, default=500, help="number of requests of each stream"
+    )
     parser.add_argument(
         "--loads",
         type=float,
         nargs="*",
         default=list(_LOADS),
-        help="arrival rates, as shares of the planned throughput",
+        help="arrival rates, as fractions of the planned throughput",
     )
     parser.add_argument(
-        "--tries", type=int, default=_TRIES, help="largest number of runs of each stream"
+        "--tries", type=int, default=_TRIES, help="largest number of repetitions of a stream"
     )
     options = parser.parse_args()
     for name in options.configurations or CONFIGURATIONS:

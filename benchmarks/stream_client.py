@@ -111,18 +111,28 @@ class Streaming:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--broker", required=True, metavar="URL")
-    parser.add_argument("--ca-file", help="certificate to trust, for TLS")
+    parser.add_argument("--ca-file", help="PEM file of the certificate to trust, for TLS")
     parser.add_argument("--deployment", required=True)
-    parser.add_argument("--counts", type=Path, required=True, help="file of the counts")
-    parser.add_argument("--pipelines", type=int, default=1, help="pipelines, each with a thread")
-    parser.add_argument("--first", type=int, default=0, help="row of the first pipeline's counts")
-    parser.add_argument("--requests", type=int, default=-1, help="requests of each pipeline")
-    parser.add_argument("--seconds", type=float, default=600, help="longest time of a stream")
+    parser.add_argument("--counts", type=Path, required=True, help="file that new_counts made")
+    parser.add_argument("--pipelines", type=int, default=1, help="number of pipelines")
+    parser.add_argument("--first", type=int, default=0, help="row of FILE for the first pipeline")
+    parser.add_argument(
+        "--requests", type=int, default=-1, help="number of requests of each pipeline"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=600, help="time limit of a stream, in seconds"
+    )
     parser.add_argument("--window", type=int, help="requests in flight (default: the client's)")
-    parser.add_argument("--timeout", type=float, default=30, help="timeout of a request, seconds")
+    parser.add_argument(
+        "--timeout", type=float, default=30, help="timeout of a request, in seconds"
+    )
     parser.add_argument("--latencies", action="store_true", help="report each latency")
     parser.add_argument(
-        "--pause-after", type=int, default=-1, metavar="N", help="take no result after the Nth"
+        "--pause-after",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="stop taking results after N of them",
     )
     options = parser.parse_args()
     counts = read_counts(options.counts)

@@ -97,7 +97,7 @@ class Generation:
 
     @property
     def id(self) -> str:
-        """Name of the generation."""
+        """Name of the generation, from its manifest."""
         return self.assignment.manifest.generation
 
 
@@ -305,7 +305,7 @@ class Deployments:
         return entry.live.id if entry and entry.live else None
 
     def routes(self) -> dict[tuple[str, int], Route]:
-        """Return the route of each stage topic, by deployment and stage index."""
+        """Return the loaded stages of each stage topic, by deployment and stage index."""
         routes: dict[tuple[str, int], Route] = {}
         for name, entry in self._entries.items():
             manifests = [entry.seen, entry.previous and entry.previous[0]]

@@ -72,7 +72,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, which connects and serves."""
+        """Start the thread, which connects to the broker and answers requests."""
         self._stand_in.start()
         self._thread.start()
 
@@ -81,7 +81,10 @@ class Worker:
         return len(self._queue)
 
     def submit(self, deployment: str, index: int, message: Message) -> None:
-        """Queue a request, or refuse it if the queue is full. Runs in the thread that reads."""
+        """Queue a request, or refuse it if the queue is full.
+
+        Runs in the thread that reads the socket.
+        """
         if len(self._queue) >= QUEUE_LENGTH:
             self.refuse(
                 deployment,

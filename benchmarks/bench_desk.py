@@ -80,11 +80,11 @@ class Broker:
         return BareClient(self.port, client_id, ca_file=self.ca_file, **options)
 
     def options(self) -> list[str]:
-        """Return the broker as options of a program of this project."""
+        """Return the options that give this broker to a program of this project."""
         return ["--broker", self.address.url, *self._ca_options()]
 
     def bare_options(self) -> list[str]:
-        """Return the broker as options of a bare program."""
+        """Return the options that give this broker to a bare program."""
         return ["--port", str(self.port), *self._ca_options()]
 
     def _ca_options(self) -> list[str]:
@@ -95,7 +95,7 @@ class BenchDesk:
     """The processes and the temporary folder of one benchmark. A context manager.
 
     Attributes:
-        folder: Temporary folder.
+        folder: Path of the temporary folder.
     """
 
     def __init__(self, *, default_heap: bool = False) -> None:

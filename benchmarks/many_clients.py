@@ -200,9 +200,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="number of turns")
     parser.add_argument("--seconds", type=float, default=4, help="length of a turn, in seconds")
     parser.add_argument("--clients", type=int, default=100, help="clients of `hundred`")
-    parser.add_argument("--processes", type=int, default=4, help="processes of these clients")
     parser.add_argument(
-        "--requests", type=int, default=40, help="requests of each of these clients"
+        "--processes", type=int, default=4, help="processes of the clients of `hundred`"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=40, help="requests of each client of `hundred`"
     )
     parser.add_argument("--only", choices=("fair", "stopped", "hundred"))
     add_options(parser)

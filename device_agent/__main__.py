@@ -44,7 +44,7 @@ def _parser() -> StrictParser:
         "--config",
         metavar="FILE",
         type=Path,
-        help="TOML file that sets other options; the command line wins",
+        help="TOML file with values of the other options; command-line options override it",
     )
     for option in BROKER_OPTIONS:
         add(option.flag, metavar=option.metavar, help=f"{option.help} (or {option.variable})")

@@ -66,6 +66,9 @@ def check_name_is_free(config: Config, address: BrokerAddress) -> None:
             )
             raise NameInUseError(name)
     except RequestTimeoutError:
-        _LOG.info("the broker reports %s as online, but its previous agent has ended", name)
+        _LOG.info(
+            "the broker still reports %s as online, but the previous agent of this name has ended",
+            name,
+        )
     finally:
         probe.close()

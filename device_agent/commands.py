@@ -210,7 +210,11 @@ class Commands:
             self._forget_piece()
             raise
         self._forget_piece()
-        _LOG.info("profile: %.12s took %.3f ms", piece.file.sha256, timed["invoke_ms"])
+        _LOG.info(
+            "profile: the slice %.12s took %.3f ms per inference",
+            piece.file.sha256,
+            timed["invoke_ms"],
+        )
         return timed
 
     def _time_messages(self, command: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +225,7 @@ class Commands:
     # Steps of several commands
 
     def _check_idle(self, *, force: bool) -> None:
-        """Refuse to time while this board serves a deployment, unless ``force`` is set.
+        """Refuse a measurement while this board serves a deployment, unless ``force`` is set.
 
         Raises:
             CommandError: With ``busy``: the board serves a deployment.

@@ -238,7 +238,7 @@ class Deployments:
             entry.follow(entry.seen, now_s)
 
     def abort(self, deployment: str, generation: str) -> None:
-        """Drop a generation that is incoming or prepared."""
+        """Drop a generation if it is incoming or prepared; a live one stays."""
         entry = self._entries.get(deployment)
         if entry is None:
             return

@@ -1,1 +1,1 @@
-"""The connection to a broker."""
+"""MQTT 5 connections to a broker: one for activations, one for all other messages."""

@@ -1,4 +1,4 @@
-"""Commands to agents, and the agents' answers."""
+"""Sends commands to agents, and waits for the agents' answers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class NoAnswerError(EdgePartitionError):
-    """An agent did not answer a command.
+    """An agent did not answer a command: base class of the two causes below.
 
     Attributes:
         device: Name of the board.
-        command: Name of the command.
+        command: Name of the command, such as ``ping``.
     """
 
     def __init__(self, device: str, command: str, text: str) -> None:
@@ -34,7 +34,7 @@ class RequestTimeoutError(NoAnswerError):
     """An agent did not answer a command in time.
 
     Attributes:
-        timeout_s: Time that the host waited, in seconds.
+        timeout_s: Time for which the sender waited, in seconds.
     """
 
     def __init__(self, device: str, command: str, timeout_s: float) -> None:
@@ -42,8 +42,8 @@ class RequestTimeoutError(NoAnswerError):
         super().__init__(
             device,
             command,
-            f"Board {device} did not answer '{command}' within {timeout_s:g} s. "
-            f"Check that the board's agent runs: `device-agent --name {device} ...`.",
+            f"Board {device} did not answer the command '{command}' within {timeout_s:g} s. "
+            f"Check that device-agent runs on the board with the option `--name {device}`.",
         )
 
 
@@ -54,29 +54,34 @@ class AgentLostError(NoAnswerError):
         super().__init__(
             device,
             command,
-            f"Board {device} went offline before it answered '{command}': its agent ended or lost "
-            "the broker. Read the agent's log on the board; if the board ran out of memory, "
-            "`dmesg | grep -i oom` there shows it.",
+            f"Board {device} went offline before it answered the command '{command}': its "
+            "device-agent ended or lost the connection to the broker. Read device-agent's log on "
+            "the board, and run `dmesg | grep -i oom` there to see whether memory ran out.",
         )
 
 
 class AgentRequests:
-    """Sends commands and waits for the answers. Methods may be called from any thread."""
+    """Sends commands to agents and waits for the answers.
+
+    Methods may be called from any thread.
+    """
 
     def __init__(self, connection: Connection, reply_topic: Topic) -> None:
-        """Prepare; the first request subscribes to ``reply_topic``.
+        """Send nothing yet; the first request subscribes to ``reply_topic``.
 
         Args:
-            connection: A connection that is open when the first command is sent.
-            reply_topic: Topic of the answers, which no other client uses.
+            connection: The connection, which the caller opens before the first request.
+            reply_topic: Topic of the answers. No other client may use this topic.
         """
         self._connection = connection
         self._reply_topic = reply_topic
         self._is_subscribed = False
         self._lock = threading.Lock()
-        #: By request id: the agent, and the payload of its answer; None: the agent is offline.
+        #: Agent's name and the future payload of its answer, by request id. The payload is None if
+        #: the agent goes offline.
         self._replies: dict[bytes, tuple[str, Future[bytes | None]]] = {}
-        #: Agents whose availability topic is subscribed; true: the agent is offline.
+        #: Whether an agent is offline, by the agent's name. Contains the agents whose availability
+        #: topic is subscribed.
         self._offline: dict[str, bool] = {}
 
     def request(
@@ -88,21 +93,23 @@ class AgentRequests:
         availability_topic: Topic | None = None,
         timeout_s: float = 10.0,
     ) -> dict[str, Any]:
-        """Send a command and return its answer.
+        """Send a command to an agent, and return the JSON object of the agent's answer.
 
         Args:
             topic: Command topic of the agent.
-            command: Fields of the command.
+            command: Fields of the command's JSON object; ``command`` is the command's name.
             device: Name of the agent.
-            availability_topic: Availability topic of the agent. The message ``offline`` ends the
-                wait. None: do not subscribe.
+            availability_topic: Availability topic of the agent. A message ``offline`` there ends
+                the wait. None: wait until ``timeout_s``, even if the agent is offline.
             timeout_s: Longest wait, in seconds.
 
         Raises:
             CommandError: The agent refused, or the answer is not JSON.
             RequestTimeoutError: No answer within ``timeout_s``.
             AgentLostError: The agent is offline.
-            MessageTooLargeError: The command does not fit into one packet.
+            BrokerRefusedError: The access list forbids a subscription.
+            BrokerUnreachableError: The broker did not answer a subscription within ``timeout_s``.
+            MessageTooLargeError: The command is larger than the broker accepts.
         """
         if not self._is_subscribed:
             self._connection.subscribe(self._reply_topic, self._take_reply, timeout_s=timeout_s)
@@ -146,7 +153,7 @@ class AgentRequests:
             reply.set_result(bytes(message.payload))
 
     def _watch_availability(self, availability_topic: Topic, device: str, timeout_s: float) -> None:
-        """Subscribe to an agent's availability; ``offline`` ends the wait for its answers."""
+        """Subscribe to an agent's availability; the message ``offline`` ends all waits for it."""
 
         def note_availability(message: Message) -> None:
             is_offline = message.payload == OFFLINE

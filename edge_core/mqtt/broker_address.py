@@ -1,4 +1,4 @@
-"""The address of a broker, and a client's credentials."""
+"""The address of a broker, and the credentials with which a client connects."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from edge_core.errors import BrokerUnreachableError, EdgePartitionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The environment variable with the URL of the broker, and the URL if the variable is not set.
+#: Name of the environment variable with the broker's URL.
 BROKER_VARIABLE = "EDGE_PARTITION_BROKER"
+#: The broker's URL if the environment variable is not set.
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 DEFAULT_PORT = 1883
 DEFAULT_TLS_PORT = 8883
@@ -28,17 +29,21 @@ class BrokerAddressError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """The address of a broker, and the client's credentials.
+    """The address of a broker, and the credentials with which a client connects.
 
     Attributes:
-        host: Name or IP address.
-        port: TCP port.
-        tls: Whether the URL is ``mqtts``: TLS, with a check of the broker's certificate.
-        username: User name, if the broker requires one.
-        password: Password, if the broker requires one; never printed.
-        ca_file: Path of the trusted CA certificates; None: the system's certificates.
-        certificate_file: Path of the client's certificate.
-        key_file: Path of the key of ``certificate_file``; None: the key is in the same file.
+        host: Name or IP address of the broker's machine.
+        port: TCP port of the broker.
+        tls: Whether the connection is encrypted with TLS, as in an ``mqtts://`` URL. The client
+            then checks the broker's certificate.
+        username: User name; None: the client sends none.
+        password: Password; None: the client sends none. The password is never printed.
+        ca_file: Path of a PEM file with the trusted CA certificates; None: the system's
+            certificates are trusted.
+        certificate_file: Path of a PEM file with the client's certificate; None: the client sends
+            no certificate.
+        key_file: Path of a PEM file with the key of the client's certificate; None: the key is in
+            ``certificate_file``.
     """
 
     host: str
@@ -62,15 +67,17 @@ class BrokerAddress:
         key_file: str | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> BrokerAddress:
-        """Read ``mqtt[s]://[USER@]HOST[:PORT]``; the environment supplies the missing credentials.
+        """Read a URL ``mqtt[s]://[USER@]HOST[:PORT]``, and look up the client's credentials.
+
+        An argument that is None is taken from the environment.
 
         Args:
-            url: Address of the broker.
-            username: User name, unless the URL has one.
-            password_file: Path of a file with the password.
-            ca_file: Path of the trusted CA certificates.
-            certificate_file: Path of the client's certificate.
-            key_file: Path of the client's key.
+            url: URL of the broker. The default port is 1883, and 8883 for ``mqtts``.
+            username: User name, if the URL contains none.
+            password_file: Path of a file that contains the password.
+            ca_file: Path of a PEM file with the trusted CA certificates.
+            certificate_file: Path of a PEM file with the client's certificate.
+            key_file: Path of a PEM file with the client's key.
             environ: Environment variables: ``EDGE_PARTITION_USERNAME``, ``_PASSWORD``,
                 ``_PASSWORD_FILE``, ``_CA_FILE``, ``_CERTIFICATE_FILE`` and ``_KEY_FILE``.
 
@@ -83,7 +90,9 @@ class BrokerAddress:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise BrokerAddressError(f"The broker's URL {shown!r}: {error}; {expected}.") from None
+            raise BrokerAddressError(
+                f"The broker's URL {shown!r} is not valid ({error}); {expected}."
+            ) from None
         if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
             raise BrokerAddressError(f"The broker's URL {shown!r} is not valid; {expected}.")
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
@@ -92,9 +101,9 @@ class BrokerAddress:
             )
         if parts.password is not None:
             raise BrokerAddressError(
-                "The broker's URL contains a password, and process lists show URLs; write the "
-                "password to a file and name the file with --password-file or "
-                "EDGE_PARTITION_PASSWORD_FILE."
+                "The broker's URL contains a password, which other users of this machine can read; "
+                "expected a URL without a password. Write the password to a file, and name the "
+                "file with --password-file or EDGE_PARTITION_PASSWORD_FILE."
             )
         password = environ.get("EDGE_PARTITION_PASSWORD")
         password_file = password_file or environ.get("EDGE_PARTITION_PASSWORD_FILE")
@@ -119,35 +128,37 @@ class BrokerAddress:
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
     def unreachable(self, error: OSError | ValueError) -> BrokerUnreachableError:
-        """Return the error of a connection that failed with ``error``."""
+        """Return an error for the user from an error of the socket or of TLS."""
         if isinstance(error, ssl.SSLCertVerificationError):
             return BrokerUnreachableError(
                 self.url,
-                f"its certificate is not trusted ({error.verify_message.rstrip('.')}); name the "
-                "trusted CA with --ca-file FILE or EDGE_PARTITION_CA_FILE",
+                f"its certificate is not trusted ({error.verify_message.rstrip('.')}); give the "
+                "CA's certificate file with --ca-file or EDGE_PARTITION_CA_FILE",
             )
         return BrokerUnreachableError(self.url, getattr(error, "strerror", None) or str(error))
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return the TLS settings: check the broker's certificate, send the client's.
+        """Return settings for TLS: trusted CA certificates, and the client's own certificate.
 
         Raises:
-            BrokerAddressError: A file cannot be used.
+            BrokerAddressError: A certificate file or key file cannot be used.
         """
-        # The errors of both calls do not name the file.
+        # Neither call names the file in its error.
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
             raise BrokerAddressError(
-                f"The CA file {self.ca_file} can't be used: {error}; expected PEM certificates."
+                f"The CA file {self.ca_file} can't be used: {error.strerror or error}; expected a "
+                "readable file with certificates in PEM format."
             ) from None
         if self.certificate_file:
             try:
                 context.load_cert_chain(self.certificate_file, self.key_file)
             except OSError as error:
                 raise BrokerAddressError(
-                    f"The certificate {self.certificate_file} with the key "
-                    f"{self.key_file or 'in the same file'} can't be used: {error}; expected PEM."
+                    f"The certificate file {self.certificate_file} with the key in "
+                    f"{self.key_file or 'the same file'} can't be used: {error.strerror or error}; "
+                    "expected a readable certificate and its key in PEM format."
                 ) from None
         return context
 
@@ -156,4 +167,8 @@ def _read_password(path: str) -> str:
     try:
         return Path(path).read_text().rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokerAddressError(f"The password file can't be read: {error}.") from None
+        reason = getattr(error, "strerror", None) or "not text"
+        raise BrokerAddressError(
+            f"The password file {path} can't be read: {reason}; expected a text file that contains "
+            "the password."
+        ) from None

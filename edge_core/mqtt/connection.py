@@ -1,12 +1,13 @@
-"""The MQTT 5 connection that host, boards and monitor use.
+"""The MQTT 5 connection of host, agents and monitor for all messages except activations.
 
-The module hides paho-mqtt behind a small interface, so that a faster transport can replace paho:
+Activations use another connection (:mod:`edge_core.mqtt.data_connection`).
 
-- :mod:`edge_core.mqtt.paho_client` has the client options, with reasons.
-- :mod:`edge_core.mqtt.subscriptions` restores the subscriptions at every connect.
-- The connection compares each message with the broker's Maximum Packet Size. paho does not: a QoS 1
-  message over the limit makes paho reconnect and resend without end.
-- Activations have a connection of their own (:mod:`edge_core.mqtt.data_connection`).
+The module hides paho-mqtt behind a small interface:
+
+- :mod:`edge_core.mqtt.paho_client` sets paho's options and gives the reasons.
+- :mod:`edge_core.mqtt.subscriptions` subscribes again after every connect.
+- The connection compares each message with the broker's Maximum Packet Size. paho does not do this:
+  after a QoS 1 message over the limit, paho reconnects and sends the message again without end.
 """
 
 from __future__ import annotations
@@ -45,11 +46,12 @@ __all__ = ["DEFAULT_KEEPALIVE_S", "Connection", "Message", "Will"]
 
 DEFAULT_KEEPALIVE_S = 10
 
-#: Upper bound of a PUBLISH packet's fixed header, packet id and topic length, in bytes.
+#: Upper bound of the size of a PUBLISH packet's fixed header, packet id and topic length together,
+#: in bytes.
 _HEADER_BYTES = 16
-#: The largest packet MQTT can carry (MQTT 5.0, section 2.1.4).
+#: Largest size of an MQTT packet, in bytes (MQTT 5.0, section 2.1.4).
 MQTT_MAXIMUM_PACKET_BYTES = 268_435_455
-#: paho's reason if the connection ended without a DISCONNECT packet.
+#: Text of paho's reason code for a connection that ended without a DISCONNECT packet.
 _NO_REASON = "Unspecified error"
 #: Reason code "Session taken over" of DISCONNECT (MQTT 5.0, section 3.14.2.1).
 _SESSION_TAKEN_OVER = 0x8E
@@ -58,9 +60,9 @@ _SESSION_TAKEN_OVER = 0x8E
 class Connection:
     """An MQTT 5 connection that reconnects by itself.
 
-    Handlers run in the network thread and must not block: the broker disconnects a client whose
-    handler takes longer than 1.5 keep-alives. Methods may be called from any thread, except that a
-    handler must not call a method that waits (``open``, or any with ``timeout_s``).
+    Handlers run in the connection's network thread and must not block: the broker disconnects a
+    client whose handler takes longer than 1.5 keep-alives. Other threads may call all methods. A
+    handler must not call :meth:`open`, :meth:`close`, or a method while it has a ``timeout_s``.
 
     Attributes:
         address: Address of the broker.
@@ -82,23 +84,30 @@ class Connection:
         on_taken_over: Callable[[], None] | None = None,
         on_unexpected: Callable[[Message], None] | None = None,
     ) -> None:
-        """Prepare a connection; :meth:`open` connects.
+        """Create a connection that is not open; :meth:`open` connects.
 
         Args:
             address: Address of the broker.
-            client_id: Unique at the broker: a second client with the same id ends the first.
-            will: Message that the broker publishes, retained, when this client is lost.
-            session_expiry_s: Time for which the broker keeps subscriptions and QoS 1 messages of
-                an absent client, in seconds; 0: the broker keeps nothing.
-            receive_maximum: Most QoS 1 messages in flight to this client; None: 65,535.
-            keepalive_s: MQTT keep-alive, in seconds: the broker disconnects a client that is silent
+            client_id: MQTT client id, unique at the broker. If a second client connects with the
+                same id, the broker disconnects the first.
+            will: Message that the broker publishes, retained, if this client's connection is lost.
+            session_expiry_s: Time for which the broker keeps the subscriptions and QoS 1 messages
+                of a disconnected client, in seconds; 0: the broker keeps nothing.
+            receive_maximum: Largest number of QoS 1 messages that the broker sends before this
+                client acknowledges one; None: 65,535.
+            keepalive_s: MQTT keep-alive, in seconds. The broker disconnects a client that is silent
                 for 1.5 times this time.
-            on_connected: Callback after every connect, once the subscriptions are requested.
-            on_disconnected: Callback with the reason when the connection is lost.
-            on_taken_over: Callback when the broker says that another client took this client id.
-                mosquitto 2.0.11 and rumqttd only close the connection.
-            on_unexpected: Callback for messages that match no subscription of this process, but one
-                of an earlier process with this session.
+            on_connected: Called after every connect, after the requests for the subscriptions.
+            on_disconnected: Called with the reason when the connection is lost.
+            on_taken_over: Called when the broker says that another client connected with this
+                client id. mosquitto 2.0.11 and rumqttd do not say this; they only close the
+                connection.
+            on_unexpected: Called with each message that matches no subscription of this process.
+                The broker sends such a message if an earlier process subscribed with the same
+                client id and the broker kept its session.
+
+        Raises:
+            BrokerAddressError: A certificate file or key file cannot be used.
         """
         self.address = address
         self.client_id = client_id
@@ -133,7 +142,8 @@ class Connection:
         """Connect and start the network thread.
 
         Raises:
-            BrokerUnreachableError: The connection failed, or no answer within ``timeout_s``.
+            BrokerUnreachableError: The connection failed, or the broker did not answer within
+                ``timeout_s``.
             BrokerRefusedError: The broker refused the connection.
         """
         self._connect()
@@ -145,7 +155,7 @@ class Connection:
             raise BrokerUnreachableError(self.address.url, f"no answer within {timeout_s:g} s")
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Send pending messages for at most ``timeout_s``, then disconnect."""
+        """Wait at most ``timeout_s`` until all messages are sent, then disconnect."""
         deadline = time.monotonic() + timeout_s
         while self.is_connected and self._client.want_write() and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -170,7 +180,7 @@ class Connection:
 
     @property
     def local_address(self) -> str | None:
-        """IP address of this end; None while there is no connection."""
+        """IP address of this client in the connection; None while disconnected."""
         return local_address(self._client)
 
     # Sending
@@ -185,18 +195,26 @@ class Connection:
         expiry_s: int | None = None,
         user: Mapping[str, str] | None = None,
     ) -> paho.MQTTMessageInfo:
-        """Send a message; while disconnected, QoS 1 messages wait and QoS 0 messages are lost.
+        """Send a message.
+
+        While disconnected, a QoS 1 message is sent after the next connect, and a QoS 0 message is
+        lost.
 
         Args:
-            topic: Topic, whose kind sets quality of service and retention.
+            topic: Topic. Its kind sets the quality of service and whether the broker retains the
+                message.
             payload: Payload; may be empty.
             response_topic: Topic for the answer.
-            correlation_data: Request id that the answer repeats.
-            expiry_s: Time to live at the broker, in seconds; counts as at least 1.
-            user: User properties.
+            correlation_data: Request id. The answer contains the same id.
+            expiry_s: Time for which the broker keeps the message for a disconnected receiver, in
+                seconds. Values below 1 become 1. None: no limit.
+            user: User properties, by name.
+
+        Returns:
+            paho's handle, with which a caller can wait for the broker's acknowledgement.
 
         Raises:
-            MessageTooLargeError: The packet exceeds the broker's limit.
+            MessageTooLargeError: The packet is larger than the broker accepts.
         """
         properties = publish_properties(
             response_topic=response_topic,
@@ -215,7 +233,8 @@ class Connection:
         """Send a message and wait for the broker's acknowledgement.
 
         Raises:
-            BrokerUnreachableError: The broker did not acknowledge within ``timeout_s``.
+            BrokerUnreachableError: The broker did not acknowledge the message within ``timeout_s``.
+            MessageTooLargeError: The packet is larger than the broker accepts.
         """
         info = self.publish(topic, payload)
         try:
@@ -224,7 +243,7 @@ class Connection:
             raise BrokerUnreachableError(self.address.url, str(error)) from None
         if not info.is_published():
             raise BrokerUnreachableError(
-                self.address.url, f"no acknowledgement within {timeout_s:g} s"
+                self.address.url, f"no acknowledgement of a message within {timeout_s:g} s"
             )
 
     # Receiving
@@ -237,17 +256,19 @@ class Connection:
         qos: int | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        """Call ``handler`` with each message that matches, also after a reconnect.
+        """Call ``handler`` with each message that matches a filter, also after reconnects.
 
         Args:
-            topic_filter: MQTT filter; ``$share/GROUP/`` in front makes the subscription shared.
-            handler: Callback, in the network thread.
+            topic_filter: MQTT topic filter. The prefix ``$share/GROUP/`` makes the subscription
+                shared: the broker sends each message to one client of the group.
+            handler: Callback, which runs in the network thread.
             qos: Highest quality of service, 0 or 1; None: the topic's kind sets the value.
             timeout_s: Longest wait for the broker's answer, in seconds; None: do not wait.
 
         Raises:
-            BrokerRefusedError: The access list forbids the subscription (only with ``timeout_s``).
-            BrokerUnreachableError: No answer within ``timeout_s``.
+            BrokerRefusedError: The access list forbids the subscription. Without ``timeout_s``, no
+                error is raised.
+            BrokerUnreachableError: The broker did not answer within ``timeout_s``.
         """
         self._subscriptions.add(
             topic_filter,
@@ -257,7 +278,7 @@ class Connection:
         )
 
     def unsubscribe(self, topic_filter: str) -> None:
-        """End a subscription."""
+        """Unsubscribe from a filter; its handler gets no more messages."""
         self._subscriptions.remove(topic_filter)
 
     # paho's callbacks, in the network thread

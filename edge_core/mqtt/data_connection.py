@@ -1,19 +1,20 @@
-"""The connection that carries activations, beside the connection for everything else.
+"""The MQTT 5 connection for activations.
 
-A request passes one thread: the thread that waits for requests reads the socket, runs the stage and
-writes the result. paho-mqtt has a thread of its own for the socket.
+All other messages use :mod:`edge_core.mqtt.connection`, where paho-mqtt has a thread for the
+socket. Here a request passes one thread only: the same thread reads the socket, runs the stage and
+writes the result.
 
-- :meth:`DataConnection.step` waits for the socket, reads what has arrived and calls the handlers.
-  One thread at a time steps: the owner of the connection, or a stand-in while the owner is busy
-  (:mod:`edge_core.mqtt.stand_in`).
-- :meth:`DataSender.publish` writes in the calling thread. The steps that follow send what the
-  socket did not take. An owner sends no further message until :attr:`DataSender.has_room`.
-- Two locks: ``_reading`` is held by the thread that steps; ``_sending`` guards the state of what is
-  sent and acknowledged. A thread that needs both takes ``_reading`` first. Callbacks run without
-  ``_sending``.
-- A message that the broker has not acknowledged is not sent again after a reconnect. The request
-  that led to the message was not acknowledged either, so the broker or the client sends that
-  request again.
+- :meth:`DataConnection.step` waits for the socket, reads the packets that have arrived and calls
+  the handlers. One thread at a time steps: the owner of the connection, or a stand-in thread while
+  the owner is busy (:mod:`edge_core.mqtt.stand_in`).
+- :meth:`DataSender.publish` writes in the calling thread. If the socket does not take all bytes,
+  later steps send the rest. An owner sends no further message until :attr:`DataSender.has_room`.
+- There are two locks. The thread that steps holds ``_reading``. ``_sending`` guards the messages
+  and acknowledgements that are to be sent. A thread that needs both locks takes ``_reading`` first.
+  Callbacks run without ``_sending``.
+- After a reconnect, the connection does not repeat messages that the broker has not acknowledged.
+  An agent acknowledges a request together with its result, so the broker sends the request again. A
+  client sends its requests again itself.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ if TYPE_CHECKING:
     from edge_core.mqtt.data_subscriptions import Handler
     from edge_core.mqtt.packet_stream import Buffer
 
-#: Reason code of a message that the broker took and that no client has subscribed to.
+#: Reason code of the broker for a message to whose topic no client has subscribed.
 NO_SUBSCRIBERS = int(mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS)
 
 _CONNECT_TIMEOUT_S = 5.0
-#: Pauses between two tries to connect, in seconds.
+#: First and longest pause between two attempts to connect, in seconds.
 _RECONNECT_FIRST_S, _RECONNECT_MAX_S = 0.5, 8.0
 _PINGREQ = b"\xc0\x00"
 
 
 class DataConnection(DataSender):
-    """A lean MQTT 5 connection without a thread of its own.
+    """An MQTT 5 connection without a thread: the threads that use the connection step it.
 
     Attributes:
         address: Address of the broker.
@@ -76,19 +77,23 @@ class DataConnection(DataSender):
         on_lost: Callable[[str], None] | None = None,
         on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Prepare a connection; :meth:`open`, or the first :meth:`step`, connects.
+        """Create a connection that is not open; :meth:`open` or the first :meth:`step` connects.
 
         Args:
             address: Address of the broker.
-            client_id: Unique at the broker: a second client with the same id ends the first.
-            session_expiry_s: Time for which the broker keeps subscriptions and messages of an
-                absent client, in seconds; 0: the broker keeps nothing.
-            receive_maximum: Most messages in flight to this client; None: 65,535.
+            client_id: MQTT client id, unique at the broker. If a second client connects with the
+                same id, the broker disconnects the first.
+            session_expiry_s: Time for which the broker keeps the subscriptions and messages of a
+                disconnected client, in seconds; 0: the broker keeps nothing.
+            receive_maximum: Largest number of QoS 1 messages that the broker sends before this
+                client acknowledges one; None: 65,535.
             keepalive_s: MQTT keep-alive, in seconds.
-            on_message: Callback for messages whose topic has no handler of its own.
-            on_connected: Callback after every connect, with whether the broker kept the session.
-            on_lost: Callback with the reason when the connection is lost.
-            on_refused: Callback with a topic filter that the broker refuses, and the reason.
+            on_message: Called with each message whose topic has no other handler.
+            on_connected: Called after every connect. The argument says whether the broker kept the
+                session.
+            on_lost: Called with the reason when the connection is lost.
+            on_refused: Called with a topic filter and the reason when the broker refuses the
+                subscription.
         """
         super().__init__(keepalive_s)
         self.address = address
@@ -114,7 +119,8 @@ class DataConnection(DataSender):
         """Connect, and wait for the broker's answers to the subscriptions.
 
         Raises:
-            BrokerUnreachableError: The connection failed, or no answer within ``timeout_s``.
+            BrokerUnreachableError: The connection failed, or the broker did not answer within
+                ``timeout_s``.
             BrokerRefusedError: The broker refused the connection or a subscription.
         """
         with self._reading:
@@ -125,7 +131,8 @@ class DataConnection(DataSender):
         """Step until the broker has answered all subscriptions.
 
         Raises:
-            BrokerUnreachableError: The connection was lost, or no answer within ``timeout_s``.
+            BrokerUnreachableError: The connection was lost, or the broker did not answer within
+                ``timeout_s``.
             BrokerRefusedError: The broker refused a subscription.
         """
         deadline = time.monotonic() + timeout_s
@@ -142,7 +149,7 @@ class DataConnection(DataSender):
             raise BrokerUnreachableError(self.address.url, f"no answer within {timeout_s:g} s")
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Send waiting data for at most ``timeout_s``, then disconnect."""
+        """Send the data that waits for at most ``timeout_s``, in seconds; then disconnect."""
         deadline = time.monotonic() + timeout_s
         self.wake()
         with self._reading:
@@ -160,14 +167,14 @@ class DataConnection(DataSender):
     # Waiting and receiving
 
     def step(self, timeout_s: float | None) -> None:
-        """Wait for the socket once, and call the handlers of what has arrived.
+        """Wait until packets arrive, and call the handlers of these packets.
 
-        Without a connection, the step waits for the next try to connect, and connects. If another
-        thread steps for all this time, the step does nothing.
+        While disconnected, the step waits until the next attempt to connect is due, and connects.
+        If another thread steps during the whole ``timeout_s``, this step does nothing.
 
         Args:
-            timeout_s: Longest wait, in seconds; None: until something arrives or :meth:`wake`. A
-                try to connect may take five seconds more.
+            timeout_s: Longest wait, in seconds. None: the wait ends when a packet arrives, when a
+                ping is due, or after :meth:`wake`. An attempt to connect may add five seconds.
         """
         if not self._reading.acquire(timeout=-1 if timeout_s is None else timeout_s):
             return
@@ -177,24 +184,26 @@ class DataConnection(DataSender):
             self._reading.release()
 
     def wake(self) -> None:
-        """End the wait of the step in progress, or of the next step."""
+        """End the wait of the present step; if no thread steps, the wait of the next step."""
         self._poll.wake()
 
     def subscribe(
         self, topic_filter: Topic, handler: Handler | None = None, *, qos: int = 1
     ) -> None:
-        """Subscribe, now and after every connect.
+        """Subscribe to a topic filter, now and after every connect.
 
         Args:
-            topic_filter: MQTT filter; ``$share/GROUP/`` in front makes the subscription shared.
-            handler: Callback in the thread that steps; None: the connection's ``on_message``.
+            topic_filter: MQTT topic filter. The prefix ``$share/GROUP/`` makes the subscription
+                shared: the broker sends each message to one client of the group.
+            handler: Called with each message, in the thread that steps; None: ``on_message`` of
+                the connection.
             qos: Highest quality of service, 0 or 1.
         """
         self._subscriptions.add(topic_filter, handler, qos)
         self._send(lambda packet_id: self._subscriptions.request(packet_id, [topic_filter]))
 
     def unsubscribe(self, topic_filter: str) -> None:
-        """End a subscription."""
+        """Unsubscribe from a filter; its handler gets no more messages."""
         self._subscriptions.remove(topic_filter)
         self._send(
             lambda packet_id: mqtt5.UnsubscribePacket(packet_id, [str(topic_filter)]).write()
@@ -216,8 +225,8 @@ class DataConnection(DataSender):
                 least_bytes=1 if self._outgoing.is_full else session.reader.may_wait_for,
             )
             if ready & READABLE or not ready:
-                # Without an event, a few bytes may have arrived: an acknowledgement, or an answer
-                # to a ping.
+                # A few bytes cause no event: an acknowledgement, or the answer to a ping. The
+                # thread reads them here.
                 packets = session.reader.read()
                 if packets or ready:
                     self._keep_alive.received_at = time.monotonic()
@@ -250,7 +259,7 @@ class DataConnection(DataSender):
             self._lose(str(error))
 
     def _try_again(self, timeout_s: float | None) -> None:
-        """Wait for the next try to connect, at most ``timeout_s``, and connect."""
+        """Wait at most ``timeout_s`` until the next attempt to connect is due, and connect."""
         left_s = self._retry_at - time.monotonic()
         if left_s > 0:
             wait_s = left_s if timeout_s is None else min(left_s, timeout_s)

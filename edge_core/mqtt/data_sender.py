@@ -1,4 +1,4 @@
-"""Sending on a data connection, from any thread."""
+"""The sending half of the connection for activations; any thread may send."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class DataSender:
-    """The half of a data connection that sends: messages, acknowledgements and other packets.
+    """Sends messages, acknowledgements and other packets on the connection for activations.
 
-    A packet leaves in the calling thread, as far as the socket takes it. The connection's steps
-    send the rest. The subclass connects, receives and closes.
+    The calling thread writes a packet to the socket. If the socket does not take all bytes, the
+    next steps of the connection send the rest. The subclass connects, receives and closes.
 
     Attributes:
         maximum_packet_size: Largest packet that the broker accepts, in bytes.
@@ -43,7 +43,7 @@ class DataSender:
         """
         self.maximum_packet_size = MQTT_MAXIMUM_PACKET_BYTES
         self._session: DataSession | None = None
-        #: Guards the session and the state of what is sent and acknowledged.
+        #: Guards the session, the outgoing messages and the acknowledgements.
         self._sending = threading.Lock()
         self._outgoing = OutgoingMessages()
         self._acknowledgements = Acknowledgements()
@@ -57,12 +57,12 @@ class DataSender:
 
     @property
     def keepalive_s(self) -> float:
-        """The keep-alive, in seconds; the broker may ask for another one than the client."""
+        """MQTT keep-alive of the connection, in seconds; the broker may set another than asked."""
         return self._keep_alive.period_s
 
     @property
     def has_room(self) -> bool:
-        """Whether the socket took all data and the broker takes one more message."""
+        """Whether the next message needs no wait; true while disconnected: the message is lost."""
         session = self._session
         return session is None or not (session.writer.waiting_bytes or self._outgoing.is_full)
 
@@ -77,22 +77,25 @@ class DataSender:
         answers: Receipt = NO_RECEIPT,
         on_acknowledged: Acknowledged | None = None,
     ) -> None:
-        """Send a message; without a connection the message is lost.
+        """Send a message that the broker does not retain; while disconnected, the message is lost.
 
         Args:
-            topic: Topic, whose kind sets the quality of service. Nothing is retained.
-            payload: Buffers that make up the payload; free to change when this method returns.
+            topic: Topic. Its kind sets the quality of service.
+            payload: Buffers whose concatenation is the payload. The caller may change the buffers
+                after this method has returned.
             response_topic: Topic for the answer.
-            correlation_data: Request id that the answer repeats.
-            expiry_s: Time to live at the broker, in seconds; counts as at least 1.
-            user: User properties.
-            answers: The message that this one answers, which is acknowledged right behind. The
-                broker reads both in order, so it has the answer when it reads the acknowledgement.
-            on_acknowledged: Callback in the thread that steps, with the broker's reason code.
+            correlation_data: Request id. The answer contains the same id.
+            expiry_s: Time for which the broker keeps the message for a disconnected receiver, in
+                seconds. Values below 1 become 1. None: no limit.
+            user: User properties, by name.
+            answers: Receipt of the request that this message answers. The request's acknowledgement
+                is sent right after this message, so the broker has the answer before it regards
+                the request as done.
+            on_acknowledged: Called with the broker's reason code, in the thread that steps.
 
         Raises:
-            MessageTooLargeError: The packet exceeds the broker's limit.
-            ValueError: A topic has wildcards, or a property has more than 65,535 bytes.
+            MessageTooLargeError: The packet is larger than the broker accepts.
+            ValueError: A topic contains wildcards, or a property has more than 65,535 bytes.
         """
         views = [memoryview(part).cast("B") for part in payload]
         payload_bytes = sum(map(len, views))
@@ -123,16 +126,16 @@ class DataSender:
             self._write(session, header, *views, acknowledgement)
 
     def acknowledge(self, receipt: Receipt) -> None:
-        """Acknowledge a message, with the next packet or in the next step.
+        """Acknowledge a message; the acknowledgement leaves with the next packet or step.
 
-        After a reconnect the acknowledgement is dropped, because the broker sends the message
-        again.
+        If the client has reconnected since the message arrived, nothing is sent: the broker sends
+        the message again.
         """
         with self._sending:
             self._acknowledgements.add(receipt)
 
     def _begin_session(self, session: DataSession) -> None:
-        """Send on this session from now on."""
+        """Begin to send on a new session."""
         with self._sending:
             self._outgoing.start_over(session.receive_maximum)
             self._acknowledgements.start_over()
@@ -141,13 +144,13 @@ class DataSender:
             self._session = session
 
     def _end_session(self) -> DataSession | None:
-        """Send nothing from now on; return the session, which the caller closes."""
+        """Stop sending; return the session, which the caller must close, or None."""
         with self._sending:
             session, self._session = self._session, None
         return session
 
     def _send(self, make_packet: Callable[[int], bytes]) -> None:
-        """Send the packet that ``make_packet`` returns for a packet id, if there is a session."""
+        """Send the packet that ``make_packet`` makes with a new packet id, unless disconnected."""
         with self._sending:
             if self._session is not None:
                 self._write(self._session, make_packet(self._outgoing.next_packet_id()))
@@ -159,7 +162,11 @@ class DataSender:
                     self._write(self._session)
 
     def _settle(self, packet_id: int) -> Acknowledged | None:
-        """Note the broker's acknowledgement of a message; return the message's callback."""
+        """Record the broker's acknowledgement of a message, and send the oldest held message.
+
+        Returns:
+            The callback of the acknowledged message; None if there is none.
+        """
         with self._sending:
             callback, held = self._outgoing.settle(packet_id)
             if held and self._session is not None:
@@ -167,13 +174,14 @@ class DataSender:
         return callback
 
     def _write(self, session: DataSession, *parts: Buffer) -> None:
-        """Send acknowledgements and ``parts``; a broken connection is noticed by the next step.
+        """Send the acknowledgements that wait, then ``parts``; ignore a broken connection.
 
-        The caller holds ``_sending``, so no acknowledgement gets to an earlier or later connection.
+        The next step notices a broken connection. The caller must hold ``_sending``: otherwise,
+        acknowledgements could be sent on another connection than that of their messages.
         """
         self._keep_alive.sent_at = time.monotonic()
         with contextlib.suppress(OSError):
             session.writer.write(self._acknowledgements.take(), *parts)
         if session.writer.waiting_bytes:
-            # The step in progress does not wait for room in the socket yet.
+            # The present step waits for arriving data only, and must also wait to send the rest.
             self._poll.wake()

@@ -1,7 +1,6 @@
-"""The subscriptions of a data connection, and the handlers of their messages.
+"""The subscriptions of the connection for activations, and the handlers of their messages.
 
-The state here is pure: the connection sends the packets and holds its lock where several threads
-change the subscriptions.
+The state here is pure: the connection sends the packets.
 """
 
 from __future__ import annotations
@@ -24,44 +23,50 @@ _QOS = (mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE)
 
 
 class DataSubscriptions:
-    """Topic filters, their handlers, and the requests that the broker has not answered.
+    """Topic filters, their handlers, and the broker's answers to the subscriptions.
 
     Attributes:
-        refused: The broker's reason for each filter that it refused.
+        refused: The broker's reason for each refused subscription, by topic filter.
     """
 
     def __init__(self, on_message: Handler | None) -> None:
         """Start without subscriptions.
 
         Args:
-            on_message: Handler of the messages whose filter has no handler of its own.
+            on_message: Handler of messages that no other handler takes; None: drop such messages.
         """
         self._on_message = on_message
-        #: Highest quality of service by filter.
+        #: Highest quality of service, 0 or 1, by filter.
         self._filters: dict[str, int] = {}
-        #: Handlers by filter, without ``$share/GROUP/``.
+        #: Handlers, by filter without the prefix ``$share/GROUP/``.
         self._handlers: dict[str, Handler] = {}
-        #: Filters of the SUBSCRIBE packets without an answer, by packet id.
+        #: Filters of each SUBSCRIBE packet that the broker has not answered, by packet id.
         self._requested: dict[int, Sequence[str]] = {}
         self.refused: dict[str, str] = {}
 
     @property
     def filters(self) -> list[str]:
-        """All filters."""
+        """All topic filters, in the order in which they were added."""
         return list(self._filters)
 
     @property
     def is_answered(self) -> bool:
-        """Whether the broker has answered all requests."""
+        """Whether the broker has answered all SUBSCRIBE packets."""
         return not self._requested
 
     def start_over(self) -> None:
-        """Forget the broker's answers, after a connect; the filters stay."""
+        """Delete the answers of the last connection, for a new connection; keep the filters."""
         self._requested.clear()
         self.refused.clear()
 
     def add(self, topic_filter: str, handler: Handler | None, qos: int) -> None:
-        """Add a filter, or change its handler."""
+        """Add a filter with a handler, or replace those of the same filter.
+
+        Args:
+            topic_filter: MQTT topic filter.
+            handler: Handler of the filter's messages; None: ``on_message``.
+            qos: Highest quality of service, 0 or 1.
+        """
         self._filters[topic_filter] = qos
         if handler is not None:
             self._handlers[topic_pattern(topic_filter)] = handler
@@ -72,7 +77,7 @@ class DataSubscriptions:
         self._handlers.pop(topic_pattern(topic_filter), None)
 
     def handler_of(self, topic: str) -> Handler | None:
-        """Return the handler of a message's topic; None: the message is dropped."""
+        """Return the handler of messages with a topic; None if the message is to be dropped."""
         handler = self._handlers.get(topic)
         if handler is not None:
             return handler
@@ -82,10 +87,10 @@ class DataSubscriptions:
         return self._on_message
 
     def request(self, packet_id: int, filters: Sequence[str]) -> bytes:
-        """Return the SUBSCRIBE packet for filters, and expect the broker's answer."""
+        """Return the SUBSCRIBE packet for filters, and expect the broker's answer to the packet."""
         self._requested[packet_id] = filters
         wanted = [
-            # Only messages that the broker had stored before count as retained.
+            # The retain flag then marks only messages that the broker had stored before.
             mqtt5.TopicFilter(
                 str(item), max_qos=_QOS[self._filters.get(item, 1)], retain_as_published=False
             )
@@ -94,7 +99,7 @@ class DataSubscriptions:
         return mqtt5.SubscribePacket(packet_id, wanted).write()
 
     def take_answer(self, packet: mqtt5.SubAckPacket) -> list[tuple[str, str]]:
-        """Note the broker's answer; return the refused filters, each with the reason."""
+        """Record the broker's answer; return pairs of a refused filter and the reason."""
         filters = self._requested.pop(packet.packet_id, ())
         refused = [
             (topic_filter, code.name.replace("_", " ").capitalize())

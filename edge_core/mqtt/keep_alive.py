@@ -1,6 +1,6 @@
-"""When a connection must send a ping, and when its broker counts as silent.
+"""Finds when a connection must send a ping, and when its broker counts as lost.
 
-The state here is pure: callers pass the time, in seconds on one clock.
+The state here is pure: callers pass all times, in seconds on one clock.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from __future__ import annotations
 class KeepAlive:
     """The keep-alive of one connection (MQTT 5.0, section 3.1.2.10).
 
-    A ping is due when one direction was silent for half a keep-alive. The broker counts as lost
-    after 1.5 keep-alives of silence, which is also the broker's own limit for a client.
+    A ping is due if the client has sent nothing, or received nothing, for half a keep-alive. The
+    broker counts as lost after 1.5 keep-alives of silence. Brokers use the same limit for clients.
 
     Attributes:
         period_s: The keep-alive, in seconds.
-        sent_at: Time of the last data that was sent.
-        received_at: Time of the last sign of the broker.
+        sent_at: Time when the client last sent data.
+        received_at: Time when the client last received data, or the broker's machine last
+            acknowledged data of a long transfer.
     """
 
     def __init__(self, period_s: float) -> None:
-        """Prepare; :meth:`start` begins a connection.
+        """Create the state before the first connection; :meth:`start` begins a connection.
 
         Args:
-            period_s: The keep-alive, in seconds.
+            period_s: The keep-alive that the client asks for, in seconds.
         """
         self.period_s = self._wanted_s = period_s
         self.sent_at = self.received_at = self._pinged_at = 0.0
-        #: Bytes that the broker's machine had acknowledged at the last ping, and that number plus
-        #: the bytes that were still to be delivered.
+        #: Delivered and written bytes at the last ping (:meth:`DataSession.delivery`).
         self._delivery = 0, 0
 
     def start(self, period_s: float | None, now: float) -> None:
         """Begin a connection.
 
         Args:
-            period_s: The keep-alive that the broker asks for, in seconds; None: the client's own.
-            now: The time.
+            period_s: The keep-alive that the broker sets, in seconds; None: the client's value.
+            now: The present time.
         """
         self.period_s = period_s or self._wanted_s
         self.sent_at = self.received_at = self._pinged_at = now
@@ -43,19 +43,20 @@ class KeepAlive:
 
     @property
     def due_at(self) -> float:
-        """Time of the next ping."""
+        """Time when the next ping is due."""
         return max(min(self.sent_at, self.received_at), self._pinged_at) + self.period_s / 2
 
     def note_ping(self, now: float, delivery: tuple[int, int] | None) -> None:
-        """Note that a ping is due now and is about to be sent.
+        """Record that a ping is due and will be sent now.
 
-        On a slow link, a ping waits behind a large message for longer than a keep-alive. While
-        data from before the last ping is still on its way, data delivered since then is a sign of
-        the broker.
+        On a slow link, the answer to a ping may take longer than 1.5 keep-alives, because the ping
+        waits behind a large message. During such a transfer, the broker also counts as alive if its
+        machine has acknowledged bytes since the last ping.
 
         Args:
-            now: The time.
-            delivery: What :meth:`DataSession.delivery` returns.
+            now: The present time.
+            delivery: The numbers of delivered and written bytes (:meth:`DataSession.delivery`);
+                None if the system does not give them.
 
         Raises:
             TimeoutError: The broker was silent for 1.5 keep-alives.

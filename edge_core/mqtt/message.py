@@ -1,4 +1,4 @@
-"""A message that arrived, and a will."""
+"""MQTT messages: a received message, its receipt, and a will."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ if TYPE_CHECKING:
 
 
 class Receipt(NamedTuple):
-    """The part of a message that its acknowledgement needs, without the payload.
+    """The data with which a receiver acknowledges a message.
 
     Attributes:
         packet_id: MQTT packet id; 0 for a message that needs no acknowledgement.
-        connection_number: Number of the connection on which the message arrived. A packet id means
-            nothing on a later connection.
+        connection_number: Number of the connection on which the message arrived, counted from 1. A
+            packet id is valid on that connection only.
     """
 
     packet_id: int
     connection_number: int
 
 
-#: A message with quality of service 0.
+#: Receipt of a message with quality of service 0, which needs no acknowledgement.
 NO_RECEIPT = Receipt(0, 0)
 
 
 class Message(NamedTuple):
-    """A message that arrived: a tuple, because a dataclass takes four times as long to make.
+    """A received message.
+
+    The class is a named tuple, because creating a dataclass takes four times as long.
 
     Attributes:
         topic: Topic of the message.
         payload: Payload; may be empty.
         response_topic: Topic for the answer; None if the sender expects no answer.
-        correlation_data: Request id that the answer repeats; empty if there is none.
-        expiry_s: Time to live when the broker sent the message, in seconds; None: no expiry.
-        user: User properties; for a repeated key, the last value.
+        correlation_data: Request id, which the answer contains too; empty if there is none.
+        expiry_s: Rest of the message's lifetime when the broker sent the message, in seconds; None:
+            no limit.
+        user: User properties, by name. If a name occurs several times, the last value counts.
         retained: Whether the broker had stored the message before the subscription.
-        arrived: ``time.monotonic()`` at arrival, in seconds.
-        receipt: The receiver's means to acknowledge the message.
+        arrived: ``time.monotonic()`` when the message arrived, in seconds.
+        receipt: The data with which the receiver acknowledges the message.
     """
 
     topic: str
@@ -55,14 +58,17 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Will:
-    """A message that the broker publishes when the client is lost (MQTT 5.0, section 3.1.2.5)."""
+    """A message that the broker publishes if the client's connection is lost.
+
+    Source: MQTT 5.0, section 3.1.2.5.
+    """
 
     topic: str
     payload: bytes
 
 
 def read_message(message: paho.MQTTMessage) -> Message:
-    """Return paho's message as a :class:`Message`; paho acknowledges the message."""
+    """Convert paho's message to a :class:`Message`, which paho acknowledges by itself."""
     properties = message.properties
     return Message(
         topic=message.topic,

@@ -1,6 +1,6 @@
-"""The messages that a data connection has sent and the broker has not acknowledged.
+"""Acknowledgements of sent and of received messages, on the connection for activations.
 
-The state here is pure: no socket and no clock. The connection holds a lock around each call.
+The state here is pure: no socket and no clock. The connection holds a lock during each call.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _PUBACK = b"\x40\x02"
 
 
 class OutgoingMessages:
-    """Packet ids, messages without an acknowledgement, and messages that wait for one.
+    """Sent QoS 1 messages without an acknowledgement, and messages that are held until later.
 
-    A broker limits the messages without an acknowledgement (Receive Maximum, MQTT 5.0, section
-    4.9). The messages above the limit are held until earlier messages are acknowledged.
+    A broker limits the number of messages without an acknowledgement (Receive Maximum, MQTT 5.0,
+    section 4.9). At the limit, further messages are held. Each acknowledgement releases one held
+    message.
     """
 
     def __init__(self) -> None:
@@ -36,10 +37,10 @@ class OutgoingMessages:
         self._limit = _LAST_PACKET_ID
 
     def start_over(self, limit: int) -> None:
-        """Forget all messages, after a connect.
+        """Remove all messages, after a connect.
 
         Args:
-            limit: Most messages that the broker takes without an acknowledgement.
+            limit: Largest number of messages without an acknowledgement that the broker accepts.
         """
         self._callbacks.clear()
         self._held.clear()
@@ -47,34 +48,40 @@ class OutgoingMessages:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next message has to be held."""
+        """Whether the number of messages is at the limit, so that the next message must be held."""
         return len(self._callbacks) >= self._limit
 
     @property
     def has_held(self) -> bool:
-        """Whether messages are held."""
+        """Whether at least one message is held."""
         return bool(self._held)
 
     def next_packet_id(self) -> int:
-        """Return an id that no message without an acknowledgement has."""
+        """Return a packet id from 1 to 65,535 that no message of this object uses."""
         while (packet_id := next(self._packet_ids)) in self._callbacks:
             pass
         return packet_id
 
     def add(self, packet_id: int, on_acknowledged: Acknowledged | None) -> None:
-        """Expect the acknowledgement of a message."""
+        """Add a message, which has no acknowledgement yet.
+
+        Args:
+            packet_id: Packet id of the message.
+            on_acknowledged: Callback for the acknowledgement; None: no callback.
+        """
         self._callbacks[packet_id] = on_acknowledged
 
     def hold(self, packet: list[bytes]) -> None:
-        """Keep the parts of a packet until :meth:`settle` returns them."""
+        """Hold the parts of a packet until :meth:`settle` returns them."""
         self._held.append(packet)
 
     def settle(self, packet_id: int) -> tuple[Acknowledged | None, list[bytes]]:
-        """Note the acknowledgement of a message.
+        """Remove a message, because the broker has acknowledged the message.
 
         Returns:
-            The message's callback, and the parts of the oldest held packet, which may be sent now.
-            None and no parts if no message has this id.
+            The message's callback, or None; and the parts of the oldest held packet, which the
+            caller sends now. The list of parts is empty if no packet is held, or if no message has
+            this packet id.
         """
         if packet_id not in self._callbacks:
             return None, []
@@ -82,15 +89,15 @@ class OutgoingMessages:
 
 
 class Acknowledgements:
-    """Acknowledgements of received messages, from the call to the next packet that is sent."""
+    """Acknowledgements of received messages, which are collected until the next packet is sent."""
 
     def __init__(self) -> None:
-        """Start before the first connect."""
+        """Start without acknowledgements, before the first connect."""
         self._connection_number = 0
         self._waiting: list[bytes] = []
 
     def start_over(self) -> None:
-        """Begin the next connection: the broker sends unacknowledged messages again."""
+        """Begin the next connection; drop acknowledgements, because the broker repeats messages."""
         self._connection_number += 1
         self._waiting.clear()
 
@@ -98,27 +105,27 @@ class Acknowledgements:
         return bool(self._waiting)
 
     def receipt(self, packet_id: int | None) -> Receipt:
-        """Return the receipt of a message that arrived on the present connection."""
+        """Return the receipt of a message on the present connection; ``packet_id`` None: QoS 0."""
         return Receipt(packet_id or 0, self._connection_number)
 
     def packet(self, receipt: Receipt) -> bytes:
-        """Return the packet that acknowledges a message.
+        """Return the PUBACK packet for a message.
 
-        The packet is empty for a message with quality of service 0, and for one of an earlier
-        connection.
+        The return value is empty if the message needs no acknowledgement, or if it arrived on an
+        earlier connection.
         """
         if not receipt.packet_id or receipt.connection_number != self._connection_number:
             return b""
         return _PUBACK + receipt.packet_id.to_bytes(2, "big")
 
     def add(self, receipt: Receipt) -> None:
-        """Acknowledge a message with the next packet."""
+        """Collect the acknowledgement of a message."""
         packet = self.packet(receipt)
         if packet:
             self._waiting.append(packet)
 
     def take(self) -> bytes:
-        """Remove and return the packets that wait."""
+        """Remove the collected acknowledgements, and return their PUBACK packets as bytes."""
         packets = b"".join(self._waiting)
         self._waiting.clear()
         return packets

@@ -1,11 +1,13 @@
-"""MQTT packets on a non-blocking socket: read into one buffer, written in one call.
+"""Reads and writes MQTT packets on a non-blocking socket, with few copies of payloads.
 
-:class:`PacketReader` reads small packets into one buffer that stays, and the payload of a large
-PUBLISH packet straight into a buffer of the payload's size. :class:`PacketWriter` passes a header
-and the payload's buffers to one ``sendmsg``, and copies only what the socket did not take.
+:class:`PacketReader` reads small packets into one buffer, which it uses again. It reads the payload
+of a large PUBLISH packet directly into a buffer of the payload's size. :class:`PacketWriter` passes
+a header and the payload's buffers to one ``sendmsg`` call. It copies only the bytes that the socket
+did not take.
 
-The package ``mqtt5`` encodes and decodes. It copies payloads, so this module gives it headers only:
-of a large PUBLISH packet, the fixed header, topic and properties.
+The package ``mqtt5`` encodes and decodes packets, and copies payloads. For a large PUBLISH packet,
+this module therefore gives ``mqtt5`` only the part before the payload: fixed header, topic and
+properties.
 """
 
 from __future__ import annotations
@@ -30,27 +32,31 @@ if TYPE_CHECKING:
 
 Buffer: TypeAlias = bytes | memoryview
 
-#: Bytes of the buffer for small packets. A packet that fits costs one copy of its payload.
+#: Size of the buffer for small packets, in bytes. The payload of a small packet is copied once.
 _BUFFER_BYTES = 1 << 17
-#: Bytes of the first read where a large payload is expected: the headers of PUBLISH fit, and little
-#: of the payload takes the way through the buffer for small packets.
+#: Size of the first read if a large payload is expected, in bytes: large enough for the part of a
+#: PUBLISH packet before the payload, and small enough that little of the payload is copied.
 _FIRST_BYTES = 2048
-#: Longest fixed header: the first byte and a length of four bytes (MQTT 5.0, section 2.1.1).
+#: Size of the longest fixed header: the first byte and a length of four bytes (MQTT 5.0, section
+#: 2.1.1).
 _FIXED_HEADER_BYTES = 5
+#: Packet type of PUBLISH (MQTT 5.0, section 2.1.2).
 _PUBLISH = 3
-#: Bytes of a PUBACK that says success (MQTT 5.0, section 3.4).
+#: Size of a PUBACK packet that reports success, in bytes (MQTT 5.0, section 3.4).
 _PUBACK_BYTES = 4
+#: Bits of a PUBLISH packet's first byte with the quality of service (MQTT 5.0, section 3.3.1).
 _QOS_BITS = 0b110
+#: Bit of a variable byte integer's byte that says that another byte follows.
 _MORE = 0x80
-#: Parts of one ``sendmsg``; Linux takes at most 1,024.
+#: Largest number of buffers in one ``sendmsg`` call. Linux accepts at most 1,024.
 _MOST_PARTS = 64
-#: A TLS socket sends one buffer a call: up to this size, parts are joined first.
+#: A TLS socket sends one buffer in each call. Parts of up to this total size, in bytes, are joined.
 _JOIN_BYTES = 1 << 16
 
-#: Blocks of memory that are used again.
+#: Largest number of memory blocks that are kept for later payloads.
 _MOST_BLOCKS = 2
 
-#: The exceptions of a socket that has no data, or no room, at the moment.
+#: The exceptions of a non-blocking socket that has no data to read, or takes no data at present.
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -61,38 +67,43 @@ class PacketReader:
         """Start without data.
 
         Args:
-            sock: A non-blocking socket that is connected; for TLS, after the handshake.
-            lock: The lock of the socket's writer.
+            sock: A connected non-blocking socket; for TLS, after the handshake.
+            lock: The lock of the :class:`PacketWriter` on the same socket.
         """
         self._socket = sock
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         self._lock: AbstractContextManager[object] = lock if self._is_tls else nullcontext()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        #: Bytes ``[start, stop)`` of the buffer hold data that is not decoded yet.
+        #: The bytes ``[start, stop)`` of the buffer are not decoded yet.
         self._start = self._stop = 0
-        #: A packet that is larger than the buffer, and the part of its payload that is missing.
+        #: A large packet whose payload has not arrived completely; None: there is no such packet.
         self._large: mqtt5.Packet | None = None
+        #: The memory of that packet's payload, and the part of this memory that is still missing.
         self._payload = self._missing = memoryview(b"")
-        #: Whether the last message was a large packet: the next one probably is, too.
+        #: Whether the last message was a large packet. The next message is then probably large too.
         self._expects_large = False
         self._blocks = _Blocks()
 
     @property
     def may_wait_for(self) -> int:
-        """Number of bytes that the socket may gather before the next read: 1 if any byte counts.
+        """Number of bytes that must have arrived before a thread needs to read, 1 or more.
 
-        An acknowledgement alone, of 4 bytes, is not worth waking a thread. It is read with the next
-        message. Each byte counts for the rest of a packet, and TLS keeps bytes of its own.
+        A lone acknowledgement of 4 bytes wakes no thread: it is read with the next message. If a
+        packet has arrived in part, each further byte counts. With TLS, each byte counts too,
+        because the number of decrypted bytes is unknown.
         """
         is_partial = self._large is not None or self._stop > 0
         return 1 if is_partial or self._is_tls else _PUBACK_BYTES + 1
 
     def read(self) -> list[tuple[mqtt5.Packet, Buffer]]:
-        """Return the packets that have arrived, each PUBLISH packet with its payload.
+        """Return the packets that have arrived, each with its payload; empty except for PUBLISH.
+
+        If the connection ends, the method first returns all packets that arrived before the end.
+        The next call raises the error.
 
         Raises:
-            EOFError: The other end closed the connection, and all packets were returned before.
-            OSError: The connection broke, and all packets were returned before.
+            EOFError: The other end closed the connection.
+            OSError: The connection broke.
             ValueError: The data is not MQTT.
         """
         packets: list[tuple[mqtt5.Packet, Buffer]] = []
@@ -100,13 +111,13 @@ class PacketReader:
             while self._receive(packets):
                 pass
         except (EOFError, OSError):
-            # The last packet before the end has the reason. The next call meets the end again.
+            # The last packet before the end may give the reason. The next call gets the same error.
             if not packets:
                 raise
         return packets
 
     def _receive(self, packets: list[tuple[mqtt5.Packet, Buffer]]) -> bool:
-        """Read once and decode; return whether the socket may have more data."""
+        """Read from the socket once, and decode; return whether the socket may have more data."""
         if self._large is not None:
             target = self._missing
         elif self._expects_large and not self._stop:
@@ -123,7 +134,7 @@ class PacketReader:
         if self._large is None:
             self._stop += count
             self._decode(packets)
-            # A TLS socket gives one record a call.
+            # A TLS socket returns at most one TLS record in each call.
             return count == len(target) or self._is_tls
         self._missing = self._missing[count:]
         if not self._missing:
@@ -132,7 +143,11 @@ class PacketReader:
         return self._is_tls
 
     def _decode(self, packets: list[tuple[mqtt5.Packet, Buffer]]) -> None:
-        """Decode the packets in the buffer; begin a large packet, or make room for the rest."""
+        """Decode all complete packets in the buffer, and handle an incomplete packet at its end.
+
+        The payload of an incomplete large packet gets memory of its own. An incomplete small packet
+        moves to the start of the buffer.
+        """
         while self._start < self._stop:
             view = self._buffer[self._start : self._stop]
             try:
@@ -152,7 +167,14 @@ class PacketReader:
         self._start = self._stop = 0
 
     def _begin_large(self, view: memoryview) -> bool:
-        """Begin a packet that does not fit the buffer; return whether there is one."""
+        """Allocate the payload of a large PUBLISH packet, if ``view`` contains the start of one.
+
+        Returns:
+            Whether ``view`` contains a packet larger than the buffer, up to its payload.
+
+        Raises:
+            ValueError: The part of a packet before the payload is larger than the buffer.
+        """
         sizes = _fixed_header(view)
         if sizes is None or sum(sizes) <= len(self._buffer):
             return False
@@ -162,7 +184,7 @@ class PacketReader:
         if end is None:
             if len(view) < len(self._buffer):
                 return False
-            raise ValueError("A packet's header is longer than 128 KiB.")
+            raise ValueError("a packet's header is longer than 128 KiB, the client's limit")
         self._expects_large = True
         packet, _ = mqtt5.read(memoryview(view[:1].tobytes() + _length(end) + bytes(body[:end])))
         self._payload = self._blocks.take(remaining - end)
@@ -173,29 +195,29 @@ class PacketReader:
 
 
 class _Blocks:
-    """Memory for large payloads, used again once nothing refers to a payload.
+    """Memory blocks for large payloads. A block is used again when nothing refers to its payload.
 
-    A heap gives a large block back to the system when the block is free, and the next payload of
-    3 MB takes 800 page faults: a third of an agent's time for such a message.
+    Without this class, Python returns the memory of each large payload to the system. A new payload
+    of 3 MB then causes 800 page faults, which take a third of an agent's time for such a message.
     """
 
     def __init__(self) -> None:
         self._blocks: list[NDArray[np.uint8]] = []
 
     def take(self, size_bytes: int) -> memoryview:
-        """Return a block of this size with any content."""
+        """Return a writable block of this size; its content is undefined."""
         for place in range(len(self._blocks)):
-            # A payload in use refers to its block.
+            # A payload that is in use holds a reference to its block.
             if _references(self._blocks, place) == _UNUSED and (
                 self._blocks[place].nbytes == size_bytes
             ):
                 return self._blocks[place].data
-        # Imported late, because an agent goes online before the import. Unlike bytearray, numpy
-        # does not fill the memory with zeros first.
+        # The import is here because it takes long, and an agent first goes online. Unlike
+        # bytearray, np.empty does not fill the memory with zeros.
         import numpy as np  # noqa: PLC0415
 
         block = np.empty(size_bytes, np.uint8)
-        # Only the last sizes are kept: a deployment that ended needs no memory.
+        # Only the newest blocks are kept: the sizes of a deployment that ended are not needed.
         self._blocks = [*self._blocks[1 - _MOST_BLOCKS :], block]
         return block.data
 
@@ -204,7 +226,7 @@ def _references(items: Sequence[object], place: int) -> int:
     return sys.getrefcount(items[place])
 
 
-#: References to an item to which only its list refers. The number depends on Python's version.
+#: Reference count of an item that only its list refers to. The count depends on Python's version.
 _UNUSED = _references([object()], 0)
 
 
@@ -212,20 +234,21 @@ class PacketWriter:
     """Writes packets to a non-blocking socket. Methods may be called from any thread."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Start without waiting data.
+        """Start without data to send.
 
         Args:
-            sock: A non-blocking socket that is connected; for TLS, after the handshake.
+            sock: A connected non-blocking socket; for TLS, after the handshake.
         """
         self._socket = sock
         self._is_tls = isinstance(sock, ssl.SSLSocket)
-        #: A TLS socket allows one call at a time, to read or to write.
+        #: Held during each call of the socket: a TLS socket allows one read or write at a time.
         self.lock = threading.Lock()
         self._waiting: deque[memoryview] = deque()
+        #: Number of bytes that the socket has not taken yet.
         self.waiting_bytes = 0
 
     def write(self, *parts: Buffer) -> None:
-        """Send what the socket takes now, and keep a copy of the rest for :meth:`flush`.
+        """Send as many bytes as the socket takes now; keep a copy of the rest for :meth:`flush`.
 
         Raises:
             OSError: The connection broke.
@@ -239,7 +262,7 @@ class PacketWriter:
                 self.waiting_bytes += len(view)
 
     def flush(self) -> None:
-        """Send what the socket takes now of the data that waits.
+        """Send as many of the waiting bytes as the socket takes now.
 
         Raises:
             OSError: The connection broke.
@@ -257,7 +280,7 @@ class PacketWriter:
                     return
 
     def _send(self, parts: Sequence[memoryview]) -> list[memoryview]:
-        """Send in one call if possible; return the parts that the socket did not take."""
+        """Send parts, in one call if possible; return the parts that the socket did not take."""
         left = [part for part in parts if part.nbytes]
         if self._is_tls and sum(map(len, left)) <= _JOIN_BYTES:
             left = [memoryview(b"".join(left))] if left else []
@@ -283,19 +306,20 @@ def publish_header(
     expiry_s: int | None = None,
     user: Iterable[tuple[str, str]] = (),
 ) -> bytes:
-    """Return a PUBLISH packet up to its payload.
+    """Return the part of a PUBLISH packet before its payload.
 
     Args:
         topic: Topic of the message.
         payload_bytes: Size of the payload, in bytes.
-        packet_id: Packet id, from 1 to 65,535; 0 for quality of service 0, else 1.
+        packet_id: Packet id from 1 to 65,535, for quality of service 1; 0 for quality of service 0.
         response_topic: Topic for the answer.
-        correlation_data: Request id that the answer repeats.
-        expiry_s: Time to live at the broker, in seconds.
-        user: User properties.
+        correlation_data: Request id. The answer contains the same id.
+        expiry_s: Time for which the broker keeps the message for a disconnected receiver, in
+            seconds; None: no limit.
+        user: Names and values of the user properties.
 
     Raises:
-        ValueError: A topic has wildcards, or a property has more than 65,535 bytes.
+        ValueError: A topic contains wildcards, or a property has more than 65,535 bytes.
     """
     packet = mqtt5.PublishPacket(
         topic,
@@ -307,7 +331,8 @@ def publish_header(
         correlation_data=correlation_data or None,
         user_properties=list(user),
     ).write()
-    # The length after the first byte is that of an empty payload: a byte with bit 7 continues.
+    # The encoded length counts an empty payload, so the length is replaced. The length starts at
+    # index 1, and its last byte is the first byte without bit 7.
     start = 2
     while packet[start - 1] >= _MORE:
         start += 1
@@ -315,7 +340,10 @@ def publish_header(
 
 
 def _fixed_header(view: memoryview) -> tuple[int, int] | None:
-    """Return the fixed header's size and the bytes after it; None if bytes are missing."""
+    """Return a fixed header's size, and the size of the rest of the packet, in bytes.
+
+    None if ``view`` does not contain the whole fixed header.
+    """
     value = 0
     for place in range(1, min(_FIXED_HEADER_BYTES, len(view))):
         byte = view[place]
@@ -326,8 +354,16 @@ def _fixed_header(view: memoryview) -> tuple[int, int] | None:
 
 
 def _end_of_properties(first: int, body: memoryview) -> int | None:
-    """Return the place where a PUBLISH packet's payload starts; None if bytes are missing."""
-    if len(body) < 2:  # noqa: PLR2004 - the bytes of a topic's length
+    """Return the index in ``body`` at which a PUBLISH packet's payload starts.
+
+    Args:
+        first: First byte of the packet.
+        body: Bytes of the packet after its fixed header.
+
+    Returns:
+        The index; None if ``body`` ends before the payload.
+    """
+    if len(body) < 2:  # noqa: PLR2004 - the topic's length takes two bytes
         return None
     place = 2 + int.from_bytes(body[:2], "big") + (2 if first & _QOS_BITS else 0)
     sizes = _fixed_header(body[place - 1 :])
@@ -338,7 +374,7 @@ def _end_of_properties(first: int, body: memoryview) -> int | None:
 
 
 def _length(value: int) -> bytes:
-    """Return a variable byte integer (MQTT 5.0, section 1.5.5)."""
+    """Encode a number as a variable byte integer (MQTT 5.0, section 1.5.5)."""
     coded = bytearray()
     while value >= _MORE:
         coded.append(value % _MORE | _MORE)

@@ -1,4 +1,4 @@
-"""A snapshot of the retained messages that match a topic filter."""
+"""Reads the retained messages that match a topic filter."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ def read_retained(
 ) -> dict[Topic, bytes]:
     """Return the payloads of the retained messages that match a filter, by topic.
 
-    A broker sends a subscriber the retained messages before any later message. The message that
-    this function publishes below ``own_topic`` therefore marks the end of the retained messages.
+    A broker sends a subscriber the retained messages before any later message. The function
+    therefore publishes a marker message below ``own_topic``. When the marker arrives, all retained
+    messages have arrived.
 
     Args:
         connection: An open connection.
-        topic_filter: MQTT filter. Messages with an empty payload are left out.
+        topic_filter: MQTT topic filter.
         own_topic: A topic that no other client uses.
         timeout_s: Longest wait for each answer of the broker, in seconds.
 
     Raises:
         BrokerRefusedError: The access list forbids a subscription.
-        BrokerUnreachableError: The marker did not come back within ``timeout_s``.
+        BrokerUnreachableError: The broker did not answer a subscription, or the marker did not
+            arrive, within ``timeout_s``.
     """
     found: dict[Topic, bytes] = {}
     marker, end = uuid.uuid4().bytes, threading.Event()
@@ -45,8 +47,8 @@ def read_retained(
 
     marker_topic = own_topic.below(marker.hex())
     try:
-        # QoS 0: mosquitto queues at most 1,000 QoS 1 messages and rumqttd sends at most 100. Both
-        # drop the rest without an error.
+        # With QoS 1, mosquitto queues at most 1,000 messages and rumqttd sends at most 100. Both
+        # brokers drop further messages without an error. QoS 0 has no such limit.
         connection.subscribe(marker_topic, finish, qos=0, timeout_s=timeout_s)
         connection.subscribe(topic_filter, keep, qos=0, timeout_s=timeout_s)
         connection.publish(marker_topic, b"", correlation_data=marker)

@@ -1,7 +1,6 @@
-"""The subscriptions of one client, which each connect restores.
+"""The subscriptions of one paho client. The client subscribes again after every connect.
 
-A broker that restarts without persistence forgets its sessions, so the client subscribes again
-after every connect.
+This is necessary because a broker that restarts without persistence forgets all subscriptions.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-#: Reason codes from this one on are refusals (MQTT 5.0, section 2.4).
+#: Reason codes of this value or above are errors (MQTT 5.0, section 2.4).
 FIRST_ERROR_CODE = 0x80
 
 
 class Subscriptions:
-    """Topic filters, their handlers, and the broker's pending answers.
+    """Topic filters, their handlers, and the SUBSCRIBE packets that the broker has not answered.
 
     Methods may be called from any thread.
     """
@@ -34,7 +33,7 @@ class Subscriptions:
         self._broker_url = broker_url
         self._lock = threading.Lock()
         self._qos: dict[str, int] = {}
-        #: Answers that a caller waits for, by the packet id of SUBSCRIBE.
+        #: The future answers for which callers wait, by the packet id of SUBSCRIBE.
         self._answers: dict[int, Future[ReasonCode]] = {}
         client.on_subscribe = self._handle_subscribe
 
@@ -46,17 +45,19 @@ class Subscriptions:
         qos: int,
         timeout_s: float | None,
     ) -> None:
-        """Subscribe.
+        """Subscribe to a topic filter, now and after every connect.
 
         Args:
-            topic_filter: MQTT filter; ``$share/GROUP/`` in front makes the subscription shared.
-            handler: Callback for each message that matches, in the network thread.
+            topic_filter: MQTT topic filter. The prefix ``$share/GROUP/`` makes the subscription
+                shared: the broker sends each message to one client of the group.
+            handler: Called with each message that matches, in the network thread.
             qos: Highest quality of service, 0 or 1.
             timeout_s: Longest wait for the broker's answer, in seconds; None: do not wait.
 
         Raises:
-            BrokerRefusedError: The access list forbids the subscription (only with ``timeout_s``).
-            BrokerUnreachableError: No answer within ``timeout_s``.
+            BrokerRefusedError: The access list forbids the subscription. Without ``timeout_s``, no
+                error is raised.
+            BrokerUnreachableError: The broker did not answer within ``timeout_s``.
         """
         self._client.message_callback_add(
             topic_pattern(topic_filter), lambda _client, _userdata, message: handler(message)
@@ -79,14 +80,14 @@ class Subscriptions:
             raise BrokerRefusedError(self._broker_url, f"subscribing to {topic_filter}: {code}")
 
     def remove(self, topic_filter: str) -> None:
-        """Unsubscribe."""
+        """Unsubscribe from a filter, and remove its handler."""
         with self._lock:
             self._qos.pop(topic_filter, None)
         self._client.unsubscribe(topic_filter)
         self._client.message_callback_remove(topic_pattern(topic_filter))
 
     def restore(self) -> None:
-        """Subscribe to all filters again, after a connect."""
+        """Subscribe to all filters again; called after every connect."""
         with self._lock:
             subscriptions = list(self._qos.items())
         if subscriptions:
@@ -107,5 +108,5 @@ class Subscriptions:
 
 
 def topic_pattern(topic_filter: str) -> str:
-    """Return the filter without ``$share/GROUP/`` in front (MQTT 5.0, section 4.8.2)."""
+    """Return a topic filter without its prefix ``$share/GROUP/`` (MQTT 5.0, section 4.8.2)."""
     return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter

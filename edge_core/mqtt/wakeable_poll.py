@@ -1,4 +1,4 @@
-"""Waiting for a socket, in a way that another thread can end."""
+"""Waits for a socket; other threads can end the wait."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import select
 import socket
 import weakref
 
-#: The events of a socket that has data, or an error that the next read raises.
+#: Bits of a poll event: the socket has data, or the next read raises an error.
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
-#: The event of a socket that takes data.
+#: Bit of a poll event: the socket takes more data.
 WRITABLE = select.POLLOUT
 
 
 class WakeablePoll:
-    """``poll`` on at most one socket. One thread at a time waits; any thread may wake it."""
+    """Waits for at most one socket, with ``poll``.
+
+    One thread at a time may wait. Any thread may end the wait (:meth:`wake`).
+    """
 
     def __init__(self) -> None:
-        """Open the pair of sockets that :meth:`wake` uses."""
+        """Start without a socket; open a pair of sockets for :meth:`wake`."""
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.settimeout(0)
         self._wake_out.settimeout(0)
@@ -26,36 +29,37 @@ class WakeablePoll:
         self._socket: socket.socket | None = None
         self._wanted = 0
         self._least_bytes = 1
-        # Not in a method: a thread may still wait when the connection closes.
+        # No method closes the pair, because a thread may still wait when the connection closes.
         weakref.finalize(self, _close, self._wake_in, self._wake_out)
 
     def watch(self, sock: socket.socket) -> None:
-        """Wait for this socket from now on."""
+        """Set the socket for which :meth:`wait` waits."""
         self._socket, self._wanted, self._least_bytes = sock, select.POLLIN, 1
         self._poll.register(sock, self._wanted)
 
     def forget(self) -> None:
-        """Wait for no socket. Called before the socket is closed."""
+        """Remove the socket. The caller does this before it closes the socket."""
         if self._socket is not None:
             self._poll.unregister(self._socket)
             self._socket = None
 
     def wake(self) -> None:
-        """End the wait in progress, or the next one."""
-        with contextlib.suppress(OSError):  # A full socket wakes too.
+        """End the present wait; if no thread waits, end the next wait at once."""
+        with contextlib.suppress(OSError):  # If the pair is full, it ends the wait already.
             self._wake_out.send(b"!")
 
     def wait(self, timeout_s: float, *, for_room: bool = False, least_bytes: int = 1) -> int:
-        """Wait for the socket's data, for :meth:`wake` or for the timeout.
+        """Wait until the socket has data, another thread calls :meth:`wake`, or time is up.
 
         Args:
             timeout_s: Longest wait, in seconds.
-            for_room: Whether to wait also until the socket takes data.
-            least_bytes: Number of bytes to wait for (``SO_RCVLOWAT``, socket(7)). The end of the
-                connection is an event with fewer bytes too.
+            for_room: Whether the wait also ends when the socket takes more data to send.
+            least_bytes: Number of arrived bytes that end the wait (``SO_RCVLOWAT``, socket(7)). The
+                end of the connection ends the wait with fewer bytes too.
 
         Returns:
-            The socket's events, bits of :data:`READABLE` and :data:`WRITABLE`; 0 if there are none.
+            Bits of :data:`READABLE` and :data:`WRITABLE` for the socket; 0 without an event of the
+            socket.
         """
         wanted = select.POLLIN | (select.POLLOUT if for_room else 0)
         if self._socket is not None and wanted != self._wanted:

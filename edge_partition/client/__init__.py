@@ -1,1 +1,1 @@
-"""Requests to a deployment."""
+"""The client of a deployment: sends requests, waits for their answers, and reports times."""

@@ -1,29 +1,32 @@
-"""The size of a stream's window: the requests in flight that keep a pipeline busy, and few more.
+"""The size of a stream's window: how many of the stream's requests may be in flight.
 
-The law is FAST TCP's (Wei, Jin, Low and Hegde, "FAST TCP: Motivation, Architecture, Algorithms,
+The size keeps all boards of a pipeline busy, with few waiting requests. The size follows the
+control law of FAST TCP (Wei, Jin, Low and Hegde, "FAST TCP: Motivation, Architecture, Algorithms,
 Performance", IEEE/ACM Transactions on Networking 14(6), 2006)::
 
     size <- size * base / latency + extra
 
-``base`` is the latency of a request without queues. By Little's law, ``size * base / latency`` is
-the number of requests in service or in transfer: the rate of results times ``base``. In equilibrium
-``extra`` requests wait, which keep the slowest stage busy while service times vary. All clients of
-a pipeline see the same ratio ``base / latency``, so their sizes become equal without knowledge of
-each other.
+``base`` is the latency of a request that waits in no queue. By Little's law, ``size * base /
+latency`` is the number of requests in service or in transfer: the rate of results times ``base``.
+In equilibrium, ``extra`` more requests wait in queues. The waiting requests keep the slowest stage
+busy while service times vary. All clients of a pipeline see the same ratio ``base / latency``.
+Their sizes therefore become equal, although no client knows of the others.
 
-The queues at the boards are known from the trace's ``queue_ms``. An agent takes at most
-``RECEIVE_MAXIMUM`` requests; more requests wait in the broker, where no trace shows them.
-Therefore ``extra`` falls with the number of requests that wait at a board of the slowest stage, and
-is negative if nearly as many wait as an agent takes.
+Waits at the boards are in the traces, as ``queue_ms``. An agent holds at most ``RECEIVE_MAXIMUM``
+requests. Further requests wait in the broker, and no trace contains that wait. Therefore ``extra``
+falls with the number of requests that wait at a board of the slowest stage. ``extra`` is negative
+if an agent is nearly full.
 
-The queues on links are in no trace. They are in the rest of the latency: the latency without
-``queue_ms`` and ``invoke_ms``. The least rest belongs to ``base``. A client that starts while the
-links are busy sees too large a rest. As in BBR (Cardwell, Cheng, Gunn, Yeganeh and Jacobson, "BBR:
-Congestion-Based Congestion Control", ACM Queue 14(5), 2016), a client that has not seen its least
-rest for some seconds drains its own queue and takes the least rest of that time. A drained queue
-lowers the rest of all clients, so their next drains coincide and show the links without queues.
+Waits on links are in no trace. They are part of the *rest* of a latency: the latency minus the
+trace's ``queue_ms`` and ``invoke_ms``. ``base`` contains the least rest that the client has
+measured. A client that starts while the links are busy measures too large a rest. The client
+therefore copies BBR (Cardwell, Cheng, Gunn, Yeganeh and Jacobson, "BBR: Congestion-Based Congestion
+Control", ACM Queue 14(5), 2016). If no rest was near the least rest for some seconds, the client
+*drains* its queue: it keeps fewer requests in flight for some answers. The least rest of these
+answers becomes the new least rest. The drain of one client lowers the rest that every client
+measures. The next drains of all clients therefore coincide, and measure links without queues.
 
-Pure state: callers pass the times and hold a lock where several threads share a window.
+The state here is pure: callers pass the times, and hold a lock if several threads share a window.
 """
 
 from __future__ import annotations
@@ -37,71 +40,78 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import Stage
     from edge_core.contract.messages import StageTrace
 
-#: Most requests in flight.
+#: Upper bound of the size, in requests.
 LARGEST = 64
 
 # The constants below come from the simulations in tests/edge_partition/client.
 
-#: Waiting requests that a client adds while no others wait: a part for fairness, and a part for
-#: each of its requests in service, because each busy board needs a next request.
+#: While no requests wait, ``extra`` is ``_EXTRA + _EXTRA_IN_SERVICE * in_service``. The constant
+#: part makes the clients' sizes equal. The other part gives each busy board a next request.
 _EXTRA = 2.0
 _EXTRA_IN_SERVICE = 2.0
-#: Requests waiting at a board at which a client adds no waiting requests. An agent with all the
-#: requests that it takes has one in service and ``RECEIVE_MAXIMUM - 1`` waiting.
+#: Number of requests that wait at a board when ``extra`` becomes 0. A full agent has one request in
+#: service, and ``RECEIVE_MAXIMUM - 1`` requests wait.
 _CROWDED = 6.5
-#: Time that an agent needs for a request beside the inference, in milliseconds: it takes part in
-#: the wait of the next request, and is in no trace.
+#: Time that an agent spends on a request outside the inference, in milliseconds. The next request
+#: waits for this time too. No trace contains this time.
 _OVERHEAD_MS = 0.2
-#: Fewest answers in a round.
+#: Least number of answers in a round.
 _ROUND = 4
-#: Part of the earlier rounds' waits in a round's wait.
+#: The sums of waits and service times are multiplied by this factor when a round starts, so that
+#: earlier rounds count less.
 _KEPT = 0.7
-#: Part of the way to the new size in one round.
+#: Fraction of the difference between the law's size and the present size that one round adds.
 _GAIN = 0.5
-#: Smallest new size relative to the size: a round with one slow answer says little.
+#: Smallest ratio of a new size to the size before: a round with one slow answer says little.
 _SMALLEST_STEP = 0.75
-#: Growth of the size in a round of the start, and the growth of the rate that a round must show.
+#: In the start phase, the size grows by the factor ``_START_GROWTH`` in each round. The phase ends
+#: when a round raises the rate of results by less than the factor ``_START_RATE_GROWTH``.
 _START_GROWTH = 1.5
 _START_RATE_GROWTH = 1.2
-#: Waiting requests at a board that end the start. A first burst lets some requests wait.
+#: Number of requests waiting at a board that ends the start phase. The first requests arrive
+#: together, so fewer waiting requests mean nothing.
 _START_WAITING = 3.0
-#: The least rest counts for this many seconds, and at least for this many latencies.
+#: The least rest is valid for this many seconds, and at least for this many latencies.
 _REST_S = 10.0
 _REST_LATENCIES = 10.0
-#: A rest up to this multiple of the least rest renews the least rest.
+#: A rest of at most this multiple of the least rest restarts the time of the least rest's validity.
 _SAME_REST = 1.02
-#: Size of the window during a drain, relative to its size.
+#: Size of the window during a drain, as a fraction of the size before the drain.
 _DRAIN = 0.75
 
 
 class AdaptiveWindow:
     """The number of requests that a stream may have in flight.
 
-    The size changes after each round: as many answers as the window has places, or a few more.
+    The size changes after each round. A round ends when ``size`` answers have come, and at least
+    four.
     """
 
     def __init__(self, stages: Sequence[Stage], *, largest: int = LARGEST) -> None:
-        """Start with one place for each board, and two more.
+        """Start with a size of two more than the number of boards.
 
         Args:
             stages: The manifest's stages.
-            largest: Upper bound of the size.
+            largest: Upper bound of the size, in requests.
         """
         self._group_of, boards = _group_stages(stages)
         self._largest = float(largest)
         self._exact = min(self._largest, boards + 2.0)
         self._size = int(self._exact)
-        #: Sum of the fractions of ``_exact`` that ``_size`` left out.
+        #: Sum of the fractional parts that were lost when ``_exact`` was rounded down to ``_size``.
         self._fraction = 0.0
         self._is_starting = True
         self._start_rate = 0.0
         self._least_rest_ms = math.inf
         self._least_rest_at = 0.0
-        #: Answers until the end of a drain, those of them whose rest counts, and their least rest.
+        #: Number of answers until the drain ends; 0: there is no drain.
         self._drain_answers = 0
+        #: Number of answers to requests that are sent during the drain. Only their rests count.
         self._drained_answers = 0
+        #: Least rest of the answers to requests that were sent during the drain, in milliseconds.
         self._drained_rest_ms = math.inf
-        #: Answers to requests that were sent before the last decrease by :meth:`add_overloaded`.
+        #: Number of unanswered requests that were sent before :meth:`add_overloaded` last halved
+        #: the size.
         self._sent_before_halving = 0
         groups = 1 + max(self._group_of)
         self._queue_ms = [0.0] * groups
@@ -110,27 +120,29 @@ class AdaptiveWindow:
 
     @property
     def size(self) -> int:
-        """Requests that may be in flight now, 1 or more.
+        """Number of requests that may be in flight now, 1 or more.
 
-        The exact size has a fraction. This size alternates between the whole numbers beside the
-        exact size, so that clients with one or two places get equal shares.
+        The exact size is not an integer, such as 1.5. This number alternates between the two
+        integers next to the exact size. Otherwise, clients with sizes of 1.5 and 2 would get
+        unequal shares.
         """
         return self._size
 
     def add_result(
         self, now: float, latency_ms: float, trace: Sequence[StageTrace], in_flight: int
     ) -> None:
-        """Learn from a result of a request that was sent once.
+        """Update the size after a result.
 
-        The latency of a request that was sent again includes an outage, and must not be added.
+        The caller must not pass the result of a request that was sent more than once, because its
+        latency includes an outage.
 
         Args:
             now: Time in seconds, on any one clock.
             latency_ms: Time from sending the request to its result, in milliseconds.
             trace: The request's trace.
-            in_flight: Requests in flight when the result came, this one included. While mostly
-                fewer than :attr:`size` are in flight, the size does not grow: the caller, not the
-                window, limits the stream.
+            in_flight: Number of requests in flight when the result came, including this request.
+                If this number is below :attr:`size` for most results, the size does not grow: the
+                caller limits the stream, not the window.
         """
         queue_ms = invoke_ms = 0.0
         for entry in trace:
@@ -154,9 +166,10 @@ class AdaptiveWindow:
         self._set_size()
 
     def add_overloaded(self) -> None:
-        """Halve the size: a board refused a request because too many wait.
+        """Halve the size, because a board refused a request: too many requests wait at the board.
 
-        The requests that were in flight at a decrease decrease the size no further.
+        If the board also refuses other requests that were in flight at that time, the size does
+        not change again.
         """
         if self._sent_before_halving:
             self._sent_before_halving -= 1
@@ -169,7 +182,7 @@ class AdaptiveWindow:
         self._start_round()
 
     def _is_draining(self, now: float, latency_ms: float, rest_ms: float, in_flight: int) -> bool:
-        """Follow the least rest; return whether this answer belongs to a drain."""
+        """Update the least rest; return whether this answer belongs to a drain."""
         if rest_ms <= _SAME_REST * self._least_rest_ms:
             self._least_rest_ms = min(rest_ms, self._least_rest_ms)
             self._least_rest_at = now
@@ -179,15 +192,16 @@ class AdaptiveWindow:
                 return False
             self._size = max(1, int(_DRAIN * self._exact))
             self._drained_answers = self._size
-            # The requests in flight now were sent before the drain.
+            # The requests in flight now were sent before the drain, so their rests do not count.
             self._drain_answers = in_flight + self._drained_answers
             self._drained_rest_ms = math.inf
         self._drain_answers -= 1
         if self._drain_answers < self._drained_answers:
             self._drained_rest_ms = min(self._drained_rest_ms, rest_ms)
         if not self._drain_answers:
-            # The cause of a longer rest is a slower network, or the queue of clients that did not
-            # drain at this time. Without this decrease, each such drain would lengthen the queue.
+            # The new least rest may be longer than the old one: the network is slower, or other
+            # clients did not drain and their requests wait on the links. Without this decrease of
+            # the size, each such drain would lengthen the queues on the links.
             kept = self._least_rest_ms / max(self._drained_rest_ms, 1e-6)
             self._exact = max(1.0, self._exact * min(1.0, max(_SMALLEST_STEP, kept)))
             self._least_rest_ms = self._drained_rest_ms
@@ -222,7 +236,7 @@ class AdaptiveWindow:
         else:
             target = max(size + _GAIN * (busy + extra - size), _SMALLEST_STEP * size)
             if waiting >= _CROWDED:
-                # Requests of an unknown number wait in the broker, so that ``busy`` is too large.
+                # An unknown number of requests waits in the broker, so ``busy`` is too large.
                 target = _SMALLEST_STEP * size
             target = target if is_full else min(target, size)
         self._exact = min(max(1.0, target), self._largest)
@@ -244,9 +258,10 @@ class AdaptiveWindow:
 
 
 def _group_stages(stages: Sequence[Stage]) -> tuple[list[int], int]:
-    """Return the number of each stage's group, and the number of boards.
+    """Group the stages that share boards: their requests wait in the same queues.
 
-    Stages that share boards are one group: their requests wait in the same queues.
+    Returns:
+        The group number of each stage, in stage order, and the number of boards of all stages.
     """
     groups: list[set[str]] = []
     for stage in stages:

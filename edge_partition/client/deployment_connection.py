@@ -1,4 +1,4 @@
-"""The MQTT side of the client: its subscriptions and messages, and the reading of answers.
+"""The client's connection to one deployment: its subscriptions, and the messages that it sends.
 
 Handlers run in the thread that steps the connection.
 """
@@ -33,33 +33,36 @@ if TYPE_CHECKING:
     from edge_core.mqtt.broker_address import BrokerAddress
     from edge_core.mqtt.message import Message
 
-#: Seconds that the broker keeps a message, or this client's session, beyond a request's timeout.
+#: Time for which the broker keeps a message or this client's session after the request's deadline,
+#: in seconds.
 EXPIRY_SLACK_S = 1
-#: Pause between two reports to monitors, in seconds: short enough to watch a stream, and long
-#: enough to cost nothing beside its results.
+#: Least time between two reports to monitors, in seconds: short enough to watch a stream, and long
+#: enough that reports slow no stream down.
 _REPORT_EVERY_S = 1.0
+#: Longest wait for the broker's answer to a subscription, in seconds.
 _ANSWER_TIMEOUT_S = 10.0
-#: Most results that the broker sends before the client has read one: more than a window's requests.
+#: Largest number of results that the broker sends before the client acknowledges one. A window's
+#: largest size is smaller.
 _RECEIVE_MAXIMUM = 256
 
 
 class DeploymentHandlers(Protocol):
-    """Callbacks of a :class:`DeploymentConnection`, in the thread that steps."""
+    """Callbacks of a :class:`DeploymentConnection`. They run in the thread that steps it."""
 
     def handle_connected(self) -> None:
-        """The client is connected, for the first time or again."""
+        """Called after each connect: the first connect and every reconnect."""
 
     def handle_result(self, message: Message) -> None:
-        """An answer to a request arrived."""
+        """Called when an answer to a request has arrived."""
 
     def handle_manifest(self, payload: bytes) -> None:
-        """The deployment's manifest was published, or cleared (empty payload)."""
+        """Called with the payload of each manifest message; empty after ``undeploy``."""
 
     def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
-        """A board is online or offline; ``is_new`` is false for a retained message."""
+        """Called when a board is online or offline; ``is_new`` is false for a retained message."""
 
     def handle_refused(self, request_id: bytes, code: int) -> None:
-        """The broker did not pass a request on, for an MQTT 5 reason code."""
+        """Called when the broker passed a request to no board, with the MQTT 5 reason code."""
 
 
 class DeploymentConnection:
@@ -67,7 +70,7 @@ class DeploymentConnection:
 
     Attributes:
         deployment: The deployment's name.
-        data: The connection. The threads that wait for answers step it.
+        data: The MQTT connection. The threads that wait for answers step this connection.
     """
 
     def __init__(
@@ -85,9 +88,9 @@ class DeploymentConnection:
             deployment: The deployment's name.
             broker: The broker's address.
             handlers: Callbacks for events and messages.
-            prefix: The topics' prefix.
+            prefix: The first levels of all topics, such as ``edge/v1``.
             timeout_s: Time after which a request without an answer fails, in seconds. The broker
-                keeps results for this time when the client's connection breaks.
+                keeps results for this time while the client is disconnected.
         """
         self.deployment = deployment
         self._handlers = handlers
@@ -112,7 +115,7 @@ class DeploymentConnection:
 
     @property
     def url(self) -> str:
-        """The broker's address, without secrets."""
+        """The broker's URL, without credentials."""
         return self.data.address.url
 
     def open(self) -> None:
@@ -134,7 +137,7 @@ class DeploymentConnection:
         self.data.close()
 
     def find_manifest(self) -> Manifest:
-        """Return the manifest that is live.
+        """Read the deployment's manifest from the broker.
 
         Raises:
             UnknownDeploymentError: No deployment of this name is live.
@@ -149,8 +152,8 @@ class DeploymentConnection:
                 found[message.topic] = bytes(message.payload)
 
         every = self._topics.manifest("+")
-        # QoS 0: mosquitto queues at most 1,000 QoS 1 messages and rumqttd sends at most 100. Both
-        # drop the rest without an error.
+        # With QoS 1, mosquitto queues at most 1,000 messages and rumqttd sends at most 100. Both
+        # brokers drop further messages without an error. QoS 0 has no such limit.
         self.data.subscribe(every, keep, qos=0)
         try:
             self._wait_for_retained()
@@ -174,7 +177,7 @@ class DeploymentConnection:
         self._wait_for_retained()
 
     def follow_boards(self, manifest: Manifest) -> None:
-        """Subscribe to the availability of the boards that are not followed yet."""
+        """Subscribe to the availability of each board of the manifest, once for each board."""
         boards = {name for stage in manifest.stages for name in stage.devices}
         for device in boards - self._followed:
             self.data.subscribe(self._topics.availability(device), self._handle_availability)
@@ -183,8 +186,13 @@ class DeploymentConnection:
     def _wait_for_retained(self) -> None:
         """Step until the retained messages of all subscriptions have arrived.
 
-        A broker sends a subscriber the retained messages before any later message. The message that
-        this method sends to its own client therefore marks their end.
+        A broker sends a subscriber the retained messages before any later message. This method
+        sends a message to its own client. When that message arrives, the retained messages have
+        arrived too.
+
+        Raises:
+            BrokerUnreachableError: The broker does not answer.
+            BrokerRefusedError: The broker refuses a subscription.
         """
         marker_topic = self._result_topic.below(uuid.uuid4().hex)
         arrived: list[Message] = []
@@ -215,10 +223,11 @@ class DeploymentConnection:
         """Publish a request to the first stage.
 
         Args:
-            manifest: The manifest that is live.
-            request_id: Identifier that every answer repeats.
-            arrays: The model's inputs by name.
-            route: The board of each stage; None for a manifest without routes.
+            manifest: The live manifest.
+            request_id: Identifier of the request. Every answer to the request contains it.
+            arrays: Array of each of the model's inputs, by input name.
+            route: Name of the board of each stage, in stage order; None if the manifest needs no
+                routes.
             expiry_s: Time until the request's deadline, in seconds.
 
         Raises:
@@ -243,12 +252,12 @@ class DeploymentConnection:
     def report(self, message: Message, latency_ms: float, now: float) -> None:
         """Publish an answered request's latency and trace for monitors, at most once per second.
 
-        Only the client knows the whole latency, and monitors need no copy of the results.
+        Monitors need this report because only the client knows a request's whole latency.
 
         Args:
             message: The answer.
             latency_ms: Time from submitting the request to its answer, in milliseconds.
-            now: ``time.monotonic()``.
+            now: The present ``time.monotonic()``, in seconds.
         """
         if now < self._next_report:
             return

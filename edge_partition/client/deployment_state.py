@@ -1,6 +1,7 @@
-"""The state of one deployment as a client knows it: manifest, offline boards, end.
+"""A client's knowledge of one deployment: its manifest, its offline boards, and whether it ended.
 
-Pure state: it takes messages that arrived, and callers hold a lock where threads share it.
+The state here is pure: callers pass the messages that arrived, and hold a lock if several threads
+share a state.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class DeploymentState:
-    """The manifest that is live, the boards that are offline, and the reason for an end.
+    """A deployment's live manifest, its offline boards, and the reason if the deployment ended.
 
     Attributes:
         deployment: The deployment's name.
-        ended: Code and reason of the error that every request gets; None while requests can
-            succeed.
+        ended: After the deployment's end, the code and the text of the error that every request
+            gets; None while the deployment is live.
     """
 
     def __init__(self, deployment: str) -> None:
@@ -33,7 +34,7 @@ class DeploymentState:
 
     @property
     def manifest(self) -> Manifest:
-        """The last manifest that was live.
+        """The live manifest; after the deployment's end, the last live manifest.
 
         Raises:
             NotOpenError: No manifest is known yet.
@@ -44,19 +45,20 @@ class DeploymentState:
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the model keeps state, so that requests are sent one at a time."""
+        """Whether the model keeps state between requests: requests are then sent one at a time."""
         return self.manifest.model.state == "keep"
 
     def begin(self, manifest: Manifest) -> None:
-        """Take the manifest that is live when the client connects."""
+        """Make ``manifest`` the live manifest; the deployment has not ended."""
         self._manifest = manifest
         self.ended = None
 
     def take_manifest(self, payload: bytes) -> None:
-        """Read a message on the manifest's topic; end or resume the deployment.
+        """Read the payload of a manifest message, which replaces or ends the deployment.
 
-        An empty payload, or a manifest with other inputs or outputs, ends the deployment for this
-        client. A manifest that can't be read changes nothing.
+        An empty payload ends the deployment. A manifest with other inputs or outputs of the model
+        ends the deployment for this client. Every other manifest becomes the live manifest, also
+        after an end. A manifest that can't be read changes nothing.
         """
         if not payload:
             self.ended = UNDEPLOYED, f"Deployment {self.deployment!r} was undeployed."
@@ -67,15 +69,15 @@ class DeploymentState:
             return
         if manifest.inputs != self.manifest.inputs or manifest.outputs != self.manifest.outputs:
             reason = (
-                f"Deployment {self.deployment!r} was replaced by a model with other inputs or "
-                "outputs; open a new pipeline."
+                f"Deployment {self.deployment!r} now runs a model with other inputs or outputs; "
+                "open a new pipeline."
             )
             self.ended = REPLACED, reason
             return
         self.begin(manifest)
 
     def take_availability(self, device: str, *, is_online: bool) -> None:
-        """Record whether a board is online, as published by the board or its will."""
+        """Record whether a board is online, from a message on the board's availability topic."""
         if is_online:
             self._offline.discard(device)
         else:

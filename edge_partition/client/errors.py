@@ -1,4 +1,4 @@
-"""Errors of the client: an unknown deployment, a request without a result, foreign outputs."""
+"""Errors of the client: unknown deployment, failed request, or outputs of another model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge_core.contract.messages import StageTrace
     from edge_partition.client.result import Outcome
 
-#: Codes of request errors that the client finds itself; the others are the agents' codes.
+#: Error codes that the client sets itself. All other codes come from agents and the broker.
 TIMEOUT = "timeout"
 UNDEPLOYED = "undeployed"
 REPLACED = "replaced"
@@ -24,15 +24,16 @@ class UnknownDeploymentError(EdgePartitionError):
 
     Attributes:
         deployment: The requested name.
-        live: Names of the deployments that are live.
+        live: Names of the live deployments, sorted.
     """
 
     def __init__(self, deployment: str, live: Sequence[str]) -> None:
         self.deployment = deployment
         self.live = tuple(live)
-        others = f"live are: {', '.join(live)}" if live else "nothing is deployed at this broker"
+        found = f"live deployments: {', '.join(live)}" if live else "nothing is deployed"
         super().__init__(
-            f"No deployment {deployment!r}; {others}. `edge-partition deploy BUILD` makes one live."
+            f"No deployment {deployment!r} at this broker; {found}. Deploy a bundle with "
+            "`edge-partition deploy BUILD`."
         )
 
 
@@ -46,7 +47,7 @@ class NotOpenError(EdgePartitionError):
 
 
 class OutputsError(EdgePartitionError):
-    """The outputs to explain are not the deployment's, or not those of one input."""
+    """Outputs given to ``answer`` or ``labels`` are not outputs of the model for one input."""
 
 
 class RequestError(EdgePartitionError):
@@ -55,9 +56,10 @@ class RequestError(EdgePartitionError):
     Attributes:
         code: The agent's error code, or ``timeout``, ``undeployed``, ``replaced`` or ``closed``.
         trace: The stages that ran before the error.
-        is_final: Whether later requests of this pipeline will fail too: the deployment was
-            undeployed or replaced, a kept state was lost, or the broker or all boards of a stage
-            are offline.
+        is_final: Whether later requests of this pipeline will fail too. The causes are: the
+            deployment was undeployed or replaced, the pipeline was closed, a state kept between
+            requests was lost, the connection to the broker is lost, or all boards of a stage are
+            offline.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
-"""An answer, or labels and their scores, from outputs that a user gives back to a pipeline.
+"""The meaning of a model's outputs, such as labels with scores, or boxes.
 
-Pure: a manifest and arrays in, frozen dataclasses out.
+The outputs are return values of a pipeline's ``infer``, ``map`` or ``stream``. The functions here
+are pure.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def explain_outputs(manifest: Manifest, outputs: Result | Outputs, *, top: int) -> Answer:
-    """Return the meaning of outputs; see :meth:`Pipeline.answer`.
+    """Return the meaning of outputs: labels, values or boxes; see :meth:`Pipeline.answer`.
 
     Raises:
-        OutputsError: The outputs are not the deployment's.
+        OutputsError: The outputs are not the model's.
     """
     size = None
     if isinstance(outputs, Result):
@@ -36,10 +37,10 @@ def explain_outputs(manifest: Manifest, outputs: Result | Outputs, *, top: int) 
 def best_labels(
     manifest: Manifest, outputs: Result | Outputs, *, top: int
 ) -> list[tuple[str, float]]:
-    """Return labels and scores, best first; see :meth:`Pipeline.labels`.
+    """Return pairs of label and score, best first; see :meth:`Pipeline.labels`.
 
     Raises:
-        OutputsError: The outputs are not the deployment's, or are those of several inputs.
+        OutputsError: The outputs are not the model's, or they belong to several inputs.
     """
     answer = explain_outputs(manifest, outputs, top=top)
     if not answer.labels:
@@ -48,20 +49,24 @@ def best_labels(
 
 
 def _name_outputs(manifest: Manifest, outputs: Any) -> dict[str, np.ndarray]:
-    """Return outputs by name, as in a result.
+    """Return a dict of the output arrays by output name, from one array or a dict.
 
     Raises:
-        OutputsError: The outputs are not the deployment's.
+        OutputsError: The outputs are not the model's.
     """
     names = [spec.name for spec in manifest.outputs]
     if not isinstance(outputs, dict):
         if len(names) == 1:
             return {names[0]: _as_output(names[0], outputs)}
         given = "One array" if isinstance(outputs, np.ndarray) else type(outputs).__name__
-        raise OutputsError(f"{given} given; expected a dict with an array for each of {names}.")
+        raise OutputsError(
+            f"{given} given; expected a dict with an array for each of the outputs {names}."
+        )
     missing = [name for name in names if name not in outputs]
     if missing:
-        raise OutputsError(f"The outputs lack {missing}; expected an array for each of {names}.")
+        raise OutputsError(
+            f"The dict has no outputs {missing}; expected an array for each of the outputs {names}."
+        )
     return {name: _as_output(name, outputs[name]) for name in names}
 
 
@@ -79,10 +84,10 @@ def _as_output(name: str, value: Any) -> np.ndarray:
 
 
 def _check_one_input(manifest: Manifest, answer: Answer) -> None:
-    """Refuse outputs that have a row of scores for each of several inputs.
+    """Check that no output has one row of scores for each of several inputs.
 
     Raises:
-        OutputsError: An output has such rows.
+        OutputsError: An output has a row of scores for each of several inputs.
     """
     for spec, output in zip(manifest.outputs, answer.outputs, strict=True):
         rows = output.tensor.shape[0] if output.tensor.shape else 0
@@ -92,6 +97,6 @@ def _check_one_input(manifest: Manifest, answer: Answer) -> None:
         is_stack |= all(taken.shape[:1] == (rows,) for taken in manifest.inputs)
         if isinstance(output, Values) and are_rows and (are_scores or is_stack):
             raise OutputsError(
-                f"Output {spec.name!r} has {rows} rows, one for each of several inputs; labels "
-                "need the outputs of one input: give a row at a time, `labels(row)`."
+                f"Output {spec.name!r} has {rows} rows, one for each input; expected the outputs "
+                "of one input. Call `labels(row)` with one row at a time."
             )

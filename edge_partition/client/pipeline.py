@@ -1,7 +1,7 @@
-"""The client: takes inputs and gives each input's result once, in input order.
+"""The class :class:`Pipeline`: runs a deployed model and returns results in input order.
 
-:class:`Pipeline` converts inputs and outputs. Requests are sent, sent again and awaited in
-:mod:`~edge_partition.client.send_requests`.
+:class:`Pipeline` converts inputs and outputs. The module
+:mod:`~edge_partition.client.send_requests` sends the requests, repeats them and waits for answers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """A live deployment, used as if the whole model were on this machine.
+    """Runs the model of a live deployment like a model on this machine.
 
     >>> with Pipeline("mobilenet-v3-large", "mqtt://127.0.0.1:1883") as pipeline:  # doctest: +SKIP
     ...     scores = pipeline.infer("photo.jpg")
@@ -52,19 +52,26 @@ class Pipeline:
         timeout_s: float = 30.0,
         prefix: str = DEFAULT_PREFIX,
     ) -> None:
-        """Prepare a client; entering the context, or :meth:`open`, connects.
+        """Create a client without a connection; ``with`` or :meth:`open` connects.
 
         Args:
             deployment: Name of a live deployment.
-            broker: The broker's URL; by default ``EDGE_PARTITION_BROKER``, else this machine's.
-            window: Most requests in flight of a stream; by default each stream finds the number
-                that keeps the boards busy (:mod:`edge_partition.client.adaptive_window`), and 1
-                for a model that keeps state between requests.
+            broker: The broker's URL or address; None: the URL in the environment variable
+                ``EDGE_PARTITION_BROKER``, or a broker on this machine if the variable is not set.
+            window: Largest number of requests that a stream has in flight. None: each stream finds
+                a number that keeps the boards busy (:mod:`edge_partition.client.adaptive_window`).
+                For a model that keeps state between requests, the only valid number is 1.
             timeout_s: Time after which a request without an answer fails, in seconds.
-            prefix: The topics' prefix.
+            prefix: The first levels of all topics, as the agents have them.
+
+        Raises:
+            EdgePartitionError: The window is less than 1.
+            BrokerAddressError: The broker's URL or the password file cannot be used.
         """
         if window is not None and window < 1:
-            raise EdgePartitionError(f"The window is {window}; expected 1 or more requests.")
+            raise EdgePartitionError(
+                f"The window is {window}; expected 1 or more requests, or no window."
+            )
         if isinstance(broker, str) or broker is None:
             broker = BrokerAddress.parse(broker or os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER))
         self._window = window
@@ -72,26 +79,27 @@ class Pipeline:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest that is live; after :meth:`close` the last one.
+        """The live manifest of the deployment; after :meth:`close`, the last live manifest.
 
         Raises:
-            NotOpenError: The pipeline was never open.
+            NotOpenError: The pipeline has never been open.
         """
         return self._requests.state.manifest
 
     def open(self) -> Self:
-        """Connect and learn the deployment's manifest.
+        """Connect to the broker and read the deployment's manifest.
 
         Raises:
             BrokerUnreachableError: No broker answers.
             BrokerRefusedError: The broker refuses the connection or a subscription.
             UnknownDeploymentError: No deployment of this name is live.
+            ManifestError: The manifest can't be read.
         """
         self._requests.open()
         return self
 
     def close(self) -> None:
-        """Disconnect; requests in flight fail."""
+        """Disconnect; requests in flight fail with the code ``closed``."""
         self._requests.close()
 
     def __enter__(self) -> Self:
@@ -104,22 +112,25 @@ class Pipeline:
         """Run the model on one input.
 
         Args:
-            inputs: For a model with one input, an array of exactly its shape and dtype (batch
-                dimension included), which is sent unchanged; or a picture, which is converted as
-                the manifest says (``manifest.inputs[0].pixels``): a path, a Pillow image, or an
-                array ``(height, width[, channels])`` of any size, uint8 or floats from 0 to 255.
-                A path may also be any other file that ``edge-partition run`` takes as one input.
-                For a model with several inputs, a mapping of such values by input name, or a
-                list of them in the model's order.
+            inputs: An array, a picture or a file for each of the model's inputs. For a model with
+                several inputs: a dict by input name, or a list in the model's order.
+
+                - An array with the input's shape and dtype, batch dimension included, is sent
+                  unchanged.
+                - A picture is a path, a Pillow image, or an array ``(height, width[, channels])``
+                  of any size, uint8 or floats from 0 to 255. The client converts a picture as
+                  ``manifest.inputs[0].pixels`` says.
+                - A path may also name any other file that ``edge-partition run`` takes as an input.
 
         Returns:
-            For a model with one output, an array of its shape and dtype; else a dict by name. A
-            model that takes several pictures at once gives the first row for one picture.
+            For a model with one output: an array with the output's shape and dtype. For a model
+            with several outputs: a dict of such arrays by output name. If the model has a batch
+            size above 1 and the input is one picture, the batch dimension has the size 1.
 
         Raises:
             PayloadError: An input has another shape or dtype.
-            InputFileError: A file can't be read, or is no input of the model.
-            PixelsError: A picture can't become the input, such as floats from 0 to 1.
+            InputFileError: A file can't be read, or its content does not fit the model's input.
+            PixelsError: A picture can't be converted, such as an array of floats from 0 to 1.
             NotOpenError: The pipeline is not open.
             RequestError: A board answered with an error, or no answer came within ``timeout_s``.
         """
@@ -128,8 +139,11 @@ class Pipeline:
     def map(self, inputs: Iterable[Inputs]) -> Iterator[Outputs]:
         """Run the model on each input; yield outputs in input order.
 
-        An input is taken from the iterable only when one more request may be in flight.
-        Instead of a failed input's outputs, the error of :meth:`infer` is raised.
+        The method reads the next input only when one more request may be in flight. If an input
+        fails, the method raises the same error as :meth:`infer`, and the iteration ends.
+
+        Args:
+            inputs: Inputs, each as for :meth:`infer`.
         """
         for result in self.stream(inputs):
             outputs = result.outputs
@@ -148,14 +162,15 @@ class Pipeline:
     def stream(
         self, inputs: Iterable[Inputs], *, on_error: Literal["raise", "yield"] = "raise"
     ) -> Iterator[Result | EdgePartitionError]:
-        """Run the model as :meth:`map` does; yield results with latency and trace.
+        """Run the model on each input, like :meth:`map`; yield results with latency and trace.
 
         Args:
-            inputs: Values as :meth:`infer` takes them.
-            on_error: ``"raise"`` raises an input's error. ``"yield"`` yields the error in the
-                input's place and continues. Two errors are raised nevertheless: an error after
-                which no request can succeed (:attr:`RequestError.is_final`), and the N-th timeout
-                in a row, where N is the number of requests that may be in flight.
+            inputs: Inputs, each as for :meth:`infer`.
+            on_error: ``"raise"``: if an input fails, raise its error. ``"yield"``: yield the error
+                instead of the input's result, and continue. Two errors are raised with
+                ``"yield"`` too: an error after which no request can succeed
+                (:attr:`RequestError.is_final`), and the N-th timeout in a row. N is the number of
+                requests that may be in flight.
         """
         stream = _Stream(self._requests, self._limit())
         iterator, is_more = iter(inputs), True
@@ -182,37 +197,43 @@ class Pipeline:
             self._requests.discard(stream.window)
 
     def answer(self, outputs: Result | Outputs, *, top: int = 5) -> Answer:
-        """Return the meaning of outputs: labels, values or boxes, as ``edge-partition run`` does.
+        """Return the meaning of outputs: labels, values or boxes, like ``edge-partition run``.
 
         Args:
-            outputs: Return value of :meth:`infer`, :meth:`map` or :meth:`stream`. Boxes of a
-                :class:`Result` are in pixels of the input picture, other boxes in pixels of the
-                model's input.
-            top: Number of classes to name.
+            outputs: The outputs of one input, from :meth:`infer`, :meth:`map` or :meth:`stream`.
+                The boxes of a :class:`Result` are in pixels of the input picture. All other boxes
+                are in pixels of the model's input.
+            top: Largest number of classes in the answer.
 
         Raises:
-            OutputsError: The outputs are not the deployment's.
+            OutputsError: The outputs are not the model's.
         """
         return explain_outputs(self.manifest, outputs, top=top)
 
     def labels(self, outputs: Result | Outputs, top: int = 5) -> list[tuple[str, float]]:
-        """Return the best labels and their scores, best first; outputs as in :meth:`answer`.
+        """Return the labels with the highest scores.
 
-        A score is a probability from 0 to 1 if the manifest gives the meaning of the scores
-        (``manifest.outputs[0].scores``), else the model's value. A class without a label has
-        its index as label. The list is empty where no output has one score per class.
+        Args:
+            outputs: The outputs of one input, as for :meth:`answer`.
+            top: Largest number of labels.
+
+        Returns:
+            Pairs of label and score, best first. A score is a probability from 0 to 1 if the
+            manifest gives the meaning of the scores (``manifest.outputs[0].scores``), else the
+            model's value. The label of a class without a name is the class's index. The list is
+            empty if no output has one score per class.
 
         Raises:
-            OutputsError: The outputs are not the deployment's, or are those of several inputs.
+            OutputsError: The outputs are not the model's, or they belong to several inputs.
         """
         return best_labels(self.manifest, outputs, top=top)
 
     def _limit(self) -> int | None:
-        """Return the number of requests in flight of a stream; None: the stream adapts it.
+        """Return the largest number of requests in flight; None: the stream finds the number.
 
         Raises:
             NotOpenError: The pipeline is not open.
-            EdgePartitionError: More than one place was asked for, with a model that keeps state.
+            EdgePartitionError: The model keeps state, and the window is more than one request.
         """
         if not self._requests.is_open:
             raise NotOpenError
@@ -221,14 +242,14 @@ class Pipeline:
             return self._window
         if (self._window or 1) > 1:
             raise EdgePartitionError(
-                f"The window is {self._window}; deployment {state.deployment!r} keeps state from "
-                "one request to the next, so its requests go one at a time: expected 1, or no "
-                "window."
+                f"The window is {self._window}; expected 1, or no window. Deployment "
+                f"{state.deployment!r} keeps state from one request to the next, so its requests "
+                "are sent one at a time."
             )
         return 1
 
     def _submit(self, stream: _Stream, inputs: Inputs) -> None:
-        """Send a request; for an input that can't be sent, the error is the answer."""
+        """Send a request with the inputs; if that fails, the error is the request's answer."""
         try:
             taken = take_inputs(self.manifest, inputs)
         except EdgePartitionError as error:
@@ -237,7 +258,7 @@ class Pipeline:
             stream.submit(taken)
 
     def _unbatch(self, taken: TakenInputs, answer: Outcome) -> Outcome:
-        """Return an answer without the rows of the repeats that filled a batch."""
+        """Remove the outputs of the copies that filled a batch around one sample."""
         if not isinstance(answer, Result) or not taken.is_sample:
             return answer
         outputs = split_outputs(answer.outputs, 1, self.manifest.inputs)[0]
@@ -245,14 +266,14 @@ class Pipeline:
 
 
 class _Stream:
-    """The requests of one stream, and the number of them that may be in flight."""
+    """The requests of one stream, and the limit of its requests in flight."""
 
     def __init__(self, requests: RequestSender, limit: int | None) -> None:
         self.window = StreamWindow()
         self._requests = requests
         self._limit = limit
         self._adaptive = AdaptiveWindow(requests.state.manifest.stages)
-        #: Requests without an answer; guarded by the lock of ``requests``.
+        #: Number of requests without an answer. The lock of ``requests`` guards this number.
         self._in_flight = 0
 
     @property
@@ -266,16 +287,16 @@ class _Stream:
 
     @property
     def is_head_answered(self) -> bool:
-        """Whether the caller can get the oldest request's answer."""
+        """Whether the oldest request has its answer."""
         return bool(self.window) and self.window.head.answer is not None
 
     @property
     def is_timed_out(self) -> bool:
-        """Whether the last N requests timed out; N is the number that may be in flight."""
+        """Whether the last N requests timed out; N requests may be in flight at a time."""
         return self.window.is_timed_out(self._size)
 
     def submit(self, taken: TakenInputs) -> None:
-        """Send a request; if it can't be sent, the error is its answer.
+        """Send a request; if the request can't be sent, the error is its answer.
 
         Raises:
             NotOpenError: The pipeline is not open.
@@ -293,9 +314,10 @@ class _Stream:
                 request.settle(error)
 
     def wait(self, *, may_submit: bool) -> None:
-        """Wait for the oldest request's answer, or for room if ``may_submit``.
+        """Wait for the oldest request's answer; fail that request if its deadline has passed.
 
-        A request that is not answered by its deadline fails.
+        Args:
+            may_submit: Whether the wait also ends when the next input may be submitted.
         """
         head = self.window.head
         self._requests.wait_until(

@@ -1,4 +1,4 @@
-"""The meaning of an answer: a result, an error, or a temporary error after which to try again."""
+"""The reading of an answer message: a result, an error, or a temporary error."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from edge_core.mqtt.message import Message
 
 _STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
-#: Codes of temporary errors: a deployment is being replaced, a board restarts, or a board has too
-#: many requests. The next attempt uses the generation that is live by then, and another board if
-#: there is one.
+#: Codes of temporary errors, after which the client sends the request again: a deployment is being
+#: replaced, a board restarts, or a board has too many requests. The repeat goes to the generation
+#: that is live at that time, and to another board if the stage has several.
 PASSING_CODES = frozenset(
     {
         ErrorCode.UNKNOWN_GENERATION,
@@ -31,10 +31,12 @@ PASSING_CODES = frozenset(
 def read_answer(
     manifest: Manifest, message: Message, latency_ms: float
 ) -> Result | RequestError | None:
-    """Return the result or the error in a message; None for a temporary error.
+    """Return the result or the error in an answer message; None for a temporary error.
+
+    A result whose payload has the wrong size becomes an error.
 
     Args:
-        manifest: The manifest that is live.
+        manifest: The live manifest.
         message: The answer to a request.
         latency_ms: Time from submitting the request to its answer, in milliseconds.
     """
@@ -49,6 +51,7 @@ def read_answer(
     if code in PASSING_CODES:
         return None
     reason = bytes(message.payload).decode("utf-8", "replace")
-    # A kept state that may lack a request's effect can't be used any more.
+    # After an error, the state kept between requests may lack the request's effect. Later requests
+    # would then get wrong results.
     is_final = code in _STATE_CODES or manifest.model.state == "keep"
     return RequestError(code, reason, trace, is_final=is_final)

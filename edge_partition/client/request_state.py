@@ -1,7 +1,7 @@
-"""What a client knows of its requests and its deployment, and what each event changes.
+"""The state of a client: its requests, their routes and its deployment; each event changes it.
 
-The state here is pure: callers pass the time and the messages that arrived, and hold a lock where
-threads share the state. Three smaller states make up the whole:
+The state here is pure: callers pass the time and the messages that arrived, and hold a lock if
+several threads share the state. The state has three parts:
 :mod:`~edge_partition.client.requests_in_flight`, :mod:`~edge_partition.client.choose_route` and
 :mod:`~edge_partition.client.deployment_state`.
 """
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class RequestState:
-    """The requests in flight of one deployment, their routes, and the deployment's state.
+    """One client's requests in flight to a deployment, their routes, and the deployment's state.
 
     Attributes:
-        deployment: The deployment's manifest, offline boards and end.
+        deployment: The deployment's live manifest, its offline boards, and whether it ended.
         in_flight: The requests that wait for an answer.
     """
 
@@ -47,7 +47,7 @@ class RequestState:
         self._router = Router(())
 
     def begin(self, manifest: Manifest) -> None:
-        """Serve a manifest from now on."""
+        """Make ``manifest`` the live manifest: the next requests and repeats use its boards."""
         self.deployment.begin(manifest)
         self._router = Router(manifest.stages)
         for device in self.deployment.offline:
@@ -56,28 +56,34 @@ class RequestState:
     # Requests
 
     def add(self, request: Request) -> bool:
-        """Take a new request; return False, and settle the request, if the deployment ended."""
+        """Add a new request.
+
+        Returns:
+            Whether the request may be sent. If the deployment ended, the request gets an error as
+            its answer instead.
+        """
         if self.deployment.ended is not None:
             request.settle(RequestError(*self.deployment.ended, is_final=True))
             return False
         self.in_flight.add(request)
         if self.deployment.has_offline_replica and not self.deployment.manifest.is_routed:
-            # The broker gives requests without a route in turn to all boards of a stage.
+            # Without a route, the broker may pass the request to the offline board.
             request.schedule_resends(request.started)
         return True
 
     def prepare_send(
         self, request: Request, now: float
     ) -> tuple[Manifest, tuple[str, ...] | None] | None:
-        """Note that a request is sent now.
+        """Choose the route of a request, and record that the caller sends the request now.
 
         Args:
             request: The request.
             now: Time in seconds.
 
         Returns:
-            The live manifest, and the board of each stage (None if the manifest has no routes).
-            None if all boards of a stage are offline: the request then waits for a board.
+            The live manifest, and the names of the boards on the route, in stage order. The route
+            is None if the manifest needs no routes. Instead of both values, None if all boards of
+            a stage are offline: the caller does not send the request, which waits for a board.
         """
         manifest = self.deployment.manifest
         route = None
@@ -90,22 +96,24 @@ class RequestState:
         return manifest, route
 
     def settle(self, request: Request, error: EdgePartitionError) -> None:
-        """Answer a request with an error."""
+        """Record an error as the answer of a request."""
         self.in_flight.settle(request, error)
         self._router.release(request.id)
 
     def expire(self, request: Request, now: float, lost_broker: str | None) -> None:
-        """Answer a request whose deadline has passed with an error that names the likely cause.
+        """Record a timeout as the answer of a request whose deadline has passed.
+
+        The error's text names the likely cause.
 
         Args:
             request: The request.
             now: Time in seconds.
-            lost_broker: URL of the broker whose connection is lost; None: the client is connected.
+            lost_broker: The broker's URL if the client is disconnected; None if it is connected.
         """
         self.settle(request, self._timed_out(request, now, lost_broker))
 
     def discard(self, requests: Iterable[Request]) -> None:
-        """Drop requests whose answers are no longer needed."""
+        """Remove requests whose answers the caller no longer needs."""
         requests = list(requests)
         self.in_flight.discard(requests)
         for request in requests:
@@ -114,22 +122,22 @@ class RequestState:
     # Events
 
     def take_connect(self, now: float) -> None:
-        """Schedule repeats of all requests: messages may be lost between two connections."""
+        """Schedule repeats of all requests, because messages may be lost while disconnected."""
         for request in self.in_flight.all():
             request.schedule_resends(now)
 
     def take_answer(self, message: Message, now: float) -> float | None:
-        """Settle the request that an answer belongs to.
+        """Record an answer message as the answer of its request.
 
-        After a temporary error the request is scheduled for a repeat instead.
+        A temporary error is no answer: the method schedules a repeat of the request instead.
 
         Args:
-            message: The answer.
+            message: The answer message.
             now: Time in seconds.
 
         Returns:
-            Time from the request's submission to the answer, in milliseconds; None for an answer
-            after the first, which is dropped.
+            Time from the request's submission to this message, in milliseconds. None if the request
+            is answered already or unknown: the message is ignored.
         """
         request = self.in_flight.find(message.correlation_data)
         if request is None:
@@ -150,11 +158,13 @@ class RequestState:
         return latency_ms
 
     def take_refusal(self, request_id: bytes, code: int, broker: str, now: float) -> None:
-        """Schedule a repeat of a request that reached no board; fail one that the broker refused.
+        """Schedule a repeat of a request, or fail the request, because it reached no board.
 
         Args:
             request_id: The request's identifier.
-            code: The broker's reason code.
+            code: The broker's reason code (MQTT 5.0, section 3.4.2.1). After
+                :data:`NO_SUBSCRIBERS`, the request is sent again. After any other code, the request
+                fails.
             broker: The broker's URL.
             now: Time in seconds.
         """
@@ -166,13 +176,13 @@ class RequestState:
             request.schedule_retry(now)
             return
         reason = (
-            f"The broker at {broker} refused the request with reason code {code:#04x} (MQTT 5.0, "
-            "section 3.4.2.1). Check the broker's access list and limits."
+            f"The broker at {broker} refused the request with the MQTT 5 reason code {code:#04x}; "
+            "expected 0x00 (success). Check the broker's access list and its limits."
         )
         self.in_flight.settle(request, RequestError(ErrorCode.BROKER_REFUSED, reason))
 
     def take_manifest(self, payload: bytes) -> None:
-        """Read a message on the manifest's topic; if the deployment ended, fail all requests."""
+        """Read the payload of a manifest message; if the deployment ended, fail all requests."""
         before = self.deployment.manifest
         self.deployment.take_manifest(payload)
         if self.deployment.ended is not None:
@@ -181,13 +191,13 @@ class RequestState:
             self.begin(self.deployment.manifest)
 
     def take_availability(self, device: str, now: float, *, is_online: bool, is_new: bool) -> None:
-        """Record a board's availability; schedule repeats of the requests that this concerns.
+        """Record whether a board is online; after a change, schedule repeats of affected requests.
 
         Args:
-            device: The board.
+            device: Name of the board.
             now: Time in seconds.
             is_online: Whether the board is online.
-            is_new: False for a retained message: the board's availability has not changed.
+            is_new: Whether the board's availability has just changed; False for a retained message.
         """
         self.deployment.take_availability(device, is_online=is_online)
         self._router.set_online(device, is_online=is_online)
@@ -197,15 +207,20 @@ class RequestState:
     def _timed_out(self, request: Request, now: float, lost_broker: str | None) -> RequestError:
         stages = self.deployment.offline_stages()
         if lost_broker is not None:
-            cause = f"the connection to the broker at {lost_broker} is lost"
+            cause = (
+                f"the connection to the broker at {lost_broker} is lost. Check the broker and the "
+                "network"
+            )
         elif stages:
             named = (f"{', '.join(stage.devices)} (stage {stage.index})" for stage in stages)
-            cause = f"offline: {'; '.join(named)}"
+            cause = (
+                f"all boards of a stage are offline: {'; '.join(named)}. "
+                "Start device-agent on one of these boards"
+            )
         else:
             cause = (
-                "the broker says that all boards are online; `edge-partition status "
-                f"{self.deployment.deployment}` asks each board, and a longer timeout or fewer "
-                "requests in flight may help"
+                "each stage has an online board. Check the boards with `edge-partition status "
+                f"{self.deployment.deployment}`, or try a longer timeout or a smaller window"
             )
         return RequestError(
             TIMEOUT,

@@ -1,4 +1,4 @@
-"""The result of one request."""
+"""The result of one request: its outputs, latency and trace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge_core.errors import EdgePartitionError
 
 Outputs: TypeAlias = "np.ndarray | dict[str, np.ndarray]"
-#: How a request ended.
+#: The end of a request: its result, or the error that it failed with.
 Outcome: TypeAlias = "Result | EdgePartitionError"
 
 
@@ -21,11 +21,11 @@ class Result:
     """One request's outputs and times.
 
     Attributes:
-        outputs: Arrays by output name, in the model's order; read-only views of the payload.
+        outputs: Arrays by output name, in the model's order: views of the received payload.
         latency_ms: Time from submitting the request to the arrival of its result, in milliseconds.
         trace: Queueing and inference times of each stage.
-        picture_size: Width and height of the input picture in pixels, for a model that finds
-            boxes. :meth:`Pipeline.answer` gives boxes in this picture's pixels.
+        picture_size: Width and height of the input picture, in pixels, if the model detects
+            objects; else None. :meth:`Pipeline.answer` gives boxes in this picture's pixels.
     """
 
     outputs: dict[str, np.ndarray]

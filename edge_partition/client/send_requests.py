@@ -1,8 +1,8 @@
-"""Requests sent to a deployment, sent again when messages may be lost, and awaited.
+"""Sends requests to a deployment, repeats requests that may be lost, and waits for answers.
 
-The thread that waits for an answer runs the handlers below
-(:mod:`~edge_partition.client.wait_for_answers`). One lock guards the pure state that the threads
-share (:mod:`~edge_partition.client.request_state`).
+A thread that waits for an answer also steps the connection
+(:mod:`~edge_partition.client.wait_for_answers`), and so runs the handlers of arriving messages. One
+lock guards the state that the threads share (:mod:`~edge_partition.client.request_state`).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class RequestSender:
     """Sends one deployment's requests, and waits for their answers.
 
     Attributes:
-        lock: The lock of the state; its waiters are woken by every change.
+        lock: The lock of the state. Every change of the state wakes the threads that wait on it.
         is_open: Whether requests can be submitted.
     """
 
     def __init__(
         self, deployment: str, broker: BrokerAddress, *, prefix: str, timeout_s: float
     ) -> None:
-        """Prepare a sender; :meth:`open` connects.
+        """Create a sender without a connection; :meth:`open` connects.
 
         Args:
             deployment: The deployment's name.
             broker: The broker's address.
-            prefix: The topics' prefix.
+            prefix: The first levels of all topics, such as ``edge/v1``.
             timeout_s: Time after which a request without an answer fails, in seconds.
         """
         self.is_open = False
@@ -62,11 +62,15 @@ class RequestSender:
 
     @property
     def state(self) -> DeploymentState:
-        """The deployment's manifest, offline boards and end."""
+        """The deployment's live manifest, its offline boards, and whether it ended."""
         return self._state.deployment
 
     def open(self) -> None:
-        """Connect and learn the deployment's manifest; raises as :meth:`Pipeline.open`."""
+        """Connect and read the deployment's manifest.
+
+        Raises:
+            EdgePartitionError: One of the errors of :meth:`Pipeline.open`.
+        """
         self._connection.open()
         try:
             manifest = self._connection.find_manifest()
@@ -79,7 +83,7 @@ class RequestSender:
         self.is_open = True
 
     def close(self) -> None:
-        """Disconnect; requests in flight fail."""
+        """Disconnect; requests in flight fail with the code ``closed``."""
         with self.lock:
             was_open, self.is_open = self.is_open, False
             self._state.in_flight.fail_all(
@@ -98,12 +102,13 @@ class RequestSender:
         on_settled: Callable[[Request], None] | None = None,
         on_overloaded: Callable[[], None] | None = None,
     ) -> Request:
-        """Return a request that was not sent yet.
+        """Return a new request, which is not sent yet.
 
         Args:
             taken: The inputs.
-            on_settled: Callback with the request once it is answered, with :attr:`lock` held.
-            on_overloaded: Callback when a board has too many requests, with :attr:`lock` held.
+            on_settled: Called with the request when it is answered, while :attr:`lock` is held.
+            on_overloaded: Called when a board refuses the request because too many requests wait
+                there, while :attr:`lock` is held.
         """
         now = time.monotonic()
         return Request(
@@ -118,12 +123,13 @@ class RequestSender:
     def submit(self, request: Request) -> None:
         """Send a request; if the deployment ended, the request gets an error as its answer.
 
-        If the socket has no room, the method waits: a slow uplink makes the caller wait.
+        While the connection still has to send earlier requests, the method waits. So a caller is
+        not faster than a slow uplink.
 
         Raises:
             NotOpenError: The pipeline is not open.
             PayloadError: An input is missing, or has another shape or dtype.
-            MessageTooLargeError: The broker doesn't take messages of this size.
+            MessageTooLargeError: The broker does not accept messages of this size.
         """
         if not self._data.has_room:
             self.wait_until(lambda: self._data.has_room or not self.is_open, request.deadline)
@@ -137,33 +143,38 @@ class RequestSender:
         except EdgePartitionError:
             self.discard([request])
             if self.state.keeps_state:
-                # Boards that keep state expect consecutive request numbers of a client.
+                # Boards that keep state expect consecutive request numbers from each client, so the
+                # next request reuses this number.
                 self._numbers = itertools.count(int.from_bytes(request.id, "big"))
             raise
         self._waiter.expect_answer()
 
     def wait_until(self, is_done: Callable[[], bool], deadline: float) -> None:
-        """Step the connection until ``is_done()``, at most until ``deadline``.
+        """Step the connection until ``is_done()`` returns true, at most until ``deadline``.
 
-        Requests that are due for a repeat are sent again meanwhile.
+        After each step, the method sends the requests again whose repeats are due.
+
+        Args:
+            is_done: Condition that the handlers make true.
+            deadline: Value of ``time.monotonic()``, in seconds.
         """
         self._waiter.wait_until(
             is_done, deadline, is_expecting=lambda: len(self._state.in_flight) > 0
         )
 
     def expire(self, request: Request) -> None:
-        """Fail a request whose deadline has passed."""
+        """Answer a request whose deadline has passed with a timeout."""
         lost_broker = None if self._connection.is_connected else self._connection.url
         with self.lock:
             self._state.expire(request, time.monotonic(), lost_broker)
 
     def discard(self, requests: Iterable[Request]) -> None:
-        """Drop requests whose answers are no longer needed."""
+        """Remove requests whose answers the caller no longer needs."""
         with self.lock:
             self._state.discard(requests)
 
     def _send(self, request: Request) -> None:
-        """Send a request, unless all boards of a stage are offline: then it waits for a board."""
+        """Send a request; if all boards of a stage are offline, leave the request for later."""
         now = time.monotonic()
         with self.lock:
             prepared = self._state.prepare_send(request, now)
@@ -187,7 +198,7 @@ class RequestSender:
         return STEP_S if at is None else min(STEP_S, max(0.0, at - time.monotonic()))
 
     def _send_due(self) -> None:
-        """Send the requests again whose time has come."""
+        """Send the requests again whose repeats are due."""
         if not self._connection.is_connected:
             return
         with self.lock:
@@ -196,8 +207,9 @@ class RequestSender:
             try:
                 self._send(request)
             except EdgePartitionError as error:
-                # The error belongs to the request, and not to the thread that steps: the inputs do
-                # not fit a new generation, or the broker's limit is another one after a restart.
+                # The request gets the error, because the thread that steps may serve another
+                # caller. Causes: the inputs do not fit a new generation, or the broker has a lower
+                # size limit since a restart.
                 with self.lock:
                     self._state.settle(request, error)
                     self.lock.notify_all()
@@ -205,13 +217,16 @@ class RequestSender:
     # In the thread that steps: the methods of DeploymentHandlers
 
     def handle_connected(self) -> None:
-        """Schedule repeats: messages may be lost between two connections."""
+        """Schedule repeats of all requests, because messages may be lost while disconnected."""
         with self.lock:
             self._state.take_connect(time.monotonic())
             self.lock.notify_all()
 
     def handle_result(self, message: Message) -> None:
-        """Settle the request that an answer belongs to; drop the answer if it is a repeat."""
+        """Record an answer message as the answer of its request, and report it to monitors.
+
+        If the request has an answer already, the message is ignored.
+        """
         now = time.monotonic()
         with self.lock:
             latency_ms = self._state.take_answer(message, now)
@@ -221,13 +236,13 @@ class RequestSender:
         self._connection.report(message, latency_ms, now)
 
     def handle_refused(self, request_id: bytes, code: int) -> None:
-        """Send a request again that reached no board; fail one that the broker refused."""
+        """Schedule a repeat of a request, or fail the request, because it reached no board."""
         with self.lock:
             self._state.take_refusal(request_id, code, self._connection.url, time.monotonic())
             self.lock.notify_all()
 
     def handle_manifest(self, payload: bytes) -> None:
-        """Read a message on the manifest's topic; if the deployment ended, fail all requests."""
+        """Read the payload of a manifest message; if the deployment ended, fail all requests."""
         with self.lock:
             self._state.take_manifest(payload)
             self.lock.notify_all()
@@ -237,7 +252,7 @@ class RequestSender:
         self._connection.follow_boards(manifest)
 
     def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
-        """Record a board's availability; send the requests again that the change concerns."""
+        """Record whether a board is online; after a change, send affected requests again."""
         with self.lock:
             self._state.take_availability(
                 device, time.monotonic(), is_online=is_online, is_new=is_new

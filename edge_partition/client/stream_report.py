@@ -1,4 +1,4 @@
-"""Times of a stream of requests: throughput, latency, and each stage's medians."""
+"""The report on a stream of requests: throughput, latencies, and median times of each stage."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageReport:
-    """Times of one stage on one board.
+    """Median times of one stage on one board.
 
     Attributes:
         stage: The stage's index.
-        device: The board.
-        requests: Number of requests that the board served.
+        device: Name of the board.
+        requests: Number of results that this stage on this board took part in.
         queue_ms: Median time from a request's arrival to its inference, in milliseconds.
         invoke_ms: Median time of an inference, in milliseconds.
     """
@@ -35,14 +35,14 @@ class StageReport:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """Times of a whole stream.
+    """Throughput and latencies of a stream, and the times of its stages.
 
     Attributes:
-        requests: Number of results.
+        requests: Number of requests that got a result.
         seconds: Time from the first request to the last result.
         latency_median_ms: Median latency, in milliseconds.
         latency_p99_ms: 99th percentile of the latency, in milliseconds.
-        stages: Times of each stage on each of its boards.
+        stages: One report for each stage on each of its boards, sorted by stage, then board.
     """
 
     requests: int
@@ -58,26 +58,31 @@ class StreamReport:
 
     @classmethod
     def of(cls, results: Iterable[Result], seconds: float) -> StreamReport:
-        """Return the report on ``results``, which arrived within ``seconds``."""
+        """Return the report on results.
+
+        Args:
+            results: The results of the stream.
+            seconds: Time from the first request to the last result.
+        """
         times = StreamTimes()
         for result in results:
             times.add(result)
         return times.report(seconds)
 
     def document(self) -> dict[str, Any]:
-        """Return the report as JSON values, for ``--json``."""
+        """Return the report as a JSON object: each attribute by name, and ``throughput_per_s``."""
         return {**asdict(self), "throughput_per_s": self.throughput_per_s}
 
 
 class StreamTimes:
-    """Collects the times of a stream's results, 8 bytes per time, without the results."""
+    """Collects the times of a stream's results, and not the results themselves: 8 bytes a time."""
 
     def __init__(self) -> None:
         self._latencies_ms = array("d")
         self._stages: dict[tuple[int, str], tuple[array[float], array[float]]] = {}
 
     def add(self, result: Result) -> None:
-        """Add a result's times."""
+        """Add the latency and the trace of a result."""
         self._latencies_ms.append(result.latency_ms)
         for stage in result.trace:
             key = (stage.stage, stage.device)
@@ -88,7 +93,11 @@ class StreamTimes:
             invoke_ms.append(stage.invoke_ms)
 
     def report(self, seconds: float) -> StreamReport:
-        """Return the report on the results so far, which arrived within ``seconds``."""
+        """Return the report on the results so far.
+
+        Args:
+            seconds: Time from the first request to the last result.
+        """
         latencies_ms = self._latencies_ms or [0.0]
         return StreamReport(
             requests=len(self._latencies_ms),

@@ -1,6 +1,6 @@
-"""The window of one stream: a limit on requests in flight, and results in input order.
+"""The window of one stream: limits the requests in flight, and puts answers in input order.
 
-Pure state, as in :mod:`~edge_partition.client.requests_in_flight`.
+The state here is pure: it has no socket, clock or lock.
 """
 
 from __future__ import annotations
@@ -18,39 +18,40 @@ if TYPE_CHECKING:
     from edge_partition.client.result import Outcome
     from edge_partition.inputs.take_inputs import TakenInputs
 
-#: Answered requests that may wait for an older one: this many for each place in the window, and at
-#: least so many in all. One slow answer then does not idle boards that could serve later requests.
+#: Largest number of answered requests that wait for an older request: ``_ANSWERED_PER_PLACE`` times
+#: the number of requests that may be in flight, and at least ``_LEAST_ANSWERED``. The boards can
+#: therefore serve later requests while one answer is slow.
 _ANSWERED_PER_PLACE = 8
 _LEAST_ANSWERED = 64
-#: Bytes that the answered requests may hold, outputs and inputs together, before the stream waits.
-#: The requests in flight at that time add their own.
+#: Limit of the bytes of inputs and outputs that answered requests keep in memory. Above this limit,
+#: the stream sends no further request. The requests in flight at that time add their own bytes.
 LARGEST_ANSWERED_BYTES = 64 << 20
 
 
 def most_answered(size: int) -> int:
-    """Return the number of answered requests that may wait for an older one.
+    """Return the largest number of answered requests that may wait for an older request.
 
     Args:
-        size: Requests that may be in flight.
+        size: Number of requests that may be in flight.
     """
     return max(_LEAST_ANSWERED, _ANSWERED_PER_PLACE * size)
 
 
 class StreamWindow:
-    """The requests of a stream whose results the caller has not received, oldest first.
+    """The requests of a stream whose answers the caller has not received, oldest first.
 
-    Only requests in flight, those without an answer, take places. A request that is answered before
-    an older one waits for the older one in a buffer with a bounded number of requests and bytes.
+    Requests without an answer are in flight, and their number is limited. If a request is answered
+    before an older request, it waits in the window until the caller receives the older request's
+    answer. The number and the bytes of such waiting requests are limited too.
 
-    Requests get their answers from elsewhere (:meth:`RequestsInFlight.settle`); the window notices
-    an answer in the next call of any method.
+    Another object records the answers (:meth:`RequestsInFlight.settle`).
     """
 
     def __init__(self, *, largest_answered_bytes: int = LARGEST_ANSWERED_BYTES) -> None:
         """Start without requests.
 
         Args:
-            largest_answered_bytes: Bytes that answered requests may hold before the stream waits.
+            largest_answered_bytes: Limit of the bytes that answered requests keep in memory.
         """
         self._largest_answered_bytes = largest_answered_bytes
         self._requests: collections.deque[Request] = collections.deque()
@@ -66,7 +67,7 @@ class StreamWindow:
 
     @property
     def head(self) -> Request:
-        """The oldest request, whose result the caller gets next."""
+        """The oldest request, whose answer the caller receives next."""
         return self._requests[0]
 
     @property
@@ -77,18 +78,18 @@ class StreamWindow:
 
     @property
     def answered_bytes(self) -> int:
-        """Bytes of outputs and inputs that the answered requests hold."""
+        """Number of bytes of the inputs and outputs of all answered requests."""
         self._notice_answers()
         return self._answered_bytes
 
     def has_room(self, size: int) -> bool:
         """Return whether the next input may be submitted now.
 
-        Also false when the oldest request is answered: the caller receives its result first,
-        because the next input may take long to come.
+        If the oldest request is answered, the return value is false: the caller receives that
+        answer first, because the next input may take long to come.
 
         Args:
-            size: Requests that may be in flight.
+            size: Number of requests that may be in flight.
         """
         if not self._requests:
             return True
@@ -103,11 +104,11 @@ class StreamWindow:
         )
 
     def is_timed_out(self, size: int) -> bool:
-        """Return whether the last ``size`` requests all timed out."""
+        """Return whether all of the last ``size`` answers that the caller received are timeouts."""
         return self._timeouts_in_a_row >= size
 
     def add(self, request: Request) -> None:
-        """Take the newest request."""
+        """Add the newest request of the stream."""
         self._requests.append(request)
         self._in_flight.append(request)
 

@@ -1,8 +1,8 @@
-"""Waiting for answers in the threads that need them.
+"""Waits for answers in the threads of the callers.
 
-A thread that waits steps the connection: an answer passes no other thread. If several threads wait,
-one of them steps and the others wait for this thread. While no thread waits, a stand-in steps
-(:mod:`edge_core.mqtt.stand_in`).
+A thread that waits for an answer also steps the connection, so the answer passes no other thread.
+If several threads wait, one of them steps, and the others wait for that thread. While no thread
+waits, a stand-in thread steps (:mod:`edge_core.mqtt.stand_in`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from edge_core.mqtt.data_connection import DataConnection
 
-#: Longest wait before a thread looks at its deadline again, in seconds.
+#: Longest step before a thread checks its deadline again, in seconds.
 STEP_S = 1.0
 
 
 class AnswerWaiter:
-    """The threads that wait on one connection."""
+    """Lets threads wait for the answers that arrive on one connection."""
 
     def __init__(
         self,
@@ -33,13 +33,13 @@ class AnswerWaiter:
         longest_step_s: Callable[[], float],
         after_step: Callable[[], None],
     ) -> None:
-        """Create a waiter; :meth:`start` starts the stand-in.
+        """Create a waiter; :meth:`start` starts its stand-in thread.
 
         Args:
-            connection: The connection.
-            lock: The lock of the state that the connection's handlers change. The handlers notify
-                the lock's waiters.
-            longest_step_s: Function that returns the longest wait of the next step, in seconds.
+            connection: The connection to step.
+            lock: The lock of the state that the connection's handlers change. After each change, a
+                handler notifies the threads that wait on the lock.
+            longest_step_s: Function that returns the longest time of the next step, in seconds.
             after_step: Function to call after each step, in the thread that steps.
         """
         self._connection = connection
@@ -51,30 +51,31 @@ class AnswerWaiter:
         self._waiting_threads = 0
 
     def start(self) -> None:
-        """Start the stand-in."""
+        """Start the thread that steps while no caller waits."""
         self._stand_in.start()
 
     def close(self) -> None:
-        """End the stand-in."""
+        """End the thread that steps while no caller waits."""
         self._stand_in.close()
 
     def expect_answer(self) -> None:
-        """Note that an answer may arrive. The caller holds no lock."""
+        """Prepare for an answer while no thread waits. The caller must not hold the lock."""
         with self._lock:
-            # Without the lock, a thread that begins to wait meanwhile would wait for the stand-in.
+            # Without the lock, a thread could begin to wait between the check and the call. That
+            # thread would then wait until the stand-in's step ends.
             if not self._waiting_threads:
                 self._stand_in.owner_is_busy()
 
     def wait_until(
         self, is_done: Callable[[], bool], deadline: float, *, is_expecting: Callable[[], bool]
     ) -> None:
-        """Step the connection until ``is_done()``, at most until ``deadline``.
+        """Step the connection until ``is_done()`` returns true, at most until ``deadline``.
 
         Args:
             is_done: Condition that the connection's handlers make true.
-            deadline: Time of ``time.monotonic()``, in seconds.
-            is_expecting: Whether answers may still arrive after the wait. Called with the lock
-                held.
+            deadline: Value of ``time.monotonic()``, in seconds.
+            is_expecting: Function that returns whether further answers may arrive after the wait.
+                It is called while the lock is held.
         """
         if is_done():
             return
@@ -103,5 +104,5 @@ class AnswerWaiter:
         finally:
             self._stepping.release()
             with self._lock:
-                # Another thread may have to step now.
+                # Another thread that waits must step now.
                 self._lock.notify_all()

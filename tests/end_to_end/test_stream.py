@@ -98,7 +98,9 @@ def test_an_unknown_deployment_is_named_with_those_that_are_live(
     three_boards: Desk, digits_bundle: Bundle
 ) -> None:
     deploy(three_boards, digits_bundle)
-    with pytest.raises(UnknownDeploymentError, match="'digit'; live are: digits"):
+    with pytest.raises(
+        UnknownDeploymentError, match="'digit' at this broker; live deployments: digits"
+    ):
         Pipeline("digit", three_boards.url).open()
 
 

@@ -49,7 +49,7 @@ def test_boxes_of_a_result_are_in_the_pixels_of_its_picture() -> None:
     [
         (None, "NoneType given for output 'scores'; expected the return value of infer"),
         ([[1.0], [1.0, 2.0]], "list given for output 'scores'"),
-        ({}, r"lack \['scores'\]; expected an array for each of \['scores'\]"),
+        ({}, r"no outputs \['scores'\]; expected an array for each of the outputs \['scores'\]"),
         (np.repeat(ROW, 4, axis=0), r"has 4 rows.*`labels\(row\)`"),
     ],
 )

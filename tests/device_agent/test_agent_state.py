@@ -173,7 +173,7 @@ def test_with_keep_the_state_follows_one_clients_requests_in_their_order(
     gap = ask(host, name, payloads[4], 5)
     assert gap.user["error"] == "state-lost"
     assert b"Stage 0" in gap.payload
-    assert b"got request 5 after 3" in gap.payload
+    assert b"got request 5, but the previous request was 3" in gap.payload
     short = ask(host, name, payloads[3][:-1], 4)
     assert short.user["error"] == "bad-payload"
     assert result(ask(host, name, payloads[3], 4)) == expected[3]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NoAnswerError(EdgePartitionError):
-    """An agent did not answer a command: base class of the two causes below.
+    """An agent did not answer a command; each subclass is one cause.
 
     Attributes:
         device: Name of the board.

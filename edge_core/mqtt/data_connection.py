@@ -57,7 +57,7 @@ _PINGREQ = b"\xc0\x00"
 
 
 class DataConnection(DataSender):
-    """An MQTT 5 connection without a thread: the threads that use the connection step it.
+    """An MQTT 5 connection without a thread of its own: its users receive by calling :meth:`step`.
 
     Attributes:
         address: Address of the broker.

@@ -27,7 +27,7 @@ class KeepAlive:
         """
         self.period_s = self._wanted_s = period_s
         self.sent_at = self.received_at = self._pinged_at = 0.0
-        #: Delivered and written bytes at the last ping (:meth:`DataSession.delivery`).
+        #: Numbers of delivered and written bytes at the last ping (:meth:`DataSession.delivery`).
         self._delivery = 0, 0
 
     def start(self, period_s: float | None, now: float) -> None:

@@ -111,8 +111,8 @@ class Acknowledgements:
     def packet(self, receipt: Receipt) -> bytes:
         """Return the PUBACK packet for a message.
 
-        The return value is empty if the message needs no acknowledgement, or if it arrived on an
-        earlier connection.
+        The return value is empty if the message needs no acknowledgement, or if the message arrived
+        on an earlier connection.
         """
         if not receipt.packet_id or receipt.connection_number != self._connection_number:
             return b""

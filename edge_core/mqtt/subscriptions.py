@@ -33,7 +33,7 @@ class Subscriptions:
         self._broker_url = broker_url
         self._lock = threading.Lock()
         self._qos: dict[str, int] = {}
-        #: The future answers for which callers wait, by the packet id of SUBSCRIBE.
+        #: The broker's answers that callers wait for, by the packet id of SUBSCRIBE.
         self._answers: dict[int, Future[ReasonCode]] = {}
         client.on_subscribe = self._handle_subscribe
 

@@ -74,7 +74,7 @@ _START_WAITING = 3.0
 #: The least rest is valid for this many seconds, and at least for this many latencies.
 _REST_S = 10.0
 _REST_LATENCIES = 10.0
-#: A rest of at most this multiple of the least rest restarts the time of the least rest's validity.
+#: A rest of at most this multiple of the least rest extends the validity of the least rest.
 _SAME_REST = 1.02
 #: Size of the window during a drain, as a fraction of the size before the drain.
 _DRAIN = 0.75

@@ -1,6 +1,6 @@
 """The client's connection to one deployment: its subscriptions, and the messages that it sends.
 
-Handlers run in the thread that steps the connection.
+Handlers run in the thread that calls :meth:`DataConnection.step`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RECEIVE_MAXIMUM = 256
 
 
 class DeploymentHandlers(Protocol):
-    """Callbacks of a :class:`DeploymentConnection`. They run in the thread that steps it."""
+    """Callbacks of a :class:`DeploymentConnection`, in the thread that calls ``step``."""
 
     def handle_connected(self) -> None:
         """Called after each connect: the first connect and every reconnect."""

@@ -56,9 +56,9 @@ class DeploymentState:
     def take_manifest(self, payload: bytes) -> None:
         """Read the payload of a manifest message, which replaces or ends the deployment.
 
-        An empty payload ends the deployment. A manifest with other inputs or outputs of the model
-        ends the deployment for this client. Every other manifest becomes the live manifest, also
-        after an end. A manifest that can't be read changes nothing.
+        An empty payload ends the deployment. A manifest whose model has other inputs or outputs
+        ends the deployment for this client. Every other manifest becomes the live manifest, also if
+        the deployment has ended. A manifest that can't be read changes nothing.
         """
         if not payload:
             self.ended = UNDEPLOYED, f"Deployment {self.deployment!r} was undeployed."

@@ -24,7 +24,7 @@ class UnknownDeploymentError(EdgePartitionError):
 
     Attributes:
         deployment: The requested name.
-        live: Names of the live deployments, sorted.
+        live: Names of the live deployments.
     """
 
     def __init__(self, deployment: str, live: Sequence[str]) -> None:

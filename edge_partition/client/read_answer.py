@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _STATE_CODES = frozenset({ErrorCode.STATE_LOST, ErrorCode.STATE_TAKEN})
 #: Codes of temporary errors, after which the client sends the request again: a deployment is being
 #: replaced, a board restarts, or a board has too many requests. The repeat goes to the generation
-#: that is live at that time, and to another board if the stage has several.
+#: that is live at that time, and may go to another board of the stage.
 PASSING_CODES = frozenset(
     {
         ErrorCode.UNKNOWN_GENERATION,

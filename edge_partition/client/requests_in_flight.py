@@ -87,7 +87,7 @@ class Request:
         return (now - self.sent_at) * 1000 if self.sent_at is not None and self.sends == 1 else None
 
     def schedule_resends(self, now: float) -> None:
-        """Schedule repeats at growing pauses until the answer comes; a message may be lost."""
+        """Schedule repeats at growing pauses until the answer comes, after a possible loss."""
         self.resend_after_s = RESEND_FIRST_S
         self.resend_at = now + RESEND_FIRST_S
 

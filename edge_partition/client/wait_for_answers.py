@@ -1,6 +1,7 @@
 """Waits for answers in the threads of the callers.
 
-A thread that waits for an answer also steps the connection, so the answer passes no other thread.
+A thread that waits for an answer also reads the connection (:meth:`DataConnection.step`), so the
+answer passes no other thread.
 If several threads wait, one of them steps, and the others wait for that thread. While no thread
 waits, a stand-in thread steps (:mod:`edge_core.mqtt.stand_in`).
 """

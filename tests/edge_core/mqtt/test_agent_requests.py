@@ -93,7 +93,9 @@ def test_a_request_without_an_answer_times_out_with_the_boards_name(
         agent(mosquitto, lambda _command: None) as topic,
         Connection(address_of(mosquitto), name("host")) as host,
     ):
-        with pytest.raises(RequestTimeoutError, match="pi-1 did not answer 'ping'") as caught:
+        with pytest.raises(
+            RequestTimeoutError, match="pi-1 did not answer the command 'ping'"
+        ) as caught:
             ask(host, topic, timeout_s=0.3)
         assert caught.value.timeout_s == 0.3
 
@@ -118,7 +120,7 @@ def test_an_agent_that_goes_offline_ends_the_wait_for_its_answer(any_broker: Bro
         wait = {"availability_topic": any_topic(availability), "timeout_s": PATIENCE_S}
         assert ask(host, topic, n=0, **wait)["n"] == 0
         for n in (1, 2):
-            with pytest.raises(AgentLostError, match="pi-1 went offline before it answered 'ping'"):
+            with pytest.raises(AgentLostError, match=r"pi-1 went offline before .* 'ping'"):
                 ask(host, topic, n=n, **wait)
         # An offline agent gets no commands; an agent that is back online does.
         assert asked == [0, 1]

@@ -148,7 +148,7 @@ def open_session(
         (packet, _), *early = _wait_for_packets(reader, sock, deadline)
     except (OSError, EOFError, ValueError) as error:
         sock.close()
-        reason = "it closed the connection" if isinstance(error, EOFError) else str(error)
+        reason = "the broker closed the connection" if isinstance(error, EOFError) else str(error)
         raise BrokerUnreachableError(address.url, reason) from None
     if not isinstance(packet, mqtt5.ConnAckPacket) or int(packet.reason_code):
         sock.close()

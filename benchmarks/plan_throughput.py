@@ -6,7 +6,8 @@ The compared plans take turns on the same boards, one deployment at a time, so o
 machine affect all plans. Each figure is the median of the rounds, with the lowest and the highest
 value. There are four comparisons:
 
-- pipelines of two, three and four equal boards against the throughput that each plan predicts;
+- pipelines of two, three and four equal boards against the throughput that each plan predicts with
+  times of its stages from the same minute;
 - four equal boards against one of them with the whole model;
 - three boards with the speeds 1 : 2 : 4 against the sum of the single boards, each with the whole
   model;
@@ -98,6 +99,9 @@ def ratio(runs: dict, above: str, below: list[str]) -> dict[str, float]:
 def measure_pipelines(
     model: TfliteModel, faster: float, rounds: int, seconds: float
 ) -> dict[str, object]:
+    shares = [faster * share for share in EQUAL]
+    fleet = emulation.boards_of(shares)
+
     def plans_of(boards: Fleet) -> dict[str, Plan]:
         return {
             f"{count}-boards": plan_split(
@@ -106,24 +110,45 @@ def measure_pipelines(
             for count in PIPELINES
         }
 
-    shares = [faster * share for share in EQUAL]
-    runs = measure_plans(model, shares, plans_of, rounds, seconds)
+    with emulation.emulated(fleet) as desk:
+        fleet = emulation.measured(
+            fleet, model, desk, lambda boards, _model: plans_of(boards).values()
+        )
+        plans = plans_of(fleet)
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in plans}
+        for _ in range(rounds):
+            for name, plan in plans.items():
+                runs[name].append(run_pipeline(plan, model, desk, seconds))
     return {
         "shares": shares,
-        "runs": runs,
-        **{f"ratio_of_{name}_to_plan": ratio_to_plan(run) for name, run in runs.items()},
+        "pipelines": {
+            name: {
+                "boards": [[device.name for device in stage.devices] for stage in plan.stages],
+                "cuts": list(plan.cuts),
+                "predicted_per_s": plan.throughput_per_s,
+                "runs": runs[name],
+            }
+            for name, plan in plans.items()
+        },
     }
 
 
-def ratio_to_plan(run: dict) -> dict[str, float]:
-    """Return the measured throughput of a plan, divided by the predicted throughput."""
-    ratios = [per_s / run["predicted_per_s"] for per_s in run["runs_per_s"]]
-    return {
-        "reached": statistics.median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-        "bound": 1,
-    }
+def run_pipeline(
+    plan: Plan, model: TfliteModel, desk: DeskFleet, seconds: float
+) -> dict[str, float]:
+    """Stream through a pipeline, between two timings of its stages by the boards.
+
+    Other work on the machine changes the boards' speed from minute to minute. The stream's
+    throughput is therefore compared with a plan that has the mean of the two timings.
+
+    Returns:
+        Inferences a second: ``per_s`` of the stream, ``bound_per_s`` of the plan.
+    """
+    bounds = [emulation.timed_again(plan, model, desk).throughput_per_s]
+    with emulation.deployed(plan, model, desk):
+        per_s = emulation.stream(desk, seconds).throughput_per_s
+    bounds.append(emulation.timed_again(plan, model, desk).throughput_per_s)
+    return {"per_s": per_s, "bound_per_s": statistics.harmonic_mean(bounds)}
 
 
 def measure_equal(
@@ -219,7 +244,15 @@ def _nearest_cuts(graph: Graph, before: np.ndarray, parts: int) -> list[int]:
 
 def show(name: str, kind: str, document: dict) -> None:
     print(f"{name}, {kind} boards of {', '.join(f'{share:g}' for share in document['shares'])}:")
-    for label, run in document["runs"].items():
+    for label, pipeline in document.get("pipelines", {}).items():
+        ratios = [run["per_s"] / run["bound_per_s"] for run in pipeline["runs"]]
+        print(
+            f"  {label:16} {statistics.median(run['per_s'] for run in pipeline['runs']):7.2f}/s, "
+            f"{statistics.median(ratios):.2f} of its bound ({min(ratios):.2f} to "
+            f"{max(ratios):.2f}, {len(ratios)} runs), predicted {pipeline['predicted_per_s']:.2f}, "
+            f"cut at {pipeline['cuts']}"
+        )
+    for label, run in document.get("runs", {}).items():
         print(
             f"  {label:16} {run['per_s']:7.2f}/s ({run['lowest_per_s']:.2f} to "
             f"{run['highest_per_s']:.2f}, {len(run['runs_per_s'])} runs), predicted "

@@ -41,7 +41,7 @@ class Moments:
     Attributes:
         mean: Mean of all elements.
         variance: Variance of all elements.
-        channels: Size of the last axis. :func:`concatenated` weights a tensor by this size.
+        channels: Size of the last axis. :func:`concatenated` uses this size as a weight.
         shift: Difference of each channel's mean from ``mean``, of shape ``(channels,)``; 0 if the
             channels have the same mean.
     """
@@ -58,23 +58,23 @@ class Moments:
 
 
 def scaled(x: Moments, scale: float, offset: float) -> Moments:
-    """Return the moments of ``x * scale + offset``."""
+    """Return mean and variance of ``x * scale + offset``."""
     return Moments(x.mean * scale + offset, x.variance * scale**2)
 
 
 def summed(terms: Sequence[Moments]) -> Moments:
-    """Return the moments of the sum of independent tensors."""
+    """Return mean and variance of the sum of independent tensors."""
     return Moments(sum(x.mean for x in terms), sum(x.variance for x in terms))
 
 
 def multiplied(x: Moments, gate: Moments) -> Moments:
-    """Return the moments of the element-wise product of two independent tensors."""
+    """Return mean and variance of the element-wise product of two independent tensors."""
     mean = x.mean * gate.mean
     return Moments(mean, x.power * gate.power - mean**2)
 
 
 def averaged(x: Moments, elements: int) -> Moments:
-    """Return the moments of averages over ``elements`` neighbouring elements of ``x``.
+    """Return mean and variance of averages over ``elements`` neighbouring elements of ``x``.
 
     Neighbours are correlated, so the variance is not divided by ``elements``. The divisor is
     ``elements / 4``, limited to the range from 1 to 4.
@@ -83,7 +83,7 @@ def averaged(x: Moments, elements: int) -> Moments:
 
 
 def concatenated(parts: Sequence[Moments]) -> Moments:
-    """Return the moments of the concatenation of ``parts`` along the last axis."""
+    """Return mean and variance of the concatenation of ``parts`` along the last axis."""
     total = sum(x.channels for x in parts)
     mean = sum(x.mean * x.channels for x in parts) / total
     power = sum(x.power * x.channels for x in parts) / total
@@ -91,13 +91,13 @@ def concatenated(parts: Sequence[Moments]) -> Moments:
 
 
 def activated(x: Moments, function: str) -> Moments:
-    """Return the moments of an activation function's output.
+    """Return mean and variance of an activation function's output.
 
     The estimate for ``relu`` takes the mean of ``x`` into account. The estimates for the other
     functions assume that ``x`` has a mean of 0.
 
     Args:
-        x: Moments of the function's input.
+        x: Mean and variance of the function's input.
         function: Keras's name of the function, such as ``relu``. An unknown function is treated as
             the identity.
     """
@@ -113,9 +113,10 @@ def activated(x: Moments, function: str) -> Moments:
 
 
 def _rectified(mean: float) -> tuple[float, float]:
-    """Return mean and variance of ReLU of a normal variable with ``mean`` and a variance of 1.
+    """Return mean and variance of ``relu(x)``.
 
-    The values are interpolated linearly in :data:`_RELU_OF_MEAN`.
+    The variable ``x`` is normally distributed, with the mean ``mean`` and a variance of 1.
+    The results are interpolated linearly in :data:`_RELU_OF_MEAN`.
     """
     for (start, *low), (stop, *high) in pairwise(_RELU_OF_MEAN):
         if mean <= stop:

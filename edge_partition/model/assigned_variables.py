@@ -1,6 +1,6 @@
 """Variables that a model assigns during a request: a recurrent state, a counter, a random seed.
 
-Most of these variables do not affect the outputs, such as a seed that only training reads. Such
+Most of these variables, such as a seed that only training reads, do not affect the outputs. These
 variables and their assignments are removed. The other variables stay in the ``.tflite`` file. The
 TFLite interpreter keeps their values from one request to the next, as Keras's ``predict`` does.
 """
@@ -98,7 +98,7 @@ def keep_needed_nodes(
 def _users_of_handles(
     graph: Any, sources: Mapping[str, Sequence[str]], assigned: Collection[str]
 ) -> dict[str, list[str]]:
-    """Return the names of the nodes that use each variable, by the name of its placeholder."""
+    """Return the names of the nodes that use a variable, by the name of its placeholder node."""
     users: dict[str, list[str]] = {name: [] for name in assigned}
     aliases = {name: name for name in assigned}
     found = True

@@ -20,8 +20,9 @@ _LONGEST_PRODUCT = 4096
 def _cumprod(node: Any, x: Any, axis: Any) -> Any:
     """Return the running product of ``x`` along an axis.
 
-    Each element is multiplied by the element 1 place before it. Each result is multiplied by the
-    result 2 places before it, then 4 places before it, and so on.
+    The first step multiplies each element by the element 1 position earlier. The second step
+    multiplies each result of the first step by the result 2 positions earlier. The distance doubles
+    in each further step.
     """
     import tensorflow as tf  # noqa: PLC0415
 
@@ -72,7 +73,7 @@ def _count_below(compare: str) -> Formula:
     """Return a formula that counts the elements of a sorted row that come before a value.
 
     Args:
-        compare: ``less`` or ``less_equal``, the comparison of an element with the value.
+        compare: Comparison of an element with the value: ``less`` or ``less_equal``.
     """
 
     def count(node: Any, row: Any, values: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Formulas for TensorFlow operators that TFLite lacks, made of operators that TFLite has.
+"""Formulas that compute TensorFlow's operators with TFLite's operators.
 
-Results differ from TensorFlow's results by float32 rounding only. Results of maximum pooling,
-patches, bit operations and diagonals are identical to TensorFlow's results.
+A formula exists only for operators that TFLite lacks. Results differ from TensorFlow's results by
+float32 rounding only. Results of maximum pooling, patches, bit operations and diagonals are
+identical to TensorFlow's results.
 """
 
 from __future__ import annotations

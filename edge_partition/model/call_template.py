@@ -1,6 +1,6 @@
 """Templates of calls: the arguments of a call, with a hole in place of each tensor.
 
-A layer makes the call again: it fills the holes of the template with new tensors.
+To make the call again, a layer fills the holes of the template with new tensors.
 """
 
 from __future__ import annotations

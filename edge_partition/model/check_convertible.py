@@ -53,7 +53,9 @@ def check_dtypes(
 
 
 def check_branches(model: str, graph: Any, layers: Collection[str]) -> None:
-    """Refuse ``tf.switch_case``. TFLite has only ``IF``, and TensorFlow cannot freeze the operator.
+    """Refuse ``Case``, the operator of ``tf.switch_case``.
+
+    TFLite lacks this operator, and TensorFlow cannot freeze a graph with this operator.
 
     Args:
         model: The model's name.
@@ -82,7 +84,7 @@ def check_output_shape(name: str, spec: Any, frozen: FrozenModel) -> None:
     Args:
         name: The output's name, for the error message.
         spec: TensorFlow's ``TensorSpec`` of the output.
-        frozen: The model.
+        frozen: The frozen model with this output.
 
     Raises:
         ConversionError: The shape of the output is not fixed.
@@ -96,7 +98,7 @@ def check_output_shape(name: str, spec: Any, frozen: FrozenModel) -> None:
     raise ConversionError(
         frozen.name,
         f"the shape of output {name!r} depends on the input's values (operator {node.op} returns "
-        f"shape {spec.shape}), but boards need fixed shapes. End the model before this layer.",
+        f"shape {spec.shape}), but boards need fixed shapes. End the model before this operator.",
         operators=(node.op,),
         layers=(name,),
     )

@@ -85,7 +85,7 @@ def _add(a: Any, b: Any, sign: int = 1) -> Any:
 
 
 def _both_parts(node: Any, *inputs: Any) -> list[Pair]:
-    """Apply an operator to real and imaginary parts separately, for example a sum or a reshape."""
+    """Apply an operator, such as a sum or a reshape, to real and imaginary parts separately."""
     parts = [apply_node(node, [x.re if isinstance(x, Pair) else x for x in inputs])]
     if all(x.im is None for x in inputs if isinstance(x, Pair)):
         return [Pair(re) for re in parts[0]]
@@ -203,7 +203,9 @@ def _angle(_: Any, x: Pair) -> Any:
 def _transform_matrices(
     length: int, bins: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the cosines and the sines of ``2 pi j k / length``, each of shape ``(length, bins)``.
+    """Return the cosines and the sines of ``2 pi j k / length`` for row ``j`` and column ``k``.
+
+    Both matrices have ``length`` rows and ``bins`` columns.
 
     Raises:
         TransformTooLargeError: The matrices would be too large.

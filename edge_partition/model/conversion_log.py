@@ -1,4 +1,4 @@
-"""Write TensorFlow's output to a log file, and turn its exceptions into conversion errors."""
+"""Write TensorFlow's output to a log file, and explain TensorFlow's exceptions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def explained_errors(
             TensorFlow raises an exception.
 
     Raises:
-        ConversionError: TensorFlow raised an exception. The error names the layers that cause it.
+        ConversionError: TensorFlow raised an exception. The error names the layers that caused
+            the exception.
     """
     log = Path(log_path) if log_path else make_log()
     try:
@@ -86,7 +87,8 @@ def make_log() -> Path:
 def _unfiltered_tracebacks() -> Iterator[None]:
     """Switch off the filtering of tracebacks within the block.
 
-    Filtering adds the arguments of calls to error messages, and hides Keras's layers.
+    Filtering adds the arguments of calls to error messages, and removes the calls of Keras's layers
+    from tracebacks.
     """
     with contextlib.ExitStack() as stack:
         for config in _traceback_switches():
@@ -99,7 +101,7 @@ def _unfiltered_tracebacks() -> Iterator[None]:
 def _traceback_switches() -> list[Any]:
     """Return the modules that switch traceback filtering, if loaded.
 
-    They are ``keras.config`` for Keras 3, and ``tensorflow.debugging`` for Keras 2.
+    The modules are ``keras.config`` for Keras 3, and ``tensorflow.debugging`` for Keras 2.
     """
     modules = (("keras", "config"), ("tensorflow", "debugging"))
     return [getattr(sys.modules[name], part) for name, part in modules if name in sys.modules]

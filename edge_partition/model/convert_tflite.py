@@ -88,7 +88,8 @@ def check_options(model: str, quantization: str, *, calibrated: bool) -> None:
         raise ConversionError(
             model,
             f"quantization {quantization} was chosen {'with' if calibrated else 'without'} "
-            "calibration examples. Give examples of real inputs with int8, and only with int8.",
+            "calibration examples. Give calibration examples for int8, and give none for other "
+            "quantizations.",
         )
 
 
@@ -138,8 +139,9 @@ def _check_examples(
             raise ConversionError(
                 frozen.name,
                 f"calibration example {count} has {len(example)} arrays of shapes "
-                f"{', '.join(map(str, found))}; the model takes {', '.join(map(str, wanted))}. "
-                "Give examples with the shapes of the model's inputs.",
+                f"{', '.join(map(str, found))}; the model takes arrays of shapes "
+                f"{', '.join(map(str, wanted))}. Give examples with the shapes of the model's "
+                "inputs.",
             )
         yield arrays
     if not count:
@@ -149,7 +151,7 @@ def _check_examples(
 
 
 def _graph_converter(frozen: FrozenModel) -> Any:
-    """Return a converter of a graph without variables."""
+    """Return TensorFlow's converter for a frozen graph without variables."""
     import tensorflow as tf  # noqa: PLC0415
 
     # The converter freezes a function again, which takes ten times the memory of the weights. So
@@ -172,7 +174,7 @@ def _graph_converter(frozen: FrozenModel) -> Any:
 
 
 def _function_converter(frozen: FrozenModel, folder: Path) -> Any:
-    """Return a converter of a graph that assigns variables.
+    """Return TensorFlow's converter for a frozen graph that assigns variables.
 
     The converter accepts such a graph only as a SavedModel, which is written into ``folder``.
     """

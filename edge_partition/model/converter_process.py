@@ -54,8 +54,9 @@ def kept_converter() -> Iterator[None]:
     """Within the block, let one child convert all models of the calling thread, one after another.
 
     A child takes seconds to load TensorFlow. Within the block, a program that converts many models
-    waits only once. The child holds TensorFlow's memory until the block ends. If a child crashes or
-    does not finish a conversion, this process ends the child, and the next model gets a new child.
+    waits for TensorFlow only once. The child holds TensorFlow's memory until the block ends. If a
+    child crashes or does not finish a conversion, this process ends the child, and the next model
+    gets a new child.
 
     Each thread has its own child. The kernel ends a child together with the thread that started the
     child, so a child cannot serve another thread, which may live longer.
@@ -212,7 +213,7 @@ class _ModelSummary:
 
 
 class _Child:
-    """A child process that converts models. The child ends with the thread that started it."""
+    """A process that converts models. The process ends when the thread that started it ends."""
 
     def __init__(self) -> None:
         checkout = str(Path(__file__).resolve().parents[2])
@@ -244,7 +245,10 @@ class _Child:
         """Send a request and return the answer; None if the child ends without an answer."""
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
-            raise RuntimeError("The child process has no standard input or output; start it again.")
+            raise RuntimeError(
+                "The converter's child process has no standard input or output. Create a new "
+                "ConverterProcess."
+            )
         if self._served:
             self._log_offset = os.fstat(self._log.fileno()).st_size
         self._is_busy = True
@@ -321,8 +325,9 @@ def _disk_errors(model: str, folder: Path) -> Iterator[None]:
         raise ConversionError(
             model,
             f"a file in {folder.parent} cannot be written ({error.strerror or error}; "
-            f"{free_gb:.1f} GB free). Free space there, or set the environment variable TMPDIR to "
-            "a folder on a larger disk. The free space must be twice the size of the model.",
+            f"{free_gb:.1f} GB free). Delete files on this disk, or set the environment variable "
+            "TMPDIR to a folder on a larger disk. The conversion needs free space for twice the "
+            "size of the model.",
         ) from error
 
 

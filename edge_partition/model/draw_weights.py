@@ -33,8 +33,8 @@ def draw_integers(generator: np.random.Generator, shape: tuple[int, ...]) -> np.
 class WeightDrawer:
     """Fills each weight of a model with random values, once.
 
-    Calls for a weight that was already filled change nothing. The random values of a weight depend
-    only on the seed, the weight's position among the model's weights, its name and its shape.
+    A second call for the same weight changes nothing. The random values of a weight depend only on
+    the seed, and on the weight's name, shape and position among the model's weights.
 
     Args:
         model: A built model.
@@ -47,7 +47,7 @@ class WeightDrawer:
         self._done: set[int] = set()
 
     def keep(self, weights: Iterable[keras.Variable]) -> None:
-        """Protect the present values of ``weights`` from later calls."""
+        """Keep the present values of ``weights``: later calls do not fill these weights."""
         self._done |= {id(weight) for weight in weights}
 
     def fill(self, weight: keras.Variable, mean: np.ndarray | float, deviation: float) -> None:
@@ -71,7 +71,7 @@ class WeightDrawer:
             centre: Whether to shift the values so that the sum over each output channel is zero.
 
         Returns:
-            The random integers before scaling and shifting, int64, of the kernel's shape.
+            The random int64 numbers before scaling and shifting, of the kernel's shape.
         """
         drawn = self._draw(kernel).astype(np.int64)
         values: np.ndarray = drawn
@@ -82,14 +82,14 @@ class WeightDrawer:
         return drawn
 
     def fill_scale_and_offset(self, layer: keras.layers.Layer) -> None:
-        """Fill ``gamma`` of a normalization layer with values near 1, and ``beta`` near 0."""
+        """Fill a normalization layer: ``gamma`` with values near 1, ``beta`` with values near 0."""
         if layer.gamma is not None:
             self.fill(layer.gamma, 1.0, 0.1)
         if layer.beta is not None:
             self.fill(layer.beta, 0.0, 0.03)
 
     def fill_by_name(self, weights: Iterable[keras.Variable]) -> None:
-        """Fill the weights of a layer of unknown kind, with values that fit their names and shapes.
+        """Fill the weights of a layer of unknown kind, according to the weights' names and shapes.
 
         Scales and variances get values near 1, and vectors get values near 0. The values of other
         weights keep the variance of the layer's inputs.

@@ -1,4 +1,4 @@
-"""Formulas for element-wise functions and bit operations, made of operators that TFLite has."""
+"""Formulas that compute element-wise functions and bit operations with TFLite's operators."""
 
 from __future__ import annotations
 
@@ -159,8 +159,9 @@ def _invert(_: Any, x: Any) -> Any:
 def _bitwise_and(_: Any, a: Any, b: Any) -> Any:
     """Return ``a & b``.
 
-    The formula a + b = (a ^ b) + 2 (a & b) gives all bits but the last. The last bits of a and b
-    are removed first, because a + b might overflow. Their product is the last bit of the result.
+    Let x be a without its last bit (``a >> 1``), and y be b without its last bit. All bits of the
+    result but the last are 2 (x & y) = x + y - (x ^ y). This sum cannot overflow, but a + b can.
+    The last bit of the result is the product of the last bits of a and b.
     """
     import tensorflow as tf  # noqa: PLC0415
 

@@ -91,7 +91,8 @@ def encode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
     """Return ``value`` as JSON values. A type that JSON lacks becomes an object with a ``kind``.
 
     Raises:
-        WrapError: ``value`` contains a function that Keras cannot find when it loads the model.
+        WrapError: ``value`` contains a function that Keras cannot find when Keras loads the
+            model.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -138,8 +139,8 @@ def _encode_function(function: Callable[..., Any]) -> dict[str, Any]:
         and registered == function.__name__
     ):
         raise WrapError(
-            f"An operation has the function {module}.{name} as an argument, and Keras could not "
-            "find the function on loading the model. Register the function with "
+            f"An operation has the function {module}.{name} as an argument, but Keras does not "
+            "know this function, so a saved model could not be loaded. Register the function with "
             "keras.saving.register_keras_serializable."
         )
     return {"kind": "keras", "value": value}
@@ -166,7 +167,7 @@ def _is_ops_function(module: str, name: str) -> bool:
 
 
 def decode(value: Any) -> Any:  # noqa: C901, PLR0911 -- one for each type
-    """Return the value that :func:`encode` converted to the JSON values ``value``.
+    """Return the original of ``value``, the JSON values that :func:`encode` returned.
 
     Raises:
         WrapError: ``value`` contains an unknown function or an unknown kind.

@@ -60,8 +60,8 @@ def restore_tensor_names(content: bytes, model_name: str) -> bytes:
 def escaped_layers(model: Any) -> Iterator[frozenset[str]]:
     """Within the block, give ``model`` and its layers escaped names; yield the escaped names.
 
-    A layer opens a TensorFlow name scope with the layer's name. TensorFlow allows the same names
-    for scopes and for nodes.
+    A layer opens a TensorFlow name scope with the layer's name. TensorFlow has the same rule
+    for the names of scopes and the names of nodes.
 
     Args:
         model: A Keras 3 or Keras 2 (``tf_keras``) model.

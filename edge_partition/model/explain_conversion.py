@@ -67,7 +67,7 @@ _ALTERNATIVES = {
     "DenseBincount": "Sum keras.ops.one_hot over the values",
     "Dilation2D": "Use a max pooling, which is a dilation by a flat structuring element",
     "ImageProjectiveTransformV3": _WARP,
-    "InTopKV2": "Return the indices of keras.ops.top_k, and compare them outside the model",
+    "InTopKV2": "Return the indices of keras.ops.top_k, and compare the indices outside the model",
     "MaxPoolWithArgmax": (
         "Use max_pool without the argmax. To undo the pooling, use keras.ops.repeat and compare "
         "with the maximum"
@@ -136,7 +136,7 @@ def explain_conversion(error: Exception, log: str, layers: Collection[str]) -> E
 def _explain_operators(operators: Sequence[str], text: str, where: str) -> str:
     """Return the message about operators that TFLite lacks, with advice.
 
-    If TFLite has an operator for other dtypes, the message also names the dtype.
+    The message also names a dtype for which TFLite has few operators, such as ``float64``.
     """
     if all("Random" in name for name in operators):
         drawn = [name for name in operators if name != "StatelessRandomGetKeyCounter"]
@@ -161,7 +161,9 @@ def _alternatives(operators: Sequence[str]) -> str:
     """Return advice on how to replace missing operators, as sentences."""
     found = [_ALTERNATIVES[name] for name in operators if name in _ALTERNATIVES]
     if not found:
-        return "Replace the layer with operations that TFLite has, or end the model before it."
+        return (
+            "Replace the layer with operations that TFLite has, or end the model before the layer."
+        )
     return f"{'. '.join(dict.fromkeys(found))}."
 
 
@@ -254,7 +256,7 @@ def explain_crash(
 def enclosing_layer(node_name: str, layers: Collection[str]) -> str:
     """Return the path of the innermost layer that contains a node; ``""`` if none.
 
-    For example ``model/encoder/conv_1`` for the node ``model/encoder/conv_1/Relu``.
+    For example, the node ``model/encoder/conv_1/Relu`` is in the layer ``model/encoder/conv_1``.
 
     Args:
         node_name: Name of the node, which is a path of scopes.
@@ -267,10 +269,11 @@ def enclosing_layer(node_name: str, layers: Collection[str]) -> str:
 
 
 def strip_numbers(node_name: str, layers: Collection[str]) -> str:
-    """Return a node's name with the exact names of its layers.
+    """Return a node's name without the numbers that TensorFlow added to the names of layers.
 
     Keras opens a layer's name scope twice: for the build and for the call. TensorFlow adds a number
-    to the name of the second scope. So ``model_1/conv_1/Relu`` becomes ``model/conv/Relu``.
+    to the name of the second scope. For example, ``model_1/conv_1/Relu`` becomes
+    ``model/conv/Relu`` if the names of the layers are ``model`` and ``conv``.
 
     Args:
         node_name: Name of the node, which is a path of scopes.

@@ -41,10 +41,10 @@ _TERMINAL_COLOR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def find_reason(error: BaseException) -> str:
-    """Return the innermost message of ``error``, on one line and without a full stop.
+    """Return the root cause that ``error`` states, on one line and without a full stop.
 
-    If the message of ``error`` states no cause, the message of the error that caused ``error`` is
-    returned. If there is no message, the class name of ``error`` is returned.
+    If the message of ``error`` states no cause, the cause comes from the earlier error that led to
+    ``error``. If no message states a cause, the class name of ``error`` is returned.
     """
     for each in _chain(error):
         reason = _innermost_message(each)
@@ -94,7 +94,7 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line of a traceback that is not a location, such as ``[[{{node x}}]]``."""
+    """Return the last line of a traceback, apart from locations such as ``[[{{node x}}]]``."""
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(("[[", "[Op:"))]
     return said[-1]

@@ -1,8 +1,9 @@
 """Scale the variances of batch norms to the activations that are measured in one run of a model.
 
-Moments that are estimated from the graph alone are too inaccurate for networks of a hundred layers:
-the activations grow from block to block, until the output depends on rounding errors. The scale is
-rounded to a power of four, so that rounding errors of another machine do not change the scale.
+Variances that are estimated from the graph alone are too inaccurate for networks of a hundred
+layers: the activations grow from block to block, until the output depends on rounding errors. The
+scale is rounded to a power of four, so that rounding errors of another machine do not change the
+scale.
 """
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
@@ -56,11 +57,10 @@ def fit_batch_norms(model: keras.Model, inputs: Moments, seed: int) -> None:
 
 
 class _Fitter:
-    """Runs a model, and scales each batch norm to the batch norm's input during the run.
+    """Runs a model. During the run, scales each batch norm's variance to the batch norm's input.
 
     Args:
-        headroom: Exponent of a factor. The stored variances are the measured variances times
-            ``4 ** headroom``.
+        headroom: The scale of each variance is multiplied by ``4 ** headroom``.
     """
 
     def __init__(self, headroom: int) -> None:
@@ -68,7 +68,7 @@ class _Fitter:
         self._fitted: set[int] = set()
 
     def run(self, model: keras.Model, inputs: list[Any]) -> Any:
-        """Run ``model`` on ``inputs``, scale its batch norms, and return its outputs."""
+        """Run ``model`` on ``inputs``, scale the batch norms, and return the model's outputs."""
         graph = model._functional if isinstance(model, keras.Sequential) else model
 
         def call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -125,7 +125,7 @@ def make_input(shape: tuple[int, ...], moments: Moments, samples: int, seed: int
 
 
 def _sample_count(tensor: keras.KerasTensor) -> int:
-    """Return the number of random samples for one input; a fixed batch size has priority."""
+    """Return the number of random samples for one input: the batch size, if the batch is fixed."""
     size = max(1, math.prod(tensor.shape[1:]))
     return int(tensor.shape[0] or max(2, min(_MAX_MEASURED_SAMPLES, _MEASURED_VALUES // size)))
 

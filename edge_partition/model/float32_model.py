@@ -80,7 +80,8 @@ def _graph_of(layer: keras.layers.Layer) -> keras.Function | None:
 def _change_graph(graph: keras.Function) -> set[str]:
     """Change a graph's tensors, constants and operations to float32; return the replaced dtypes.
 
-    Layers in the graph are not changed here, but through their policies.
+    The function does not change the graph's layers: :func:`_change_policy` changes the policy of
+    each layer.
     """
     found: set[str] = set()
     for node in (node for nodes in graph._nodes_by_depth.values() for node in nodes):
@@ -153,7 +154,7 @@ def _to_float32(value: Any) -> Any:
 
 
 def _recompute_statistics(layer: layers.Normalization) -> None:
-    """Recompute mean and variance, which the layer stores in its compute dtype."""
+    """Recompute the layer's mean and variance, which the layer still stores in the old dtype."""
     if layer.input_mean is None:
         layer.finalize_state()
     elif layer.built:

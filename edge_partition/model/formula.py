@@ -1,9 +1,9 @@
 """Shared parts of all formulas: an error, the values of constants, and products along an axis.
 
-A formula is a function that replaces a TensorFlow operator, because TFLite lacks the operator. Its
-arguments are a node of a ``tf.Graph``, which gives attributes and shapes, and the input tensors.
-Its result is the output tensor, computed with operators that TFLite has. Shapes are fixed. An input
-that is a constant in the graph is a constant for the formula too.
+A formula is a function that computes a TensorFlow operator with TFLite's operators. The first
+argument is the operator's node in a ``tf.Graph``, which gives attributes and shapes. The other
+arguments are the input tensors. The result is the output tensor. All shapes are fixed. If an input
+is a small constant in the graph, the formula gets a constant tensor.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def multiply_axis(x: Any, matrix: np.ndarray[Any, Any], axis: int) -> Any:
 
     Args:
         x: A float32 tensor.
-        matrix: Matrix of shape ``(m, n)``.
-        axis: Axis of ``x`` with size ``m``; it has size ``n`` in the result.
+        matrix: Matrix of shape ``(m, n)``. The size of the axis is ``m`` in ``x``, and ``n`` in the
+            result.
+        axis: Index of the axis.
     """
     import tensorflow as tf  # noqa: PLC0415
 

@@ -62,8 +62,8 @@ class FrozenModel:
         raise ConversionError(
             self.name,
             f"TFLite has no operator for {', '.join(operators)} in layer {', '.join(layers)}. "
-            "Other operators replace it, but their int8 error is a tenth of the largest value or "
-            "more. Choose --quantize dynamic or float16.",
+            "A replacement by other operators is too inaccurate in int8: the error is a tenth of "
+            "the largest value or more. Choose --quantize dynamic or float16.",
             operators=operators,
             layers=layers,
         )

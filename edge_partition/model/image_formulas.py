@@ -1,4 +1,4 @@
-"""Formulas for TensorFlow's pooling, patches, resizing and colours of images."""
+"""Formulas for TensorFlow's image operators: pooling, patches, resizing and colours."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _average_pool_2d(*arguments: Any) -> Any:
 
 
 def _extract_patches(node: Any, x: Any) -> Any:
-    """Return the patches of images: gather the rows of each patch, and then its columns."""
+    """Return the patches of images: gather the rows of all patches, and then the columns."""
     import tensorflow as tf  # noqa: PLC0415
 
     sizes, strides, rates = (node.get_attr(name)[1:3] for name in ("ksizes", "strides", "rates"))
@@ -87,7 +87,7 @@ def _extract_patches(node: Any, x: Any) -> Any:
 def _resize(run: Callable[[Any, Any, Any, list[Any]], Any]) -> Formula:
     """Return a formula that resizes images with one matrix for the height and one for the width.
 
-    Each matrix is the result of the TensorFlow operator for a unit matrix.
+    Each matrix is the result of the TensorFlow operator for an identity matrix.
 
     Args:
         run: Function that runs the TensorFlow operator.

@@ -43,8 +43,7 @@ def load_keras_model(
 
     Args:
         source: Name of a Keras application, a ``.keras`` or ``.h5`` file, the folder of a
-            SavedModel, or ``package.module:function``. Modules in the working directory are found
-            too.
+            SavedModel, or ``package.module:function``. The module may be in the working directory.
         weights: A weights file (``.weights.h5``, ``.h5``, ``.keras``), or ``seeded`` for random
             weights that are the same on every machine. By default, an application gets ImageNet
             weights, and any other model keeps its own weights.

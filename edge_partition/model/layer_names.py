@@ -1,4 +1,7 @@
-"""Name the nodes of a model's graph after the layers that come before them."""
+"""Name each node of a model's graph after the layer that comes before the node.
+
+A node is one call of an operation.
+"""
 
 # ruff: noqa: SLF001 -- Keras has no public way to walk a model's nodes.
 from __future__ import annotations
@@ -25,7 +28,7 @@ class NodeNames:
         self._roots: dict[str, str] = {}
 
     def __call__(self, operation: keras.Operation, tensor: keras.KerasTensor) -> str:
-        """Return a name for a node: a call of ``operation`` with ``tensor`` as the first tensor."""
+        """Return a name for a node that calls ``operation`` with ``tensor`` as first tensor."""
         if not _is_unnamed(operation) and operation.name not in self._roots:
             self._roots[operation.name] = operation.name
             return str(operation.name)

@@ -1,4 +1,4 @@
-"""Load the model that a MODEL argument names as a ``.tflite`` file, for planning and slicing."""
+"""Load the model that a MODEL argument names, and convert the model to a ``.tflite`` file."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def make_functional(
     model: keras.Model,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> keras.Model:
-    """Return a Functional model of the same layers, with fixed input shapes and a batch of 1.
+    """Return ``model`` as a Functional model with fixed input shapes and a batch of 1.
 
     Inputs keep their names, dtypes, order and structure. A Sequential model that was never built
     gets an input with the input shape of its first layer. The graph of a subclassed model exists
@@ -105,7 +105,7 @@ def input_names(model: keras.Model) -> list[str]:
 def _from_sequential(
     source: str, model: keras.Sequential, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> keras.Model:
-    """Return a Functional model of the layers of a Sequential model without an input."""
+    """Return a Functional model with the layers of a Sequential model that was never built."""
     if not model.layers:
         raise InputShapeError(source, "is a Sequential model without layers. Add layers.")
     first, *_ = model._layers
@@ -163,11 +163,12 @@ def _built_for(
     """Return the input shape for which a subclassed model was built.
 
     If the model has several inputs, the result is a list or a dictionary of shapes. Shapes include
-    the batch.
+    the batch. If the model was never built, the result has open dimensions only, and as many
+    dimensions as the first shape in ``input_shapes``, plus the batch.
 
     Raises:
-        InputShapeError: The model was never built, or its ``call`` needs several arguments. Keras
-            records only the shape of the first argument.
+        InputShapeError: The model was never built, and ``input_shapes`` is empty. Or the model's
+            ``call`` needs several arguments: Keras records only the shape of the first argument.
     """
     what = f"is a subclassed model ({type(model).__name__})"
     first, *others = inspect.signature(model.call).parameters.values()

@@ -50,7 +50,7 @@ class ModelKind:
     keeps_model_name: bool = True
 
     def import_reader(self) -> Callable[[ModelRequest], Any]:
-        """Return the reader. Its module is imported first, with the libraries that it needs."""
+        """Import the reader's module and the libraries that the module needs; return the reader."""
         reader: Callable[[ModelRequest], Any] = pkgutil.resolve_name(self.reader)
         return reader
 
@@ -58,7 +58,8 @@ class ModelKind:
 def model_kind(source: str) -> ModelKind:
     """Return the kind of a MODEL argument: the first entry of :data:`MODEL_KINDS` that matches.
 
-    A file need not exist. The function looks on disk only for the main file of a SavedModel.
+    The file that the argument names need not exist. The function looks on disk only for the main
+    file of a SavedModel.
     """
     return next(kind for kind in MODEL_KINDS if kind.matches(source))
 
@@ -68,7 +69,7 @@ def _is_saved_model(source: str) -> bool:
 
 
 def _ends_in(*endings: str) -> Callable[[str], bool]:
-    """Return a function that tells whether an argument ends in one of ``endings``, in any case."""
+    """Return a function that tells whether an argument has one of ``endings``, ignoring case."""
     return lambda source: source.lower().endswith(endings)
 
 

@@ -2,11 +2,12 @@
 
 The calls are in ``keras/src/backend/tensorflow/numpy.py`` of Keras 3.15:
 
-- ``argmax`` and ``argmin`` call ``signbit`` to sort -0.0 before 0.0. This function uses bit
+- ``argmax`` and ``argmin`` call ``signbit`` to sort -0.0 before 0.0. ``signbit`` uses bit
   operations that TFLite lacks.
-- ``add`` calls ``bias_add`` if exactly one dimension of its right operand is not 1, such as in the
-  shape ``(1, n, 1)``. If the last dimension of the left operand is not ``n``, the call has the
-  layout "channels first", for which the converter makes an invalid transposition (TensorFlow 2.21).
+- ``add`` calls ``bias_add`` if the right operand has exactly one dimension ``n`` that is not 1, as
+  in the shape ``(1, n, 1)``. If the last dimension of the left operand is not ``n``, ``add`` asks
+  for the layout "channels first". For this layout, the converter makes an invalid transposition
+  (TensorFlow 2.21).
 """
 
 from __future__ import annotations

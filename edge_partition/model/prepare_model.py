@@ -30,16 +30,16 @@ class LoadedModel:
     """A model that is ready to be wrapped and converted.
 
     Attributes:
-        model: A Functional model with fixed shapes, a batch of 1 and float32. If the source is not
-            a Keras 3 model, a traced model.
+        model: A Functional model with fixed shapes, a batch of 1 and float32; or a traced model,
+            if the source is a Keras 2 model or a SavedModel.
         name: Name of the application, of the function or of the SavedModel; or the file's name
             without its ending.
         weights: Origin of the weights: ``imagenet``; ``seeded``; or ``trained`` for the model's own
             weights and for weights from a file.
         labels: Class names along the last axis of the output; may be empty.
         notes: Notes for the user about the reading and about changes to the model.
-        operations: Operations of a Keras 2 model that are not layers. Empty for a Keras 3 model,
-            because its operations are wrapped later.
+        operations: Operations that Keras 2 turned into layers. Empty for a Keras 3 model, because
+            the operations of a Keras 3 model are wrapped later.
     """
 
     model: keras.Model | TracedModel
@@ -134,8 +134,9 @@ def _rebuilt_note(changed: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
         return ()
     note = (
-        f"The model computes in {' and '.join(names)}. It was rebuilt in float32, because boards "
-        "compute in float32. Its outputs differ from Keras's outputs by rounding errors."
+        f"The model computes in {' and '.join(names)}. edge-partition changed the model to "
+        "float32, because boards compute in float32. The outputs differ from Keras's outputs by "
+        "rounding errors."
     )
     return (note,)
 
@@ -143,7 +144,7 @@ def _rebuilt_note(changed: tuple[str, ...]) -> tuple[str, ...]:
 def _with_documented_size(
     model: keras.Model, input_shapes: Mapping[str, Sequence[int]] | None
 ) -> dict[str, Sequence[int]]:
-    """Return the given shapes, and the documented size for an application's other open inputs."""
+    """Return the given shapes. Other open inputs of an application get the documented size."""
     import keras  # noqa: PLC0415
 
     from edge_partition.model.make_functional import input_names  # noqa: PLC0415

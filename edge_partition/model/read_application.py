@@ -47,7 +47,7 @@ def read_application(request: ModelRequest) -> ReadModel:
 
 
 def _only_shape(input_shapes: Mapping[str, Sequence[int]] | None) -> tuple[int, ...] | None:
-    """Return the given shape; None for no shape, several shapes, or a shape of a single number."""
+    """Return the given shape. Return None for no shape, several shapes, or a single number."""
     shapes = list((input_shapes or {}).values())
     return tuple(shapes[0]) if len(shapes) == 1 and len(shapes[0]) > 1 else None
 

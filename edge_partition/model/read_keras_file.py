@@ -29,11 +29,11 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_keras_file(request: ModelRequest) -> ReadModel:
-    """Read the model in a Keras file, and the class names in the labels file beside it.
+    """Read the model in a Keras file, and the class names in the labels file beside the Keras file.
 
     Keras 2 reads the files that Keras 2 wrote. If Keras 2 is not installed or fails, Keras 3 tries
-    to read the file. The content of the file determines its format; the ending of its name does
-    not.
+    to read the file. The file's content determines the format. The ending of the file's name has
+    no influence.
 
     Raises:
         ModelSourceError: The file does not exist or cannot be read.
@@ -49,7 +49,9 @@ def _read_model(source: str) -> tuple[Any, tuple[str, ...]]:
         raise ModelSourceError(source, "no such file; expected a .keras, .h5 or .tflite file.")
     if source.lower().endswith(".weights.h5"):
         raise ModelSourceError(
-            source, "contains weights but no model. Give the model, and this file as --weights."
+            source,
+            "contains weights but no model. Give the model's file or name as MODEL, and give this "
+            "file with --weights.",
         )
     version = legacy_keras.keras_version(source)
     is_keras2 = legacy_keras.is_keras2_version(version)
@@ -88,7 +90,7 @@ def _read_model(source: str) -> tuple[Any, tuple[str, ...]]:
 
 
 def _explain_version(version: str, error: Exception) -> str:
-    """Return the problem with a file that another version of Keras wrote; ``""`` if none.
+    """Return why Keras cannot read a file; ``""`` if the version of Keras is not the reason.
 
     Args:
         version: Version of Keras that wrote the file, such as ``3.15.1``; ``""`` if unknown.
@@ -136,7 +138,10 @@ def _check_kind(source: str, model: Any) -> None:
 
 @contextlib.contextmanager
 def _with_matching_ending(source: str) -> Iterator[str]:
-    """Yield a path to the file with the ending that Keras expects for the file's content."""
+    """Yield a path to the file, with the ending that Keras requires for the file's content.
+
+    If the file's name has another ending, the path is a temporary symbolic link to the file.
+    """
     is_zip = zipfile.is_zipfile(source)
     with Path(source).open("rb") as file:
         is_hdf5 = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
@@ -194,7 +199,10 @@ def _explain_unreadable(error: Exception) -> str:
             "builds the model as package.module:function."
         )
     if "No model config found" in text or "No model found in config" in text:
-        return "contains weights but no model. Give the model, and this file as --weights."
+        return (
+            "contains weights but no model. Give the model's file or name as MODEL, and give this "
+            "file with --weights."
+        )
     return (
         f"cannot be read as a Keras model ({find_reason(error)}). Copy the file again, or save "
         "the model as .keras where it was built."

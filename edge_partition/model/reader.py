@@ -24,8 +24,8 @@ class ModelRequest:
         source: The MODEL argument.
         weights: A weights file, or ``seeded`` for random weights that are the same on every
             machine; None for the model's own weights. A reader that returns a Keras model may
-            ignore the weights, because they are set later. A reader that returns a traced model
-            refuses weights.
+            ignore the weights, because the weights are set later. A reader that returns a traced
+            model refuses weights.
         input_shapes: Shapes without the batch, by input name. The name ``""`` stands for every
             input that has open dimensions and that the shape fits. A reader that returns a Keras
             model may ignore the shapes, because open dimensions are fixed later.

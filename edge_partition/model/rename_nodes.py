@@ -20,8 +20,8 @@ def rename_nodes(graph: Any, renamed: Mapping[str, str], layers: Collection[str]
 
     Args:
         graph: A ``GraphDef``, which is changed in place.
-        renamed: New names of some nodes, by their old names. The new name of any other node
-            contains the exact name of the node's layer.
+        renamed: New names of some nodes, by their old names. In the names of all other nodes, the
+            function removes the numbers that TensorFlow added to the names of layers.
         layers: Names of the layers, as they appear in the names of graph nodes.
 
     Returns:

@@ -63,10 +63,10 @@ class ReplacingError(Exception):
 def replace_operators(
     graph: Any, without_weights: Callable[[Any], Any], outputs: Collection[str]
 ) -> dict[str, str]:
-    """In ``graph``, replace each operator that TFLite lacks and for which a replacement exists.
+    """In ``graph``, replace the operators that TFLite lacks, if a replacement exists.
 
-    The node that computes the result of a replacement keeps the name of the replaced node, if the
-    result is real. The names of other new nodes begin with the name of the replaced node.
+    The node that computes the result of a replacement keeps the name of the replaced node, unless
+    the result is complex. The names of other new nodes begin with the name of the replaced node.
 
     Args:
         graph: A ``GraphDef`` with fixed shapes, which is changed in place.
@@ -150,9 +150,10 @@ def _has_shapes(node: Any) -> bool:
 
 
 def _is_convertible_transform(node: Any) -> bool:
-    """Return whether TFLite can compute a node: a Fourier transform, or a reader of its result.
+    """Return whether TFLite's own operators can compute a node of a Fourier transform.
 
-    TFLite has only a transform of real numbers, and only for lengths that are a power of two.
+    The node is the transform or an operator that reads the transform's result. TFLite has only a
+    transform of real numbers, and only for lengths that are a power of two.
     """
     import tensorflow as tf  # noqa: PLC0415
 
@@ -191,7 +192,10 @@ def _is_in_gelu(node: Any) -> bool:
 
 
 def _split_factor(y: Any) -> tuple[Any, float]:
-    """Return ``x`` and ``factor`` of ``y = x * factor``; ``y`` and 1 without a constant factor."""
+    """Return ``x`` and ``factor`` of the product ``y = x * factor``.
+
+    If ``y`` is not a product with a constant, the result is ``y`` and 1.
+    """
     if y.op.type in ("Mul", "RealDiv"):
         left, right = y.op.inputs
         if (number := _scalar_value(right)) is not None and number != 0:
@@ -318,16 +322,17 @@ class _Change:
         return placeholder(x.name.removesuffix(":0"), x.shape, x.dtype)
 
     def _add(self, node: Any, graph: Any, sources: dict[str, str]) -> Callable[[str], str]:
-        """Add the nodes of ``graph`` with new names.
+        """Add the nodes of ``graph``, with new names, to the new nodes.
 
         Args:
             node: The node that is replaced.
-            graph: ``GraphDef`` of the replacement.
-            sources: Names of tensors in the whole graph, by the names of their placeholders.
+            graph: ``GraphDef`` that computes the replacement. A placeholder in ``graph`` stands for
+                a tensor of the model's graph.
+            sources: Names of tensors in the model's graph, by the names of the placeholders.
 
         Returns:
-            A function from the name of a tensor in ``graph`` to the tensor's name in the whole
-            graph.
+            A function that takes the name of a tensor in ``graph``, and returns the name of the
+            same tensor in the model's graph.
         """
         called = dict(sources)
         fresh = []

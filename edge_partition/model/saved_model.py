@@ -47,7 +47,7 @@ def read_saved_model(request: ModelRequest) -> ReadModel:
 
 
 def saved_model_name(source: str) -> str:
-    """Return the name of a SavedModel's folder; for a version such as ``cats/3``, ``cats``."""
+    """Return the name of a SavedModel: ``cats`` for the folder ``cats`` or ``cats/3``."""
     path = Path(source).resolve()
     return path.parent.name if path.name.isdigit() else path.name
 
@@ -58,13 +58,14 @@ def load_saved_model(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     signature: str | None = None,
 ) -> tuple[TracedModel, tuple[str, ...]]:
-    """Load one signature of a SavedModel, with an open batch fixed at 1.
+    """Load one signature of a SavedModel, and set the batch to 1 if the batch is open.
 
     Args:
         source: Path of the SavedModel's folder.
         input_shapes: Shapes without the batch, as
             :func:`~edge_partition.model.settle_shapes.settle_shapes` takes them. An input with one
-            dimension, such as the samples of a sound, has no batch. Its whole shape must be given.
+            dimension, such as the samples of a sound, has no batch, so the whole shape must be
+            given.
         signature: Name of the signature. The default is ``serving_default`` or the only signature.
 
     Returns:

@@ -1,8 +1,8 @@
 """Fill a model with random weights that make an untrained network behave like a trained network.
 
-With Keras's own initial weights, a network returns the same output for every input, and a
-comparison of outputs cannot fail. Seeded weights keep the variance of every activation near 1, and
-keep the activations of two inputs different. Seeded weights are the same on every machine.
+With Keras's own initial weights, a network returns the same output for every input, so a comparison
+of outputs cannot fail. Seeded weights keep the variance of every activation near 1, and keep the
+activations of two inputs different. Seeded weights are the same on every machine.
 
 The scale of a kernel follows He et al., "Delving Deep into Rectifiers" (2015): the variance of the
 kernel is 1 divided by the sum of the second moments of the kernel's inputs. Mean and variance of
@@ -64,10 +64,10 @@ def seed_weights(model: keras.Model, seed: int = 0) -> None:
     its shape. The numbers that Keras adds to names of layers have no influence.
 
     Args:
-        model: A Functional or Sequential model. The weights suit these inputs: pixels from 0 to 255
-            if the model itself rescales pixels; pixels from 0 to 255 minus their mean for an
-            application whose ``preprocess_input`` does not rescale pixels; otherwise values with a
-            mean of 0 and a variance of 1.
+        model: A Functional or Sequential model. If the model itself rescales pixels, the weights
+            suit pixels from 0 to 255. If the model is an application whose ``preprocess_input``
+            does not rescale pixels, the weights suit pixels from 0 to 255 minus their mean. For all
+            other models, the weights suit values with a mean of 0 and a variance of 1.
         seed: Seed of the random values.
     """
     inputs = _input_moments(model)
@@ -89,7 +89,7 @@ def _input_moments(model: keras.Model) -> Moments:
 
 
 class _Seeder:
-    """Fills the weights of each layer, according to the moments of the layer's input.
+    """Fills the weights of each layer, according to mean and variance of the layer's input.
 
     Args:
         model: The model. Its last layer with a kernel is treated as the classifier.
@@ -101,7 +101,7 @@ class _Seeder:
         self._last = [layer for layer in model._flatten_layers() if hasattr(layer, "kernel")][-1:]
 
     def follow(self, model: keras.Model, inputs: list[Moments]) -> Any:
-        """Fill the weights of ``model`` layer by layer; return the moments of its outputs."""
+        """Fill the weights of ``model``; return mean and variance of the model's outputs."""
         graph = model._functional if isinstance(model, keras.Sequential) else model
 
         def call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -116,7 +116,7 @@ class _Seeder:
         return graph._run_through_graph(inputs, call_fn=call)
 
     def _seed(self, operation: keras.Operation, inputs: list[Moments]) -> Moments:  # noqa: PLR0911 -- one for each kind of layer
-        """Fill an operation's weights; return the moments of its output."""
+        """Fill an operation's weights; return mean and variance of the operation's output."""
         first = inputs[0]
         if isinstance(operation, OperationLayer):
             operation = operation.operation
@@ -147,7 +147,7 @@ class _Seeder:
         return Moments() if weights else first
 
     def _seed_separable(self, layer: Any, first: Moments) -> Moments:
-        """Fill the depthwise and pointwise kernels of a layer. No activation lies between them."""
+        """Fill the two kernels of a separable layer. No activation is between the kernels."""
         depth_scale = math.sqrt(1 / first.power / math.prod(layer.kernel_size))
         taps = self._drawer.fill_kernel(layer.depthwise_kernel, depth_scale)
         sums = taps.sum(axis=tuple(range(taps.ndim - 2))).reshape(-1)
@@ -174,7 +174,7 @@ class _Seeder:
         return self._seed_bias(layer, Moments(0.0, variance))
 
     def _seed_bias(self, layer: Any, x: Moments) -> Moments:
-        """Fill the bias so that it cancels the shift; return the moments after the activation."""
+        """Fill the bias with values that cancel ``x.shift``; return the activation's moments."""
         if layer.use_bias:
             self._drawer.fill(layer.bias, -x.shift, 0.03)
             x = replace(x, shift=0.0)
@@ -189,7 +189,7 @@ class _Seeder:
 
 
 def _compute_moments(operation: keras.Operation, inputs: Sequence[Moments]) -> Moments | None:  # noqa: PLR0911 -- one for each kind of layer
-    """Return the moments of an operation's output; None if the operation is unknown."""
+    """Return mean and variance of an operation's output; None if the operation is unknown."""
     first = inputs[0]
     match operation:
         case layers.Normalization():

@@ -73,7 +73,11 @@ def format_shape(shape: Sequence[int | None]) -> str:
 
 
 def _fits(shape: OpenShape, given: Sequence[int]) -> bool:
-    """Return whether ``shape`` has open dimensions, and ``given`` agrees with its fixed sizes."""
+    """Return whether ``shape`` has open dimensions that the numbers in ``given`` can fix.
+
+    A single number fits every shape with open dimensions. Several numbers must match
+    the number of dimensions and the fixed sizes of ``shape``.
+    """
     if None not in shape:
         return False
     if len(given) == 1 and len(shape) > 1:
@@ -107,8 +111,8 @@ def _check_settled(source: str, shapes: Mapping[str, OpenShape]) -> None:
         ((name, shape),) = still_open.items()
         raise InputShapeError(
             source,
-            f"input {name!r} has an open dimension ({format_shape(shape)} without the batch), and "
-            f"boards need fixed shapes. Give --input-shape, such as {_example(shape)}.",
+            f"input {name!r} has an open dimension (shape {format_shape(shape)} without the "
+            f"batch), but boards need fixed shapes. Give --input-shape, such as {_example(shape)}.",
         )
     name, shape = next(iter(still_open.items()))
     for_all = ""

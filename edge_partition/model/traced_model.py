@@ -56,7 +56,7 @@ class TracedModel:
 
 
 def check_traceable(source: str, model: TracedModel) -> None:
-    """Check that the model accepts the shapes of its inputs.
+    """Check that the model's operators accept the shapes of the model's inputs.
 
     Raises:
         InputShapeError: An operator refuses a shape. The message contains the operator's reason.

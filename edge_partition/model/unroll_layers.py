@@ -1,7 +1,7 @@
 """Unroll recurrent layers for the int8 conversion.
 
 TFLite's int8 calibration crashes with a segmentation fault on a ``WHILE`` loop (TensorFlow 2.21).
-An unrolled layer has no loop. Its steps share the weights, and its results are the same.
+An unrolled layer has no loop. The steps share the weights, and the layer's results do not change.
 """
 
 from __future__ import annotations

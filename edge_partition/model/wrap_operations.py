@@ -57,8 +57,8 @@ class WrappedOperation:
 def wrap_operations(model: keras.Model) -> keras.Model:
     """Return a model with the same outputs, in which every operation is a layer.
 
-    Nested models are wrapped too, at any depth. The new model uses the layers of ``model``, and
-    therefore shares its weights. If every operation is a layer already, ``model`` is returned.
+    Nested models are wrapped too, at any depth. The new model uses the layers and the weights of
+    ``model``. If every operation is a layer already, ``model`` is returned.
 
     The name of a wrapped operation begins with the name of the layer before the operation. For
     example, ``expanded_conv_3_squeeze_excite_conv_1__add_1`` comes after the layer
@@ -68,7 +68,7 @@ def wrap_operations(model: keras.Model) -> keras.Model:
 
     Operations inside a layer are not wrapped. Examples are the operations in a ``Lambda``, in a
     user's layer, or in a model inside a wrapper such as ``TimeDistributed``. The tensors of such
-    operations are named after the layer.
+    operations are named after the layer that contains the operations.
 
     Args:
         model: A Functional or Sequential model.

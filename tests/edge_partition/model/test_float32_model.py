@@ -92,7 +92,7 @@ def test_a_model_of_another_policy_answers_as_its_float32_twin(
         assert want.std() > 1e-2
         np.testing.assert_allclose(got, want, atol=1e-6)
     (note,) = loaded.notes
-    assert f"computes in {policy}. It was rebuilt in float32" in note
+    assert f"computes in {policy}. edge-partition changed the model to float32" in note
     assert {weight.dtype for weight in loaded.model.trainable_weights} == {"float32"}
 
 

@@ -59,7 +59,11 @@ def test_shapes_settle(
         (OPEN_TEXT, {"tokens": (4,)}, r"no input 'tokens'.*'token_ids' \(\?\), 'padding_mask'"),
         ({"a": (3,), "b": (4,)}, {"": (5,)}, r"no open input that --input-shape 5 fits"),
         ({"a": (None, 4), "b": (None, 5)}, {"": (3, 6)}, r"no open input that --input-shape 3,6"),
-        ({"image": (None, None, 3)}, {}, r"'image' has an open dimension \(\?,\?,3.*224,224,3"),
+        (
+            {"image": (None, None, 3)},
+            {},
+            r"'image' has an open dimension \(shape \?,\?,3.*224,224,3",
+        ),
         ({"image": (None, None, 3)}, {"": (8, 8)}, r"--input-shape 8,8 has 2 dimensions"),
     ],
 )

@@ -98,7 +98,7 @@ def keep_needed_nodes(
 def _users_of_handles(
     graph: Any, sources: Mapping[str, Sequence[str]], assigned: Collection[str]
 ) -> dict[str, list[str]]:
-    """Return the names of the nodes that use a variable, by the name of its placeholder node."""
+    """Return the nodes that use each variable. Key: name of the variable's placeholder."""
     users: dict[str, list[str]] = {name: [] for name in assigned}
     aliases = {name: name for name in assigned}
     found = True

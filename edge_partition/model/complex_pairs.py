@@ -273,8 +273,8 @@ def _real_transform(axes: int) -> Rule:
 def _inverse_real_transform(axes: int) -> Rule:
     """Return a rule for the inverse Fourier transform to real numbers over the last ``axes`` axes.
 
-    The input lacks the complex conjugates of its bins, so each bin counts twice. The exceptions are
-    the first bin and, for an even length, the last bin.
+    The input contains only one bin of each pair of complex conjugates, so each bin counts twice.
+    The exceptions are the first bin and, for an even length, the last bin.
     """
 
     def transform(_: Any, x: Pair, sizes: Any) -> Any:

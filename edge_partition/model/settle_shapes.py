@@ -120,10 +120,9 @@ def _check_settled(source: str, shapes: Mapping[str, OpenShape]) -> None:
         for_all = f", or --input-shape {_example(shape)} for all inputs"
     raise InputShapeError(
         source,
-        f"these inputs, listed without the batch, have open dimensions: "
+        f"these inputs have open dimensions (shapes without the batch): "
         f"{_list_inputs(still_open)}. Boards need fixed shapes. Give a shape for each input, such "
-        f"as --input-shape "
-        f"'{name}={_example(shape)}'{for_all}.",
+        f"as --input-shape '{name}={_example(shape)}'{for_all}.",
     )
 
 

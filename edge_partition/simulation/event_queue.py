@@ -1,7 +1,7 @@
-"""Events in simulated time: a heap of calls, ordered by time.
+"""Events in simulated time: a heap of function calls, ordered by time.
 
-The simulation needs only delayed calls, for which ``heapq`` is enough. With SimPy, the forecasts
-are equal to the last bit, and take about 1.3 times the processor time.
+The simulation needs only delayed calls, for which ``heapq`` is enough. With SimPy instead of this
+module, the forecasts are bit-identical, but a simulation takes about 30 % more processor time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class EventQueue:
-    """Calls, each due at a simulated time. Calls with equal times run in the order of addition.
+    """Function calls, each due at a simulated time.
+
+    Calls that are due at the same time run in the order in which they were added.
 
     Attributes:
         now_ms: Current simulated time, in milliseconds from the start.
@@ -32,7 +34,7 @@ class EventQueue:
         heapq.heappush(self._calls, call)
 
     def run(self) -> None:
-        """Run all calls in order, until none is left."""
+        """Run the calls in the order of their times, until none is left. Calls may add calls."""
         while self._calls:
             self.now_ms, _, action, values = heapq.heappop(self._calls)
             action(*values)

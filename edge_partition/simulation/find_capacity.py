@@ -1,4 +1,4 @@
-"""A plan's times -> the largest throughput, and the boards that limit the throughput."""
+"""Find the largest throughput of a plan, and the boards that limit the throughput."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from edge_partition.planning.read_plan import PipelineTimes, ReplicaTimes
 
-#: The limit of a board that is set neither by its processor nor by its link, but by the number of
-#: requests that the broker sends the board without an acknowledgement.
+#: Name of a third limit of a board, besides its processor and its link: the number of requests that
+#: the broker sends the board before the board acknowledges one.
 RECEIVE_LIMIT = "receive maximum"
 #: Steps of the iteration that shares requests among boards of several stages.
 _MOVES = 200
@@ -31,8 +31,9 @@ class Capacity:
     Attributes:
         rate_per_s: Requests per second.
         devices: Names of the limiting boards: one board, or the replicas of a stage.
-        part: ``processor``, ``link`` or ``receive maximum``, whichever limits the first of
-            ``devices``.
+        part: What limits the board with the largest load: ``processor``, ``link``, or ``receive
+            maximum``, the number of requests that the broker sends a board before the board
+            acknowledges one.
     """
 
     rate_per_s: float
@@ -48,14 +49,17 @@ class Capacity:
 def find_capacity(plan: PipelineTimes, receive_maximum: int = RECEIVE_MAXIMUM) -> Capacity:
     """Return the largest throughput of a plan, and the boards that limit the throughput.
 
-    The broker sends a board at most ``receive_maximum`` unacknowledged requests. Over a link with a
-    delay, this number can limit the throughput.
-
-    The replicas of a stage share the stage's requests in the best way. Boards that serve one stage
-    share its requests by their speeds, so that all boards have equal loads and their rates add up.
-    If a board serves several stages, and one of these stages has other boards too, the shares come
-    from an iteration that moves requests from loaded boards to others. The capacity is then
+    The replicas of a stage share the stage's requests so that the throughput is as large as
+    possible. If each board serves one stage, each replica gets a share in proportion to its speed.
+    All replicas of a stage then have equal loads, and their rates add up. If a board serves several
+    stages, and one of these stages has other boards too, an iteration finds the shares: each of its
+    steps moves requests from boards with a high load to other boards. The result is then
     approximate.
+
+    Args:
+        plan: The times of one request on each board.
+        receive_maximum: Largest number of unacknowledged requests that the broker sends a board. On
+            a link with a delay, this number can limit the throughput.
     """
     needs = _Needs(plan, receive_maximum)
     loads, least = needs.loads_ms(needs.shares), needs.shares
@@ -83,9 +87,10 @@ class _Needs:
     """How long a request occupies each board, and how boards share the requests of each stage.
 
     Attributes:
-        shares: For each stage, the share of the stage's requests that each of its boards serves.
-            The shares are in proportion to the speeds of the boards.
-        have_choices: Whether a board of several stages can leave requests to other boards.
+        shares: For each stage, the share of the stage's requests that each of its boards serves, in
+            proportion to the board's speed.
+        have_choices: Whether a board serves several stages, and a stage has several boards. Other
+            shares than ``shares`` may then give a larger throughput.
     """
 
     def __init__(self, plan: PipelineTimes, receive_maximum: int) -> None:
@@ -101,9 +106,10 @@ class _Needs:
         self.have_choices = max(sizes) > 1 and len(plan.devices) < sum(sizes)
 
     def loads_ms(self, shares: Sequence[Sequence[float]]) -> dict[tuple[str, str], float]:
-        """Return how long one request to the pipeline occupies each (board, part), on average.
+        """Return how long one request occupies each part of each board on average, in milliseconds.
 
-        The times are in milliseconds. The parts are those of :attr:`Capacity.part`.
+        The keys are (name of the board, part). The parts are those of :attr:`Capacity.part`. A
+        board that serves a share of the requests has this share of a request's time.
         """
         loads: dict[tuple[str, str], float] = {}
         for replicas, stage, needs in zip(self._plan.stages, shares, self._needs_ms, strict=True):
@@ -114,13 +120,13 @@ class _Needs:
         return loads
 
     def load_ms(self, loads: dict[tuple[str, str], float], device: str) -> float:
-        """Return the load of a board's busiest part, in milliseconds."""
+        """Return the largest value in ``loads`` of a part of the board, in milliseconds."""
         return max(load_ms for (name, _), load_ms in loads.items() if name == device)
 
     def move(
         self, shares: Sequence[Sequence[float]], loads: dict[tuple[str, str], float]
     ) -> list[list[float]]:
-        """Return new shares: loaded boards serve fewer of a stage's requests, other boards more."""
+        """Return new shares, which move requests from boards with a high load to other boards."""
         weights = {
             device: 1 / math.sqrt(max(_SHORTEST_MS, self.load_ms(loads, device)))
             for device in self._plan.devices
@@ -137,7 +143,7 @@ class _Needs:
 
 
 def _needs_ms(times: ReplicaTimes, receive_maximum: int) -> dict[str, float]:
-    """Return the time for which one request occupies each part of a board, in milliseconds."""
+    """Return how long one request occupies each part of a board, in milliseconds."""
     unacknowledged_ms = times.latency_ms + 2 * times.link_delay_ms
     return {
         "processor": times.busy_ms,

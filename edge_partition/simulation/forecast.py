@@ -31,9 +31,9 @@ class BoardForecast:
         device: Name of the board.
         stages: Stages that the board serves.
         served: Number of requests that the board served, including repeated requests.
-        processor: Share of the time in which the processors are busy, 0 to 1. The time is from the
-            board's first request to its last result.
-        link: Share of the same time in which the link is busy, 0 to 1.
+        processor: Share of the time, from 0 to 1, for which the processors are busy. The time runs
+            from the board's first request to its last result.
+        link: Share of the same time, from 0 to 1, for which the link is busy.
         queue_mean: Mean number of requests waiting for inference.
         queue_max: Largest number of requests waiting for inference.
         at_broker_mean: Mean number of requests waiting at the broker.
@@ -57,28 +57,29 @@ class Forecast:
 
     Attributes:
         requests: Number of requests.
-        outcomes: Number of requests with each outcome; the sum is ``requests``.
+        outcomes: Number of requests with each outcome. The numbers add up to ``requests``.
         resent: Number of messages that the client sent again.
-        overloaded: Number of answers that say that a board is overloaded. After such an answer, the
-            client waits and sends the request again.
-        seconds: Time from the first arrival to the last answer or failure, in seconds.
+        overloaded: Number of times that a board refused a request because the board's queue was full.
+            The client then waits and sends the request again.
+        seconds: Time from the first arrival until every request is answered or has timed out, in
+            seconds.
         throughput_per_s: Answers per second during ``seconds``.
-        capacity_per_s: Requests per second that the boards can serve.
+        capacity_per_s: Largest number of requests per second that the boards can serve.
         largest_window: Largest number of requests that the window allowed in flight.
         latency_ms: ``mean``, ``median``, ``p95``, ``p99`` and ``max`` of the latencies of answered
-            requests, in milliseconds. A latency is the time from the arrival, or from sending if
-            the stream has no rate, to the result.
-        spent_ms: Parts of the mean latency, in milliseconds: waiting until the window allows
-            another request (``source``), waiting until the answered copy is sent (``resent``),
-            waiting at the broker (``broker``), transfer on links (``link``), reading and writing
-            of messages on the boards (``handling``), waiting for inference (``queue``) and
-            inference (``invoke``).
+            requests, in milliseconds. A latency is the time from a request's arrival to its result.
+            If the stream has no rate, a request arrives when the window allows it.
+        spent_ms: Parts of the mean latency, in milliseconds: waiting until the window allows the
+            request (``source``), waiting from then until the client sends the message that is
+            answered, which may be a repeat (``resent``), waiting at the broker (``broker``),
+            transfer on links (``link``), reading and writing of messages on the boards
+            (``handling``), waiting for inference (``queue``) and inference (``invoke``).
         boards: Load of each board, in the order of the stages.
-        energy_j: Energy of all boards above their idle power, for each answered request, in joules.
-            The energy of repeats and of requests without an answer is included. ``None`` if a
-            board's power is not known or no request was answered.
-        limit: A sentence on the resource that limits the throughput. With failures, a second
-            sentence on the effect of the failures.
+        energy_j: Energy of all boards above their idle power, divided by the number of answered
+            requests, in joules. Repeats and requests without an answer also use energy. ``None`` if
+            a board's power is not known or no request was answered.
+        limit: A sentence that says what limits the throughput. If boards fail, a second sentence
+            says what the failures change.
     """
 
     requests: int
@@ -97,7 +98,7 @@ class Forecast:
 
 
 def summarize_latency(latency_ms: Sequence[float]) -> dict[str, float]:
-    """Return the mean, median, two percentiles and maximum by name; all are 0 without values."""
+    """Return the values of :attr:`Forecast.latency_ms`. Without latencies, each value is 0."""
     values = np.array(latency_ms) if latency_ms else np.zeros(1)
     return {
         "mean": float(values.mean()),
@@ -117,14 +118,15 @@ def describe_limit(
     full_share: float,
     throughput_per_s: float,
 ) -> str:
-    """Return a sentence on the resource that limits the throughput.
+    """Return a sentence that says what limits the throughput.
 
     Args:
         boards: The load of each board.
-        capacity: The capacity of the plan.
+        capacity: The largest throughput of the plan.
         rate_per_s: Arrivals per second; ``None``: only the window limits the client.
         window: Largest number of requests in flight; ``None``: the client adapts the number.
-        full_share: Share of the time in which a request waited because the window was full, 0 to 1.
+        full_share: Share of the simulated time, from 0 to 1, during which the window was full and a
+            request waited.
         throughput_per_s: Answers per second.
     """
     most_per_s = f"{capacity.rate_per_s:.1f} requests/s"
@@ -170,7 +172,7 @@ def describe_limit(
 def describe_failures(
     failures: Sequence[Failure], forecast: Forecast, undisturbed: Forecast
 ) -> str:
-    """Return a sentence that compares a forecast with the same forecast without failures."""
+    """Return a sentence that compares a forecast with the forecast if no board fails."""
     away = ", ".join(
         f"{failure.device} offline for {failure.duration_s:g} s" for failure in failures
     )

@@ -1,4 +1,4 @@
-"""A server with two first-come-first-served queues that share its capacity, in simulated time."""
+"""A server in simulated time, whose two first-come-first-served queues share its capacity."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _Job: TypeAlias = "tuple[float, Any, _Then]"
 
 
 class SharedServer:
-    """A server with two queues of jobs, each first come, first served.
+    """A server with two queues of jobs. Each queue is first come, first served.
 
-    Only the first job of a queue runs. It runs at full speed while the other queue is empty. While
-    neither queue is empty, both first jobs run at the speed ``shared_speed``: 0.5 if the queues
-    share one resource, 1 if each queue has a resource of its own.
+    At any time, only the first job of each queue runs. If one queue is empty, the first job of the
+    other queue runs at full speed. If both queues have jobs, both first jobs run at
+    ``shared_speed``, a fraction of full speed: 0.5 if the queues share one resource, 1 if each
+    queue has a resource of its own.
     """
 
     __slots__ = (
@@ -57,8 +58,8 @@ class SharedServer:
             queue: The number of the queue.
             work_ms: Time that the job takes at full speed, in milliseconds.
             job: First argument of ``then``.
-            then: Called when the job ends, with ``job`` and the start of the job in simulated
-                milliseconds.
+            then: Called when the job ends, with ``job`` and the time at which the job started, in
+                simulated milliseconds.
         """
         jobs = self.queues[queue]
         if jobs:
@@ -93,7 +94,7 @@ class SharedServer:
             left_ms[1] -= passed_ms
 
     def _schedule(self) -> None:
-        """Add an event for the next end of a job. Earlier events are then out of date."""
+        """Add an event for the job that ends next. Events that were added before have no effect."""
         first, second = self.queues
         left_ms = self._left_ms
         self._schedule_number += 1

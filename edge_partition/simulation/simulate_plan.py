@@ -1,14 +1,16 @@
-"""A plan and a stream of requests -> throughput and latency, by discrete-event simulation.
+"""Forecast the throughput and latency of a plan by discrete-event simulation.
 
 Requests arrive as a Poisson process, at equal intervals, or whenever the client's window (the limit
 on requests in flight) allows another request. A request waits while the window is full
-(:mod:`edge_partition.simulation.simulated_client`), then passes through the boards of its route
-(:mod:`edge_partition.simulation.simulated_board`). The client chooses routes, adapts the window and
-repeats requests with the code of :class:`edge_partition.client.pipeline.Pipeline`. A request
-without an answer within the timeout ends as timed out, and the stream goes on.
+(:mod:`edge_partition.simulation.simulated_client`). Then the request passes through the boards of
+its route, one board for each stage (:mod:`edge_partition.simulation.simulated_board`). The
+simulated client uses the code of the real client,
+:class:`edge_partition.client.pipeline.Pipeline`, to choose routes, to adapt the window and to send
+requests again. A request without an answer within the timeout ends as timed out, and the stream
+continues.
 
-Inference times vary by a lognormal factor with mean 1. The simulation has one client. The
-processors and links of the client and the broker are not simulated.
+Each inference time is the plan's time multiplied by a random lognormal factor with mean 1. The
+simulation has one client. The client's and the broker's processors and links are not simulated.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ def simulate_plan(plan: PipelineTimes, stream: Stream) -> Forecast:
 
 
 class _Simulation:
-    """One simulation: the boards, and the client that sends the requests. Times are in ms."""
+    """One simulation: the boards, and the client that sends the requests."""
 
     def __init__(self, plan: PipelineTimes, stream: Stream) -> None:
         self._plan = plan
@@ -178,7 +180,10 @@ class _Simulation:
         )
 
     def _energy_j(self) -> float | None:
-        """Return the energy of all boards above their idle power, in joules; None: not known."""
+        """Return the energy of all boards above their idle power, in joules.
+
+        None if the power of a board is not known.
+        """
         watts = {
             replica.device: replica.watts_above_idle
             for replicas in self._plan.stages
@@ -212,7 +217,7 @@ class _Simulation:
 
 
 def _time_factors(spread: float, seed: Sequence[int]) -> Iterator[float]:
-    """Yield lognormal factors with mean 1 and standard deviation ``spread``, without end."""
+    """Yield random lognormal factors endlessly: mean 1, standard deviation ``spread``."""
     if spread == 0:
         return itertools.repeat(1.0)
     variance = math.log1p(spread**2)

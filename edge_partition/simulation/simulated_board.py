@@ -1,6 +1,6 @@
 """A board in simulated time: its queue at the broker, its link and its processors.
 
-What is simulated, with the module that does the same on a real board in parentheses:
+The simulation follows these rules. A module in parentheses does the same on a real board.
 
 - The broker sends a board at most ``receive_maximum`` unacknowledged requests
   (:mod:`edge_core.mqtt.connection`). Other requests wait at the broker.
@@ -10,9 +10,9 @@ What is simulated, with the module that does the same on a real board in parenth
   result (:mod:`device_agent.worker`). Meanwhile a second thread, the stand-in
   (:mod:`edge_core.mqtt.stand_in`), reads the next requests. The more the threads share processors,
   the more they slow each other down.
-- The plan's ``busy_ms`` is the board's period at full load. Of the time to write a result, at most
-  ``busy_ms`` less the inference time occupies the inference thread. The rest is work of the kernel
-  on other processors, which delays only this result.
+- At full load, a board serves one request every ``busy_ms`` of the plan. Writing a result therefore
+  occupies the inference thread for at most ``busy_ms`` minus the inference time. The rest of the
+  writing is done by the kernel on other processors, and delays only this result.
 - A board acknowledges a request when the broker has acknowledged the result
   (:mod:`device_agent.serve_request`). A board that fails loses its work. When the board is back,
   the broker sends all unacknowledged requests again, unless the board's session has expired.
@@ -53,14 +53,15 @@ class Copy:
 
     Attributes:
         id: Identifier of the request.
-        route: The board of each stage.
-        expires_ms: Time at which the broker drops the copy, in simulated milliseconds.
-        stage: Current stage.
-        trace: Times of the earlier stages.
-        times: Times of the board that serves the copy at the current stage.
+        route: Name of the board that serves each stage.
+        expires_ms: Time from which the broker drops the copy instead of sending it, in simulated
+            milliseconds.
+        stage: Index of the current stage.
+        trace: For each stage that has served the copy: the board, the wait and the inference time.
+        times: The plan's times for the board that serves the current stage.
         work_ms: Time of the inference at the current stage, on a board that does nothing else.
-        accounted_ms: End of the time that ``spent_ms`` includes, in simulated milliseconds.
-        spent_ms: Milliseconds that the copy spent in each part of :data:`SPENT`.
+        accounted_ms: Time up to which ``spent_ms`` is complete, in simulated milliseconds.
+        spent_ms: Time that the copy spent in each part of :data:`SPENT`, in milliseconds.
     """
 
     __slots__ = (
@@ -89,14 +90,17 @@ class Copy:
         self.spent_ms = [0.0] * len(SPENT)
 
     def duplicate(self) -> Copy:
-        """Return a second object with the same values, which changes independently."""
+        """Return a second object with the values of this copy. The two can then differ."""
         other = Copy(self.id, self.route, self.accounted_ms, self.expires_ms)
         other.stage, other.times = self.stage, self.times
         other.trace, other.spent_ms = [*self.trace], [*self.spent_ms]
         return other
 
     def spend(self, where: int, until_ms: float) -> None:
-        """Add the time from ``accounted_ms`` to ``until_ms`` to ``spent_ms[where]``."""
+        """Add the time from ``accounted_ms`` to ``until_ms`` to part ``where`` of ``spent_ms``.
+
+        Then ``accounted_ms`` is set to ``until_ms``.
+        """
         self.spent_ms[where] += until_ms - self.accounted_ms
         self.accounted_ms = until_ms
 
@@ -109,8 +113,8 @@ class SimulatedBoard:
         processor_ms: Busy time of the processors, in milliseconds.
         link_ms: Busy time of the link, in milliseconds.
         served: Number of requests served.
-        queue_ms: Time that all requests together waited for inference, in milliseconds.
-        broker_ms: Time that all requests together waited at the broker, in milliseconds.
+        queue_ms: Sum of the times that requests waited for inference, in milliseconds.
+        broker_ms: Sum of the times that requests waited at the broker, in milliseconds.
         most_queued: Largest number of requests waiting for inference at once.
         most_at_broker: Largest number of requests waiting at the broker at once.
         first_ms: Time of the first request, in simulated milliseconds; ``None``: no request yet.
@@ -136,11 +140,13 @@ class SimulatedBoard:
             events: The events in simulated time.
             name: Name of the board.
             roles: Times of one request at each stage that the board serves.
-            receive_maximum: Largest number of unacknowledged requests at the board.
-            time_factors: Factors of the times of the inferences, one for each inference.
+            receive_maximum: Largest number of unacknowledged requests that the broker sends the
+                board.
+            time_factors: For each inference, the factor by which the plan's time is multiplied.
             on_result: Called with a copy when its result has reached the broker.
-            on_overloaded: Called with a copy that the board refuses.
-            on_not_listening: Called with a copy for a board whose session has expired.
+            on_overloaded: Called with a copy that the board refuses because the board's queue is full.
+            on_not_listening: Called with a copy that reaches the broker when the board's session
+                has expired.
         """
         self.name = name
         self.processor_ms = self.link_ms = self.queue_ms = self.broker_ms = 0.0
@@ -165,7 +171,11 @@ class SimulatedBoard:
         self._unacknowledged: dict[Copy, None] = {}
 
     def publish(self, copy: Copy) -> None:
-        """Add a copy to the board's queue at the broker."""
+        """Add a copy of a request to the board's queue at the broker.
+
+        If the queue is full, the copy is dropped. If the board's session has expired, the broker
+        refuses the copy.
+        """
         if not self._has_session:
             self._on_not_listening(copy)
             return
@@ -176,7 +186,10 @@ class SimulatedBoard:
         self.most_at_broker = max(self.most_at_broker, len(self._at_broker))
 
     def fail(self) -> None:
-        """Stop service and lose all work in progress."""
+        """Take the board offline.
+
+        The work in progress is lost. Unacknowledged requests return to the queue at the broker.
+        """
         self.is_up = False
         self._failures += 1
         self._link.clear()
@@ -186,7 +199,7 @@ class SimulatedBoard:
         self._events.call_after(SESSION_EXPIRY_S * 1000, self._expire_session, self._failures)
 
     def restore(self) -> None:
-        """Resume service."""
+        """Bring the board back online. The broker then sends it the requests in its queue."""
         self.is_up = self._has_session = True
         self._send_from_broker()
 
@@ -283,14 +296,14 @@ class SimulatedBoard:
 
 
 def _write_ms(times: ReplicaTimes) -> float:
-    """Return for how long writing a result occupies the inference thread, in milliseconds."""
+    """Return how long the inference thread is busy with writing a result, in milliseconds."""
     return min(times.send_handling_ms, times.busy_ms - times.invoke_ms)
 
 
 def _shared_speed(roles: Sequence[ReplicaTimes]) -> float:
-    """Return the speed of each thread, stand-in or inference thread, while both threads are busy.
+    """Return the speed at which the stand-in and the inference thread run if both are busy.
 
-    The speed of a thread that is busy alone is 1. At full load, both threads are busy until the
+    A thread that is busy alone runs at speed 1. At full load, both threads are busy until the
     thread with less work is done. Then the other thread does the rest of its work alone. Both
     phases together take ``busy_ms``.
     """

@@ -1,9 +1,10 @@
 """The client in simulated time: arrivals, the window, routes and repeats.
 
-The code of the real client chooses the routes, the window and the times of repeats:
-:class:`Router`, :class:`AdaptiveWindow` and :class:`RequestsInFlight` run here with simulated
-times. The client knows at once that a board failed or came back. The caller takes each result at
-once.
+The window is the limit on requests in flight. A route is the board of each stage. The code of the
+real client chooses the routes, the window and the times of repeats: :class:`Router`,
+:class:`AdaptiveWindow` and :class:`RequestsInFlight` run here with simulated times. The client
+learns without delay that a board fails or comes back. The program that uses the client takes each
+result without delay.
 """
 
 from __future__ import annotations
@@ -34,15 +35,16 @@ _NO_INPUTS = TakenInputs({})
 
 
 class SimulatedClient:
-    """Sends a stream's requests, and sends them again as the real client does.
+    """A client that sends the requests of a stream, and repeats requests as the real client does.
 
     Attributes:
         outcomes: Number of requests with each outcome.
         resent: Number of messages sent again.
-        overloaded: Number of answers that say that a board is overloaded.
-        latency_ms: Times from the arrival of each answered request to its result, in milliseconds.
-        spent_ms: Sums over the answered requests of the milliseconds in each of :data:`SPENT`.
-        full_ms: Time in which a request waited because the window was full, in milliseconds.
+        overloaded: Number of times that a board refused a request because the board's queue was full.
+        latency_ms: Time from arrival to result of each answered request, in milliseconds.
+        spent_ms: For each part of :data:`SPENT`, the total time that the answered requests spent in
+            it, in milliseconds.
+        full_ms: Total time during which the window was full and a request waited, in milliseconds.
         largest_window: Largest size of the window.
     """
 
@@ -57,9 +59,10 @@ class SimulatedClient:
 
         Args:
             events: The events in simulated time.
-            plan: The plan's times, which are the router's first estimates.
+            plan: The times of one request on each board. The router starts with these times as
+                estimates.
             stream: The requests, and the limits of the client.
-            publish: Publishes a copy of a request to the first board of its route.
+            publish: Called with a copy of a request, to send it to the first board of its route.
         """
         self.outcomes: dict[Outcome, int] = {"answered": 0, "timed_out": 0}
         self.resent = self.overloaded = self.largest_window = 0
@@ -90,7 +93,7 @@ class SimulatedClient:
         self._watch_deadlines()
 
     def take_result(self, copy: Copy) -> None:
-        """Record the result of a request; a repeated result is dropped."""
+        """Record the result of a request. Further results of the same request are ignored."""
         request = self._in_flight.find(copy.id)
         if request is None:
             return
@@ -105,23 +108,23 @@ class SimulatedClient:
         self._end(request, "answered")
 
     def take_overloaded(self, copy: Copy) -> None:
-        """Handle a board's answer that the board is overloaded.
+        """Handle the refusal of a request by a board whose queue is full.
 
-        Wait, then send the request again.
+        The client waits, then sends the request again.
         """
         self.overloaded += 1
         self._retry(copy, copy.trace)
 
     def take_not_listening(self, copy: Copy) -> None:
-        """Handle the answer that the broker no longer knows the next board of the route.
+        """Handle a request that did not reach a board because the board's session has expired.
 
-        Wait, then send the request again. The previous board sends the answer; if the next board is
-        the route's first, the broker sends the answer.
+        The client waits, then sends the request again. In a real fleet, the previous board of the
+        route reports this to the client. For the first board of the route, the broker reports it.
         """
         self._retry(copy, copy.trace[:-1])
 
     def take_availability(self, device: str, *, is_online: bool) -> None:
-        """Record whether a board is online, and send the affected requests again."""
+        """Record whether a board is online, and repeat the requests that are due because of it."""
         self._router.set_online(device, is_online=is_online)
         now = self._now()
         self._in_flight.take_availability(self._router, device, is_online=is_online, now=now)
@@ -130,13 +133,13 @@ class SimulatedClient:
                 self._repeat(request, now)
 
     def _now(self) -> float:
-        """Return the simulated time in seconds."""
+        """Return the current simulated time, in seconds."""
         return self._events.now_ms / 1000
 
     # Sending
 
     def _submit(self) -> None:
-        """Send requests until the next request has not arrived yet, or the window is full."""
+        """Send the requests that have arrived, as many as the window allows."""
         now_ms, has_arrived = self._events.now_ms, True
         while has_arrived and self._submitted < self._stream.requests:
             if not self._has_room():
@@ -165,7 +168,10 @@ class SimulatedClient:
         return in_flight < size and answered < most_answered(size)
 
     def _await_arrival(self) -> bool:
-        """Return whether the next request has arrived; if not, have it submitted on arrival."""
+        """Return whether the next request has arrived. If not, schedule its submission.
+
+        In a stream without a rate, the next request has always arrived.
+        """
         if self._arrivals_ms is None or self._submitted == self._stream.requests:
             return True
         wait_ms = self._arrivals_ms[self._submitted] - self._events.now_ms
@@ -175,7 +181,7 @@ class SimulatedClient:
         return False
 
     def _send(self, request: Request) -> None:
-        """Send a request; if all boards of a stage are offline, the request waits for a board."""
+        """Send a request. If all boards of a stage are offline, the request waits for one of them."""
         now = self._now()
         route = self._router.choose(request.id, now)
         if route is None:
@@ -202,7 +208,14 @@ class SimulatedClient:
             self._events.call_after(max(0.0, (at - self._now()) * 1000), self._repeat, request, at)
 
     def _repeat(self, request: Request, at: float) -> None:
-        """Send a request again, unless the request has an outcome or ``at`` is out of date."""
+        """Send a request again.
+
+        Do nothing if the request has an outcome, or if its repeat is no longer due at ``at``.
+
+        Args:
+            request: The request.
+            at: Time for which this call was scheduled, in seconds.
+        """
         if request.resend_at != at or self._in_flight.find(request.id) is None:
             return
         if request.take_turn(at):
@@ -238,7 +251,10 @@ class SimulatedClient:
 
 
 def _stages_of(plan: PipelineTimes) -> list[Stage]:
-    """Return stages with the fields that the router and the window read; other fields are empty."""
+    """Return the plan's stages as entries of a manifest.
+
+    Only the fields that the router and the window read have values. Other fields are empty.
+    """
     return [
         Stage(
             index=index,

@@ -43,17 +43,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream of requests and the limits of the client that sends them.
+    """A stream of requests, and the limits of the client that sends the requests.
 
     Attributes:
         requests: Number of requests.
         rate_per_s: Arrivals per second; ``None``: a request arrives whenever the window allows one.
-        steady: Whether requests arrive at equal intervals; false: as a Poisson process.
+        steady: True: requests arrive at equal intervals. False: requests arrive as a Poisson
+            process.
         window: Largest number of requests in flight; ``None``: the client adapts the number.
-        timeout_s: Time without an answer after which a request has failed, in seconds.
-        failures: Failures of boards.
+        timeout_s: Time that the client waits for the answer to a request, in seconds. After this
+            time, the request has timed out.
+        failures: Periods in which boards are offline.
         receive_maximum: Largest number of unacknowledged requests that the broker sends a board.
-        spread: Relative standard deviation of inference times, if the plan gives none.
+        spread: Standard deviation of inference times divided by their mean. Used for boards for
+            which the plan gives no spread.
         seed: Seed of the random arrivals and inference times. Equal seeds give equal forecasts.
     """
 
@@ -69,13 +72,13 @@ class Stream:
 
 
 def arrival_times_s(stream: Stream) -> NDArray[np.float64]:
-    """Return the arrival times of a stream with a rate, in seconds; the shape is ``(requests,)``.
+    """Return the arrival time of each request in seconds; the shape is ``(stream.requests,)``.
 
     Raises:
         SimulationError: The stream has no rate.
     """
     if stream.rate_per_s is None:
-        raise SimulationError("A stream without a rate has no arrival times. Give a rate.")
+        raise SimulationError("The stream has no rate, and so no arrival times. Give a rate.")
     if stream.steady:
         return np.arange(stream.requests) / stream.rate_per_s
     gaps_s = np.random.default_rng([stream.seed, 0]).exponential(
@@ -86,7 +89,7 @@ def arrival_times_s(stream: Stream) -> NDArray[np.float64]:
 
 
 def check_stream(stream: Stream, devices: Collection[str]) -> None:
-    """Check that a stream's values are in range and its failing boards are in ``devices``.
+    """Check that a stream's values are in range, and that ``devices`` has its failing boards.
 
     Raises:
         SimulationError: A value is out of range, a failing board is unknown, or two failures of one
@@ -100,9 +103,11 @@ def check_stream(stream: Stream, devices: Collection[str]) -> None:
         positive["window"] = stream.window
     for name, value in positive.items():
         if not 0 < value < math.inf:
-            raise SimulationError(f"The {name} is {value:g}; expected more than 0.")
+            raise SimulationError(f"The {name} is {value:g}; expected a finite number above 0.")
     if not 0 <= stream.spread < math.inf:
-        raise SimulationError(f"The spread is {stream.spread:g}; expected 0 or more.")
+        raise SimulationError(
+            f"The spread is {stream.spread:g}; expected a finite number of at least 0."
+        )
     end_s: dict[str, float] = {}
     for failure in sorted(stream.failures, key=lambda failure: failure.start_s):
         if failure.device not in devices:
@@ -113,12 +118,13 @@ def check_stream(stream: Stream, devices: Collection[str]) -> None:
         if not (0 <= failure.start_s < math.inf and 0 < failure.duration_s < math.inf):
             raise SimulationError(
                 f"The failure of board {failure.device} starts at {failure.start_s:g} s and lasts "
-                f"{failure.duration_s:g} s; expected a start of 0 or more and a duration of more "
-                "than 0."
+                f"{failure.duration_s:g} s; expected a start of at least 0 s and a duration above "
+                "0 s."
             )
         if failure.start_s < end_s.get(failure.device, 0.0):
             raise SimulationError(
                 f"Board {failure.device} fails again at {failure.start_s:g} s, before its earlier "
-                f"failure ends at {end_s[failure.device]:g} s; expected failures at separate times."
+                f"failure ends at {end_s[failure.device]:g} s; expected failures that do not "
+                "overlap."
             )
         end_s[failure.device] = failure.start_s + failure.duration_s

@@ -59,8 +59,8 @@ class Forecast:
         requests: Number of requests.
         outcomes: Number of requests with each outcome. The numbers add up to ``requests``.
         resent: Number of messages that the client sent again.
-        overloaded: Number of times that a board refused a request because the board's queue was full.
-            The client then waits and sends the request again.
+        overloaded: Number of times that a board with a full queue refused a request. The client
+            then waits and sends the request again.
         seconds: Time from the first arrival until every request is answered or has timed out, in
             seconds.
         throughput_per_s: Answers per second during ``seconds``.

@@ -40,7 +40,7 @@ class SimulatedClient:
     Attributes:
         outcomes: Number of requests with each outcome.
         resent: Number of messages sent again.
-        overloaded: Number of times that a board refused a request because the board's queue was full.
+        overloaded: Number of times that a board with a full queue refused a request.
         latency_ms: Time from arrival to result of each answered request, in milliseconds.
         spent_ms: For each part of :data:`SPENT`, the total time that the answered requests spent in
             it, in milliseconds.
@@ -181,7 +181,7 @@ class SimulatedClient:
         return False
 
     def _send(self, request: Request) -> None:
-        """Send a request. If all boards of a stage are offline, the request waits for one of them."""
+        """Send a request. If all boards of a stage are offline, the request waits for a board."""
         now = self._now()
         route = self._router.choose(request.id, now)
         if route is None:

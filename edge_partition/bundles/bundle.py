@@ -1,4 +1,4 @@
-"""A bundle: the folder that ``split`` writes and ``deploy`` reads. Reading checks its files."""
+"""A bundle: the folder that ``edge-partition split`` writes and ``edge-partition deploy`` reads."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Bundle:
         return self.path / WHOLE_FILE
 
     def sample(self) -> bytes | None:
-        """Return the input that the user gave with ``split --sample``, as a request's payload.
+        """Return the input that the user gave with ``split --sample``, as the payload of a request.
 
         Returns:
             The payload, or None if the user gave no input.
@@ -101,8 +101,8 @@ class Bundle:
 def deployment_name(model_name: str) -> str:
     """Return the default deployment name: ``MobileNetV3Large`` -> ``mobilenet-v3-large``.
 
-    Accents are removed. A model's name without Latin letters and digits becomes ``model-`` and a
-    checksum, such as ``model-1f0c3a``.
+    Accents are removed. If the model's name has no Latin letter and no digit, the deployment's name
+    is ``model-`` and part of a checksum, such as ``model-1f0c3a``.
     """
     words = unicodedata.normalize("NFKD", _WORD_BREAK.sub("-", model_name))
     plain = "".join(letter for letter in words if not unicodedata.combining(letter))
@@ -115,7 +115,7 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle and check every file against its manifest.
 
     Raises:
-        BundleError: The folder is no bundle, a file can't be read, or a file's checksum differs
+        BundleError: The folder is not a bundle, a file can't be read, or a file's checksum differs
             from the checksum in the manifest.
         ManifestError: ``manifest.json`` is not a valid manifest.
     """
@@ -141,7 +141,7 @@ def read_bundle(path: Path) -> Bundle:
         if found != sha256:
             raise BundleError(
                 path,
-                f"{file.relative_to(path)} is damaged: it has SHA-256 {found[:12]}..., and the "
-                f"manifest expects {sha256[:12]}.... Split the model again.",
+                f"{file.relative_to(path)} is damaged: its SHA-256 starts with {found[:12]}; the "
+                f"manifest expects {sha256[:12]}. Split the model again.",
             )
     return bundle

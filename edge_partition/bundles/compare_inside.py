@@ -1,11 +1,13 @@
 """Compare tensors inside the whole model with the same tensors in its stages, bit for bit.
 
 A trained classifier may give the same answer to every noise input. A comparison of such answers
-proves nothing, because it cannot fail. Tensors inside the model still vary with the input.
+proves nothing, because the comparison cannot fail. Tensors inside the model still vary with the
+input.
 
 First, the tensors that one stage sends to the next are compared. If none of them varies, tensors
-at possible cuts within the stages are compared. The whole model runs with the compared tensors as
-additional outputs. For tensors within a stage, the stage has the additional outputs too.
+at possible cuts within the stages are compared. To read the compared tensors, the whole model runs
+with these tensors as additional outputs. If the tensors are within a stage, the stage runs with
+additional outputs too.
 """
 
 from __future__ import annotations
@@ -52,19 +54,20 @@ class InsideComparison:
 def compare_inside(
     bundle: Bundle, payloads: Sequence[bytes], others: Sequence[bytes], sent: Sequence[list[bytes]]
 ) -> InsideComparison | None:
-    """Compare the tensors between the stages, or within the stages if none of these varies.
+    """Compare tensors between the stages. If none of these varies, compare tensors within stages.
 
     Args:
         bundle: The bundle, with every tensor sent in the model's own dtype.
         payloads: Inputs as request payloads, in the order in which the stages ran on them.
         others: More inputs as request payloads. They show which tensors vary with the input.
-        sent: For each stage, the payloads that the stage sent: one for each of ``payloads``.
+        sent: For each stage, a list of the payloads that the stage sent, one for each of
+            ``payloads``.
 
     Returns:
         The result, or None if no tensor inside the model varies with the input.
 
     Raises:
-        ModelLoadError: The runtime refuses a file.
+        ModelLoadError: The TFLite runtime refuses a file of the bundle.
     """
     model = read_tflite(bundle.whole_file)
     manifest = bundle.manifest
@@ -115,7 +118,7 @@ def _compare(
 def _tapped_whole(
     bundle: Bundle, model: TfliteModel, names: set[str], payloads: Sequence[bytes]
 ) -> Iterator[_Named]:
-    """Run the whole model on each payload; yield the tensors in ``names``, by name."""
+    """Run the whole model on each payload; yield the tensors called ``names``, by name."""
     if not names:
         return
     manifest = bundle.manifest
@@ -135,7 +138,7 @@ def _tapped_whole(
 
 
 def _tapped_stage(bundle: Bundle, stage: Stage, payloads: Sequence[bytes]) -> Iterator[_Named]:
-    """Run a stage on each payload; yield the tensors at some cuts within the stage, by name."""
+    """Run a stage on each payload; yield the tensors at up to 4 cuts within the stage, by name."""
     model = read_tflite(bundle.stage_file(stage))
     cuts = model.graph.cuts
     chosen = (

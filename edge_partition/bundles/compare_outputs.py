@@ -155,8 +155,8 @@ def measure_accuracy(
 def _top_classes(manifest: Manifest, payload: bytes) -> list[int]:
     """Return the index of the largest score along the last axis of the first output.
 
-    The list has one index for each position along the other axes. It is empty if the last axis has
-    fewer than two scores, because there are no classes to choose between.
+    For an output of shape ``(..., classes)``, the list has one index for each element of the other
+    axes, in C order. The list is empty if there are fewer than two classes.
     """
     scores = decode_tensors(manifest.outputs, payload)[manifest.outputs[0].name]
     if not scores.ndim or scores.shape[-1] < 2:  # noqa: PLR2004 - classes to choose between

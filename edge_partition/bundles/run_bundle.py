@@ -107,7 +107,7 @@ def run_stages(
 
 
 def reference_payloads(bundle: Bundle) -> list[bytes]:
-    """Run one input through all stages; return what each stage receives, and the last answer.
+    """Run one input through all stages; return what each stage receives, and the final outputs.
 
     Item ``i`` is the payload that stage ``i`` receives. The last item is the payload of the model's
     outputs. The input is the user's sample, or a random input if the bundle has no sample. Each

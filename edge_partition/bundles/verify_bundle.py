@@ -47,20 +47,19 @@ class ComparisonError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class WireCost:
-    """Error and bytes of a bundle that sends float16 between its stages.
-
-    The error is the difference between the answers of the stages and of the whole model.
+    """What float16 between the stages changes: the answers, and the bytes of a request.
 
     Attributes:
-        max_difference: Largest absolute difference between the two answers to an input, over all
-            output elements and inputs.
+        max_difference: Largest absolute difference between the answer of the stages and the whole
+            model's answer to the same input, over all output elements and inputs.
         same_top: Share of inputs, from 0 to 1, for which the stages and the whole model have the
             same top class: the index of the largest score along the last axis of the first output.
             None if this axis has fewer than two scores.
-        clamped: Number of values beyond float16's range. They were sent as the largest float16
-            value, with their sign.
+        clamped: Number of values beyond float16's range. Each was sent as the largest float16
+            value, with its sign.
         bytes_between: Bytes that one request sends between stages, in total.
-        float32_bytes_between: Bytes that one request would send between stages as float32.
+        float32_bytes_between: Bytes that one request would send between stages without float16, in
+            total.
     """
 
     max_difference: float
@@ -76,18 +75,19 @@ class Verification:
 
     Attributes:
         inputs: Number of inputs.
-        identical: Number of inputs for which every output byte was equal. The stages sent each
-            tensor in the model's own dtype.
-        max_difference: Largest absolute difference between the two answers to an input, over all
-            output elements and inputs. The stages sent each tensor in the model's own dtype.
+        identical: Number of inputs for which the outputs of the stages and of the whole model were
+            bit-identical. The stages sent each tensor in the model's own dtype.
+        max_difference: Largest absolute difference between the answer of the stages and the whole
+            model's answer to the same input, over all output elements and inputs. The stages sent
+            each tensor in the model's own dtype.
         output_spread: Largest absolute difference between the whole model's answer to the first
             input and its answers to other inputs. A value above zero shows that the answers depend
-            on the input, so the comparison could fail.
-        state: ``reset`` if each request starts from the model's initial state, ``keep`` if a
+            on the input. A comparison of the answers can then detect an error.
+        state: ``reset`` if each request starts from the model's initial state. ``keep`` if a
             request continues from the previous request's state. Empty for a model without state.
         inside: Comparison of tensors inside the model. None if ``output_spread`` is above zero,
             because the comparison of the outputs is enough then.
-        wire: Error and bytes of float16 between the stages. None for a bundle without float16.
+        wire: What float16 between the stages changes. None for a bundle without float16.
         accuracy: Numbers of correct answers. None if no input's class is known, or if the model
             does not give one class per input.
     """
@@ -103,7 +103,7 @@ class Verification:
 
     @property
     def exact(self) -> bool:
-        """Whether the stages gave the whole model's values for every input, bit for bit.
+        """Whether the stages and the whole model gave bit-identical values for every input.
 
         The values are the outputs and, if ``inside`` is not None, the tensors inside the model.
         """
@@ -124,7 +124,8 @@ def verify_bundle(
     """Run the whole model and the chain of stages on the same inputs; compare every bit.
 
     The stages of a bundle that sends float16 run twice. The first run sends tensors in the model's
-    own dtypes, so every bit must be equal. The second run sends float16 and measures the error.
+    own dtypes, so every bit must be equal. The second run sends float16 and measures how much the
+    answers change.
 
     If the model gives the same answer to every input, tensors inside the model are compared too
     (:mod:`edge_partition.bundles.compare_inside`).
@@ -136,8 +137,8 @@ def verify_bundle(
         count: Number of inputs if ``payloads`` is None.
         classes: For each of ``payloads``, the index of the true class along the last axis of the
             first output, or None if the class is not known. Empty if no class is known.
-        on_input: Called after each inference of a stage with the number of inferences done and the
-            total number.
+        on_input: Called after each inference of a stage, with the number of inferences done and the
+            total number of inferences.
 
     Raises:
         BundleError: ``payloads`` is None and the bundle's sample can't be used.
@@ -177,9 +178,9 @@ def verify_bundle(
 
 
 def _count_steps(on_input: _OnInput | None, total: int) -> _OnInput:
-    """Return a callback that counts the inferences of several runs together.
+    """Return a callback that counts the inferences across several runs.
 
-    The callback ignores its arguments. It calls ``on_input`` with the count and ``total``.
+    The callback ignores its arguments, and calls ``on_input`` with the count and ``total``.
     """
     done = itertools.count(1)
 
@@ -213,8 +214,8 @@ def _run_whole(bundle: Bundle, payloads: list[bytes]) -> list[bytes]:
         raise ComparisonError(
             f"{name} gives different answers to the same input, so a comparison with its stages "
             "proves nothing. The model draws random numbers without a seed, or keeps state that "
-            "edge-partition does not recognize. Remove its random operations or give them a seed. "
-            "If an older version wrote the bundle, split the model again."
+            "edge-partition does not recognize. Remove the model's random operations, or give them "
+            "a seed. If an older version of edge-partition wrote the bundle, split the model again."
         )
     return answers
 
@@ -237,7 +238,7 @@ def _run_and_look_inside(
             f"{bundle.manifest.model.name} gives the same output for every input, and the tensors "
             "inside the model do not vary either, so a comparison with its stages proves nothing. "
             "Give inputs of your own with `edge-partition verify BUILD FILES`. If the model has no "
-            "trained weights, split it again with --weights seeded."
+            "trained weights, split the model again with --weights seeded."
         )
     return sent[-1], compared
 
@@ -252,7 +253,7 @@ def _run_rounded(
     """Run the chain of stages with float16 between the stages.
 
     Returns:
-        The error and bytes of float16, and the chain's answer to each of ``payloads``.
+        What float16 changes, and the chain's answer to each of ``payloads``.
     """
     manifest = bundle.manifest
     clamped, answers = 0, payloads
@@ -271,7 +272,7 @@ def _run_rounded(
 
 
 def _without_rounding(bundle: Bundle) -> Bundle:
-    """Return the bundle, changed so that stages send every tensor in the model's own dtype."""
+    """Return a copy of the bundle whose stages send every tensor in the model's own dtype."""
     tensors = read_tflite(bundle.whole_file).graph.tensors
     dtypes = {tensor.name: tensor.dtype for tensor in tensors}
 

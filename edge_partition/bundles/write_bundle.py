@@ -1,7 +1,7 @@
 """Write a bundle: slice the model as the plan says, and describe the slices in a manifest.
 
-The files are written to a temporary folder, which is then renamed. So the bundle's folder is never
-incomplete.
+The files are written to a temporary folder. The complete folder is then renamed, so that a bundle's
+folder is never incomplete.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def write_bundle(
     sample: bytes | None = None,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """Slice ``model`` as ``plan`` says and write the bundle. Replace an existing bundle.
+    """Slice ``model`` as ``plan`` says, and write the bundle. An existing bundle is replaced.
 
     Args:
         path: The folder to write.
@@ -77,19 +77,21 @@ def write_bundle(
             ``.tflite`` file that another program converted.
         weights: Source of the weights: ``trained``, ``imagenet`` or ``seeded``.
         facts: Facts about the model's inputs and outputs, such as pixel values and labels.
-        wrapped: Keras operations of the model that were no layers. The manifest lists them.
+        wrapped: The Keras operations that edge-partition wrapped in layers. The manifest lists
+            these operations.
         state: For a model that keeps state. ``reset``: each request starts from the initial state.
             ``keep``: a request continues from the state of the client's previous request.
-        sample: A request's payload, as input for ``verify`` and for the boards' tests of their
-            stages; None if the user gave none.
-        on_stage: Called after each stage with the number of stages written and the total number.
+        sample: The payload of a request, with which ``verify`` and the boards test the stages.
+            None: made-up values.
+        on_stage: Called after each stage, with the number of stages written and the number of all
+            stages.
 
     Returns:
         The written bundle.
 
     Raises:
-        BundleError: ``deployment`` is not a valid name, ``path`` has files that are no bundle or
-            can't be written, or the plan has replicas of a stage that keeps state.
+        BundleError: ``deployment`` is not a valid name, ``path`` has other files than a bundle's,
+            ``path`` can't be written, or the plan has replicas of a stage that keeps state.
     """
     facts = facts or ModelFacts()
     info = ModelInfo(
@@ -192,7 +194,7 @@ def _unless_equal(times_ms: Iterable[float]) -> tuple[float, ...]:
 
 
 def _links_ms(planned: PlannedStage) -> tuple[float, ...]:
-    """Return the time, in ms, that a request occupies each replica's link; empty for one board."""
+    """Return how long a request occupies each replica's link, in ms; empty for one replica."""
     if len(planned.devices) == 1:
         return ()
     return tuple(round(cost.transfer_ms, 3) for cost in planned.costs)
@@ -224,7 +226,7 @@ def _check_name(path: Path, deployment: str) -> None:
 
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder. It replaces ``path`` when the ``with`` block ends without an error.
+    """Yield a new folder, which replaces ``path`` if the ``with`` block ends without an error.
 
     Raises:
         BundleError: The folder can't be written.
@@ -247,9 +249,15 @@ def _new_folder(path: Path) -> Iterator[Path]:
 
 
 def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return the tensors that cross position ``position`` of the model.
+    """Return the manifest's entries for the tensors that cross a position of the model.
 
     The entries of the model's own inputs and outputs include facts such as pixel values.
+
+    Args:
+        graph: The model's operators and tensors.
+        position: Number of operators before the position.
+        wire: The dtype of activations that cross the position.
+        facts: Facts about the model's inputs and outputs.
     """
     if position == 0:
         return input_specs(graph, facts)
@@ -262,7 +270,10 @@ def _specs(graph: Graph, position: int, wire: Wire, facts: ModelFacts) -> tuple[
 
 
 def _generation(stages: list[Stage], told: object) -> str:
-    """Return an id of the stages and of the facts ``told``: equal splits have equal ids."""
+    """Return an id computed from the stages and from ``told``, facts that all stages share.
+
+    Equal arguments give equal ids.
+    """
     return hashlib.sha256(repr((stages, told)).encode()).hexdigest()[:12]
 
 

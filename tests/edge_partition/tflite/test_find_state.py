@@ -248,7 +248,7 @@ def test_verification_refuses_a_model_of_unknown_state(tmp_path: Path) -> None:
         ),
     )
     with pytest.raises(
-        ComparisonError, match=r"older version wrote the bundle, split the model again"
+        ComparisonError, match=r"older version of edge-partition wrote the bundle, split"
     ):
         verify_bundle(old)
     unseeded = bundle_of(state_models.random_numbers(0), tmp_path / "unseeded")

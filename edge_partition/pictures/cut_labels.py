@@ -1,4 +1,4 @@
-"""Draw a plan's cuts as dashed lines, with labels for the bytes that one request sends across."""
+"""Draw a plan's cuts as dashed lines. Labels show the bytes that one request sends across a cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def draw_cut_labels(
 ) -> tuple[list[str], float]:
     """Draw a line and a label for the model's input, for each cut and for the model's output.
 
-    The labels are in as many rows as they need to not overlap. All lengths are in pixels.
+    If one row is too short for all labels, the labels are in several rows. All lengths are in
+    pixels.
 
     Args:
         plan: The plan.
@@ -29,7 +30,7 @@ def draw_cut_labels(
         line_base: y at which each line bends toward its label.
 
     Returns:
-        The SVG elements of the lines and labels, and the y below all labels.
+        The SVG elements of the lines and labels, and the y of the lower end of the rows.
     """
     unit = width / plan.stages[-1].stop
     crossings = _crossings(plan)
@@ -58,7 +59,8 @@ def draw_cut_labels(
 def _crossings(plan: Plan) -> list[tuple[int, str]]:
     """Return (position, label text) for the model's input, for each cut and for the output.
 
-    A label ends with ``f16`` if the activations cross the cut as float16.
+    A position is the number of operators before it. A label ends with ``f16`` if activations
+    cross the cut as float16.
     """
     found = [(0, f"in {svg.size(plan.stages[0].cost.in_bytes)}")]
     for stage, wire in zip(plan.stages, (*plan.wires, ""), strict=True):
@@ -73,9 +75,9 @@ def _spread(
 ) -> list[float]:
     """Move labels apart so that labels in the same row do not overlap.
 
-    Label ``index`` is in row ``index % rows``. Labels of different rows may overlap in ``x``. All
-    centres keep their order, so the lines to the labels do not cross. A pass from left to right
-    moves labels to the right. Then a pass from right to left moves labels to the left.
+    Label ``index`` is in row ``index % rows``. Labels in different rows may have overlapping ranges
+    of x. All centres keep their order, so the lines to the labels do not cross. A pass from left to
+    right moves labels to the right. Then a pass from right to left moves labels to the left.
 
     Args:
         centres: Wanted x of each label's centre, ascending, in pixels.

@@ -42,27 +42,29 @@ def describe_model(loaded: LoadedTflite, warnings: Sequence[str] = ()) -> dict[s
     - ``operators``: in execution order. ``parameters`` is the number of elements of the constants
       that the operator reads, including small constants such as axes. ``weight_bytes`` is the size
       of these constants in the file. If several operators read the same constant, the model's
-      totals count the constant once. The keys ``cut_...`` describe the cut after the operator.
+      totals count the constant once. The keys ``cut_allowed``, ``cut_tensors`` and ``cut_bytes``
+      describe the cut after the operator.
     - ``positions``: one item for each position from 0 to the number of operators. Position ``p`` is
-      before operator ``p``. ``tensors`` are the tensors that cross the position: a later stage or
-      the caller still needs them. ``live_bytes`` is the total size of these tensors. ``cut_name``
-      is the value of ``edge-partition split --cut`` for a cut at the position, or null if no cut is
-      possible.
+      before operator ``p``. ``tensors`` are the tensors that cross the position: they exist before
+      the position, and a later operator or the caller needs them. ``live_bytes`` is the total size
+      of these tensors. ``cut_name`` is the value of ``edge-partition split --cut`` for a cut at the
+      position. ``cut_name`` is null if no cut is possible at the position, or if no name finds it.
     - ``kept_together``: ranges of operators ``[start, stop)`` that no cut can separate, each with
       the reason.
     - ``state``: a sentence about the state that the model keeps between requests. It is empty for a
       model without state.
     - ``inputs``, ``outputs``: each tensor with its meaning, if the meaning is known. ``words`` is
-      the meaning as text, ``labels`` the number of classes with names, and ``detections`` the
-      layout of boxes as in a manifest.
+      the meaning as text. ``labels`` is the number of classes with names. ``detections`` is the
+      layout of detected boxes, as in a manifest.
     - ``notes``: sentences about values that were guessed, chosen or rebuilt.
     - ``warnings``: the argument ``warnings``.
-    - ``wrapped_operations``: Keras operations that were no layers. ``operators`` are the indexes of
-      the operators that compute the operation. It is empty if the converter dropped the name.
+    - ``wrapped_operations``: Keras operations that edge-partition wrapped in layers. ``operators``
+      are the indexes of the operators that compute the operation. The list ``operators`` is empty
+      if the converter dropped the layer's name.
 
     Args:
         loaded: The model.
-        warnings: Sentences that the result repeats for the reader.
+        warnings: Sentences for the key ``warnings``.
     """
     graph = loaded.tflite.graph
     positions = _positions(graph)
@@ -158,9 +160,9 @@ def expression(operation: WrappedOperation) -> str:
 
 
 def _number(text: str) -> str:
-    """Return a number's text in a shorter form, such as ``3`` or ``1/6``, if one is equal.
+    """Return a shorter text for an equal number, such as ``3`` for ``3.0``, or ``1/6``.
 
-    Other text is returned unchanged.
+    If there is none, or ``text`` is not a number, ``text`` is returned unchanged.
     """
     try:
         value = ast.literal_eval(text)
@@ -212,9 +214,9 @@ def _named_tensors(graph: Graph) -> list[int]:
 
 
 def _cut_names(graph: Graph) -> list[str | None]:
-    """Return the name of the cut after each operator, or None if the operator has no name.
+    """Return, for each operator, a name by which ``Graph.position_after`` finds the cut after it.
 
-    ``Graph.position_after`` finds the cut by this name.
+    The name is None if no name finds the cut.
     """
     return [
         graph.layer_names.name_of(op, (graph.tensors[index].name for index in op.outputs))

@@ -1,4 +1,4 @@
-"""Draw candidate plans as points: latency against throughput, for each number of boards."""
+"""Draw candidate plans for several numbers of boards as points: latency against throughput."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Box(NamedTuple):
 
 
 class _Axis:
-    """An axis of the picture: converts values to pixels, and has round values as ticks."""
+    """An axis of the picture. It converts values to pixels, and has ticks at round values."""
 
     def __init__(self, figures: Sequence[float], first: float, last: float) -> None:
         self._first, self._last = first, last
@@ -72,14 +72,14 @@ class _Axis:
 def draw_pareto(choices: Sequence[Choice]) -> str:
     """Return an SVG document with a point for each plan, at its throughput and latency.
 
-    A line joins the plans that no other plan dominates (:class:`.Choice`). These plans have letters
-    and are listed below the points with their boards. The small points are dominated plans: for
-    each number of boards, the plan with the highest throughput. The plans with the lowest latency
-    for a number of boards are left out if they are dominated, because their additional boards only
-    add latency. Plans on one board are diamonds.
+    A line joins the plans that no other plan dominates (:class:`.Choice` defines "dominates").
+    These plans have letters, and a list below the points shows their boards. The small points are
+    dominated plans: for each number of boards, the plan with the highest throughput. For two or
+    more boards, a dominated plan that was planned for latency is left out, because its additional
+    boards only add latency. Plans on one board are diamonds.
 
     Args:
-        choices: One plan or more.
+        choices: One plan or more, from :func:`.compare_plans`.
     """
     front = _front(choices)
     others = [
@@ -101,7 +101,7 @@ def draw_pareto(choices: Sequence[Choice]) -> str:
 
 
 def letter(index: int) -> str:
-    """Return the letter of the plan ``index`` that no plan dominates: ``A``, ... ``Z``, ``A1``."""
+    """Return the letter of item ``index`` of a list: ``A`` to ``Z``, then ``A1`` to ``Z1``."""
     round_, place = divmod(index, 26)
     return chr(ord("A") + place) + (str(round_) if round_ else "")
 
@@ -130,7 +130,7 @@ def _boards(plan: Plan) -> str:
 
 
 def _names(plan: Plan) -> str:
-    """Return the names of a plan's boards: arrows between stages, ``+`` between replicas."""
+    """Return the names of a plan's boards, with arrows between stages, ``+`` between replicas."""
     stages = (" + ".join(device.name for device in stage.devices) for stage in plan.stages)
     return " \u2192 ".join(stages)
 
@@ -204,7 +204,7 @@ def _points(others: Sequence[Plan], front: Sequence[Plan], x: _Axis, y: _Axis) -
 
 
 def _along(line: Sequence[tuple[float, float]]) -> Iterator[_Box]:
-    """Yield small boxes along a line, so that labels can keep clear of the line."""
+    """Yield small boxes along a line. Labels that avoid the boxes do not cover the line."""
     for (x, y), (next_x, next_y) in pairwise(line):
         steps = max(1, round(math.dist((x, y), (next_x, next_y)) / 6))
         for step in range(steps):

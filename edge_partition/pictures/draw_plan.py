@@ -28,13 +28,13 @@ def draw_plan(plan: Plan) -> str:
     """Return an SVG document that shows how a plan cuts the model and what each board does.
 
     The upper half is the model, with one bar for each operator in execution order. A bar's height
-    is the operator's time on its board. A bar's colour is the colour of the stage. The bars of a
-    stage add up to the time of one inference on the stage's slowest board. Each cut has a label
+    is the operator's time on the stage's slowest board, and its colour is the stage's colour. The
+    times of a stage's bars add up to the time of one inference of the stage. Each cut has a label
     with the bytes that one request sends across the cut.
 
     The lower half has a card for each board, with the board's times, memory and memory limit.
-    Replicas with equal figures share a card. The cards of the boards that limit the throughput are
-    marked.
+    Replicas with equal figures share a card. If a board limits the throughput, its card is marked,
+    unless all boards limit the throughput equally.
 
     Args:
         plan: The plan.
@@ -96,7 +96,7 @@ def _heading(plan: Plan) -> Iterator[str]:
 
 
 def _origin(plan: Plan) -> str:
-    """Return a line of text: whether the times are measured, and how many cuts have float16."""
+    """Return a line of text that says how the times were found, and how many cuts have float16."""
     sources = {
         source
         for stage in plan.stages

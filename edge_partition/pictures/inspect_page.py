@@ -1,4 +1,4 @@
-"""Make an HTML page that shows a model and works without a network."""
+"""Make an HTML page that shows a model. The page works offline."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MARK = re.compile(r"\{\{(title|style|data|script)\}\}")
 def inspect_page(document: dict[str, Any], split_command: Sequence[str]) -> str:
     """Return an HTML page that shows a model's graph, cuts and wrapped operations.
 
-    The page loads no other file. A name in an untrusted model can't inject markup: the page
-    contains the names as JSON that can't end the script element, and inserts them as text only.
+    The page loads no other file. A name in an untrusted model can't inject markup: in the page's
+    JSON, ``<``, ``>`` and ``&`` are escaped, and the page's script shows names as text only.
 
     Args:
         document: Return value of :func:`~edge_partition.pictures.describe_model.describe_model`.

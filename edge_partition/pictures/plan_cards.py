@@ -34,17 +34,17 @@ class Card:
 
     Attributes:
         stage: Index of the stage.
-        start: First operator of the stage.
-        stop: Position after the stage's last operator.
+        start: Index of the stage's first operator.
+        stop: Index of the stage's last operator, plus 1.
         devices: The boards.
         cost: Cost of the stage on each of the boards.
         share: Share of the stage's requests that each board serves, from 0 to 1. Replicas share
             the requests in proportion to their speed.
-        use: Share of time, from 0 to 1, for which this stage occupies the board at full load of the
-            plan. It counts the board's processors or its link, whichever is busy longer.
-        ram_bytes: Memory that the board's agent needs for all of the board's stages.
+        use: Share of time, from 0 to 1, for which this stage occupies the board's processors or its
+            link, whichever is busy longer. The share is for the plan's largest throughput.
+        ram_bytes: Memory that the board's agent needs for all of the board's stages, in bytes.
         is_bottleneck: Whether these boards limit the plan's throughput. False if all boards of the
-            plan limit it equally.
+            plan limit the throughput equally.
         other_stages: Indexes of the other stages that the boards serve.
     """
 
@@ -102,7 +102,7 @@ def cards_height(cards: list[Card]) -> float:
 
 
 def draw_cards(cards: list[Card], left: float, top: float, width: float) -> Iterator[str]:
-    """Yield the SVG elements of the cards, in rows of cards.
+    """Yield the SVG elements of the cards. The cards are in rows.
 
     Args:
         cards: The cards.
@@ -150,9 +150,10 @@ def _equal_boards(
 
 
 def _ram_bytes(plan: Plan, device: Device, indexes: list[int]) -> int:
-    """Return the memory that a board's agent needs for the stages ``indexes``.
+    """Return the memory that a board's agent needs for the stages ``indexes``, in bytes.
 
-    The memory of each stage includes the agent's own memory, which the sum must include only once.
+    Each stage's ``ram_bytes`` includes the agent's own memory. The result includes the agent's own
+    memory only once.
     """
     stages = [plan.stages[index] for index in indexes]
     costs = [stage.costs[stage.devices.index(device)] for stage in stages]
@@ -192,9 +193,9 @@ def _head(card: Card, left: float, top: float, width: float) -> Iterator[str]:
 def _figures(card: Card, left: float, top: float, width: float) -> Iterator[str]:
     """Yield the lower half of a card: times and memory, with gauges.
 
-    The gauge of a time shows the share of the plan's period for which the stage occupies the
-    board's processors or its link. Compute and messages share the processors' gauge. The gauge of
-    the memory shows the share of the board's memory limit.
+    One gauge shows the share of time for which the stage occupies the board's processors, with
+    inferences and messages, at the plan's largest throughput. A second gauge shows the same for the
+    board's link. A third gauge shows the memory as a share of the board's memory limit.
     """
     cost = card.cost
     full_ms = (cost.bottleneck_ms or 1) / card.use if card.use else 1
@@ -228,9 +229,10 @@ def _place(card: Card) -> str:
 
 
 def _role(card: Card) -> str:
-    """Return the boards' share of the requests and their other stages.
+    """Return text for a card: each board's share of the requests, and the boards' other stages.
 
-    If the boards serve all requests and no other stage, the text is the name of their preset.
+    If a board serves all requests and no other stage, the text is the name of the board's preset in
+    ``fleet.toml``. The text is empty if the board has no preset.
     """
     words = []
     if card.share < 1 - _TOLERANCE:

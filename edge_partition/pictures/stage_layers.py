@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def layer_names(graph: Graph, start: int, stop: int) -> tuple[str, ...]:
-    """Return the names of the layers that operators ``[start, stop)`` compute.
+    """Return the names of the layers that operators ``[start, stop)`` compute, in execution order.
 
-    Each name is in the result once, in execution order. The converter fuses operations: the
-    operator of a convolution also computes the normalization and the activation after the
-    convolution. The name of the operator's output lists all fused operations in reverse order. An
-    operator without a layer's name is listed by the name of its output.
+    Each name is in the result once. The converter fuses operations: the operator of a convolution
+    also computes the normalization and the activation after the convolution. The name of the
+    operator's output lists all fused operations in reverse order. If an operator has no layer's
+    name, the result has the name of the operator's output.
     """
     names: dict[str, None] = {}
     for op in graph.operators[start:stop]:
@@ -45,13 +45,13 @@ def wrapped_layers(
 ) -> tuple[WrappedLayer, ...]:
     """Return the wrapped operations that operators ``[start, stop)`` compute.
 
-    A wrapped operation is a Keras operation that was no layer until edge-partition made it one. If
-    the converter dropped the operation's name, no stage lists the operation.
+    A wrapped operation is a Keras operation that edge-partition wrapped in a layer, so that the
+    operation has a name. If the converter dropped the name, no stage lists the operation.
 
     Args:
         computed_by: Return value of :func:`operators_of_layers`.
-        start: The first operator.
-        stop: The position after the last operator.
+        start: Index of the first operator.
+        stop: Index of the last operator, plus 1.
         wrapped: The wrapped operations of the whole model.
     """
     stage = range(start, stop)
@@ -72,7 +72,7 @@ def wrapped_layers(
 def operators_of_layers(graph: Graph) -> dict[str, set[int]]:
     """Return the indexes of the operators that compute each layer, by layer name.
 
-    A layer inside other layers has several names. The result has all of them (:func:`scopes`).
+    A layer inside other layers has several names (:func:`scopes`). The result has all names.
     """
     found: dict[str, set[int]] = {}
     for op in graph.operators:
@@ -83,9 +83,9 @@ def operators_of_layers(graph: Graph) -> dict[str, set[int]]:
 
 
 def scopes(tensor_name: str) -> Iterator[str]:
-    """Yield the names by which ``Graph.position_after`` finds the layers of a tensor.
+    """Yield the names of all layers in a tensor's name. ``Graph.position_after`` accepts them.
 
-    For a tensor ``block/conv/Relu``, these are ``block``, ``block/conv`` and ``conv``.
+    For the tensor ``block/conv/Relu``, the names are ``block``, ``block/conv`` and ``conv``.
     """
     for path in layer_paths(tensor_name):
         parts = path[:-1]
@@ -97,7 +97,7 @@ def scopes(tensor_name: str) -> Iterator[str]:
 def _cut(text: str, limit: int) -> str:
     """Shorten a text to ``limit`` characters, with ``…`` in the middle.
 
-    The end is kept, because the names of a model's layers often differ only there.
+    The end of the text is kept, because the names of a model's layers often differ only at the end.
     """
     if len(text) <= limit:
         return text

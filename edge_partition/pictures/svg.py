@@ -1,4 +1,4 @@
-"""Parts that all SVG pictures share: colours, text, numbers and the document itself."""
+"""What all SVG pictures share: colours, text, numbers and the document itself."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def text(
     """Return the SVG element of a line of text.
 
     Args:
-        x: x of the text's start, middle or end, as ``anchor`` says, in pixels.
+        x: x of the part of the text that ``anchor`` names, in pixels.
         y: y of the baseline, in pixels.
         words: The text.
         size: Font size, in pixels.
@@ -73,7 +73,7 @@ def text(
 
 
 def colour(index: int) -> str:
-    """Return the colour of the stage with this index."""
+    """Return the colour of stage ``index``."""
     return COLOURS[index % len(COLOURS)]
 
 
@@ -83,7 +83,7 @@ def text_width(words: str, size: int, *, bold: bool = False) -> float:
 
 
 def fit(words: str, width: float, size: int, *, bold: bool = False) -> str:
-    """Return ``words``, shortened with ``…`` at the end if they are wider than ``width`` pixels."""
+    """Return ``words``, or their start and ``…`` if they are wider than ``width`` pixels."""
     most = max(1, int(width / (text_width("x", size, bold=bold) * 1.06)))
     return words if len(words) <= most else words[: most - 1] + "\u2026"
 
@@ -91,7 +91,7 @@ def fit(words: str, width: float, size: int, *, bold: bool = False) -> str:
 def fit_names(names: Iterable[str], width: float, size: int, *, bold: bool = False) -> str:
     """Return as many names as fit into ``width`` pixels, such as ``pi-1, pi-2 + 3 more``.
 
-    The text has at least one name, shortened if necessary.
+    The text has at least one name. If not even one name fits, the first name is shortened.
     """
     listed = list(names)
     rest = ""
@@ -114,9 +114,9 @@ def number(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return a time as text: in ms below 1000 ms, in s above.
+    """Return a time as text, in ms if the time is below 1000 ms, else in s.
 
-    The text has three significant digits, but at most two decimals of a millisecond.
+    The text has three significant digits. A time in ms has at most two decimals.
     """
     if value >= 999.5:  # noqa: PLR2004
         return f"{number(value / 1000)} s"

@@ -144,7 +144,7 @@ class SimulatedBoard:
                 board.
             time_factors: For each inference, the factor by which the plan's time is multiplied.
             on_result: Called with a copy when its result has reached the broker.
-            on_overloaded: Called with a copy that the board refuses because its own queue is full.
+            on_overloaded: Called with a copy that a board with a full queue refuses.
             on_not_listening: Called with a copy that reaches the broker when the board's session
                 has expired.
         """

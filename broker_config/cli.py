@@ -58,19 +58,21 @@ def _parser() -> StrictParser:
         "--broker-kind",
         choices=get_args(BrokerKind),
         default="auto",
-        help="the broker program: mosquitto; embedded (rumqttd from the package iotcore); or auto, "
-        "which means mosquitto if installed, else embedded (default: auto)",
+        help="the broker program: mosquitto, embedded (rumqttd from the package iotcore), or auto "
+        "(the default: mosquitto if installed, else embedded)",
     )
     serve.add_argument(
         "--state-dir",
         type=Path,
         metavar="DIR",
-        help="folder that keeps retained messages and sessions across restarts (mosquitto only)",
+        help="folder in which mosquitto keeps retained messages and sessions across restarts; the "
+        "embedded broker stores nothing",
     )
     serve.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON document with kind, version, url and pid when the broker is ready",
+        help="when clients can connect, print one JSON document with the broker's kind, version, "
+        "url and pid",
     )
     return parser
 

@@ -1,6 +1,6 @@
-"""Runs a broker as a child process, which ends when this process ends.
+"""Runs a broker as a child process. The broker ends when this process ends.
 
-The two kinds of broker are defined in `mosquitto.py` and `embedded.py`.
+`mosquitto.py` and `embedded.py` define the two kinds of broker.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class BrokerStartError(EdgePartitionError):
     """A broker could not be started.
 
     Attributes:
-        kind: ``mosquitto``, ``embedded``, or ``auto`` if neither is installed.
+        kind: ``mosquitto`` or ``embedded``. ``auto`` if neither is installed.
         reason: Why the broker did not start, often the last line of the broker's log.
     """
 
@@ -99,14 +99,14 @@ class BrokerStoppedError(EdgePartitionError):
 
 
 class BrokerProcess(ABC):
-    """A broker that runs as a child of this process.
+    """A broker that runs as a child process of this process.
 
-    :meth:`stop` ends the broker. The end of a ``with`` block and the exit of the interpreter call
-    :meth:`stop`. On Linux the broker also ends when this process is killed. Ctrl-C in the terminal
-    does not reach the broker: this process decides when the broker ends.
+    :meth:`stop` ends the broker, and is called at the end of a ``with`` block and at the exit of
+    the interpreter. On Linux the broker also ends if this process is killed. Ctrl-C in the terminal
+    does not reach the broker, because the broker runs in a session of its own.
 
     Args:
-        host: Address to listen on, a name or an IP address.
+        host: Name or IP address to listen on.
         port: TCP port to listen on; 0: :meth:`start` chooses a free port.
         state_dir: Folder for the broker's configuration, log and database (only mosquitto has a
             database). None: a temporary folder, which :meth:`stop` deletes.
@@ -130,7 +130,10 @@ class BrokerProcess(ABC):
 
     @property
     def _environment(self) -> Mapping[str, str]:
-        """Further environment variables for the broker; variables of this process override them."""
+        """Environment variables for the broker.
+
+        If this process has a variable of the same name, the broker gets that value instead.
+        """
         return {}
 
     @abstractmethod
@@ -162,7 +165,9 @@ class BrokerProcess(ABC):
         return self._process.pid
 
     def start(self) -> Self:
-        """Start the broker, unless it runs, and wait until it accepts an MQTT 5 client.
+        """Start the broker and wait until it accepts an MQTT 5 client.
+
+        If the broker runs already, do nothing.
 
         Raises:
             PortInUseError: Another program listens on the port.
@@ -200,7 +205,7 @@ class BrokerProcess(ABC):
         self.start()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait ``timeout_s`` seconds, and raise an error if the broker ends in this time.
+        """Wait ``timeout_s`` seconds. If the broker ends in this time, raise an error at once.
 
         Raises:
             BrokerStoppedError: The broker does not run, or ended during the wait.
@@ -261,7 +266,8 @@ class BrokerProcess(ABC):
                 raise BrokerStartError(
                     self.kind,
                     f"no MQTT answer on {self.host}:{self.port} within {_START_TIMEOUT_S:.0f} s",
-                    f"The last line of the broker's log says: {self._last_log_line()}.",
+                    "Look for the cause in the last line of the broker's log: "
+                    f"{self._last_log_line()}.",
                 )
             time.sleep(_POLL_S)
 
@@ -269,7 +275,7 @@ class BrokerProcess(ABC):
         reason = self._last_log_line()
         if "address already in use" in reason.lower():
             raise PortInUseError(self.kind, self.host, self.port)
-        raise BrokerStartError(self.kind, reason, "Correct this, then start the broker again.")
+        raise BrokerStartError(self.kind, reason, "Correct the cause, then start the broker again.")
 
     def _last_log_line(self) -> str:
         lines = self._log_path.read_text(errors="replace").split("\n")
@@ -322,7 +328,7 @@ def _resolve(kind: str, host: str, port: int) -> list[tuple[socket.AddressFamily
     advice = "Give an address of this machine with --listen HOST:PORT."
     # Checked here, because mosquitto would listen on every address if the name were empty.
     if not host:
-        raise BrokerStartError(kind, "'' is not an address", advice)
+        raise BrokerStartError(kind, "the host is empty", advice)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -338,7 +344,7 @@ def _free_port(kind: str, host: str) -> int:
 
 
 def _check_port_is_free(kind: str, host: str, port: int) -> None:
-    """Raise an error if a program listens on the port: clients would mistake it for the broker."""
+    """Raise an error if a program listens on the port. Clients would connect to that program."""
     for family, address in _resolve(kind, host, port):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # Connections of an earlier broker may still be closing. They do not block the port.
@@ -358,7 +364,7 @@ def _bind(kind: str, probe: socket.socket, address: tuple[Any, ...]) -> None:
         raise BrokerStartError(
             kind,
             f"it cannot listen on {host}:{port}: {error.strerror}",
-            "Give an address of this machine and another port with --listen HOST:PORT.",
+            "Give an address of this machine, and another port, with --listen HOST:PORT.",
         ) from error
 
 
@@ -368,13 +374,13 @@ def _spawn(
     """Start a command that ends when this process ends.
 
     The kernel ends the child when the thread that started the child ends (prctl(2),
-    PR_SET_PDEATHSIG). Therefore a new thread starts the child and then waits for the child's end.
+    PR_SET_PDEATHSIG). Therefore a new thread starts the child, and waits until the child ends.
 
     Args:
         command: The command; its first item is the absolute path of a program.
         log_path: File for everything that the command prints.
-        environment: Further environment variables for the command. Variables of this process
-            override them.
+        environment: Environment variables for the command, besides those of this process. If both
+            have a variable of the same name, the command gets the value of this process.
     """
     started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
     arguments = bound_to_caller(command)

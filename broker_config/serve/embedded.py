@@ -58,10 +58,11 @@ class EmbeddedBroker(BrokerProcess):
     Limits that mosquitto does not have:
 
     - rumqttd does not set TCP_NODELAY. A QoS 1 round trip of 50 kB takes 44 ms, because the broker
-      waits 43 ms for a delayed acknowledgement. Subscribers that set TCP_QUICKACK avoid this wait.
-    - While more than 100 messages wait for a subscriber, the broker keeps only the last 8 MB of
-      each topic (4 segments of 2 MB, or 4 messages that are larger) and drops older messages. In a
-      test, a subscriber that paused received 110 of 400 messages of 800 kB, although the broker had
+      waits 43 ms for a delayed TCP acknowledgement. Subscribers that set TCP_QUICKACK avoid this
+      wait.
+    - While more than 100 messages wait for a subscriber, the broker keeps only the last 4 segments
+      of each topic and drops older messages. A segment has 2 MB, or one larger message. In a test,
+      a subscriber that paused received 110 of 400 messages of 800 kB, although the broker had
       acknowledged all 400. Clients must therefore limit their requests in flight.
     - The broker ignores a client's Receive Maximum and Maximum Packet Size. The broker accepts
       packets of up to 32 MiB, but does not announce this limit to clients.
@@ -69,7 +70,7 @@ class EmbeddedBroker(BrokerProcess):
       therefore accepts loopback addresses only.
 
     Args:
-        host: A loopback address, or a name of one, such as ``localhost``.
+        host: A loopback address, or a name with a loopback address, such as ``localhost``.
         port: TCP port to listen on; 0: :meth:`start` chooses a free port.
 
     Raises:
@@ -85,7 +86,7 @@ class EmbeddedBroker(BrokerProcess):
             raise BrokerStartError(
                 self.kind,
                 "the package iotcore is not installed",
-                "Install it (`pip install 'edge-partition[host]'`) or mosquitto "
+                "Install iotcore (`pip install 'edge-partition[host]'`) or mosquitto "
                 "(`apt install mosquitto`).",
             )
         if not is_loopback(self.kind, host):

@@ -1,4 +1,4 @@
-"""Runs mosquitto on this machine, configured for boards that send activations to each other."""
+"""Runs mosquitto on this machine, with settings for boards that send activations to each other."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class MosquittoBroker(BrokerProcess):
     The broker has no passwords and no access list: everyone who reaches the address may use it.
 
     Args:
-        host: Address to listen on, a name or an IP address.
+        host: Name or IP address to listen on.
         port: TCP port to listen on; 0: :meth:`start` chooses a free port.
-        state_dir: Folder that keeps retained messages and sessions across restarts. None: a restart
-            loses both.
+        state_dir: Folder that keeps retained messages and sessions across restarts. None: retained
+            messages and sessions are lost in a restart.
 
     Raises:
         BrokerStartError: mosquitto is not installed.

@@ -1,4 +1,4 @@
-"""Starts mosquitto if it is installed, else the embedded broker."""
+"""Starts mosquitto if mosquitto is installed, else the embedded broker."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def start_broker(
     The caller must call the broker's ``stop()``, or use the broker in a ``with`` statement.
 
     Args:
-        host: Address to listen on, a name or an IP address.
-        port: TCP port to listen on; 0 chooses a free port.
+        host: Name or IP address to listen on.
+        port: TCP port to listen on; 0: a free port is chosen.
         kind: Kind of the broker; ``auto`` means mosquitto if installed, else the embedded broker.
         state_dir: Folder that keeps retained messages and sessions across restarts (mosquitto
             only).
@@ -46,14 +46,15 @@ def start_broker(
             raise BrokerStartError(
                 kind,
                 "no broker is installed",
-                "Install one: `apt install mosquitto` or `pip install 'edge-partition[host]'`.",
+                "Install mosquitto (`apt install mosquitto`) or the embedded broker "
+                "(`pip install 'edge-partition[host]'`).",
             )
     if kind == "mosquitto":
         return MosquittoBroker(host, port, state_dir=state_dir).start()
     if state_dir is not None:
         raise BrokerStartError(
             kind,
-            "it stores nothing on disk, so it cannot use --state-dir",
+            "it stores nothing on disk and cannot use --state-dir",
             "Leave out --state-dir, or install mosquitto (`apt install mosquitto`).",
         )
     return EmbeddedBroker(host, port).start()

@@ -1,6 +1,6 @@
-"""The host's package: Keras or TFLite model -> graph -> plan -> bundle -> deployment, and a client.
+"""The package for the host: model -> graph -> plan -> bundle -> deployment, and a client.
 
-Each public name is imported at its first use, so ``import edge_partition`` takes only some
+Each public name is imported at its first use, so ``import edge_partition`` takes only a few
 milliseconds. TensorFlow is imported only to load a Keras model.
 """
 

@@ -1,4 +1,4 @@
-"""The entry point of ``edge-partition``; without the extra ``host``, an error names the extra."""
+"""The entry point of ``edge-partition``. If the extra ``host`` is missing, an error names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The steps from a model to its answers as Python functions, as the commands use them.
+"""Python functions for the steps from a model to its answers. The commands call these functions.
+
+A *part* is the file with which a board runs a stage.
 
 >>> import edge_partition as ep
 >>> model = ep.load_model("model.tflite")  # doctest: +SKIP
@@ -57,15 +59,15 @@ def load_model(
     on_step: Callable[[str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> LoadedTflite:
-    """Load a model and convert the model to TFLite. A ``.tflite`` file is read unchanged.
+    """Load a model and convert the model to TFLite. A ``.tflite`` file is not converted.
 
     Args:
-        source: The name of a Keras application, a ``.keras``, ``.h5`` or ``.tflite`` file, a
-            SavedModel's folder, or ``package.module:function``.
+        source: A ``.keras``, ``.h5`` or ``.tflite`` file, a SavedModel's folder, a Keras
+            application's name, or ``package.module:function``.
         weights: For Keras models: a file with the weights, or ``seeded`` for made-up weights, which
             are equal on every machine.
-        input_shapes: The shape of each input whose shape the model leaves open, without the batch,
-            by the input's name. The shape with the name ``""`` is for all such inputs.
+        input_shapes: For each input whose shape the model leaves open, the input's name and its
+            shape without the batch. The name ``""`` stands for all such inputs.
         quantization: ``none``, ``dynamic``, ``float16`` or ``int8``.
         calibration: For ``int8``: a file with sample inputs, or a folder with such files.
         signature: The name of the signature to use, if the model has several.
@@ -124,16 +126,15 @@ def plan_model(
 
     Args:
         model: Return value of :func:`load_model`.
-        fleet: The boards: :func:`load_fleet`, or ``equal_fleet(4)``.
+        fleet: The boards: return value of :func:`load_fleet`, or of ``equal_fleet(4)``.
         objective: ``throughput`` (results per second), ``latency`` (milliseconds per request) or
             ``energy`` (joules per request).
-        stages: The number of stages, each on one board; None: the planner chooses.
+        stages: The number of stages. Each stage is then on one board. None: the planner chooses.
         cuts: Names of the layers after which the model is cut; empty: the planner chooses.
-        use_profiles: Whether to plan with the measured times of each board that has a profile of
-            the model.
+        use_profiles: Whether to use profiles: the times of the model that boards have measured.
         on_unusable: Called with the error of a profile that can't be used.
-        on_limit: Called with a sentence for each board whose agent has another memory limit than
-            the board in ``fleet``. The plan uses the agent's limit.
+        on_limit: Called with a sentence for each board whose agent's memory limit differs from the
+            limit in ``fleet``. The plan uses the agent's limit.
         limits: The arguments ``wire``, ``max_replicas``, ``max_latency_ms`` and
             ``min_throughput_per_s`` of :func:`~edge_partition.planning.plan_split.plan_split`.
 
@@ -157,16 +158,17 @@ def use_measured_times(
     on_unusable: Callable[[Exception], None] | None = None,
     on_limit: Callable[[str], None] | None = None,
 ) -> Fleet:
-    """Return ``fleet``, with measured times for each board that has a profile of the model.
+    """Return ``fleet`` with measured times for each board that has a profile of the model.
 
-    A board with a profile also gets the memory limit of its agent, if the agent has a limit.
+    A profile is the result of ``edge-partition profile``. A board with a profile also gets the
+    memory limit of its agent, if the agent has a limit.
 
     Args:
         model: Return value of :func:`load_model`.
         fleet: The boards.
         on_unusable: Called with the error of a profile that can't be used.
-        on_limit: Called with a sentence for each board whose agent has another memory limit than
-            the board in ``fleet``.
+        on_limit: Called with a sentence for each board whose agent's memory limit differs from the
+            limit in ``fleet``.
     """
     from edge_partition.profiling.apply_profiles import apply_profiles  # noqa: PLC0415
     from edge_partition.profiling.profile_store import ProfileStore  # noqa: PLC0415
@@ -200,12 +202,13 @@ def split_model(
         deployment: The deployment's name; None: a name made from the model's name.
         state: For a model that keeps state. ``reset``: each request starts from the initial state.
             ``keep``: each request continues from the client's previous request.
-        sample: An input with which the boards test their parts, from :func:`read_sample`; None:
+        sample: An input from :func:`read_sample`, with which the boards test their parts; None:
             made-up values.
         on_stage: Called with (number of stages written, number of all stages).
 
     Raises:
-        BundleError: The folder has other files than a bundle's, or can't be written.
+        BundleError: The folder has other files than a bundle's, or can't be written, or the
+            deployment's name or the plan can't be used.
     """
     return write_bundle.write_bundle(
         Path(path),
@@ -238,8 +241,8 @@ def read_bundle(path: AnyPath) -> Bundle:
     """Read a bundle and check every file against its manifest.
 
     Raises:
-        BundleError: The folder holds no bundle, or a file is missing or damaged.
-        ManifestError: ``manifest.json`` can't be used.
+        BundleError: The folder is not a bundle, or a file of the bundle is missing or damaged.
+        ManifestError: ``manifest.json`` is not a valid manifest.
     """
     return bundles.read_bundle(Path(path))
 
@@ -256,15 +259,17 @@ def verify_bundle(
 
     Args:
         bundle: Return value of :func:`split_model` or :func:`read_bundle`.
-        files: Files with inputs; empty: the bundle's sample and made-up inputs. The result has the
-            accuracy over the files with a label in the file's or folder's name (``digit-7.png``,
-            ``cat/01.jpg``).
-        count: The number of made-up inputs.
-        on_input: Called with (number of compared inputs, number of all inputs).
+        files: Files with inputs; empty: the bundle's sample and made-up inputs. If names of files
+            or of their folders have a class's label (``digit-7.png``, ``cat/01.jpg``), the result
+            has the accuracy over these files.
+        count: The number of inputs if ``files`` is empty.
+        on_input: Called after each inference of a part, with (number of inferences done, number of
+            all inferences).
         on_note: Called with each note about a file.
 
     Raises:
-        ComparisonError: All inputs give the same outputs, so the comparison proves nothing.
+        ComparisonError: A comparison would prove nothing: the model gives the same values for every
+            input, or different answers to the same input.
         InputFileError: A file can't be read, or doesn't fit the model's inputs.
     """
     manifest = bundle.manifest
@@ -287,21 +292,22 @@ def deploy_bundle(
     prefix: str = DEFAULT_PREFIX,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[LoadedStage, ...]:
-    """Have all boards load and try their parts of a bundle, then make the bundle live.
+    """Have each board load and test its parts of a bundle, then make the bundle live.
 
     Args:
         bundle: Return value of :func:`split_model` or :func:`read_bundle`.
         broker: The broker's URL, or its address with account and certificates; None: the URL in
             ``EDGE_PARTITION_BROKER``, else ``mqtt://127.0.0.1:1883``.
         prefix: The first levels of every topic.
-        on_progress: Called with (board, received bytes, all bytes), from several threads.
+        on_progress: Called from several threads, with (board, bytes received, bytes in total).
 
     Returns:
-        A report for each stage and board, sorted by stage, then by board.
+        A report for each board of each stage, sorted by stage, then by board.
 
     Raises:
-        UnknownBoardError: A board of the bundle is offline; nothing changed.
-        DeploymentRefusedError: A board refused; nothing changed.
+        UnknownBoardError: A board of the bundle is offline. The live deployments are unchanged.
+        DeploymentRefusedError: A board refused its part or did not answer. The live deployments are
+            unchanged.
         BrokerUnreachableError: No broker answers at the address.
     """
     with Deployer(_broker(broker), prefix=prefix) as deployer:
@@ -335,7 +341,7 @@ def undeploy(
 def read_status(
     broker: str | BrokerAddress | None = None, *, prefix: str = DEFAULT_PREFIX
 ) -> FleetStatus:
-    """Return the state of all boards known to a broker, and the live manifests.
+    """Return the state of all boards that a broker knows, and the manifests of live deployments.
 
     Args:
         broker: As for :func:`deploy_bundle`.

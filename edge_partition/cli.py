@@ -1,7 +1,7 @@
 """The command line of ``edge-partition``. Each command is one file in ``commands/``.
 
-Exit status: 0 the command succeeded, 1 the command failed, 2 wrong usage. An error is one line on
-standard error.
+The exit status is 0 if the command succeeded, 1 if it failed, and 2 if the usage is wrong. An error
+is one line on standard error.
 """
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ Their sizes therefore become equal, although no client knows of the others.
 
 Waits at the boards are in the traces, as ``queue_ms``. An agent holds at most ``RECEIVE_MAXIMUM``
 requests. Further requests wait in the broker, and no trace contains that wait. Therefore ``extra``
-falls with the number of requests that wait at a board of the slowest stage. ``extra`` is negative
-if an agent is nearly full.
+becomes smaller when more requests wait at a board of the slowest stage. ``extra`` is negative if an
+agent is nearly full.
 
 Waits on links are in no trace. They are part of the *rest* of a latency: the latency minus the
 trace's ``queue_ms`` and ``invoke_ms``. ``base`` contains the least rest that the client has
 measured. A client that starts while the links are busy measures too large a rest. The client
 therefore copies BBR (Cardwell, Cheng, Gunn, Yeganeh and Jacobson, "BBR: Congestion-Based Congestion
-Control", ACM Queue 14(5), 2016). If no rest was near the least rest for some seconds, the client
-*drains* its queue: it keeps fewer requests in flight for some answers. The least rest of these
-answers becomes the new least rest. The drain of one client lowers the rest that every client
+Control", ACM Queue 14(5), 2016). If for some seconds no measured rest was near the least rest, the
+client *drains* its queue: it keeps fewer requests in flight for some answers. The least rest of
+these answers becomes the new least rest. The drain of one client lowers the rest that every client
 measures. The next drains of all clients therefore coincide, and measure links without queues.
 
 The state here is pure: callers pass the times, and hold a lock if several threads share a window.
@@ -83,8 +83,7 @@ _DRAIN = 0.75
 class AdaptiveWindow:
     """The number of requests that a stream may have in flight.
 
-    The size changes after each round. A round ends when ``size`` answers have come, and at least
-    four.
+    The size changes after each round. A round has as many answers as ``size``, but at least four.
     """
 
     def __init__(self, stages: Sequence[Stage], *, largest: int = LARGEST) -> None:
@@ -122,9 +121,8 @@ class AdaptiveWindow:
     def size(self) -> int:
         """Number of requests that may be in flight now, 1 or more.
 
-        The exact size is not an integer, such as 1.5. This number alternates between the two
-        integers next to the exact size. Otherwise, clients with sizes of 1.5 and 2 would get
-        unequal shares.
+        The exact size may have a fraction: for 1.5, this number alternates between 1 and 2. If the
+        number were always rounded, clients with the exact sizes 1.5 and 2 would get unequal shares.
         """
         return self._size
 
@@ -182,7 +180,10 @@ class AdaptiveWindow:
         self._start_round()
 
     def _is_draining(self, now: float, latency_ms: float, rest_ms: float, in_flight: int) -> bool:
-        """Update the least rest; return whether this answer belongs to a drain."""
+        """Update the least rest; return whether this answer belongs to a drain.
+
+        The docstring of this module defines rests and drains.
+        """
         if rest_ms <= _SAME_REST * self._least_rest_ms:
             self._least_rest_ms = min(rest_ms, self._least_rest_ms)
             self._least_rest_at = now
@@ -258,7 +259,7 @@ class AdaptiveWindow:
 
 
 def _group_stages(stages: Sequence[Stage]) -> tuple[list[int], int]:
-    """Group the stages that share boards: their requests wait in the same queues.
+    """Group the stages that share boards, because their requests wait in the same queues.
 
     Returns:
         The group number of each stage, in stage order, and the number of boards of all stages.

@@ -3,8 +3,8 @@
 The rule is "join the shortest expected delay": among a stage's online boards, the router chooses
 the board that would finish one more request first. The expected delay on a board is the time of
 this client's unanswered requests on the board, plus the time of the new request. For a board with
-one stage, this is ``(outstanding + 1) * time``. The delay also includes an average of the waits
-that other clients' requests caused, which the router takes from traces.
+one stage, this is ``(outstanding + 1) * time``. A request may also wait for the requests of other
+clients. The router measures these waits in traces, and adds their average to the delay.
 
 The router starts with the plan's times, and updates them with the ``invoke_ms`` of each trace.
 
@@ -107,7 +107,7 @@ class _Replica:
         return delay_ms
 
     def ahead_ms(self) -> float:
-        """Return the expected time of this client's requests on the board, in milliseconds."""
+        """Return the expected time of this client's unanswered requests, in milliseconds."""
         replicas = self.board.replicas
         if len(replicas) == 1:
             return self.outstanding * max(self.time_ms, self.link_ms)
@@ -247,9 +247,10 @@ class Router:
     def take_result(
         self, request_id: bytes, trace: Sequence[StageTrace], latency_ms: float | None
     ) -> None:
-        """Remove the route of a request that got its result; update times and waits by its trace.
+        """Remove the route of a request that got its result, and update the averages of its boards.
 
-        If the request had no route, the trace updates the inference times only.
+        The trace gives the new times and waits. If the request had no route, only the average
+        inference times are updated.
 
         Args:
             request_id: Identifier of the request.
@@ -273,7 +274,11 @@ class Router:
                     replica.average_wait(entry.queue_ms, hidden_ms, ahead_ms)
 
     def _hidden_ms(self, trace: Sequence[StageTrace], latency_ms: float) -> float:
-        """Return how much the rest of a latency exceeds the least rest, in milliseconds."""
+        """Return the part of a latency that was spent in queues outside the trace, in milliseconds.
+
+        The time outside the trace consists of transfers and waits. The shortest such time so far is
+        the estimate of the transfers.
+        """
         rest_ms = latency_ms
         for entry in trace:
             rest_ms -= entry.queue_ms + entry.invoke_ms
@@ -284,9 +289,9 @@ class Router:
     def take_error(self, request_id: bytes, trace: Sequence[StageTrace]) -> None:
         """Remove the route of a request that got an error; limit the board that sent the error.
 
-        A board that refuses requests at once has few unanswered requests. Without a limit, the
-        router would choose this board most often. So the board gets one request at a time for each
-        of its stages until its next result.
+        A board that refuses requests immediately has few unanswered requests. Without a limit, the
+        router would choose this board most often. So, until its next result, the board has at most
+        one unanswered request for each stage that other online boards serve too.
 
         Args:
             request_id: Identifier of the request.
@@ -298,16 +303,16 @@ class Router:
         self.release(request_id)
 
     def release(self, request_id: bytes) -> None:
-        """Remove the route of a request, if it has one; its boards' times stay the same."""
+        """Remove the route of a request, if it has one; average times stay the same."""
         for _, replica, _ in self._routes.pop(request_id, ()):
             replica.outstanding -= 1
 
     def set_online(self, device: str, *, is_online: bool) -> None:
         """Record whether a board is online; a board of another deployment is ignored.
 
-        An offline board gets no requests. A board that comes back gets one request at a time for
-        each of its stages until its first result, if another board of the stage is online. The next
-        times of this board replace its old average times.
+        An offline board gets no requests. Until its first result, a board that comes back has at
+        most one unanswered request for each stage that other online boards serve too. The first new
+        times replace the board's old average times.
         """
         board = self._boards.get(device)
         if board is None or board.is_online == is_online:

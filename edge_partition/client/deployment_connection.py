@@ -59,10 +59,10 @@ class DeploymentHandlers(Protocol):
         """Called with the payload of each manifest message; empty after ``undeploy``."""
 
     def handle_availability(self, device: str, *, is_online: bool, is_new: bool) -> None:
-        """Called when a board is online or offline; ``is_new`` is false for a retained message."""
+        """Called when an availability arrives; ``is_new`` is false for a retained message."""
 
     def handle_refused(self, request_id: bytes, code: int) -> None:
-        """Called when the broker passed a request to no board, with the MQTT 5 reason code."""
+        """Called if the broker passed a request to no board; ``code`` is the MQTT 5 reason code."""
 
 
 class DeploymentConnection:
@@ -70,7 +70,7 @@ class DeploymentConnection:
 
     Attributes:
         deployment: The deployment's name.
-        data: The MQTT connection. The threads that wait for answers step this connection.
+        data: The MQTT connection. The threads that wait for answers send and receive its packets.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class DeploymentConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the broker accepted the connection and no loss is known."""
+        """Whether the broker accepted the connection, and the client has noticed no loss since."""
         return self.data.is_connected
 
     @property
@@ -184,11 +184,11 @@ class DeploymentConnection:
         self._followed |= boards
 
     def _wait_for_retained(self) -> None:
-        """Step until the retained messages of all subscriptions have arrived.
+        """Receive messages until the retained messages of all subscriptions have arrived.
 
-        A broker sends a subscriber the retained messages before any later message. This method
-        sends a message to its own client. When that message arrives, the retained messages have
-        arrived too.
+        A broker sends the retained messages before any later message. This method therefore sends a
+        message to its own client. When that message arrives, the retained messages have arrived
+        too.
 
         Raises:
             BrokerUnreachableError: The broker does not answer.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentState:
-    """A deployment's live manifest, its offline boards, and the reason if the deployment ended.
+    """A deployment's live manifest, its offline boards, and whether and why the deployment ended.
 
     Attributes:
         deployment: The deployment's name.
@@ -49,7 +49,7 @@ class DeploymentState:
         return self.manifest.model.state == "keep"
 
     def begin(self, manifest: Manifest) -> None:
-        """Make ``manifest`` the live manifest; the deployment has not ended."""
+        """Make ``manifest`` the live manifest, and mark the deployment as not ended."""
         self._manifest = manifest
         self.ended = None
 
@@ -57,8 +57,8 @@ class DeploymentState:
         """Read the payload of a manifest message, which replaces or ends the deployment.
 
         An empty payload ends the deployment. A manifest whose model has other inputs or outputs
-        ends the deployment for this client. Every other manifest becomes the live manifest, also if
-        the deployment has ended. A manifest that can't be read changes nothing.
+        ends the deployment for this client. A manifest that can't be read changes nothing. Every
+        other manifest becomes the live manifest, even after the deployment's end.
         """
         if not payload:
             self.ended = UNDEPLOYED, f"Deployment {self.deployment!r} was undeployed."

@@ -56,7 +56,7 @@ class RequestError(EdgePartitionError):
     Attributes:
         code: The agent's error code, or ``timeout``, ``undeployed``, ``replaced`` or ``closed``.
         trace: The stages that ran before the error.
-        is_final: Whether later requests of this pipeline will fail too. The causes are: the
+        is_final: Whether later requests of this pipeline will fail too. This is true if the
             deployment was undeployed or replaced, the pipeline was closed, a state kept between
             requests was lost, the connection to the broker is lost, or all boards of a stage are
             offline.

@@ -62,7 +62,7 @@ class Pipeline:
                 a number that keeps the boards busy (:mod:`edge_partition.client.adaptive_window`).
                 For a model that keeps state between requests, the only valid number is 1.
             timeout_s: Time after which a request without an answer fails, in seconds.
-            prefix: The first levels of all topics, as the agents have them.
+            prefix: The first levels of all topics; must be equal to the agents' option ``prefix``.
 
         Raises:
             EdgePartitionError: The window is less than 1.
@@ -197,7 +197,7 @@ class Pipeline:
             self._requests.discard(stream.window)
 
     def answer(self, outputs: Result | Outputs, *, top: int = 5) -> Answer:
-        """Return the meaning of outputs: labels, values or boxes, like ``edge-partition run``.
+        """Return what outputs mean: the labels, values or boxes that ``edge-partition run`` prints.
 
         Args:
             outputs: The outputs of one input, from :meth:`infer`, :meth:`map` or :meth:`stream`.
@@ -258,7 +258,7 @@ class Pipeline:
             stream.submit(taken)
 
     def _unbatch(self, taken: TakenInputs, answer: Outcome) -> Outcome:
-        """Remove the outputs of the copies that filled a batch around one sample."""
+        """Keep the outputs of one sample; remove those of the copies that filled its batch."""
         if not isinstance(answer, Result) or not taken.is_sample:
             return answer
         outputs = split_outputs(answer.outputs, 1, self.manifest.inputs)[0]

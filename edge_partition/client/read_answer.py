@@ -1,4 +1,4 @@
-"""The reading of an answer message: a result, an error, or a temporary error."""
+"""Read an answer message, which is a result, an error or a temporary error."""
 
 from __future__ import annotations
 

@@ -82,8 +82,8 @@ class RequestState:
 
         Returns:
             The live manifest, and the names of the boards on the route, in stage order. The route
-            is None if the manifest needs no routes. Instead of both values, None if all boards of
-            a stage are offline: the caller does not send the request, which waits for a board.
+            is None if the manifest needs no routes. If all boards of a stage are offline, the
+            return value is None instead of the pair, and the caller must not send the request.
         """
         manifest = self.deployment.manifest
         route = None
@@ -122,7 +122,7 @@ class RequestState:
     # Events
 
     def take_connect(self, now: float) -> None:
-        """Schedule repeats of all requests, because messages may be lost while disconnected."""
+        """Schedule repeats of all requests, because an outage may have lost messages."""
         for request in self.in_flight.all():
             request.schedule_resends(now)
 
@@ -136,8 +136,8 @@ class RequestState:
             now: Time in seconds.
 
         Returns:
-            Time from the request's submission to this message, in milliseconds. None if the request
-            is answered already or unknown: the message is ignored.
+            Time from the request's submission to this message, in milliseconds. None: the message
+            was ignored, because the request is answered already or unknown.
         """
         request = self.in_flight.find(message.correlation_data)
         if request is None:
@@ -158,7 +158,7 @@ class RequestState:
         return latency_ms
 
     def take_refusal(self, request_id: bytes, code: int, broker: str, now: float) -> None:
-        """Schedule a repeat of a request, or fail the request, because it reached no board.
+        """Schedule a repeat of a request that reached no board, or fail the request.
 
         Args:
             request_id: The request's identifier.

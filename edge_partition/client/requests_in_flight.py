@@ -6,16 +6,17 @@ exactly once.
 
 A request is sent again only after these events:
 
-- A board on the request's route went offline: once, at once, if other boards can serve the request.
-- A board on the route came back, or this client reconnected: after a pause, and again after longer
-  pauses until the answer comes. The boards may need some time to subscribe again.
-- A board went offline or came back, and the request has no route: at once, and again after growing
-  pauses. A request has no route while all boards of a stage are offline, after the deployment was
-  replaced, or if the manifest needs no routes.
-- A request without a route was submitted while some of a stage's boards were offline: after growing
-  pauses, because the broker may have passed the request to an offline board.
-- A board answered with a temporary error, or no board has subscribed to the request's topic: once,
-  after a pause that grows with each such event.
+- A board on the request's route went offline: one repeat without a pause, if other boards can
+  serve the request.
+- A board on the route came back, or this client reconnected: repeats after growing pauses until the
+  answer comes. The boards may need some time to subscribe again.
+- A board went offline or came back, and the request has no route: one repeat without a pause, and
+  more repeats after growing pauses. A request has no route while all boards of a stage are offline,
+  after the deployment was replaced, or if the manifest needs no routes.
+- A request without a route was submitted while some of a stage's boards were offline: repeats after
+  growing pauses, because the broker may have passed the request to an offline board.
+- A board answered with a temporary error, or no board has subscribed to the request's topic: one
+  repeat, after a pause that grows with each such event.
 
 A slow board is no reason to send a request again.
 
@@ -55,8 +56,8 @@ class Request:
         started: Time of submission.
         deadline: Time at which the request fails if it has no answer.
         resend_at: Time of the next repeat; None: no repeat is scheduled.
-        resend_after_s: Pause after the next repeat until a further repeat, in seconds; None: there
-            is no further repeat.
+        resend_after_s: Pause between the next repeat and the repeat after that, in seconds; None:
+            the next repeat is the last.
         retry_after_s: Pause after the next temporary error, in seconds.
         sent_at: Time of the last send; None: not sent yet.
         sends: Number of times that the request was sent.
@@ -87,7 +88,7 @@ class Request:
         return (now - self.sent_at) * 1000 if self.sent_at is not None and self.sends == 1 else None
 
     def schedule_resends(self, now: float) -> None:
-        """Schedule repeats at growing pauses until the answer comes, after a possible loss."""
+        """Schedule repeats after growing pauses, because the request may have been lost."""
         self.resend_after_s = RESEND_FIRST_S
         self.resend_at = now + RESEND_FIRST_S
 
@@ -188,6 +189,6 @@ class RequestsInFlight:
         return min(times, default=None)
 
     def fail_all(self, code: str, reason: str) -> None:
-        """Answer every request with an error that is final: later requests would fail too."""
+        """Answer every request with a final error: later requests would fail too."""
         for request in self.all():
             self.settle(request, RequestError(code, reason, is_final=True))

@@ -1,8 +1,8 @@
 """Sends requests to a deployment, repeats requests that may be lost, and waits for answers.
 
-A thread that waits for an answer also steps the connection
-(:mod:`~edge_partition.client.wait_for_answers`), and so runs the handlers of arriving messages. One
-lock guards the state that the threads share (:mod:`~edge_partition.client.request_state`).
+A thread that waits for an answer also *steps* the connection: it sends and receives packets, and
+runs the handlers of arriving messages (:mod:`~edge_partition.client.wait_for_answers`). One lock
+guards the state that the threads share (:mod:`~edge_partition.client.request_state`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class RequestSender:
     """Sends one deployment's requests, and waits for their answers.
 
     Attributes:
-        lock: The lock of the state. Every change of the state wakes the threads that wait on it.
+        lock: The lock of the state. Every change of the state wakes the threads that wait on the
+            lock.
         is_open: Whether requests can be submitted.
     """
 
@@ -123,8 +124,8 @@ class RequestSender:
     def submit(self, request: Request) -> None:
         """Send a request; if the deployment ended, the request gets an error as its answer.
 
-        While the connection still has to send earlier requests, the method waits. So a caller is
-        not faster than a slow uplink.
+        The method first waits until the connection has room for the request. So a caller cannot
+        submit requests faster than the uplink sends them.
 
         Raises:
             NotOpenError: The pipeline is not open.
@@ -150,9 +151,9 @@ class RequestSender:
         self._waiter.expect_answer()
 
     def wait_until(self, is_done: Callable[[], bool], deadline: float) -> None:
-        """Step the connection until ``is_done()`` returns true, at most until ``deadline``.
+        """Receive messages until ``is_done()`` returns true, at most until ``deadline``.
 
-        After each step, the method sends the requests again whose repeats are due.
+        The method also sends each request again when its repeat is due.
 
         Args:
             is_done: Condition that the handlers make true.
@@ -163,7 +164,7 @@ class RequestSender:
         )
 
     def expire(self, request: Request) -> None:
-        """Answer a request whose deadline has passed with a timeout."""
+        """Record a timeout as the answer of a request whose deadline has passed."""
         lost_broker = None if self._connection.is_connected else self._connection.url
         with self.lock:
             self._state.expire(request, time.monotonic(), lost_broker)
@@ -174,7 +175,7 @@ class RequestSender:
             self._state.discard(requests)
 
     def _send(self, request: Request) -> None:
-        """Send a request; if all boards of a stage are offline, leave the request for later."""
+        """Send a request, unless all boards of a stage are offline: then the request waits."""
         now = time.monotonic()
         with self.lock:
             prepared = self._state.prepare_send(request, now)
@@ -198,7 +199,7 @@ class RequestSender:
         return STEP_S if at is None else min(STEP_S, max(0.0, at - time.monotonic()))
 
     def _send_due(self) -> None:
-        """Send the requests again whose repeats are due."""
+        """Repeat each request whose next repeat is due."""
         if not self._connection.is_connected:
             return
         with self.lock:
@@ -217,7 +218,7 @@ class RequestSender:
     # In the thread that steps: the methods of DeploymentHandlers
 
     def handle_connected(self) -> None:
-        """Schedule repeats of all requests, because messages may be lost while disconnected."""
+        """Schedule repeats of all requests, because an outage may have lost messages."""
         with self.lock:
             self._state.take_connect(time.monotonic())
             self.lock.notify_all()
@@ -236,7 +237,7 @@ class RequestSender:
         self._connection.report(message, latency_ms, now)
 
     def handle_refused(self, request_id: bytes, code: int) -> None:
-        """Schedule a repeat of a request, or fail the request, because it reached no board."""
+        """Schedule a repeat of a request that reached no board, or fail the request."""
         with self.lock:
             self._state.take_refusal(request_id, code, self._connection.url, time.monotonic())
             self.lock.notify_all()

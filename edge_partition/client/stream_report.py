@@ -21,7 +21,7 @@ class StageReport:
     Attributes:
         stage: The stage's index.
         device: Name of the board.
-        requests: Number of results that this stage on this board took part in.
+        requests: Number of results for which this board ran the stage.
         queue_ms: Median time from a request's arrival to its inference, in milliseconds.
         invoke_ms: Median time of an inference, in milliseconds.
     """
@@ -75,7 +75,7 @@ class StreamReport:
 
 
 class StreamTimes:
-    """Collects the times of a stream's results, and not the results themselves: 8 bytes a time."""
+    """Collects the times of a stream's results, in 8 bytes per time, and keeps no outputs."""
 
     def __init__(self) -> None:
         self._latencies_ms = array("d")

@@ -38,20 +38,21 @@ def most_answered(size: int) -> int:
 
 
 class StreamWindow:
-    """The requests of a stream whose answers the caller has not received, oldest first.
+    """One stream's requests, oldest first, from their submission until the caller gets the answer.
 
     Requests without an answer are in flight, and their number is limited. If a request is answered
     before an older request, it waits in the window until the caller receives the older request's
     answer. The number and the bytes of such waiting requests are limited too.
 
-    Another object records the answers (:meth:`RequestsInFlight.settle`).
+    :meth:`RequestsInFlight.settle` records the answers.
     """
 
     def __init__(self, *, largest_answered_bytes: int = LARGEST_ANSWERED_BYTES) -> None:
         """Start without requests.
 
         Args:
-            largest_answered_bytes: Limit of the bytes that answered requests keep in memory.
+            largest_answered_bytes: Limit of the size of the inputs and outputs that answered
+                requests keep in memory, in bytes.
         """
         self._largest_answered_bytes = largest_answered_bytes
         self._requests: collections.deque[Request] = collections.deque()
@@ -78,7 +79,7 @@ class StreamWindow:
 
     @property
     def answered_bytes(self) -> int:
-        """Number of bytes of the inputs and outputs of all answered requests."""
+        """Size of the inputs and outputs of all answered requests, in bytes."""
         self._notice_answers()
         return self._answered_bytes
 
@@ -138,7 +139,7 @@ class StreamWindow:
 
 
 def _count_bytes(request: Request) -> int:
-    """Return the bytes of an answered request's inputs and outputs."""
+    """Return the size of an answered request's inputs and outputs, in bytes."""
     arrays = list(request.taken.arrays.values())
     if isinstance(request.answer, Result):
         arrays += request.answer.outputs.values()

@@ -1,9 +1,9 @@
 """Waits for answers in the threads of the callers.
 
-A thread that waits for an answer also reads the connection (:meth:`DataConnection.step`), so the
-answer passes no other thread.
-If several threads wait, one of them steps, and the others wait for that thread. While no thread
-waits, a stand-in thread steps (:mod:`edge_core.mqtt.stand_in`).
+A thread that waits for an answer also *steps* the connection: it sends and receives packets, and
+runs the handlers of arriving messages (:meth:`DataConnection.step`). So the answer passes no other
+thread. If several threads wait, one of them steps, and the others wait for that thread. While no
+thread waits, a stand-in thread steps (:mod:`edge_core.mqtt.stand_in`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AnswerWaiter:
         """Create a waiter; :meth:`start` starts its stand-in thread.
 
         Args:
-            connection: The connection to step.
+            connection: The connection. A step sends and receives its packets.
             lock: The lock of the state that the connection's handlers change. After each change, a
                 handler notifies the threads that wait on the lock.
             longest_step_s: Function that returns the longest time of the next step, in seconds.
@@ -52,15 +52,18 @@ class AnswerWaiter:
         self._waiting_threads = 0
 
     def start(self) -> None:
-        """Start the thread that steps while no caller waits."""
+        """Start the stand-in thread, which steps the connection while no caller waits."""
         self._stand_in.start()
 
     def close(self) -> None:
-        """End the thread that steps while no caller waits."""
+        """End the stand-in thread, which steps the connection while no caller waits."""
         self._stand_in.close()
 
     def expect_answer(self) -> None:
-        """Prepare for an answer while no thread waits. The caller must not hold the lock."""
+        """Let the stand-in thread receive the answer if no caller waits.
+
+        The caller of this method must not hold the lock.
+        """
         with self._lock:
             # Without the lock, a thread could begin to wait between the check and the call. That
             # thread would then wait until the stand-in's step ends.
@@ -70,7 +73,7 @@ class AnswerWaiter:
     def wait_until(
         self, is_done: Callable[[], bool], deadline: float, *, is_expecting: Callable[[], bool]
     ) -> None:
-        """Step the connection until ``is_done()`` returns true, at most until ``deadline``.
+        """Receive messages until ``is_done()`` returns true, at most until ``deadline``.
 
         Args:
             is_done: Condition that the connection's handlers make true.

@@ -115,7 +115,7 @@ class ArtifactStore:
 
         Raises:
             CommandError: With ``bad-command``: the chunk does not start at the stored size, or ends
-                after the artifact's size; with ``no-storage``: the chunk cannot be written to the
+                beyond the artifact's size; with ``no-storage``: the chunk cannot be written to the
                 disk; with ``checksum``: the complete file has another SHA-256 and was deleted.
         """
         have = self.have_bytes(artifact)
@@ -125,7 +125,7 @@ class ArtifactStore:
             raise CommandError(
                 ErrorCode.BAD_COMMAND,
                 f"A chunk of the file {artifact.sha256[:12]} starts at byte {offset:,}; "
-                f"expected byte {have:,}. Send the file from there.",
+                f"expected byte {have:,}. Send the file from byte {have:,} on.",
             )
         if offset + len(data) > artifact.size_bytes:
             raise CommandError(

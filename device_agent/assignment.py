@@ -1,4 +1,4 @@
-"""The stages that a ``prepare`` command assigns to this board, with files and references."""
+"""The stages that a ``prepare`` command assigns to this board, with their reference tensors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reference:
     output: Artifact
 
     def to_json(self) -> dict[str, Any]:
-        """Return one entry of the field ``references`` of ``prepare``."""
+        """Return this reference as an entry of ``references`` in a ``prepare`` command."""
         return {
             "stage": self.stage,
             "input": {"sha256": self.input.sha256, "size_bytes": self.input.size_bytes},

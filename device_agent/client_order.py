@@ -68,8 +68,8 @@ class ClientOrder:
             correlation_data: Correlation data of the request; None: the request has none.
 
         Raises:
-            StateError: With ``state-lost``: the state is not the one after the client's previous
-                request; with ``state-taken``: the state belongs to another client.
+            StateError: With ``state-lost``: the stage does not have the state after the client's
+                previous request; with ``state-taken``: the state belongs to another client.
         """
         number, last = _number(correlation_data), self._served
         is_same = last is not None and last.client == client

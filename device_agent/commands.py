@@ -101,7 +101,7 @@ class Commands:
     # The commands
 
     def _prepare(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Check memory and storage for a generation, and expect its files."""
+        """Check memory and storage for a generation, and list the files that the host must send."""
         assignment = read_assignment(self._device, command)
         manifest = assignment.manifest
         with self._deployments.change() as deployments:
@@ -142,7 +142,7 @@ class Commands:
         return {"have_bytes": self._store.append(file, offset, chunk)}
 
     def _load(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Load the stages of a prepared generation and compare each with its reference output."""
+        """Load the stages of an incoming generation, and compare each with its reference output."""
         name, generation = read_name(command, "deployment"), read_name(command, "generation")
         with self._deployments.read() as deployments:
             assignment = deployments.incoming(name, generation)
@@ -178,7 +178,7 @@ class Commands:
         if not known:
             raise CommandError(
                 ErrorCode.NOT_FOUND,
-                f"Board {self._device} holds nothing of {name}; it has no such deployment.",
+                f"Board {self._device} has no generation of {name}: there is nothing to remove.",
             )
         self._saved.save(name)
         _LOG.info("%s: removed", name)
@@ -190,7 +190,7 @@ class Commands:
             return {"deployments": deployments.status()}
 
     def _profile(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Time a slice of a model, or ask for the rest of the slice's file."""
+        """Measure the time of a slice of a model, or ask for the rest of the slice's file."""
         piece = read_piece(self._device, command)
         self._saved.piece = piece.file
         try:
@@ -218,7 +218,7 @@ class Commands:
         return timed
 
     def _time_messages(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Time messages between this board and the broker."""
+        """Measure the time of messages between this board and the broker."""
         self._check_idle(force=command.get("force") is True)
         return self._timer.answer(command)
 
@@ -243,8 +243,8 @@ class Commands:
     def _meant(self, command: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Return the names of the deployment and the generation that a command belongs to.
 
-        A ``store`` command belongs to the incoming generation that needs the command's file. None
-        stands for an unknown name.
+        A ``store`` command belongs to the incoming generation that needs the command's file. A name
+        that is missing or not valid is None.
         """
         with self._deployments.read() as deployments:
             incoming = deployments.incoming_with(str(command.get("sha256")))

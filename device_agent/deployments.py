@@ -59,8 +59,8 @@ class Route:
     def serves(self) -> str | None:
         """Name of the loaded generation that answers requests; None: there is none.
 
-        This is the live generation, or else a draining one. A live generation that this board has
-        not loaded does not count.
+        This is the live generation if this board has loaded it. If not, this is a draining
+        generation, which answers requests for 10 s after its replacement.
         """
         if self.live_generation in self.stages:
             return self.live_generation
@@ -69,12 +69,12 @@ class Route:
 
 @dataclass(frozen=True)
 class StageTopics:
-    """The topics of one stage to which this board subscribes.
+    """The topics to which this board subscribes for one stage.
 
     Attributes:
-        sharers: Number of boards that share the topic for requests without a route; 0: the board
-            does not subscribe to this topic.
-        is_own: Whether the board subscribes to the stage's topic for this board alone.
+        sharers: Number of boards that share the topic for requests without a route; 0: this board
+            does not subscribe to that topic.
+        is_own: Whether this board subscribes to its own topic, for requests with a route.
         is_replicated: Whether other boards serve the stage too.
     """
 
@@ -109,10 +109,10 @@ class _Entry:
         incoming: Generation whose files the host is sending.
         prepared: Generation that is loaded and waits for its manifest.
         live: Generation that answers requests.
-        draining: Previous generations that still answer, each with the end of its draining time, in
-            seconds on the monotonic clock.
+        draining: Replaced generations that still answer requests for a while, each with the time at
+            which the board drops it. Times are in seconds on the monotonic clock.
         seen: Last manifest that the broker sent.
-        previous: Manifest before ``seen``, with the end of its draining time.
+        previous: Manifest before ``seen``, with the time at which the board drops it.
         confirmed: Whether the broker sent or cleared the manifest after the agent last connected.
     """
 
@@ -137,7 +137,7 @@ class _Entry:
     def follow(self, manifest: Manifest, now_s: float) -> None:
         """Make the generation of ``manifest`` live if the board has loaded it.
 
-        The generation that was live before drains.
+        A live generation that is replaced drains: it still answers requests for 10 s.
         """
         known = self.seen or (self.live and self.live.assignment.manifest)
         if known and known.generation != manifest.generation:
@@ -227,7 +227,7 @@ class Deployments:
         self._entries[assignment.manifest.deployment].incoming = assignment
 
     def finish_load(self, generation: Generation, now_s: float) -> None:
-        """Note a loaded generation: live if its manifest has already arrived, else prepared."""
+        """Add a loaded generation: live if its manifest has already arrived, else prepared."""
         manifest = generation.assignment.manifest
         entry = self._entries[manifest.deployment]
         self._refusals.pop(manifest.deployment, None)
@@ -238,7 +238,7 @@ class Deployments:
             entry.follow(entry.seen, now_s)
 
     def abort(self, deployment: str, generation: str) -> None:
-        """Drop a generation if it is incoming or prepared; a live one stays."""
+        """Drop a generation if it is incoming or prepared; a live generation stays."""
         entry = self._entries.get(deployment)
         if entry is None:
             return
@@ -266,12 +266,12 @@ class Deployments:
             self._entries[deployment] = _Entry(live=live, prepared=prepared)
 
     def expect_manifests(self) -> None:
-        """Note that the agent connected: the broker sends its retained manifests again."""
+        """Record that the agent connected: the broker will send all retained manifests again."""
         for entry in self._entries.values():
             entry.confirmed = False
 
     def expire(self, now_s: float) -> bool:
-        """Drop the generations whose draining time is over; return whether anything changed."""
+        """Drop the generations replaced more than 10 s ago; return whether anything changed."""
         changed = False
         for entry in self._entries.values():
             kept = [held for held in entry.draining if held[1] > now_s]
@@ -356,10 +356,10 @@ class Deployments:
         return topics
 
     def later_boards(self) -> set[str]:
-        """Return the boards among which this board may choose for later stages.
+        """Return the boards that this board may choose for the later stages of a request.
 
-        The board of stage 0 chooses one replica of each later stage for a request without a route.
-        Stages with one board are left out.
+        If a request has no route, the board of stage 0 chooses one board for each later stage.
+        Stages with one board need no choice and are left out.
         """
         return {
             device
@@ -372,10 +372,10 @@ class Deployments:
         } - {self._device}
 
     def unconfirmed(self) -> list[Manifest]:
-        """Return the manifests that are live on this board but that the broker did not send.
+        """Return the manifests that are live on this board, and that the broker did not send.
 
-        Deployments whose stage 0 runs on other boards are left out: those boards publish the
-        manifest again.
+        If stage 0 of a deployment runs on other boards, its manifest is left out: those boards
+        publish the manifest again.
         """
         return [
             entry.live.assignment.manifest
@@ -411,13 +411,13 @@ class Deployments:
         }
 
     def state_to_save(self, deployment: str) -> dict[str, Assignment]:
-        """Return the assignments that a restarted agent loads, by ``live`` and ``prepared``."""
+        """Return the assignments that a restarted agent loads, as ``live`` and ``prepared``."""
         entry = self._entries.get(deployment, _Entry())
         held = {"live": entry.live, "prepared": entry.prepared}
         return {key: item.assignment for key, item in held.items() if item is not None}
 
     def status(self) -> list[dict[str, Any]]:
-        """Return the loaded generations in the form of the answer to ``status``."""
+        """Return the loaded generations, as the answer to the command ``status`` lists them."""
         return [
             {
                 "deployment": name,
@@ -435,7 +435,7 @@ class Deployments:
         ]
 
     def refusals(self) -> list[dict[str, Any]]:
-        """Return the last refusal of each deployment in the form of the ``stats`` message."""
+        """Return the last refusal of each refused deployment, as entries of a ``stats`` message."""
         return [
             {
                 "deployment": refusal.deployment,

@@ -61,9 +61,10 @@ class RouteFinder:
             ]
 
     def _choose(self, generation: str, stage: Stage) -> str:
-        """Return the board that would finish all its requests first, this request included.
+        """Return the online board that would finish all its requests first, this one included.
 
-        The estimate assumes that all boards started at the same time. Offline boards do not count.
+        The estimate assumes that all boards start to work at the same time. If all boards are
+        offline, they count as online and equally fast.
         """
         if len(stage.devices) == 1:
             return stage.devices[0]
@@ -101,6 +102,7 @@ def check_route(manifest: Manifest, route: str, following: int) -> str:
             ErrorCode.BAD_ROUTE,
             f"The route {route[:_MAX_ROUTE_CHARACTERS]!r} does not fit {manifest.deployment}: "
             f"expected one board for each of {len(stages)} stages, and for stage {following} one "
-            f"of {', '.join(stages[following].devices)}. Correct the route, or send none.",
+            f"of {', '.join(stages[following].devices)}. Correct the route, or send the request "
+            "without a route.",
         )
     return boards[following]

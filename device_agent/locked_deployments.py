@@ -62,7 +62,7 @@ class LockedDeployments:
                 self.routes = self._deployments.routes()
 
     def expire(self) -> bool:
-        """Drop generations whose draining time is over; return whether the caller must save."""
+        """Drop the generations replaced more than 10 s ago; return whether the caller must save."""
         with self._lock:
             changed = self._deployments.expire(time.monotonic())
             if changed:
@@ -108,14 +108,14 @@ class LockedDeployments:
         return changed
 
     def refusals(self) -> list[dict[str, Any]]:
-        """Return the last refusal of each deployment in the form of the ``stats`` message."""
+        """Return the last refusal of each refused deployment, as entries of a ``stats`` message."""
         with self._lock:
             return self._deployments.refusals()
 
     def note_refusal(
         self, deployment: str | None, generation: str | None, code: str, reason: str
     ) -> None:
-        """Keep why this board refused its part of a deployment; None: nothing is kept."""
+        """Record why this board refused a deployment; do nothing if ``deployment`` is None."""
         if deployment is not None:
             refusal = Refusal(deployment, generation, str(code), reason, time.time())
             with self._lock:

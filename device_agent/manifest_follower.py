@@ -55,9 +55,10 @@ class ManifestFollower:
         self._due_s: float | None = None
 
     def start(self) -> None:
-        """Apply the manifests that arrived so far; later manifests are applied when they arrive.
+        """Apply the manifests that arrived before this call; apply later ones when they arrive.
 
-        The manifests that arrived so far cause no callback, so the caller saves the deployments.
+        The method does not call ``on_changed``, so the caller must save the deployments after this
+        call.
         """
         with self._lock:
             for message in self._early or ():
@@ -66,13 +67,13 @@ class ManifestFollower:
         self._due_s = time.monotonic() + RETAINED_WAIT_S
 
     def connected(self) -> None:
-        """Expect the broker's retained manifests again. Runs in the network thread."""
+        """Wait for all retained manifests again after a connect. Runs in the network thread."""
         with self._deployments.change() as held:
             held.expect_manifests()
         self._due_s = time.monotonic() + RETAINED_WAIT_S
 
     def manifest_arrived(self, message: Message) -> None:
-        """Apply a manifest, or keep it until :meth:`start`. Runs in the network thread."""
+        """Apply a manifest; before :meth:`start`, only keep it. Runs in the network thread."""
         with self._lock:
             if self._early is not None:
                 self._early.append(message)
@@ -81,7 +82,7 @@ class ManifestFollower:
             self._on_changed(self._topics.name_in(message.topic))
 
     def publish_due(self) -> None:
-        """Publish the manifests that the broker has not sent in time after the last connect."""
+        """Publish the live manifests that the broker did not send soon after the last connect."""
         due_s = self._due_s
         if due_s is None or time.monotonic() < due_s or not self._connection.is_connected:
             return

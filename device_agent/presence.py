@@ -106,7 +106,7 @@ class Presence:
             )
         except EdgePartitionError:
             _LOG.warning(
-                "the broker at %s did not acknowledge `offline`; it will report this board as "
-                "offline when it notices that the connection is gone",
+                "the broker at %s did not acknowledge `offline`; the broker will report this board "
+                "as offline when it notices that the connection is gone",
                 self._connection.address.url,
             )

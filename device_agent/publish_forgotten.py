@@ -53,7 +53,7 @@ def publish_forgotten(
 def _board_without(
     manifest: Manifest, requests: AgentRequests, topics: Topics, device: str
 ) -> str | None:
-    """Return another board of the deployment that no longer has its part; None: there is none.
+    """Return another board that no longer has its part of the deployment; None: there is none.
 
     A missing manifest has one of two causes: the broker forgot the manifest, or the deployment was
     undeployed while this board was offline. In the second case, the other boards no longer have

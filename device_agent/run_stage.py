@@ -30,7 +30,7 @@ def run_stage(loaded: LoadedStage, message: Message, device: str) -> Sequence[Bu
 
     Returns:
         The bytes of the stage's outputs, one output after another, in one or more buffers. The
-        buffers may be views of the runtime's memory, so the caller deletes them before the next
+        buffers may be views of the runtime's memory, so the caller must delete them before the next
         call.
 
     Raises:

@@ -178,8 +178,8 @@ class RequestServer:
         """Return the callback for the broker's acknowledgement of a result.
 
         If the broker does not pass the result to the next board, the callback sends an error to the
-        client, which would otherwise wait in vain. None after the last stage: there the result
-        itself goes to the client.
+        client, which would otherwise wait in vain. The return value is None for the last stage,
+        whose result goes to the client.
         """
         if next_topic is None:
             return None
@@ -226,8 +226,9 @@ class RequestServer:
         raise RefusedRequestError(
             ErrorCode.UNKNOWN_GENERATION,
             f"Board {self._device} does not serve stage {index} of {deployment} in generation "
-            f"{generation or 'none'}; the live generation is "
-            f"{(route.live_generation if route else None) or 'none'}.",
+            f"{generation or '(none)'}; the live generation is "
+            f"{(route.live_generation if route else None) or '(none)'}. Check the deployment with "
+            f"`edge-partition status {deployment}`.",
         )
 
     def _remaining_s(self, index: int, message: Message, now: float) -> float | None:
@@ -239,7 +240,7 @@ class RequestServer:
             raise RefusedRequestError(
                 ErrorCode.EXPIRED,
                 f"The request expired on board {self._device} after waiting {waited_s:.1f} s for "
-                f"stage {index}. Keep fewer requests in flight, or let requests expire later.",
+                f"stage {index}. Keep fewer requests in flight, or set a longer expiry interval.",
             )
         return message.expiry_s - waited_s
 

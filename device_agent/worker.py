@@ -127,7 +127,7 @@ class Worker:
         self._stand_in.owner_steps()
 
     def _wait_for_room(self) -> None:
-        """Wait until the connection can take another result, or the agent must stop."""
+        """Wait until the connection can take another result, or until the agent must stop."""
         while not self._connection.has_room:
             if self._end_s is not None and time.monotonic() >= self._end_s:
                 return

@@ -24,7 +24,7 @@ class Report:
     """Publishes the profile and the statistics while the board is connected.
 
     Attributes:
-        profile: Fields of the profile, without free memory and storage, which change.
+        profile: Fields of the profile that do not change: all but the free memory and storage.
         profile_due_s: Time until which the profile is delayed, on the monotonic clock in seconds.
             None: the profile is not delayed.
     """
@@ -84,8 +84,8 @@ class Report:
 
         Args:
             queue_length: Number of waiting requests.
-            stages: Function that returns the statistics of each stage and starts a new period.
-            refusals: Function that returns the last refusal of each deployment.
+            stages: Function that returns the statistics of each stage since its last call.
+            refusals: Function that returns the last refusal of each refused deployment.
         """
         now = time.monotonic()
         if self._load is None:

@@ -16,7 +16,7 @@ _LOG = logging.getLogger("device-agent")
 
 @dataclass
 class _Period:
-    """Count, sum and maximum of the times of one period, in milliseconds."""
+    """Count, sum and maximum of the measured times since the last ``stats`` message, in ms."""
 
     count: int = 0
     total_ms: float = 0.0
@@ -39,7 +39,7 @@ class _Period:
 
 @dataclass
 class _StageStats:
-    """Counts and times of one stage since the agent started, and times of this period."""
+    """Counts and times of one stage since the agent started, and since the last ``stats``."""
 
     requests: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -51,10 +51,10 @@ class _StageStats:
 
 
 class Stats:
-    """Counts and summed times of each stage since the agent started, and times of the last period.
+    """Each stage's counts and summed times since the agent started, and its times of one period.
 
-    ``stats`` messages may be lost. With sums, a reader can compute the mean between any two
-    messages that arrived.
+    A period is the time between two ``stats`` messages. These messages may be lost. From the sums,
+    a reader can compute the mean between any two messages that arrived.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Stats:
             self._stage(deployment, index).errors[str(code)] += 1
 
     def count_unanswerable(self, deployment: str, index: int) -> None:
-        """Count a request without a usable response topic; log the first one of each stage."""
+        """Count a request without a usable response topic; log a stage's first such request."""
         with self._lock:
             stage = self._stage(deployment, index)
             stage.unanswerable += 1
@@ -91,13 +91,14 @@ class Stats:
             )
 
     def take(self, served: Mapping[tuple[str, int], str | None]) -> list[dict[str, Any]]:
-        """Return the statistics of every stage and start a new period.
+        """Return the statistics of every stage, and start a new period.
 
-        The statistics of a stage that is not in ``served`` are returned once more and then dropped.
+        A period is the time between two calls. The statistics of a stage that is not in ``served``
+        are in this return value for the last time.
 
         Args:
-            served: Generation that answers requests, by deployment and index of a loaded stage;
-                None: no generation answers.
+            served: Name of the generation that answers requests, by deployment and index of each
+                loaded stage. A value of None means that no generation answers.
         """
         with self._lock:
             for key in served:

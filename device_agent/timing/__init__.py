@@ -1,1 +1,1 @@
-"""Time slices of a model, and messages to the broker, on this board. A host asks for the times."""
+"""Measure, for a host, how long slices of a model and messages take on this board."""

@@ -1,4 +1,4 @@
-"""Time a slice of a model on this board, for the command ``profile``.
+"""Measure the time of a slice of a model on this board, for the command ``profile``.
 
 Caches: a small slice that runs again and again finds its own weights in the caches. As a part of a
 stage, the same slice is slower, because the rest of the stage displaces the weights from the
@@ -55,14 +55,14 @@ _WARM_UP_RUNS = 2
 
 @dataclass(frozen=True)
 class Piece:
-    """A slice of a model to be timed.
+    """A slice of a model, and how the agent measures its time.
 
     Attributes:
         stage: The slice, as the only stage of a manifest.
         displaced_bytes: Number of bytes to read before each timed run, if the board has the memory.
-        max_s: Time limit, in seconds. At the limit the agent answers with the median, settled or
-            not.
-        force: Whether to time while the board serves a deployment.
+        max_s: Time limit, in seconds. At the limit, the agent answers with the median so far, even
+            if the median has not settled.
+        force: Whether the agent measures even if the board serves a deployment.
     """
 
     stage: Stage
@@ -77,7 +77,7 @@ class Piece:
 
     @property
     def ram_bytes(self) -> int:
-        """Memory that loading and timing the slice adds to the agent, in bytes; an estimate."""
+        """Estimated memory that the agent needs to load and run the slice, in bytes."""
         tensor_bytes = payload_bytes(self.stage.inputs) + payload_bytes(self.stage.outputs)
         model_bytes = max(self.stage.size_bytes, self.stage.predicted.ram_bytes)
         return model_bytes + 2 * tensor_bytes
@@ -88,9 +88,9 @@ class _Times:
     """The measured times of a slice.
 
     Attributes:
-        invoke_ms: Median over batches of the mean time of a run, in milliseconds.
+        invoke_ms: Mean time of a run in a batch, in milliseconds; the median over all batches.
         spread_ms: Difference between the slowest and the fastest batch, in milliseconds.
-        runs: Number of runs in all batches.
+        runs: Total number of runs in the batches.
         settled: Whether the median settled within ``max_s``.
     """
 
@@ -110,7 +110,8 @@ def read_piece(device: str, command: Mapping[str, Any]) -> Piece:
     if len(manifest.stages) != 1 or manifest.stages[0].devices != (device,):
         raise CommandError(
             ErrorCode.BAD_COMMAND,
-            f"`profile` needs a `manifest` with one stage, for board {device} alone.",
+            "The field `manifest` of a `profile` command is wrong: expected one stage, with board "
+            f"{device} as its only board.",
         )
     with reading_fields():
         fields = Field(command, root="command")
@@ -185,7 +186,7 @@ def _time_ms(
 
 
 def _payload(specs: tuple[TensorSpec, ...]) -> bytes:
-    """Return seeded input values: random floats, and zeros for integers, which may be indexes."""
+    """Return input values: seeded random floats, or zeros for integers, which may be indexes."""
     generator = np.random.default_rng(0)
     parts = []
     for spec in specs:

@@ -1,4 +1,4 @@
-"""Time messages between this board and the broker.
+"""Measure the time of messages between this board and the broker.
 
 The agent sends messages to itself through the broker, on a connection of its own. In each round,
 the jobs thread receives a message, publishes a message of equal size, and acknowledges the received
@@ -79,7 +79,7 @@ class _NotReturnedError(EdgePartitionError):
 
 
 class MessageTimer:
-    """Times messages between this board and the broker."""
+    """Measures the time of messages between this board and the broker."""
 
     def __init__(self, address: BrokerAddress, device: str, topic: Topic, threads: int) -> None:
         """Create the timer; :meth:`answer` connects.
@@ -96,7 +96,7 @@ class MessageTimer:
         self._threads = threads
 
     def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Time messages of the command's ``size_bytes``; return the fields of the answer.
+        """Measure the time of messages of ``size_bytes`` bytes; return the fields of the answer.
 
         Raises:
             CommandError: With ``bad-command``: the size is missing or too large; with
@@ -146,7 +146,10 @@ class _Echo:
     def time(
         self, payload: bytes, window: int, displaced_bytes: int, pause_s: float = 0
     ) -> _Rounds:
-        """Return the times of a round with ``window`` messages in flight."""
+        """Return the times of one round, with ``window`` messages in flight.
+
+        A round receives a message and sends a message of equal size.
+        """
         displacing = b"." * displaced_bytes
         for _ in range(window):
             self._send(payload)
@@ -189,10 +192,10 @@ class _Echo:
         )
 
     def _pass_on(self, payload: bytes, displacing: bytes, pause_s: float) -> tuple[float, float]:
-        """Do one round.
+        """Receive a message, read ``displacing``, pause, and send a message.
 
         Returns:
-            Wall time and processor time of the reading and the pause, in seconds.
+            Wall time and processor time of reading ``displacing`` and of the pause, in seconds.
         """
         message = self._take()
         started, thread_started = time.perf_counter(), time.thread_time()

@@ -135,7 +135,7 @@ def test_a_ping_is_answered_at_once_and_a_status_by_the_jobs_thread(board: Board
     [
         (b"{", "bad-command", "not JSON"),
         (b'{"command": "dance"}', "bad-command", "expected ping, prepare, store"),
-        (b'{"command": "remove", "deployment": "net"}', "not-found", "holds nothing of net"),
+        (b'{"command": "remove", "deployment": "net"}', "not-found", "no generation of net"),
     ],
 )
 def test_a_refusal_has_a_code_and_a_reason(

@@ -1,10 +1,10 @@
 """The choice of each request's route: one board for each stage.
 
 The rule is "join the shortest expected delay": among a stage's online boards, the router chooses
-the board that would finish one more request first. The expected delay on a board is the time of
-this client's unanswered requests on the board, plus the time of the new request. For a board with
-one stage, this is ``(outstanding + 1) * time``. A request may also wait for the requests of other
-clients. The router measures these waits in traces, and adds their average to the delay.
+the board that would be the first to finish one more request. The expected delay on a board is the
+time of this client's unanswered requests on the board, plus the time of the new request. For a
+board with one stage, this is ``(outstanding + 1) * time``. A request may also wait for the requests
+of other clients. The router takes these waits from traces, and adds their average to the delay.
 
 The router starts with the plan's times, and updates them with the ``invoke_ms`` of each trace.
 
@@ -107,7 +107,7 @@ class _Replica:
         return delay_ms
 
     def ahead_ms(self) -> float:
-        """Return the expected time of this client's unanswered requests, in milliseconds."""
+        """Return the board's expected time for this client's unanswered requests, in ms."""
         replicas = self.board.replicas
         if len(replicas) == 1:
             return self.outstanding * max(self.time_ms, self.link_ms)

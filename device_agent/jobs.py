@@ -16,7 +16,7 @@ _LOG = logging.getLogger("device-agent")
 class Jobs:
     """Runs jobs one at a time, in the order of :meth:`put`. Jobs need no locks among each other.
 
-    An executor of ``concurrent.futures`` does not fit: it starts the first job at once, and a
+    An executor of ``concurrent.futures`` does not fit: it starts the first job immediately, and a
     process cannot end before its executor's last job.
     """
 

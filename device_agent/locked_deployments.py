@@ -28,8 +28,8 @@ class LockedDeployments:
 
     Attributes:
         device: This board's name in manifests.
-        routes: The routes after the last change, by deployment and stage index. A change replaces
-            the whole mapping, so the inference thread reads the mapping without the lock.
+        routes: The loaded stages that answer requests, by deployment and stage index. Each change
+            replaces the whole mapping, so the inference thread reads the mapping without the lock.
     """
 
     def __init__(self, device: str) -> None:

@@ -56,7 +56,8 @@ class RequestIntake:
             config: Options of the agent.
             address: The broker's address.
             topics: The topics of the fleet.
-            routes: Function that returns the current routes, by deployment and stage index.
+            routes: Function that returns the loaded stages that answer requests, by deployment and
+                stage index.
             subscriptions: Function that returns the agent's subscriptions.
             stats: Counters and times of the stages.
         """

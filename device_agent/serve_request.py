@@ -68,7 +68,8 @@ class RequestServer:
             connection: The agent's connection for activations.
             topics: The topics of the fleet.
             device: This board's name, for traces and errors.
-            routes: Function that returns the current routes, by deployment and stage index.
+            routes: Function that returns the loaded stages that answer requests, by deployment and
+                stage index.
             stats: Counters and times of the stages.
             finder: Finder of the boards that serve a request without a route.
             wait_for_room: Function that waits until the connection can take another result.

@@ -123,8 +123,8 @@ def read_temperature_c() -> float | None:
 def read_throttled() -> bool | None:
     """Return whether the firmware of a Raspberry Pi slows the processor; None: no Raspberry Pi.
 
-    Bits 1 to 3 mean: frequency capped, throttled, soft temperature limit (Raspberry Pi
-    documentation, "vcgencmd get_throttled").
+    Bits 1 to 3 of the firmware's flags mean: frequency capped, throttled, soft temperature limit
+    (Raspberry Pi documentation, "vcgencmd get_throttled").
     """
     try:
         flags = int(Path("/sys/devices/platform/soc/soc:firmware/get_throttled").read_text(), 16)

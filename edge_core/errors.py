@@ -30,7 +30,7 @@ class BrokerUnreachableError(EdgePartitionError):
 
 
 class BrokerRefusedError(EdgePartitionError):
-    """A broker answered and refused the connection.
+    """A broker answered, and refused the connection or a subscription.
 
     Attributes:
         url: The broker's address, without secrets.
@@ -41,7 +41,7 @@ class BrokerRefusedError(EdgePartitionError):
         self.url = url
         self.reason = reason
         super().__init__(
-            f"The broker at {url} refused the connection: {reason}. "
+            f"The broker at {url} refused access: {reason}. "
             "Check the user name, the password or certificate, and the broker's access list."
         )
 
@@ -61,8 +61,8 @@ class MessageTooLargeError(EdgePartitionError):
         self.limit_bytes = limit_bytes
         super().__init__(
             f"A message of {size_bytes:,} bytes for {topic} is over the broker's limit of "
-            f"{limit_bytes:,} bytes. Raise max_packet_size in the broker, or cut the model where "
-            "fewer bytes cross."
+            f"{limit_bytes:,} bytes. Raise the limit in the broker's configuration, or split the "
+            "model at cuts with smaller tensors."
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def plain_text(text: str) -> str:
-    r"""Return ``text`` with each character that is not printable as an escape such as ``\x1b``.
+    r"""Return ``text`` with an escape such as ``\x1b`` in place of each unprintable character.
 
-    Labels and names come from the author of a model. Control characters and marks that reverse the
-    direction of writing must not control the user's terminal. Letters of all scripts stay as they
+    Labels and names come from the author of a model. Control characters, and marks that reverse the
+    direction of writing, must not reach the user's terminal. Letters of all scripts stay as they
     are.
     """
     if text.isprintable():

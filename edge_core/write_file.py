@@ -29,7 +29,8 @@ def write_file(path: Path, data: bytes | mmap) -> None:
     """Write ``data`` to a temporary file in the same folder, and rename that file to ``path``.
 
     Raises:
-        WriteError: The disk is full, or permissions are missing; an old file at ``path`` is intact.
+        WriteError: The disk is full, or permissions are missing. An old file at ``path`` stays
+            unchanged.
     """
     scratch = None
     try:

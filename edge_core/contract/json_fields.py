@@ -90,7 +90,7 @@ class Field:
         return self.get(key)
 
     def get(self, key: str, default: Any = None) -> Field:
-        """Return the field ``key``; without this field, a field with the value ``default``."""
+        """Return the field ``key``; if it is missing, return a field with the value ``default``."""
         path = f"{self.path}.{key}" if self.path else key
         return Field(self.object().get(key, default), path, self.root)
 
@@ -109,7 +109,7 @@ class Field:
         )
 
     def first(self, limit: int) -> Field:
-        """Return a field with the first ``limit`` elements of the list."""
+        """Return the field with only the first ``limit`` elements of its list."""
         value = self.value[:limit] if isinstance(self.value, list) else self.value
         return Field(value, self.path, self.root)
 
@@ -136,7 +136,7 @@ class Field:
     def sha256(self) -> str:
         """Return the value, which must be a SHA-256 digest in lower-case hexadecimal digits."""
         if not isinstance(self.value, str) or not _SHA256_PATTERN.fullmatch(self.value):
-            raise self.wrong("64 hexadecimal digits")
+            raise self.wrong("64 lower-case hexadecimal digits")
         return self.value
 
     def one_of(self, choices: Collection[str]) -> str:

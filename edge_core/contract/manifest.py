@@ -70,15 +70,15 @@ class Pixels:
 
     The picture is resized with ``resize`` and ``fit``, and its channels are put in ``order``. Each
     value ``v`` from 0 to 255 becomes ``(v / unit - mean / unit) / (std / unit)``, computed in
-    float32 from left to right. The result equals ``(v - mean) / std`` except for rounding. With
-    ``unit`` the result is rounded as by Keras.
+    float32 from left to right. The result equals ``(v - mean) / std`` except for rounding. The
+    division by ``unit`` gives the same rounding as in Keras.
 
     Attributes:
         order: Order of the channels, one of :data:`PIXEL_ORDERS`.
         mean: Mean of each channel in ``order``, or one mean for all channels.
-        std: Standard deviation of each channel in ``order``, or one for all; above 0.
-        unit: Number by which Keras's ``preprocess_input`` first divides each value; above 0. 1 if
-            there is no such division.
+        std: Standard deviation of each channel in ``order``, or one for all channels; above 0.
+        unit: Number by which Keras's ``preprocess_input`` first divides each value; above 0. The
+            number is 1 if Keras does not divide first.
         resize: Filter that resizes the picture, one of :data:`RESIZE_FILTERS`.
         fit: Part of the picture that the model gets, one of :data:`PIXEL_FITS`. ``stretch``: the
             whole picture, stretched to the model's height and width. ``crop``: the middle of the
@@ -146,8 +146,9 @@ class Predicted:
         ram_bytes: Resident memory of an agent that serves only this stage, in bytes.
         boards_ms: Time of one inference on each board, in the order of :attr:`Stage.devices`, in
             milliseconds. Empty: each board takes ``invoke_ms``.
-        links_ms: Time for which a request occupies each board's link, in the same order, in
-            milliseconds. Empty: the times are not known, or the stage has one board.
+        links_ms: Time for which a request occupies each board's link, in the order of
+            :attr:`Stage.devices`, in milliseconds. Empty: the times are not known, or the stage has
+            one board.
     """
 
     invoke_ms: float
@@ -158,7 +159,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class WrappedLayer:
-    """A layer that wraps an operation which is no Keras layer, such as ``x + 3.0``.
+    """A layer that wraps an operation, such as ``x + 3.0``, because the operation is not a layer.
 
     Attributes:
         name: Name of the layer.
@@ -181,17 +182,17 @@ class Stage:
     Attributes:
         index: Position in the pipeline, from 0.
         devices: Names of the boards.
-        file: Path of the stage's ``.tflite`` in the bundle.
+        file: Path of the stage's ``.tflite`` file in the bundle.
         sha256: SHA-256 digest of ``file``, in hexadecimal digits.
         size_bytes: Size of ``file``, in bytes.
         inputs: Tensors that the stage reads: outputs of the previous stage, or the model's inputs.
         outputs: Tensors that the stage computes or passes on.
         predicted: The planner's prediction.
         layers: For people: names of the stage's layers in execution order, at most ``MAX_LAYERS``
-            names of ``MAX_LAYER_CHARACTERS`` characters. Empty: unknown.
+            names with at most ``MAX_LAYER_CHARACTERS`` characters each. Empty: unknown.
         more_layers: Number of layers that ``layers`` leaves out.
-        wrapped: For people: wrapped layers of the stage, at most ``MAX_WRAPPED``.
-        more_wrapped: Number of wrapped layers that ``wrapped`` leaves out.
+        wrapped: For people: the stage's layers that wrap an operation, at most ``MAX_WRAPPED``.
+        more_wrapped: Number of such layers that ``wrapped`` leaves out.
         state: Whether the stage has state that can last from one inference to the next.
             :attr:`ModelInfo.state` says whether the state is reset between requests.
     """
@@ -214,8 +215,9 @@ class Stage:
         """Return the predicted times of a request on each board, by the board's name.
 
         Returns:
-            Time of the inference and time of the board's link, in milliseconds. A manifest that
-            does not know the link's time gives 0.
+            For each board, the time of the inference and the time for which the request occupies
+            the board's link, in milliseconds. The second time is 0 if the manifest does not have
+            it.
         """
         count = len(self.devices)
         invoke_ms = self.predicted.boards_ms or (self.predicted.invoke_ms,) * count
@@ -235,13 +237,14 @@ class ModelInfo:
         weights: Source of the weights: ``trained``, ``imagenet`` or ``seeded``. With ``seeded``,
             labels have no meaning.
         labels: Names of the classes along the last axis of the first output; may be empty.
-        wire: ``float16`` if the float32 activations after a stage travel as float16, which halves
-            their bytes; else ``float32``. For people: boards read the dtype of each tensor.
+        wire: For people: ``float16`` if float32 activations at one or more cuts are sent as
+            float16, with half the bytes; else ``float32``. Boards do not read this field: each
+            tensor has its own dtype.
         state: What happens to the model's state between requests, one of :data:`STATES`.
             ``reset``: each request starts from the initial state, as on a new interpreter.
-            ``keep``: each request of a client continues from the state of the client's previous
+            ``keep``: each request of a client continues from the state after the client's previous
             request.
-        detections: Layout of the outputs if they are boxes, one of :data:`DETECTIONS`.
+        detections: Layout of the outputs if they describe boxes, one of :data:`DETECTIONS`.
     """
 
     name: str
@@ -306,7 +309,7 @@ class Manifest:
 
     @property
     def is_routed(self) -> bool:
-        """Whether a request names the board of each stage."""
+        """Whether each request names the boards that must serve it, one for each stage."""
         return NEEDS_ROUTE in self.needs
 
     @property
@@ -318,7 +321,7 @@ class Manifest:
         """Return the tensors that stage ``index`` publishes.
 
         The last stage publishes the outputs of the model. Every other stage publishes the inputs of
-        the next stage, which may be fewer than its own outputs.
+        the next stage. These may be only some of the stage's outputs.
         """
         if index + 1 < len(self.stages):
             return self.stages[index + 1].inputs
@@ -347,8 +350,8 @@ def _read_manifest(fields: Field) -> Manifest:
     schema = fields.get("schema").value
     if schema != SCHEMA or not isinstance(schema, int) or isinstance(schema, bool):
         raise ManifestError(
-            f"The manifest has schema {shorten(schema)}; this version reads {SCHEMA}. "
-            "Split the model again, or install the version that wrote the manifest."
+            f"The manifest has schema {shorten(schema)}; expected {SCHEMA}. Split the model again, "
+            "or install the version of edge-partition that wrote the manifest."
         )
     model = fields["model"]
     return Manifest(
@@ -379,7 +382,7 @@ def _stage(fields: Field) -> Stage:
         raise file.wrong(f"'stages/{shorten(index)}.tflite', named for the stage's index")
     devices = tuple(device.name() for device in fields["devices"].items())
     if not devices or len(set(devices)) != len(devices):
-        raise fields["devices"].wrong("one board name or more, each only once")
+        raise fields["devices"].wrong("one or more board names, each only once")
     boards_ms, links_ms = (
         _numbers_of_boards(predicted, key, len(devices)) for key in ("boards_ms", "links_ms")
     )
@@ -410,7 +413,7 @@ def _stage(fields: Field) -> Stage:
 def _some(
     fields: Field, key: str, read: Callable[[Field], _T], limit: int
 ) -> tuple[tuple[_T, ...], int]:
-    """Return the first ``limit`` elements of an optional list, and the number of the others."""
+    """Return at most ``limit`` elements of an optional list, and the number of those left out."""
     field = fields.get(key, [])
     more = fields.get(f"more_{key}", 0).whole()
     items = tuple(read(item) for item in field.first(limit).items())
@@ -464,8 +467,8 @@ def _tensor(fields: Field) -> TensorSpec:
     )
     if spec.size_bytes > _MAX_TENSOR_BYTES:
         raise fields["shape"].error(
-            f"is {shorten(list(spec.shape))}: more than the {_MAX_TENSOR_BYTES:,} bytes "
-            "that one MQTT message carries"
+            f"is {shorten(list(spec.shape))}; expected a tensor of at most "
+            f"{_MAX_TENSOR_BYTES:,} bytes, because one MQTT message carries no more"
         )
     return spec
 
@@ -478,7 +481,7 @@ def _pixels(fields: Field) -> Pixels:
     for key, numbers in (("mean", mean), ("std", std)):
         if len(numbers) not in {1, channels}:
             raise fields[key].error(
-                f"has {len(numbers)} numbers; expected 1 or {channels} for {order}"
+                f"has {len(numbers)} numbers; expected 1, or one for each channel of {order}"
             )
     return Pixels(
         order=order,
@@ -499,9 +502,9 @@ def _quantized(fields: Field) -> Quantized:
 
 
 def _check_pipeline(manifest: Manifest) -> None:
-    """Check that the previous stage or the model provides every input of each stage.
+    """Check that every stage gets its inputs from the previous stage, and the first from the model.
 
-    The check includes the order of the stages, and the last stage's outputs.
+    The function also checks the order of the stages and the last stage's outputs.
     """
     if not manifest.stages:
         raise ManifestError("The manifest has no stages; expected at least one.")
@@ -514,8 +517,8 @@ def _check_pipeline(manifest: Manifest) -> None:
         for spec in stage.inputs:
             if available.get(spec.name) != spec:
                 raise ManifestError(
-                    f"{where}.inputs names {shorten(spec.name)}, which neither the previous stage "
-                    "nor the model's inputs provide with this dtype and shape."
+                    f"{where}.inputs has {shorten(spec.name)}; expected an output of the previous "
+                    "stage (first stage: an input of the model) with this name, dtype and shape."
                 )
         if stage.state and len(stage.devices) > 1:
             raise ManifestError(

@@ -4,40 +4,42 @@ A command is a JSON object with the field ``command``. The agent answers on the 
 the same correlation data. The answer is a JSON object with ``ok``. If ``ok`` is false, ``code`` and
 ``reason`` give the cause. The commands, their fields and the fields of their answers:
 
-- ``ping``: the answer has ``device``, the agent's name, and ``instance``, which differs between two
-  agents with the same name.
+- ``ping``: the answer has ``device``, the agent's name, and ``instance``, an id that differs
+  between two agents with the same name.
 - ``prepare`` with ``manifest`` and ``references``: checks whether the board can serve its stages.
   ``references`` has ``{stage, input, output}`` for each stage of this device; ``input`` and
-  ``output`` are ``{sha256, size_bytes}`` of the reference tensors. The answer has ``artifacts``,
-  the files and reference tensors that the stages need, as ``{sha256, size_bytes, have_bytes}``, and
-  ``needs``, the needs of the manifest. An agent that does not support one of the needs refuses
-  (``unknown-need``).
+  ``output`` are ``{sha256, size_bytes}`` of the reference tensors. The answer has ``artifacts`` and
+  ``needs``. ``artifacts`` are the files and reference tensors that the stages need, each as
+  ``{sha256, size_bytes, have_bytes}``; ``have_bytes`` is the number of bytes that the agent already
+  has. ``needs`` are the needs of the manifest. An agent that does not support one of the needs
+  refuses (``unknown-need``).
 - ``store`` with ``sha256``, ``size_bytes``, ``offset`` and ``data`` (base64): adds a chunk to a
   file. The answer has ``have_bytes``, the number of bytes that the agent now has.
 - ``load`` with ``deployment`` and ``generation``: loads the prepared stages and runs each stage on
-  its reference. The answer has ``stages``: for each stage ``{stage, load_ms, invoke_ms,
+  its reference input. The answer has ``stages``: for each stage ``{stage, load_ms, invoke_ms,
   max_difference, ram_bytes}``.
 - ``abort`` with ``deployment`` and ``generation``: deletes the prepared stages.
 - ``remove`` with ``deployment``: stops serving the deployment and deletes its files.
-- ``status``: the answer has ``deployments``: for each ``{deployment, generation, state, stages}``,
-  with the state ``prepared``, ``live`` or ``draining``.
-- ``profile`` with ``manifest``, ``displaced_bytes``, ``max_s`` and optionally ``force``: times a
-  slice of a model, the only stage in ``manifest``. Before each run the agent reads
-  ``displaced_bytes`` bytes of memory, which displace the slice from the caches as the rest of a
+- ``status``: the answer has ``deployments``: for each deployment ``{deployment, generation, state,
+  stages}``, with the state ``prepared``, ``live`` or ``draining``.
+- ``profile`` with ``manifest``, ``displaced_bytes``, ``max_s`` and optionally ``force``: times one
+  slice of a model. The slice is the only stage in ``manifest``. Before each run, the agent reads
+  ``displaced_bytes`` bytes of memory. They displace the slice from the caches as the rest of a
   stage would. If the slice's file is incomplete, the answer has only ``have_bytes``: the host sends
   the rest by ``store`` and repeats the command. Otherwise the agent times the slice and frees its
   memory. The answer then has ``{invoke_ms, spread_ms, runs, settled, temperature_c, clock_mhz}``:
   the median over batches of runs, the range from the fastest to the slowest batch, the number of
   runs, whether the median settled, and the board's temperature and clock. A board that serves a
   deployment refuses (``busy``) without ``force``: the timing would slow the deployment down, and
-  the deployment would falsify the times.
+  the deployment would distort the times.
 - ``time-messages`` with ``size_bytes`` and optionally ``force``: the board sends itself messages
   of this size on a topic below its result topic, as a stage receives and sends messages. The answer
-  has ``{lone_ms, window_ms, cpu_ms, apart_cpu_ms, cores}``: the time to receive and send a message,
-  with one message and with four messages in flight; the agent's processor time for a message with
-  one in flight, without and with a pause before each message; and the number of processors that the
-  agent gets while its threads and one more thread are busy. A board that serves a deployment
-  refuses without ``force``.
+  has ``{lone_ms, window_ms, cpu_ms, apart_cpu_ms, cores}``. ``lone_ms`` and ``window_ms`` are the
+  times to receive and send a message, with one message and with four messages in flight. ``cpu_ms``
+  and ``apart_cpu_ms`` are the agent's processor times for a message with one message in flight,
+  without and with a pause before each message. ``cores`` is the number of processors that the agent
+  gets while its threads and one more thread are busy. A board that serves a deployment refuses
+  (``busy``) without ``force``.
 
 A deployment goes live when the host publishes its manifest, retained, on the deployment's manifest
 topic. An agent that has loaded this generation then starts to serve the deployment.
@@ -136,7 +138,7 @@ def decode_trace(text: str | None) -> tuple[StageTrace, ...]:
 
 
 def append_trace(text: str | None, stage: StageTrace) -> str:
-    """Return the user property ``trace`` with one more stage, without parsing ``text``."""
+    """Append a stage to ``text``, a user property ``trace``, without parsing ``text``."""
     # Formatting is six times as fast as json.dumps. A board's name needs no escapes (NAME_PATTERN).
     entry = (
         f'{{"stage":{stage.stage},"device":"{stage.device}",'

@@ -17,8 +17,9 @@ def to_float16(values: np.ndarray) -> np.ndarray:
     """Return float32 ``values`` as little-endian float16 of the same shape.
 
     A finite value beyond the range of float16 becomes 65,504 with the same sign. A plain conversion
-    would make an infinity; the next stage could subtract two infinities, or multiply one by zero,
-    and the whole result would be NaN. Infinities and NaN in ``values`` do not change.
+    would make the value infinite. The next stage could then subtract two infinite values, or
+    multiply one by zero, and the result would be NaN. Infinities and NaN in ``values`` do not
+    change.
     """
     with np.errstate(over="ignore"):
         narrow = values.astype("<f2")

@@ -39,14 +39,14 @@ def encode_tensors(specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
 def tensor_buffers(
     specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]
 ) -> list[memoryview]:
-    """Return the payload that carries ``arrays`` in the order of ``specs``: a buffer per tensor.
+    """Return the payload for ``arrays`` in the order of ``specs``, one buffer for each tensor.
 
     The buffer of an array that is little-endian and in C order is the array's own memory, not a
     copy.
 
     Raises:
-        PayloadError: An array is missing, or has another shape or dtype than its spec. An array may
-            have any byte order.
+        PayloadError: An array is missing, or has another shape or dtype than its spec. Arrays of
+            either byte order are accepted.
     """
     parts = []
     for spec in specs:

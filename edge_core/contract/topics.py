@@ -1,9 +1,9 @@
 """The topics of a fleet, with their senders, readers, payloads and delivery.
 
 ``TOPIC_KINDS`` lists every kind of topic under the fleet's prefix. The only other kinds are under
-Home Assistant's prefix and defined in ``mqtt_monitor/exports/discovery_message.py``. Code that
-publishes or subscribes takes quality of service and retention from the kind. A broker's access list
-must grant what ``sent_by`` and ``read_by`` say.
+Home Assistant's prefix; they are defined in ``mqtt_monitor/exports/discovery_message.py``. Code
+that publishes or subscribes takes quality of service and retention from the kind. A broker's access
+list must grant what ``sent_by`` and ``read_by`` say.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Topic(str):
     """A topic or a topic filter, with its kind.
 
     Attributes:
-        kind: The kind of topic, which has the quality of service and retention of messages.
+        kind: The kind of topic, which sets the quality of service and retention of messages.
     """
 
     __slots__ = ("kind",)
@@ -104,7 +104,7 @@ class Topic(str):
         return topic
 
     def below(self, level: str) -> Topic:
-        """Return this topic with ``level`` appended, of the same kind."""
+        """Return the topic ``level`` below this topic, with the same kind."""
         return Topic(f"{self}/{level}", self.kind)
 
 
@@ -145,7 +145,7 @@ class Topics:
         return self._topic(PROFILE, device=device)
 
     def stats(self, device: str) -> Topic:
-        """Return the topic for a board's counts, times and load, sent every few seconds."""
+        """Return the topic for a board's load and stage statistics, sent every few seconds."""
         return self._topic(STATS, device=device)
 
     def command(self, device: str) -> Topic:
@@ -157,15 +157,15 @@ class Topics:
         return self._topic(MANIFEST, deployment=deployment)
 
     def stage(self, deployment: str, index: int) -> Topic:
-        """Return the topic for requests to a stage that any board of the stage may serve."""
+        """Return the topic for a stage's requests that may go to any board of the stage."""
         return self._topic(STAGE, deployment=deployment, index=index)
 
     def board_stage(self, deployment: str, index: int, device: str) -> Topic:
-        """Return the topic for requests to a stage that the board ``device`` serves."""
+        """Return the topic for a stage's requests that must go to the board ``device``."""
         return self._topic(BOARD_STAGE, deployment=deployment, index=index, device=device)
 
     def stage_subscription(self, deployment: str, index: int, replicas: int) -> Topic:
-        """Return the topic filter by which an agent subscribes to :meth:`stage`.
+        """Return the topic filter by which an agent subscribes to the topic of :meth:`stage`.
 
         If the stage has replicas, the subscription is shared: the broker sends each message to one
         of the agents (MQTT 5.0, section 4.8.2).
@@ -178,7 +178,7 @@ class Topics:
         return self._topic(RESULT, client=client)
 
     def answer(self, client: str) -> Topic:
-        """Return the topic for answers to the commands of ``client``, a host or an agent."""
+        """Return the topic for answers to the commands that ``client``, a host or agent, sends."""
         return self._topic(ANSWER, client=client)
 
     def trace(self, client: str) -> Topic:

@@ -67,7 +67,7 @@ class AgentRequests:
     """
 
     def __init__(self, connection: Connection, reply_topic: Topic) -> None:
-        """Send nothing yet; the first request subscribes to ``reply_topic``.
+        """Create the object; the first :meth:`request` subscribes to ``reply_topic``.
 
         Args:
             connection: The connection, which the caller opens before the first request.
@@ -97,10 +97,10 @@ class AgentRequests:
 
         Args:
             topic: Command topic of the agent.
-            command: Fields of the command's JSON object; ``command`` is the command's name.
+            command: The command's JSON object. Its field ``command`` is the command's name.
             device: Name of the agent.
-            availability_topic: Availability topic of the agent. A message ``offline`` there ends
-                the wait. None: wait until ``timeout_s``, even if the agent is offline.
+            availability_topic: Availability topic of the agent. A message ``offline`` on this topic
+                ends the wait. None: the method waits ``timeout_s`` even if the agent is offline.
             timeout_s: Longest wait, in seconds.
 
         Raises:
@@ -153,7 +153,7 @@ class AgentRequests:
             reply.set_result(bytes(message.payload))
 
     def _watch_availability(self, availability_topic: Topic, device: str, timeout_s: float) -> None:
-        """Subscribe to an agent's availability; the message ``offline`` ends all waits for it."""
+        """Subscribe to an agent's availability; ``offline`` ends all waits for this agent."""
 
         def note_availability(message: Message) -> None:
             is_offline = message.payload == OFFLINE

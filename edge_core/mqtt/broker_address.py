@@ -69,7 +69,7 @@ class BrokerAddress:
     ) -> BrokerAddress:
         """Read a URL ``mqtt[s]://[USER@]HOST[:PORT]``, and look up the client's credentials.
 
-        An argument that is None is taken from the environment.
+        If an argument is None, an environment variable gives the value.
 
         Args:
             url: URL of the broker. The default port is 1883, and 8883 for ``mqtts``.
@@ -78,8 +78,10 @@ class BrokerAddress:
             ca_file: Path of a PEM file with the trusted CA certificates.
             certificate_file: Path of a PEM file with the client's certificate.
             key_file: Path of a PEM file with the client's key.
-            environ: Environment variables: ``EDGE_PARTITION_USERNAME``, ``_PASSWORD``,
-                ``_PASSWORD_FILE``, ``_CA_FILE``, ``_CERTIFICATE_FILE`` and ``_KEY_FILE``.
+            environ: Environment variables. The method reads ``EDGE_PARTITION_USERNAME``,
+                ``EDGE_PARTITION_PASSWORD``, ``EDGE_PARTITION_PASSWORD_FILE``,
+                ``EDGE_PARTITION_CA_FILE``, ``EDGE_PARTITION_CERTIFICATE_FILE`` and
+                ``EDGE_PARTITION_KEY_FILE``.
 
         Raises:
             BrokerAddressError: The URL or the password file cannot be used.
@@ -128,12 +130,12 @@ class BrokerAddress:
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
     def unreachable(self, error: OSError | ValueError) -> BrokerUnreachableError:
-        """Return an error for the user from an error of the socket or of TLS."""
+        """Return the error that tells the user about an error of the socket or of TLS."""
         if isinstance(error, ssl.SSLCertVerificationError):
             return BrokerUnreachableError(
                 self.url,
-                f"its certificate is not trusted ({error.verify_message.rstrip('.')}); give the "
-                "CA's certificate file with --ca-file or EDGE_PARTITION_CA_FILE",
+                f"the broker's certificate is not trusted ({error.verify_message.rstrip('.')}); "
+                "give the CA's certificate file with --ca-file or EDGE_PARTITION_CA_FILE",
             )
         return BrokerUnreachableError(self.url, getattr(error, "strerror", None) or str(error))
 

@@ -4,10 +4,11 @@ Activations use another connection (:mod:`edge_core.mqtt.data_connection`).
 
 The module hides paho-mqtt behind a small interface:
 
-- :mod:`edge_core.mqtt.paho_client` sets paho's options and gives the reasons.
+- :mod:`edge_core.mqtt.paho_client` sets paho's options, and gives the reason for each option.
 - :mod:`edge_core.mqtt.subscriptions` subscribes again after every connect.
-- The connection compares each message with the broker's Maximum Packet Size. paho does not do this:
-  after a QoS 1 message over the limit, paho reconnects and sends the message again without end.
+- The connection refuses a message that is larger than the broker's Maximum Packet Size. paho would
+  send the message, and the broker would disconnect. With QoS 1, paho would then reconnect and send
+  the message again, without end.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Connection:
 
     Handlers run in the connection's network thread and must not block: the broker disconnects a
     client whose handler takes longer than 1.5 keep-alives. Other threads may call all methods. A
-    handler must not call :meth:`open`, :meth:`close`, or a method while it has a ``timeout_s``.
+    handler must not call a method that waits: :meth:`open`, :meth:`close`,
+    :meth:`publish_and_wait`, or :meth:`subscribe` with a ``timeout_s``.
 
     Attributes:
         address: Address of the broker.
@@ -84,7 +86,7 @@ class Connection:
         on_taken_over: Callable[[], None] | None = None,
         on_unexpected: Callable[[Message], None] | None = None,
     ) -> None:
-        """Create a connection that is not open; :meth:`open` connects.
+        """Create a connection without connecting; :meth:`open` connects.
 
         Args:
             address: Address of the broker.
@@ -97,14 +99,14 @@ class Connection:
                 client acknowledges one; None: 65,535.
             keepalive_s: MQTT keep-alive, in seconds. The broker disconnects a client that is silent
                 for 1.5 times this time.
-            on_connected: Called after every connect, after the requests for the subscriptions.
+            on_connected: Called after every connect, when the client has sent SUBSCRIBE.
             on_disconnected: Called with the reason when the connection is lost.
             on_taken_over: Called when the broker says that another client connected with this
                 client id. mosquitto 2.0.11 and rumqttd do not say this; they only close the
                 connection.
             on_unexpected: Called with each message that matches no subscription of this process.
-                The broker sends such a message if an earlier process subscribed with the same
-                client id and the broker kept its session.
+                The broker sends such messages if it kept the session of an earlier process with the
+                same client id.
 
         Raises:
             BrokerAddressError: A certificate file or key file cannot be used.
@@ -175,12 +177,12 @@ class Connection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the broker accepted the connection and no loss is known."""
+        """Whether the broker has accepted the connection, and the client has noticed no loss."""
         return self._client.is_connected()
 
     @property
     def local_address(self) -> str | None:
-        """IP address of this client in the connection; None while disconnected."""
+        """IP address of the client's end of the connection; None while disconnected."""
         return local_address(self._client)
 
     # Sending

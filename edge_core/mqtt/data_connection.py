@@ -1,20 +1,21 @@
 """The MQTT 5 connection for activations.
 
 All other messages use :mod:`edge_core.mqtt.connection`, where paho-mqtt has a thread for the
-socket. Here a request passes one thread only: the same thread reads the socket, runs the stage and
-writes the result.
+socket. On the connection for activations, a single thread handles a request: it reads the socket,
+runs the stage and writes the result.
 
 - :meth:`DataConnection.step` waits for the socket, reads the packets that have arrived and calls
   the handlers. One thread at a time steps: the owner of the connection, or a stand-in thread while
   the owner is busy (:mod:`edge_core.mqtt.stand_in`).
 - :meth:`DataSender.publish` writes in the calling thread. If the socket does not take all bytes,
-  later steps send the rest. An owner sends no further message until :attr:`DataSender.has_room`.
+  later steps send the rest. Before an owner sends another message, it waits
+  until :attr:`DataSender.has_room` is true.
 - There are two locks. The thread that steps holds ``_reading``. ``_sending`` guards the messages
   and acknowledgements that are to be sent. A thread that needs both locks takes ``_reading`` first.
   Callbacks run without ``_sending``.
 - After a reconnect, the connection does not repeat messages that the broker has not acknowledged.
-  An agent acknowledges a request together with its result, so the broker sends the request again. A
-  client sends its requests again itself.
+  An agent acknowledges a request only after its result. If the result is lost, the broker therefore
+  sends the request again. A client sends its requests again itself.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class DataConnection(DataSender):
         on_lost: Callable[[str], None] | None = None,
         on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Create a connection that is not open; :meth:`open` or the first :meth:`step` connects.
+        """Create a connection without connecting; :meth:`open` or the first :meth:`step` connects.
 
         Args:
             address: Address of the broker.
@@ -128,7 +129,7 @@ class DataConnection(DataSender):
         self.wait_for_subscriptions(timeout_s)
 
     def wait_for_subscriptions(self, timeout_s: float) -> None:
-        """Step until the broker has answered all subscriptions.
+        """Call :meth:`step` until the broker has answered all subscriptions.
 
         Raises:
             BrokerUnreachableError: The connection was lost, or the broker did not answer within
@@ -144,12 +145,18 @@ class DataConnection(DataSender):
         ):
             self.step(left_s)
         for topic_filter, reason in wanted.refused.items():
-            raise BrokerRefusedError(self.address.url, f"subscribing to {topic_filter}: {reason}")
+            raise BrokerRefusedError(
+                self.address.url, f"no subscription to {topic_filter} ({reason})"
+            )
         if not wanted.is_answered:
             raise BrokerUnreachableError(self.address.url, f"no answer within {timeout_s:g} s")
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Send the data that waits for at most ``timeout_s``, in seconds; then disconnect."""
+        """Send the data that is not sent yet, then disconnect.
+
+        Args:
+            timeout_s: Longest time for both, in seconds. Data that is not sent by then is lost.
+        """
         deadline = time.monotonic() + timeout_s
         self.wake()
         with self._reading:
@@ -173,8 +180,9 @@ class DataConnection(DataSender):
         If another thread steps during the whole ``timeout_s``, this step does nothing.
 
         Args:
-            timeout_s: Longest wait, in seconds. None: the wait ends when a packet arrives, when a
-                ping is due, or after :meth:`wake`. An attempt to connect may add five seconds.
+            timeout_s: Longest wait, in seconds. None: no limit. The wait ends earlier when a packet
+                arrives, when a ping is due, or when a thread calls :meth:`wake`. An attempt to
+                connect may take five more seconds.
         """
         if not self._reading.acquire(timeout=-1 if timeout_s is None else timeout_s):
             return
@@ -184,7 +192,7 @@ class DataConnection(DataSender):
             self._reading.release()
 
     def wake(self) -> None:
-        """End the wait of the present step; if no thread steps, the wait of the next step."""
+        """End the wait in :meth:`step`; if no thread waits there, the next call does not wait."""
         self._poll.wake()
 
     def subscribe(
@@ -195,8 +203,8 @@ class DataConnection(DataSender):
         Args:
             topic_filter: MQTT topic filter. The prefix ``$share/GROUP/`` makes the subscription
                 shared: the broker sends each message to one client of the group.
-            handler: Called with each message, in the thread that steps; None: ``on_message`` of
-                the connection.
+            handler: Called with each message that matches, in the thread that calls :meth:`step`;
+                None: the connection's ``on_message`` is called.
             qos: Highest quality of service, 0 or 1.
         """
         self._subscriptions.add(topic_filter, handler, qos)
@@ -259,7 +267,7 @@ class DataConnection(DataSender):
             self._lose(str(error))
 
     def _try_again(self, timeout_s: float | None) -> None:
-        """Wait at most ``timeout_s`` until the next attempt to connect is due, and connect."""
+        """Wait at most ``timeout_s`` for the next attempt to connect; when it is due, connect."""
         left_s = self._retry_at - time.monotonic()
         if left_s > 0:
             wait_s = left_s if timeout_s is None else min(left_s, timeout_s)

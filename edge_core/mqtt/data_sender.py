@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 class DataSender:
     """Sends messages, acknowledgements and other packets on the connection for activations.
 
-    The calling thread writes a packet to the socket. If the socket does not take all bytes, the
-    next steps of the connection send the rest. The subclass connects, receives and closes.
+    The calling thread writes a packet to the socket. If the socket does not take all bytes, later
+    calls of ``DataConnection.step`` send the rest. The subclass ``DataConnection`` connects,
+    receives and closes.
 
     Attributes:
         maximum_packet_size: Largest packet that the broker accepts, in bytes.
@@ -52,17 +53,20 @@ class DataSender:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the broker accepted the connection and no loss is known."""
+        """Whether the broker has accepted the connection, and the client has noticed no loss."""
         return self._session is not None
 
     @property
     def keepalive_s(self) -> float:
-        """MQTT keep-alive of the connection, in seconds; the broker may set another than asked."""
+        """MQTT keep-alive in seconds: the value that the broker set, or else the client's value."""
         return self._keep_alive.period_s
 
     @property
     def has_room(self) -> bool:
-        """Whether the next message needs no wait; true while disconnected: the message is lost."""
+        """Whether the connection takes the next message without a wait.
+
+        The value is also true while disconnected: the message is then lost without a wait.
+        """
         session = self._session
         return session is None or not (session.writer.waiting_bytes or self._outgoing.is_full)
 
@@ -91,7 +95,8 @@ class DataSender:
             answers: Receipt of the request that this message answers. The request's acknowledgement
                 is sent right after this message, so the broker has the answer before it regards
                 the request as done.
-            on_acknowledged: Called with the broker's reason code, in the thread that steps.
+            on_acknowledged: Called with the broker's reason code, in the thread that calls
+                ``DataConnection.step``.
 
         Raises:
             MessageTooLargeError: The packet is larger than the broker accepts.
@@ -126,16 +131,17 @@ class DataSender:
             self._write(session, header, *views, acknowledgement)
 
     def acknowledge(self, receipt: Receipt) -> None:
-        """Acknowledge a message; the acknowledgement leaves with the next packet or step.
+        """Acknowledge a message.
 
-        If the client has reconnected since the message arrived, nothing is sent: the broker sends
-        the message again.
+        The acknowledgement is sent before the next packet, or in the next call of
+        ``DataConnection.step``. If the client has reconnected after the message arrived, no
+        acknowledgement is sent, and the broker sends the message again.
         """
         with self._sending:
             self._acknowledgements.add(receipt)
 
     def _begin_session(self, session: DataSession) -> None:
-        """Begin to send on a new session."""
+        """Send on ``session`` from now on; drop the messages of the previous session."""
         with self._sending:
             self._outgoing.start_over(session.receive_maximum)
             self._acknowledgements.start_over()
@@ -144,13 +150,13 @@ class DataSender:
             self._session = session
 
     def _end_session(self) -> DataSession | None:
-        """Stop sending; return the session, which the caller must close, or None."""
+        """Stop sending; return the session for the caller to close, or None without a session."""
         with self._sending:
             session, self._session = self._session, None
         return session
 
     def _send(self, make_packet: Callable[[int], bytes]) -> None:
-        """Send the packet that ``make_packet`` makes with a new packet id, unless disconnected."""
+        """While connected, send the packet that ``make_packet`` returns for a new packet id."""
         with self._sending:
             if self._session is not None:
                 self._write(self._session, make_packet(self._outgoing.next_packet_id()))
@@ -162,10 +168,10 @@ class DataSender:
                     self._write(self._session)
 
     def _settle(self, packet_id: int) -> Acknowledged | None:
-        """Record the broker's acknowledgement of a message, and send the oldest held message.
+        """Record the broker's acknowledgement of a message; send the oldest held message, if any.
 
         Returns:
-            The callback of the acknowledged message; None if there is none.
+            The callback of the acknowledged message; None if the message has no callback.
         """
         with self._sending:
             callback, held = self._outgoing.settle(packet_id)
@@ -174,10 +180,11 @@ class DataSender:
         return callback
 
     def _write(self, session: DataSession, *parts: Buffer) -> None:
-        """Send the acknowledgements that wait, then ``parts``; ignore a broken connection.
+        """Send the collected acknowledgements, then ``parts``; ignore a broken connection.
 
-        The next step notices a broken connection. The caller must hold ``_sending``: otherwise,
-        acknowledgements could be sent on another connection than that of their messages.
+        The next call of ``DataConnection.step`` notices a broken connection. The caller must hold
+        ``_sending``. Without the lock, a reconnect could come in between, and an acknowledgement
+        could be sent on a later connection than the one on which its message arrived.
         """
         self._keep_alive.sent_at = time.monotonic()
         with contextlib.suppress(OSError):

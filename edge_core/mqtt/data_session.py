@@ -36,7 +36,7 @@ class DataSession:
         socket: The non-blocking socket.
         reader: Reader of the socket's packets.
         writer: Writer of packets to the socket.
-        is_resumed: Whether the broker kept the session of the client's last connection.
+        is_resumed: Whether the broker kept the session of the client's previous connection.
         maximum_packet_bytes: Largest packet that the broker accepts, in bytes.
         receive_maximum: Largest number of QoS 1 messages that the client may send before the broker
             acknowledges one.
@@ -56,12 +56,12 @@ class DataSession:
     early: list[tuple[mqtt5.Packet, Buffer]]
 
     def delivery(self) -> tuple[int, int] | None:
-        """Return how many bytes the broker's machine has acknowledged, and how many there are.
+        """Return the numbers of delivered and of written bytes since the start of the connection.
 
         Returns:
-            Two numbers, counted from the start of the connection: the bytes that TCP has delivered,
-            and the bytes that the client has written, including those still to be delivered. None
-            if the operating system does not give these numbers.
+            The number of bytes that the broker's machine has acknowledged by TCP, and the number of
+            bytes that the client has written. The second number includes bytes that wait to be
+            sent. None if the operating system does not give these numbers.
         """
         option = getattr(socket, "TCP_INFO", None)
         if option is None:
@@ -78,15 +78,15 @@ class DataSession:
         return acknowledged, acknowledged + waiting[0] + self.writer.waiting_bytes
 
     def close(self) -> None:
-        """Close the socket, after a write in another thread has ended."""
+        """Wait until no other thread writes, then close the socket."""
         with self.writer.lock:
             self.socket.close()
 
     def end(self, timeout_s: float) -> None:
         """Send DISCONNECT, wait until the broker closes the connection, and close the socket.
 
-        Meanwhile the method reads and drops arriving data. If a socket is closed with unread data,
-        the system discards the bytes that the broker has not received yet.
+        During the wait, the method reads and drops arriving data. If a socket is closed with unread
+        data, the system discards sent bytes that the broker has not received yet.
 
         Args:
             timeout_s: Longest wait, in seconds.
@@ -119,7 +119,7 @@ def open_session(
         client_id: MQTT client id, unique at the broker.
         keepalive_s: MQTT keep-alive, in seconds.
         session_expiry_s: Time for which the broker keeps the session of a disconnected client, in
-            seconds.
+            seconds; 0: the broker keeps nothing.
         receive_maximum: Largest number of QoS 1 messages that the broker sends before the client
             acknowledges one; None: 65,535.
         timeout_s: Longest wait, in seconds.

@@ -1,6 +1,6 @@
 """The subscriptions of the connection for activations, and the handlers of their messages.
 
-The state here is pure: the connection sends the packets.
+This module uses no socket: the connection sends the packets.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class DataSubscriptions:
         return not self._requested
 
     def start_over(self) -> None:
-        """Delete the answers of the last connection, for a new connection; keep the filters."""
+        """Delete what the broker answered on the previous connection; keep the filters."""
         self._requested.clear()
         self.refused.clear()
 
     def add(self, topic_filter: str, handler: Handler | None, qos: int) -> None:
-        """Add a filter with a handler, or replace those of the same filter.
+        """Add a filter and its handler, or replace the handler of an added filter.
 
         Args:
             topic_filter: MQTT topic filter.
@@ -87,7 +87,7 @@ class DataSubscriptions:
         return self._on_message
 
     def request(self, packet_id: int, filters: Sequence[str]) -> bytes:
-        """Return the SUBSCRIBE packet for filters, and expect the broker's answer to the packet."""
+        """Return the SUBSCRIBE packet for ``filters``; record that its answer has not arrived."""
         self._requested[packet_id] = filters
         wanted = [
             # The retain flag then marks only messages that the broker had stored before.
@@ -99,7 +99,7 @@ class DataSubscriptions:
         return mqtt5.SubscribePacket(packet_id, wanted).write()
 
     def take_answer(self, packet: mqtt5.SubAckPacket) -> list[tuple[str, str]]:
-        """Record the broker's answer; return pairs of a refused filter and the reason."""
+        """Record the broker's answer; return each refused filter with the broker's reason."""
         filters = self._requested.pop(packet.packet_id, ())
         refused = [
             (topic_filter, code.name.replace("_", " ").capitalize())

@@ -1,6 +1,6 @@
 """Finds when a connection must send a ping, and when its broker counts as lost.
 
-The state here is pure: callers pass all times, in seconds on one clock.
+This module reads no clock: callers pass all times, in seconds of the same clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class KeepAlive:
     Attributes:
         period_s: The keep-alive, in seconds.
         sent_at: Time when the client last sent data.
-        received_at: Time when the client last received data, or the broker's machine last
+        received_at: Time when the client last received data, or when the broker's machine last
             acknowledged data of a long transfer.
     """
 

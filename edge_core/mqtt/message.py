@@ -30,14 +30,14 @@ NO_RECEIPT = Receipt(0, 0)
 class Message(NamedTuple):
     """A received message.
 
-    The class is a named tuple, because creating a dataclass takes four times as long.
+    The class is a named tuple: an instance of a dataclass takes four times as long to create.
 
     Attributes:
         topic: Topic of the message.
         payload: Payload; may be empty.
         response_topic: Topic for the answer; None if the sender expects no answer.
-        correlation_data: Request id, which the answer contains too; empty if there is none.
-        expiry_s: Rest of the message's lifetime when the broker sent the message, in seconds; None:
+        correlation_data: Request id, which the answer must repeat; empty: the message has no id.
+        expiry_s: Time from the sending by the broker until the message expires, in seconds; None:
             no limit.
         user: User properties, by name. If a name occurs several times, the last value counts.
         retained: Whether the broker had stored the message before the subscription.
@@ -68,7 +68,7 @@ class Will:
 
 
 def read_message(message: paho.MQTTMessage) -> Message:
-    """Convert paho's message to a :class:`Message`, which paho acknowledges by itself."""
+    """Return a message of paho as a :class:`Message`. It has no receipt: paho acknowledges it."""
     properties = message.properties
     return Message(
         topic=message.topic,

@@ -1,6 +1,6 @@
 """Acknowledgements of sent and of received messages, on the connection for activations.
 
-The state here is pure: no socket and no clock. The connection holds a lock during each call.
+This module uses no socket and no clock. The connection holds a lock during each call.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _PUBACK = b"\x40\x02"
 
 
 class OutgoingMessages:
-    """Sent QoS 1 messages without an acknowledgement, and messages that are held until later.
+    """QoS 1 messages that the broker has not acknowledged yet.
 
-    A broker limits the number of messages without an acknowledgement (Receive Maximum, MQTT 5.0,
-    section 4.9). At the limit, further messages are held. Each acknowledgement releases one held
-    message.
+    A broker limits the number of sent messages without an acknowledgement (Receive Maximum, MQTT
+    5.0, section 4.9). At the limit, further messages are held: they are sent later. Each
+    acknowledgement releases one held message.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class OutgoingMessages:
         self._limit = _LAST_PACKET_ID
 
     def start_over(self, limit: int) -> None:
-        """Remove all messages, after a connect.
+        """Remove all messages; called after a connect.
 
         Args:
             limit: Largest number of messages without an acknowledgement that the broker accepts.
@@ -48,7 +48,7 @@ class OutgoingMessages:
 
     @property
     def is_full(self) -> bool:
-        """Whether the number of messages is at the limit, so that the next message must be held."""
+        """Whether as many messages as the broker accepts wait for their acknowledgements."""
         return len(self._callbacks) >= self._limit
 
     @property
@@ -63,7 +63,7 @@ class OutgoingMessages:
         return packet_id
 
     def add(self, packet_id: int, on_acknowledged: Acknowledged | None) -> None:
-        """Add a message, which has no acknowledgement yet.
+        """Add a message that the broker has not acknowledged yet.
 
         Args:
             packet_id: Packet id of the message.
@@ -76,7 +76,7 @@ class OutgoingMessages:
         self._held.append(packet)
 
     def settle(self, packet_id: int) -> tuple[Acknowledged | None, list[bytes]]:
-        """Remove a message, because the broker has acknowledged the message.
+        """Remove a message that the broker has acknowledged.
 
         Returns:
             The message's callback, or None; and the parts of the oldest held packet, which the
@@ -89,7 +89,7 @@ class OutgoingMessages:
 
 
 class Acknowledgements:
-    """Acknowledgements of received messages, which are collected until the next packet is sent."""
+    """Acknowledgements of received messages, collected until the client sends its next packet."""
 
     def __init__(self) -> None:
         """Start without acknowledgements, before the first connect."""
@@ -97,7 +97,10 @@ class Acknowledgements:
         self._waiting: list[bytes] = []
 
     def start_over(self) -> None:
-        """Begin the next connection; drop acknowledgements, because the broker repeats messages."""
+        """Begin the next connection; drop the acknowledgements of the previous connection.
+
+        On the next connection, the broker sends messages without an acknowledgement again.
+        """
         self._connection_number += 1
         self._waiting.clear()
 
@@ -105,7 +108,11 @@ class Acknowledgements:
         return bool(self._waiting)
 
     def receipt(self, packet_id: int | None) -> Receipt:
-        """Return the receipt of a message on the present connection; ``packet_id`` None: QoS 0."""
+        """Return the receipt of a message that arrived on the present connection.
+
+        Args:
+            packet_id: Packet id of the message; None for a message with quality of service 0.
+        """
         return Receipt(packet_id or 0, self._connection_number)
 
     def packet(self, receipt: Receipt) -> bytes:

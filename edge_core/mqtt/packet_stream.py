@@ -1,13 +1,13 @@
 """Reads and writes MQTT packets on a non-blocking socket, with few copies of payloads.
 
-:class:`PacketReader` reads small packets into one buffer, which it uses again. It reads the payload
-of a large PUBLISH packet directly into a buffer of the payload's size. :class:`PacketWriter` passes
+:class:`PacketReader` reads all small packets into the same buffer. It reads the payload of a large
+PUBLISH packet directly into a buffer of the payload's size. :class:`PacketWriter` passes
 a header and the payload's buffers to one ``sendmsg`` call. It copies only the bytes that the socket
 did not take.
 
-The package ``mqtt5`` encodes and decodes packets, and copies payloads. For a large PUBLISH packet,
-this module therefore gives ``mqtt5`` only the part before the payload: fixed header, topic and
-properties.
+The package ``mqtt5`` encodes and decodes packets, and copies their payloads. To avoid the copy of a
+large payload, this module gives ``mqtt5`` only the part of the packet before the payload: fixed
+header, topic and properties.
 """
 
 from __future__ import annotations
@@ -86,18 +86,19 @@ class PacketReader:
 
     @property
     def may_wait_for(self) -> int:
-        """Number of bytes that must have arrived before a thread needs to read, 1 or more.
+        """Least number of unread bytes at the socket that must wake the reading thread: 1 or 5.
 
-        A lone acknowledgement of 4 bytes wakes no thread: it is read with the next message. If a
-        packet has arrived in part, each further byte counts. With TLS, each byte counts too,
-        because the number of decrypted bytes is unknown.
+        With 5 bytes, an acknowledgement alone wakes no thread: it has 4 bytes and is read with the
+        next message. The value is 1 if a part of a packet has been read. With TLS the value is
+        always 1, because the number of decrypted bytes is unknown.
         """
         is_partial = self._large is not None or self._stop > 0
         return 1 if is_partial or self._is_tls else _PUBACK_BYTES + 1
 
     def read(self) -> list[tuple[mqtt5.Packet, Buffer]]:
-        """Return the packets that have arrived, each with its payload; empty except for PUBLISH.
+        """Return the packets that have arrived, each with its payload.
 
+        Only PUBLISH packets have a payload; the payload of other packets is empty.
         If the connection ends, the method first returns all packets that arrived before the end.
         The next call raises the error.
 
@@ -167,10 +168,11 @@ class PacketReader:
         self._start = self._stop = 0
 
     def _begin_large(self, view: memoryview) -> bool:
-        """Allocate the payload of a large PUBLISH packet, if ``view`` contains the start of one.
+        """If ``view`` starts with a large PUBLISH packet, allocate the memory of its payload.
 
         Returns:
-            Whether ``view`` contains a packet larger than the buffer, up to its payload.
+            Whether ``view`` starts with a PUBLISH packet that is larger than the buffer, and
+            contains the whole part of this packet before the payload.
 
         Raises:
             ValueError: The part of a packet before the payload is larger than the buffer.
@@ -198,14 +200,15 @@ class _Blocks:
     """Memory blocks for large payloads. A block is used again when nothing refers to its payload.
 
     Without this class, Python returns the memory of each large payload to the system. A new payload
-    of 3 MB then causes 800 page faults, which take a third of an agent's time for such a message.
+    of 3 MB then causes 800 page faults. They take a third of the time that an agent spends on a
+    message of this size.
     """
 
     def __init__(self) -> None:
         self._blocks: list[NDArray[np.uint8]] = []
 
     def take(self, size_bytes: int) -> memoryview:
-        """Return a writable block of this size; its content is undefined."""
+        """Return a writable block of ``size_bytes`` bytes; its content is undefined."""
         for place in range(len(self._blocks)):
             # A payload that is in use holds a reference to its block.
             if _references(self._blocks, place) == _UNUSED and (
@@ -342,7 +345,7 @@ def publish_header(
 def _fixed_header(view: memoryview) -> tuple[int, int] | None:
     """Return a fixed header's size, and the size of the rest of the packet, in bytes.
 
-    None if ``view`` does not contain the whole fixed header.
+    The result is None if ``view`` does not contain the whole fixed header.
     """
     value = 0
     for place in range(1, min(_FIXED_HEADER_BYTES, len(view))):

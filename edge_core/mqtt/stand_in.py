@@ -1,10 +1,11 @@
 """A thread that steps a connection for activations while the connection's owner is busy.
 
-The owner is the thread that usually steps: an agent's inference thread, or a caller of the client.
-An owner that runs a stage reads no packets. For a few milliseconds, the socket's buffer holds the
-arriving bytes. If the owner is busy for longer, the stand-in steps: it reads large messages during
-an inference, records when each request arrives, and sends the rest of a large result. While the
-owner itself steps, the stand-in sleeps, so a request passes no second thread.
+To step a connection is to call :meth:`DataConnection.step`, which reads the packets that have
+arrived. The owner is the thread that usually steps: an agent's inference thread, or a caller of the
+client. An owner that runs a stage reads no packets. For a few milliseconds, the socket's buffer
+holds the arriving bytes. If the owner is busy for longer, the stand-in steps: it reads large
+messages during an inference, records when each request arrives, and sends the rest of a large
+result. While the owner itself steps, the stand-in sleeps, so a request passes no second thread.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _IDLE_S = 1.0
 
 
 class StandIn:
-    """Steps a connection while its owner is busy, and sends pings while nobody uses it.
+    """Steps a connection while its owner is busy, and sends pings while its owner is idle.
 
-    The owner calls :meth:`owner_is_busy` when a piece of work begins, and :meth:`owner_steps` when
-    the owner steps again.
+    To step a connection is to call :meth:`DataConnection.step`. The owner calls
+    :meth:`owner_is_busy` before each piece of work, and :meth:`owner_steps` before it steps again.
     """
 
     def __init__(self, connection: DataConnection) -> None:
@@ -63,7 +64,7 @@ class StandIn:
 
     @property
     def is_stepping(self) -> bool:
-        """Whether the stand-in steps now; the owner then need not step to get new messages."""
+        """Whether the stand-in receives messages now, so that the owner does not have to step."""
         return self._is_stepping
 
     def owner_is_busy(self) -> None:
@@ -78,7 +79,7 @@ class StandIn:
             self._called.set()
 
     def owner_steps(self) -> None:
-        """Record that the owner steps again, and end the present step of the stand-in."""
+        """Record that the owner steps again; if the stand-in is in a step, end this step."""
         if self._is_busy:
             self._lasted_s = time.monotonic() - self._began
             self._is_busy = False

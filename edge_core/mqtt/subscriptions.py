@@ -77,7 +77,9 @@ class Subscriptions:
                 self._broker_url, f"no answer within {timeout_s:g} s"
             ) from None
         if code.value >= FIRST_ERROR_CODE:
-            raise BrokerRefusedError(self._broker_url, f"subscribing to {topic_filter}: {code}")
+            raise BrokerRefusedError(
+                self._broker_url, f"no subscription to {topic_filter} ({code})"
+            )
 
     def remove(self, topic_filter: str) -> None:
         """Unsubscribe from a filter, and remove its handler."""

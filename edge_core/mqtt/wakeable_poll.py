@@ -38,7 +38,7 @@ class WakeablePoll:
         self._poll.register(sock, self._wanted)
 
     def forget(self) -> None:
-        """Remove the socket. The caller does this before it closes the socket."""
+        """Stop watching the socket. The caller must do this before it closes the socket."""
         if self._socket is not None:
             self._poll.unregister(self._socket)
             self._socket = None
@@ -54,12 +54,12 @@ class WakeablePoll:
         Args:
             timeout_s: Longest wait, in seconds.
             for_room: Whether the wait also ends when the socket takes more data to send.
-            least_bytes: Number of arrived bytes that end the wait (``SO_RCVLOWAT``, socket(7)). The
-                end of the connection ends the wait with fewer bytes too.
+            least_bytes: Least number of arrived bytes that ends the wait (``SO_RCVLOWAT``,
+                socket(7)). The end of the connection ends the wait with fewer bytes too.
 
         Returns:
-            Bits of :data:`READABLE` and :data:`WRITABLE` for the socket; 0 without an event of the
-            socket.
+            Bits of :data:`READABLE` and :data:`WRITABLE` for the socket; 0: the socket had no
+            event.
         """
         wanted = select.POLLIN | (select.POLLOUT if for_room else 0)
         if self._socket is not None and wanted != self._wanted:

@@ -47,8 +47,8 @@ BROKER_OPTIONS = (
     BrokerOption(
         "--password-file",
         "FILE",
-        "the file with the account's password; without this option, the password in the variable "
-        "EDGE_PARTITION_PASSWORD",
+        "the file with the account's password; without this option, the variable "
+        "EDGE_PARTITION_PASSWORD gives the password",
         "EDGE_PARTITION_PASSWORD_FILE",
     ),
     BrokerOption(

@@ -36,7 +36,7 @@ _WIDEST_HELP = 100
 
 
 def combined(*decorators: Decorator) -> Decorator:
-    """Return one decorator that applies ``decorators``; ``-h`` lists the options in this order."""
+    """Return one decorator that applies all of them; ``-h`` lists the options in their order."""
 
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
@@ -57,9 +57,10 @@ class CommandGroup(click.Group):
         """Set up the program.
 
         Args:
-            package: The package of the commands' modules. Each has a click command ``command``.
+            package: The package of the commands' modules. Each module has a click command named
+                ``command``.
             overview: Each command's line in the program's ``-h``, by the command's name. A ``-`` in
-                a command's name is ``_`` in the name of its module.
+                the name of a command is a ``_`` in the name of the command's module.
             options: Options of :class:`click.Group`.
         """
         super().__init__(no_args_is_help=False, **options)
@@ -154,7 +155,7 @@ def run_click_program(name: str, app: click.Command, arguments: Sequence[str] | 
 
 
 def _problem(error: click.ClickException) -> str:
-    """Return the error's text; an unknown option has the same text as in ``StrictParser``."""
+    """Return the error's text; for an unknown option, the same text as ``StrictParser``."""
     if isinstance(error, click.NoSuchOption):
         known = (
             flag
@@ -214,7 +215,7 @@ broker_options = combined(*map(_click_option, (*BROKER_OPTIONS, PREFIX_OPTION)))
 def broker_address(options: dict[str, Any]) -> BrokerAddress:
     """Return the broker's address that a command's options give.
 
-    The used options are removed from ``options``.
+    The options that give the address are removed from ``options``.
 
     Raises:
         click.UsageError: An option on the command line has no effect with the other options.

@@ -25,14 +25,14 @@ _PR_SET_PDEATHSIG = 1
 def bound_to_caller(command: Sequence[str]) -> list[str]:
     """Return a command line that runs ``command`` and is terminated when this process ends.
 
-    For the kernel, the parent is the thread that starts the command (prctl(2)). So start the
-    command from a thread that lives at least as long as the command.
+    To the kernel, the parent is not the process but the thread that starts the command (prctl(2)).
+    Start the command from a thread that lives at least as long as the command.
     """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:
-    """Ask the kernel for the signal, then become the command."""
+    """Ask the kernel for a SIGTERM when the parent dies, then become the command."""
     parent_pid = int(sys.argv[1])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

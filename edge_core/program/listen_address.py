@@ -28,7 +28,7 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> ListenAddress:
-        """Parse ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT``, which means 127.0.0.1.
+        """Parse ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT``. ``PORT`` alone means 127.0.0.1:PORT.
 
         Raises:
             ListenAddressError: ``text`` has another form, or the port is above 65535.
@@ -43,7 +43,9 @@ class ListenAddress:
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:
-            raise ListenAddressError(f"{text!r} is not an address; write IPv6 as [ADDRESS]:PORT")
+            raise ListenAddressError(
+                f"{text!r} is not an address; write an IPv6 address as [ADDRESS]:PORT"
+            )
         if not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
             raise ListenAddressError(
                 f"{text!r} is not an address; expected HOST:PORT with a port from 0 to {_LAST_PORT}"

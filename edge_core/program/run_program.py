@@ -28,15 +28,16 @@ def run_program(
 
     Args:
         name: Name of the program.
-        run: Runs the program; called with the arguments without ``--debug``. If the result is a
+        run: Runs the program; called with the arguments without ``--debug``. If ``run`` returns a
             whole number, the number is the exit status.
-        arguments: Command-line arguments; None: the arguments of this process. With ``--debug``
-            among them, an error has its traceback.
+        arguments: Command-line arguments; None: the arguments of this process. If they contain
+            ``--debug``, the function raises an error again, so that Python prints the traceback.
         usage_errors: Exceptions that mean wrong usage.
         aborts: Exceptions that mean that the user interrupted a prompt.
 
     Returns:
-        An :class:`~edge_core.program.exit_status.ExitStatus`, or the result of ``run``.
+        An :class:`~edge_core.program.exit_status.ExitStatus`, or the whole number that ``run``
+        returned.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -85,7 +86,11 @@ def import_command_line(
 
 
 def _describe(error: Exception) -> str:
-    """Return an error as one line; all errors but ``EdgePartitionError`` are internal errors."""
+    """Return an error as one line.
+
+    The line for a missing package names the extra to install. Any other error that is not an
+    ``EdgePartitionError`` is called an internal error.
+    """
     if isinstance(error, ModuleNotFoundError):
         line = explain_missing(error)
         if line is not None:
@@ -93,7 +98,8 @@ def _describe(error: Exception) -> str:
     text = _one_line(error)
     if isinstance(error, EdgePartitionError):
         return text
-    return f"internal error: {type(error).__name__}: {text} (run again with --debug and report it)"
+    problem = f"internal error: {type(error).__name__}: {text}"
+    return f"{problem} (run again with --debug, and report the traceback)"
 
 
 def _one_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 
 class StopRequest:
-    """An event like :class:`threading.Event`, which a signal handler may set too.
+    """An event that a signal handler may set, unlike a :class:`threading.Event`.
 
     A signal handler runs in the main thread. If the main thread holds the lock of a
     ``threading.Event`` when the signal arrives, the handler waits for the lock for ever. This class

@@ -6,7 +6,7 @@ DISTRIBUTION = "edge-partition"
 
 
 def version_line(program: str) -> str:
-    """Return ``PROGRAM VERSION``; outside an installation the version is ``unknown``."""
+    """Return ``PROGRAM VERSION``; the version is ``unknown`` without an installed package."""
     # Imported here so that programs without --version start sooner.
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The bytes of the input and output payloads that belong to each tensor of a model's file.
+"""Which bytes of the input and output payloads belong to which tensor of a model's file.
 
 This module is pure: the caller passes the runtime's descriptions of the tensors, and no function
 runs a model.
@@ -41,13 +41,13 @@ class InputTensor(NamedTuple):
     is_narrowed: bool
 
     def read(self, payload: memoryview) -> np.ndarray:
-        """Return the tensor's values in a payload, in the dtype of the file."""
+        """Read the tensor from the input payload; return its values in the dtype of the file."""
         values = np.frombuffer(payload[self.place], self.dtype).reshape(self.shape)
         return values.astype(np.float32) if self.is_narrowed else values
 
 
 class OutputTensor(NamedTuple):
-    """An output tensor of a model's file, part of the stage's output payload.
+    """An output tensor of a model's file, which the stage sends in its output payload.
 
     Attributes:
         tensor_index: The runtime's index of the tensor.
@@ -58,13 +58,13 @@ class OutputTensor(NamedTuple):
     is_narrowed: bool
 
     def encode(self, values: np.ndarray) -> Any:
-        """Return the tensor's values, which the runtime computed, in the dtype of the payload."""
+        """Return ``values``, which the runtime computed, in the dtype of the output payload."""
         return to_float16(values) if self.is_narrowed else values
 
 
 @dataclass(frozen=True)
 class PassedTensor:
-    """An input tensor of the stage that is also an output, without an operator in between.
+    """A tensor of the input payload that the stage passes on to its output payload.
 
     Attributes:
         place: The tensor's range of bytes in the input payload.
@@ -77,7 +77,7 @@ class PassedTensor:
     wanted: str
 
     def encode(self, payload: memoryview) -> Any:
-        """Return the tensor's bytes for the output payload."""
+        """Read the tensor from the input payload; return it in the dtype of the output payload."""
         data = payload[self.place]
         if self.given == self.wanted:
             return data
@@ -151,7 +151,7 @@ def find_outputs(
             sources.append(PassedTensor(places[given.name], given.dtype, spec.dtype))
         else:
             raise ModelLoadError(
-                f"{label} does not make {spec}, and the stage's inputs do not have this tensor. "
+                f"{label} has no output {spec}, and the stage's inputs do not have this tensor. "
                 "Split the model again."
             )
     return sources
@@ -183,7 +183,8 @@ def _is_narrowed(label: str, detail: Detail, spec: TensorSpec) -> bool:
     is_narrowed = (found.dtype, spec.dtype) == ("float32", "float16")
     if found != spec and not (is_narrowed and found.shape == spec.shape):
         raise ModelLoadError(
-            f"{label} has {found} where the manifest says {spec}. Split the model again."
+            f"{label} has the tensor {found}; expected {spec} as in the manifest. "
+            "Split the model again."
         )
     return is_narrowed
 
@@ -191,7 +192,7 @@ def _is_narrowed(label: str, detail: Detail, spec: TensorSpec) -> bool:
 def _find_given(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> TensorSpec | None:
     """Return the input with the name and shape of ``spec``; None: there is no such input.
 
-    One of the dtypes may be float16 if the other is float32. Otherwise the dtypes must be equal.
+    The two dtypes must be equal, or one must be float16 and the other float32.
     """
     if spec in inputs:
         return spec

@@ -4,7 +4,8 @@ Only this module depends on the installed runtime: ``ai-edge-litert``, or ``tfli
 boards without a wheel of ``ai-edge-litert``. The runtime is imported when the first model is
 loaded, so the import of this module loads numpy but no runtime.
 
-A payload has the tensors in manifest order, each as C-order little-endian bytes, one after another.
+A payload has the tensors one after another, in the order of the manifest. Each tensor is
+little-endian and in C order.
 """
 
 from __future__ import annotations
@@ -82,12 +83,13 @@ class InvokeError(EdgePartitionError):
 class StageInterpreter:
     """A stage that the TFLite runtime has loaded.
 
-    If a tensor is float16 in the manifest and float32 in the file, inputs are converted to float32
-    and outputs to float16 (:func:`~edge_core.contract.narrow_floats.to_float16`).
+    A tensor may be float16 in the manifest and float32 in the file. Such an input is converted to
+    float32, and such an output to float16 (:func:`~edge_core.contract.narrow_floats.to_float16`).
 
-    A model may keep state between requests. With ``state="reset"`` each :meth:`invoke` starts from
-    the initial state, bit for bit as in a new interpreter. With ``state="keep"`` each
-    :meth:`invoke` continues from the state of the previous call, until :meth:`start_over`.
+    A model may keep state between requests. With ``state="reset"``, each :meth:`invoke` starts from
+    the initial state, bit-identical to the state of a new interpreter. With ``state="keep"``, each
+    :meth:`invoke` continues from the state after the previous call; :meth:`start_over` restores the
+    initial state.
 
     Not thread-safe: one thread at a time may call :meth:`invoke`, which releases the GIL while the
     runtime computes.
@@ -111,7 +113,7 @@ class StageInterpreter:
 
         Args:
             model: Path of the ``.tflite`` file, which the runtime maps; or the file's bytes.
-            inputs: Tensors of a request's payload, in order. Some may be no inputs of the file.
+            inputs: Tensors of a request's payload, in order. The file may have fewer inputs.
             outputs: Tensors of a result's payload, in order. Each is an output of the file, or one
                 of ``inputs`` that the stage passes on unchanged.
             num_threads: Number of threads of the runtime.
@@ -143,11 +145,11 @@ class StageInterpreter:
         )
 
     def start_over(self) -> None:
-        """Restore the initial state, equal bit for bit to the state of a new interpreter.
+        """Restore the initial state, bit-identical to the state of a new interpreter.
 
-        Variable tensors are reset in place. For resource variables the model is loaded again,
-        because an interpreter initializes them only once. For a model that keeps no state, this
-        method does nothing.
+        If variable tensors have all the state, they are reset in place. A model with other state,
+        such as resource variables, is loaded again, because an interpreter initializes resource
+        variables only once. For a model that keeps no state, this method does nothing.
 
         Raises:
             ModelLoadError: The runtime cannot load the model.
@@ -163,7 +165,7 @@ class StageInterpreter:
         self._is_used = False
 
     def invoke(self, payload: Payload) -> bytes:
-        """Run the stage once; return a copy of the outputs, :attr:`output_bytes` bytes.
+        """Run the stage once; return a copy of the outputs, :attr:`output_bytes` bytes in all.
 
         Arguments and errors are those of :meth:`invoke_in_place`.
         """
@@ -177,9 +179,9 @@ class StageInterpreter:
             payload: The stage's inputs, :attr:`input_bytes` bytes.
 
         Returns:
-            The bytes of each output, in order, :attr:`output_bytes` bytes in all. The views show
-            the runtime's memory or ``payload``, so the caller must drop the views before the next
-            call.
+            One view for each output, in order; together they have :attr:`output_bytes` bytes. The
+            views point into the runtime's memory or into ``payload``, so the caller must drop the
+            views before the next call.
 
         Raises:
             PayloadError: The payload does not have :attr:`input_bytes` bytes.
@@ -261,7 +263,7 @@ def _load(
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise ModelLoadError(
             f"{distribution} cannot load {label}: {_one_line(error)} "
-            "Check the file against the manifest's sha256, or split the model again."
+            "Compare the file's SHA-256 digest with the manifest, or split the model again."
         ) from error
     return interpreter
 
@@ -287,8 +289,8 @@ def _release_file(path: str | os.PathLike[str]) -> None:
     """Release the memory of a model file's mapped pages; a later read loads a page again.
 
     XNNPACK has its own packed copy of the weights and no longer reads the mapped weights. Without
-    this release the mapped weights also stay in memory: 97 MiB of ResNet50's 246 MiB. The runtime's
-    Interpreter has no option for the release (LiteRT 2.3).
+    this release, the mapped weights stay in memory too. With ResNet50, they were 97 MiB of 246 MiB.
+    The runtime's Interpreter has no option for the release (LiteRT 2.3).
     """
     name = os.path.realpath(path)
     with contextlib.suppress(OSError, AttributeError):

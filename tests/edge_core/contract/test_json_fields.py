@@ -20,7 +20,7 @@ CHECKS: list[tuple[Callable[[Field], Any], list[Any], list[Any], str]] = [
         ["", ".a", "a/b", "a b", "a" * 129, 1],
         "a letter or digit",
     ),
-    (Field.sha256, ["0" * 64], ["0" * 63, "G" * 64, 0], "64 hexadecimal digits"),
+    (Field.sha256, ["0" * 64], ["0" * 63, "G" * 64, 0], "64 lower-case hexadecimal digits"),
     (Field.truth, [True, False], [0, 1, "true", None], "true or false"),
     (Field.whole, [0, 10**30], [-1, True, 1.0, "1", None], "a whole number, 0 or more"),
     (lambda field: field.whole(1, 4), [1, 4], [0, 5], "a whole number from 1 to 4"),

@@ -27,7 +27,7 @@ class UsageError(EdgePartitionError):
     [
         (EdgePartitionError("no\n  board"), 1, "tool: no board"),
         (ValueError("x"), 1,
-         "tool: internal error: ValueError: x (run again with --debug and report it)"),
+         "tool: internal error: ValueError: x (run again with --debug, and report the traceback)"),
         (UsageError("what"), 2, "tool: what"),
         (KeyboardInterrupt(), 130, "tool: interrupted"),
         (ModuleNotFoundError(name="aiohttp"), 1,

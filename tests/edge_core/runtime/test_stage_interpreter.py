@@ -107,7 +107,7 @@ def test_an_error_about_a_payloads_size_has_both_sizes(size: int) -> None:
     ("inputs", "outputs", "words"),
     [
         ([X], [SUM], "reads mask"),
-        ([MASK, X], [PASSED], "does not make passed"),
+        ([MASK, X], [PASSED], "has no output passed"),
         (
             [MASK, TensorSpec("x", "float32", (3, 2))],
             [SUM],

@@ -31,7 +31,7 @@ the same correlation data. The answer is a JSON object with ``ok``. If ``ok`` is
   the median over batches of runs, the range from the fastest to the slowest batch, the number of
   runs, whether the median settled, and the board's temperature and clock. A board that serves a
   deployment refuses (``busy``) without ``force``: the timing would slow the deployment down, and
-  the deployment would distort the times.
+  the deployment would falsify the times.
 - ``time-messages`` with ``size_bytes`` and optionally ``force``: the board sends itself messages
   of this size on a topic below its result topic, as a stage receives and sends messages. The answer
   has ``{lone_ms, window_ms, cpu_ms, apart_cpu_ms, cores}``. ``lone_ms`` and ``window_ms`` are the

@@ -104,7 +104,7 @@ class Topic(str):
         return topic
 
     def below(self, level: str) -> Topic:
-        """Return the topic ``level`` below this topic, with the same kind."""
+        """Append ``level`` to this topic; return the result as a topic of the same kind."""
         return Topic(f"{self}/{level}", self.kind)
 
 

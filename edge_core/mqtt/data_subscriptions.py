@@ -55,7 +55,7 @@ class DataSubscriptions:
         return not self._requested
 
     def start_over(self) -> None:
-        """Delete what the broker answered on the previous connection; keep the filters."""
+        """Delete the broker's answers of the previous connection; keep the filters."""
         self._requested.clear()
         self.refused.clear()
 

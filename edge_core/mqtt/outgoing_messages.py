@@ -48,7 +48,7 @@ class OutgoingMessages:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many messages as the broker accepts wait for their acknowledgements."""
+        """Whether the number of messages without an acknowledgement is at the broker's limit."""
         return len(self._callbacks) >= self._limit
 
     @property

@@ -36,7 +36,7 @@ _WIDEST_HELP = 100
 
 
 def combined(*decorators: Decorator) -> Decorator:
-    """Return one decorator that applies all of them; ``-h`` lists the options in their order."""
+    """Return one decorator for all ``decorators``; ``-h`` lists the options in the given order."""
 
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):

@@ -6,7 +6,7 @@ DISTRIBUTION = "edge-partition"
 
 
 def version_line(program: str) -> str:
-    """Return ``PROGRAM VERSION``; the version is ``unknown`` without an installed package."""
+    """Return ``PROGRAM VERSION``; the version is ``unknown`` if edge-partition is not installed."""
     # Imported here so that programs without --version start sooner.
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 

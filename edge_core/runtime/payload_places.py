@@ -41,7 +41,7 @@ class InputTensor(NamedTuple):
     is_narrowed: bool
 
     def read(self, payload: memoryview) -> np.ndarray:
-        """Read the tensor from the input payload; return its values in the dtype of the file."""
+        """Return the tensor's values from the input payload, in the dtype of the model's file."""
         values = np.frombuffer(payload[self.place], self.dtype).reshape(self.shape)
         return values.astype(np.float32) if self.is_narrowed else values
 
@@ -88,7 +88,7 @@ class PassedTensor:
 def find_inputs(
     label: str, details: Sequence[Detail], inputs: Sequence[TensorSpec], *, by_position: bool
 ) -> list[InputTensor]:
-    """Return the file's inputs, each with its range of bytes in a payload of ``inputs``.
+    """Return the inputs of a model's file, each with its range of bytes in a payload of ``inputs``.
 
     Args:
         label: The model's name in error messages.
@@ -128,7 +128,9 @@ def find_outputs(
     *,
     by_position: bool,
 ) -> list[OutputTensor | PassedTensor]:
-    """Return the source of each tensor in ``outputs``: an output of the file, or the input payload.
+    """Return the source of each tensor in ``outputs``.
+
+    The source is an output of the model's file, or a tensor of the input payload.
 
     Args:
         label: The model's name in error messages.

@@ -83,8 +83,9 @@ class InvokeError(EdgePartitionError):
 class StageInterpreter:
     """A stage that the TFLite runtime has loaded.
 
-    A tensor may be float16 in the manifest and float32 in the file. Such an input is converted to
-    float32, and such an output to float16 (:func:`~edge_core.contract.narrow_floats.to_float16`).
+    A tensor may be float16 in the manifest and float32 in the model's file. Such an input is
+    converted to float32, and such an output to float16
+    (:func:`~edge_core.contract.narrow_floats.to_float16`).
 
     A model may keep state between requests. With ``state="reset"``, each :meth:`invoke` starts from
     the initial state, bit-identical to the state of a new interpreter. With ``state="keep"``, each

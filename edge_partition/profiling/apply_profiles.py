@@ -1,4 +1,4 @@
-"""A fleet, and profiles of a model on its boards -> the fleet with measured figures."""
+"""Replace the estimated times, links and memory limits of a fleet by measured ones."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ def apply_profiles(
 ) -> Fleet:
     """Return the fleet with measured figures for each board that has a profile of the model.
 
-    Such a board also gets the memory limit of its agent from the profile, if the agent has a limit.
+    The profile also has the memory limit of the board's agent. If the agent has a limit, the limit
+    replaces the limit in ``fleet``.
 
     Args:
         fleet: The boards.
         graph: The graph of the model.
         model_sha256: SHA-256 of the model's ``.tflite``.
         store: The store of profiles.
-        on_unusable: Called with the error of an invalid profile. The figures of the board do not
-            change.
-        on_limit: Called with a sentence for each board whose agent has another memory limit than
-            the fleet file.
+        on_unusable: Called with the error of an invalid profile. The board of this profile keeps
+            its figures from ``fleet``.
+        on_limit: Called with a sentence for each board whose memory limit in ``fleet`` differs from
+            the limit of its agent.
     """
     devices = []
     for device in fleet.devices:
@@ -60,7 +61,7 @@ def apply_profiles(
 
 
 def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStore) -> StageTimes:
-    """Return the times of all stages of ``graph`` on the board that measured ``profile``.
+    """Return the times of all possible stages of ``graph`` on the board of ``profile``.
 
     Args:
         graph: The graph of the model.
@@ -76,7 +77,7 @@ def profiled_stage_times(graph: Graph, profile: BoardProfile, store: ProfileStor
         if not {item.start, item.stop} <= ends:
             raise ProfileError(
                 path,
-                f"it has a slice [{item.start}, {item.stop}), whose ends are not cuts of the model",
+                f"its slice [{item.start}, {item.stop}) starts or ends where the model has no cut",
             )
     # A slice's inputs and outputs have the model's dtypes, even if a plan sends float16.
     boundary_bytes = [graph.boundary_bytes(end) for end in range(len(graph.operators) + 1)]

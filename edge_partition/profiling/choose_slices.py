@@ -1,4 +1,7 @@
-"""The slices of a model that a board times. The time of any stage is fitted to their times."""
+"""Choose the slices of a model that a board times. A slice is a range of operators.
+
+The planner computes the time of any stage from the times of the slices, by a fit.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,9 @@ _LEAST_DISPLACED_BYTES = 32 << 20
 def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
     """Return the slices to time: operator ranges ``[start, stop)``, smallest slices first.
 
-    The slices come in levels. Each level covers all operators. The slices of a level end at the
-    model's cuts that come nearest to equal work for all slices.
+    The slices come in levels. Each level divides all operators into a given number of slices. The
+    slices start and end at cuts of the model, which are chosen so that all slices of a level have
+    about equal work.
     """
     ends = np.array([0, *graph.cuts, len(graph.operators)])
     work = np.cumsum([0, *operator_work_macs(graph)])
@@ -47,12 +51,13 @@ def choose_slices(graph: Graph) -> tuple[tuple[int, int], ...]:
 
 
 def displaced_bytes(graph: Graph, start: int, stop: int) -> int:
-    """Return the number of bytes that a board reads between the runs of a slice.
+    """Return how many bytes a board reads between two timed runs of a slice.
 
-    Think of a stage around the slice with half of the model's work. The number is the size of the
-    stage's weights outside the slice. Reading as many bytes displaces the slice from the caches, as
-    the rest of the stage does. The number has a minimum, because messages and other work between
-    inferences also displace a stage from the caches.
+    In a deployment, the slice is a part of a stage. The other operators of the stage displace the
+    slice's weights from the processor's caches. In a measurement, the reading does this. The result
+    is the size of the weights of these other operators. The stage is assumed to surround the slice
+    and to have half of the model's work. The result has a lower bound, because messages and
+    other work between inferences also displace weights from the caches.
     """
     work = np.cumsum([0, *operator_work_macs(graph)])
     half = work[-1] / 2

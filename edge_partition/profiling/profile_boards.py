@@ -1,8 +1,8 @@
-"""Measurements on boards: the host has boards time a model's slices, and messages.
+"""Have boards measure a model: each board times slices of the model, and messages.
 
-Boards on different machines measure slices at the same time. Agents on one machine measure one
-after another, because they share the processor. Messages are timed before the slices, one board at
-a time, because the boards share the broker.
+A slice is a range of operators. Boards on different machines time slices at the same time. Agents
+on one machine time slices one after another, because the agents share the processor. Messages are
+timed before the slices, by one board at a time, because all boards share the broker.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class MessageTimes:
     """Times of messages from a board to itself through the broker.
 
     Attributes:
-        timed: Times of messages of each size.
-        cores: Processors that the agent gets while its inference threads and one more thread are
-            busy.
+        timed: Times of messages, for each message size.
+        cores: Number of processors that the agent gets while its inference threads and one more
+            thread are busy.
     """
 
     timed: tuple[TimedMessage, ...]
@@ -127,10 +127,13 @@ class _Timed:
 
 
 class Profiler(BoardClient):
-    """A connection that has boards measure a model, and messages. A context manager."""
+    """A connection for measurements: boards time the slices of a model, and messages.
+
+    A context manager: entering the context connects.
+    """
 
     def __init__(self, broker: str | BrokerAddress, *, prefix: str = DEFAULT_PREFIX) -> None:
-        """Create a profiler. Entering the context connects to the broker.
+        """Prepare a connection; entering the context connects to the broker.
 
         Args:
             broker: Address of the broker.
@@ -142,12 +145,12 @@ class Profiler(BoardClient):
     def boards(
         self, names: Sequence[str] = (), *, among: Collection[str] | None = None
     ) -> tuple[Board, ...]:
-        """Return boards that are online, as described by their retained messages.
+        """Return boards that are online, with the properties in their retained messages.
 
         Args:
-            names: Names of the boards to return, in this order. All of them must be online. Empty:
-                all boards that are online, sorted by name.
-            among: Names of the boards that may be returned; ``None``: all names.
+            names: Names of the boards to return, in this order. All of these boards must be
+                online. Without names, all boards that are online are returned, sorted by name.
+            among: Names of the boards that may be returned; ``None``: any board.
 
         Raises:
             UnknownBoardError: A board in ``names`` is not online.
@@ -169,7 +172,10 @@ class Profiler(BoardClient):
                 return tuple(board for board in boards.values() if board is not None)
             if time.monotonic() > deadline:
                 raise ProfileRefusedError(
-                    silent[0], "no-answer", "its agent does not publish its TFLite runtime"
+                    silent[0],
+                    "no-answer",
+                    "its agent does not publish its TFLite runtime; look at the log of "
+                    "`device-agent` on the board",
                 )
             time.sleep(0.1)
 
@@ -182,18 +188,18 @@ class Profiler(BoardClient):
         on_progress: Progress | None = None,
         on_profile: Callable[[BoardProfile], None],
     ) -> None:
-        """Have boards measure a model.
+        """Have boards time messages, and then the slices of a model.
 
         Args:
             boards: Boards from :meth:`boards`.
             model: The model.
             force: Whether boards that serve a deployment also measure.
-            on_progress: Called with (board, slices timed, slices in all), from several threads.
+            on_progress: Called with (board, slices timed, number of slices), from several threads.
             on_profile: Called with each board's complete profile.
 
         Raises:
-            ProfileRefusedError: A board refused or did not answer. The other boards have measured
-                their profiles.
+            ProfileRefusedError: A board refused or did not answer. The other boards were still
+                measured.
         """
         slices = _Slices(model)
         failures: list[EdgePartitionError] = []
@@ -242,19 +248,19 @@ class Profiler(BoardClient):
         on_progress: Progress | None = None,
         on_profile: Callable[[BoardProfile], None],
     ) -> None:
-        """Have boards time stages ``[start, stop)`` and add the times to their profiles.
+        """Have boards time stages, and extend each board's profile by the new times.
 
         Args:
-            stages: Stages to time, by board.
+            stages: Stages to time, by board. A stage is the operator range ``[start, stop)``.
             profiles: Current profile of each board, by name.
             model: The model.
             force: Whether boards that serve a deployment also measure.
-            on_progress: Called with (board, stages timed, stages in all), from several threads.
+            on_progress: Called with (board, stages timed, number of stages), from several threads.
             on_profile: Called with each board's extended profile. A stage that exceeds the board's
                 memory adds nothing.
 
         Raises:
-            ProfileRefusedError: A board refused or did not answer. The other boards have measured
+            ProfileRefusedError: A board refused or did not answer. The other boards still timed
                 their stages.
         """
         slices = _Slices(model)
@@ -302,7 +308,11 @@ class Profiler(BoardClient):
         measure_board: Callable[[Board], BoardProfile],
         on_profile: Callable[[BoardProfile], None],
     ) -> list[EdgePartitionError]:
-        """Call ``measure_board`` for all boards, on all machines at once; return the errors."""
+        """Call ``measure_board`` for all boards; return the errors.
+
+        The calls for different machines run at the same time. The calls for the boards of one
+        machine run one after another.
+        """
         failures: list[EdgePartitionError] = []
         lock = threading.Lock()
         machines: dict[str, list[Board]] = {}
@@ -380,7 +390,7 @@ class Profiler(BoardClient):
 
 
 class _Slices:
-    """The files and manifests of a model's slices, created on demand."""
+    """The files and manifests of a model's slices (ranges of operators), created on demand."""
 
     def __init__(self, model: TfliteModel) -> None:
         self.graph: Graph = model.graph
@@ -426,7 +436,7 @@ class _Slices:
 
 
 def _read_board(name: str, payload: bytes) -> Board | None:
-    """Return the board in an agent's retained profile; ``None`` if the profile is incomplete."""
+    """Return the board in an agent's profile message; ``None`` if the message lacks a field."""
     try:
         profile = decode_json(payload)
     except CommandError:
@@ -441,7 +451,7 @@ def _read_board(name: str, payload: bytes) -> Board | None:
 
 @contextmanager
 def _as_refusals(board: str) -> Iterator[None]:
-    """Raise errors of a board's command or answer as :class:`ProfileRefusedError`."""
+    """Raise each error of a command to the board as a :class:`ProfileRefusedError`."""
     try:
         yield
     except CommandError as error:

@@ -1,4 +1,4 @@
-"""Boards' profiles in files on this machine, so that later plans need no measurements.
+"""Boards' profiles in files on this machine, so that later plans need no new measurements.
 
 There is one JSON file for each model, board and runtime, under the user's cache directory (XDG Base
 Directory Specification 0.8):
@@ -59,10 +59,10 @@ class BoardProfile:
         runtime: The TFLite runtime and its version.
         threads: Threads of one inference.
         measured_at: Time of the measurement, UTC, ISO 8601.
-        slices: Times of parts of the model.
+        slices: Times of slices (ranges of operators) of the model.
         messages: Times of messages through the broker.
-        cores: Processors that the agent gets while its inference threads and one more thread are
-            busy.
+        cores: Number of processors that the agent gets while its inference threads and one more
+            thread are busy.
         temperature_c: Lowest and highest temperature during the measurement, in degrees Celsius;
             ``None`` if the board has no sensor.
         clock_mhz: Lowest and highest processor clock, in MHz; ``None`` if the board does not report
@@ -87,19 +87,19 @@ class BoardProfile:
 
 
 class ProfileStore:
-    """Profiles in a folder."""
+    """A folder of profiles, with one file for each model, board and runtime."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Keep profiles in ``folder``; ``None``: in the user's cache directory."""
+        """Keep profiles in ``folder``; ``None`` stands for the user's cache directory."""
         self.folder = folder or _cache_folder()
 
     def path(self, model_sha256: str, board: str, runtime: str) -> Path:
-        """Return the path of a profile's file, which need not exist."""
+        """Return the path of a profile's file. The file need not exist."""
         file = re.sub(r"[^A-Za-z0-9._-]+", "-", runtime)
         return self.folder / model_sha256 / board / f"{file}.json"
 
     def save(self, profile: BoardProfile) -> Path:
-        """Write a profile and return its file; an older profile in this file is replaced.
+        """Write a profile to its file, replace an older profile there, and return the file's path.
 
         Raises:
             WriteError: The file cannot be written.
@@ -126,7 +126,7 @@ class ProfileStore:
         """Return the latest stored profile of a model and board; ``None``: no such profile.
 
         Raises:
-            ProfileError: A file is not valid.
+            ProfileError: A stored profile of the board is not valid.
         """
         found = [
             self._read(path)
@@ -150,8 +150,8 @@ class ProfileStore:
         if self.path(profile.model_sha256, profile.board, profile.runtime) != path:
             raise ProfileError(
                 path,
-                f"it has the measurements of board {profile.board} and model "
-                f"{profile.model_sha256[:12]}, which belong in another file",
+                f"its measurements are of board {profile.board} and model "
+                f"{profile.model_sha256[:12]}, but the path is that of another profile",
             )
         return profile
 
@@ -184,7 +184,9 @@ def _read_profile(fields: Field) -> BoardProfile:
         for item in fields["messages"].items()
     )
     if not slices or any(item.start >= item.stop for item in slices):
-        raise fields["slices"].error("are empty or have an empty range; expected operator ranges")
+        raise fields["slices"].error(
+            "are empty or have an empty range; expected ranges of one operator or more"
+        )
     if not messages:
         raise fields["messages"].error("are empty; expected one message or more")
     ram_mib = fields.optional("ram_mib")

@@ -1,14 +1,14 @@
-"""Boards time the stages of likely plans, in rounds, until all stages of these plans are timed.
+"""Have boards time, in several rounds, the stages of the plans that a user is likely to request.
 
-The times of most stages are fitted to the times of slices
-(:mod:`edge_partition.planning.stage_times`). The fit has an error of about 10 %, and the planner
-prefers stages whose fitted times are too low. So boards time the stages of the plans that a user is
-likely to request. The new times can change the plans, so the next round times the stages of the new
-plans.
+The planner computes the times of most stages from the times of slices (ranges of operators), by a
+fit (:mod:`edge_partition.planning.stage_times`). The fitted times have an error of about 10 %, and
+the planner prefers stages whose fitted times are too low. To correct this, boards also time the
+stages of the likely plans. The new times can change the plans. The next round then times the stages
+of the changed plans.
 
-The speed of a board varies from one half minute to the next, because of heat or other work. The
-planner prefers stages that were timed while their board was fast. So each planned stage is timed
-three times, in different rounds, and the median counts.
+Heat or other work can change the speed of a board within half a minute. The planner prefers stages
+that were timed while their board was fast. To correct this, each planned stage is timed three
+times, in different rounds, and the planner uses the median.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def refine_profiles(
     on_progress: Progress | None = None,
     on_profile: Callable[[BoardProfile], None],
 ) -> None:
-    """Have boards time their stages of the best plans, up to :data:`TIMES` times for each stage.
+    """Have each board time its stages in the best plans, each stage up to :data:`TIMES` times.
 
     Args:
         profiler: The connection to the boards.
         boards: Boards with a profile in ``store``.
         model: The model.
         store: The boards' profiles are read from this store, and extended profiles are saved there.
-        fleet: The boards for the plans; boards that are not in ``boards`` are left out.
+        fleet: The boards for the plans. Boards that are not in ``boards`` are left out.
         force: Whether boards that serve a deployment also measure.
-        plans: Returns the plans whose stages are timed, for a fleet and a model; None: the plans
-            that users are likely to request.
-        on_progress: Called with (board, stages timed, all stages), from several threads.
+        plans: Called with a fleet and a model; returns the plans whose stages are timed. None: the
+            plans that users are likely to request.
+        on_progress: Called with (board, stages timed, number of stages), from several threads.
         on_profile: Called with each extended profile.
 
     Raises:
@@ -99,7 +99,7 @@ def refine_profiles(
 
 
 def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]:
-    """Return how often each stage was timed, by (board's name, (start, stop))."""
+    """Return how often each stage was timed, by pairs of board name and (start, stop)."""
     return Counter(
         (profile.board, (item.start, item.stop)) for profile in profiles for item in profile.slices
     )
@@ -108,13 +108,14 @@ def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]
 def count_round(
     due: Mapping[str, Iterable[Ends]], profiles: Mapping[str, BoardProfile]
 ) -> Counter[tuple[str, Ends]]:
-    """Return how many timings a round adds to each due stage, by (board's name, (start, stop)).
+    """Return how many timings a round adds to each stage, by pairs of board name and (start, stop).
 
-    A round times each due stage once. A stage that still has no time exceeds the board's memory.
-    Such a stage counts as timed :data:`TIMES` times, so that the stage is not due again.
+    The round tried to time each stage in ``due`` once. A stage that still has no time exceeds the
+    board's memory. Such a stage counts as timed :data:`TIMES` times, so that later rounds leave the
+    stage out.
 
     Args:
-        due: The stages that the round timed, by board name.
+        due: The stages that the round had to time, by board name.
         profiles: The boards' profiles after the round, by board name.
     """
     timings = count_timings(profiles.values())
@@ -130,12 +131,12 @@ def count_round(
 def due_stages(
     plans: Iterable[Plan], timed: Mapping[tuple[str, Ends], int]
 ) -> dict[str, list[Ends]]:
-    """Return the stages in ``plans`` that boards have to time, in ascending order, by board name.
+    """Return the stages in ``plans`` that boards still have to time, ascending, by board name.
 
     Args:
         plans: The plans.
-        timed: How often each stage was timed, from :func:`count_timings`. A stage is due until this
-            number is :data:`TIMES`.
+        timed: How often each stage was timed, from :func:`count_timings`. Stages that were timed
+            :data:`TIMES` times are left out of the result.
     """
     wanted: dict[str, set[Ends]] = {}
     for plan in plans:

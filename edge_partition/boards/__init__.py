@@ -1,1 +1,1 @@
-"""Requests to boards: files, commands, deployments, status."""
+"""Requests to the agents on boards: send files, deploy bundles, read the status."""

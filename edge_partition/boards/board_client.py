@@ -90,7 +90,7 @@ class BoardClient:
         )
 
     def _store(self, device: str, sha256: str, data: bytes, have_bytes: int) -> Iterator[int]:
-        """Send a file from byte ``have_bytes`` on, in chunks; yield each chunk's size in bytes."""
+        """Send a file in chunks, from offset ``have_bytes``; yield each chunk's size in bytes."""
         room = (self._connection.maximum_packet_size - CHUNK_OVERHEAD_BYTES) * 3 // 4
         chunk_bytes = max(_MIN_CHUNK_BYTES, min(_MAX_CHUNK_BYTES, room))
         for offset in range(have_bytes, len(data), chunk_bytes):

@@ -1,4 +1,4 @@
-"""Deploys a bundle in two phases; if a board refuses, nothing changes.
+"""Deploy a bundle in two phases. If a board refuses, no live deployment changes.
 
 Phase one: every board receives, checks, loads and tries its files. Phase two: the manifest is
 published as a retained message, which makes the deployment live. If a board refuses in either
@@ -37,11 +37,12 @@ _POLL_S = 0.05
 
 
 class DeploymentRefusedError(EdgePartitionError):
-    """A board refused its stages or did not answer; nothing changed.
+    """A board refused its stages or did not answer. No live deployment changed.
 
     Attributes:
         device: The board.
-        code: The agent's error code, or ``no-answer``, ``bad-answer`` or ``not-live``.
+        code: The agent's error code, or ``no-answer``, ``bad-answer``, ``unknown-need`` or
+            ``not-live``.
         reason: The cause in a sentence without a full stop.
     """
 
@@ -62,10 +63,11 @@ class LoadedStage:
     Attributes:
         device: The board.
         stage: The stage's index.
-        load_ms: Time to read and prepare the file, in milliseconds.
+        load_ms: Time to read and prepare the stage's file, in milliseconds.
         invoke_ms: Time of one inference on the reference input, in milliseconds.
-        max_difference: Largest difference from the host's outputs for that input; 0: equal bits.
-        ram_bytes: The agent's resident memory after loading the stage, in bytes.
+        max_difference: Largest difference between the board's and the host's outputs for the
+            reference input; 0: all values are equal.
+        ram_bytes: Resident memory of the agent after the stage was loaded, in bytes.
     """
 
     device: str
@@ -86,14 +88,14 @@ class Deployer(FleetReader):
 
         Args:
             bundle: The bundle.
-            on_progress: Called with (board, received bytes, all bytes), from several threads.
+            on_progress: Called with (board, bytes sent, bytes to send), from several threads.
 
         Returns:
             A report for each stage and board, sorted by stage, then by board.
 
         Raises:
-            UnknownBoardError: A board of the bundle is not online; nothing changed.
-            DeploymentRefusedError: A board refused; nothing changed.
+            UnknownBoardError: A board of the bundle is not online. No live deployment changed.
+            DeploymentRefusedError: A board refused or did not answer. No live deployment changed.
         """
         manifest = bundle.manifest
         devices = _boards_of(manifest)
@@ -109,12 +111,12 @@ class Deployer(FleetReader):
         return tuple(sorted(loaded, key=lambda stage: (stage.stage, stage.device)))
 
     def undeploy(self, deployment: str, *, force: bool = False) -> None:
-        """End a deployment: clear the retained manifest and have the boards delete their files.
+        """End a deployment: clear its retained manifest and have the boards delete its files.
 
         Args:
             deployment: The deployment's name.
             force: Whether to undeploy even if one of the deployment's boards is offline. An offline
-                board keeps its files, and serves the deployment again when it is back online.
+                board keeps its files, and serves the deployment again when the board is back online.
 
         Raises:
             UnknownDeploymentError: No deployment of this name is live.
@@ -156,7 +158,7 @@ class Deployer(FleetReader):
     ) -> list[LoadedStage]:
         """Prepare all boards at the same time, because each board may have a slow link.
 
-        If several boards refuse, the raised error is about the first such board in ``devices``.
+        If several boards refuse, the error names the refusing board that is first in ``devices``.
         """
         with ThreadPoolExecutor(max_workers=min(16, len(devices))) as pool:
             attempts = [
@@ -191,7 +193,8 @@ class Deployer(FleetReader):
     ) -> None:
         """Send a board the missing bytes of the files in ``wanted``.
 
-        ``wanted`` has the number of bytes that the board already has, by a file's SHA-256.
+        The keys of ``wanted`` are the SHA-256 of each file. The values are the numbers of bytes
+        that the board already has.
         """
         total = sum(files.size_bytes(sha256) for sha256 in wanted)
         have = sum(wanted.values())
@@ -214,7 +217,8 @@ class Deployer(FleetReader):
     ) -> None:
         """Publish the manifest and wait until every board serves the deployment.
 
-        If one of the two fails, publish the manifest in ``before`` again.
+        If a board does not serve the deployment in time, restore the earlier state: publish the
+        manifest in ``before`` again, or clear the retained manifest if ``before`` has none.
         """
         payload = manifest.to_json().encode()
         self._publish_manifest(manifest.deployment, payload, timeout_s=COMMAND_TIMEOUT_S)
@@ -287,7 +291,7 @@ def _read_loaded(device: str, stage: dict[str, Any]) -> LoadedStage:
 def _check_needs(manifest: Manifest, device: str, answer: dict[str, Any]) -> None:
     """Raise an error if an agent's answer does not confirm all needs of the manifest.
 
-    The results of an agent that does not know the field ``needs`` would be wrong.
+    An agent that does not support one of the needs would compute wrong results.
     """
     unheard = set(manifest.needs).difference(answer.get("needs", ()))
     if unheard:
@@ -295,14 +299,14 @@ def _check_needs(manifest: Manifest, device: str, answer: dict[str, Any]) -> Non
             manifest.deployment,
             device,
             "unknown-need",
-            f"its agent is too old: it does not support {', '.join(sorted(unheard))}, which the "
-            "deployment needs; install this version of edge-partition on the board",
+            f"its agent is too old and does not support {', '.join(sorted(unheard))}, which "
+            "the deployment needs; install this version of edge-partition on the board",
         )
 
 
 @contextlib.contextmanager
 def _refusals(manifest: Manifest, device: str) -> Iterator[None]:
-    """Turn the errors of a board in the ``with`` block into one kind of error.
+    """Raise each error of a board in the ``with`` block as a :class:`DeploymentRefusedError`.
 
     Raises:
         DeploymentRefusedError: The board refused, did not answer, or gave an unreadable answer.

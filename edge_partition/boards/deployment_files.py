@@ -1,4 +1,8 @@
-"""The files and reference tensors of a bundle, which boards ask for by SHA-256."""
+"""The files and the reference tensors of a bundle, by SHA-256.
+
+Reference tensors are the inputs and the outputs of each stage, computed on this machine. A board
+runs its stages on the reference inputs, and compares the results with the reference outputs.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ if TYPE_CHECKING:
 
 
 class DeploymentFiles:
-    """The files and reference tensors that boards ask for to prepare a bundle's stages.
+    """The data that boards request when they prepare the stages of a bundle.
 
-    A stage's file is read when a board asks for the file. Reference tensors are kept in memory.
+    The data are the files of the stages, and the reference tensors: the inputs and outputs of each
+    stage, computed on this machine. A stage's file is read when a board requests the file.
+    Reference tensors are kept in memory.
 
     Attributes:
         bundle: The bundle.
@@ -32,7 +38,7 @@ class DeploymentFiles:
         self._stages = {stage.sha256: stage for stage in bundle.manifest.stages}
 
     def references(self, device: str) -> list[dict[str, Any]]:
-        """Return the field ``references`` of the command ``prepare`` for a board."""
+        """Return a board's field ``references`` in the command ``prepare``."""
         return [
             {
                 "stage": stage.index,
@@ -43,7 +49,7 @@ class DeploymentFiles:
         ]
 
     def size_bytes(self, sha256: str) -> int:
-        """Return the size of a file or a reference tensor.
+        """Return the size of the file or reference tensor with a checksum, in bytes.
 
         Raises:
             KeyError: The bundle has no file or reference tensor with this checksum.
@@ -53,7 +59,7 @@ class DeploymentFiles:
         return self._stages[sha256].size_bytes
 
     def data(self, sha256: str) -> bytes:
-        """Return the bytes of a file or a reference tensor.
+        """Return the bytes of the file or reference tensor with a checksum.
 
         Raises:
             KeyError: The bundle has no file or reference tensor with this checksum.

@@ -25,9 +25,9 @@ class BoardStatus:
     Attributes:
         device: The board's name.
         online: Whether the board is online at the broker and its agent answers.
-        profile: The fields of the agent's profile message; empty without a readable message.
-        deployments: For each deployment on the board, the fields ``deployment``, ``generation``,
-            ``state`` and ``stages``.
+        profile: The fields of the agent's profile message; empty if there is no valid message.
+        deployments: For each deployment on the board, a dict with the fields ``deployment``,
+            ``generation``, ``state`` and ``stages``.
     """
 
     device: str
@@ -42,7 +42,7 @@ class FleetStatus:
 
     Attributes:
         boards: All boards that were ever online at the broker, sorted by name.
-        manifests: The manifests that are live, sorted by deployment.
+        manifests: The manifests of the live deployments, sorted by deployment.
     """
 
     boards: tuple[BoardStatus, ...]
@@ -53,7 +53,7 @@ class FleetReader(BoardClient):
     """A connection that asks the broker and the boards for their state. A context manager."""
 
     def status(self) -> FleetStatus:
-        """Return the boards and the manifests that are live."""
+        """Return all boards with their state, and the manifests of the live deployments."""
         availability = self._retained(self._topics.availability("+"))
         profiles = self._retained(self._topics.profile("+"))
         boards = []
@@ -87,7 +87,10 @@ class FleetReader(BoardClient):
         return any(item.get("deployment") == deployment for item in self._deployments_on(device))
 
     def _manifests(self) -> dict[str, Manifest]:
-        """Return the live manifests that can be read, by the deployment's name."""
+        """Return the manifests of the live deployments, by deployment name.
+
+        Manifests that can't be read are left out.
+        """
         manifests = {}
         found = self._retained(self._topics.manifest("+"))
         for topic in sorted(found):

@@ -337,7 +337,7 @@ def test_an_agent_without_support_for_needs_is_refused_before_it_serves(tmp_path
         _check_needs(manifest, "pi-1", {"artifacts": []})
     assert old.value.code == "unknown-need"
     plain = bundle_of(chain_of_adds(), tmp_path / "plain").manifest
-    with pytest.raises(DeploymentRefusedError, match="too old: it does not support route"):
+    with pytest.raises(DeploymentRefusedError, match="too old and does not support route"):
         _check_needs(plain, "pi-1", {"artifacts": [], "needs": ["state"]})
     # A manifest of the version before routes is served.
     _check_needs(replace(plain, needs=()), "pi-1", {"artifacts": []})

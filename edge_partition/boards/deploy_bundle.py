@@ -88,7 +88,7 @@ class Deployer(FleetReader):
 
         Args:
             bundle: The bundle.
-            on_progress: Called with (board, bytes sent, bytes to send), from several threads.
+            on_progress: Called with (board, bytes on the board, bytes in all), from several threads.
 
         Returns:
             A report for each stage and board, sorted by stage, then by board.
@@ -116,7 +116,7 @@ class Deployer(FleetReader):
         Args:
             deployment: The deployment's name.
             force: Whether to undeploy even if one of the deployment's boards is offline. An offline
-                board keeps its files, and serves the deployment again when the board is back online.
+                board keeps its files. The board serves the deployment again when it is back online.
 
         Raises:
             UnknownDeploymentError: No deployment of this name is live.
@@ -217,7 +217,7 @@ class Deployer(FleetReader):
     ) -> None:
         """Publish the manifest and wait until every board serves the deployment.
 
-        If a board does not serve the deployment in time, restore the earlier state: publish the
+        If the wait fails, restore the earlier state: publish the
         manifest in ``before`` again, or clear the retained manifest if ``before`` has none.
         """
         payload = manifest.to_json().encode()

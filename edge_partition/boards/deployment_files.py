@@ -49,7 +49,7 @@ class DeploymentFiles:
         ]
 
     def size_bytes(self, sha256: str) -> int:
-        """Return the size of the file or reference tensor with a checksum, in bytes.
+        """Return the size of the file or reference tensor with the checksum ``sha256``.
 
         Raises:
             KeyError: The bundle has no file or reference tensor with this checksum.
@@ -59,7 +59,7 @@ class DeploymentFiles:
         return self._stages[sha256].size_bytes
 
     def data(self, sha256: str) -> bytes:
-        """Return the bytes of the file or reference tensor with a checksum.
+        """Return the bytes of the file or reference tensor with the checksum ``sha256``.
 
         Raises:
             KeyError: The bundle has no file or reference tensor with this checksum.

@@ -1,4 +1,7 @@
-"""A fleet on one machine: a broker, and an agent process for each board, on loopback."""
+"""A fleet on one machine: a broker, and one agent process for each board.
+
+The processes are connected over the loopback interface.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _STOP_TIMEOUT_S = 15.0
 
 
 class AgentStartError(EdgePartitionError):
-    """An agent did not come online. The text ends with the last line of the agent's log.
+    """An agent did not come online. The message ends with the last line of the agent's log.
 
     Attributes:
         device: The agent's name.
@@ -46,9 +49,10 @@ class AgentStartError(EdgePartitionError):
 
 
 class DeskFleet:
-    """A broker, and an agent for each board.
+    """A broker and one agent for each board, all on this machine.
 
-    A context manager: leaving the context ends all processes.
+    A context manager: entering the context starts the processes, and leaving the context ends
+    them.
 
     Attributes:
         url: The broker's URL; empty until the context is entered.
@@ -62,13 +66,13 @@ class DeskFleet:
         limits: Mapping[str, Limits] | None = None,
         shape_links: bool = False,
     ) -> None:
-        """Prepare a fleet; entering the context starts its processes.
+        """Prepare a fleet; entering the context starts the fleet's processes.
 
         Args:
             fleet: The boards.
             limits: Limits of the agents, by board name; None: no limits.
-            shape_links: Whether to emulate each board's link, with its ``link_mbit_s`` and
-                ``link_ms``.
+            shape_links: Whether to emulate each board's link, with the bandwidth
+                ``link_mbit_s`` and the delay ``link_ms`` of the board.
         """
         self._fleet = fleet
         self._limits = limits
@@ -139,14 +143,14 @@ class DeskFleet:
                 time.sleep(0.02)
 
     def _start_link(self, device: Device) -> str:
-        """Start a link with the board's speed and delay; return the broker's URL over the link."""
+        """Start a link for the board; return the URL of the broker over this link."""
         words = [sys.executable, "-m", "edge_partition.emulation.shaped_link"]
         words += ["--to", self.url.removeprefix("mqtt://")]
         words += ["--mbit-s", str(device.link_mbit_s), "--delay-ms", str(device.link_ms)]
         link = subprocess.Popen(bound_to_caller(words), stdout=subprocess.PIPE)
         self._links.append(link)
         if link.stdout is None or not (line := link.stdout.readline().strip()):
-            raise AgentStartError(device.name, "its link could not be started")
+            raise AgentStartError(device.name, "its emulated link could not be started")
         return f"mqtt://127.0.0.1:{int(line)}"
 
     def _last_line(self, device: str) -> str:

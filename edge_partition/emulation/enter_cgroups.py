@@ -1,6 +1,7 @@
-"""Enter control groups, then run a command: ``enter_cgroups.py CPU FILE... -- COMMAND...``.
+"""Enter control groups (cgroups), then run a command.
 
-CPU is the number of a processor, or ``any``. Each FILE is the file ``cgroup.procs`` of a group.
+Usage: ``enter_cgroups.py CPU FILE... -- COMMAND...``. CPU is the number of a processor, or ``any``.
+Each FILE is the file ``cgroup.procs`` of a control group.
 
 This is a program and not a ``preexec_fn``, because code between fork and exec may deadlock in a
 process with threads.
@@ -17,7 +18,7 @@ ANY_CPU = "any"
 
 
 def main() -> None:
-    """Bind this process to a processor, enter the control groups, then become the command."""
+    """Bind this process to a processor, enter the control groups, then execute the command."""
     end = sys.argv.index("--")
     cpu, *groups = sys.argv[1:end]
     if cpu != ANY_CPU:

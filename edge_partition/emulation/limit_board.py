@@ -1,12 +1,13 @@
 """Limits for the agents of emulated boards: a share of the processors, and an amount of memory.
 
 The kernel enforces the limits in control groups (cgroups, version 1 or 2). If this process may not
-write control groups, ``systemd-run`` asks the user's systemd for them. The kernel kills an agent
-that exceeds its memory limit, as on a board without swap.
+create control groups, ``systemd-run`` asks the user's systemd for the limits. The kernel kills an
+agent that exceeds its memory limit, as on a board without swap.
 
-A board with a share of one processor or less is bound to one of this machine's processors. With
-root, :mod:`edge_partition.emulation.pace_processor` makes the board equally slow in every
-millisecond. Without root, the times of inferences of a few milliseconds vary.
+A board with a share of one processor or less is bound to one of this machine's processors. If
+edge-partition runs as root, :mod:`edge_partition.emulation.pace_processor` makes the board equally
+slow in every millisecond. Without root, the time of the same short inference (a few milliseconds)
+varies.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Limits:
     Attributes:
         cpu_share: Share of one processor of this machine; 2.0 is two processors.
         ram_bytes: Limit of the agent's memory, page cache included; None: unlimited.
-        cpu: The processor that the agent is bound to; None: not bound, as for a board with a share
-            above 1.
+        cpu: Number of the processor that the agent is bound to; None: the agent may use all
+            processors, which a share above 1 needs.
     """
 
     cpu_share: float
@@ -75,15 +76,15 @@ def board_limits(fleet: Fleet, host_gmac_s: float) -> tuple[dict[str, Limits], f
 
     Args:
         fleet: The boards, with their speeds.
-        host_gmac_s: Speed of one processor of this machine, in 10^9 work units per second
-            (:attr:`Device.speed_gmac_s`).
+        host_gmac_s: Speed of one processor of this machine, in the unit of
+            :attr:`Device.speed_gmac_s`.
 
     Returns:
         The limits by board name, and a factor of 1 or less. The factor is below 1 if this machine
         cannot run all boards at full speed.
 
     Raises:
-        EmulationError: A board's share of a processor is too small.
+        EmulationError: A board's share of a processor is below 2 %.
     """
     shares = {device.name: device.speed_gmac_s / host_gmac_s for device in fleet.devices}
     cpus = sorted(os.sched_getaffinity(0))
@@ -115,8 +116,8 @@ def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | N
         cpus: The processors.
 
     Returns:
-        Each board's processor by name, None for a board with a share above 1; and the largest sum
-        of shares on a processor.
+        First, each board's processor by board name; None for a board with a share above 1. Second,
+        the largest sum of the shares on one processor.
     """
     load = dict.fromkeys(cpus, sum(share for share in shares.values() if share > 1) / len(cpus))
     places: dict[str, int | None] = {}
@@ -131,9 +132,10 @@ def _place(shares: dict[str, float], cpus: list[int]) -> tuple[dict[str, int | N
 
 
 class BoardLimiter:
-    """Makes command lines that run under limits.
+    """Makes command lines that run agents under limits.
 
-    The limits need control groups and helper processes, which :meth:`close` removes.
+    For the limits, this object creates control groups and helper processes. :meth:`close` removes
+    both.
     """
 
     def __init__(self) -> None:
@@ -155,7 +157,7 @@ class BoardLimiter:
             )
 
     def command(self, name: str, limits: Limits, words: Sequence[str]) -> list[str]:
-        """Return ``words`` as a command that runs under ``limits``.
+        """Return a command line that runs the command ``words`` under ``limits``.
 
         Raises:
             EmulationError: The kernel refused a limit.
@@ -205,13 +207,13 @@ class BoardLimiter:
         return [cpu / "cgroup.procs", memory / "cgroup.procs"]
 
     def _pace(self, cpu: int) -> bool:
-        """Start a processor's helpers if needed; return whether the kernel allows their work."""
+        """Start a processor's helpers, unless they run; return whether the kernel allows them."""
         if cpu not in self._is_paced:
             self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
         return self._is_paced[cpu]
 
     def _help(self, *words: object) -> bool:
-        """Start ``pace_processor`` with arguments; return whether the kernel allows its work."""
+        """Start ``pace_processor`` with the arguments ``words``; return whether it could start."""
         helper = [sys.executable, "-I", "-S", pace_processor.__file__, *map(str, words)]
         process = subprocess.Popen(
             bound_to_caller(helper),
@@ -228,7 +230,10 @@ class BoardLimiter:
         return folder
 
     def close(self) -> None:
-        """End the helpers and remove the groups. The processes of the boards must have ended."""
+        """End the helper processes and remove the control groups.
+
+        The agents must have ended before: a group with a running process can't be removed.
+        """
         for helper in self._helpers:
             helper.kill()
             helper.wait()
@@ -260,7 +265,11 @@ def _remove_left_behind() -> None:
 
 
 def _period_us(cpu_share: float, *, paced: bool) -> int:
-    """Return the shortest period for a CPU quota of ``cpu_share``, in microseconds."""
+    """Return the period of the CPU quota for a share of a processor, in microseconds.
+
+    If the helper ``tick`` runs on the processor (``paced``), the period is the shortest for which
+    the kernel accepts the quota. Without ``tick``, it is at least ``_UNPACED_PERIOD_US``.
+    """
     shortest_us = round(_QUOTA_US / min(1.0, cpu_share))
     return shortest_us if paced else max(shortest_us, _UNPACED_PERIOD_US)
 
@@ -275,8 +284,8 @@ def _user_manager_limits() -> bool:
     """Return whether the user's own systemd may limit processors and memory.
 
     Without the controllers ``cpu`` and ``memory``, the user's systemd accepts limits but does not
-    enforce them (systemd.resource-control(5), "Delegation"). Before version 252, users had no
-    controller ``cpu``.
+    enforce them (systemd.resource-control(5), "Delegation"). Versions of systemd before 252 give
+    users no controller ``cpu``.
     """
     if shutil.which("systemd-run") is None:
         return False

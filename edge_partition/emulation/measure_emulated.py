@@ -1,11 +1,11 @@
-"""Times of a model on this machine -> times of the model on boards emulated on this machine.
+"""Compute the times of a model on emulated boards from its times on this machine.
 
-One agent, limited to a fifth of one of this machine's processors, times the slices of the model.
-For each different link of the fleet, an agent times messages over this link, as ``profile`` does on
-boards. For a board with another share of a processor, the times are scaled by the ratio of the
-shares, because timing each board within its own share would take minutes. Boards with smaller
-shares are a little slower than these scaled times, because the kernel stops their processes more
-often.
+One agent, limited to a fifth of one of this machine's processors, times slices (ranges of
+operators) of the model. For each different link in the fleet, an agent times messages over an
+emulated link, as ``edge-partition profile`` does on boards. For a board with another share of a
+processor, the slices' times are scaled by the ratio of the two shares, because to time each board
+within its own share would take minutes. Boards with smaller shares are a little slower than the
+scaled times, because the kernel stops their processes more often.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class EmulatedBoards:
     Attributes:
         fleet: The boards, with the times of one model.
         limits: Limits of the agents, by board name.
-        host_gmac_s: Speed of one processor of this machine, in 10^9 work units per second
-            (:attr:`Device.speed_gmac_s`).
+        host_gmac_s: Speed of one processor of this machine, in the unit of
+            :attr:`Device.speed_gmac_s`.
         scale: Factor by which every board's speed was scaled to fit this machine, 1 or less.
     """
 
@@ -68,11 +68,11 @@ def measure_emulated(
     Args:
         fleet: The boards, with their speeds.
         model: The model.
-        on_progress: Called with ("this-machine", number of slices timed, number of all slices).
+        on_progress: Called with ("this-machine", slices timed, number of slices).
 
     Raises:
         EmulationError: This machine can't enforce the limits.
-        ProfileRefusedError: The model could not be timed here.
+        ProfileRefusedError: The model could not be timed on this machine.
     """
     graph = model.graph
     measured = _measure_here(fleet, model, on_progress)
@@ -108,7 +108,7 @@ class _Measured:
 def _measure_here(
     fleet: Fleet, model: TfliteModel, on_progress: Callable[[str, int, int], None] | None
 ) -> _Measured:
-    """Have agents time the model, and messages over each different link of the fleet."""
+    """Have agents time the model's slices, and messages over each different link of the fleet."""
     messages = {}
     for mbit_s, delay_ms in dict.fromkeys(map(_link, fleet.devices)):
         behind = Device(_NAME, link_mbit_s=mbit_s, link_ms=delay_ms)
@@ -125,7 +125,7 @@ def _measure_here(
 
 @contextmanager
 def _agent(device: Device, *, shape_link: bool) -> Iterator[Profiler]:
-    """Start one agent with ``_SHARE`` of a processor; more agents would compete for processors."""
+    """Start one agent with ``_SHARE`` of a processor; several would compete for processors."""
     limits = {device.name: Limits(_SHARE, None, cpu=min(os.sched_getaffinity(0)))}
     with (
         DeskFleet(Fleet((device,)), limits=limits, shape_links=shape_link) as desk,
@@ -154,7 +154,7 @@ def _with_times(device: Device, cpu_share: float, measured: _Measured, graph: Gr
 
 
 def _on_share(profile: BoardProfile, graph: Graph, cpu_share: float) -> StageTimes:
-    """Return the model's times on a board with ``cpu_share`` of a processor."""
+    """Return the times of the model's stages on a board with ``cpu_share`` of a processor."""
     slices = tuple(
         replace(item, invoke_ms=item.invoke_ms * _SHARE / cpu_share) for item in profile.slices
     )

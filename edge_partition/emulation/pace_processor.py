@@ -1,25 +1,25 @@
 """Helper processes that spread a board's share of a processor evenly over time.
 
-``pace_processor.py tick CPU`` or ``pace_processor.py idle CPU [FILE]``. CPU is the number of a
-processor. FILE is the file ``cgroup.procs`` of a board's control group.
+Usage: ``pace_processor.py tick CPU`` or ``pace_processor.py idle CPU [FILE]``. CPU is the number of
+a processor. FILE is the file ``cgroup.procs`` of a board's control group.
 
-Linux checks the quota of a control group only when it schedules: when a process wakes, and at each
-tick of the clock, every 4 ms at 250 Hz. A board with a share of one millisecond in five would run
-for 4 ms at full speed, then stop for 16 ms. ``tick`` wakes often and does nothing, so that the
-kernel checks the quota often.
+Linux checks the quota of a control group only when the scheduler runs: when a process wakes, and
+at each tick of the kernel's clock, which is every 4 ms at 250 Hz. A board with a share of one
+millisecond in five would run for 4 ms at full speed, then stop for 16 ms. ``tick`` wakes often and
+does nothing, so that the kernel checks the quota often.
 
 A control group can also save about 2 ms of unused quota. After a short pause, a board would then be
 as fast as this machine. ``idle`` with FILE enters the board's group, uses the time that the agent
 leaves unused, and yields to the agent at once.
 
-A processor that rests while no board runs is slower when a board runs again: the clock frequency
-falls, and a hypervisor gives the virtual processor, with its caches, to other machines. ``idle``
-without FILE keeps the processor awake. On a virtual machine with boards at 0.4 and 0.24 of a
-processor, the same work took 8.7 ms of processor time without ``idle``, 7.9 ms with ``idle``
-(medians of eight), and 7.0 ms on a processor of its own.
+A processor that was idle is slower when a board runs again: its clock frequency has fallen, and a
+hypervisor has given the virtual processor, with its caches, to other machines. ``idle`` without
+FILE keeps the processor busy. In a measurement on a virtual machine, two boards had shares of 0.4
+and 0.24 of a processor. The same work took 8.7 ms of processor time without ``idle``, 7.9 ms with
+``idle``, and 7.0 ms without other work on the processor (medians of eight runs).
 
-On a processor of 50 GMAC/s, at a share of 0.3, 2 ms of work should take 6.7 ms. With quotas only,
-the work took 2.0 ms; with ``tick``, 3.3 ms; with ``tick`` and ``idle``, 7.1 ms.
+At a share of 0.3, work of 2 ms should take 6.7 ms. On a processor of 50 GMAC/s, the work took
+2.0 ms with quotas only, 3.3 ms with ``tick``, and 7.1 ms with ``tick`` and ``idle``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PRIORITY = 50
 def main() -> None:
     """Run until killed.
 
-    Print an empty line as soon as the kernel has granted the priority and the control group.
+    Print an empty line as soon as the process has its priority and is in its control group.
     """
     os.sched_setaffinity(0, {int(sys.argv[2])})
     if sys.argv[1] == "tick":

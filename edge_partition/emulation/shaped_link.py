@@ -25,7 +25,9 @@ _LATE_S = 0.000_5
 
 
 class ShapedLink:
-    """A link that carries data of both directions, in the order of the calls of :meth:`send`.
+    """A link whose two directions share the bandwidth.
+
+    Data of both directions leaves in the order of the calls of :meth:`send`.
 
     Args:
         mbit_s: Bandwidth of both directions together, in 10^6 bits per second.
@@ -43,14 +45,14 @@ class ShapedLink:
         """Put ``size_bytes`` bytes on the link at time ``now``.
 
         Returns:
-            The time at which all bytes have left, and the time at which all bytes have arrived, in
-            seconds.
+            The time at which all bytes have left the sender, and the time at which all bytes have
+            arrived, in seconds.
         """
         self._free_at = max(self._free_at, now) + size_bytes * self._seconds_per_byte
         return self._free_at, self._free_at + self._delay_s
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Copy the data of one direction of a connection, over the link, until the data ends."""
+        """Copy the data of one direction of a connection over the link, until the sender closes."""
         clock = asyncio.get_running_loop().time
         arriving: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS_IN_FLIGHT)
 
@@ -82,7 +84,7 @@ class ShapedLink:
 
 
 async def serve(link: ShapedLink, host: str, port: int) -> None:
-    """Listen on a free loopback port, print the port, and carry connections to the broker."""
+    """Listen on a free loopback port, print the port number, and forward connections."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -106,7 +108,7 @@ async def serve(link: ShapedLink, host: str, port: int) -> None:
 
 
 def main() -> None:
-    """Run one link until the process is ended."""
+    """Emulate one link until the process is ended."""
     parser = argparse.ArgumentParser(description="Carry TCP connections over a slow link.")
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the broker")
     parser.add_argument("--mbit-s", type=float, required=True, help="Mbit/s, both directions")

@@ -1,8 +1,8 @@
 """Interpret a model's outputs for the user as labels, values, boxes, or a summary.
 
 The functions are pure: they get a manifest and arrays, and return frozen dataclasses. Quantized
-integers become real values. A softmax is computed only if the manifest says that the scores are
-logits.
+integers are converted to real values. Scores are converted to probabilities only if the manifest
+says that the scores are logits.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Answer:
     Attributes:
         outputs: The interpretation of each output, in the model's order.
         boxes: The boxes that a detection model found, highest score first; None for other models.
-        notes: Sentences for the user that apply to every input, for example that no output fits the
-            labels.
+        notes: Sentences for the user that are equal for every input. Example: the number of labels
+            is not the number of classes.
     """
 
     outputs: tuple[Output, ...]
@@ -57,7 +57,10 @@ class Answer:
 
     @property
     def labels(self) -> tuple[ClassScore, ...]:
-        """The best classes of the first output with one score for each class; may be empty."""
+        """The best classes of the first output that has one score for each class.
+
+        Empty if no output has scores, or if every score is NaN.
+        """
         return next((item.best for item in self.outputs if isinstance(item, Classes)), ())
 
     def __str__(self) -> str:
@@ -95,10 +98,11 @@ def describe_answer(
     Args:
         manifest: The deployment's manifest.
         outputs: Arrays by output name, for one sample.
-        top: Number of best classes to return for an output with one score for each class.
-        picture_size: Width and height of the given picture in pixels. The result's boxes are in
-            pixels of this picture; if None, in pixels of the model's input.
-        min_score: Lower bound on a box's score.
+        top: Number of best classes in the answer, for an output with one score for each class.
+        picture_size: Width and height in pixels of the picture from which the input was made. The
+            boxes in the answer are in pixels of this picture. None: the boxes are in pixels of the
+            model's input.
+        min_score: Lower bound on a box's score. Boxes with a lower score are left out.
     """
     labels = manifest.model.labels
     tensors = [_dequantize(spec, outputs[spec.name]) for spec in manifest.outputs]
@@ -214,7 +218,10 @@ def _place(
     picture_size: tuple[int, int] | None,
     fit: str,
 ) -> tuple[Box, ...]:
-    """Return boxes in pixels of the picture, or of the model's input if there is no picture."""
+    """Return boxes in pixels of the picture, or of the model's input if there is no picture.
+
+    Without an ``input_size``, the boxes are fractions of the model's input.
+    """
     if input_size is None:
         sides = raw.sides.clip(0, 1)
     else:

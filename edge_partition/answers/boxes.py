@@ -31,16 +31,17 @@ class UnknownDetectionsError(EdgePartitionError):
 class Box:
     """An object found in a picture.
 
-    The sides are in pixels from the picture's upper left corner, and inside the picture.
+    The sides lie inside the picture. They are in pixels from the picture's upper left corner. If the
+    size of the model's input is unknown, they are fractions of the input instead.
 
     Attributes:
         label: The class's label, or its index as text if the class has no label.
         index: The class's index in the model.
         score: The box's score; from 0 to 1 if the model gives probabilities.
-        left: Left side, in pixels.
-        top: Top side, in pixels.
-        right: Right side, in pixels.
-        bottom: Bottom side, in pixels.
+        left: Left side.
+        top: Top side.
+        right: Right side.
+        bottom: Bottom side.
     """
 
     label: str
@@ -58,17 +59,18 @@ class Box:
         return f"{label} {self.score:.1%}" if self.score <= 1 else f"{label} {self.score:.4g}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the box as a JSON object, with its sides rounded to a hundredth of a pixel."""
+        """Return the box as a JSON object. The sides are rounded to two decimals."""
         sides = {side: round(getattr(self, side), 2) for side in ("left", "top", "right", "bottom")}
         return {"label": self.label, "index": self.index, "score": self.score, **sides}
 
 
 @dataclass(frozen=True)
 class RawBoxes:
-    """Boxes as fractions of the model's input, highest score first.
+    """``n`` boxes as fractions of the model's input, highest score first.
 
     Attributes:
-        sides: Left, top, right and bottom, from 0 to 1 inside the input; float64, shape ``(n, 4)``.
+        sides: Left, top, right and bottom, each from 0 to 1 for a box inside the input; float64,
+            shape ``(n, 4)``.
         classes: Class indexes; int64, shape ``(n,)``.
         scores: Scores; float64, shape ``(n,)``.
     """
@@ -82,10 +84,11 @@ def read_ssd(outputs: Mapping[str, np.ndarray], *, min_score: float = MIN_SCORE)
     """Return the boxes in the four outputs of an SSD model.
 
     Args:
-        outputs: The outputs' real values by name: boxes ``(1, n, 4)`` as top, left, bottom and
-            right in fractions of the input, classes ``(1, n)``, scores ``(1, n)`` and a count of
-            boxes. They may be in any order that :func:`_ssd_outputs` recognizes.
-        min_score: Lower bound on a box's score.
+        outputs: The real values of the four outputs, by name. For ``n`` boxes, these are: the boxes
+            ``(1, n, 4)`` as top, left, bottom and right in fractions of the input; the classes
+            ``(1, n)``; the scores ``(1, n)``; and the number of boxes that are valid. The outputs
+            may be in any order that :func:`_ssd_outputs` recognizes.
+        min_score: Lower bound on a box's score. Boxes with a lower score are left out.
 
     Raises:
         UnknownDetectionsError: The outputs have other shapes.
@@ -103,10 +106,12 @@ def read_ssd(outputs: Mapping[str, np.ndarray], *, min_score: float = MIN_SCORE)
 def _ssd_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Return an SSD model's outputs in the order boxes, classes, scores, count.
 
-    TensorFlow 1 and Model Maker write this order and the names of ``_SSD_NAME``. TensorFlow 2's
-    object detection writes scores, boxes, count and classes. Under other names, the shapes tell
-    which outputs are the boxes and the count. Of the other two, the output with fractions holds the
-    scores. If neither has fractions, their order decides.
+    TensorFlow 1 and Model Maker give the outputs names that match ``_SSD_NAME``. These names show
+    the order. For other names, the shapes show which outputs are the boxes and the count. One of
+    the two remaining outputs holds the scores, the other the classes. If only one of the two has
+    values that are not whole numbers, it holds the scores. If not, the order of all four outputs
+    decides. If the boxes come first, the classes come before the scores (TensorFlow 1). If not, the
+    scores come before the classes (TensorFlow 2).
     """
     named = {match[1] or "0": array for name, array in outputs.items()
              if (match := _SSD_NAME.fullmatch(name))}  # fmt: skip
@@ -119,7 +124,7 @@ def _ssd_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())
     raise UnknownDetectionsError(
         f"The outputs are not those of an SSD model: {shapes}; expected boxes [1, n, 4], classes "
-        "[1, n], scores [1, n] and a count."
+        "[1, n], scores [1, n] and a count, for n boxes."
     )
 
 
@@ -146,7 +151,8 @@ def _has_fractions(array: np.ndarray) -> bool:
 def ssd_labels(labels: Sequence[str]) -> Sequence[str]:
     """Return the labels of an SSD model's classes, in the order of the class indexes.
 
-    If the first label is for the background, which is no class of the model, it is left out.
+    A label file may start with a label for the background, which is no class of the model. This
+    label is left out.
     """
     return labels[1:] if labels and labels[0].strip().lower() in _BACKGROUND else labels
 
@@ -157,14 +163,15 @@ def in_picture(
     """Convert boxes to pixels of the picture, and clip them at the picture's edges.
 
     Args:
-        sides: Left, top, right and bottom in fractions of the model's input, shape ``(n, 4)``.
+        sides: Left, top, right and bottom of ``n`` boxes, in fractions of the model's input; shape
+            ``(n, 4)``.
         input_size: Width and height of the input in pixels.
-        picture_size: Width and height of the original picture in pixels, before it was fitted to
-            the input.
+        picture_size: Width and height in pixels of the original picture, before the picture was
+            fitted to the input.
         fit: How the picture was fitted, one of :data:`~edge_core.contract.manifest.PIXEL_FITS`.
 
     Returns:
-        Left, top, right and bottom in pixels, shape ``(n, 4)``.
+        Left, top, right and bottom in pixels; shape ``(n, 4)``.
     """
     inputs, picture = np.array(input_size, np.float64), np.array(picture_size, np.float64)
     inner = inputs

@@ -1,4 +1,4 @@
-"""Draw the boxes of found objects into their picture."""
+"""Draw boxes, with labels and scores, into the picture in which the objects were found."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")
 
 
 def draw_boxes(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """Return an RGB copy of ``picture`` with boxes, their labels and their scores.
+    """Return an RGB copy of ``picture`` with the boxes, labels and scores drawn in.
 
-    A class has the same color in every picture. The box with the highest score is drawn last, over
-    the others.
+    A class has the same color in every picture. The box with the highest score is drawn last, so
+    that no other box covers it.
 
     Args:
         picture: The picture.
@@ -59,7 +59,7 @@ def _draw_caption(
     color: tuple[int, ...],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
-    """Write a box's label and score above the box, or inside if there is no space above."""
+    """Write a box's label and score above the box, or inside the box if there is no space above."""
     text = box.caption
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     margin = max(1, round((bottom - top) / 5))
@@ -95,7 +95,7 @@ def draw_file(path: Path, boxes: Sequence[Box], suffix: str) -> bytes:
     Args:
         path: The picture's file.
         boxes: The boxes, highest score first.
-        suffix: The result is JPEG for ``.jpg`` and ``.jpeg``, and PNG for any other suffix.
+        suffix: Selects the format: JPEG for ``.jpg`` and ``.jpeg``, PNG for any other suffix.
     """
     buffer = io.BytesIO()
     drawn = draw_boxes(open_picture(path), boxes)

@@ -23,8 +23,8 @@ class ClassScore:
     Attributes:
         label: The class's label, or its index as text if the class has no label.
         index: The class's index along the output's last axis.
-        score: A probability from 0 to 1 if :attr:`Classes.is_probability`; otherwise the output's
-            value.
+        score: A probability from 0 to 1 if :attr:`Classes.is_probability` is true; if not, the
+            value in the output.
     """
 
     label: str
@@ -45,7 +45,7 @@ class OutputTensor:
         dtype: The output's dtype as received from the board.
         shape: The output's shape as received from the board.
         values: The values, of shape ``shape``. Quantized integers are converted to real values.
-        is_dequantized: Whether ``values`` were quantized integers.
+        is_dequantized: Whether ``values`` were converted from quantized integers.
     """
 
     name: str
@@ -55,7 +55,7 @@ class OutputTensor:
     is_dequantized: bool
 
     def __str__(self) -> str:
-        """Return dtype and shape, followed by all values, or by their range if there are many."""
+        """Return dtype and shape, then all values, or range and mean of more than 8 values."""
         text = f"{self.dtype}{list(self.shape)}"
         if 0 < self.values.size <= _MAX_SHOWN:
             return f"{text}: {', '.join(map(_number, self.values.reshape(-1).tolist()))}"
@@ -66,16 +66,19 @@ class OutputTensor:
         return text + self.warning()
 
     def warning(self) -> str:
-        """Return how many values are NaN or infinite, in parentheses; empty if all are finite."""
+        """Return the numbers of NaN and infinite values as text in parentheses.
+
+        The text is empty if all values are finite.
+        """
         nan, infinite = self._not_finite()
         parts = [f"{count:,} {what}" for count, what in ((nan, "NaN"), (infinite, "infinite"))
                  if count]  # fmt: skip
         return f" ({' and '.join(parts)} of {self.values.size:,} values)" if parts else ""
 
     def summary(self) -> dict[str, Any]:
-        """Return ``min``, ``max`` and ``mean`` of the finite values, by these names.
+        """Return the minimum, maximum and mean of the finite values, by ``min``, ``max``, ``mean``.
 
-        Complex values are summarized by their magnitudes. Each entry is None if no value is finite.
+        For complex values, the magnitudes are used. All three are None if no value is finite.
         """
         values = np.abs(self.values) if np.iscomplexobj(self.values) else self.values
         finite = values[np.isfinite(values)]
@@ -88,7 +91,7 @@ class OutputTensor:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the output as a JSON object, with its values if there are at most 1,000."""
+        """Return the output as a JSON object, which lists up to 1,000 values."""
         nan, infinite = self._not_finite()
         document: dict[str, Any] = {"name": self.name, "dtype": self.dtype}
         document |= {"shape": list(self.shape), "dequantized": self.is_dequantized}
@@ -132,7 +135,7 @@ class Classes:
         return f"{score:.1%}" if self.is_probability else f"(score {_number(score)})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the best classes and the output's fields as a JSON object."""
+        """Return the best classes as a JSON object, with the fields of the output's tensor."""
         return {
             "kind": "classes",
             "probabilities": self.is_probability,
@@ -143,7 +146,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Value:
-    """An output of one value.
+    """An output that is a single value.
 
     Attributes:
         tensor: The output's values.
@@ -156,12 +159,12 @@ class Value:
     is_probability: bool
 
     def __str__(self) -> str:
-        """Return the value as text; a probability in percent."""
+        """Return the value as text, a probability as a percentage."""
         is_share = self.is_probability and math.isfinite(self.value)
         return f"{self.value:.1%}" if is_share else _number(self.value)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value and the output's fields as a JSON object."""
+        """Return the value as a JSON object, with the fields of the output's tensor."""
         value = _listed(np.asarray(self.value))
         document = {"kind": "value", "probabilities": self.is_probability, "value": value}
         return {**document, **self.tensor.to_json()}
@@ -169,7 +172,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Values:
-    """An output that is neither classes nor one value.
+    """An output that is neither a score for each class nor a single value.
 
     Attributes:
         tensor: The output's values.
@@ -178,11 +181,11 @@ class Values:
     tensor: OutputTensor
 
     def __str__(self) -> str:
-        """Return the output's dtype, shape and range."""
+        """Return the text of the output's tensor: dtype and shape, then values or range."""
         return str(self.tensor)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the output's fields as a JSON object."""
+        """Return the fields of the output's tensor as a JSON object."""
         return {"kind": "values", **self.tensor.to_json()}
 
 
@@ -196,14 +199,15 @@ def _number(value: Any) -> str:
 
 
 def _finite(value: float) -> float | None:
-    """Return the number; None for NaN and infinities, which JSON lacks."""
+    """Return the number, or None for NaN and infinities, which JSON can't express."""
     return value if math.isfinite(value) else None
 
 
 def _listed(values: np.ndarray) -> Any:
     """Return an array as nested lists for JSON.
 
-    NaN and infinities become None. A complex number becomes a list of its two parts.
+    NaN and infinities become None. A complex number becomes a list of its real and its imaginary
+    part.
     """
     if np.iscomplexobj(values):
         values = np.stack([values.real, values.imag], axis=-1)

@@ -1,4 +1,4 @@
-"""Read boxes from the head of a YOLO model, which is the model's output tensor.
+"""Read boxes from the head of a YOLO model. The head is the model's output tensor.
 
 A head contains thousands of candidates for boxes. Candidates with a low score are dropped. If
 candidates of one class overlap too much, only the candidate with the highest score is kept
@@ -31,7 +31,7 @@ _FINISHED_COLUMNS = 6
 
 
 class _Form(Enum):
-    """The meaning of a candidate's columns after the first four, which describe the box."""
+    """What the columns of a candidate mean. The first four columns are the box."""
 
     SCORES = "one score for each class"
     OBJECTNESS_AND_SCORES = "objectness (YOLOv5), then one score for each class"
@@ -51,11 +51,12 @@ def read_yolo(
     The head has one of these shapes, with ``n`` candidates:
 
     - ``(1, 4 + classes, n)``: rows for center x, center y, width and height, in fractions of the
-      input or in its pixels, then a row of scores for each class. Further rows (masks, keypoints)
-      are ignored.
-    - ``(1, n, 4 + classes)``: columns instead of these rows.
-    - ``(1, n, 5 + classes)``: columns too, with a column for YOLOv5's objectness before the scores.
-    - ``(1, n, 6)``: columns for left, top, right, bottom, score and class, after suppression.
+      model's input or in pixels of the input, then a row of scores for each class. Further rows
+      (masks, keypoints) are ignored.
+    - ``(1, n, 4 + classes)``: the same data, with columns instead of rows.
+    - ``(1, n, 5 + classes)``: columns as before, with YOLOv5's objectness before the scores.
+    - ``(1, n, 6)``: columns for left, top, right, bottom, score and class. The model itself has
+      applied non-maximum suppression.
 
     Args:
         head: The head's real values.
@@ -65,8 +66,8 @@ def read_yolo(
         max_overlap: Largest intersection over union of two boxes of one class, from 0 to 1.
 
     Raises:
-        UnknownDetectionsError: The head has another shape. Or its boxes are in pixels, but the
-            input's size is unknown.
+        UnknownDetectionsError: The head has another shape, or the boxes are in pixels and
+            ``input_size`` is None.
     """
     if head.ndim != _RANK or head.shape[0] != 1 or min(head.shape[1:]) <= _SIDES:
         raise _unknown(head.shape, classes)
@@ -95,11 +96,12 @@ def read_yolo(
 def suppress(boxes: RawBoxes, max_overlap: float) -> Sequence[int]:
     """Return the indexes of the boxes that remain after non-maximum suppression.
 
-    A box is dropped if its overlap with a kept box of the same class is above ``max_overlap``.
+    A box is dropped if it overlaps a kept box of the same class by more than ``max_overlap``.
 
     Args:
         boxes: Boxes, highest score first.
-        max_overlap: Largest allowed intersection over union, from 0 to 1.
+        max_overlap: Largest allowed overlap of two boxes: the area of the intersection divided by
+            the area of the union, from 0 to 1.
 
     Returns:
         At most :data:`_MAX_BOXES` indexes, ascending.
@@ -120,7 +122,7 @@ def suppress(boxes: RawBoxes, max_overlap: float) -> Sequence[int]:
 
 
 def _orient(head: np.ndarray, classes: int) -> tuple[np.ndarray, _Form]:
-    """Return ``head`` with one candidate in each row, and the meaning of its columns."""
+    """Return an array with one candidate in each row, and the meaning of the columns."""
     rows, columns = head.shape
     if rows < columns and rows >= _SIDES + classes:
         return head.T, _Form.SCORES
@@ -140,10 +142,10 @@ def _corners(sides: np.ndarray) -> np.ndarray:
 
 
 def _scale(sides: np.ndarray, input_size: tuple[int, int] | None) -> np.ndarray:
-    """Return the four divisors that convert a box's sides to fractions of the input.
+    """Return four divisors: the sides of a box divided by them are fractions of the input.
 
-    The divisors are 1 if the sides are fractions already, and the input's width and height in
-    pixels otherwise.
+    If the sides are in pixels, the divisors are the input's width, height, width and height. If the
+    sides are fractions already, all divisors are 1.
     """
     finite = sides[np.isfinite(sides).all(axis=1)]
     if not finite.size or finite.max() <= _MAX_FRACTION:
@@ -159,6 +161,6 @@ def _scale(sides: np.ndarray, input_size: tuple[int, int] | None) -> np.ndarray:
 def _unknown(shape: tuple[int, ...], classes: int) -> UnknownDetectionsError:
     columns = 4 + classes if classes else "4 + classes"
     return UnknownDetectionsError(
-        f"The output of shape {list(shape)} is not that of a YOLO model; expected "
+        f"The output of shape {list(shape)} does not fit a YOLO model; expected "
         f"[1, {columns}, n], with n boxes."
     )

@@ -88,7 +88,7 @@ class Deployer(FleetReader):
 
         Args:
             bundle: The bundle.
-            on_progress: Called with (board, bytes on the board, bytes in all), from several threads.
+            on_progress: Called with (board, bytes received, bytes in all), from several threads.
 
         Returns:
             A report for each stage and board, sorted by stage, then by board.

@@ -15,8 +15,8 @@ leaves unused, and yields to the agent at once.
 A processor that was idle is slower when a board runs again: its clock frequency has fallen, and a
 hypervisor has given the virtual processor, with its caches, to other machines. ``idle`` without
 FILE keeps the processor busy. In a measurement on a virtual machine, two boards had shares of 0.4
-and 0.24 of a processor. The same work took 8.7 ms of processor time without ``idle``, 7.9 ms with
-``idle``, and 7.0 ms without other work on the processor (medians of eight runs).
+and 0.24 of a processor. The same work took 8.7 ms of processor time without ``idle``, and 7.9 ms
+with ``idle`` (medians of eight runs). On a processor of its own, the work took 7.0 ms.
 
 At a share of 0.3, work of 2 ms should take 6.7 ms. On a processor of 50 GMAC/s, the work took
 2.0 ms with quotas only, 3.3 ms with ``tick``, and 7.1 ms with ``tick`` and ``idle``.

@@ -305,7 +305,7 @@ def test_outputs_that_are_not_boxes_are_described_with_a_note() -> None:
     spec = TensorSpec("out", "float32", (1, 3))
     for detections, what in (
         ("ssd", "not those of an SSD model"),
-        ("yolo", "not that of a YOLO model"),
+        ("yolo", "does not fit a YOLO model"),
     ):
         manifest = manifest_of(spec, detections=detections)
         answer = describe_answer(manifest, {"out": floats(1, 2, 3)}, top=1)

@@ -31,8 +31,8 @@ class UnknownDetectionsError(EdgePartitionError):
 class Box:
     """An object found in a picture.
 
-    The sides lie inside the picture. They are in pixels from the picture's upper left corner. If the
-    size of the model's input is unknown, they are fractions of the input instead.
+    The sides lie inside the picture. They are in pixels from the picture's upper left corner. If
+    the size of the model's input is unknown, the sides are fractions of the input instead.
 
     Attributes:
         label: The class's label, or its index as text if the class has no label.

@@ -76,7 +76,7 @@ class OutputTensor:
         return f" ({' and '.join(parts)} of {self.values.size:,} values)" if parts else ""
 
     def summary(self) -> dict[str, Any]:
-        """Return the minimum, maximum and mean of the finite values, by ``min``, ``max``, ``mean``.
+        """Return the finite values' minimum, maximum and mean: keys ``min``, ``max`` and ``mean``.
 
         For complex values, the magnitudes are used. All three are None if no value is finite.
         """
@@ -91,7 +91,10 @@ class OutputTensor:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the output as a JSON object, which lists up to 1,000 values."""
+        """Return the output as a JSON object.
+
+        The object lists the values of an output of at most 1,000 values.
+        """
         nan, infinite = self._not_finite()
         document: dict[str, Any] = {"name": self.name, "dtype": self.dtype}
         document |= {"shape": list(self.shape), "dequantized": self.is_dequantized}

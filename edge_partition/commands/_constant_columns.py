@@ -1,4 +1,4 @@
-"""Removal of the columns of a table that have the same cell in every row. Pure."""
+"""Remove the columns of a table that have the same cell in every row. The function is pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def split_constant(
     """Remove columns that have the same cell in every row.
 
     Args:
-        columns: The headers; ``>`` in front marks a column of numbers.
+        columns: The headers. A ``>`` in front marks a column of numbers.
         rows: The cells.
         once: The headers, without ``>``, of the columns that may be removed. A table with one row
             keeps all columns.
 
     Returns:
-        The headers of the other columns, the rows of the other columns, and the text
+        The headers of the columns that stay, the rows with the cells of these columns, and the text
         ``HEADER CELL`` for each removed column.
     """
     wanted = set(once)

@@ -1,4 +1,4 @@
-"""The comparison of the boards' outputs with the whole model's outputs, for the demo's inputs."""
+"""Compare the boards' outputs with the whole model's outputs, for the inputs of the demo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRUE_LABEL = re.compile(r"digit-(.+)-\d+")
 
 
 class DemoError(EdgePartitionError):
-    """The demonstration can't start, proves nothing, or found a difference."""
+    """The demo can't start, proves nothing, or found a difference."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Reference:
     """The demo's inputs, and the whole model's outputs for these inputs.
 
     Attributes:
-        requests: The inputs from files; empty if the inputs are made up.
+        requests: The inputs that were read from files; empty if the inputs are made up.
         payloads: The bytes of each input.
         outputs: The bytes of the whole model's outputs for each input.
-        is_constant: Whether the whole model gives equal outputs for all inputs.
+        is_constant: Whether the whole model's outputs are the same for all inputs.
     """
 
     requests: tuple[NamedRequest, ...]
@@ -44,12 +44,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The boards' outputs compared with the whole model's.
+    """The comparison of the boards' outputs with the whole model's outputs.
 
     Attributes:
         inputs: The number of inputs.
-        identical: The number of inputs whose outputs have the same bits.
-        judged: For each answer to an input with a known true label, whether the answer is right.
+        identical: The number of inputs for which both outputs are bit-identical.
+        judged: Whether the answer is right, for each input with a known true label.
     """
 
     inputs: int
@@ -58,12 +58,12 @@ class Comparison:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of right labels, from 0 to 1; None: no true label is known."""
+        """The share of right answers, from 0 to 1; None if no true label is known."""
         return sum(self.judged) / len(self.judged) if self.judged else None
 
 
 def compare(reference: Reference, results: Sequence[Result], manifest: Manifest) -> Comparison:
-    """Compare the boards' results with the whole model's outputs. Pure."""
+    """Compare the boards' results with the whole model's outputs."""
     identical = sum(
         encode_tensors(manifest.outputs, result.outputs) == outputs
         for result, outputs in zip(results, reference.outputs, strict=True)
@@ -77,10 +77,11 @@ def compare(reference: Reference, results: Sequence[Result], manifest: Manifest)
 
 
 def check(reference: Reference, comparison: Comparison) -> None:
-    """Raise an error if a comparison proves nothing or found a difference.
+    """Raise an error if the comparison proves nothing or found a difference.
 
     Raises:
-        DemoError: The whole model's outputs are equal for all inputs, or outputs differ.
+        DemoError: The whole model's outputs are the same for all inputs, or the boards' outputs
+            differ from the whole model's outputs.
     """
     if reference.is_constant:
         raise DemoError(
@@ -90,13 +91,13 @@ def check(reference: Reference, comparison: Comparison) -> None:
     different = comparison.inputs - comparison.identical
     if different:
         raise DemoError(
-            f"{different} of {comparison.inputs} answers differ from the whole model's; expected "
-            "0. This is a bug in edge-partition: report it with the model."
+            f"{different} of {comparison.inputs} answers differ from the whole model's answers; "
+            "expected 0. This is a bug in edge-partition: report it with the model."
         )
 
 
 def _judge(request: NamedRequest, result: Result, manifest: Manifest) -> list[bool]:
-    """Return whether the answer is right, for each sample with a known true label."""
+    """Return whether the best label is right, for each sample with a known true label."""
     judged = []
     for sample, outputs in request.split(result.outputs, manifest.inputs):
         truth = _TRUE_LABEL.fullmatch(sample.file.stem)

@@ -1,4 +1,7 @@
-"""The plan's prediction for the demo's stream, and why the measurement differs. Pure."""
+"""Predict the time of the demo's stream, and explain why the measured time differs.
+
+The functions are pure.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,27 @@ _IS_REASON = 0.1
 
 
 def planned_s(plan: Plan, requests: int) -> float:
-    """Return the predicted time of a stream in seconds.
+    """Return the predicted time of a stream of requests, in seconds.
 
-    The first result takes the plan's latency. Each further result takes one period more.
+    The first result arrives after the plan's latency. Each further result arrives one period later.
+    The period is the plan's time between two results.
     """
     return (plan.latency_ms + (requests - 1) * plan.bottleneck_ms) / 1000
 
 
 def explain_difference(plan: Plan, report: StreamReport, *, processors: int) -> str | None:
-    """Return why a stream was faster or slower than its plan; None: the difference is small.
+    """Return a sentence on why a stream was faster or slower than its plan.
 
-    If the inference time on the plan's slowest board differs in the same direction, that time is
-    the reason. Otherwise the reason is this machine, which runs all boards, the broker and the
-    client.
+    If the plan's slowest board also computed faster or slower than planned, this is the reason. If
+    not, the reason is that all boards, the broker and the client run on this machine.
 
     Args:
         plan: The plan.
         report: The measured times of the stream.
-        processors: Processors of this machine.
+        processors: Number of processors of this machine.
+
+    Returns:
+        The sentence; None if the difference is small.
     """
     predicted_per_s = report.requests / planned_s(plan, report.requests)
     if abs(report.throughput_per_s / predicted_per_s - 1) <= _NEEDS_REASON:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Parses ``NAME=N,N,..`` or ``N,N,..`` into a name and a shape; the name may be empty."""
+    """Parses ``NAME=N,N,..`` or ``N,N,..`` into a name and a shape. The name may be empty."""
 
     name = "[NAME=]N,N,.."
 
@@ -55,7 +55,7 @@ def _as_mapping(
 
 
 def input_shape_words(input_shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return an option ``--input-shape`` for each shape, as words of a command line."""
+    """Return one option ``--input-shape`` for each shape, as words of a command line."""
     words = []
     for name, shape in input_shapes.items():
         sizes = ",".join(map(str, shape))
@@ -74,7 +74,7 @@ def _check_pixels(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def picture_options(options: dict[str, Any]) -> PictureOptions:
-    """Remove the options about pictures and classes from ``options``, and return them."""
+    """Remove from ``options`` the options about pictures and classes, and return them."""
     names = ("pixels", "resize", "fit", "labels", "logits")
     return PictureOptions(**{name: options.pop(name) for name in names if name in options})
 
@@ -90,7 +90,7 @@ def picture_words(picture: PictureOptions) -> list[str]:
 
 
 def plan_limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Remove the options that limit a plan from ``options``, and return them by name."""
+    """Remove from ``options`` the options that limit a plan, and return them by name."""
     names = ("wire", "max_replicas", "max_latency_ms", "min_throughput_per_s")
     return {name: options.pop(name) for name in names}
 
@@ -109,8 +109,8 @@ model_options = combined(
         type=_Shape(),
         multiple=True,
         callback=_as_mapping,
-        help="The shape of inputs whose shape the model leaves open, without the batch: 224,224,3 "
-        "for all such inputs, or token_ids=128 for the input token_ids. Repeatable.",
+        help="The shape, without the batch, for inputs whose shape the model leaves open: "
+        "224,224,3 for all such inputs, or token_ids=128 for the input token_ids only. Repeatable.",
     ),
     click.option(
         "--signature",
@@ -123,8 +123,8 @@ model_options = combined(
         type=click.Choice(QUANTIZATIONS),
         default="none",
         show_default=True,
-        help="How numbers are stored. none: float32; float16: float16 weights; dynamic: int8 "
-        "weights; int8: int8 weights and activations.",
+        help="How numbers are stored. none: all as float32; float16: weights as float16; dynamic: "
+        "weights as int8; int8: weights and activations as int8.",
     ),
     click.option(
         "--calibration",
@@ -144,21 +144,22 @@ model_options = combined(
     click.option(
         "--resize",
         type=click.Choice(RESIZE_FILTERS),
-        help="The filter that resizes pictures. Default: the Keras application's own filter, else "
-        "bilinear.",
+        help="The filter that resizes pictures. Default: the filter that the authors of the Keras "
+        "application use; for other models, bilinear.",
     ),
     click.option(
         "--fit",
         type=click.Choice(PIXEL_FITS),
-        help="For pictures with other proportions than the model's input. stretch: stretch the "
-        "picture; crop: cut out the middle; letterbox: add gray bars. Default: stretch.",
+        help="What to do if the proportions of a picture and of the model's input differ. stretch: "
+        "stretch the picture; crop: cut out the middle; letterbox: add gray bars. Default: "
+        "stretch.",
     ),
     click.option(
         "--labels",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="A file with the names of the classes, one per line. Default: the names in the model, "
-        "or in model.labels.txt beside a file model.tflite.",
+        "or in a labels file in the model's folder (cats.labels.txt for cats.tflite).",
     ),
     click.option(
         "--logits",
@@ -203,20 +204,19 @@ plan_options = combined(
         default="float32",
         show_default=True,
         help="How float activations travel between boards. float32: exactly; float16: rounded, "
-        "with half the bytes; auto: as float16 where this makes the plan better.",
+        "with half the bytes; auto: as float16 between two stages if this makes the plan better.",
     ),
     click.option(
         "--max-replicas",
         type=click.IntRange(1),
         metavar="N",
-        help="The largest number of boards for one stage; 1: no replicas. Default: any number. "
-        "With a limit and up to 8 different or 16 equal boards, the plan is proven to be the best.",
+        help="The largest number of boards for one stage; 1: no replicas. Default: any number.",
     ),
     click.option(
         "--max-latency-ms",
         type=click.FloatRange(0, min_open=True),
         metavar="MS",
-        help="The highest latency of a single request that a plan may have, in milliseconds. Not "
+        help="The highest latency that a plan may have for a single request, in milliseconds. Not "
         "allowed with --objective energy.",
     ),
     click.option(

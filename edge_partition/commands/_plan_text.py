@@ -1,4 +1,4 @@
-"""The sentences and rows that show a plan. Pure."""
+"""The sentences and table rows that show a plan. The functions are pure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plan_head(plan: Plan) -> str:
 
 
 def plan_columns(plan: Plan) -> tuple[str, ...]:
-    """Return the headers of the table; a plan that minimizes energy has a column for energy."""
+    """Return the table's headers. A plan that minimizes energy also has a column for energy."""
     return (*PLAN_COLUMNS, _ENERGY_COLUMN) if plan.objective == "energy" else PLAN_COLUMNS
 
 
@@ -97,11 +97,13 @@ def _shared_boards(plan: Plan) -> Iterator[str]:
 
 
 def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:
-    """Return a row for each board of each stage, for :func:`plan_columns`.
+    """Return the table's rows, one for each board of each stage.
+
+    :func:`plan_columns` gives the columns.
 
     Args:
         plan: The plan.
-        sizes: The size of each stage's file in bytes; None: the plan's estimate.
+        sizes: The size of each stage's file in bytes; None: the table shows the plan's estimate.
     """
     return [
         [
@@ -123,7 +125,7 @@ def plan_rows(plan: Plan, sizes: Sequence[int] | None) -> list[list[str]]:
 
 
 def plan_sources(plan: Plan) -> Iterator[str]:
-    """Yield sentences on the meaning of the columns and on the source of the times."""
+    """Yield sentences on what the columns mean, and where the times come from."""
     yield (
         "The times are those of one request. Compute: the inference. Messages: processor time to "
         "receive and send. Network: time on the link to the broker."

@@ -30,11 +30,11 @@ def load(
     calibration: Path | None = None,
     **options: Any,
 ) -> LoadedTflite:
-    """Load the model that a command's MODEL and options name, and show the progress."""
+    """Load the model that a command's argument MODEL and options name; show the progress."""
     if quantization == "int8" and calibration is None and model_kind(model).needs_conversion:
         raise click.UsageError(
-            "--quantize int8 needs sample inputs, which determine the scales; expected "
-            "--calibration IMAGES too"
+            "--quantize int8 needs sample inputs to find the quantization scales; add "
+            "--calibration IMAGES"
         )
     picture = picture_options(options)
     if picture.labels is not None:
@@ -55,9 +55,10 @@ def load(
 
 
 def choose_boards(fleet: Path | None, stages: int | None, cuts: tuple[str, ...]) -> Fleet:
-    """Return the boards of the file ``fleet``; None: equal boards ``board-0``, ``board-1``, ...
+    """Return the boards of the file ``fleet``, or equal boards if there is no file.
 
-    Call this function before the slow loading of the model, so that wrong options fail at once.
+    The number of equal boards is the number of stages. The function raises an error for wrong
+    options. Call the function before the model is loaded, because loading is slow.
     """
     if cuts and stages is not None and stages != len(cuts) + 1:
         raise click.UsageError(
@@ -85,9 +86,9 @@ def make_plan(
 ) -> Plan:
     """Choose the best plan, and show progress.
 
-    With ``use_profiles``, boards that have a profile of the model are planned with measured times.
-    Leave ``use_profiles`` false for equal boards, because real boards may have the same names.
-    ``limits`` are as for :func:`edge_partition.api.plan_model`.
+    With ``use_profiles``, the plan uses measured times for each board that has a profile of the
+    model. Leave ``use_profiles`` false for equal boards: their names are made up, and a real board
+    may have such a name. ``limits`` are as for :func:`edge_partition.api.plan_model`.
     """
     with _show.step_progress() as step:
         step("Planning")
@@ -105,7 +106,7 @@ def make_plan(
 
 
 def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
-    """Return the boards, with measured times for each board that has a profile of the model."""
+    """Return the boards. Each board that has a profile of the model gets its measured times."""
     return api.use_measured_times(
         model, boards, on_unusable=lambda error: _show.warn(str(error)), on_limit=_show.warn
     )
@@ -114,13 +115,13 @@ def measured(model: LoadedTflite, boards: Fleet) -> Fleet:
 def show_plan(
     plan: Plan, sizes: Sequence[int] | None = None, *, with_prediction: bool = True
 ) -> None:
-    """Print a plan: throughput and latency, what limits them, the stages, and the times' sources.
+    """Print a plan: throughput and latency, the slowest part, the stages, the times' sources.
 
     Args:
         plan: The plan.
-        sizes: The size of each stage's written file in bytes; None: the plan's estimate.
-        with_prediction: Whether to print throughput and latency of the plan and of the best board
-            alone. ``demo`` prints the prediction later, beside the measurement.
+        sizes: The size of each stage's written file in bytes; None: the plan's estimate is shown.
+        with_prediction: Whether to print the predicted throughput and latency, for the plan and for
+            the best board alone. ``demo`` prints the prediction later, beside the measurement.
     """
     if with_prediction:
         _show.say(_plan_text.plan_verdict(plan), bold=True)

@@ -1,4 +1,4 @@
-"""The sentences and rows that show measured boards. Pure."""
+"""The sentences and table rows that show measured boards. The functions are pure."""
 
 from __future__ import annotations
 
@@ -33,23 +33,27 @@ PROFILE_COLUMNS = (
 
 @dataclass(frozen=True)
 class FoundProfile:
-    """A board's profile, and whether this run of the command measured the profile."""
+    """A board's profile, and whether this run of the command made the profile."""
 
     profile: BoardProfile
     measured_now: bool
 
 
 def whole_model_ms(profile: BoardProfile, graph: Graph) -> float | None:
-    """Return the whole model's measured time in milliseconds; None: too large for the board."""
+    """Return the whole model's measured time in milliseconds.
+
+    Return None if the model is too large for the board.
+    """
     return median_times_ms(profile.slices).get((0, len(graph.operators)))
 
 
 def profile_verdict(name: str, whole_ms: Mapping[str, float | None]) -> str:
-    """Return the sentence with the whole model's times on the fastest and the slowest board.
+    """Return a sentence with the whole model's times on the fastest and on the slowest board.
 
     Args:
         name: The model's name.
-        whole_ms: The whole model's time by board, in milliseconds; None: too large for the board.
+        whole_ms: The whole model's time by board, in milliseconds. None: the model is too large for
+            the board.
     """
     boards = f"{name}, measured on {_show.count_of(len(whole_ms), 'board')}"
     times = sorted((took, board) for board, took in whole_ms.items() if took is not None)

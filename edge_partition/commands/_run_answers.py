@@ -1,4 +1,4 @@
-"""The answers that ``edge-partition run`` shows: one answer for each sample in the input files."""
+"""Make the answers that ``edge-partition run`` shows, one for each sample in the input files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Failed:
-    """An input that got no answer: the input's name, and the error."""
+    """The name of an input that got no answer, and the error."""
 
     name: str
     error: EdgePartitionError
@@ -56,8 +56,8 @@ class AnswerMaker:
 
     Attributes:
         manifest: The deployment's manifest.
-        top: The number of labels in an answer.
-        min_score: The lowest score of a box in an answer.
+        top: The largest number of labels in an answer.
+        min_score: Lower bound on a box's score. Boxes with a lower score are left out.
     """
 
     manifest: Manifest
@@ -89,7 +89,7 @@ def stream_answers(
         pipeline: The connection to the deployment.
         files: The files with the inputs.
         answers: Makes the answers from the results.
-        times: Gets the times of each result.
+        times: Collects the times of each result.
         on_note: Called with each note about a file.
 
     Raises:

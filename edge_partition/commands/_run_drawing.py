@@ -1,4 +1,4 @@
-"""The option ``--draw`` of ``edge-partition run``, which writes pictures with the boxes found."""
+"""The option ``--draw`` of ``edge-partition run``, which draws the found boxes into pictures."""
 
 from __future__ import annotations
 
@@ -21,28 +21,31 @@ def check_drawable(folder: Path, files: Sequence[Path], manifest: Manifest) -> N
     """Check, before the stream starts, that ``--draw`` can write pictures into ``folder``.
 
     Raises:
-        DrawError: The model finds no boxes, or the folder has the inputs or can't be made.
+        DrawError: The outputs are not known to be boxes, or an input is in ``folder``, or the
+            folder can't be created.
     """
     if not manifest.model.detections:
         raise DrawError(
-            f"--draw: the outputs of deployment {manifest.deployment!r} are not known as boxes; "
-            "expected SSD's four outputs, or a YOLO head with metadata. Leave --draw out."
+            f"--draw: the outputs of deployment {manifest.deployment!r} are not known to be boxes; "
+            "expected an SSD model, or a YOLO model with metadata. Leave --draw out."
         )
     if folder.resolve() in {file.resolve().parent for file in files}:
         raise DrawError(
-            f"--draw {folder}: this folder has the inputs, which would be overwritten; name "
-            "another folder."
+            f"--draw {folder}: this folder has the inputs, and the drawn pictures could overwrite "
+            "them; name another folder."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DrawError(f"--draw {folder}: the folder can't be made: {error.strerror}.") from None
+        raise DrawError(
+            f"--draw {folder}: the folder can't be created ({error.strerror}); name another folder."
+        ) from None
 
 
 def free_name(file: Path, taken: set[str]) -> str:
     """Return a file name for a drawn picture, and add the name to ``taken``.
 
-    The name is the input file's name, with a number if ``taken`` already has this name.
+    The name is that of the input file. If ``taken`` already has this name, a number is added.
     """
     suffix = file.suffix if file.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
     name, number = f"{file.stem}{suffix}", 1

@@ -1,6 +1,6 @@
 """The output of ``edge-partition run``: each answer is printed when it arrives.
 
-Answers are kept only for ``-o`` and ``--json``.
+Answers are kept in memory only for ``-o`` and ``--json``.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class UnansweredError(EdgePartitionError):
 
 
 class AnswerLog:
-    """The answers so far. Each is printed when it arrives, and kept only for ``-o`` and ``--json``.
+    """The answers so far. Answers are printed when they arrive; ``-o`` or ``--json`` keeps them.
 
     Attributes:
         total: The number of inputs so far.
         failed: The number of inputs without an answer.
-        outputs: The outputs of each answered input, for ``-o``; else empty.
-        rows: The rows of the ``--json`` document; else empty.
-        notes: The keys are the sentences to print at the end, in order.
+        outputs: The outputs of each answered input; empty without ``-o``.
+        rows: The entries of the field ``results`` of the document; empty without ``--json``.
+        notes: The sentences to print at the end, as the keys of a dict, which keeps their order.
         drawn: The number of pictures written.
     """
 
@@ -60,8 +60,8 @@ class AnswerLog:
 
         Args:
             folder: The folder for pictures with boxes; None: no pictures are drawn.
-            as_json: Whether to keep answers as ``rows`` instead of printing them.
-            keeps_outputs: Whether to keep ``outputs``.
+            as_json: Whether to keep the answers in ``rows`` instead of printing them.
+            keeps_outputs: Whether to keep the outputs in ``outputs``.
         """
         self.total = self.failed = self.drawn = 0
         self.outputs: list[dict[str, np.ndarray]] = []
@@ -78,7 +78,7 @@ class AnswerLog:
         self.notes.update(dict.fromkeys(notes))
 
     def add(self, item: Answered | Failed) -> None:
-        """Print or keep one input's answer or error."""
+        """Print one input's answer or error, or keep it for ``--json``."""
         self.total += 1
         if self.total > 1:
             self._tell_first()
@@ -105,8 +105,8 @@ class AnswerLog:
             stopped: The error or interruption that ended the stream; None: the stream is complete.
 
         Returns:
-            ``stopped``; else, if there was only one input, this input's error; else an
-            :class:`UnansweredError`.
+            ``stopped``, if the stream ended early. If the only input has no answer: the error of
+            this input. If some of several inputs have no answer: an :class:`UnansweredError`.
         """
         if stopped is not None:
             self._tell_first()
@@ -131,7 +131,10 @@ class AnswerLog:
             self._first = None
 
     def _draw(self, folder: Path, row: Answered) -> Path | None:
-        """Write a picture with its boxes and return the file; None: no picture, or no boxes."""
+        """Write a picture with the boxes drawn in, and return its path.
+
+        Return None if the input is no picture, or if the model is not for detection.
+        """
         if row.answer.boxes is None or row.sample.file.suffix.lower() not in IMAGE_SUFFIXES:
             return None
         path = folder / free_name(row.sample.file, self._names_taken)
@@ -164,12 +167,12 @@ def show_end(
 def show_report(
     report: StreamReport, *, predicted_per_s: float | None = None, reason: str | None = None
 ) -> None:
-    """Print throughput and latency of a stream, then the times of each stage.
+    """Print the throughput and latency of a stream, then the times of each stage.
 
     Args:
         report: The measured times.
         predicted_per_s: The predicted throughput, in requests per second; None: no prediction.
-        reason: A sentence on why prediction and measurement differ; None: no sentence.
+        reason: A sentence on why the prediction and the measurement differ; None: no sentence.
     """
     predicted = "" if predicted_per_s is None else f" (predicted: {predicted_per_s:.1f} requests/s)"
     _show.say(
@@ -203,7 +206,7 @@ def run_document(
     shown: AnswerLog,
     stopped: EdgePartitionError | KeyboardInterrupt | None,
 ) -> dict[str, Any]:
-    """Return the document of ``--json``."""
+    """Return the document that ``--json`` prints."""
     return {
         "deployment": manifest.deployment,
         "generation": manifest.generation,

@@ -49,12 +49,12 @@ def console() -> Console:
 
 
 def say(text: str, *, bold: bool = False) -> None:
-    """Print a sentence. Markup of rich is printed as text, and control characters are escaped."""
+    """Print a sentence. Rich markup is printed as text, and control characters are escaped."""
     console().print(Text(plain_text(text), style="bold" if bold else ""))
 
 
 def print_json(document: Any) -> None:
-    """Print the document of ``--json``."""
+    """Print a document as JSON, for the option ``--json``."""
     click.echo(json.dumps(document, indent=1, default=str))
 
 
@@ -67,8 +67,8 @@ def table(*columns: str) -> Table:
     r"""Return an empty table.
 
     Args:
-        columns: The headers. ``>`` in front marks a column of numbers: aligned to the right and
-            never broken. A header of two lines (``\n``) keeps its column narrow.
+        columns: The headers. A ``>`` in front marks a column of numbers, which is aligned to the
+            right and never wrapped. A header of two lines (``\n``) keeps its column narrow.
     """
     result = Table(
         header_style="bold",
@@ -100,11 +100,11 @@ def show_table(
     """Print a table, with an empty line after it.
 
     Args:
-        title: The line above the table; empty: no title.
+        title: The line above the table; empty for a table without a title.
         columns: As for :func:`table`.
         rows: The cells, as plain text.
-        once: Headers of columns that are left out if all rows have the same cell. A line below the
-            table then shows the cell.
+        once: Headers of columns that are left out if the cell is the same in all rows. A line below
+            the table then shows this cell once.
         gap: Whether to print an empty line before the table too.
     """
     columns, rows, constants = split_constant(columns, rows, once)
@@ -142,7 +142,7 @@ def step_progress() -> Iterator[Callable[[str], None]]:
 def count_progress(
     description: str, total: int | None = None, *, hidden: bool = False
 ) -> Iterator[Callable[..., None]]:
-    """Show a progress bar unless ``hidden``; the yielded function takes (done, total)."""
+    """Show a progress bar, unless ``hidden``. The yielded function takes (done, total)."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -163,7 +163,7 @@ def count_progress(
 
 @contextmanager
 def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar for each board; the yielded function takes (board, done, total)."""
+    """Show a progress bar for each board. The yielded function takes (board, done, total)."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -182,7 +182,7 @@ def board_progress(doing: str = "Sending to") -> Iterator[Callable[[str, int, in
 
 
 def name_some(names: Iterable[str], most: int = 8) -> str:
-    """Return the first ``most`` names, joined by commas, and the number of the other names."""
+    """Return the first ``most`` names and the number of the others, as in ``a, b and 3 more``."""
     listed = list(names)
     rest = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
@@ -204,7 +204,7 @@ def kib(size_bytes: float) -> str:
 
 
 def show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
-    """Print a model's inputs of pictures and sound, the meaning of its answers, and notes."""
+    """Print a model's picture and sound inputs, the meaning of its answers, and ``notes``."""
     for spec in manifest.inputs:
         if spec.pixels is not None or spec.rate_hz:
             say(f"Input {describe_input(spec)}.")

@@ -64,7 +64,8 @@ _TIMEOUT_S = 120
     "--emulate",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="As --fleet, and limit each board here to the speed, memory and link that the file gives.",
+    help="A fleet.toml file, used instead of --fleet. Each board here is limited to the speed, "
+    "memory and link in the file.",
 )
 @click.option(
     "--weights",
@@ -77,14 +78,14 @@ _TIMEOUT_S = 120
     metavar="N",
     default=32,
     show_default=True,
-    help="The number of made-up inputs, for a MODEL without INPUTS.",
+    help="The number of made-up inputs, if a MODEL is given without INPUTS.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The folder to keep the bundle in. Default: the bundle is deleted at the end.",
+    help="The folder in which the bundle is kept. Default: the bundle is deleted at the end.",
 )
 @json_option
 def command(
@@ -102,9 +103,9 @@ def command(
 
     MODEL is a name, file or folder as for `edge-partition split`.
 
-    Without arguments, the command uses the digits model of the source checkout, and images that its
-    training did not use. The command starts a broker and an agent for each board, which only this
-    machine can reach, and ends them when it is done.
+    Without arguments, the command uses the digits model of the source checkout, and images that the
+    training of this model did not use. The command starts a broker and one agent for each board,
+    and ends all of them at the end. Only this machine can reach the broker.
     """
     files = _find_inputs(model, inputs)
     boards = load_fleet(emulate or fleet)
@@ -150,7 +151,7 @@ def command(
 
 
 def _find_inputs(model: str, inputs: tuple[Path, ...]) -> list[Path]:
-    """Return the files with the inputs; the digits model has its images as the default."""
+    """Return the input files. For the digits model, the default is its example images."""
     is_digits = model == str(_MODEL)
     if is_digits and not _MODEL.exists():
         raise DemoError(

@@ -31,10 +31,10 @@ _COLUMNS = (
 @broker_options
 @json_option
 def command(build: Path, prefix: str, as_json: bool, **options: Any) -> None:
-    """Make the bundle in the folder BUILD live on its boards. Default: the folder build.
+    """Make the bundle in the folder BUILD live on its boards. Default of BUILD: build.
 
-    Every board first receives, checks, loads and tries its part. Then the deployment goes live. If
-    one board refuses, nothing changes.
+    Every board first receives, checks, loads and tries its part of the model. Then the deployment
+    goes live. If one board refuses, no live deployment changes.
     """
     broker = broker_address(options)
     bundle = api.read_bundle(build)
@@ -56,7 +56,7 @@ def command(build: Path, prefix: str, as_json: bool, **options: Any) -> None:
 
 
 def show_loaded(loaded: tuple[LoadedStage, ...]) -> None:
-    """Print the times, memory and difference that each board reported for its part."""
+    """Print the times, the memory and the difference that each board reported for its stages."""
     rows = [
         (
             str(stage.stage),
@@ -70,4 +70,6 @@ def show_loaded(loaded: tuple[LoadedStage, ...]) -> None:
     ]
     title = "Each board loaded its part and ran the reference input"
     _show.show_table(title, _COLUMNS, rows, once=["difference"])
-    _show.say("Difference: the largest difference from this machine's outputs; 0 means equal bits.")
+    _show.say(
+        "Difference: the largest difference from this machine's outputs; 0 means equal values."
+    )

@@ -1,4 +1,7 @@
-"""``edge-partition inspect``: show a model's operators, possible cuts and wrapped operations."""
+"""``edge-partition inspect``: show a model's operators, possible cuts and wrapped operations.
+
+A wrapped operation has no Keras layer, so it was wrapped into a layer of its own.
+"""
 
 from __future__ import annotations
 
@@ -59,12 +62,14 @@ _NARROW_KIND, _NARROW_OUTPUT, _LEAST_LAYER = 12, 14, 14
     "page",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write an HTML page instead of printing tables. The page shows the model as a graph that "
-    "you can zoom and search, and compares cuts.",
+    help="Write an HTML page instead of printing tables. The page shows the model as a graph, "
+    "which you can zoom and search. The page also compares cuts.",
 )
 @json_option
 def command(model: str, page: Path | None, as_json: bool, **options: Any) -> None:
     """Show MODEL's operators, the tensors that cross each cut, and the wrapped operations.
+
+    A wrapped operation has no Keras layer, so it was wrapped into a layer of its own.
 
     MODEL is a name, file or folder as for `edge-partition split`. MODEL may also be a bundle's
     folder: the command then shows the whole model in the bundle.
@@ -90,7 +95,10 @@ def command(model: str, page: Path | None, as_json: bool, **options: Any) -> Non
 
 
 def _load(model: str, options: dict[str, Any]) -> tuple[str, LoadedTflite]:
-    """Return MODEL's name or file, and the loaded model; for a bundle, its whole model."""
+    """Return the name or file of MODEL, and the loaded model.
+
+    For a bundle, these are the file of the whole model in the bundle, and this model.
+    """
     if not Path(model).is_dir() or model_kind(model).is_folder:
         return model, _planning.load(model, **options)
     bundle = read_bundle(Path(model))
@@ -162,7 +170,7 @@ def _warnings(loaded: LoadedTflite) -> list[str]:
 
 
 def _operator_table(document: dict[str, Any], width: int) -> Table:
-    """Return a table with a row for each operator; long names are cut to fit into ``width``."""
+    """Return a table with a row for each operator. Long names are shortened to fit ``width``."""
     wide = width >= _WIDE
     columns = [">#", "operator", "layer", "output", ">MMACs"]
     columns += [">parameters", ">weights\nKiB"] if wide else []
@@ -196,7 +204,10 @@ def _operator_table(document: dict[str, Any], width: int) -> Table:
 
 
 def _wrapped_table(document: dict[str, Any], width: int) -> Table:
-    """Return a table with a row for each wrapped operation; a wide table also has the constants."""
+    """Return a table with a row for each wrapped operation.
+
+    If ``width`` is large enough, the table also has a column for the constants.
+    """
     operations = document["wrapped_operations"]
     rows = [
         [
@@ -232,7 +243,7 @@ def _print_table(title: str, table: Table, console: Console) -> None:
 def _shorten(text: str, length: int) -> str:
     """Shorten a text to ``length`` characters by leaving out the middle.
 
-    The end of a layer's name tells the layer from others.
+    Two thirds of the kept characters are from the end, where the names of layers differ most.
     """
     if len(text) <= length:
         return text

@@ -36,8 +36,9 @@ _COLUMNS = (">boards", ">stages", ">requests/s", ">latency\nms", "unbeaten", "bo
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Show many plans instead of one, for each number of boards: from the lowest latency to "
-    "the highest throughput.",
+    help="Show many plans instead of one: for each number of boards, the plan with the lowest "
+    "latency and the plan with the highest throughput. For the whole fleet, the plans between "
+    "these two are also shown.",
 )
 @click.option(
     "-o",
@@ -65,8 +66,8 @@ def command(
     """
     if pareto and (cuts or (fleet is not None and stages is not None)):
         raise click.UsageError(
-            "--pareto tries every number of boards and chooses the cuts; leave out --cut, and with "
-            "--fleet also --stages"
+            "--pareto chooses the cuts and the number of stages itself; leave out --cut, and leave "
+            "out --stages if --fleet is given"
         )
     boards = _planning.choose_boards(fleet, stages, cuts)
     limits = plan_limits(options)
@@ -125,7 +126,7 @@ def _write_and_show_all(choices: Sequence[Choice], output: Path | None, *, as_js
         "Unbeaten: every other plan in the table has a higher latency, a lower throughput, or the "
         "same figures. For each number of boards, the table has the plans with the lowest latency "
         "and with the highest throughput, with one stage per board. Plans with fewer stages than "
-        "boards have replicas. They are the best plans for the whole fleet."
+        "boards have replicas. These are the best plans for the whole fleet."
     )
 
 

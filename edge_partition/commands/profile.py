@@ -1,4 +1,4 @@
-"""``edge-partition profile``: have boards measure a model and their links, for better plans."""
+"""``edge-partition profile``: have boards measure a model and their links to the broker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class NoBoardsError(EdgePartitionError):
-    """No board is online, or no board of the fleet is online."""
+    """No board is online, or none of the boards in the fleet file is online."""
 
     def __init__(self, broker: str, fleet: Path | None) -> None:
         which = "No board" if fleet is None else f"None of the boards in {fleet}"
@@ -82,11 +82,11 @@ def command(
 ) -> None:
     """Measure MODEL's parts, and the link to the broker, on every board that is online.
 
-    Then each board times its stages of the best plans.
+    Then each board times its stages in the best plans.
 
     MODEL is a name, file or folder as for `edge-partition split`. The measurements are kept on this
-    machine for each model, board and runtime version. `plan` and `split` use the measurements. A
-    board that was measured before is not measured again.
+    machine for each model, board and runtime version. `plan` and `split` use the measurements.
+    Without --again, a board that was measured before is not measured again.
     """
     broker = broker_address(options)
     limits = None if fleet is None else _read_fleet(fleet, devices)
@@ -116,7 +116,7 @@ def command(
 def _find_boards(
     profiler: Profiler, devices: tuple[str, ...], limits: Fleet | None
 ) -> tuple[Board, ...]:
-    """Return the boards to measure; warn about boards of the fleet that are offline."""
+    """Return the boards to measure. Warn about boards of the fleet file that are offline."""
     named = None if limits is None else {device.name for device in limits.devices}
     boards = profiler.boards(devices, among=named)
     if boards and named is not None and not devices:
@@ -127,7 +127,7 @@ def _find_boards(
 
 
 def _warn_of_limits(fleet: Fleet | None, boards: Sequence[Board]) -> None:
-    """Warn about boards whose agent has another memory limit than the fleet file."""
+    """Warn about boards whose agent's memory limit differs from the limit in the fleet file."""
     limits_mib = {board.name: board.ram_mib for board in boards}
     for device in () if fleet is None else fleet.devices:
         difference = limit_difference(device, limits_mib.get(device.name))
@@ -138,7 +138,7 @@ def _warn_of_limits(fleet: Fleet | None, boards: Sequence[Board]) -> None:
 def _known_profiles(
     store: ProfileStore, loaded: LoadedTflite, boards: Sequence[Board]
 ) -> dict[str, BoardProfile]:
-    """Return the stored profiles that can be used, by board name."""
+    """Return the stored profiles that are valid for these boards, by board name."""
     found = {board.name: _known(store, loaded, board) for board in boards}
     return {name: profile for name, profile in found.items() if profile is not None}
 
@@ -151,7 +151,7 @@ def _measure(
     *,
     force: bool,
 ) -> dict[str, BoardProfile]:
-    """Have boards measure the model's parts; store the profiles and return them by board name."""
+    """Have boards measure the model's parts. Store and return the profiles, by board name."""
     measured: dict[str, BoardProfile] = {}
 
     def keep(profile: BoardProfile) -> None:
@@ -174,7 +174,7 @@ def _time_stages(
     *,
     force: bool,
 ) -> dict[str, BoardProfile]:
-    """Have boards time their stages of the best plans; return the new profiles by board name."""
+    """Have each board time its stages in the best plans. Return the new profiles by board name."""
     timed: dict[str, BoardProfile] = {}
     try:
         with _show.board_progress("Timing the stages of plans on") as on_progress:
@@ -222,7 +222,7 @@ def _known(store: ProfileStore, loaded: LoadedTflite, board: Board) -> BoardProf
 def _document(
     loaded: LoadedTflite, results: list[FoundProfile], store: ProfileStore
 ) -> dict[str, Any]:
-    """Return the ``--json`` document."""
+    """Return the document that ``--json`` prints."""
     graph = loaded.tflite.graph
     return {
         "model": loaded.name,

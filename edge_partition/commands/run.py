@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     "--window",
     type=click.IntRange(1),
     metavar="N",
-    help="The largest number of requests in flight at once. Default: `run` finds the number that "
-    "keeps the boards busy; 1 for a model whose state is kept.",
+    help="The largest number of requests in flight at once. Default: 1 for a model that keeps its "
+    "state between requests; for other models, `run` finds the number that keeps the boards busy.",
 )
 @click.option(
     "--timeout",
@@ -63,14 +63,14 @@ if TYPE_CHECKING:
     metavar="SCORE",
     default=MIN_SCORE,
     show_default=True,
-    help="The lowest score of a box that is shown.",
+    help="Boxes with a lower score are not shown.",
 )
 @click.option(
     "--draw",
     "folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write copies of the pictures, with the boxes drawn in, into this folder.",
+    help="Draw the boxes into copies of the pictures, and write the copies into this folder.",
 )
 @click.option(
     "-o",
@@ -98,7 +98,7 @@ def command(
 
     INPUTS are pictures, .npy, .npz, .wav or .csv files, or folders of such files. An array may
     stack several inputs, each with an answer of its own. If an input gets no answer, a line on
-    standard error names the input, the other inputs are still answered, and the exit status is 1.
+    standard error names the input, and the exit status is 1. The other inputs are still answered.
     """
     broker = broker_address(options)
     files = expand_inputs(inputs)
@@ -137,7 +137,7 @@ def command(
 
 
 def _guesses(files: Sequence[Path], manifest: Manifest) -> Iterator[str]:
-    """Yield a sentence for each model input whose pixel values are guessed."""
+    """Yield a sentence for each model input whose range of pixel values is a guess."""
     if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
         return
     for spec in manifest.inputs:

@@ -40,7 +40,7 @@ class PlanFileError(EdgePartitionError):
     """A plan file can't be read.
 
     Attributes:
-        path: The file.
+        path: The file, or ``on standard input``.
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -60,7 +60,8 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             return Failure(device, float(start), float(duration))
         except ValueError:
             self.fail(
-                f"{value!r} is not a failure; expected BOARD@START+DURATION, such as pi-2@10+5",
+                f"{value!r} does not describe a failure; expected BOARD@START+DURATION, such as "
+                "pi-2@10+5",
                 param,
                 ctx,
             )
@@ -72,14 +73,14 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "--rate",
     type=click.FloatRange(0, min_open=True),
     metavar="N",
-    help="The number of requests that arrive per second. Default: the window is always full, as "
-    "with `run`.",
+    help="The number of requests that arrive per second. Default: a new request arrives as soon as "
+    "--window allows one, as with `run`.",
 )
 @click.option(
     "--steady",
     is_flag=True,
-    help="Let the requests of --rate arrive at equal intervals. Default: at random times (a "
-    "Poisson process).",
+    help="With --rate, requests arrive at equal intervals. Default: at random times (a Poisson "
+    "process).",
 )
 @click.option(
     "--requests",
@@ -109,8 +110,8 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "failures",
     type=_Failure(),
     multiple=True,
-    help="Let BOARD go offline after START seconds, and come back after DURATION more seconds. "
-    "Repeatable.",
+    help="BOARD goes offline START seconds after the start of the simulation, and comes back "
+    "DURATION seconds later. Repeatable.",
 )
 @click.option(
     "--spread",
@@ -118,8 +119,8 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     metavar="RATIO",
     default=DEFAULT_SPREAD,
     show_default=True,
-    help="For boards without a measured variation: the standard deviation of inference times, "
-    "divided by their mean.",
+    help="The standard deviation of a board's inference times, divided by their mean. Used for "
+    "boards whose variation was not measured.",
 )
 @click.option(
     "--receive-maximum",
@@ -128,7 +129,7 @@ class _Failure(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     default=RECEIVE_MAXIMUM,
     show_default=True,
     help="The largest number of requests that the broker sends a board before the board "
-    "acknowledges one. The embedded broker has no such limit.",
+    "acknowledges one of them. The embedded broker has no such limit.",
 )
 @click.option(
     "--seed",
@@ -155,11 +156,11 @@ def command(
 ) -> None:
     """Forecast throughput and latency of PLAN under a stream of requests.
 
-    PLAN is a file with the output of `edge-partition plan --json` (- for standard input), or a
-    bundle's folder. Arrivals, queues, links, boards and failures are all simulated.
+    PLAN is a file with the output of `edge-partition plan --json`, a bundle's folder, or - for
+    standard input. Arrivals, queues, links, boards and failures are all simulated.
     """
     if steady and rate is None:
-        raise click.UsageError("--steady needs an arrival rate; expected --rate N too")
+        raise click.UsageError("--steady needs an arrival rate; add --rate N")
     times = read_plan(_read_document(plan))
     stream = Stream(
         requests=requests,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--name",
     metavar="NAME",
-    help="The deployment's name. Default: made from the model's name.",
+    help="The deployment's name. Default: a name that is made from the model's name.",
 )
 @click.option(
     "--state",
@@ -54,14 +54,15 @@ if TYPE_CHECKING:
     default="reset",
     show_default=True,
     help="For a model that keeps state. reset: each request starts from the initial state; keep: "
-    "each request continues from the client's previous request, for one client at a time.",
+    "each request starts from the state after the client's previous request. With keep, the boards "
+    "serve one client at a time.",
 )
 @click.option(
     "--sample",
     type=click.Path(exists=True, path_type=Path),
     metavar="FILE",
-    help="A file with a real input (a picture, .npy, .npz, ...). The boards test their stages with "
-    "this input, and `verify` also uses the input. Default: made-up values.",
+    help="A file with a real input: a picture, .npy, .npz, .wav or .csv file. The boards test "
+    "their stages with this input, and `verify` uses it too. Default: made-up values.",
 )
 @json_option
 def command(
@@ -118,7 +119,7 @@ def command(
 def _document(
     loaded: LoadedTflite, manifest: Manifest, together: Sequence[KeptTogether]
 ) -> dict[str, Any]:
-    """Return the properties of the model and its manifest, for ``--json``."""
+    """Return the properties of the model and of the manifest, for ``--json``."""
     model = manifest.model
     return {
         "deployment": manifest.deployment,
@@ -143,7 +144,10 @@ def _show_split(
     *,
     keep: bool,
 ) -> None:
-    """Print the plan, the model's properties and the bundle; ``keep`` is ``--state keep``."""
+    """Print the plan, the model's properties and the bundle's folder.
+
+    ``keep`` tells whether ``--state keep`` was given.
+    """
     manifest = bundle.manifest
     _planning.show_plan(plan, [stage.size_bytes for stage in manifest.stages])
     _show.show_facts(manifest, loaded.facts.notes)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Most inputs, and most outputs, that are shown for one deployment.
 _ENDS_SHOWN = 8
-_LIMIT_USED = "the agent uses its own limit, as plans do after `edge-partition profile`"
+_LIMIT_USED = "the agent uses its own limit, and so do plans after `edge-partition profile`"
 
 
 @click.command("status")
@@ -32,7 +32,7 @@ _LIMIT_USED = "the agent uses its own limit, as plans do after `edge-partition p
     "--fleet",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also warn about agents whose memory limit is not the limit in this fleet.toml.",
+    help="Also warn about agents whose memory limit differs from the limit in this fleet.toml.",
 )
 @broker_options
 @json_option
@@ -63,7 +63,7 @@ def command(
 
 
 def _limit_differences(boards: Iterable[Device], status: FleetStatus) -> Iterator[str]:
-    """Yield a sentence for each board whose agent has another memory limit than the fleet file."""
+    """Yield a sentence for each board whose agent's memory limit is not that of the fleet file."""
     limits_mib = {board.device: read_ram_limit_mib(board.profile) for board in status.boards}
     for device in boards:
         difference = limit_difference(device, limits_mib.get(device.name), _LIMIT_USED)
@@ -132,7 +132,7 @@ def _show_deployments(deployments: list[dict[str, Any]]) -> None:
 
 
 def _end_lines(ends: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line for each of the first inputs or outputs, and a line that counts the others."""
+    """Yield a line for each of the first inputs or outputs, then the number of the others."""
     for end in ends[:_ENDS_SHOWN]:
         yield end["words"]
     if len(ends) > _ENDS_SHOWN:

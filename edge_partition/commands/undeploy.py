@@ -21,7 +21,7 @@ from edge_partition.commands import _show
 @broker_options
 @json_option
 def command(deployment: str, force: bool, prefix: str, as_json: bool, **options: Any) -> None:
-    """End DEPLOYMENT and delete it from its boards."""
+    """End DEPLOYMENT and delete its files from the boards."""
     api.undeploy(deployment, broker_address(options), prefix=prefix, force=force)
     if as_json:
         _show.print_json({"undeployed": deployment})

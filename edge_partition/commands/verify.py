@@ -34,21 +34,21 @@ class DifferenceError(EdgePartitionError):
     metavar="N",
     default=8,
     show_default=True,
-    help="The number of made-up inputs, if no INPUTS are given.",
+    help="The number of made-up inputs that are used if no INPUTS are given.",
 )
 @json_option
 def command(build: Path, inputs: tuple[Path, ...], count: int, as_json: bool) -> None:
     """Run the whole model and the chain of its parts in BUILD on the same INPUTS.
 
-    The exit status is 1 if one bit differs. INPUTS are pictures, .npy, .npz, .wav or .csv files, or
-    folders of such files. Without INPUTS, the sample of `split --sample` and made-up inputs are
-    used.
+    The exit status is 1 if at least one bit differs. INPUTS are pictures, .npy, .npz, .wav or .csv
+    files, or folders of such files. Without INPUTS, the sample of `split --sample` and made-up
+    inputs are used.
 
-    If the name of a file or of its folder has the label (digit-7.png, cat/01.jpg), the accuracy is
-    shown too. A bundle that was split with --wire float16 is compared twice: without rounding, bit
-    for bit, and with rounding, to show how much the outputs change. The parts stay loaded between
-    inputs, as on boards. For a model that keeps state, the manifest says whether the whole model's
-    state is reset for each input.
+    If the name of a file or of its folder contains the true label (digit-7.png, cat/01.jpg), the
+    accuracy is shown too. A bundle that was split with --wire float16 is compared twice: without
+    rounding, bit for bit, and with rounding, to show how much the outputs change. The parts stay
+    loaded between inputs, as on boards. For a model that keeps state, the manifest says whether the
+    whole model's state is reset for each input.
     """
     bundle = api.read_bundle(build)
     with _show.count_progress("Running every part") as on_input:
@@ -116,7 +116,7 @@ def _lines(bundle: Bundle, verification: Verification) -> Iterator[str]:
         )
         if wire.clamped:
             yield (
-                f"{wire.clamped:,} values were outside float16's range and were sent as its "
+                f"{wire.clamped:,} values were outside float16's range and were sent as float16's "
                 f"largest value, {FLOAT16_MAX:,.0f}. Cut the model elsewhere, or split without "
                 "--wire float16."
             )

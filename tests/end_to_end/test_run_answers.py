@@ -146,7 +146,7 @@ def test_each_stacked_array_has_an_answer_and_guesses_are_reported(
     assert [f"{stack}[{place}]" for place in range(3)] == [
         line.partition(": ")[0] for line in stacked.stdout.splitlines()[:3]
     ]
-    assert "are not known as boxes" in failed(*words, IMAGES[0], "--draw", tmp_path / "drawn")
+    assert "are not known to be boxes" in failed(*words, IMAGES[0], "--draw", tmp_path / "drawn")
     assert not (tmp_path / "drawn").exists()
 
 

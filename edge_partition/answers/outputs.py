@@ -93,7 +93,7 @@ class OutputTensor:
     def to_json(self) -> dict[str, Any]:
         """Return the output as a JSON object.
 
-        The object lists the values of an output of at most 1,000 values.
+        If the output has at most 1,000 values, the object has the values too.
         """
         nan, infinite = self._not_finite()
         document: dict[str, Any] = {"name": self.name, "dtype": self.dtype}

@@ -142,7 +142,7 @@ def _corners(sides: np.ndarray) -> np.ndarray:
 
 
 def _scale(sides: np.ndarray, input_size: tuple[int, int] | None) -> np.ndarray:
-    """Return four divisors: the sides of a box divided by them are fractions of the input.
+    """Return four divisors, which convert the sides of a box to fractions of the input.
 
     If the sides are in pixels, the divisors are the input's width, height, width and height. If the
     sides are fractions already, all divisors are 1.

@@ -158,7 +158,7 @@ class Deployer(FleetReader):
     ) -> list[LoadedStage]:
         """Prepare all boards at the same time, because each board may have a slow link.
 
-        If several boards refuse, the error names the refusing board that is first in ``devices``.
+        If several boards refuse, the error is about the one that comes first in ``devices``.
         """
         with ThreadPoolExecutor(max_workers=min(16, len(devices))) as pool:
             attempts = [
@@ -193,8 +193,8 @@ class Deployer(FleetReader):
     ) -> None:
         """Send a board the missing bytes of the files in ``wanted``.
 
-        The keys of ``wanted`` are the SHA-256 of each file. The values are the numbers of bytes
-        that the board already has.
+        The keys of ``wanted`` are the SHA-256 of the files. A value is the number of bytes of the
+        file that the board already has.
         """
         total = sum(files.size_bytes(sha256) for sha256 in wanted)
         have = sum(wanted.values())
@@ -217,8 +217,8 @@ class Deployer(FleetReader):
     ) -> None:
         """Publish the manifest and wait until every board serves the deployment.
 
-        If the wait fails, restore the earlier state: publish the
-        manifest in ``before`` again, or clear the retained manifest if ``before`` has none.
+        If the wait fails, restore the earlier state: publish the manifest in ``before`` again, or
+        clear the retained manifest if ``before`` has none.
         """
         payload = manifest.to_json().encode()
         self._publish_manifest(manifest.deployment, payload, timeout_s=COMMAND_TIMEOUT_S)

@@ -48,7 +48,7 @@ class Comparison:
 
     Attributes:
         inputs: The number of inputs.
-        identical: The number of inputs for which both outputs are bit-identical.
+        identical: The number of inputs for which the two outputs are bit-identical.
         judged: Whether the answer is right, for each input with a known true label.
     """
 

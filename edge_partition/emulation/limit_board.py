@@ -207,13 +207,13 @@ class BoardLimiter:
         return [cpu / "cgroup.procs", memory / "cgroup.procs"]
 
     def _pace(self, cpu: int) -> bool:
-        """Start a processor's helpers, unless they run; return whether the kernel allows them."""
+        """Start a processor's helpers if they do not run; return whether the kernel allows them."""
         if cpu not in self._is_paced:
             self._is_paced[cpu] = self._help("tick", cpu) and self._help("idle", cpu)
         return self._is_paced[cpu]
 
     def _help(self, *words: object) -> bool:
-        """Start ``pace_processor`` with the arguments ``words``; return whether it could start."""
+        """Start ``pace_processor`` with the arguments ``words``; return whether the start succeeded."""
         helper = [sys.executable, "-I", "-S", pace_processor.__file__, *map(str, words)]
         process = subprocess.Popen(
             bound_to_caller(helper),
@@ -232,7 +232,7 @@ class BoardLimiter:
     def close(self) -> None:
         """End the helper processes and remove the control groups.
 
-        The agents must have ended before: a group with a running process can't be removed.
+        The agents must have ended, because a group with a running process can't be removed.
         """
         for helper in self._helpers:
             helper.kill()
@@ -268,7 +268,7 @@ def _period_us(cpu_share: float, *, paced: bool) -> int:
     """Return the period of the CPU quota for a share of a processor, in microseconds.
 
     If the helper ``tick`` runs on the processor (``paced``), the period is the shortest for which
-    the kernel accepts the quota. Without ``tick``, it is at least ``_UNPACED_PERIOD_US``.
+    the kernel accepts the quota. Without ``tick``, the period is at least ``_UNPACED_PERIOD_US``.
     """
     shortest_us = round(_QUOTA_US / min(1.0, cpu_share))
     return shortest_us if paced else max(shortest_us, _UNPACED_PERIOD_US)

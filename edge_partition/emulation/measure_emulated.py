@@ -125,7 +125,7 @@ def _measure_here(
 
 @contextmanager
 def _agent(device: Device, *, shape_link: bool) -> Iterator[Profiler]:
-    """Start one agent with ``_SHARE`` of a processor; several would compete for processors."""
+    """Start a single agent with ``_SHARE`` of a processor. Several agents would compete."""
     limits = {device.name: Limits(_SHARE, None, cpu=min(os.sched_getaffinity(0)))}
     with (
         DeskFleet(Fleet((device,)), limits=limits, shape_links=shape_link) as desk,

@@ -1,4 +1,4 @@
-"""Replace the estimated times, links and memory limits of a fleet by measured ones."""
+"""Replace the estimated times, links and memory limits of a fleet by measured values."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ def displaced_bytes(graph: Graph, start: int, stop: int) -> int:
     In a deployment, the slice is a part of a stage. The other operators of the stage displace the
     slice's weights from the processor's caches. In a measurement, the reading does this. The result
     is the size of the weights of these other operators. The stage is assumed to surround the slice
-    and to have half of the model's work. The result has a lower bound, because messages and
-    other work between inferences also displace weights from the caches.
+    and to have half of the model's work. The result has a lower bound, because messages and other
+    work between inferences also displace weights from the caches.
     """
     work = np.cumsum([0, *operator_work_macs(graph)])
     half = work[-1] / 2

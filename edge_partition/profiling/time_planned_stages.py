@@ -99,7 +99,7 @@ def refine_profiles(
 
 
 def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]:
-    """Return how often each stage was timed, by pairs of board name and (start, stop)."""
+    """Return how often each stage was timed. A key is (board name, (start, stop))."""
     return Counter(
         (profile.board, (item.start, item.stop)) for profile in profiles for item in profile.slices
     )
@@ -108,7 +108,7 @@ def count_timings(profiles: Iterable[BoardProfile]) -> Counter[tuple[str, Ends]]
 def count_round(
     due: Mapping[str, Iterable[Ends]], profiles: Mapping[str, BoardProfile]
 ) -> Counter[tuple[str, Ends]]:
-    """Return how many timings a round adds to each stage, by pairs of board name and (start, stop).
+    """Return how many timings a round adds to each stage. A key is (board name, (start, stop)).
 
     The round tried to time each stage in ``due`` once. A stage that still has no time exceeds the
     board's memory. Such a stage counts as timed :data:`TIMES` times, so that later rounds leave the

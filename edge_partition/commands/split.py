@@ -82,7 +82,7 @@ def command(
     """Split MODEL over boards and write the bundle.
 
     MODEL is a Keras application's name (MobileNetV3Large), a .keras, .h5 or .tflite file, a
-    SavedModel's folder, or package.module:function.
+    SavedModel's folder, or a function that returns the model (package.module:function).
 
     \b
     edge-partition split MobileNetV3Large --fleet fleet.toml -o build

@@ -213,7 +213,7 @@ class BoardLimiter:
         return self._is_paced[cpu]
 
     def _help(self, *words: object) -> bool:
-        """Start ``pace_processor`` with the arguments ``words``; return whether the start succeeded."""
+        """Start ``pace_processor`` with the arguments ``words``; return whether it started."""
         helper = [sys.executable, "-I", "-S", pace_processor.__file__, *map(str, words)]
         process = subprocess.Popen(
             bound_to_caller(helper),

@@ -1,6 +1,6 @@
-"""Starts ``mqtt-monitor``; if a library is missing, tells the user to install ``monitor``.
+"""Starts ``mqtt-monitor``; if a library is missing, tells the user to install the extra.
 
-``monitor`` is the extra of this distribution that installs the libraries of ``mqtt-monitor``.
+The extra ``monitor`` of this distribution installs the libraries that ``mqtt-monitor`` needs.
 """
 
 from __future__ import annotations

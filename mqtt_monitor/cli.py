@@ -41,9 +41,9 @@ COMMANDS = {
     "wait_s",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Collect messages for this time, then print the fleet. Rates of errors and of network "
-    "traffic need up to 12 s. Default: collect until every board that is online has published "
-    "statistics, at most 6 s.",
+    help="Collect messages for this time, then print the fleet. The rates of errors and of network "
+    "traffic are known after at most 12 s. Default: collect until every board that is online has "
+    "published statistics, at most 6 s.",
 )
 @broker_options
 @click.pass_context
@@ -71,8 +71,8 @@ def app(
         ]
         if given:
             raise click.UsageError(
-                f"write the options of {context.invoked_subcommand} after the command: "
-                f"`mqtt-monitor {context.invoked_subcommand} --OPTION ...`"
+                f"write the options of {context.invoked_subcommand} after the name of the command: "
+                f"`mqtt-monitor {context.invoked_subcommand} --OPTION`"
             )
         return 0
     broker = broker_address(options)

@@ -1,4 +1,4 @@
-"""The error of a server that cannot listen on its address."""
+"""The error when a server cannot listen on the requested address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class ListenError(EdgePartitionError):
             host: The requested address.
             port: The requested TCP port.
             error: The error of the operating system.
-            choose: How the user chooses another address, such as ``with --listen``.
+            choose: The end of the message's last sentence, which says how the user chooses another
+                address, such as ``with --listen``.
         """
         self.host = host
         self.port = port

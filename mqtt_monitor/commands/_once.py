@@ -28,8 +28,8 @@ def print_fleet(broker: BrokerAddress, prefix: str, *, as_json: bool, wait_s: fl
         broker: The broker.
         prefix: The topics' prefix.
         as_json: Whether to print a JSON document instead of tables.
-        wait_s: Time to collect messages, in seconds; None: until every board that is online has
-            published statistics, at most 6 s.
+        wait_s: Time to collect messages, in seconds; None: collect until every board that is online
+            has published statistics, at most 6 s.
     """
     with LiveFeed(broker, prefix=prefix) as feed:
         feed.wait_until_known(_STATS_WITHIN_S if wait_s is None else 0)

@@ -1,4 +1,4 @@
-"""What the commands share: a check for a terminal, and messages about the broker's connection."""
+"""Functions for several commands: a check for a terminal, and messages about the connection."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def command(*, discovery_prefix: str, remove: bool, prefix: str, **options: Any)
     """Announce boards to Home Assistant until Ctrl-C. The boards stay in Home Assistant afterwards.
 
     The account at the broker must be allowed to read the fleet's topics, and to read and write all
-    topics below the discovery prefix. Home Assistant then reads the values of a board from the
+    topics below the discovery prefix. Home Assistant reads the values of a board directly from the
     topics of the board's agent.
     """
     ended = StopRequest.on_signals()

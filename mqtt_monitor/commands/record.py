@@ -37,7 +37,7 @@ _POLL_S = 0.2
     metavar="SECONDS",
     help="Stop recording after this time. Default: record until Ctrl-C.",
 )
-@click.option("--requests", is_flag=True, help="Also record the times of some requests.")
+@click.option("--requests", is_flag=True, help="Also record the times of a few requests every 5 s.")
 @broker_options
 def command(
     *,

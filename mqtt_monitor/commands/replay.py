@@ -31,7 +31,7 @@ def command(file: Path, speed: float, once: bool, as_json: bool) -> int:
     """Replay FILE, a recording of `mqtt-monitor record`, and show the recorded fleet.
 
     In a terminal, the view follows the replay. With --once, with --json or without a terminal, the
-    state at the recording's end is printed.
+    command prints the state of the fleet at the recording's end.
     """
     feed = ReplayFeed(file, speed=speed)
     if once or as_json or not somebody_watches():

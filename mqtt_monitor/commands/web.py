@@ -41,13 +41,15 @@ if TYPE_CHECKING:
     "host_names",
     multiple=True,
     metavar="NAME",
-    help="Another host name in the page's URL, such as the name of a reverse proxy. Repeatable.",
+    help="A further host name that the page's URL may have, such as the name of a reverse proxy. "
+    "Repeatable.",
 )
 @click.option(
     "--replay",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Show the fleet from a recording of `mqtt-monitor record` instead of a broker's fleet.",
+    help="Show the fleet from FILE, a recording of `mqtt-monitor record`. The page then shows no "
+    "live fleet.",
 )
 @click.option(
     "--speed",
@@ -70,7 +72,7 @@ def command(
     """Serve a web page that shows the fleet, until Ctrl-C.
 
     By default, only this machine can open the page. To allow other machines, give --listen and a
-    password. The server does not encrypt the page: in a network that you do not trust, put a TLS
+    password. The server does not encrypt the page. In a network that you do not trust, put a TLS
     proxy in front of the server.
     """
     access = find_access(listen, token_file=token_file, host_names=host_names, environ=os.environ)

@@ -2,8 +2,8 @@
 
 The format is a "device-based discovery message" (Home Assistant's documentation, page "MQTT",
 section "Discovery messages"): ``dev`` is the device, ``o`` is the program that sends the message,
-and ``cmps`` are the device's entities. Each entity reads a topic of the board's agent and extracts
-a value with a Jinja template, so the monitor does not publish the value again.
+and ``cmps`` are the device's entities. For each entity, Home Assistant reads a topic of the board's
+agent and extracts a value with a Jinja template. The monitor therefore publishes no values.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _ANSWERED = (
 def object_id(topics: Topics, device: str) -> str:
     """Return a board's unique id in Home Assistant.
 
-    An id consists of letters, digits, ``_`` and ``-``. Each other character of the prefix or of the
-    board's name, and ``_`` itself, is replaced by ``_`` and the character's code in hexadecimal.
-    Two boards therefore never have the same id.
+    The id is ``PREFIX/BOARD`` with some characters replaced. Every character that is no ASCII
+    letter, digit or ``-`` is replaced by ``_`` and the character's code in hexadecimal. Two boards
+    therefore never have the same id.
     """
     return _escape(f"{topics.prefix}/{device}")
 
@@ -52,7 +52,8 @@ def config_topic(discovery: Topics, topics: Topics, device: str) -> Topic:
     Args:
         discovery: The topics under Home Assistant's prefix.
         topics: The fleet's topics.
-        device: Name of the board. ``+`` gives a topic filter that matches all boards of all fleets.
+        device: Name of the board; or ``+``, for a topic filter that matches the discovery messages
+            of all boards of all fleets.
     """
     level = device if device == "+" else object_id(topics, device)
     return Topic(f"{discovery.prefix}/device/{level}/config", DISCOVERY)

@@ -1,7 +1,7 @@
 """Keeps one retained discovery message for each board at the broker, for Home Assistant.
 
-Only this module of the monitor publishes, and only below Home Assistant's prefix. The module has
-its own connection to the broker; the feed's connection only reads.
+No other module of the monitor publishes messages. This module publishes only below Home Assistant's
+prefix. It has a connection to the broker of its own; the feed's connection only reads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DiscoveryAccessError(EdgePartitionError):
 class HomeAssistant:
     """Publishes the discovery messages of one fleet. A context manager, which connects on entry.
 
-    Only one thread may call the methods.
+    All calls of the methods must come from one thread.
     """
 
     def __init__(self, address: BrokerAddress, topics: Topics, discovery: Topics) -> None:
@@ -64,7 +64,7 @@ class HomeAssistant:
         )
 
     def __enter__(self) -> Self:
-        """Connect, and read the discovery messages that the broker retains from earlier runs.
+        """Connect, and read the discovery messages that earlier runs left at the broker.
 
         Raises:
             BrokerUnreachableError: No broker answers at the address.
@@ -96,10 +96,10 @@ class HomeAssistant:
         self._connection.close()
 
     def follow(self, fleet: Fleet) -> int:
-        """Publish the discovery messages that have changed; return the number of messages.
+        """Publish the discovery messages that have changed; return how many were published.
 
-        A board that has left the fleet is removed from Home Assistant. Without a connection this
-        method publishes nothing and returns 0; a later call publishes what is missing.
+        A board that has left the fleet is removed from Home Assistant. Without a connection to the
+        broker, this method publishes nothing and returns 0; a later call publishes the messages.
 
         Raises:
             BrokerUnreachableError: The connection was lost during the call; call again.
@@ -135,7 +135,7 @@ class HomeAssistant:
         return len(changed)
 
     def remove(self) -> int:
-        """Remove all boards of this fleet from Home Assistant; return their number."""
+        """Remove all boards of this fleet from Home Assistant; return the number of boards."""
         gone = dict.fromkeys(self._held, b"")
         self._publish(gone)
         return len(gone)

@@ -1,10 +1,10 @@
 """Turns snapshots into Prometheus metrics and serves them at ``/metrics``.
 
-Each scrape shows the snapshot of its moment. Names and units follow the Prometheus conventions
-(prometheus.io, "Metric and label naming"): seconds, bytes, degrees Celsius, ratios, and ``_total``
-for counters. Labels contain boards, deployments and stages, but never requests or clients, so the
-number of time series is bounded. An unknown value has no sample. Without a connection to the
-broker, only the monitor's own metrics have samples.
+Each scrape takes a new snapshot. Names and units follow the Prometheus conventions (prometheus.io,
+"Metric and label naming"): seconds, bytes, degrees Celsius, ratios, and ``_total`` for counters.
+Labels name boards, deployments and stages, but never requests or clients, so the number of time
+series is bounded. A metric has no sample for an unknown value. Without a connection to the broker,
+only the monitor's own metrics have samples.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BYTES_PER_MBIT = 125_000
 
 
 class FleetCollector(Collector):
-    """Gives Prometheus' library the metrics of a feed's present snapshot."""
+    """A collector of ``prometheus_client`` for the metrics of a feed's present snapshot."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -51,7 +51,7 @@ class FleetCollector(Collector):
         return collect(self._feed.snapshot())
 
     def describe(self) -> list[Metric]:
-        """Return an empty list: which metrics exist depends on the fleet."""
+        """Return an empty list, because the metrics depend on the fleet and are not known yet."""
         return []
 
 
@@ -169,7 +169,7 @@ def _device_metrics(devices: list[Device]) -> Iterator[Metric]:
 
 
 def _figures(device: Device, load: Load) -> list[tuple[str, float | None]]:
-    """Return the values of a board's statistics, in base units."""
+    """Return the name and the value of each metric of a board's load, in Prometheus' base units."""
     link = load.link
     figures = [
         ("throttled", load.throttled),

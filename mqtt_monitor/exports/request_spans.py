@@ -1,13 +1,14 @@
 """Splits a request's latency into OpenTelemetry spans: names, attributes, start and end. Pure.
 
-A client's report says how long the request waited at each stage and how long each inference took,
-but not when they began. The rest of the latency is time in the client, the network and the broker.
-It is divided equally among the hops, whose spans have the attribute
+A client's report contains the waiting time and the inference time at each stage, but not the times
+at which the waiting and the inference began. The other part of the latency is time in the client,
+the network and the broker. This part is divided equally among the hops: from the client to the
+first stage, between stages, and back to the client. The span of a hop therefore has the attribute
 ``edge_partition.wire.estimated``. The spans follow each other without gaps and add up to the
 latency.
 
-If OpenTelemetry's semantic conventions for messaging have a name for an attribute, the attribute
-has this name.
+Attributes have the names of OpenTelemetry's semantic conventions for messaging, if these
+conventions define a name.
 """
 
 from __future__ import annotations
@@ -61,12 +62,13 @@ def split_request(request: Request, topics: Topics) -> tuple[Span, ...]:
     """Split a request into spans.
 
     Args:
-        request: The request. Its span ends when the monitor received the client's report.
+        request: The request. The end of its span is the time at which the monitor received the
+            client's report.
         topics: The fleet's topics, for the attribute ``messaging.destination.name``.
 
     Returns:
-        The span of the whole request, then the spans of its parts in order of time. Empty if the
-        request has no valid latency.
+        The span of the whole request, then the spans of the request's parts in order of time. Empty
+        if the request has no valid latency.
     """
     latency_ms = request.latency_ms
     if latency_ms is None or not 0 <= latency_ms <= min(_LONGEST_MS, request.at_s * 1000):

@@ -44,8 +44,8 @@ class TraceEndpointError(EdgePartitionError):
 def find_endpoint(option: str | None, environ: Mapping[str, str]) -> str:
     """Return the URL to which traces are posted.
 
-    The URL is ``option`` if given, else the value of OpenTelemetry's environment variables, else
-    ``DEFAULT_ENDPOINT``. If the URL has no path, ``/v1/traces`` is added.
+    The URL is the first of these that is set: ``option``, OpenTelemetry's environment variables for
+    traces and for all data, ``DEFAULT_ENDPOINT``. If the URL has no path, ``/v1/traces`` is added.
 
     Args:
         option: The URL from the command line; None: not given.
@@ -110,7 +110,7 @@ class TraceExport:
         self._provider.shutdown()
 
     def add(self, request: Request) -> None:
-        """Hand a request's trace to the sending thread, without waiting.
+        """Hand a request's trace to the sending thread; do not wait until the trace is sent.
 
         A request without a valid latency has no trace.
         """
@@ -139,7 +139,7 @@ class TraceExport:
 
 
 class _ReportingExporter(SpanExporter):
-    """Sends spans by OTLP, and reports the first failure and the first success after failures."""
+    """Sends spans by OTLP, and reports when sending begins to fail and when it succeeds again."""
 
     def __init__(self, endpoint: str, report: Callable[[str], None]) -> None:
         self._endpoint = endpoint
@@ -165,7 +165,7 @@ class _ReportingExporter(SpanExporter):
             why = f" ({self._log.text})" if self._log.text else ""
             self._report(
                 f"{self._endpoint} does not accept traces{why}. Check that the receiver runs. "
-                "Traces are lost until it accepts them."
+                "Traces are lost until the receiver accepts them."
             )
         elif self._failing and not failed:
             self._report(f"{self._endpoint} accepts traces again.")

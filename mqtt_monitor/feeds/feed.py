@@ -34,11 +34,11 @@ class Feed:
     def watch_requests(self, wanted: bool) -> None:
         """Start or stop sampling results for the list of recent requests.
 
-        A live feed that samples asks the broker for copies of a few results. For a recording this
-        method does nothing.
+        While a live feed samples, the broker sends the feed copies of a few results. For a
+        recording, this method does nothing.
 
         Args:
-            wanted: True: start; False: stop.
+            wanted: Whether to sample results from now on.
         """
 
     def snapshot(self) -> Fleet:
@@ -53,11 +53,11 @@ class Feed:
             device: Name of the board; an unknown board has an empty history.
             figure: The value: ``cpu_percent``, ``temperature_c``, ``rss_bytes``,
                 ``free_memory_bytes`` or ``queue_length``.
-            step_s: Width of a step in seconds, a multiple of 5; values within a step are averaged.
+            step_s: Width in seconds, a multiple of 5, of the steps into which the hour is divided.
 
         Returns:
-            ``(time_s, mean)`` for each step, oldest first: start of the step in seconds since the
-            epoch, and mean of the value; None: no value in this step.
+            ``(time_s, mean)`` for each step, oldest first: the start of the step in seconds since
+            the epoch, and the mean of the values in the step (None: no values).
         """
         with self._changed:
             series = self._state.device_series(device, figure)
@@ -72,10 +72,10 @@ class Feed:
             deployment: Name of the deployment; an unknown deployment has an empty history.
             index: Index of the stage; an unknown stage has an empty history.
             figure: The value: ``requests_per_s``, ``errors_per_s``, ``invoke_ms`` or ``queue_ms``.
-            step_s: Width of a step in seconds, a multiple of 5; values within a step are averaged.
+            step_s: Width in seconds, a multiple of 5, of the steps into which the hour is divided.
 
         Returns:
-            ``(time_s, mean)`` for each step, as :meth:`device_history` does.
+            ``(time_s, mean)`` for each step, as from :meth:`device_history`.
         """
         with self._changed:
             series = self._state.stage_series(deployment, index, figure)
@@ -89,7 +89,7 @@ class Feed:
             timeout_s: The longest wait, in seconds.
 
         Returns:
-            The number of changes so far. If it equals ``seen``, nothing has changed.
+            The number of changes so far. If this number equals ``seen``, nothing has changed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._arrived != seen, timeout_s)

@@ -3,11 +3,12 @@
 An account that may only read is enough: this connection publishes nothing and has no will. All
 subscriptions use QoS 0. With QoS 1, mosquitto would queue at most 1,000 retained messages for one
 client, and would drop the other messages of a large fleet without an error. With QoS 0 a statistics
-message may be lost. A lost message leaves a gap in the numbers of a board's statistics messages.
+message may be lost. The monitor notices the loss, because a sequence number is then missing.
 
 A result contains the times of its request, which the monitor wants, and the model's outputs, which
 are large. The monitor therefore subscribes to results only while a front end shows requests, and
-then only for a moment every few seconds. The broker sends the monitor a few results, not all.
+then only for a moment every few seconds. In this way the monitor receives only a few of the
+results.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class LiveFeed(Feed):
             prefix: The topics' prefix.
             listener: Called with each message, in the network thread, after the message has updated
                 the state.
-            on_broker: Called with ``(connected, reason)`` in the network thread when the connection
-                is made or lost. ``reason`` is the reason of a loss, else None.
+            on_broker: Called with ``(connected, reason)``, in the network thread, when the
+                connection is made or lost. ``reason`` says why the connection was lost; it is None
+                when the connection is made.
 
         Raises:
             BrokerAddressError: The URL is invalid, or a password or certificate file cannot be
@@ -152,7 +154,7 @@ class LiveFeed(Feed):
         """Start or stop sampling results.
 
         Args:
-            wanted: True: start; False: stop.
+            wanted: Whether to sample results from now on.
         """
         if not wanted:
             self._sampling.clear()

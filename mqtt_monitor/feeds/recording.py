@@ -4,7 +4,7 @@
 {"recording": 1, "prefix": "edge/v1", "broker": "mqtt://hub:1883", "time_s": 1764000000.0}
 {"time_s": 1764000000.2, "topic": "edge/v1/device/pi-1/availability",
  "text": "online", "retained": true}   (one line in the file)
-{"time_s": 1764000003.1, "connected": false, "reason": "..."}
+{"time_s": 1764000003.1, "connected": false, "reason": "Connection refused"}
 ```
 
 If a payload is not UTF-8 text, the line has the field ``base64`` instead of ``text``. A result is
@@ -59,7 +59,8 @@ class Recorder:
         path: The file.
         lines: Number of lines written so far.
         is_full: Whether the file has reached its maximum size; later messages are not written.
-        failure: The error of a failed write, after which no message is written; None: no error.
+        failure: The error of a failed write; None: no write has failed. After a failed write,
+            nothing more is written.
     """
 
     def __init__(self, path: Path, *, prefix: str, broker_url: str, max_bytes: int) -> None:
@@ -84,9 +85,13 @@ class Recorder:
             # No buffer: if the process is killed, the file still has all lines written so far.
             self._file = path.open("xb", buffering=0)
         except FileExistsError:
-            raise RecordingError(path, "exists already; name another file.") from None
+            raise RecordingError(path, "exists already. Give the name of a new file.") from None
         except OSError as error:
-            raise RecordingError(path, f"can't be written: {error.strerror or error}.") from None
+            raise RecordingError(
+                path,
+                f"can't be written: {error.strerror or error}. Give a file in a folder that "
+                "you can write to.",
+            ) from None
         self._write(
             {"recording": FORMAT, "prefix": prefix, "broker": broker_url, "time_s": time.time()}
         )
@@ -99,7 +104,7 @@ class Recorder:
             self._file.close()
 
     def write(self, arrival: Arrival) -> None:
-        """Write a message as one line. Does not raise: a failed write sets ``failure``."""
+        """Write a message as one line. A failed write raises no error but sets ``failure``."""
         line: dict[str, Any] = {"time_s": round(arrival.time_s, 3), "topic": arrival.topic}
         payload = arrival.payload
         if (
@@ -137,7 +142,11 @@ class Recorder:
                 self._file.write(data)
             except OSError as error:
                 reason = error.strerror or str(error)
-                self.failure = RecordingError(self.path, f"can't be written: {reason}.")
+                self.failure = RecordingError(
+                    self.path,
+                    f"can't be written: {reason}. The file keeps the {self.lines:,} lines written "
+                    "so far.",
+                )
                 return
             self._room_bytes -= len(data)
             self.lines += 1
@@ -164,8 +173,8 @@ class ReplayFeed(Feed):
         if header.get("recording") != FORMAT or not isinstance(prefix, str) or self._now_s is None:
             raise RecordingError(
                 path,
-                f"is not a recording of format {FORMAT}; expected a file that `mqtt-monitor "
-                "record` of this version wrote.",
+                f"is not a recording of format {FORMAT}. Give a file that `mqtt-monitor record` of "
+                "this version wrote.",
             )
         try:
             super().__init__(prefix, read_text(header.get("broker")) or "unknown")
@@ -181,7 +190,7 @@ class ReplayFeed(Feed):
         """Replay the whole recording, and return when the replay has ended.
 
         Args:
-            stop: An event that ends the replay early when another thread sets it.
+            stop: When another thread sets this event, the replay ends early.
 
         Raises:
             RecordingError: The file cannot be read.
@@ -231,7 +240,7 @@ def playing(feed: ReplayFeed) -> Iterator[None]:
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON object of each line; skip lines without one, such as an incomplete line."""
+    """Yield the JSON object of each line; skip a line that is no JSON object."""
     try:
         with path.open("rb") as file:
             while data := file.readline(_MAX_LINE_BYTES):
@@ -242,7 +251,11 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 if isinstance(line, dict):
                     yield line
     except OSError as error:
-        raise RecordingError(path, f"can't be read: {error.strerror or os.strerror(5)}.") from None
+        raise RecordingError(
+            path,
+            f"can't be read: {error.strerror or os.strerror(5)}. Give a file that `mqtt-monitor "
+            "record` wrote.",
+        ) from None
 
 
 def _read_time(line: dict[str, Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""Finds the problems of a fleet in a snapshot, and describes each in a sentence. Pure."""
+"""Finds the problems that a snapshot of the fleet shows; describes each in a sentence. Pure."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ class Alert:
         kind: Fixed identifier of the check that found the problem.
         severity: ``critical``: requests fail; ``warning``: requests may fail or are slow.
         text: The problem as a sentence, with the actual and the expected value if there are any.
-        device: Name of the board with the problem; None: the problem concerns no single board.
-        deployment: Name of the deployment with the problem; None: no single deployment.
-        stage: Index of the stage with the problem; None: no single stage.
+        device: Name of the board with the problem; None: the problem is not about one board.
+        deployment: Name of the deployment with the problem; None: the problem is not about one
+            deployment.
+        stage: Index of the stage with the problem; None: the problem is not about one stage.
     """
 
     kind: str
@@ -73,7 +74,7 @@ def find_alerts(fleet: Fleet) -> tuple[Alert, ...]:
 def _dependents(fleet: Fleet) -> dict[str, list[str]]:
     """Return, for each board's name, the names of the deployments that need the board.
 
-    A deployment needs a board if no other online board serves one of the board's stages.
+    A deployment needs a board if no other board of the same stage is online.
     """
     dependents: dict[str, list[str]] = {}
     for deployment in fleet.deployments.values():
@@ -118,7 +119,7 @@ def _board_alerts(device: Device, fleet: Fleet, dependents: list[str]) -> Iterat
 def _last_statistics_s(device: Device, fleet: Fleet) -> float:
     """Return when a board's last statistics arrived, in seconds since the epoch.
 
-    Without statistics, return the time from which the monitor has waited for them.
+    If no statistics have arrived, return the time at which the monitor began to wait for them.
     """
     if device.load is not None:
         return device.load.at_s
@@ -166,7 +167,7 @@ def _generation_alerts(deployment: Deployment, stage: Stage, board: BoardStage) 
 
 
 def _planned_memory_alerts(deployment: Deployment, stage: Stage, fleet: Fleet) -> Iterator[Alert]:
-    """Yield alerts for boards that serve only this stage and use more memory than planned."""
+    """Yield an alert for each board that serves only this stage and exceeds the planned memory."""
     for name in stage.devices:
         device = fleet.devices.get(name)
         if device is None or not device.fresh or device.load is None or len(device.serves) != 1:
@@ -218,7 +219,10 @@ def _throttled(device: Device, load: Load) -> str | None:
 
 
 def _queue(device: Device) -> str | None:
-    """Return a sentence if a board's queue grows: all newer lengths exceed all older lengths."""
+    """Return a sentence if a board's queue grows; None: the queue does not grow.
+
+    The queue grows if it is long and each of the newest three lengths exceeds all older lengths.
+    """
     lengths = device.queue_lengths
     if len(lengths) < QUEUE_SAMPLES or lengths[-1] < LONG_QUEUE:
         return None

@@ -11,12 +11,13 @@ class BoundaryCounter:
     """Counts the messages between two consecutive stages, as sent and as received.
 
     Boards report their counts every few seconds, each board at another time. Under load, the counts
-    of the two stages therefore cannot be compared. While both stages are idle, they can. If more
-    messages were sent than received, the difference was lost. If more were received than sent, the
-    difference was repeated: QoS 1 sends messages again after a lost connection.
+    of the two stages therefore cannot be compared. The counts can be compared while both stages are
+    idle. If fewer messages were received than sent, the missing messages were lost. If more
+    messages were received than sent, the additional messages were repeated: with QoS 1, a sender
+    repeats messages after a lost connection.
 
-    A board that restarts loses its counts since its last statistics. The next idle time is then the
-    start of the next comparison.
+    An agent that restarts loses the counts since its last statistics. The monitor then starts a new
+    comparison when both stages are idle again.
 
     Attributes:
         lost: Number of lost messages; None: the two stages have not been idle yet.
@@ -30,26 +31,26 @@ class BoundaryCounter:
         self.repeated: int | None = None
         #: Number of sent messages minus number of received messages.
         self._ahead = 0
-        #: ``_ahead`` at the last idle time; None: no idle time since the counts are complete.
+        #: ``_ahead`` at the last call of note_idle; None: no such call after the last gap.
         self._ahead_when_idle: int | None = None
 
     def add_sent(self, count: int) -> None:
-        """Add a number of results that the sending stage has counted."""
+        """Add a number of results that the sending stage counted."""
         self._ahead += count
 
     def add_received(self, count: int) -> None:
-        """Add a number of requests that the receiving stage has counted, including failed ones."""
+        """Add a number of requests, with and without an error, that the receiving stage counted."""
         self._ahead -= count
 
     def note_gap(self) -> None:
         """Note that the counts of one stage are incomplete.
 
-        The next idle time is then the start of the next comparison.
+        The next call of :meth:`note_idle` then compares nothing and starts a new comparison.
         """
         self._ahead_when_idle = None
 
     def note_idle(self) -> None:
-        """Compare the counts of both stages. Call this only while no message is in flight."""
+        """Compare the counts of both stages. May be called only while no message is in flight."""
         if self._ahead_when_idle is None:
             self.lost, self.repeated = self.lost or 0, self.repeated or 0
         elif self._ahead > self._ahead_when_idle:

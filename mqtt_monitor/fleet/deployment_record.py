@@ -61,13 +61,13 @@ class _Plan:
 
 
 class DeploymentRecord:
-    """Keeps what the monitor knows of one deployment.
+    """Keeps what the monitor knows about one deployment.
 
     Attributes:
         name: Name of the deployment.
         since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest
             has not changed since the monitor started.
-        problem: Reason why the newest manifest is unreadable; None: it is readable.
+        problem: Reason why the newest manifest is unreadable; None: this manifest is readable.
     """
 
     def __init__(self, name: str) -> None:
@@ -91,10 +91,10 @@ class DeploymentRecord:
         return self._plan.stages if self._plan else ()
 
     def fold_manifest(self, payload: bytes, room_for_stages: int) -> bool:
-        """Add a manifest; return whether all its stages are kept.
+        """Replace the manifest; return whether all stages of the new manifest are kept.
 
-        If the manifest is unreadable, ``problem`` is set, the previous manifest stays valid (as on
-        the boards), and the result is True.
+        If the new manifest is unreadable, ``problem`` is set, the record and the boards keep the
+        previous manifest, and the result is True.
 
         Args:
             payload: The manifest's JSON text; not empty.
@@ -143,10 +143,10 @@ class DeploymentRecord:
     def fold_change(
         self, item: StageChange, device: DeviceRecord, devices: Mapping[str, DeviceRecord]
     ) -> None:
-        """Add the requests of one stage that a board's newest statistics add.
+        """Add the new requests of one stage, from a board's newest statistics.
 
         Args:
-            item: The stage and the added requests.
+            item: The stage and its new requests.
             device: The board's record.
             devices: The records of all boards, by name.
         """
@@ -335,10 +335,10 @@ def _arriving_per_s(board: BoardStage) -> float | None:
 def _memory(
     stage: PlannedStage, devices: Mapping[str, DeviceRecord], now_s: float
 ) -> tuple[int | None, bool]:
-    """Return a stage's memory, from the agents with recent statistics on the stage's boards.
+    """Return the memory of those agents with recent statistics that serve a stage.
 
     Returns:
-        The largest resident memory of these agents, in bytes (None: unknown); and whether one of
+        The largest resident memory among these agents, in bytes (None: unknown); and whether any of
         these agents serves several stages.
     """
     found = [
@@ -365,8 +365,8 @@ def _mean(
 ) -> float | None:
     """Return the mean of a value over boards, weighted by each board's requests per second.
 
-    Boards without the value are left out. If no board has requests, the mean is not weighted. If no
-    board has the value, the result is None.
+    Boards that do not report the value are left out. If no board has requests, the mean is not
+    weighted. If no board reports the value, the result is None.
     """
     weighted = [
         (value, board.requests_per_s or 0.0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentTable:
-    """Keeps a record of each deployment, at most ``MAX_DEPLOYMENTS``.
+    """Keeps a record of each deployment, at most ``MAX_DEPLOYMENTS`` records.
 
     Attributes:
         records: The records, by the deployment's name.
@@ -32,7 +32,7 @@ class DeploymentTable:
         self._overflow = overflow
 
     def fold_manifest(self, arrival: Arrival, name: str) -> bool:
-        """Add a manifest; return whether it could be read.
+        """Add a manifest; return whether the manifest could be read.
 
         An empty message removes the deployment.
         """
@@ -82,10 +82,10 @@ class DeploymentTable:
         devices: Mapping[str, DeviceRecord],
         time_s: float,
     ) -> None:
-        """Add the requests that a board's newest statistics add.
+        """Add the new requests from a board's newest statistics to the deployments' records.
 
         Args:
-            changes: The added requests, one item for each stage of the board.
+            changes: The new requests, one item for each stage of the board.
             device: The board's record.
             devices: The records of all boards, by name.
             time_s: Arrival time of the statistics, in seconds since the epoch.
@@ -139,7 +139,7 @@ class DeploymentTable:
         )
 
     def of_generation(self, generation: str | None) -> str | None:
-        """Return the name of the deployment whose live generation this is; None: no deployment."""
+        """Return the deployment whose live generation is ``generation``; None: no deployment."""
         if generation is None:
             return None
         for record in self.records.values():
@@ -148,7 +148,7 @@ class DeploymentTable:
         return None
 
     def view(self, devices: Mapping[str, DeviceRecord], now_s: float) -> dict[str, Deployment]:
-        """Return the state of each deployment, by name and sorted by name.
+        """Return the state of each deployment; the keys are the deployments' sorted names.
 
         Args:
             devices: The records of all boards, by name.

@@ -41,13 +41,14 @@ def describe_fleet(
     - The name of a deployment is in the field ``deployment``.
     - The ``state`` of a board is ``online`` or ``offline``. A board that has never published its
       availability is online while it sends statistics.
-    - The document also has the decisions of :mod:`mqtt_monitor.fleet.levels`.
+    - The document also has the values that :mod:`mqtt_monitor.fleet.levels` computes, such as a
+      stage's comparison with the plan.
 
     Args:
         fleet: The snapshot.
         alerts: The snapshot's alerts.
         with_layers: Whether to include the layers of each stage. The stream to the web page leaves
-            layers out, because they are many and never change within a generation.
+            out the layers, because the lists are long and never change within a generation.
     """
     return {
         "at_s": fleet.at_s,

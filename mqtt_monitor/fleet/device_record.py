@@ -24,7 +24,8 @@ from mqtt_monitor.fleet.snapshot import Device, Load, Profile, Served, State
 from mqtt_monitor.fleet.stage_counter import Change, StageCounter
 from mqtt_monitor.fleet.thresholds import QUEUE_SAMPLES
 
-#: Statistics are too old after this number of their periods.
+#: Statistics are too old after this number of periods. A period is the time between two statistics
+#: messages.
 _FRESH_PERIODS = 3.5
 _DEFAULT_PERIOD_S = 5.0
 #: Number of statistics messages (one minute) from which a clock's offset is estimated. Because of a
@@ -44,13 +45,13 @@ DEVICE_FIGURES = (
 
 @dataclass(frozen=True)
 class StageChange:
-    """The requests of one stage that a board's newest statistics message adds.
+    """The new requests of one stage, from a board's newest statistics message.
 
     Attributes:
         deployment: Name of the stage's deployment.
         stage: Index of the stage.
         counter: The board's totals for the stage, which already include ``change``.
-        change: The added requests.
+        change: The new requests.
     """
 
     deployment: str
@@ -60,7 +61,7 @@ class StageChange:
 
 
 class DeviceRecord:
-    """Keeps what the monitor knows of one board.
+    """Keeps what the monitor knows about one board.
 
     Attributes:
         name: Name of the board.
@@ -69,10 +70,10 @@ class DeviceRecord:
             has not changed since the monitor started.
         profile: The board's last profile; None: no profile yet.
         load: The load in the board's last statistics; None: no statistics yet.
-        restarts: Restarts of the agent that the monitor noticed.
+        restarts: Number of restarts of the agent that the monitor noticed.
         missed_stats: Number of lost statistics messages.
-        counters: The totals of each stage, by (deployment, index of stage).
-        serves: The stages in the newest statistics.
+        counters: The totals of each stage, by (name of deployment, index of stage).
+        serves: The stages that the newest statistics contain.
         refusals: The deployments that the board refused.
         series: The last hour of each of ``DEVICE_FIGURES``, by the value's name.
         version: Number of changes of this record so far. A result computed from the record stays
@@ -100,7 +101,7 @@ class DeviceRecord:
         self._view: tuple[tuple[int, bool], Device] | None = None
 
     def fold_state(self, state: State) -> bool:
-        """Set the board's availability; return whether it changed."""
+        """Set the board's availability; return whether the availability changed."""
         changed = state != self.state
         self.state = state
         self.version += changed
@@ -112,7 +113,7 @@ class DeviceRecord:
         self.version += 1
 
     def fold_profile(self, document: dict[str, Any]) -> bool:
-        """Set the board's profile; return whether it shows that the agent has restarted.
+        """Set the board's profile; return whether the profile shows a restart of the agent.
 
         Args:
             document: The profile, as received.
@@ -157,9 +158,9 @@ class DeviceRecord:
             room_for_counters: Number of further stages whose totals may be kept.
 
         Returns:
-            The requests that the message adds, one item for each stage; and whether the message
-            shows a restart of the agent. If the agent's profile has an ``instance``, the second
-            value is False, because :meth:`fold_profile` reports the restart.
+            The new requests, one item for each stage; and whether the message shows a restart of
+            the agent. If the agent's profile has an ``instance``, the second value is always False,
+            because :meth:`fold_profile` reports the restart.
         """
         before = self.load
         load = _read_load(document, at_s)
@@ -241,14 +242,14 @@ class DeviceRecord:
         return changes
 
     def has_unlisted(self) -> bool:
-        """Return whether the record has totals of stages that are not in the newest statistics."""
+        """Return whether the record has totals of a stage that is not in the newest statistics."""
         return len(self.counters) > len(self._listed)
 
     def forget_counters(self, wanted: frozenset[tuple[str, int]]) -> None:
-        """Remove the totals of stages that are neither in the newest statistics nor ``wanted``.
+        """Remove the totals of stages that are neither in the newest statistics nor in ``wanted``.
 
         Args:
-            wanted: Stages to keep, as (deployment, index of stage).
+            wanted: Stages to keep, as (name of deployment, index of stage).
         """
         for key in [key for key in self.counters if key not in self._listed and key not in wanted]:
             del self.counters[key]
@@ -295,7 +296,8 @@ def _read_load(document: dict[str, Any], at_s: float) -> Load:
     return Load(
         at_s=at_s,
         sequence=read_count(document.get("sequence")),
-        # At most 300 s: otherwise statistics with a damaged period could count as recent forever.
+        # At most 300 s. Without this limit, statistics with a damaged period could count as recent
+        # forever.
         period_s=min(read_number(document.get("period_s")) or _DEFAULT_PERIOD_S, 300.0),
         uptime_s=read_number(document.get("uptime_s")),
         cpu_percent=read_number(document.get("cpu_percent")),
@@ -330,11 +332,12 @@ def _missed(load: Load, before: Load) -> int:
 
 
 def _elapsed_s(load: Load, before: Load | None, *, restarted: bool) -> float | None:
-    """Return the time in which the newest counts grew, in seconds; None: unknown.
+    """Return the time that the newest counts cover, in seconds; None: unknown.
 
-    The difference of the agent's uptimes is exact: an uptime never jumps, and does not depend on
-    the messages' time on the network. If the agent reports no uptime, the difference of the arrival
-    times is used.
+    The counts cover the time since the previous statistics or, after a restart of the agent, the
+    time since the restart. The time is computed from the agent's uptimes, because an uptime never
+    jumps and does not depend on the network. If the agent reports no uptime, the time is the
+    difference of the arrival times.
     """
     if before is None:
         return None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DeviceTable:
-    """Keeps a record of each board, at most ``MAX_DEVICES``.
+    """Keeps a record of each board, at most ``MAX_DEVICES`` records.
 
     Attributes:
         records: The records, by the board's name.
@@ -34,7 +34,7 @@ class DeviceTable:
         self._counters = 0
 
     def fold_availability(self, arrival: Arrival, name: str) -> bool:
-        """Add an availability; return whether it could be read.
+        """Add an availability message; return whether the message could be read.
 
         An empty message removes the board.
         """
@@ -57,7 +57,7 @@ class DeviceTable:
         return True
 
     def fold_profile(self, document: dict[str, Any], name: str, time_s: float) -> None:
-        """Add a profile, and an event if the profile shows that the agent has restarted.
+        """Add a profile; if the profile shows a restart of the agent, also add an event.
 
         Args:
             document: The profile, as received.
@@ -75,14 +75,14 @@ class DeviceTable:
         time_s: float,
         stages_of: Callable[[str], frozenset[tuple[str, int]]],
     ) -> list[StageChange]:
-        """Add statistics; return the requests that they add, one item for each stage of the board.
+        """Add statistics; return the new requests, one item for each stage of the board.
 
         Args:
             document: The statistics, as received.
             name: Name of the board.
             time_s: Arrival time, in seconds since the epoch.
-            stages_of: Returns the stages that manifests assign to a board. The totals of these
-                stages are kept even if the statistics do not contain them.
+            stages_of: A function that returns the stages that manifests assign to a board. The
+                totals of these stages are kept even if the statistics do not contain the stages.
         """
         device = self._get(name)
         if device is None:
@@ -114,16 +114,19 @@ class DeviceTable:
             device.note_monitor_gap()
 
     def report_refusals(self) -> bool:
-        """Return whether the statistics of every board report refusals; False without boards."""
+        """Return whether the statistics of every board report refusals; False without a board."""
         records = self.records.values()
         return bool(records) and all(device.refusals.are_reported for device in records)
 
     def view(self, now_s: float) -> dict[str, Device]:
-        """Return the state of each board at ``now_s``, by name and sorted by name."""
+        """Return the state of each board at ``now_s``; the keys are the boards' sorted names."""
         return {name: self.records[name].view(now_s) for name in sorted(self.records)}
 
     def _get(self, name: str) -> DeviceRecord | None:
-        """Return a board's record, new if needed; None: the table has ``MAX_DEVICES`` boards."""
+        """Return a board's record; if there is none, create the record.
+
+        Return None if the board is unknown and the table already has ``MAX_DEVICES`` records.
+        """
         device = self.records.get(name)
         if device is None:
             if len(self.records) >= MAX_DEVICES:

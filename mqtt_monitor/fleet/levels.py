@@ -25,7 +25,8 @@ class Comparison:
         difference: Relative difference from the plan: 0.25 means 25 % more than planned. None: not
             measured, not planned, or not comparable.
         level: ``above``: more than the plan by more than ``PLAN_MARGIN``; ``below``: less than the
-            plan by more than ``PLAN_MARGIN``; ``within``: otherwise; None: no ``difference``.
+            plan by more than ``PLAN_MARGIN``; ``within``: neither of these; None: ``difference`` is
+            None.
     """
 
     measured: float | None
@@ -36,8 +37,8 @@ class Comparison:
 def compare_time(stage: Stage) -> Comparison:
     """Compare a stage's inference time, in milliseconds, with the plan.
 
-    The measured time is the mean of the last minute. If that mean is unknown, the mean of the
-    newest period is used.
+    The measured time is the mean of the last minute. If that mean is unknown, the measured time is
+    ``stage.invoke_ms``.
     """
     minute_ms = stage.invoke_minute_ms
     measured_ms = stage.invoke_ms if minute_ms is None else minute_ms
@@ -47,8 +48,8 @@ def compare_time(stage: Stage) -> Comparison:
 def compare_memory(stage: Stage) -> Comparison:
     """Compare a stage's measured memory, in bytes, with the plan.
 
-    The measured memory is the largest resident memory of an agent that serves the stage.
-    If the agent serves several stages, its memory cannot be compared with the plan of one stage.
+    The measured memory is the largest resident memory among the agents that serve the stage. If any
+    of these agents serves several stages, its memory cannot be compared with the plan of one stage.
     """
     if stage.shares_memory:
         return Comparison(stage.rss_bytes, None, None)
@@ -70,7 +71,10 @@ def is_above_plan(measured: float, planned: float) -> bool:
 
 
 def limit_share(device: Device) -> float | None:
-    """Return an agent's resident memory divided by its limit; None: no limit or no statistics."""
+    """Return an agent's resident memory divided by the agent's memory limit.
+
+    Return None if the agent has no limit or no recent statistics.
+    """
     limit_bytes, load = device.ram_limit_bytes, device.load
     if not limit_bytes or not device.fresh or load is None or load.rss_bytes is None:
         return None
@@ -78,7 +82,7 @@ def limit_share(device: Device) -> float | None:
 
 
 def is_near_limit(device: Device) -> bool:
-    """Return whether less than ``MEMORY_MARGIN`` of the agent's memory limit is free."""
+    """Return whether less than the share ``MEMORY_MARGIN`` of an agent's memory limit is left."""
     share = limit_share(device)
     return share is not None and share > 1 - MEMORY_MARGIN
 

@@ -1,6 +1,6 @@
 """Limits of the data that the monitor reads and keeps.
 
-The limits bound the monitor's memory for any sequence of messages.
+With these limits, no sequence of messages can make the monitor's memory grow without bound.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class LinkMeter:
 
         Args:
             fields: The field's value, as received.
-            elapsed_s: Seconds since the previous statistics; None: unknown, so the traffic is
-                unknown too.
+            elapsed_s: Time since the previous statistics, in seconds; None: unknown. Then the
+                bytes per second are unknown too.
 
         Returns:
             The interface and its traffic; None: not reported.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Overflow:
-    """Remembers the exceeded limits of :mod:`mqtt_monitor.fleet.limits`; counts ignored messages.
+    """Remembers which limits of :mod:`mqtt_monitor.fleet.limits` the fleet exceeds.
 
     Attributes:
         ignored: Number of messages about boards or deployments that the monitor does not keep.
@@ -15,23 +15,22 @@ class Overflow:
         self._kinds: set[str] = set()
 
     def note(self, kind: str) -> None:
-        """Note that a limit is exceeded.
+        """Note that the fleet exceeds a limit.
 
         Args:
-            kind: What the monitor does not keep completely: ``boards``, ``deployments`` or
-                ``stages``.
+            kind: What the fleet has too many of: ``boards``, ``deployments`` or ``stages``.
         """
         self._kinds.add(kind)
 
     def ignore(self, kind: str) -> None:
-        """Count a message that was ignored because a limit is exceeded.
+        """Note that the fleet exceeds a limit, and count a message that is ignored for this reason.
 
         Args:
-            kind: The limit, as in :meth:`note`.
+            kind: What the fleet has too many of, as in :meth:`note`.
         """
         self.note(kind)
         self.ignored += 1
 
     def kinds(self) -> tuple[str, ...]:
-        """Return what the monitor does not keep completely, sorted."""
+        """Return what the fleet has too many of, sorted; see :meth:`note`."""
         return tuple(sorted(self._kinds))

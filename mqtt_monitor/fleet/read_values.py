@@ -22,7 +22,10 @@ _UNPRINTABLE = re.compile(
 
 
 def read_object(payload: bytes, limit_bytes: int) -> dict[str, Any] | None:
-    """Return the JSON object in a payload; None: no JSON object, or more than ``limit_bytes``."""
+    """Return the JSON object in a payload.
+
+    Return None for a payload that is no JSON object or has more than ``limit_bytes`` bytes.
+    """
     if len(payload) > limit_bytes:
         return None
     try:
@@ -41,9 +44,9 @@ def read_number(value: Any) -> float | None:
 
 
 def read_signed(value: Any) -> float | None:
-    """Return a number of either sign, such as a temperature; None for anything else.
+    """Return a number from ``-_LARGEST`` to ``_LARGEST``, such as a temperature.
 
-    The magnitude is at most ``_LARGEST``.
+    Return None for anything else.
     """
     if isinstance(value, float | int) and not isinstance(value, bool) and value < 0:
         magnitude = read_number(-value)
@@ -52,7 +55,7 @@ def read_signed(value: Any) -> float | None:
 
 
 def read_count(value: Any) -> int | None:
-    """Return a number of at least 0, rounded down; None for anything else."""
+    """Return a number from 0 to ``_LARGEST``, rounded down; None for anything else."""
     number = read_number(value)
     return None if number is None else math.floor(number)
 
@@ -65,8 +68,8 @@ def read_flag(value: Any) -> bool | None:
 def read_text(value: Any) -> str | None:
     """Return the first ``MAX_TEXT`` characters of a text, with unprintable characters replaced.
 
-    Return None for an empty text and for anything else. Markup (``<``, ``[``) is kept: each front
-    end must escape the markup that the front end would interpret.
+    Return None for an empty text and for a value that is no text. Markup (``<``, ``[``) is kept, so
+    each front end must escape the characters that have a meaning in its own markup.
     """
     if not isinstance(value, str) or not value:
         return None
@@ -79,5 +82,5 @@ def read_name(value: Any) -> str | None:
 
 
 def read_list(value: Any, limit: int) -> list[Any]:
-    """Return the first items of a list, at most ``limit``; an empty list for anything else."""
+    """Return the first ``limit`` items of a list; an empty list for anything else."""
     return value[:limit] if isinstance(value, list) else []

@@ -14,10 +14,11 @@ _NEWS_S = 15.0
 
 
 class RefusalLog:
-    """Keeps the refusals of one board, and tells which of them are new.
+    """Keeps the deployments that one board refused, and tells which refusals are new.
 
     Attributes:
-        are_reported: Whether the agent's version reports refusals.
+        are_reported: Whether the newest statistics have a list of refusals. Statistics of old
+            agents have none.
         current: The refusals in the newest statistics.
         new: The refusals that the newest statistics report for the first time.
     """
@@ -35,7 +36,7 @@ class RefusalLog:
         Args:
             document: The statistics, as received.
             at_s: Arrival time, in seconds since the epoch.
-            known: Whether the monitor has earlier statistics of the board.
+            known: Whether the monitor has received earlier statistics of the board.
         """
         self.are_reported = "refusals" in document
         now_s = read_number(document.get("time_s"))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RequestLog:
-    """Keeps the newest ``MAX_REQUESTS`` requests, each once."""
+    """Keeps the newest ``MAX_REQUESTS`` requests, with one entry for each request."""
 
     def __init__(self) -> None:
         self._requests: deque[Request] = deque(maxlen=MAX_REQUESTS)
@@ -20,8 +20,9 @@ class RequestLog:
     def add(self, request: Request) -> None:
         """Add a request.
 
-        The monitor may receive both the result of a request and the client's report about it. The
-        entry of the report replaces the entry of the result, because only a report has a latency.
+        The monitor may receive both the result of a request and the client's report of the request.
+        The entry with the report then replaces the entry with the result, because only a report
+        contains the latency.
         """
         for position, other in enumerate(self._requests):
             if request.request and (other.client, other.request) == (

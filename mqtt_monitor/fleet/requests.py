@@ -32,7 +32,8 @@ def read_result(
     Args:
         arrival: The message. Its payload is read only if the message is an error answer.
         client: Name of the client, from the topic.
-        deployment_of: Returns the name of the deployment with a live generation; None: unknown.
+        deployment_of: A function that gets a generation and returns the name of the deployment in
+            which this generation is live; None: in no deployment.
     """
     error = arrival.user.get(ERROR)
     stages = _read_trace(arrival.user.get(TRACE))
@@ -60,7 +61,8 @@ def read_report(
     Args:
         arrival: A message on the topic ``client/{client}/trace``.
         client: Name of the client, from the topic.
-        deployment_of: Returns the name of the deployment with a live generation; None: unknown.
+        deployment_of: A function that gets a generation and returns the name of the deployment in
+            which this generation is live; None: in no deployment.
     """
     document = read_object(arrival.payload, MAX_ANSWER_BYTES)
     latency_ms = read_number(document.get("latency_ms")) if document is not None else None
@@ -85,7 +87,7 @@ def read_report(
 
 
 def read_refusal(arrival: Arrival) -> str | None:
-    """Return why a board refused its part of a deployment; None: the message is no refusal."""
+    """Return a board's reason for refusing a deployment; None: the message is no refusal."""
     if arrival.user or not arrival.payload.startswith(b"{"):
         return None
     document: dict[str, Any] | None = read_object(arrival.payload, MAX_ANSWER_BYTES)

@@ -12,9 +12,10 @@ _EMPTY = array("f", [math.nan]) * _SLOTS
 
 
 class Series:
-    """The last hour of one value. Each slot of 5 s keeps the value that was added last.
+    """The last hour of one value.
 
-    A series takes 2.9 kB.
+    The hour is divided into slots of 5 s. Each slot keeps only the value that was added last. A
+    series takes 2.9 kB.
     """
 
     __slots__ = ("_newest", "_values")
@@ -26,11 +27,12 @@ class Series:
     def add(self, time_s: float, value: float | None) -> None:
         """Add a value.
 
-        If ``time_s`` is an hour or more before or after the newest time, all earlier values are
-        removed first.
+        If ``time_s`` differs from the newest time by an hour or more, all values that were added
+        before are removed.
 
         Args:
-            time_s: Time by the monitor's clock, in seconds since the epoch; may jump back.
+            time_s: Time by the monitor's clock, in seconds since the epoch. This clock may jump
+                back.
             value: The value; None: not reported.
         """
         slot = math.floor(time_s / SLOT_S)
@@ -43,15 +45,15 @@ class Series:
         self._values[slot % _SLOTS] = math.nan if value is None else value
 
     def points(self, now_s: float, step_s: float = SLOT_S) -> list[tuple[float, float | None]]:
-        """Return the mean value of each step of the last hour.
+        """Divide the last hour into steps of equal width; return the mean value of each step.
 
         Args:
             now_s: The present time, in seconds since the epoch.
-            step_s: Width of a step in seconds, a multiple of 5; 60 gives 60 points.
+            step_s: Width of a step in seconds, a multiple of 5. A width of 60 gives 60 steps.
 
         Returns:
-            ``(time_s, mean)`` for each step, oldest first: start of the step in seconds since the
-            epoch, and mean of its values; None: no value in this step.
+            ``(time_s, mean)`` for each step, oldest first: the start of the step in seconds since
+            the epoch, and the mean of the values in the step (None: no values).
         """
         width = max(1, round(step_s / SLOT_S))
         last = math.floor(now_s / SLOT_S) // width

@@ -27,11 +27,12 @@ class Broker:
     Attributes:
         url: The broker's address, without secrets. For a recording: the address of the recorded
             broker.
-        connected: Whether the monitor is connected. While false, all other values are those of the
-            moment of disconnection.
+        connected: Whether the monitor is connected. If False, all other values of the snapshot are
+            from the moment of the disconnection.
         since_s: Time of the last connection or disconnection, in seconds since the epoch; None: the
             monitor has never been connected.
-        reason: Reason of the disconnection; None: connected, or the reason is unknown.
+        reason: Reason of the disconnection; None: the monitor is connected, or the reason is
+            unknown.
     """
 
     url: str
@@ -81,9 +82,10 @@ class Profile:
 
 @dataclass(frozen=True)
 class Link:
-    """The network interface that connects a board to the broker, and its traffic.
+    """The network interface that connects a board to the broker, and the interface's traffic.
 
-    Bytes count the traffic of all programs.
+    The traffic of all programs on the board is counted. The newest period is the time between the
+    board's last two ``stats`` messages.
 
     Attributes:
         interface: Name of the interface.
@@ -110,16 +112,16 @@ class Load:
 
     Attributes:
         at_s: Arrival time of the message, in seconds since the epoch.
-        sequence: Number of the message; the agent numbers its ``stats`` messages.
+        sequence: Sequence number of the message among the agent's ``stats`` messages.
         period_s: Time between two ``stats`` messages, in seconds.
         uptime_s: Time since the agent's start, in seconds.
-        cpu_percent: The agent's CPU use as a percentage of one core; 200 means two full cores.
+        cpu_percent: The agent's CPU use as a percentage of one core; 200 means two busy cores.
         temperature_c: Temperature of the hottest sensor, in °C.
         throttled: Whether the firmware was throttling the processor when the message was sent.
         clock_mhz: The processor's present clock rate, in MHz.
         rss_bytes: Resident memory of the agent, in bytes.
         free_memory_bytes: Free memory of the board, in bytes.
-        queue_length: Number of requests that wait on the board, for all its stages together.
+        queue_length: Number of requests that wait on the board, for all stages together.
         link: The network interface that connects the board to the broker.
     """
 
@@ -148,14 +150,16 @@ class Device:
             has not changed since the monitor started.
         profile: The board's hardware and software; None: no profile yet.
         load: The board's load; None: no statistics yet.
-        fresh: Whether ``load`` is younger than 3.5 periods and the board is not offline.
-        restarts: Restarts of the agent that the monitor noticed.
-        missed_stats: Number of lost ``stats`` messages, from gaps in the messages' numbers.
-        clock_offset_s: The board's clock minus the monitor's clock, in seconds: an estimate that
-            depends little on the messages' time on the network.
+        fresh: Whether the board is not offline and the age of ``load`` is at most 3.5 times
+            ``load.period_s``.
+        restarts: Number of restarts of the agent that the monitor noticed.
+        missed_stats: Number of lost ``stats`` messages, from gaps in the sequence numbers.
+        clock_offset_s: Estimate of the board's clock minus the monitor's clock, in seconds. The
+            time of a message on the network has little effect on this estimate.
         queue_lengths: The newest values of ``load.queue_length``, oldest first.
         serves: The stages that the board serves, according to its newest statistics.
-        refusals: The board's last refusal of each deployment, according to its newest statistics.
+        refusals: For each deployment that the board refused, the last refusal, according to the
+            newest statistics.
     """
 
     name: str
@@ -186,7 +190,9 @@ class Device:
 
 @dataclass(frozen=True)
 class Served:
-    """A stage that a board serves according to its statistics. There may be no manifest for it.
+    """A stage that a board serves, according to the board's statistics.
+
+    The monitor may know no manifest that contains this stage.
 
     Attributes:
         deployment: Name of the stage's deployment.
@@ -220,9 +226,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class BoardStage:
-    """The measurements of a stage on one of its boards.
+    """The measurements of a stage on one of the stage's boards.
 
-    A restart of the board's agent does not set the totals back to 0.
+    The newest period is the time between the board's last two statistics messages. A restart of the
+    board's agent does not set the totals back to 0.
 
     Attributes:
         device: Name of the board.
@@ -231,18 +238,19 @@ class BoardStage:
         generation: The generation that the board serves, according to its last statistics.
         requests_per_s: Results per second, over the newest period; None: no recent statistics.
         errors_per_s: Error answers per second, over the newest period.
-        invoke_ms: Mean time of an inference over the newest period, in milliseconds; None: no
-            request in this period.
-        invoke_max_ms: Longest inference of the newest period, in milliseconds.
+        invoke_ms: Mean time of an inference in the newest period, in milliseconds; None: no request
+            in this period.
+        invoke_max_ms: Longest time of an inference in the newest period, in milliseconds.
         invoke_minute_ms: Mean time of an inference over the last minute, in milliseconds.
-        queue_ms: Mean time from a request's arrival on the board to its inference, over the newest
-            period, in milliseconds.
-        queue_max_ms: Longest such time of the newest period, in milliseconds.
-        requests_total: Number of requests answered with a result.
-        errors_total: Pairs of error code and number of requests answered with this error.
-        unanswerable_total: Number of requests without a usable response topic.
-        invoke_seconds_total: Total inference time of all ``requests_total`` requests, in seconds.
-        queue_seconds_total: Total waiting time of all ``requests_total`` requests, in seconds.
+        queue_ms: Mean waiting time in the newest period, in milliseconds. A request waits from its
+            arrival on the board until its inference begins.
+        queue_max_ms: Longest waiting time in the newest period, in milliseconds.
+        requests_total: Number of requests that got a result.
+        errors_total: For each error code, the code and the number of requests that got this error.
+        unanswerable_total: Number of requests that had no usable response topic.
+        invoke_seconds_total: Inference time of all ``requests_total`` requests together, in
+            seconds.
+        queue_seconds_total: Waiting time of all ``requests_total`` requests together, in seconds.
     """
 
     device: str
@@ -264,7 +272,7 @@ class BoardStage:
 
     @property
     def can_serve(self) -> bool:
-        """Whether the board serves the stage, or is online and has no recent statistics."""
+        """Whether the board serves the stage or, without recent statistics, is at least online."""
         return self.state == "online" if self.serves is None else self.serves
 
 
@@ -275,10 +283,11 @@ class Boundary:
     Attributes:
         tensors: The tensors, each as ``name dtype[shape]``.
         request_bytes: Payload of one request, in bytes.
-        bytes_per_s: Payload bytes per second; None: the stage's rate of requests is unknown.
+        bytes_per_s: Payload bytes per second; None: the stage's requests per second are unknown.
         lost: Number of messages that were sent and did not arrive; None: unknown, because the two
-            stages have not been idle yet, or because a client is on one side.
-        repeated: Number of messages that arrived more than once; None: unknown, as for ``lost``.
+            stages have not been idle yet, or because one side is a client.
+        repeated: Number of messages that arrived more than once; None: unknown, for the same
+            reasons as ``lost``.
     """
 
     tensors: tuple[str, ...]
@@ -292,6 +301,8 @@ class Boundary:
 class Stage:
     """A stage: its plan and its measurements.
 
+    The newest period of a board is the time between the board's last two statistics messages.
+
     Attributes:
         index: Position of the stage in the pipeline, from 0.
         devices: The boards that serve the stage; several boards are replicas.
@@ -303,17 +314,18 @@ class Stage:
         boards: The measurements on each board, in the order of ``devices``.
         requests_per_s: Results per second, of all boards together; None: not reported.
         errors_per_s: Error answers per second, of all boards together.
-        invoke_ms: Mean time of an inference over the boards' newest periods, in milliseconds.
+        invoke_ms: Mean time of an inference in the boards' newest periods, in milliseconds.
         invoke_minute_ms: Mean time of an inference over the last minute, in milliseconds.
-        queue_ms: Mean waiting time over the boards' newest periods, in milliseconds.
-        rss_bytes: Resident memory of an agent, in bytes: the largest value among the stage's boards
-            with recent statistics.
-        shares_memory: Whether one of these agents serves several stages, so that ``rss_bytes`` may
-            include the memory of other stages.
+        queue_ms: Mean waiting time of a request in the boards' newest periods, in milliseconds.
+        rss_bytes: Largest resident memory among the agents of the stage's boards, in bytes. Agents
+            without recent statistics do not count.
+        shares_memory: Whether any of the agents that count for ``rss_bytes`` serves several stages,
+            so that ``rss_bytes`` may include the memory of other stages.
         layers: Names of the layers, in execution order; empty: not reported.
-        more_layers: Number of further layers, whose names the manifest leaves out.
-        wrapped: The layers that wrap a bare operation, with the operation's constants.
-        more_wrapped: Number of further such layers, which the manifest leaves out.
+        more_layers: Number of further layers that the manifest does not name.
+        wrapped: The layers that each wrap an operation which is no Keras layer, such as
+            ``x + 3.0``, with the operation's constants.
+        more_wrapped: Number of further layers of this kind that the manifest does not list.
     """
 
     index: int
@@ -338,7 +350,7 @@ class Stage:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The layers, one line of text each; a wrapped operation's line shows its constants."""
+        """One line of text for each layer; the line of a wrapped operation shows its constants."""
         wrapped = {layer.name: str(layer) for layer in self.wrapped}
         lines = dict.fromkeys(wrapped.pop(name, name) for name in self.layers)
         lines.update(dict.fromkeys(wrapped.values()))
@@ -363,15 +375,16 @@ class Deployment:
         quantization: Quantization of the model.
         weights: Source of the weights.
         wire: Data type of float activations in messages.
-        state: ``live``: every stage has a board that serves it; ``broken``: a stage has none;
-            ``unreadable``: no manifest could be read, see ``problem``.
+        state: ``live``: every stage has a board that can serve the stage; ``broken``: a stage has
+            no such board; ``unreadable``: no manifest could be read, see ``problem``.
         problem: Reason why the newest manifest is unreadable, such as another version or damage;
-            None: it is readable.
+            None: the newest manifest is readable.
         stages: The stages, in order.
-        requests_per_s: Results per second, from the last stage.
-        bottleneck: Index of the slowest stage: the stage with the largest quotient of inference
-            time and number of replicas. If all stages have measured times, these are compared, else
-            the planned times. None: no stages, or all times are 0.
+        requests_per_s: Results per second that the last stage sends.
+        bottleneck: Index of the slowest stage: the stage with the largest inference time divided by
+            the number of boards that serve the stage. Measured times are compared if every stage
+            has a measured time; if not, planned times are compared. None: no stages, or all times
+            are 0.
     """
 
     name: str
@@ -388,7 +401,7 @@ class Deployment:
     bottleneck: int | None
 
     def is_bottleneck(self, stage: Stage) -> bool:
-        """Return whether a stage is the slowest stage; False if there is only one stage."""
+        """Return whether a stage is the slowest of several stages."""
         return len(self.stages) > 1 and stage.index == self.bottleneck
 
 
@@ -399,13 +412,13 @@ class Request:
     Attributes:
         at_s: Time at which the result or the client's report reached the monitor, in seconds since
             the epoch.
-        client: Name of the client, from its topic.
+        client: Name of the client, from the topic of the message.
         request: Id of the request: the correlation data, in hexadecimal.
-        deployment: Name of the deployment; None: the generation is not live.
+        deployment: Name of the deployment; None: ``generation`` is live in no deployment.
         generation: The generation that answered.
-        latency_ms: Time from sending to result, in milliseconds, as the client measured it; None:
-            the monitor saw only the result. The part beyond ``stages_ms`` is time in the client,
-            the network and the broker.
+        latency_ms: The client's measurement of the time from sending the request to the result, in
+            milliseconds; None: the monitor received only the result. ``latency_ms`` minus
+            ``stages_ms`` is time in the client, the network and the broker.
         stages: The request's waiting and inference time at each stage, in execution order.
         error: The error code; None: the request got a result.
         reason: The error message; None: no error, or the message is unknown.
@@ -423,7 +436,7 @@ class Request:
 
     @property
     def stages_ms(self) -> float:
-        """The request's waiting and inference time at all stages together, in milliseconds."""
+        """The sum of the request's waiting and inference times at all stages, in milliseconds."""
         return sum(stage.queue_ms + stage.invoke_ms for stage in self.stages)
 
 
@@ -453,8 +466,9 @@ class Event:
         at_s: Time of the event, in seconds since the epoch.
         kind: Kind of the event.
         text: The event as a sentence.
-        device: Name of the board that the event concerns; None: no single board.
-        deployment: Name of the deployment that the event concerns; None: no single deployment.
+        device: Name of the board that the event is about; None: the event is not about one board.
+        deployment: Name of the deployment that the event is about; None: the event is not about one
+            deployment.
     """
 
     number: int
@@ -470,7 +484,7 @@ class Messages:
     """Numbers of messages that the monitor has received since its start.
 
     Attributes:
-        read: Number of messages that could be read, including the ignored ones.
+        read: Number of messages that could be read, including ignored messages.
         unreadable: Number of messages that could not be read: damaged, too large, or from another
             program.
         ignored: Number of messages about boards or deployments that the monitor does not keep,
@@ -490,13 +504,13 @@ class Fleet:
         at_s: Time of the snapshot by the monitor's clock, in seconds since the epoch. For a
             recording: the recorded time.
         broker: The connection to the broker.
-        devices: The boards, by name and sorted by name.
-        deployments: The deployments, by name and sorted by name.
+        devices: The boards; the keys are the boards' names, sorted.
+        deployments: The deployments; the keys are the deployments' names, sorted.
         requests: Recent requests, oldest first; empty if no front end watches requests and no
             client reports requests.
         events: Recent events, oldest first.
-        too_many: What the monitor does not keep completely, because the fleet exceeds its limits:
-            any of ``boards``, ``deployments`` and ``stages``.
+        too_many: What the fleet has more of than the monitor can keep: any of ``boards``,
+            ``deployments`` and ``stages``.
         messages: Numbers of received messages.
     """
 

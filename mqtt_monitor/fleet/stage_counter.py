@@ -1,6 +1,7 @@
 """Computes totals, rates and mean times of one stage on one board from the board's statistics.
 
-An agent's counts start again at 0 when the agent restarts. The totals keep growing.
+An agent's counts start again at 0 when the agent restarts. The totals keep growing. In this module,
+a period is the time between two consecutive statistics messages of the board.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _MINUTE = 12
 
 @dataclass(frozen=True)
 class Change:
-    """The requests of one stage that a board's newest statistics add.
+    """The new requests of one stage, from a board's newest statistics.
 
     Attributes:
-        answered: Number of requests that got a result.
-        failed: Number of requests that got an error, or that had no usable response topic.
-        continuous: Whether these are all requests since the previous statistics; False: these are
-            the first statistics of the stage, or the agent's counts started again at 0.
+        answered: Number of new requests that got a result.
+        failed: Number of new requests that got an error, or that had no usable response topic.
+        continuous: Whether the two numbers include all requests since the previous statistics.
+            False: the stage has no previous statistics, or the agent's counts started again at 0.
     """
 
     answered: int
@@ -62,12 +63,12 @@ class _Added:
 
 
 class _Times:
-    """The inference times, or the waiting times, of a stage's requests.
+    """The inference times or the waiting times of a stage's requests.
 
     Attributes:
         seconds: Total time of all requests, in seconds.
-        mean_ms: Mean time of the newest period, in milliseconds; None: unknown.
-        max_ms: Longest time of the newest period, in milliseconds; None: unknown.
+        mean_ms: Mean time of a request in the newest period, in milliseconds; None: unknown.
+        max_ms: Longest time of a request in the newest period, in milliseconds; None: unknown.
     """
 
     __slots__ = ("max_ms", "mean_ms", "seconds")
@@ -80,10 +81,10 @@ class _Times:
     def add(
         self, period: Any, total_ms: float | None, before_ms: float | None, answered: int
     ) -> float:
-        """Add a period; return the total time of the period's requests, in milliseconds.
+        """Add the newest period; return the total time of the period's requests, in milliseconds.
 
         Args:
-            period: The period's mean and maximum, as received.
+            period: The mean and the maximum time of the period's requests, as received.
             total_ms: Total time of all requests since the agent's start, in milliseconds; None: not
                 reported.
             before_ms: ``total_ms`` in the previous statistics.
@@ -101,8 +102,9 @@ class StageCounter:
 
     Attributes:
         generation: The generation that the board serves; None: not reported.
-        idle_periods: Number of consecutive statistics messages without a request, up to the newest.
-        events: Remembers the events of this stage that have been reported.
+        idle_periods: Number of statistics messages without a new request since the last statistics
+            message with a new request.
+        events: Remembers which events of this stage have been reported.
     """
 
     __slots__ = (
@@ -145,10 +147,10 @@ class StageCounter:
 
         Args:
             entry: The entry, as received.
-            elapsed_s: Time in which the new requests were counted, in seconds: since the previous
-                statistics, or since a later restart of the agent; None: unknown.
-            period_s: Time between two statistics messages, in seconds. The means in ``entry`` cover
-                this time.
+            elapsed_s: Time in which the new requests were counted, in seconds; None: unknown. This
+                is the time since the previous statistics or, after a restart of the agent, the time
+                since the restart.
+            period_s: Length of a period, in seconds. The means in ``entry`` cover one period.
             from_zero: Whether the stage was loaded after the previous statistics of the board. If
                 True, the first entry counts only new requests. If False, the first entry may count
                 requests from before the monitor's start.
@@ -213,8 +215,8 @@ class StageCounter:
             state: The board's state.
             serves: Whether the board's newest statistics contain the stage; None: no recent
                 statistics.
-            fresh: Whether the statistics are recent. If False, all rates and times in the result
-                are None.
+            fresh: Whether the statistics are recent. If False, all rates and all mean and longest
+                times in the result are None.
         """
         totals = self._totals
         requests = sum(count for count, _ in self._minute)
@@ -281,14 +283,22 @@ def _is_below(counts: _Counts, before: _Counts) -> bool:
 
 
 def _read_period(value: Any) -> tuple[float | None, float | None]:
-    """Return the mean and the maximum of a period, in milliseconds; None: not reported."""
+    """Return the mean and the maximum time of a period's requests, in milliseconds.
+
+    A value that the agent does not report is None.
+    """
     if not isinstance(value, dict):
         return None, None
     return read_number(value.get("mean")), read_number(value.get("max"))
 
 
 def _period_rate(value: Any, period_s: float) -> float | None:
-    """Return the requests per second of one period, from the number of requests in the period."""
+    """Return the requests per second in one period; None: unknown.
+
+    Args:
+        value: The times of the period's requests and their number (``count``), as received.
+        period_s: Length of the period, in seconds.
+    """
     count = read_count(value.get("count")) if isinstance(value, dict) else None
     if value is None:
         count = 0
@@ -300,8 +310,8 @@ def _spent_ms(
 ) -> float:
     """Return the total time of a period's requests, in milliseconds.
 
-    The time is the difference of the reported totals. Without totals, it is the mean times the
-    number of requests.
+    The result is the difference of the reported totals. If the agent does not report totals, the
+    result is the mean time multiplied by the number of requests.
     """
     if total_ms is not None and before_ms is not None and total_ms >= before_ms:
         return total_ms - before_ms

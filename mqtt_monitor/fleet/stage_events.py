@@ -1,4 +1,7 @@
-"""Decides when errors or a wrong generation of a stage on a board cause an event. Pure."""
+"""Decides when errors, or a generation that is not live, cause an event. Pure.
+
+In this module, a period is the time between two consecutive statistics messages of a board.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class StageEvents:
     def is_new_mismatch(self, serves: str | None, live: str | None, *, settled: bool) -> bool:
         """Return whether to report now that the board serves a generation that is not live.
 
-        Each wrong generation is reported once.
+        If the generation stays the same, it is not reported again.
 
         Args:
             serves: The generation that the board serves; None: not reported.
@@ -38,11 +41,11 @@ class StageEvents:
         return True
 
     def is_new_burst(self, answered: int, failed: int, time_s: float) -> bool:
-        """Return whether to report the errors of one period now.
+        """Return whether to report the errors of the newest period now.
 
         Args:
-            answered: Requests of the period that got a result.
-            failed: Requests of the period that got an error.
+            answered: Number of requests in the period that got a result.
+            failed: Number of requests in the period that got an error.
             time_s: Time of the statistics, in seconds since the epoch.
         """
         if failed < max(_BURST_ERRORS, _BURST_SHARE * (failed + answered)):

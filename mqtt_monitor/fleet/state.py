@@ -20,7 +20,7 @@ Fleet
   broker: Broker             url, connected, since_s, reason
   devices: {name: Device}    sorted by name
     state, since_s           "online" | "offline" | "unknown" (no availability published)
-    profile: Profile | None  hardware, runtime, agent's version, ram_limit_bytes ...
+    profile: Profile | None  hardware, runtime, agent's version, ram_limit_bytes and others
     load: Load | None        cpu_percent (of ONE core), temperature_c, throttled, rss_bytes,
                              free_memory_bytes, queue_length, uptime_s, clock_mhz, at_s,
                              link: Link | None (interface, speed_mbit_s, signal_dbm,
@@ -44,7 +44,7 @@ Fleet
       boards: (BoardStage, ...)    the same values for each replica, totals, serves, generation
   requests: (Request, ...)   oldest first: stages (queue_ms and invoke_ms each), latency_ms, error
   events: (Event, ...)       oldest first: number, at_s, kind, text, device, deployment
-  too_many                   what the monitor does not keep completely: "boards", "stages" ...
+  too_many                   what exceeds a limit: any of "boards", "deployments", "stages"
   messages                   read, unreadable, ignored
 ```
 
@@ -55,13 +55,14 @@ end must escape. Names of boards and deployments consist of letters, digits, ``.
 
 Sources: states come from ``availability`` messages, hardware from ``profile``, load and counts from
 ``stats``, plans from ``manifest``. A rate is the difference of two counts of a board, divided by
-the difference of the agent's uptimes. A restart of the agent, which sets the counts to 0, does not
-make a rate wrong. Bytes per second are a rate times the tensor sizes in the manifest: payload
-without MQTT headers. Requests come from ``client/{client}/trace``, where clients report requests.
-While a front end watches requests, they also come from results
+the difference of the agent's uptimes. The rates stay right when an agent restarts and its counts
+start again at 0. Bytes per second are a rate multiplied by the tensor sizes in the manifest, so
+they do not include MQTT headers. Requests come from ``client/{client}/trace``, where clients report
+requests. While a front end watches requests, requests also come from results
 (:class:`mqtt_monitor.feeds.live.LiveFeed`).
 
-:mod:`mqtt_monitor.fleet.limits` bounds the monitor's memory for any sequence of messages.
+With the limits in :mod:`mqtt_monitor.fleet.limits`, no sequence of messages can make the monitor's
+memory grow without bound.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class FleetState:
 
         Args:
             prefix: The topics' prefix.
-            broker_url: The broker's address to show, without secrets.
+            broker_url: The broker's address as front ends show it, without secrets.
 
         Raises:
             TopicPrefixError: The prefix is not a valid topic prefix.
@@ -131,7 +132,7 @@ class FleetState:
             self._events.add(time_s, EventKind.BROKER_BACK, "Connected to the broker again.")
 
     def fold(self, arrival: Arrival) -> None:
-        """Add a message. This method never raises an error, whatever the topic and payload are."""
+        """Add a message. This method raises no error for any topic or payload."""
         self._forget_unconfirmed(arrival.time_s)
         readable = False
         if arrival.topic.startswith(self._prefix):
@@ -152,7 +153,7 @@ class FleetState:
             self._unreadable += 1
 
     def _fold_device(self, arrival: Arrival, name: str, kind: str) -> bool:
-        """Add a board's message; return whether it could be read."""
+        """Add a board's message; return whether the message could be read."""
         self._unconfirmed.confirm_device(name)
         if kind == "availability":
             return self._devices.fold_availability(arrival, name)
@@ -174,7 +175,7 @@ class FleetState:
     def _fold_result(self, arrival: Arrival, client: str) -> None:
         """Add a message on a result topic: a result, an error, or the answer to a command.
 
-        Of the answers to commands, only a refusal of a deployment has an effect.
+        The answer to a command has an effect only if it is a refusal of a deployment.
         """
         request = read_result(arrival, client, self._deployments.of_generation)
         if request is not None:
@@ -187,7 +188,7 @@ class FleetState:
             self._events.add(arrival.time_s, EventKind.REFUSED, text)
 
     def _fold_report(self, arrival: Arrival, client: str) -> bool:
-        """Add a client's report of a request; return whether it could be read."""
+        """Add a client's report of a request; return whether the report could be read."""
         request = read_report(arrival, client, self._deployments.of_generation)
         if request is not None:
             self._requests.add(request)
@@ -196,7 +197,7 @@ class FleetState:
     def _forget_unconfirmed(self, now_s: float) -> None:
         """Forget the boards and deployments that left the fleet while the monitor was disconnected.
 
-        The monitor forgets them at the end of a wait after the reconnection.
+        :mod:`mqtt_monitor.fleet.unconfirmed` finds them some seconds after the reconnection.
         """
         overdue = self._unconfirmed.take_overdue(now_s)
         if overdue is None:

@@ -1,7 +1,7 @@
-"""Defines the thresholds of alerts and of highlighted values for all front ends.
+"""Defines the thresholds for alerts and for highlighted values in all front ends.
 
-``docs/monitoring/alerts.yml`` repeats some thresholds for Prometheus. A test checks that the values
-are the same.
+``docs/monitoring/alerts.yml`` repeats some thresholds for Prometheus. A test checks that both files
+have the same values.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GENERATION_GRACE_S = 15.0
 
 
 def is_settled(since_s: float | None, now_s: float) -> bool:
-    """Return whether boards have had time to switch to the newest manifest.
+    """Return whether the boards have had enough time to switch to the newest manifest.
 
     Args:
         since_s: Time of the manifest's last change, in seconds since the epoch; None: the manifest

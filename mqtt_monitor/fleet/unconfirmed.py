@@ -2,7 +2,7 @@
 
 The monitor receives no message about such a removal. But after a reconnection the broker sends the
 monitor every retained message. If no message about a board or deployment arrives within
-``CONFIRMATION_S``, the board or deployment no longer exists.
+``CONFIRMATION_S`` seconds after the reconnection, the board or deployment no longer exists.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONFIRMATION_S = 12.0
 
 
 class Unconfirmed:
-    """The boards and deployments known before a reconnection, without a message since then."""
+    """The known boards and deployments about which no message came after a reconnection."""
 
     def __init__(self) -> None:
         self._devices: set[str] = set()
@@ -39,7 +39,7 @@ class Unconfirmed:
         self._until_s = time_s + CONFIRMATION_S
 
     def cancel(self) -> None:
-        """Stop waiting: the connection was lost again."""
+        """Stop waiting for messages, because the connection was lost again."""
         self._until_s = None
 
     def confirm_device(self, name: str) -> None:
@@ -51,14 +51,16 @@ class Unconfirmed:
         self._deployments.discard(name)
 
     def take_overdue(self, now_s: float) -> tuple[float, list[str], list[str]] | None:
-        """Return the boards and deployments without a message, once after each wait.
+        """Return the boards and deployments about which no message arrived during a wait.
+
+        Only the first call after the end of a wait returns these names.
 
         Args:
             now_s: The present time, in seconds since the epoch.
 
         Returns:
-            The end of the wait in seconds since the epoch, the names of the boards, and the names
-            of the deployments, both sorted. None: no wait has ended since the last call.
+            The end of the wait in seconds since the epoch, the sorted names of the boards, and the
+            sorted names of the deployments. None: no wait has ended after the previous call.
         """
         if self._until_s is None or now_s < self._until_s:
             return None

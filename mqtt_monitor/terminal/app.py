@@ -127,7 +127,7 @@ class MonitorApp(App[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Start to draw the fleet again and again, and quit on SIGTERM and SIGHUP."""
+        """Start the timer that draws the fleet; from now on, quit on SIGTERM and SIGHUP."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             # By default these signals end the process at once, which leaves the terminal unusable.
@@ -137,10 +137,10 @@ class MonitorApp(App[None]):
         self.call_after_refresh(self._tick)
 
     def on_resize(self) -> None:
-        """Draw the screen in the new size, and once more when the size no longer changes.
+        """Draw the screen in the new size, and draw it again when the size has stopped changing.
 
-        While a user drags the window's border, Textual 8.2 may leave lines of an earlier size on
-        the screen.
+        The second drawing is needed because Textual 8.2 may leave lines of an earlier size on the
+        screen while a user drags the window's border.
         """
         self.call_after_refresh(self._draw)
         if self._settling is not None:
@@ -187,8 +187,8 @@ class MonitorApp(App[None]):
     def _divide(self) -> None:
         """Divide the screen's lines between the two tables.
 
-        A table gets more than half of the lines only if the other table needs less than half. On a
-        small screen, only the table with the focus is shown.
+        A table gets more than half of the lines only if the other table needs less than half of the
+        lines. On a small screen, only the table with the focus is shown.
         """
         room = self.query_one("#panes").size.height
         both = room >= _BOTH_FROM
@@ -213,7 +213,8 @@ class MonitorApp(App[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether an action is available now.
 
-        On a detail screen, the actions of the tables, the help and the alerts are not available.
+        On a detail screen, the actions of the tables and the keys for the help and for the alerts
+        are not available.
         """
         del parameters
         tables = {"other_pane", "sort_next", "sort", "reverse", "help", "news"}
@@ -232,7 +233,7 @@ class MonitorApp(App[None]):
         self._show_sorted()
 
     def action_sort(self, index: int) -> None:
-        """Sort the table with the focus by the column with this index, from 0."""
+        """Sort the table with the focus by column ``index``, counted from 0."""
         self._pane.sort_by(index)
         self._show_sorted()
 

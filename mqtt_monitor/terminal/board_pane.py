@@ -39,7 +39,7 @@ class BoardPane(Pane):
         )
 
     def _cells_of(self, row: BoardRow) -> tuple[Cell, ...]:
-        """Return the cells of a row; the same objects as before if the row has not changed."""
+        """Return the cells of a row; if the row has not changed, the same object as last time."""
         before = self._cells.get(row.device.name)
         # An unchanged board is the same object in the next snapshot.
         if before is not None and (

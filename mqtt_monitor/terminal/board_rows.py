@@ -33,7 +33,7 @@ class BoardRow:
 
     @property
     def state(self) -> str:
-        """The board's state; ``silent``: online, but its statistics are too old."""
+        """The board's state; ``silent``: the board is online, but its statistics are too old."""
         device = self.device
         if device.state == "online" and device.load is not None and not device.fresh:
             return "silent"
@@ -46,9 +46,9 @@ class BoardRow:
 
     @property
     def memory_share(self) -> float | None:
-        """The agent's resident memory divided by its limit; None: unknown.
+        """The agent's resident memory divided by the agent's memory limit; None: unknown.
 
-        If the agent has no limit, the divisor is the board's whole memory.
+        If the agent has no limit, the resident memory is divided by the board's whole memory.
         """
         device, load = self.device, self.load
         limit_bytes = device.ram_limit_bytes
@@ -107,7 +107,7 @@ def board_cells(row: BoardRow) -> tuple[Cell, ...]:
 
 
 def _memory(row: BoardRow) -> Cell:
-    """Return the cell with the agent's memory and limit in MiB; ``!`` means near the limit."""
+    """Return the cell with the agent's memory and limit in MiB; ``!``: the limit is near."""
     load = row.load
     if load is None or load.rss_bytes is None:
         return ("-", "")
@@ -118,7 +118,7 @@ def _memory(row: BoardRow) -> Cell:
 
 
 def _temperature(load: Load | None) -> Cell:
-    """Return the cell with a board's temperature in °C; ``!`` means a throttled processor."""
+    """Return the cell with a board's temperature in °C; ``!``: the processor is throttled."""
     if load is None:
         return ("-", "")
     if load.throttled:

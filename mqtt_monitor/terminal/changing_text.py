@@ -1,4 +1,4 @@
-"""A text widget for a text that is set often but rarely changes."""
+"""A text widget whose text is set often but rarely changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ChangingText(Static):
         self._shown: Text | None = None
 
     def show(self, text: Text) -> None:
-        """Show a text instead of the present text."""
+        """Replace the shown text with ``text``."""
         before = self._shown
         if before is None or (text.plain, text.spans) != (before.plain, before.spans):
             self._shown = text

@@ -28,9 +28,11 @@ class Column(Generic[Item]):
 
     Attributes:
         title: The header.
-        key: Returns an item's sort key. Items whose key is None come last, in both orders.
+        key: A function that returns an item's sort key. Items whose key is None come last, in the
+            default order and in the reverse order.
         largest_first: Whether the default order is descending.
-        width: Smallest width in characters, so that a number can grow without moving other columns.
+        width: Smallest width, in characters. It leaves space for larger numbers, so that these do
+            not move the other columns.
         is_number: Whether the column contains numbers, which are right-aligned and never cut.
     """
 
@@ -63,12 +65,12 @@ def sort_rows(items: Iterable[Item], column: Column[Item], *, reverse: bool) -> 
 
 
 def fit_widths(widths: Sequence[int], last_title: int, available: int) -> list[int]:
-    """Return column widths with which all numbers of a table fit the screen, in characters.
+    """Return the width of each column, in characters, so that all numbers are on the screen.
 
-    Only the first column (the names) and the last column are shortened. The columns between them
-    contain numbers and states, which are never cut. The last column is shortened first, but not
-    below the width of its header. The first column is shortened only if some numbers would
-    otherwise be off the screen. If all this is not enough, the table scrolls sideways.
+    Only the first column (the names) and the last column are narrowed. The columns between them
+    contain numbers and states, which are never cut. The last column is narrowed before the first
+    column, but not below the width of its header. The first column is narrowed only if the columns
+    of numbers still do not fit. If the table is still too wide, the user can scroll sideways.
 
     Args:
         widths: Wanted width of each column, in characters.
@@ -83,7 +85,7 @@ def fit_widths(widths: Sequence[int], last_title: int, available: int) -> list[i
 
 
 def kilobytes(bytes_: float | None) -> str:
-    """Return a size as a number of kB, with one decimal below 10 kB; ``-`` for None."""
+    """Return a size in kB, as text; below 10 kB with one decimal; ``-`` for None."""
     if bytes_ is None:
         return "-"
     few = 10_000

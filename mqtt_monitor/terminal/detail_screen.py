@@ -25,7 +25,7 @@ enter     details of a board, deployment or stage
 tab       the other table
 up, down, page up, page down, home, end     move
 left, right     scroll to more columns
-1 to 9    sort by a column; once more: reverse the order
+1 to 9    sort by a column; the same key again: reverse the order
 s, r      sort by the next column; reverse the order
 a         all alerts and events
 escape    back
@@ -54,10 +54,10 @@ The monitor only reads messages. It publishes nothing.
 
 
 class DetailScreen(Screen[None]):
-    """A screen with a text about a part of the fleet.
+    """A screen with a text, such as the details of a board.
 
     Attributes:
-        requests: Whether the text shows recent requests. The feed must then watch requests.
+        requests: Whether the text shows recent requests. If True, the feed must watch requests.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -68,7 +68,7 @@ class DetailScreen(Screen[None]):
         """Create the screen.
 
         Args:
-            describe: Returns the text for a snapshot.
+            describe: A function that returns the text for a snapshot.
             requests: Whether the text shows recent requests.
         """
         super().__init__()

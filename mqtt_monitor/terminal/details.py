@@ -325,13 +325,13 @@ def _line(text: Text, label: str, value: str, style: str = "", *, history: str =
 
 
 def _history(points: Points, unit: float = 1) -> str:
-    """Return a bar for each value, in characters, and the maximum of the values as text.
+    """Return a bar chart of the values, one character for each value, and the largest value.
 
-    The height of the bars starts at 0. Empty if no value is above 0.
+    The height of a bar is proportional to the value. The result is empty if no value is above 0.
 
     Args:
         points: The values, from a feed's history.
-        unit: The maximum is shown in multiples of this unit.
+        unit: The largest value is shown in this unit, such as ``MIB`` for values in bytes.
     """
     known = [value for _, value in points if value is not None]
     if not known or max(known) <= 0:

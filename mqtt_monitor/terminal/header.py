@@ -20,11 +20,11 @@ _ALERT_LINES = 4
 
 
 def status_line(fleet: Fleet, source: str) -> Text:
-    """Return the first line: the source of the values, a lost connection, and the time.
+    """Return the first line: the source of the values, whether the connection is lost, the time.
 
     Args:
         fleet: The snapshot.
-        source: Description of a recording; empty: the broker's URL is shown.
+        source: Description of a recording; empty: the source is the broker, whose URL is shown.
     """
     broker = fleet.broker
     text = Text(f" {source or broker.url}", no_wrap=True, overflow="ellipsis")

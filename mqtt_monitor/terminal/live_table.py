@@ -25,15 +25,15 @@ _MAX_WIDTH = 48
 
 
 class LiveTable(DataTable[Text]):
-    """A table whose rows are all set several times a second.
+    """A table whose rows are all set again several times a second.
 
-    If the cursor is on the first row, it stays there. Otherwise the cursor moves with its row when
-    the order of the rows changes.
+    A cursor on the first row stays on the first row. When the order of the rows changes, a cursor
+    on another row moves with that row.
 
-    This class computes the columns' widths without Textual. Textual measures a whole column again
-    for each cell that shrinks, which takes quadratic time in the number of boards. A column never
-    becomes narrower while the screen's width is the same, so that columns do not move back and
-    forth.
+    This class computes the columns' widths itself. Textual would measure a whole column again for
+    each cell that becomes shorter, which takes quadratic time in the number of boards. While the
+    screen's width stays the same, a column never becomes narrower, so that columns do not move back
+    and forth.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Detail")]
@@ -58,7 +58,7 @@ class LiveTable(DataTable[Text]):
         return self._keys[self.cursor_row] if 0 <= self.cursor_row < len(self._keys) else None
 
     def show(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:
-        """Show rows instead of the present rows.
+        """Replace the shown rows with ``rows``.
 
         Args:
             rows: For each row, its key and its cells, one for each column.
@@ -98,7 +98,7 @@ class LiveTable(DataTable[Text]):
         return shorten(Text(text, style, no_wrap=True), self._widths[index])
 
     def _grow(self, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> bool:
-        """Widen the columns for the cells of new rows; return whether any width changed."""
+        """Compute the columns' widths for new rows; return whether any width has changed."""
         wanted = self._wanted
         for place, (_, cells) in enumerate(rows):
             if place < len(self._cells) and self._cells[place] is cells:

@@ -47,7 +47,7 @@ class Pane(Vertical):
         return self._columns[self._sorted_by]
 
     def sort_by(self, index: int) -> None:
-        """Sort by a column; if the rows are already sorted by this column, reverse the order.
+        """Sort by a column; if the rows are already sorted by this column, reverse their order.
 
         Args:
             index: Index of the column, from 0; an index beyond the last column has no effect.
@@ -57,7 +57,7 @@ class Pane(Vertical):
             self._sorted_by = index
 
     def sort_by_next(self) -> None:
-        """Sort by the next column; after the last column, by the first."""
+        """Sort by the next column. The first column follows the last column."""
         self.sort_by((self._sorted_by + 1) % len(self._columns))
 
     def show_rows(self, summary: str, rows: Sequence[tuple[str, tuple[Cell, ...]]]) -> None:

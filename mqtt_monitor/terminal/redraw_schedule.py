@@ -10,7 +10,10 @@ _SHARE = 0.05
 
 
 class RedrawSchedule:
-    """Decides when to draw the screen again, from the time and the cost of the last drawing."""
+    """Decides when to draw the screen again.
+
+    The decision depends on the time and the processor time of the last drawing.
+    """
 
     def __init__(self) -> None:
         self._seen = -1
@@ -18,24 +21,24 @@ class RedrawSchedule:
 
     @property
     def seen(self) -> int:
-        """The number of changes at the last drawing; -1: nothing was drawn."""
+        """The feed's number of changes at the last drawing; -1: nothing has been drawn yet."""
         return self._seen
 
     def is_due(self, seen: int, now_s: float) -> bool:
         """Return whether to draw now.
 
         Args:
-            seen: Number of changes so far, from :meth:`Feed.wait_for_change`.
+            seen: The feed's number of changes so far, from :meth:`Feed.wait_for_change`.
             now_s: The present time by a monotonic clock, in seconds.
         """
         wait_s = _QUIET_S if seen == self._seen else self._cost_s / _SHARE
         return now_s - self._drawn_s >= wait_s
 
     def note_drawn(self, seen: int, now_s: float, cost_s: float) -> None:
-        """Note a drawing.
+        """Note that the screen was drawn.
 
         Args:
-            seen: Number of changes so far, as for :meth:`is_due`.
+            seen: The feed's number of changes so far, as for :meth:`is_due`.
             now_s: Time of the drawing by a monotonic clock, in seconds.
             cost_s: Processor time of the drawing, in seconds.
         """

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def shorten(text: Text, width: int) -> Text:
-    """Return a text without its last words, so that it has at most ``width`` characters.
+    """Leave out the last words of a text, so that at most ``width`` characters remain.
 
-    ``…`` replaces the words that are left out. If the first word alone is too long, it is cut.
+    ``…`` replaces the words that are left out. A first word longer than ``width`` is cut.
     """
     if text.cell_len <= width:
         return text

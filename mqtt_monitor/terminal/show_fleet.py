@@ -54,7 +54,7 @@ def show_fleet(fleet: Fleet, alerts: tuple[Alert, ...]) -> None:
 
 
 def _errors(stage: Stage) -> str:
-    """Return the index of a stage and its number of errors by code; empty: no errors."""
+    """Return a stage's index and, for each error code, the number of errors; empty: no errors."""
     counts: Counter[str] = Counter()
     for board in stage.boards:
         counts.update(dict(board.errors_total))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class StagePane(Pane):
-    """The pane with a fleet's deployments, each followed by its stages."""
+    """The pane with a fleet's deployments; the stages of a deployment are the rows below it."""
 
     def __init__(self) -> None:
         super().__init__(COLUMNS, "deployments")

@@ -116,8 +116,9 @@ def _deployment_cells(item: Deployment) -> tuple[Cell, ...]:
 def stage_state(stage: Stage) -> Cell:
     """Return the cell with the state of a stage.
 
-    ``serves``: all boards can serve the stage. ``1 of 2``: only one of two boards can. ``down``: no
-    board can. ``-``: all boards are online, but none has recent statistics.
+    ``serves``: all boards of the stage can serve the stage. ``1 of 2``: only one of two boards can
+    serve the stage. ``down``: no board can serve the stage. ``-``: all boards are online, but no
+    board has recent statistics.
     """
     serving = [board.can_serve for board in stage.boards]
     if not any(serving):

@@ -1,1 +1,1 @@
-"""The web front end: the page, the server of the page, and the server's access checks."""
+"""The web front end: the page, its server, and the checks of who may see the page."""

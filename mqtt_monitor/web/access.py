@@ -1,10 +1,10 @@
 """Decides who may see the web page, by host names, a password and sessions.
 
-If the server listens on a loopback address, every user of this machine may see the page. Any other
-address needs a password, which a user types into a form or a program sends as
-``Authorization: Bearer``. After a login, the browser keeps a cookie that is signed with the
-password. The cookie stays valid if the server restarts, and becomes invalid if the password
-changes.
+A server that listens on a loopback address needs no password: every user of this machine may see
+the page. A server that listens on any other address needs a password. A user types the password
+into a form, and a program sends it as ``Authorization: Bearer``. After a login, the browser keeps a
+cookie that is signed with the password. The cookie stays valid if the server restarts, and becomes
+invalid if the password changes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Access:
 
     Attributes:
         token: The password; None: everyone who reaches the server may see the page.
-        hosts: Host names of this server, in lower case. A request must use one of these names or an
-            IP address.
+        hosts: Host names of this server, in lower case. The ``Host`` header of a request must have
+            one of these names or an IP address.
     """
 
     token: str | None
@@ -51,9 +51,9 @@ class Access:
     def knows_host(self, header: str | None) -> bool:
         """Return whether a ``Host`` header contains an IP address or a host name of this server.
 
-        The check stops DNS rebinding. The owner of a foreign page could make the page's host name
-        point to this server, so that a browser lets the foreign page read this page. The requests
-        of such a foreign page contain the foreign host name.
+        This check prevents DNS rebinding. In this attack, the attacker changes the DNS entry of the
+        attacker's page to the address of this server, so that a browser lets the attacker's page
+        read the monitor's page. The browser's requests still contain the attacker's host name.
         """
         if not header:
             return False
@@ -65,9 +65,9 @@ class Access:
         return host.rstrip(".") in self.hosts or _is_address(host)
 
     def is_token(self, given: str) -> bool:
-        """Return whether a password is right.
+        """Return whether a given password is the right password.
 
-        The time of the comparison does not depend on the given password.
+        How long the comparison takes does not depend on the given password.
         """
         if self.token is None:
             return True
@@ -112,7 +112,8 @@ def find_access(
         listen: The address to listen on.
         token_file: File whose first line is the password; None: no file.
         host_names: Further host names of this server, such as the name of a reverse proxy.
-        environ: Environment variables. Without a file, ``MQTT_MONITOR_TOKEN`` has the password.
+        environ: Environment variables. If ``token_file`` is None, the password is the value of
+            ``MQTT_MONITOR_TOKEN``.
 
     Raises:
         WebAccessError: The password is missing, unreadable or too short.

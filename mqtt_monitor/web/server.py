@@ -2,13 +2,13 @@
 
 ```
 GET /                 the page, which loads nothing from other hosts
-GET /api/stream       server-sent events: first `fleet` (the snapshot without layers), then
-                      one `change` each second
+GET /api/stream       server-sent events: first the event `fleet` (the snapshot without layers),
+                      then an event `change` each second
 GET /api/snapshot     the JSON document of `mqtt-monitor --once --json`
 GET /api/history      the last hour of one value of a board or of a deployment's stages
 GET /api/layers       the layers of a stage, and the constants of wrapped operations
 GET /metrics          the metrics for Prometheus
-GET, POST /login      the login form, if the page needs a password
+GET, POST /login      the login form, if the server has a password
 ```
 
 If the page loses its connection, it opens a new stream, which starts with `fleet` again.
@@ -168,7 +168,7 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 class _Guesses:
-    """Delays the answers to wrong passwords, and limits how many answers wait at the same time."""
+    """Delays the answer to each wrong password, and limits the number of answers that wait."""
 
     def __init__(self) -> None:
         self._waiting = 0
@@ -287,10 +287,11 @@ class _Handlers:
         return response
 
     async def history(self, request: web.Request) -> web.Response:
-        """Answer with the last hour of one value of a board, or of several stages.
+        """Answer with the last hour of one value, either of one board or of each of several stages.
 
-        The query is ``?device=NAME&figure=F`` or ``?deployment=NAME&stage=0&stage=1&figure=F``, and
-        optionally ``step_s``: the width of a step, from 5 to 600 s.
+        The query is ``?device=NAME&figure=F`` or ``?deployment=NAME&stage=0&stage=1&figure=F``. The
+        optional parameter ``step_s`` is the width of the steps into which the hour is divided, from
+        5 to 600 s.
         """
         query = request.query
         try:
@@ -314,7 +315,7 @@ class _Handlers:
         return web.Response(body=await asyncio.to_thread(body), content_type="application/json")
 
     async def layers(self, request: web.Request) -> web.Response:
-        """Answer with the layers of a stage; for an unknown stage, with none.
+        """Answer with the layers of a stage; an unknown stage has no layers.
 
         The query is ``?deployment=NAME&stage=0``.
         """

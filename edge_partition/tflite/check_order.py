@@ -20,12 +20,12 @@ def check_order(
     inputs: Iterable[int],
     outputs: Iterable[int],
 ) -> None:
-    """Check that a model's operators can run in the order of the file.
+    """Check that a model's operators can run in file order.
 
     Args:
         model_name: The model's name, for the error.
         found: The tensors of the main subgraph.
-        constants: The constants and the operators of the main subgraph.
+        constants: The main subgraph's constants, and its operators in file order.
         inputs: Tensor indexes of the model's inputs.
         outputs: Tensor indexes of the model's outputs.
 

@@ -1,6 +1,7 @@
 """Copy tables from one ``.tflite`` file to another, together with the buffers that they use.
 
-Buffers stay views of the source until the new file is assembled, so each is copied only once.
+Buffers stay views of the source file until the new file is assembled. Therefore each buffer is
+copied only once.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _KEPT_METADATA = frozenset({b"min_runtime_version"})
 
 
 class FileTooLargeError(EdgePartitionError):
-    """A ``.tflite`` file would have more bytes than its format can address.
+    """A ``.tflite`` file would have more bytes than the format can address.
 
     Attributes:
-        model_name: Name of the model, or of the part of a model, in the file.
+        model_name: Name of the model in the file, or of the part of a model in the file.
         size_bytes: Lower bound on the file's size, in bytes.
     """
 
@@ -61,9 +62,9 @@ class BufferView:
     data: np.ndarray[Any, np.dtype[np.uint8]]
 
     def Pack(self, builder: Any) -> int:  # noqa: N802 - the generated code calls it
-        """Write the table without its data, and return the table's position.
+        """Write the table without its data, and return the table's position in the FlatBuffer.
 
-        The field for the position of the data gets a placeholder.
+        The field that refers to the data gets a placeholder.
         """
         placeholder = builder.Offset()
         schema.BufferStart(builder)
@@ -73,12 +74,12 @@ class BufferView:
 
 
 class TableCopier:
-    """Collects the tables of a new file and renumbers subgraphs, buffers and operator codes.
+    """Collects the tables of a new file, and renumbers subgraphs, buffers and operator codes.
 
     Attributes:
         source: The source file's root table (``schema_py_generated.Model``).
         data: The source file's bytes.
-        subgraphs: The new file's subgraphs (``SubGraphT``); the first one is the main subgraph.
+        subgraphs: The new file's subgraphs (``SubGraphT``), with the main subgraph at index 0.
     """
 
     def __init__(self, source: Any, data: Bytes) -> None:
@@ -93,12 +94,13 @@ class TableCopier:
         self._new_operator_code: dict[int, int] = {}
 
     def subgraph(self, old: int) -> int:
-        """Return the new number of a subgraph of the source.
+        """Return the number that a subgraph of the source file has in the new file.
 
-        On its first use, the subgraph is added to the new file, with the subgraphs that it calls.
+        The first call for a subgraph adds the subgraph to the new file, and also adds the subgraphs
+        that this subgraph calls.
 
         Args:
-            old: The subgraph's number in the source.
+            old: The subgraph's number in the source file.
         """
         if old not in self._new_subgraph:
             called = schema.SubGraphT.InitFromObj(self.source.Subgraphs(old))
@@ -110,19 +112,24 @@ class TableCopier:
         return self._new_subgraph[old]
 
     def adapt_tensor(self, tensor: Any) -> Any:
-        """Give a tensor the number that its buffer has in the new file, and return the tensor.
+        """Replace a tensor's buffer number by the buffer's number in the new file.
 
         Args:
-            tensor: A ``TensorT`` of the source; it is changed in place.
+            tensor: A ``TensorT`` of the source file, which is changed in place.
+
+        Returns:
+            The changed ``tensor``.
         """
         tensor.buffer = self._buffer(tensor.buffer)
         return tensor
 
     def adapt_operator(self, op: Any) -> Any:
-        """Give an operator the numbers of its operator code and subgraphs in the new file.
+        """Replace the numbers in an operator by numbers in the new file.
+
+        These are the numbers of the operator code and of the called subgraphs.
 
         Args:
-            op: An ``OperatorT`` of the source; it is changed in place.
+            op: An ``OperatorT`` of the source file, which is changed in place.
 
         Returns:
             The changed ``op``.
@@ -142,7 +149,7 @@ class TableCopier:
 
         Args:
             model_name: The model's name, for the error.
-            signatures: The new file's signatures (``SignatureDefT``); None for a file without.
+            signatures: The new file's signatures (``SignatureDefT``); None for no signatures.
 
         Raises:
             FileTooLargeError: The file would be over 2 GB.
@@ -185,18 +192,23 @@ class TableCopier:
 
 
 def embed_options(op: Any, data: Bytes) -> None:
-    """Copy an operator's custom options into its ``OperatorT``, if they follow the FlatBuffer."""
+    """Copy an operator's custom options into the operator's ``OperatorT``.
+
+    Nothing is copied if the custom options are already in the FlatBuffer. In a model over 2 GB, the
+    custom options may follow the FlatBuffer.
+    """
     if op.largeCustomOptionsOffset > 1:
         op.customOptions = file_bytes(data, op.largeCustomOptionsOffset, op.largeCustomOptionsSize)
         op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
 
 
 def pack_model(model: Any, model_name: str) -> bytes:
-    """Return the ``.tflite`` file of a ``ModelT`` whose buffers are :class:`BufferView`.
+    """Return the ``.tflite`` file of a ``ModelT`` whose buffers are :class:`BufferView` objects.
 
-    The buffers' data is written after all tables, and copied only here. A FlatBuffers vector is its
-    length followed by its elements. A field that contains a vector holds the distance from the
-    field to the vector. Length and distance are little-endian and have 32 bits each.
+    Only this function copies the buffers' data; the data follows all tables in the file. A
+    FlatBuffers vector is its length, followed by its elements. A field of a vector type holds the
+    distance from the field to the vector. The length and the distance are little-endian numbers of
+    32 bits.
 
     Raises:
         FileTooLargeError: The file would be over 2 GB.

@@ -16,8 +16,8 @@ def count_macs(op: FileOperator, tensors: Sequence[Tensor]) -> int:
     """Return the number of MACs that an operator computes in one inference.
 
     The formulas are those of Howard et al. 2017, "MobileNets", section 3.1. The shapes of weights
-    are those of TensorFlow Lite's reference kernels, with ``in`` and ``out`` for numbers of
-    channels:
+    are those of TensorFlow Lite's reference kernels; ``in`` and ``out`` are the numbers of input
+    channels and output channels:
 
     - convolution: ``[out, height, width, in / groups]``
     - depthwise convolution: ``[1, height, width, out]``

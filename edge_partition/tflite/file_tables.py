@@ -1,8 +1,8 @@
-"""Read the tables of a ``.tflite`` file, which may be damaged or malicious.
+"""Read the tables of a ``.tflite`` file. The file may be damaged or malicious.
 
-Indexes and offsets are checked before their use. :func:`malformed_as_invalid` converts other faults
-of the data to :class:`InvalidModelError`. The format is TensorFlow Lite's ``schema.fbs`` in a
-FlatBuffer; the Python accessors are LiteRT's ``schema_py_generated``.
+Indexes and offsets are checked before their use. For other faults of the data,
+:func:`malformed_as_invalid` raises :class:`InvalidModelError`. The format is a FlatBuffer with the
+schema ``schema.fbs`` of TensorFlow Lite; the Python accessors are LiteRT's ``schema_py_generated``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def malformed_as_invalid(name: str) -> Iterator[None]:
 def buffer_bytes(model: Any, index: int, data: Bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a view of a buffer's bytes, as a uint8 array of shape ``(n,)``.
 
-    In a model over 2 GB, buffers are not in the FlatBuffer but follow it in the file.
+    In a model over 2 GB, the buffers' bytes follow the FlatBuffer in the file.
 
     Args:
         model: The root table (``schema_py_generated.Model``).
@@ -151,8 +151,8 @@ def call_fields(operator: Any) -> list[tuple[Any, str, tuple[int, ...]]]:
 
     Returns:
         For each field: the options object, the field's name, and the numbers of the subgraphs. A
-        list field (``branchSubgraphIndices``) may have several numbers, other fields have one. A
-        field with -1, for no subgraph, is left out.
+        list field (``branchSubgraphIndices``) may have several numbers; any other field has one
+        number. A field that contains -1, which means no subgraph, is left out.
     """
     found: list[tuple[Any, str, tuple[int, ...]]] = []
     for options in (operator.builtinOptions, operator.builtinOptions2):

@@ -37,8 +37,8 @@ class Constants:
         operators: All operators of the main subgraph, by index.
         buffers: Buffer number of each constant whose value is in the file, by tensor index.
         empty: Tensor indexes of the constants without elements, which have no bytes in the file.
-        makers: Index of the operator that computes a constant, by the constant's tensor index.
-            Constants that no operator computes are left out.
+        makers: For each constant that an operator computes, the operator's index, by the constant's
+            tensor index.
     """
 
     operators: Sequence[FileOperator]
@@ -59,8 +59,8 @@ class Constants:
     def read_by(self, op: FileOperator) -> tuple[int, ...]:
         """Return the tensor indexes of the constants in the file that an operator needs.
 
-        The operator reads these constants itself, or reads results that operators in ``makers``
-        compute from these constants. If several tensors share a buffer, only the first of these
+        The operator reads these constants, or reads constants that other operators compute from
+        these constants. If several tensors share a buffer, only the first of these
         tensors in the file is returned.
         """
         found: dict[int, None] = {}

@@ -1,4 +1,4 @@
-"""Find the positions at which a model may be cut. The functions are pure."""
+"""Find the positions between operators at which a model may be cut. The functions are pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def live_operators(
 ) -> list[FileOperator]:
     """Return the operators that contribute to an output or use a resource, in execution order.
 
-    An operator that computes an input for one of these operators is included too.
+    The operators that compute inputs of these operators are included too.
 
     Args:
         operators: Operators of the main subgraph, in execution order.
@@ -70,7 +70,10 @@ def find_cuts(
 def _between_users(
     operators: Sequence[FileOperator], resource_users: _Indexes, variables: _Indexes
 ) -> set[int]:
-    """Return the positions where a cut would separate users of a resource or of a variable."""
+    """Return the positions at which a cut is not allowed.
+
+    Such a cut would separate operators that use resources, or operators that use the same variable.
+    """
     users: dict[int, list[int]] = {}
     for position, op in enumerate(operators):
         shared = variables.intersection(op.inputs)

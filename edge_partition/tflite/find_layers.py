@@ -1,11 +1,12 @@
 """Find the operator that a layer's name refers to. The functions are pure.
 
-A converter names an operator's output by its path, such as ``model/inner/dense/MatMul``. Each part
-before the last is a scope: a layer, or a model inside the model. The paths of fused operations are
-joined with ``;``.
+A converter uses an operator's path, such as ``model/inner/dense/MatMul``, as the name of the
+operator's output. Each part of the path except the last is a scope: a layer, or a model inside the
+model. If the operator fuses several operations, their paths are joined with ``;``.
 
-A user may give a layer's whole path, or only the end of the path. A name that is a whole path takes
-precedence. A name that is the end of several paths is ambiguous, which is an error.
+A user may give a layer's whole path, or only the end of the path. If a name is the whole path of
+one layer and the end of another layer's path, the name refers to the former. A name that is only
+the end of several paths is ambiguous, which is an error.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class AmbiguousLayerError(EdgePartitionError):
 
     Attributes:
         layer_name: The requested name.
-        choices: For each of these layers, a name that only this layer matches, in execution order.
+        choices: One name for each of these layers, in execution order. Each name matches only one
+            layer.
     """
 
     def __init__(self, model_name: str, layer_name: str, choices: tuple[str, ...]) -> None:
@@ -94,13 +96,13 @@ class LayerNames:
                 self._by_end.setdefault("/".join(scope[start:]), []).append(scope)
 
     def last_operator(self, name: str) -> int:
-        """Return the index of the last operator that belongs to a layer or tensor.
+        """Return the index of a layer's last operator, or of the operator that writes a tensor.
 
         Args:
-            name: A layer's whole path, an operator's ``layer`` or a tensor's whole name. If several
-                of these match, the last of their operators is returned. A whole path may omit the
-                scopes that all layers have in common. If nothing matches, ``name`` may also be the
-                end of one layer's path.
+            name: A layer's whole path, an operator's ``layer``, or a tensor's whole name. If
+                ``name`` is more than one of these, the result is the largest of their indexes. A
+                whole path may omit the first scopes (outer models) that all layers have in common.
+                If ``name`` is none of these, ``name`` may be the end of one layer's path.
 
         Raises:
             UnknownLayerError: No layer or tensor has this name.
@@ -118,9 +120,10 @@ class LayerNames:
         raise UnknownLayerError(self._model_name, name, tuple(near))
 
     def name_of(self, op: Operator, output_names: Iterable[str]) -> str | None:
-        """Return a name for which :meth:`last_operator` returns ``op``; None if there is none.
+        """Return a name for which :meth:`last_operator` returns the index of ``op``.
 
-        The name of the operator's layer is preferred.
+        The name of the operator's layer is preferred. The result is None if no name leads to
+        ``op``.
 
         Args:
             op: The operator.
@@ -134,9 +137,10 @@ class LayerNames:
         return next((name for name in candidates if name and self._find(name) == op.index), None)
 
     def _find(self, name: str) -> int | list[Scope]:
-        """Return the index of the operator called ``name``.
+        """Return the index of the operator that ``name`` refers to.
 
-        If no operator or several operators match, the matching scopes are returned instead.
+        If ``name`` is ambiguous, the result is the list of the matching scopes (layers). If nothing
+        matches, the list is empty.
         """
         whole = self._whole(name)
         if len(whole) > 1 and name not in self._tensors:
@@ -149,10 +153,10 @@ class LayerNames:
         return self._scopes[ending[0]] if len(ending) == 1 else ending
 
     def _whole(self, name: str) -> list[Scope]:
-        """Return the scopes whose path equals ``name``, where ``name`` may omit first scopes.
+        """Return the scopes (layers) whose whole path is ``name``.
 
-        At most ``_optional`` first scopes may be omitted. Only the scopes with the fewest omissions
-        are returned.
+        ``name`` may lack up to ``_optional`` parts at the start of the path. Only the scopes for
+        which ``name`` lacks the fewest parts are returned.
         """
         parts = name.count("/") + 1
         depths = [(len(scope) - parts, scope) for scope in self._by_end.get(name, [])]
@@ -172,8 +176,9 @@ class LayerNames:
 def scopes_of(tensor_name: str) -> list[Scope]:
     """Return all scopes in a tensor's name, outer scopes first.
 
-    A scope is a tuple with the parts of its path, such as ``("model", "inner")``. The name may
-    contain several paths, one for each fused operation.
+    A scope is a layer, or a model inside the model. Each scope is returned as a tuple of the parts
+    of its path, such as ``("model", "inner")``. The name may contain several paths, one for each
+    fused operation.
     """
     return [path[:stop] for path in _paths(tensor_name) for stop in range(1, len(path) + 1)]
 

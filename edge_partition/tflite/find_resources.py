@@ -28,7 +28,7 @@ RESOURCE_KINDS = frozenset(
 
 
 def find_resource_users(tables: ModelTables, operators: Iterable[FileOperator]) -> frozenset[int]:
-    """Return the indexes of the operators that use a resource, directly or in a called subgraph.
+    """Return the indexes of the operators that use a resource, or that call a subgraph that does.
 
     Raises:
         InvalidModelError: An operator calls a subgraph that does not exist.
@@ -41,7 +41,7 @@ def find_resource_users(tables: ModelTables, operators: Iterable[FileOperator]) 
 
 
 def _uses_resource(tables: ModelTables, subgraph: int) -> bool:
-    """Return whether a subgraph, or a subgraph that it calls, uses a resource."""
+    """Return whether a subgraph uses a resource, directly or in a subgraph that it calls."""
     waiting, seen = [subgraph], set()
     while waiting:
         index = waiting.pop()

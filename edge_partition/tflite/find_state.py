@@ -3,11 +3,12 @@
 Three kinds of state are recognized:
 
 - A resource variable (``VAR_HANDLE``) that an inference assigns, in the main subgraph or in a
-  called subgraph. A variable that is never assigned, or only by ``CALL_ONCE`` before the first
-  inference, is constant and keeps no state. A hash table keeps no state either.
+  called subgraph. A variable is constant and keeps no state if no operator assigns the variable, or
+  if only ``CALL_ONCE`` assigns the variable, before the first inference. A hash table keeps no
+  state either.
 - A variable tensor (schema.fbs, table Tensor, ``is_variable``): the state of the fused recurrent
   operators (``UNIDIRECTIONAL_SEQUENCE_LSTM``, ``SVDF``, ...).
-- A random generator with a seed: its position in the sequence of numbers is the state.
+- A random generator with a seed: the state is the generator's position in its sequence of numbers.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ class _Uses:
 def find_stateful(model: Any, kinds: Sequence[str]) -> frozenset[int]:
     """Return the indexes of the main subgraph's operators that keep state.
 
-    If a called subgraph contains an assignment, the assignment counts for every variable for which
-    this subgraph has a handle.
+    If a called subgraph assigns any variable, all variables for which the called subgraph has a
+    handle (a reference) count as assigned.
 
     Args:
-        model: The root table (``schema_py_generated.Model``). Its indexes must be checked before.
+        model: The root table (``schema_py_generated.Model``). The caller has checked the table's
+            indexes.
         kinds: The operator name of each operator code, by the code's number.
     """
     finder = _Finder(model, kinds)
@@ -84,7 +86,10 @@ class _Finder:
         self._own: dict[int, _Uses] = {}
 
     def main_uses(self) -> list[_Uses]:
-        """Return how each operator of the main subgraph uses state, also in called subgraphs."""
+        """Return how each operator of the main subgraph uses state.
+
+        The uses in an operator's called subgraphs count as uses of the operator.
+        """
         found = list(self._operators(0))
         for uses in found:
             for called in self._reached_from(uses.calls):
@@ -109,7 +114,10 @@ class _Finder:
         return reached
 
     def _operators(self, subgraph: int) -> Iterator[_Uses]:
-        """Yield how each operator of one subgraph uses state, without called subgraphs."""
+        """Yield how each operator of one subgraph uses state.
+
+        The uses in called subgraphs are not included.
+        """
         table = self._model.Subgraphs(subgraph)
         handles: dict[int, set[_Variable]] = {}
         for position in range(table.OperatorsLength()):
@@ -141,7 +149,7 @@ def _variable(op: Any) -> _Variable:
 def _draws_seeded(op: Any, kind: str) -> bool:
     """Return whether an operator draws random numbers and has a seed.
 
-    An operator whose two seeds are both 0 has no seed.
+    An operator has no seed if both of its seed options are 0.
     """
     if kind not in _RANDOM:
         return False
@@ -150,7 +158,7 @@ def _draws_seeded(op: Any, kind: str) -> bool:
 
 
 def say_state(graph: Graph, mode: str = "") -> str:
-    """Describe a model's state in one or two sentences for the user; empty without state.
+    """Describe a model's state in one or two sentences; return an empty text without state.
 
     Args:
         graph: The model.

@@ -1,11 +1,11 @@
 """Fix open or wrong tensor shapes in a ``.tflite`` file.
 
-A size is open if it is not fixed. The converter writes -1 into a tensor's ``shape_signature`` for
-an open size (TensorFlow Lite's ``schema.fbs``, table Tensor). It writes no shape for an unknown
-rank, for example of a custom operator's output.
+A size is open if it is not fixed. For an open size, the converter writes -1 into the tensor's
+``shape_signature`` (TensorFlow Lite's ``schema.fbs``, table Tensor). For a tensor of unknown rank,
+such as the output of a custom operator, the converter writes no shape.
 
-The inputs get fixed shapes, and then a trial run of the model gives the shapes of all tensors,
-which are written into the file. A model whose shapes are all known needs no trial run.
+The inputs get fixed shapes, and then a trial run of the model gives the shapes of all tensors.
+These shapes are written into the file. A model whose shapes are all known needs no trial run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ _WITHOUT_SHAPE = frozenset(
 
 
 class OpenShapeError(EdgePartitionError):
-    """An input's shape is open, or differs from the requested shape.
+    """An input has open dimensions, or its shape differs from the requested shape.
+
+    A dimension is open if its size is not fixed.
 
     Attributes:
         tensor_name: The input's name; empty if the error is not about one input.
@@ -57,25 +59,27 @@ def fix_shapes(
 ) -> Bytes:
     """Return the model with the shapes of a trial run; ``data`` itself if no shape changes.
 
-    The model runs if a size is open, a rank is unknown, or an operator is custom. The batch size is
-    the one in the file's ``shape`` (usually 1), as in ``read_tflite``. A size that depends on the
-    input values is open (-1) in the result.
+    A size is open if it is not fixed. The trial run takes place only if a size is open, a rank is
+    unknown, or an operator is custom. In the trial run, an open batch size is the size in the
+    file's ``shape`` (usually 1), as in ``read_tflite``. A size that depends on the input values is
+    open (-1) in the result.
 
-    An open batch size stays open if all other open sizes follow from it. Otherwise the batch size
-    is fixed, so that no remaining open size is a batch size. If the runtime cannot load the model
+    An open batch size stays open in the result if the trial run gives the shapes that
+    ``read_tflite`` reads from ``data``. In all other cases, the result has a fixed batch size, and
+    each size that is still open depends on the input values. If the runtime cannot load the model
     although all inputs have fixed shapes, the result is ``data``.
 
     Args:
         data: A ``.tflite`` file.
         name: The model's name, for errors.
-        input_shapes: Shapes without the batch, by input name. The shape under the name ``""`` is
-            for all other inputs with open dimensions. A shape of one number gives this size to all
-            open dimensions of the input.
+        input_shapes: Shapes without the batch dimension, by input name. The shape under the name
+            ``""`` is for all inputs with open dimensions that are not named. If a shape is one
+            number, all open dimensions of the input get this size.
 
     Raises:
         InvalidModelError: The file is damaged.
-        OpenShapeError: An input's shape is missing or does not fit, or the model has no input with
-            a name in ``input_shapes``.
+        OpenShapeError: ``input_shapes`` lacks the shape of an input with open dimensions, contains
+            a shape that does not fit, or contains a name that no input has.
         CannotRunError: An input's shape is open, and the runtime cannot run the model with the new
             shape.
         FileTooLargeError: With the new shapes, the file would be over 2 GB.
@@ -100,9 +104,9 @@ def fix_shapes(
 
 
 class _Main:
-    """The shapes of the main subgraph's tensors, as stated in the file.
+    """The shapes that the file states for the main subgraph's tensors.
 
-    If the file is damaged, ``inputs`` and ``made`` are empty.
+    A size is open if it is not fixed. If the file is damaged, ``inputs`` and ``made`` are empty.
 
     Attributes:
         table: The subgraph's table, a view of the file.
@@ -131,7 +135,10 @@ class _Main:
         return self.table.Tensors(index)
 
     def input_names(self) -> dict[str, int]:
-        """Return the inputs' tensor indexes by the unique names that ``read_tflite`` gives them."""
+        """Return the inputs' tensor indexes, by input name.
+
+        The names are unique, and equal those that ``read_tflite`` gives to the inputs.
+        """
         names: dict[str, int] = {}
         for index in self.inputs:
             name = (self.tensor(index).Name() or b"").split(b"\0")[0].decode(errors="replace")
@@ -147,8 +154,9 @@ class _Main:
     def doubtful(self) -> set[int]:
         """Return the indexes of the tensors whose shapes must come from a trial run.
 
-        The shape of a custom operator's output may be wrong. A converter that does not know the
-        field ``has_rank`` writes no shape, both for a scalar and for a tensor of unknown rank.
+        These are the tensors with an open size or an unknown rank, and two more kinds of tensors.
+        The file may state a wrong shape for a custom operator's output. And if a converter does not
+        know the field ``has_rank``, a tensor without a shape is a scalar or has an unknown rank.
         """
         shapeless = (
             set()
@@ -158,7 +166,10 @@ class _Main:
         return self.open | shapeless | self._from_custom
 
     def has_shape(self, index: int, shape: tuple[int, ...]) -> bool:
-        """Return whether ``read_tflite`` reads ``shape`` for a tensor; -1 is an open size."""
+        """Return whether ``read_tflite`` would read ``shape`` as a tensor's shape.
+
+        In ``shape``, -1 is an open size (a size that is not fixed).
+        """
         read = _as_read if self._has_batch else _sizes
         return read(self.tensor(index)) == list(shape) and not self.is_unranked(index)
 
@@ -185,12 +196,13 @@ class _Main:
 
 @dataclass(frozen=True)
 class _OpenInput:
-    """An input with open dimensions.
+    """An input with open dimensions, which are dimensions without a fixed size.
 
     Attributes:
         index: The input's tensor index.
         name: The input's name.
-        sizes: The input's sizes with the batch, -1 for an open size; None if the rank is unknown.
+        sizes: The input's sizes with the batch size; an open size is -1. None if the rank is
+            unknown.
     """
 
     index: int
@@ -206,10 +218,10 @@ class _OpenInput:
         return ",".join(str(size if size > 0 else open_size) for size in self.sizes[1:])
 
     def filled(self, given: Sequence[int]) -> tuple[int, ...] | None:
-        """Return the input's shape with the sizes of ``given``; None if they do not fit.
+        """Return the input's shape with the sizes of ``given``; None if ``given`` does not fit.
 
         Args:
-            given: The sizes without the batch, or one size for all open dimensions.
+            given: The sizes without the batch size, or one size for all open dimensions.
         """
         if self.sizes is None:
             return (1, *given)
@@ -226,7 +238,11 @@ class _OpenInput:
 def _input_shapes(
     name: str, main: _Main, given: Mapping[str, Sequence[int]]
 ) -> dict[int, tuple[int, ...]]:
-    """Return the shapes to set for open inputs before the trial run, by tensor index."""
+    """Return the fixed shapes that inputs with open sizes get for the trial run, by tensor index.
+
+    Raises:
+        OpenShapeError: ``given`` does not fit the model's inputs.
+    """
     names = main.input_names()
     unknown = [word for word in given if word and word not in names]
     if unknown:
@@ -261,21 +277,25 @@ def _input_shapes(
 def _chosen_shape(
     name: str, item: _OpenInput, given: Mapping[str, Sequence[int]], open_inputs: int
 ) -> tuple[int, ...]:
-    """Return the shape to set for an open input before the trial run."""
-    shown = "of unknown rank" if item.sizes is None else _show_sizes(item.sizes)
+    """Return the fixed shape that an input with open dimensions gets for the trial run.
+
+    Raises:
+        OpenShapeError: ``given`` has no shape for the input, or a shape that does not fit.
+    """
+    shown = "the rank is unknown" if item.sizes is None else _show_sizes(item.sizes)
     wanted = given.get(item.name, given.get(""))
     if wanted is None and open_inputs == 1:
         raise OpenShapeError(
             name,
             item.name,
-            f"has open dimensions, {shown}. Give the shape without the batch, such as "
+            f"has open dimensions: {shown}. Give the shape without the batch, such as "
             f"--input-shape {item.example}.",
         )
     if wanted is None:
         raise OpenShapeError(
             name,
             item.name,
-            f"is one of {open_inputs} inputs with open dimensions, {shown}. Give one length for "
+            f"is one of {open_inputs} inputs with open dimensions: {shown}. Give one length for "
             "all inputs, such as --input-shape 16, or one shape for each input, without the batch, "
             f"such as --input-shape {shlex.quote(f'{item.name}={item.example}')}.",
         )
@@ -294,7 +314,7 @@ def _chosen_shape(
 def _check_fixed(
     name: str, tensor_name: str, sizes: list[int], given: Sequence[int] | None
 ) -> None:
-    """Raise an error if the given shape differs from an input's fixed shape."""
+    """Raise an error if the user gives a shape that differs from an input's fixed shape."""
     if given is not None and list(given) != sizes[1:]:
         raise OpenShapeError(
             name,
@@ -305,9 +325,9 @@ def _check_fixed(
 
 
 def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
-    """Raise an error if no input has the given shape.
+    """Raise an error if no input has the shape ``given``, which lacks the batch size.
 
-    The shape was given for all open inputs, but the model has none.
+    The user gives this shape for all inputs with open dimensions, but the model has no such input.
     """
     fixed = {word: _as_read(main.tensor(index)) for word, index in main.input_names().items()}
     if fixed and list(given) not in [sizes[1:] for sizes in fixed.values()]:
@@ -320,7 +340,7 @@ def _check_any_fixed(name: str, main: _Main, given: Sequence[int]) -> None:
 def _with_shapes(data: Bytes, name: str, main: _Main, found: ProbedShapes) -> Bytes:
     """Return the file with the shapes of the trial run; ``data`` itself if no shape changes.
 
-    A size that differed between runs becomes open (-1).
+    A size that differs between runs becomes open (-1).
     """
     wanted = {
         index: shape
@@ -347,14 +367,14 @@ def _is_custom(code: Any) -> bool:
 
 
 def _sizes(tensor: Any) -> list[int]:
-    """Return a tensor's sizes, -1 for an open size."""
+    """Return a tensor's sizes; a size that is not fixed is -1."""
     length = tensor.ShapeSignatureLength() or tensor.ShapeLength()
     read = tensor.ShapeSignature if tensor.ShapeSignatureLength() else tensor.Shape
     return [int(read(axis)) for axis in range(min(length, _MAX_RANK))]
 
 
 def _show_sizes(sizes: Sequence[int]) -> str:
-    """Return sizes as text, in the form of ``inspect``: ``[1, ?, 3]``."""
+    """Return sizes as text, such as ``[1, ?, 3]``, as the command ``inspect`` shows them."""
     return f"[{', '.join('?' if size == -1 else str(size) for size in sizes)}]"
 
 
@@ -365,7 +385,7 @@ def _is_open(tensor: Any) -> bool:
 def _as_read(tensor: Any) -> list[int]:
     """Return a tensor's sizes as ``read_tflite`` reads them.
 
-    An open batch size is replaced by the size in ``shape``.
+    If the batch size is not fixed, the result contains the batch size in the field ``shape``.
     """
     sizes = _sizes(tensor)
     if sizes[:1] == [-1]:
@@ -374,7 +394,11 @@ def _as_read(tensor: Any) -> list[int]:
 
 
 def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
-    """Yield the lists that hold a tensor's sizes, as (field, position in the file, length)."""
+    """Yield the position of each list in the file that contains a tensor's sizes.
+
+    Each result is the list's field (a vtable offset), the position of the list's first size in the
+    file, and the number of sizes.
+    """
     for field in (_SHAPE_FIELD, _SIGNATURE_FIELD):
         offset = tensor._tab.Offset(field)  # noqa: SLF001 -- the accessors only read
         if offset:
@@ -383,7 +407,11 @@ def _vectors(tensor: Any) -> Iterator[tuple[int, int, int]]:
 
 
 def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
-    """Return whether ``shape`` fits in the place where the file stores a tensor's shape."""
+    """Return whether ``shape`` can overwrite a tensor's shape in the file.
+
+    The file must store as many sizes as ``shape`` has. If a size is -1, the file must also have the
+    field ``shape_signature``.
+    """
     lengths = {field: length for field, _, length in _vectors(tensor)}
     needed = {_SHAPE_FIELD, *({_SIGNATURE_FIELD} if -1 in shape else ())}
     if not shape:
@@ -392,7 +420,7 @@ def _has_room(tensor: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _write_shape(data: bytearray, tensor: Any, shape: tuple[int, ...]) -> None:
-    """Overwrite a tensor's shape in the file with ``shape``, which has the same length."""
+    """Overwrite a tensor's shape in the file with ``shape``, which has the same rank."""
     for field, start, _ in _vectors(tensor):
         if field == _SIGNATURE_FIELD or -1 not in shape:
             struct.pack_into(f"<{len(shape)}i", data, start, *shape)

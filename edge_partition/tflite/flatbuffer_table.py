@@ -17,7 +17,7 @@ class FlatbufferTable:
     """A FlatBuffers table in bytes that may be damaged.
 
     Each method reads one field. The argument ``number`` is the field's position in the schema's
-    definition of the table, from 0. An absent field is read as an empty text or list, 0 or None.
+    definition of the table, counted from 0. For an absent field, the result is empty, 0 or None.
 
     Raises:
         ValueError: A list has more items than fit in the bytes.
@@ -80,7 +80,7 @@ class FlatbufferTable:
     def union(self, number: int) -> tuple[int, FlatbufferTable | None]:
         """Return the type number and the table of a union.
 
-        The table is in field ``number``, and the type number in the field before.
+        The table is in the field ``number``, and the type number is in the field ``number - 1``.
         """
         return self.number(number - 1, number_types.Uint8Flags), self.table(number)
 

@@ -1,8 +1,9 @@
 """Move the operators that use the same variable close together, to allow more cuts in a model.
 
 A ``VAR_HANDLE`` operator returns a reference to a variable, called a handle. An ``ASSIGN_VARIABLE``
-operator writes a value to the variable. The converter puts all handles first and most assignments
-last, and no cut is allowed between the first and the last operator that use a variable.
+operator writes a value to the variable. No cut is allowed between the first and the last operator
+that use a variable. But the converter puts all ``VAR_HANDLE`` operators first, and most
+``ASSIGN_VARIABLE`` operators last.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ _ONCE = schema.BuiltinOperator.CALL_ONCE
 
 
 def gather_variables(model: Any) -> None:
-    """Move each handle down to its first use, and each assignment up to the value that it assigns.
+    """Move operators of the main subgraph closer to the other operators that use the same variable.
 
-    An assignment also stays after all earlier uses of the same variable. A ``CALL_ONCE`` moves down
-    to the next handle or ``CALL_ONCE``. Operators that use the same variable keep their order, and
-    each operator stays after the operators whose results it reads.
+    - Each ``VAR_HANDLE`` moves down to the first operator that reads its handle (a reference to the
+      variable).
+    - Each ``CALL_ONCE`` moves down to the next ``VAR_HANDLE`` or ``CALL_ONCE``.
+    - Each ``ASSIGN_VARIABLE`` moves up until it follows the operator that computes the assigned
+      value, or another operator that uses the variable.
+
+    Operators that use the same variable keep their order. Each operator stays after the operators
+    whose results it reads.
 
     Args:
-        model: A ``ModelT``; its main subgraph is changed in place.
+        model: A ``ModelT``, whose main subgraph is changed in place.
     """
     subgraph = model.subgraphs[0]
     operators = list(subgraph.operators)
@@ -37,7 +43,7 @@ def gather_variables(model: Any) -> None:
     }
 
     def used(op: Any) -> set[Any]:
-        """Return the variables whose handles an operator reads."""
+        """Return the variables to which an operator's inputs refer."""
         return {names[tensor] for tensor in _tensors(op.inputs) if tensor in names}
 
     for op in [x for x in reversed(operators) if kind_of[id(x)] == _HANDLE]:

@@ -1,4 +1,4 @@
-"""The graph that is used for planning: operators in execution order, tensors, and boundaries.
+"""The graph that the planner uses: operators in execution order, tensors, and boundaries.
 
 A *position* ``p`` is the place before ``operators[p]``. A *cut* at ``p`` separates
 ``operators[:p]`` from ``operators[p:]``; the tensors that cross the cut are its *boundary*. A
@@ -41,7 +41,8 @@ class Tensor:
         dtype: numpy's name for the element type; TFLite's name in lower case for a type that numpy
             lacks (``string``, ``resource``, ``int4``).
         shape: Fixed dimensions.
-        size_bytes: The tensor's size in memory, in bytes; for a value in the file, its size there.
+        size_bytes: The tensor's size in memory, in bytes. For a tensor whose value is in the file,
+            the size in the file.
         is_constant: Whether the value is known before the first inference: a weight, or the result
             of an operator that has only constant inputs.
         quantized: Scale and zero point of an integer tensor; None if the tensor has no
@@ -59,7 +60,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One step of the model.
+    """An operator of the model.
 
     Attributes:
         index: The operator's position in ``Graph.operators``.
@@ -71,11 +72,11 @@ class Operator:
         macs: Multiply-accumulates of one inference; 0 for operators other than convolutions and
             matrix products.
         weight_bytes: Size of ``constants`` in the file, in bytes.
-        constants: Indexes of the constants in the file that the operator needs: those that it
-            reads, and those from which its constant inputs are computed. If several tensors share a
-            buffer, only the first of these tensors in the file is listed.
-        layer: A short label made from the output's name: the Keras layer's name, if the output's
-            name contains one.
+        constants: Indexes of the constants in the file that the operator needs. The operator reads
+            these constants, or reads values that are computed from these constants. If several
+            tensors share a buffer, only the first of these tensors in the file is listed.
+        layer: A short label, made from the name of the operator's first output. If this name
+            contains the name of a Keras layer, the label is the layer's name.
     """
 
     index: int
@@ -114,10 +115,11 @@ class Graph:
     Operators that have only constant inputs, such as ``DEQUANTIZE`` of weights, are left out. Every
     stage that reads the result of such an operator contains a copy of the operator.
 
-    Costs for ``n`` operators: After the first call, :meth:`macs` and :meth:`boundary_bytes` take
-    constant time. :meth:`weight_bytes` takes time in proportion to the length of the range, and
-    :meth:`peak_activation_bytes` takes O(n). :meth:`weight_table` and :meth:`peak_activation_table`
-    each compute all ranges in O(n^2) and return ``8 * (n + 1)**2`` bytes.
+    The following times are for ``n`` operators. After the first call, :meth:`macs` and
+    :meth:`boundary_bytes` take constant time. :meth:`weight_bytes` takes time in proportion to the
+    length of the range, and :meth:`peak_activation_bytes` takes O(n). :meth:`weight_table` and
+    :meth:`peak_activation_table` take O(n^2) for all ranges together; each table has
+    ``8 * (n + 1)**2`` bytes.
 
     Attributes:
         name: The model's name, for messages.
@@ -125,7 +127,7 @@ class Graph:
         operators: All operators, in execution order.
         inputs: Indexes of the model's inputs, in file order.
         outputs: Indexes of the model's outputs, in file order.
-        cuts: Positions in ``1 .. n - 1`` where the model may be cut, ascending. A cut must not
+        cuts: Positions from 1 to ``n - 1`` at which the model may be cut, ascending. A cut must not
             separate operators that use the same variable, or operators that use resources. Only
             tensors that can be sent may cross: not resources, strings, packed elements or tensors
             of open shape.
@@ -152,8 +154,11 @@ class Graph:
         model's inputs, and ``boundary(n)`` gives the model's outputs, both in file order. Other
         boundaries give the model's inputs first, then the operators' outputs in execution order.
 
+        Args:
+            position: A number from 0 to ``n``, the number of operators.
+
         Raises:
-            IndexError: ``position`` is outside ``0 .. n``.
+            IndexError: ``position`` is below 0 or above ``n``.
         """
         self._check_range(position, position)
         if position == 0:
@@ -169,8 +174,8 @@ class Graph:
 
         Args:
             tensor: A tensor of the graph.
-            wire: The dtype for float32 tensors. It does not apply to the model's inputs and
-                outputs, which keep their dtype.
+            wire: The dtype for float32 tensors. The model's inputs and outputs are sent in their
+                own dtype.
         """
         is_end = tensor.index in self.inputs or tensor.index in self.outputs
         return wire if tensor.dtype == "float32" and not is_end else tensor.dtype
@@ -281,9 +286,9 @@ class Graph:
         """Return the position after the last operator of a layer.
 
         Args:
-            layer_name: A Keras layer's name, the path of a layer in a nested model joined with
-                ``/``, an operator's ``layer``, or a tensor's exact name. The end of a layer's path
-                is also allowed, if no other layer's path has the same end.
+            layer_name: A Keras layer's name, an operator's ``layer``, or a tensor's exact name. For
+                a layer in a nested model, the layer's path, such as ``inner/dense``. The end of a
+                layer's path is also allowed if no other layer's path has the same end.
 
         Raises:
             UnknownLayerError: No layer or tensor has this name.
@@ -348,7 +353,8 @@ class Graph:
 def layer_paths(tensor_name: str) -> list[tuple[str, ...]]:
     """Return the paths in a tensor's name, one for each fused operation.
 
-    A path is a tuple: the operation's scopes, then the operation's own name.
+    A path is a tuple of the operation's scopes, followed by the operation's own name, such as
+    ``("model", "dense", "MatMul")``.
     """
     return [tuple(path.split("/")) for path in tensor_name.split(";")]
 
@@ -356,7 +362,7 @@ def layer_paths(tensor_name: str) -> list[tuple[str, ...]]:
 def layer_label(tensor_name: str) -> str:
     """Return a short label for the layer that computes a tensor.
 
-    Without a path in the tensor's name, the label is the whole name.
+    If the tensor's name contains no path, the label is the whole name.
     """
     paths = [path for path in layer_paths(tensor_name) if path[-1]]
     if not paths:
@@ -369,8 +375,14 @@ def layer_label(tensor_name: str) -> str:
 def _add_first_uses(change: NDArray[np.int64], previous: int, use: int, size_bytes: int) -> None:
     """Add a size to all ranges ``[start, stop)`` in which ``use`` is the first use of a tensor.
 
-    These ranges have ``previous < start <= use < stop``. ``change`` holds differences along both
-    axes, which :func:`_ranges` sums.
+    These ranges have ``previous < start <= use < stop``.
+
+    Args:
+        change: Differences of the table of all ranges, along both axes. :func:`_ranges` sums them.
+        previous: Position of the operator that uses the tensor before ``use``, or that writes the
+            tensor; -1 if there is none.
+        use: Position of an operator that uses the tensor.
+        size_bytes: The size to add.
     """
     change[previous + 1, use + 1] += size_bytes
     change[use + 1, use + 1] -= size_bytes

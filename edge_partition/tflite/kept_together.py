@@ -1,4 +1,4 @@
-"""Find groups of operators that no cut may separate, and tell the user the reasons."""
+"""Find groups of operators that no cut may separate, and the reasons, as text for the user."""
 
 from __future__ import annotations
 

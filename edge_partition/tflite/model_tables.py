@@ -1,4 +1,7 @@
-"""Read the main tables of a ``.tflite`` file, and check each count against the file's size."""
+"""Read the main tables of a ``.tflite`` file, and check that the numbers of tables are possible.
+
+A damaged file may list more tables than fit in the file.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +52,15 @@ class ModelTables:
     def count(self, length: int, what: str) -> int:
         """Check that the file can hold ``length`` more tables, and return ``length``.
 
-        The check protects loops over the tables from a wrong count in a damaged file.
+        A damaged file may state a huge number of tables. The check prevents long loops over such
+        tables.
 
         Args:
             length: The number of tables, according to the file.
             what: What the tables are, in the plural, for the error.
 
         Raises:
-            InvalidModelError: All tables counted so far are more than the file can hold.
+            InvalidModelError: The tables of all calls together do not fit in the file.
         """
         self._counted += length
         if self._counted * _MIN_TABLE_BYTES > len(self.data) + 64:
@@ -71,26 +75,32 @@ class ModelTables:
         """Return the tensor indexes of the main subgraph's inputs and outputs.
 
         Returns:
-            The inputs' indexes and the outputs' indexes, each in file order. An output that is
-            listed twice is returned once.
+            The inputs' indexes and the outputs' indexes, each in file order. An output that the
+            file lists twice is returned once.
 
         Raises:
-            InvalidModelError: An index is not that of a tensor, an input is listed twice, or the
+            InvalidModelError: No tensor has one of the indexes, an input is listed twice, or the
                 model has no output.
         """
         inputs = self.read_inputs()
         outputs = self._tensor_indexes(self.main.OutputsAsNumpy(), "output")
         if len(set(inputs)) != len(inputs):
-            raise cannot_split(self.name, "two inputs of the model are the same tensor")
+            raise cannot_split(
+                self.name,
+                "two inputs of the model are the same tensor. Convert the model again with one "
+                "tensor for each input",
+            )
         if not outputs:
-            raise cannot_split(self.name, "the model has no output")
+            raise cannot_split(
+                self.name, "the model has no output. Convert the model again with an output"
+            )
         return inputs, tuple(dict.fromkeys(outputs))
 
     def read_inputs(self) -> tuple[int, ...]:
         """Return the tensor indexes of the main subgraph's inputs.
 
         Raises:
-            InvalidModelError: An index is not that of a tensor.
+            InvalidModelError: No tensor has one of the indexes.
         """
         return self._tensor_indexes(self.main.InputsAsNumpy(), "input")
 

@@ -1,4 +1,7 @@
-"""Read the ZIP archive that may follow the model in a ``.tflite`` file, for example with labels."""
+"""Read the ZIP archive that may follow the model in a ``.tflite`` file.
+
+The archive contains, for example, files with labels.
+"""
 
 from __future__ import annotations
 
@@ -109,5 +112,5 @@ class _Stream(io.RawIOBase):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's text as one line; the name of its type if the text is empty."""
+    """Return an exception's text as one line; without a text, the name of the exception's type."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,8 +1,8 @@
 """Run a ``.tflite`` file on this machine to find out the shapes of its tensors.
 
 The file may come from anyone, and the runtime is native code. Therefore the model runs in a
-separate process, so that a crash does no harm. That process is started like this, with a shape for
-the input that has tensor index 0:
+separate process, so that a crash does no harm. For example, this command starts the process, and
+gives a shape to the input that has tensor index 0:
 
     python -m edge_partition.tflite.probe_model FILE '{"0": [1, 224, 224, 3]}'
 """
@@ -58,13 +58,13 @@ class CannotRunError(EdgePartitionError):
 
 @dataclass(frozen=True)
 class ProbedShapes:
-    """The shapes that tensors of a model's main subgraph have in the runtime.
+    """The shapes that the runtime gives to the tensors of a model's main subgraph.
 
     Attributes:
-        shapes: Shapes by tensor index. Only shapes of inputs and outputs are known if the model has
-            operators that only XNNPACK implements; otherwise, shapes of all tensors.
-        varying: Shapes of the tensors whose shape differed between runs, by tensor index, with -1
-            for each size that differed. These tensors are not in ``shapes``.
+        shapes: Shapes by tensor index. If the model has operators that only XNNPACK implements,
+            ``shapes`` contains only inputs and outputs.
+        varying: Shapes of the tensors whose shape differs between runs, by tensor index. Each size
+            that differs is -1. These tensors are not in ``shapes``.
         ran: Whether the model ran on two or more sets of input values. If False, ``shapes`` are the
             shapes before the first run.
     """
@@ -82,11 +82,12 @@ def probe_model(
     Args:
         name: The model's name, for the error.
         data: The ``.tflite`` file.
-        input_shapes: Shapes that the inputs get before the runs, by the input's tensor index.
+        input_shapes: Shapes that the inputs get before the first run, by tensor index.
 
     Raises:
         CannotRunError: The model cannot be loaded, crashes on zeros, or takes too long. A crash on
-            random numbers is no error: the model may use an input as positions in a table.
+            random numbers is no error, because the model may look up the numbers in a table that
+            has fewer entries.
     """
     shapes = {str(index): list(shape) for index, shape in (input_shapes or {}).items()}
     with tempfile.TemporaryDirectory(prefix="edge-partition-") as scratch:
@@ -114,7 +115,10 @@ def probe_model(
 
 
 def _parsed(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the steps that the child process reported, up to a crash."""
+    """Yield the steps of :func:`_probe` in the child process's output.
+
+    If the process crashed, the steps before the crash are yielded.
+    """
     for line in text.splitlines():
         try:
             yield json.loads(line)
@@ -148,9 +152,9 @@ def _compared(steps: list[dict[str, Any]]) -> ProbedShapes:
 def _probe(file: str, shapes: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
     """Yield the shapes after each step: loading, a run on zeros, two runs on random numbers.
 
-    A step is a dict from ``loaded``, ``zeros`` or ``random`` to shapes by tensor index; None for a
-    failed run. If the model cannot be loaded, the only step is ``error`` with the runtime's
-    message.
+    Each step is a dict with one entry. The key is ``loaded``, ``zeros`` or ``random``. The value is
+    the shapes by tensor index, or None for a failed run. If the model cannot be loaded, the only
+    step has the key ``error`` and the runtime's message.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415
 
@@ -193,7 +197,14 @@ def _run(
     scale: float = 1,
     positions: int = 1,
 ) -> bool:
-    """Run the model on zeros or random numbers; return whether the run succeeded."""
+    """Run the model on zeros or on random numbers, and return whether the run succeeded.
+
+    Args:
+        interpreter: The interpreter with the loaded model.
+        generator: Generates the random numbers; None for zeros.
+        scale: Standard deviation of random floats.
+        positions: Random integers are below this number.
+    """
     try:
         for detail in interpreter.get_input_details():
             values = _values(detail, generator, scale, positions)

@@ -48,7 +48,7 @@ def read_operators(tables: ModelTables) -> tuple[FileOperator, ...]:
 
     Raises:
         InvalidModelError: An operator refers to an operator code or a tensor that does not exist,
-            or the operators list more tensors than the file can hold.
+            or the operators together list more tensor indexes than the file can hold.
     """
     main = tables.main
     tensor_count = main.TensorsLength()
@@ -69,7 +69,8 @@ def read_operators(tables: ModelTables) -> tuple[FileOperator, ...]:
         if room < 0:
             raise cannot_split(
                 tables.name,
-                "its operators list more tensors than fit in the file. Convert the model again",
+                "its operators list more tensor indexes than fit in the file. Convert the model "
+                "again",
             )
         for tensor in (*inputs, *outputs):
             if not -1 <= tensor < tensor_count:

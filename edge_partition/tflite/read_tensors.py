@@ -36,11 +36,12 @@ class FileTensors:
     """The tensors of a model's main subgraph.
 
     Attributes:
-        tensors: All tensors, by index. ``is_constant`` is False for each; a later step sets it.
+        tensors: All tensors, by index. Their ``is_constant`` is False; a later step sets
+            ``is_constant`` for the constants.
         buffers: Buffer number of each constant whose value is in the file, by tensor index.
         variables: Indexes of the variable tensors.
-        open: Indexes of the tensors without a fixed shape in the file. A tensor of which only the
-            batch size is open is left out.
+        open: Indexes of the tensors without a fixed shape in the file. A tensor is left out if only
+            its batch size is not fixed.
         zero_size: Indexes of the tensors that have no elements in the file; a subset of ``open``.
     """
 
@@ -82,7 +83,7 @@ def read_tensors(tables: ModelTables) -> FileTensors:
 
 
 def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tuple[Tensor, int]:
-    """Return a tensor and the number of bytes that the file stores for it."""
+    """Return a tensor, and the number of bytes that its value has in the file."""
     if table.ExternalBuffer():
         raise cannot_split(
             tables.name,
@@ -103,7 +104,8 @@ def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tupl
     if size_bytes > _MAX_TENSOR_BYTES:
         raise cannot_split(
             tables.name,
-            f"tensor {name!r} has {size_bytes:,} bytes; expected at most {_MAX_TENSOR_BYTES:,}",
+            f"tensor {name!r} has {size_bytes:,} bytes; expected at most {_MAX_TENSOR_BYTES:,}. "
+            "Copy or convert the model again",
         )
     quantized = _quantized(table) if dtype in _INTEGERS else None
     return Tensor(index, name, dtype, shape, size_bytes, quantized=quantized), stored_bytes
@@ -112,7 +114,7 @@ def _read_tensor(tables: ModelTables, table: Any, index: int, name: str) -> tupl
 def _find_open(tables: ModelTables, tensors: list[Tensor]) -> frozenset[int]:
     """Return the indexes of the tensors with an open dimension or an unknown rank.
 
-    An open batch dimension does not count.
+    A dimension is open if its size is not fixed. An open batch dimension does not count.
     """
     tensor_tables = [tables.main.Tensors(tensor.index) for tensor in tensors]
     signatures = [numbers(table.ShapeSignatureAsNumpy()) for table in tensor_tables]
@@ -137,7 +139,7 @@ def _find_open(tables: ModelTables, tensors: list[Tensor]) -> frozenset[int]:
 def _quantized(table: Any) -> Quantized | None:
     """Return a tensor's scale and zero point.
 
-    The result is None if the tensor has no valid scale, or a scale for each channel.
+    The result is None if the tensor has no valid scale, or has a scale for each channel.
     """
     parameters = table.Quantization()
     if parameters is None or parameters.ScaleLength() != 1 or parameters.ZeroPointLength() > 1:

@@ -53,9 +53,10 @@ class TfliteModel:
         data: The file's bytes; a memory map if the model was read from a path.
         graph: The graph that is used for planning.
         schema: The root table (``schema_py_generated.Model``), a view of ``data``.
-        file_operators: For each of ``graph.operators``, its index in the file's main subgraph.
-        constant_makers: Index, in the main subgraph, of the operator that computes a constant, by
-            the constant's tensor index. Constants that no operator computes are left out.
+        file_operators: For each operator in ``graph.operators``, the operator's index in the file's
+            main subgraph.
+        constant_makers: For each constant that an operator computes, the operator's index in the
+            file's main subgraph, by the constant's tensor index.
         unfixed: Indexes of the tensors whose shape is not known before the model runs.
     """
 
@@ -73,7 +74,7 @@ class TfliteModel:
 
     @property
     def custom_operators(self) -> frozenset[str]:
-        """Custom codes of the custom operators that the file lists."""
+        """Custom codes (names) of the custom operators that the file lists."""
         codes = (self.schema.OperatorCodes(i) for i in range(self.schema.OperatorCodesLength()))
         return frozenset(map(operator_kind, codes)) - set(BUILTIN_KINDS.values())
 
@@ -87,15 +88,17 @@ class TfliteModel:
 def read_tflite(source: Bytes | str | os.PathLike[str], *, name: str | None = None) -> TfliteModel:
     """Read a model, check it, and build its graph.
 
-    A dimension is open if its size is not fixed. If an input's batch size is open (-1 at the start
-    of ``shape_signature``), every tensor gets the batch size in its ``shape``, which is the size
-    that the runtime allocates. Any other open dimension depends on the input values. A tensor with
-    such a dimension cannot be sent, so the model is not cut where the tensor would cross.
+    A dimension is open if its size is not fixed. A batch size is open if an input's
+    ``shape_signature`` starts with -1. Each tensor then gets the batch size in the tensor's field
+    ``shape``, because the runtime allocates this size. Any other open dimension depends on the
+    input values. A tensor with such a dimension cannot be sent between boards, so no cut is allowed
+    that the tensor would cross.
 
     Args:
-        source: The model's bytes or the path of a file. A file must not change while the model is
-            in use, because it is mapped into memory.
-        name: The graph's name; by default the file's name without its suffix, or ``model``.
+        source: The model's bytes, or the path of a file. A file must not change while the model is
+            in use, because the file is mapped into memory.
+        name: The graph's name. By default, the name is the file's name without its suffix, or
+            ``model`` for bytes.
 
     Raises:
         InvalidModelError: The bytes are not a TFLite model or are damaged. Or the model cannot be
@@ -137,7 +140,11 @@ def _read(tables: ModelTables) -> TfliteModel:
         [op for op in operators if op.index not in skipped], outputs, resource_users
     )
     if not live:
-        raise cannot_split(tables.name, "none of its operators contributes to an output")
+        raise cannot_split(
+            tables.name,
+            "none of its operators contributes to an output. Give a model whose outputs depend on "
+            "operators",
+        )
 
     graph = Graph(
         tables.name,
@@ -168,11 +175,11 @@ def _read(tables: ModelTables) -> TfliteModel:
 
 
 def _positions(live: Sequence[FileOperator], indexes: frozenset[int]) -> frozenset[int]:
-    """Return the positions in the graph of the operators whose index in the file is given.
+    """Convert indexes of operators in the file to positions in the graph.
 
     Args:
         live: The file's operators that are in the graph, in execution order.
-        indexes: Indexes in the file; those of other operators are ignored.
+        indexes: Indexes in the file. Indexes of operators that are not in the graph are ignored.
     """
     return frozenset(position for position, op in enumerate(live) if op.index in indexes)
 

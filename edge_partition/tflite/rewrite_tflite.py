@@ -30,8 +30,7 @@ def rewrite_tensors(
 ) -> bytes:
     """Return a copy of a ``.tflite`` file in which tensors have new names or shapes.
 
-    Only tensors of the main subgraph change. Each buffer is copied only once, when the result is
-    assembled.
+    Only tensors of the main subgraph change. Each buffer is copied only once, into the result.
 
     Args:
         data: A ``.tflite`` file.
@@ -71,9 +70,9 @@ def rewrite_tensors(
 def keep_signature(data: Bytes, name: str, *, model_name: str = "the model") -> bytes:
     """Return a ``.tflite`` file that contains only one signature of ``data``.
 
-    The signature's subgraph becomes the main subgraph. The new file also contains the subgraphs
-    that the main subgraph calls, and the buffers and operator codes in use. Metadata that describes
-    the original file is left out.
+    The signature's subgraph becomes the main subgraph of the new file. The new file also contains
+    the subgraphs that the main subgraph calls, and the buffers and operator codes that these
+    subgraphs use. Metadata about the original file is left out.
 
     Args:
         data: A ``.tflite`` file.

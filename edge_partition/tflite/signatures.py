@@ -1,7 +1,7 @@
 """Read the signatures of a ``.tflite`` file, and choose one of them as the model.
 
-A signature is a function with a name and with named arguments and results. It runs one subgraph of
-the file; the runtime's ``get_signature_runner(name)`` calls it.
+A signature is a function with a name, named arguments and named results. A signature runs one
+subgraph of the file. The runtime's method ``get_signature_runner(name)`` gives access to it.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class Signature:
 
 @dataclass(frozen=True)
 class ChosenSignature:
-    """The model that belongs to a chosen signature.
+    """The model that a chosen signature runs.
 
     Attributes:
-        data: A ``.tflite`` file whose main subgraph is the signature's subgraph.
+        data: A ``.tflite`` file in which the signature's subgraph is the main subgraph.
         subgraph: Number of the signature's subgraph in the original file.
         notes: Sentences for the user about the choice.
     """
@@ -119,16 +119,24 @@ def signatures(data: Bytes, *, model_name: str = "the model") -> tuple[Signature
 def choose_signature(
     data: Bytes, signature: str | None = None, *, model_name: str = "the model"
 ) -> ChosenSignature:
-    """Return a model whose main subgraph is that of one signature.
+    """Return a model in which one signature's subgraph is the main subgraph.
 
-    If the main subgraph of ``data`` already is this subgraph, the result contains ``data`` itself.
+    If the signature already runs the main subgraph of ``data``, the result contains ``data``
+    itself.
+
+    If ``signature`` is None and all signatures run the same subgraph, the result contains ``data``
+    itself too. If the signatures run different subgraphs, the default is the first of these
+    signatures that the file has:
+
+    1. the signature ``serving_default``
+    2. the first signature that runs the main subgraph
+    3. the first signature in the file
+
+    The result's notes then name the default.
 
     Args:
         data: A ``.tflite`` file.
-        signature: The signature's name; None for a default. If the signatures run different
-            subgraphs, the default is ``serving_default``, otherwise the main subgraph's signature,
-            otherwise the first one, and a note names it. If all run the same subgraph, the default
-            is the main subgraph.
+        signature: The signature's name; None for the default.
         model_name: The model's name, for errors and notes.
 
     Raises:

@@ -1,8 +1,8 @@
 """Copy a range of operators of a ``.tflite`` file into a new ``.tflite`` file.
 
 Nothing is converted again: operators, options, quantization and weights are copied from the
-original. Therefore slices that run one after another give the same outputs as the whole model, bit
-for bit.
+original file. Therefore the outputs of slices that run one after another are bit-identical to the
+outputs of the whole model.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def stage_inputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...
 
 
 def stage_outputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ...]:
-    """Return the tensors that ``[start, stop)`` computes for later stages or for the client.
+    """Return the tensors that operators ``[start, stop)`` compute for later stages or the client.
 
     The order is that of ``Graph.boundary(stop)``.
     """
@@ -50,13 +50,13 @@ def stage_outputs(model: TfliteModel, start: int, stop: int) -> tuple[Tensor, ..
 def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
     """Return the operators ``[start, stop)`` as a ``.tflite`` file of their own.
 
-    The slice's inputs are :func:`stage_inputs`, and its outputs are :func:`stage_outputs`. Both
-    have the names of the graph. A tensor that the stage only forwards is neither an input nor an
-    output of the slice.
+    The slice's inputs are :func:`stage_inputs`, and its outputs are :func:`stage_outputs`. All
+    tensors have the names that they have in ``model.graph``. A tensor that the stage only forwards
+    is neither an input nor an output of the slice.
 
-    The slice also contains the operators that compute the range's constants, and the control-flow
-    subgraphs that its operators call. Unused tensors, buffers and operator codes are left out.
-    Equal ranges give equal bytes.
+    The slice also contains the operators that compute constants for the range, and the control-flow
+    subgraphs that its operators call. Unused tensors, buffers and operator codes are left out. Two
+    slices of the same range are byte-identical.
 
     Raises:
         IndexError: ``[start, stop)`` is not a range of at least one operator.
@@ -84,11 +84,13 @@ def slice_model(model: TfliteModel, start: int, stop: int) -> bytes:
 
 
 def tap_model(model: TfliteModel, tensors: Iterable[int]) -> bytes:
-    """Return the whole model as a ``.tflite`` file with activations as additional outputs.
+    """Return the whole model as a ``.tflite`` file that has activations as additional outputs.
+
+    The additional outputs follow the model's outputs.
 
     Args:
         model: The model.
-        tensors: Indexes of the activations. The additional outputs follow the model's outputs.
+        tensors: Tensor indexes of the activations.
 
     Raises:
         FileTooLargeError: The new file would be over 2 GB.
@@ -147,7 +149,10 @@ class _Slicer(TableCopier):
         main.operators = [self.adapt_operator(op) for op in operators]
 
     def _main_operators(self, start: int, stop: int) -> list[Any]:
-        """Return a range's operators, and those that compute its constants, in file order."""
+        """Return the operators ``[start, stop)``, in file order.
+
+        The operators that compute constants for this range are included.
+        """
         table = self.source.Subgraphs(0)
         found: dict[int, Any] = {}
         waiting = list(self.model.file_operators[start:stop])

@@ -68,9 +68,9 @@ class BoxFormat:
     Attributes:
         kind: ``boundaries`` (left, top, right, bottom), ``upper_left`` (left, top, width, height),
             ``center`` (center's x and y, width, height), or empty if the file does not say.
-        order: For each number of ``kind``, its position among the box's numbers. SSD models
-            give ``boundaries`` as top, left, bottom, right; their order is ``(1, 0, 3, 2)``. Empty
-            if the box's numbers have the order of ``kind``.
+        order: For each number that ``kind`` lists, the number's position in the box. SSD models
+            give the numbers of ``boundaries`` as top, left, bottom, right, so the order is
+            ``(1, 0, 3, 2)``. Empty if the box lists the numbers as ``kind`` does.
         in_pixels: Whether the numbers are pixels; otherwise they are fractions from 0 to 1.
     """
 
@@ -94,11 +94,12 @@ class TensorMetadata:
         rate_hz: Sample rate of sound, in Hz; 0 if the file does not say.
         audio_channels: Number of sound channels; 0 if the file does not say.
         labels: Class names; empty if the file has none for the tensor.
-        labels_name: What the labels name: ``axis`` for positions on the last axis, ``value`` for
-            the tensor's values, such as the class numbers of SSD models; empty without labels.
+        labels_name: ``axis`` if the labels name the positions on the last axis. ``value`` if the
+            labels name the tensor's values, such as the class numbers of SSD models. Empty without
+            labels.
         boxes: The meaning of a box's numbers, for an output of boxes; None for other tensors.
-        is_scores: Whether the values are scores, because the file calibrates them or gives
-            thresholds.
+        is_scores: Whether the metadata shows that the values are scores, because it contains a
+            score calibration or score thresholds.
         files: Names of the packed files that belong to the tensor, such as vocabularies.
     """
 
@@ -141,7 +142,10 @@ class TfliteMetadata:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names of the first output with labels; without one, those of ``ultralytics``."""
+        """Class names of the first output with labels.
+
+        If no output has labels, the class names in ``ultralytics``; empty without these.
+        """
         for tensor in self.outputs:
             if tensor.labels:
                 return tensor.labels
@@ -152,12 +156,12 @@ def read_metadata(data: Bytes, subgraph: int = 0) -> TfliteMetadata:
     """Return the metadata of a ``.tflite`` file; empty if the file has none.
 
     Args:
-        data: The original file's bytes. A slice, or a file made from one signature, has no
-            metadata.
+        data: The original file's bytes. A slice has no metadata, and a file that was made from one
+            signature has none either.
         subgraph: Number of the subgraph whose inputs and outputs the result describes.
 
     Raises:
-        InvalidModelError: Not only the metadata but the model itself is damaged.
+        InvalidModelError: The model itself is damaged, and not only the metadata.
     """
     with malformed_as_invalid("the model"):
         model = schema.Model.GetRootAs(data)
@@ -201,8 +205,14 @@ def _matched(
 ) -> tuple[TensorMetadata, ...]:
     """Return the metadata of each distinct tensor.
 
-    If ``found`` does not describe as many tensors as there are, the result is empty, and ``notes``
-    gets a note.
+    If ``found`` and ``tensors`` differ in length, the result is empty, and a note is added to
+    ``notes``.
+
+    Args:
+        found: The metadata of the inputs or outputs, in the subgraph's order.
+        tensors: Tensor indexes of the subgraph's inputs or outputs.
+        what: ``inputs`` or ``outputs``, for the note.
+        notes: Notes for the user.
     """
     if found and len(found) != len(tensors):
         notes.append(
@@ -240,7 +250,7 @@ def _read_model(
 def _read_tensor(
     table: FlatbufferTable, files: Mapping[str, bytes], notes: list[str]
 ) -> TensorMetadata:
-    """Read a table ``TensorMetadata``, with the label files that the table names."""
+    """Read a table ``TensorMetadata``, and the label files that the table names."""
     content = table.table(3)
     kind, properties = content.union(1) if content else (0, None)
     units = [unit.union(1) for unit in table.tables(4)]
@@ -306,9 +316,9 @@ def _read_normalization(
 def _read_labels(
     associated: list[FlatbufferTable], files: Mapping[str, bytes], notes: list[str]
 ) -> tuple[tuple[str, ...], Literal["", "axis", "value"]]:
-    """Return a tensor's ``labels`` and ``labels_name``; both empty if there are none.
+    """Return a tensor's ``labels`` and ``labels_name``; both are empty for a tensor without labels.
 
-    A label file in English, or without a language, takes precedence over other label files.
+    A label file takes precedence if its language is English or not stated.
     """
     candidates = [
         (file, file.number(2, number_types.Int8Flags))

@@ -1,7 +1,7 @@
 """Read the dictionary of model properties that Ultralytics adds to an exported ``.tflite`` file.
 
-The dictionary is a file in the ZIP archive that follows the model. Its keys include ``task``,
-``names`` (class names) and ``imgsz`` (image size).
+The dictionary is in a file of the ZIP archive that follows the model. The dictionary's keys include
+``task``, ``names`` (class names) and ``imgsz`` (image size).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DICTIONARY_KEYS = frozenset({"names", "stride"})
 def read_ultralytics(files: PackedFiles) -> dict[str, Any] | None:
     """Return the first Ultralytics dictionary in ``files``; None if there is none.
 
-    The value of ``names`` in the result is a list of class names, by class number.
+    In the result, the value of the key ``names`` is a list of class names, by class number.
     """
     for name in files:
         if not _DICTIONARY_FILES.fullmatch(name) or files.size_bytes(name) > _MAX_DICTIONARY_BYTES:
@@ -45,7 +45,7 @@ def read_ultralytics(files: PackedFiles) -> dict[str, Any] | None:
 def _parse_dictionary(text: str) -> Any:
     """Parse a text that starts with ``{`` as JSON or as a Python literal.
 
-    The result is None if the text starts otherwise, or is neither.
+    The result is None if the text does not start with ``{``, or cannot be parsed.
     """
     if not text.lstrip().startswith("{"):
         return None
@@ -60,9 +60,10 @@ def _parse_dictionary(text: str) -> Any:
 
 
 def _listed(names: Any) -> list[str] | None:
-    """Return class names as a list; None if ``names`` has another form.
+    """Return class names as a list; None if ``names`` is neither of the following.
 
-    ``names`` is a list of names, or a dictionary from the class numbers ``0 .. n - 1`` to names.
+    ``names`` is a list of ``n`` names, or a dictionary from class numbers to names. The class
+    numbers are 0 to ``n - 1``.
     """
     if isinstance(names, list | tuple):
         return [str(name) for name in names]

@@ -91,7 +91,7 @@ def test_a_model_without_open_dimensions_or_with_an_open_batch_is_unchanged() ->
     [
         (
             None,
-            r"open: input 'x' has open dimensions, \[1, \?, 4\]\. Give the shape without the batch",
+            r"open: input 'x' has open dimensions: \[1, \?, 4\]\. Give the shape without the batch",
         ),
         ((5, 3), r"input 'x' is \[1, \?, 4\]; --input-shape 5,3 does not fit"),
         ((5, 4, 1), r"does not fit. Give a shape that fits, such as --input-shape x=16,4"),
@@ -133,7 +133,7 @@ def test_several_open_inputs_are_fixed_by_one_length_or_by_name(
 @pytest.mark.parametrize(
     ("input_shapes", "message"),
     [
-        ({}, r"input 'x' is one of 2 inputs with open dimensions, \[1, \?, 4\]\. Give one"),
+        ({}, r"input 'x' is one of 2 inputs with open dimensions: \[1, \?, 4\]\. Give one"),
         ({}, r"--input-shape 16, or one shape for each input.* such as --input-shape x=16,4\."),
         ({"x": (5, 4)}, r"input 'y' is one of 2 inputs with open dimensions"),
         ({"": (5, 4)}, r"input 'y' is \[1, \?\]; --input-shape 5,4 does not fit"),

@@ -21,7 +21,7 @@ def describe_input(spec: TensorSpec) -> str:
     """Return a description of an input, such as ``sound int16[1, 16000]: sound at 16000 Hz``.
 
     The description of a picture input contains the pixel format, the source of the pixel format,
-    the resize filter, and how a picture fits into the input.
+    and the resize filter. It also says how a picture of another aspect ratio is fitted.
     """
     words = []
     if spec.pixels is not None:
@@ -67,9 +67,9 @@ def describe_classes(labels: Sequence[str], detections: str) -> str:
 def ends_document(
     inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], labels: int, detections: str
 ) -> dict[str, Any]:
-    """Return a JSON document of a model's inputs, outputs, labels and detections.
+    """Return a JSON document about a model's inputs, outputs, labels and detections.
 
-    Each input and output has a description for the user in the field ``words``.
+    In the document, the field ``words`` of each input and output is a description for the user.
 
     Args:
         inputs: Inputs of the model.

@@ -2,7 +2,8 @@
 
 The sources of a pixel format, in descending priority, are: the user's options, the name of the
 Keras application, the metadata of the ``.tflite`` file, and the input's scale and zero point. If no
-source gives the pixel format, the pixel format is guessed, and a note says so.
+source gives the pixel format, the pixel format is guessed, and a note tells the user that it is a
+guess.
 """
 
 from __future__ import annotations
@@ -72,11 +73,11 @@ class StatedFacts:
             unknown.
         labels: Class names that belong to the model; may be empty.
         metadata: Metadata in the ``.tflite`` file; None without metadata.
-        file: The model's file, None if the model has no file. A labels file may be in the same
+        file: The model's file; None if the model has no file. A labels file may be in the same
             folder.
         notes: Notes for the user about the loading of the model.
-        is_converted_here: Whether this program converted the model to TFLite. If so, the scales of
-            a quantized model come from the user's calibration inputs.
+        is_converted_here: Whether this program converted the model to TFLite. In this case, the
+            scales of a quantized model come from the user's calibration inputs.
     """
 
     application: str = ""
@@ -144,8 +145,8 @@ def input_pixels(
             conversion to TFLite.
 
     Raises:
-        PixelsError: The user's options for pictures do not fit an input, or no input takes
-            pictures.
+        PixelsError: The user's options for pictures do not fit an input. Or the user gives such
+            options, and no input takes pictures.
     """
     layouts = _picture_inputs(specs)
     if not layouts and any((picture.pixels, picture.resize, picture.fit)):
@@ -189,8 +190,8 @@ def _picture_inputs(
 
     Args:
         specs: Inputs of the model.
-        assume_pictures: Whether to treat an input as a picture even if its shape alone does not
-            prove that the input is a picture.
+        assume_pictures: Whether to treat each input as a picture if its shape allows a picture. By
+            default, the shape must show that the input is a picture.
     """
     found = {}
     for spec in specs:
@@ -211,7 +212,9 @@ def _source_pixels(
     metadata: TensorMetadata | None,
     step: FirstSteps | None,
 ) -> Pixels:
-    """Return an input's pixel format from the best source other than the user's options.
+    """Return an input's pixel format from the best source.
+
+    The user's options are not among the sources here.
 
     Args:
         spec: The input.
@@ -258,8 +261,8 @@ def _source_pixels(
 def _of_channels(numbers: tuple[float, ...], layout: PictureLayout) -> tuple[float, ...]:
     """Return one number per channel, or a single number that applies to all channels.
 
-    The numbers are kept if the input has three channels and the three numbers differ. Otherwise
-    only the first number is returned.
+    The result is ``numbers`` if the input has three channels and ``numbers`` are three numbers that
+    differ. In all other cases, the result is only the first number.
     """
     fits = len(numbers) == 3 == layout.channels and len(set(numbers)) > 1  # noqa: PLR2004
     return numbers if fits else numbers[:1]
@@ -272,9 +275,9 @@ def _input_range(spec: TensorSpec, step: FirstSteps | None) -> tuple[float, floa
 
 
 def _saturates(pixels: Pixels, spec: TensorSpec) -> bool:
-    """Return whether the pixel range is far wider than the range that the input can represent.
+    """Return whether the range of the pixels is far wider than the range of the quantized input.
 
-    If so, the metadata that states the pixel range belongs to another model.
+    In this case, the metadata that gives the pixel format belongs to another model.
     """
     if spec.quantized is None:
         return False
@@ -308,9 +311,14 @@ def _detections(graph: Graph, metadata: TfliteMetadata | None) -> str:
 
 
 def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
-    """Return the kind of each output's scores, and notes about a ``--logits`` without effect.
+    """Return the kind of each output's scores by output name, and notes for the user.
 
-    The kind is ``probabilities`` or ``logits``, by output name. Outputs of unknown kind are absent.
+    The kind is ``probabilities`` or ``logits``. Outputs of unknown kind are left out. The notes
+    list the outputs on which the option ``--logits`` has no effect.
+
+    Args:
+        graph: The model's graph.
+        logits: Whether the user gives the option ``--logits``.
     """
     makers = {index: op for op in graph.operators for index in op.outputs}
     scores, notes = {}, []
@@ -334,7 +342,7 @@ def _scores(graph: Graph, *, logits: bool) -> tuple[dict[str, str], list[str]]:
 def _labels(
     graph: Graph, stated: StatedFacts, file: Path | None, *, detections: str
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the class names, and notes about names that were changed or left out.
+    """Return the class names, and notes for the user about changed or omitted names.
 
     Args:
         graph: The model's graph.
@@ -398,7 +406,7 @@ def _pixel_notes(
         pixels: Pixel format of each picture input, by input name.
         steps: Effect of the first operators on each input, by input name.
         stated: Facts that the model's file or the Keras model states.
-        inner: Name of a Keras application nested in the model; may be empty.
+        inner: Name of a Keras application nested in the model; empty if there is none.
     """
     notes = []
     for name, taken in pixels.items():
@@ -424,9 +432,14 @@ def _pixel_notes(
 
 
 def _inner_evidence(inner: str, step: FirstSteps) -> str:
-    """Return a warning if no operator converts pixels to the nested application's pixel format.
+    """Return a warning if the pixels do not reach a nested application in its pixel format.
 
-    The warning is empty if the nested application takes pixels from 0 to 255.
+    The result is empty if an operator before the nested application converts the pixels, or if the
+    nested application takes pixels from 0 to 255.
+
+    Args:
+        inner: Name of a Keras application nested in the model; empty if there is none.
+        step: Effect of the first operators on the input.
     """
     pixels = application_pixels(inner)
     option = _OPTIONS.get(pixels.mean) if pixels is not None else None

@@ -1,8 +1,8 @@
 """Find evidence in a model's graph about the pixel format that the model takes.
 
-The scale and the zero point of an integer input give the range of the input's values during the
-calibration. For a float input, the ``QUANTIZE`` operator that reads the input gives this range. If
-the first operators multiply by a constant, the model itself rescales pixels.
+The scale and the zero point of an integer input give the range that the input's values had during
+the calibration. For a float input, the result of the ``QUANTIZE`` operator that reads the input
+gives this range. If the first operators multiply by a constant, the model itself rescales pixels.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class FirstSteps:
 
     Attributes:
         factor: Product of the constants by which operators multiply the values; 1 without such
-            operators. A constant with one number per channel counts as the geometric mean.
+            operators. For a constant with one number per channel, the geometric mean of the numbers
+            is used.
         shift: Largest absolute constant that operators add or subtract; 0 without such operators.
         calibrated: Smallest and largest value that the result of ``QUANTIZE`` can represent; None
             without ``QUANTIZE``.
@@ -84,17 +85,21 @@ class FirstSteps:
 
     @property
     def rescales(self) -> bool:
-        """Whether the first operators scale pixels from 0 to 255 down to small values."""
+        """Whether the first operators turn pixels from 0 to 255 into small values."""
         return self.factor <= _RESCALES_BELOW
 
     @property
     def prepares(self) -> bool:
-        """Whether the first operators scale pixels from 0 to 255 down, or subtract a mean."""
+        """Whether the first operators make pixels from 0 to 255 smaller, or subtract a mean."""
         return self.rescales or self.shift >= _LEAST_MEAN
 
     @property
     def keeps_large(self) -> bool:
-        """Whether filters that were trained on small values would get pixels from 0 to 255."""
+        """Whether pixels from 0 to 255 would reach filters that were trained on small values.
+
+        This is True if no operator before the first filters rescales pixels or subtracts a mean,
+        and the norm of the filters is large.
+        """
         norm = self.filter_norm
         return not self.prepares and norm is not None and norm >= FOLDED_BELOW
 
@@ -167,13 +172,20 @@ def _factor(tflite: TfliteModel, op: Operator) -> float | None:
 
 
 def _shift(tflite: TfliteModel, op: Operator) -> float:
-    """Return the largest absolute constant of an ADD or SUB; 0 if no operand is constant."""
+    """Return the largest absolute value in the constant operand of an ``ADD`` or ``SUB``.
+
+    The result is 0 if no operand is constant.
+    """
     values = _operand(tflite, op)
     return 0.0 if values is None else float(np.abs(values).max())
 
 
 def _operand(tflite: TfliteModel, op: Operator) -> np.ndarray[Any, Any] | None:
-    """Return the constant that an operator combines with an activation; None without a constant."""
+    """Return the constant operand of an operator that has two operands.
+
+    The result is None if the operator does not have exactly one constant operand, or if its values
+    cannot be read.
+    """
     inputs = _file_inputs(tflite, op)
     constant = next((tensor for tensor in inputs if tensor not in op.inputs), None)
     if len(op.inputs) != 1 or len(inputs) != 2 or constant is None:  # noqa: PLR2004
@@ -224,7 +236,7 @@ def _dequantized(values: np.ndarray[Any, Any], table: Any) -> np.ndarray[Any, An
 
     Args:
         values: The stored integers, as float64.
-        table: The tensor's flatbuffer table, with one scale or one scale per channel.
+        table: The tensor's FlatBuffers table, with a single scale or one scale per channel.
     """
     parameters = table.Quantization()
     if parameters is None or not parameters.ScaleLength():

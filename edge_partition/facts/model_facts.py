@@ -23,7 +23,8 @@ class ModelFacts:
         labels: Class names along the last axis of the first output; may be empty.
         pixels: Pixel format of each input that can take pictures, by input name.
         rate_hz: Sample rate in hertz of each input that takes sound, by input name.
-        scores: ``probabilities`` or ``logits`` for outputs whose scores are known, by output name.
+        scores: Kind of each output's scores, ``probabilities`` or ``logits``, by output name.
+            Outputs of unknown kind are left out.
         detections: Layout of the boxes of an object detector, one of
             :data:`~edge_core.contract.manifest.DETECTIONS`; empty for other models.
         notes: Notes and warnings for the user.
@@ -39,7 +40,9 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """The user's options for a model's pictures and classes; None for an option that is not given.
+    """The user's options for a model's pictures and classes.
+
+    An option that the user does not give is None; ``logits`` is False.
 
     Attributes:
         pixels: Text of ``--pixels``, such as ``-1..1`` or ``127.5/127.5,bgr``, in the syntax of
@@ -49,7 +52,7 @@ class PictureOptions:
         fit: How a picture fits into an input of another aspect ratio, one of
             :data:`~edge_core.contract.manifest.PIXEL_FITS`.
         labels: File of class names, one per line.
-        logits: Whether the model's scores are logits. A softmax then turns the scores into
+        logits: Whether the model's scores are logits. If True, a softmax turns the scores into
             probabilities.
     """
 
@@ -61,7 +64,7 @@ class PictureOptions:
 
 
 def facts_of_manifest(manifest: Manifest) -> ModelFacts:
-    """Return the facts about a model that its manifest contains. A manifest contains no notes."""
+    """Return the facts that a manifest contains about its model; the notes are empty."""
     inputs, outputs = manifest.inputs, manifest.outputs
     return ModelFacts(
         labels=manifest.model.labels,
@@ -73,7 +76,7 @@ def facts_of_manifest(manifest: Manifest) -> ModelFacts:
 
 
 def input_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return the specification of each input, with its facts, in the ``.tflite`` file's order."""
+    """Return the specification of each input, including the facts, in the file's input order."""
     return tuple(
         TensorSpec(
             tensor.name,
@@ -88,7 +91,7 @@ def input_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
 
 
 def output_specs(graph: Graph, facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """Return the specification of each output, with its facts, in the ``.tflite`` file's order."""
+    """Return the specification of each output, including the facts, in the file's output order."""
     return tuple(
         TensorSpec(
             tensor.name,

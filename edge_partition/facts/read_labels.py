@@ -48,10 +48,10 @@ def read_labels(model_file: Path) -> tuple[str, ...]:
 
 
 def read_labels_file(path: Path) -> tuple[str, ...]:
-    """Return the class names in a file, which has one class name per line.
+    """Return the class names in a file that has one class name per line.
 
-    If every line starts with its number, counted from 0, the numbers are removed: ``0 cat`` becomes
-    ``cat``.
+    If every line starts with the line's number, counted from 0, the numbers are removed: ``0 cat``
+    becomes ``cat``.
 
     Raises:
         LabelsError: The file can't be read, or is empty.
@@ -81,23 +81,24 @@ def fit_labels(
     is_detector: bool = False,
     strict: bool = False,
 ) -> tuple[tuple[str, ...], str]:
-    """Return one label for each class of the model's outputs, and a note if labels were changed.
+    """Return one label for each class of the model's outputs, and a note for the user.
 
-    Two differences in number are corrected. If the model has 1,001 classes and the labels are the
-    1,000 classes of ImageNet, ``background`` becomes the first label. If there is one label too
-    many and the first label stands for no class, such as ``???`` or ``background``, the first label
-    is left out. In all other cases, labels that do not fit are not used.
+    If the model has 1,001 classes and there are 1,000 labels, ``background`` is added as the first
+    label, as in TensorFlow's ImageNet models. If there is one label too many and the first label
+    stands for no class, such as ``???`` or ``background``, the first label is left out. In all
+    other cases, labels that do not fit are not used.
 
     Args:
         labels: Class names.
         shapes: Shapes of the model's outputs.
         where: The labels file, or the name of another source of the labels; for messages.
-        is_detector: Whether the outputs are boxes. The shapes of boxes do not give the number of
-            classes, so all labels fit.
-        strict: Whether a labels file that does not fit is an error.
+        is_detector: Whether the outputs are boxes. The shapes of such outputs do not give the
+            number of classes, so any number of labels fits.
+        strict: Whether to raise an error if a labels file does not fit.
 
     Returns:
-        The labels, empty if they do not fit; and the note, empty if the labels did not change.
+        The labels, which are empty if they do not fit, and the note, which is empty if the labels
+        are used unchanged.
 
     Raises:
         LabelsError: The labels file does not fit, and ``strict`` is set.
@@ -139,9 +140,9 @@ def labels_beside(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return class names from a text file in the model's folder, and a note about the file.
 
-    The file is ``labels.txt``, or for example ``cats.txt`` for the model ``cats.tflite``. Such a
-    file may belong to another model, so the file is used only if the number of names equals the
-    number of classes of the first output.
+    The file is named ``labels.txt``, or has the model's name: ``cats.txt`` for ``cats.tflite``.
+    Such a file may belong to another model. Therefore the file is used only if the number of names
+    equals the number of classes of the first output. Both results are empty if no file is used.
     """
     classes = shapes[0][-1] if shapes and shapes[0] else 0
     for path in (model_file.with_name("labels.txt"), model_file.with_suffix(".txt")):
@@ -157,11 +158,11 @@ def labels_beside(
 
 
 def find_class(file: Path, labels: Sequence[str]) -> int | None:
-    """Return the index in ``labels`` of the class that a file's path names; None if there is none.
+    """Return the index in ``labels`` of the class that a file's path names.
 
-    If the folder's name is a label, the folder names the class (``cat/01.jpg``). Otherwise the
-    file's name is split at ``-``, ``_`` and spaces, and the first part that is a label names the
-    class (``digit-7-0042.png``).
+    If the name of the file's folder is a label, the folder names the class (``cat/01.jpg``).
+    Otherwise, the file's name is split at ``-``, ``_`` and spaces, and the first part that is a
+    label names the class (``digit-7-0042.png``). If no part is a label, the result is None.
     """
     for word in (file.parent.name, *re.split(r"[-_ ]", file.stem)):
         if word in labels:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def batch_size(specs: Sequence[TensorSpec]) -> int:
     """Return the number of samples in a request.
 
-    The number is above 1 only if all inputs have the same leading dimension, and this dimension is
-    the batch of an input that takes pictures.
+    The number is above 1 only if the leading dimensions of all inputs have the same size, and this
+    size is the batch size of an input that takes pictures.
     """
     leading = {spec.shape[0] if spec.shape else 0 for spec in specs}
     layouts = [picture_layout(spec) for spec in specs]
@@ -44,9 +44,9 @@ def batches(
     """Join samples into requests.
 
     Yields:
-        For each request: its arrays by input name, with the shapes of ``specs``, and its number of
-        samples. The last request is filled up with copies of its last sample; the copies are not
-        counted.
+        For each request, the arrays by input name, with the shapes of ``specs``, and the number of
+        samples. If the last request has too few samples, it is filled with copies of its last
+        sample. The number of samples does not include the copies.
     """
     size = batch_size(specs)
     waiting: list[dict[str, np.ndarray]] = []
@@ -69,7 +69,9 @@ def _joined(samples: list[dict[str, np.ndarray]], size: int) -> tuple[dict[str, 
 def split_outputs(
     outputs: Mapping[str, np.ndarray], count: int, specs: Sequence[TensorSpec]
 ) -> list[dict[str, np.ndarray]]:
-    """Split a request's outputs by sample, and drop the outputs of the copies that fill the batch.
+    """Split a request's outputs by sample.
+
+    The outputs of copies, with which :func:`batches` fills a request, are dropped.
 
     Args:
         outputs: The request's outputs, by name.
@@ -77,9 +79,10 @@ def split_outputs(
         specs: The model's inputs.
 
     Returns:
-        A list with the outputs by name for each of the ``count`` samples; every array has a leading
-        dimension of 1. If an output's leading dimension is not the batch, the outputs cannot be
-        split, and the list contains all of them unchanged as its only entry.
+        One dict for each of the ``count`` samples, with the sample's outputs by name; the leading
+        dimension of every array is 1. The outputs cannot be split if the leading dimension of an
+        output is not the batch dimension. In this case, the list contains one dict, with all
+        outputs unchanged.
     """
     size = batch_size(specs)
     if size == 1 or any(array.shape[:1] != (size,) for array in outputs.values()):

@@ -1,9 +1,9 @@
 """Find bounds on the values of a model's inputs, from the operators that use them.
 
-For example, an id that selects a row of a table must be below the number of rows. Bounds start at
-such an operator. They then propagate backward, from the outputs of each operator to its inputs,
-until they reach the model's inputs. An operator that changes values in an unknown way stops the
-bounds.
+For example, an id that selects a row of a table must be below the number of rows. The operator that
+looks up the row gives the bounds of the ids. The bounds then propagate backward, from the outputs
+of each operator to the operator's inputs, up to the model's inputs. Bounds do not propagate through
+an operator that changes values in an unknown way.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ _MOST_DEPTH = 8
 def bound_inputs(model: TfliteModel) -> dict[str, Bounds]:
     """Return the bounds on a model's input values, by input name.
 
-    Inputs without known bounds are left out. A bound from the size of a table takes precedence.
-    Other bounds are guesses: a number that the model compares with ``0, 1, .. n - 1`` is probably a
-    length from 1 to ``n``. A number that determines a tensor's size is probably small.
+    Inputs without known bounds are left out. Bounds from the size of a table take precedence. Other
+    bounds are guesses: a number that the model compares with all numbers from 0 to ``n - 1`` is
+    probably a length from 1 to ``n``, and a number that determines a tensor's size is probably
+    small.
 
     Raises:
         InvalidModelError: The file is damaged in a part that ``read_tflite`` does not check.
@@ -54,7 +55,7 @@ def bound_inputs(model: TfliteModel) -> dict[str, Bounds]:
 
 
 class _Walk:
-    """A pass over a file's operators, from the last to the first.
+    """A pass over a file's operators, from the last operator to the first.
 
     If ``is_lenient`` is not 0, the pass also guesses bounds of lengths and sizes.
     """
@@ -80,7 +81,8 @@ class _Walk:
 
         Args:
             index: The subgraph's number.
-            wanted: Bounds of the subgraph's first outputs; further outputs have no bounds.
+            wanted: Bounds of the subgraph's outputs, in order. If the list is shorter than the
+                list of outputs, the remaining outputs have no bounds.
             depth: Number of nested calls that lead to the subgraph.
         """
         graph = self._model.schema.Subgraphs(index)
@@ -114,9 +116,9 @@ class _Walk:
     def _called(
         self, op: BoundOperator, made: list[Bounds], depth: int
     ) -> Iterator[tuple[int, Bounds]]:
-        """Yield bounds of an operator's inputs that follow from the subgraphs that it calls.
+        """Yield the bounds that the subgraphs called by an operator give for the operator's inputs.
 
-        Each result is a pair of tensor index and bounds.
+        Each result is a pair: an input's tensor index, and the bounds.
         """
         if op.kind not in {"IF", "WHILE", "CALL"}:
             return

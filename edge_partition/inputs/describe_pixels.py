@@ -36,9 +36,9 @@ def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
     """Parse the value of the option ``--pixels``, in the form of :data:`PIXELS_METAVAR`.
 
     Args:
-        text: The value, such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or ``127.5/127.5 gray``. MEAN
-            and STD are each one number, or three numbers separated by commas, one for each channel
-            in the given color order.
+        text: The value, such as ``-1..1``, ``0..1,bgr``, ``imagenet`` or ``127.5/127.5 gray``.
+            ``MEAN`` is one number, or three numbers separated by commas, one for each channel in
+            the given color order. The same holds for ``STD``.
         channels: The input's number of channels; 0 and 1 are gray.
 
     Raises:
@@ -79,7 +79,7 @@ def parse_pixels(text: str, *, channels: int = 3) -> Pixels:
 
 
 def _parse_values(text: str) -> Pixels | None:
-    """Parse a description without its color order; return None if it cannot be parsed."""
+    """Parse a description that contains no color order; return None if it cannot be parsed."""
     match = _RANGE.fullmatch(text)
     if text in _NAMED:
         found: Pixels | None = replace(_NAMED[text], said_by="option")
@@ -112,9 +112,9 @@ def _of_mean_and_std(text: str) -> Pixels | None:
 
 
 def describe_pixels(pixels: Pixels) -> str:
-    """Describe a pixel conversion and its source for the user.
+    """Return a description of a pixel conversion and its source, for the user.
 
-    For example ``-1..1 RGB (from the application)``.
+    For example, the description is ``-1..1 RGB (from the application)``.
     """
     return f"{_describe_values(pixels)} ({_SOURCES[pixels.said_by]})"
 

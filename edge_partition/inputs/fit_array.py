@@ -33,7 +33,7 @@ class ArrayError(PayloadError):
     Attributes:
         spec: The input.
         found: The array's dtype and shape, such as ``float64[3, 2]``.
-        rest: The rest of the message: the expected dtype and shape, and advice.
+        rest: The second half of the message: the expected dtype and shape, and advice.
     """
 
     def __init__(self, array: np.ndarray[Any, Any], spec: TensorSpec, hint: str = "") -> None:
@@ -46,13 +46,17 @@ class ArrayError(PayloadError):
 def fit_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
     """Convert an array to the shape and dtype of an input; an array that fits is not changed.
 
-    The shape may have more or fewer 1s at its start and end than the input's shape. Floats of any
-    width and byte order become the input's floats, or are quantized by its scale. Integers become
-    floats, unless the input takes pictures. Integers become integers of another width if every
-    value fits.
+    The array's shape may have more or fewer 1s at the start and at the end than the input's shape.
+    The following dtypes are converted:
+
+    - Floats of any width and byte order are converted to the input's float dtype. If the input is
+      quantized, they are quantized.
+    - Integers for a float input are converted to floats. If the input takes pictures, integers are
+      refused, because their meaning is unclear.
+    - Integers for an integer input that is not quantized are converted if every value fits.
 
     Raises:
-        ArrayError: The shape differs by more than such 1s, or the dtype cannot be converted safely.
+        ArrayError: The shapes differ in more than such 1s, or the dtype is not converted.
     """
     target = np.dtype(spec.dtype)
     if array.shape == spec.shape and array.dtype == target:
@@ -79,7 +83,11 @@ def _as_floats(
         cast = shaped.astype(spec.dtype)
     if (np.isinf(cast) & np.isfinite(shaped)).any():
         largest = float(np.abs(shaped[np.isfinite(shaped)].astype(np.float64)).max())
-        raise ArrayError(array, spec, f"A value of {largest:g} is too large for {spec.dtype}.")
+        raise ArrayError(
+            array,
+            spec,
+            f"A value of {largest:g} is too large for {spec.dtype}. Give smaller values.",
+        )
     return cast
 
 
@@ -96,13 +104,14 @@ def _as_integers(
         raise ArrayError(
             array,
             spec,
-            f"The values go from {low} to {high}; the range of {spec.dtype} is {least} to {most}.",
+            f"The values go from {low} to {high}; the range of {spec.dtype} is {least} to {most}. "
+            "Give values within this range.",
         )
     return shaped.astype(spec.dtype)
 
 
 def _hint(kind: str, spec: TensorSpec) -> str:
-    """Return advice for a dtype whose values could mean several things; otherwise an empty text.
+    """Return advice about a dtype that is not converted; empty if there is no advice.
 
     Args:
         kind: numpy's code for the kind of the dtype, such as ``f``.
@@ -133,12 +142,12 @@ def split_stack(
     """Split an array into samples.
 
     Args:
-        array: One sample, or several along the first dimension.
-        spec: The input of one sample, with a batch of one if it has a batch.
+        array: One sample, or several samples along the first dimension.
+        spec: The input, as it is for one sample: a batch dimension has size 1.
 
     Returns:
-        The samples, as views of the array, and whether they are pictures. Samples that are not
-        pictures may have the wrong shape; :func:`fit_array` checks them.
+        The samples, as views of the array, and whether the samples are pictures. Samples that are
+        not pictures may have a wrong shape; :func:`fit_array` checks the shape.
     """
     pictures = find_pictures(array, spec)
     if pictures is not None:
@@ -156,19 +165,21 @@ def split_stack(
 def find_pictures(
     array: np.ndarray[Any, Any], spec: TensorSpec
 ) -> list[np.ndarray[Any, Any]] | None:
-    """Return the pictures in an array, if the array holds pictures that need conversion.
+    """Return the pictures in an array; None if the array holds no pictures that need conversion.
 
-    A uint8 array is one picture ``(height, width[, channels])`` of any size, or a stack of
-    pictures. It is no picture if the input takes uint8 and the array already has the input's shape.
+    A uint8 array is one picture ``(height, width)`` or ``(height, width, channels)`` of any size,
+    or a stack of pictures. If the input takes uint8 and the array already has the input's shape,
+    the array needs no conversion.
 
     An array of another dtype is a picture if it has 2 or 3 dimensions, and its shape is neither the
-    input's shape nor that of a stack of inputs. Floats that lack only the input's batch dimension
-    are a picture too, if they go from 0 to about 255 although the input takes another range.
+    input's shape nor the shape of a stack of inputs. A float array whose shape lacks only the
+    input's batch dimension is a picture if its values seem to go from 0 to 255 and the input takes
+    another range.
 
     Returns:
-        Pictures of shape ``(height, width)`` or ``(height, width, channels)``. An array of an
-        impossible shape or dtype is also returned; its conversion raises an error. None if the
-        array holds no picture.
+        Pictures of shape ``(height, width)`` or ``(height, width, channels)``. If an array looks
+        like a picture but has an impossible shape or dtype, the array is returned too, and its
+        conversion raises an error.
     """
     layout = picture_layout(spec)
     if layout is None or (spec.pixels is None and len(spec.shape) < 4):  # noqa: PLR2004
@@ -205,7 +216,7 @@ def _byte_pictures(
 
 
 def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
-    """Return whether floats seem to go from 0 to 255 although the input takes another range."""
+    """Return whether floats seem to be pixels from 0 to 255 for an input with another range."""
     if spec.pixels is None or not array.size:
         return False
     low, high = value_range(spec.pixels)
@@ -216,10 +227,10 @@ def _looks_like_bytes(array: np.ndarray[Any, Any], spec: TensorSpec) -> bool:
 
 
 def range_note(array: np.ndarray[Any, Any], spec: TensorSpec) -> str:
-    """Return a warning if an array's floats do not fit the input's range; otherwise an empty text.
+    """Return a warning if an array's floats do not fit the input's range; empty without a warning.
 
-    The warning is for floats far outside the range, and for floats from -1 to 1 if the range is
-    wide.
+    Floats do not fit if they are far outside the range, or if they go from -1 to 1 and the range is
+    as wide as 0 to 255.
     """
     if spec.pixels is None or array.dtype.kind != "f" or not array.size:
         return ""

@@ -57,10 +57,10 @@ class InputFileError(EdgePartitionError):
 
 
 def expand_inputs(paths: Iterable[Path]) -> list[Path]:
-    """Return the files of ``paths``; each folder is replaced by the input files in it, sorted.
+    """Return ``paths`` with each folder replaced by the sorted paths of the folder's input files.
 
-    Files in subfolders are included, such as ``cat/01.jpg`` with one folder for each class. Hidden
-    files are left out, such as the ``._cat.jpg`` of macOS.
+    Files in subfolders are included, such as ``cat/01.jpg`` in a data set with one folder for each
+    class. Hidden files are left out, such as the files ``._cat.jpg`` that macOS adds.
 
     Raises:
         InputFileError: A path does not exist, or a folder contains no input file.
@@ -96,13 +96,16 @@ def load_input(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         Arrays by input name, of exactly the dtypes and shapes of ``specs``.
 
     Raises:
-        InputFileError: The file cannot be read, contains another shape or dtype than expected, or
-            contains more than one request.
+        InputFileError: The file cannot be read, has a wrong shape or dtype, or contains more than
+            one request.
     """
     requests = batches(load_samples(path, specs), specs)
     inputs, _ = next(requests)
     if next(requests, None) is not None:
-        raise InputFileError(path, "holds inputs for several inferences; expected one.")
+        raise InputFileError(
+            path,
+            "holds inputs for several inferences; expected one. Give a file for one inference.",
+        )
     return inputs
 
 
@@ -113,16 +116,16 @@ def load_samples(
 
     - A picture is one sample. Its values are converted according to the input's ``pixels``.
     - A ``.npy`` file holds an array for a model with one input. A ``.npz`` file holds an array for
-      each input, by name. Each array is one sample, with or without a batch of one, or several
-      samples stacked along the first dimension.
+      each input, by name. An array is one sample, with or without a batch dimension of size 1. Or
+      an array is several samples, stacked along the first dimension.
     - A ``.wav`` file is divided into windows (:mod:`~edge_partition.inputs.read_sound`); each
       window is a sample.
     - In a ``.csv`` file, each row or the whole table is a sample
       (:mod:`~edge_partition.inputs.read_table`).
 
-    A uint8 array for an input that takes pictures is a picture of any size. The values of other
-    arrays do not change; their dtype changes if no value is lost
-    (:mod:`~edge_partition.inputs.fit_array`). Floats for a quantized input are quantized.
+    If an input takes pictures, a uint8 array for this input is a picture of any size. Floats for a
+    quantized input are quantized. The values of all other arrays stay as they are, and their dtype
+    is converted if no value is lost (:mod:`~edge_partition.inputs.fit_array`).
 
     Args:
         path: The file.
@@ -130,11 +133,12 @@ def load_samples(
         on_note: Called with each sentence for the user, for example about an unknown sample rate.
 
     Yields:
-        Arrays by input name, of the input's dtype and shape. If a request consists of several
-        samples (:func:`~edge_partition.inputs.batches.batch_size`), the leading dimension is 1.
+        For each sample, arrays by input name, of the inputs' dtypes and shapes. If the model takes
+        several samples in a request (:func:`~edge_partition.inputs.batches.batch_size`), the
+        leading dimension of each array is 1.
 
     Raises:
-        InputFileError: The file cannot be read, or contains another shape or dtype than expected.
+        InputFileError: The file cannot be read, or has a wrong shape or dtype.
     """
     samples = sample_specs(specs)
     suffix = path.suffix.lower()
@@ -165,12 +169,13 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
     """Return a picture as one sample of a model with one input.
 
     Args:
-        value: A path, a Pillow image, or an array ``(height, width)`` or ``(height, width, 1|3|4)``
-            of any size: uint8, or floats from 0 to 255.
+        value: A path, a Pillow image or an array. An array has the shape ``(height, width)`` or
+            ``(height, width, 1|3|4)``, with any height and width. The values are uint8, or floats
+            from 0 to 255.
         specs: The model's inputs.
 
     Returns:
-        The array by input name, like a sample of :func:`load_samples`.
+        A dict from the input's name to the array, in the form that :func:`load_samples` yields.
 
     Raises:
         InputFileError: The file cannot be read, or contains several samples.
@@ -188,7 +193,9 @@ def as_picture(value: Any, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         samples = load_samples(Path(value), specs)
         sample = next(samples)
         if next(samples, None) is not None:
-            raise InputFileError(Path(value), "holds several samples; expected one.")
+            raise InputFileError(
+                Path(value), "holds several samples; expected one. Give a file with one sample."
+            )
         return sample
     if isinstance(value, Image.Image):
         return {spec.name: apply_pixels(resize_picture(value, spec), spec)}

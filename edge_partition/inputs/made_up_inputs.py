@@ -1,10 +1,15 @@
-"""Generate random inputs for a model, which are valid and different from each other.
+"""Generate random inputs for a model. The inputs are valid and differ from each other.
 
-The seed is fixed, so each run generates the same inputs. Ids lie within the table that they index,
-and lengths are possible (:mod:`edge_partition.inputs.bound_inputs`). Masks are all ones. Pictures
-are noise, converted according to the input's ``pixels``. Floats in the shape of a picture are
-uniform from 0 to 255; other floats are normally distributed. Other integers are uniform: integers
-of one byte and quantized int16 over the range of their dtype, wider integers from 0 to 127.
+The random generator's seed is fixed, so each run generates the same inputs:
+
+- All values of a mask are 1.
+- Ids and lengths with known bounds (:mod:`edge_partition.inputs.bound_inputs`) are uniform within
+  the bounds. For example, an id is below the number of rows of the table that the id selects from.
+- A picture is noise, converted according to the input's ``pixels``. If ``pixels`` is None, floats
+  in the shape of a picture are uniform from 0 to 255.
+- Other floats are normally distributed.
+- Other integers are uniform. Integers of one byte and quantized int16 cover the range of their
+  dtype; wider integers go from 0 to 127.
 """
 
 from __future__ import annotations
@@ -42,15 +47,17 @@ _TRAINING = re.compile(r"(?<![a-z])training(?![a-z])", re.IGNORECASE)
 
 
 def make_payloads(model: TfliteModel, specs: Sequence[TensorSpec], count: int) -> Iterator[bytes]:
-    """Yield ``count`` different inputs as bytes; equal models get equal inputs.
+    """Yield the random inputs of ``count`` different requests, as bytes.
+
+    Equal models get equal inputs.
 
     Args:
         model: The whole model.
-        specs: The model's inputs, with the names in the model's graph.
-        count: Number of inputs. A smaller count gives the first inputs of a larger count.
+        specs: The model's inputs, with the names that they have in the model's graph.
+        count: Number of requests. The first requests do not depend on ``count``.
 
     Yields:
-        The bytes of all input arrays, in the order of ``specs``.
+        For each request, the bytes of all input arrays, joined in the order of ``specs``.
     """
     for arrays in make_inputs(model, specs, count):
         yield b"".join(arrays[spec.name].tobytes() for spec in specs)
@@ -66,9 +73,9 @@ def make_inputs(
 
 
 class _Maker:
-    """Generates an array for each input.
+    """Generates a random array for each of a model's inputs.
 
-    Whether an input is a mask also depends on the names and shapes of the model's other inputs.
+    The names and shapes of all inputs decide which inputs are masks.
     """
 
     def __init__(self, specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> None:

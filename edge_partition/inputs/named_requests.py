@@ -1,4 +1,4 @@
-"""Read files as requests, and name each sample after its file."""
+"""Read files as requests of a model, and name each sample after its file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleName:
-    """The name of a sample in a file.
+    """The name of a sample that was read from a file.
 
     Attributes:
-        name: The file's path. If the file has several samples, the sample's number from 0 follows,
-            such as ``path[3]``.
+        name: The file's path. If the file has several samples, the path is followed by the sample's
+            number, counted from 0, such as ``path[3]``.
         file: The file's path.
     """
 
@@ -39,7 +39,8 @@ class NamedRequest:
 
     Attributes:
         inputs: Arrays by input name, of exactly the model's shapes.
-        samples: Names of the samples, in order. The copies that fill up the batch have no names.
+        samples: Names of the samples, in order. If the last sample is repeated to fill the batch,
+            the copies have no names.
     """
 
     inputs: dict[str, np.ndarray]
@@ -48,9 +49,10 @@ class NamedRequest:
     def split(
         self, outputs: Mapping[str, np.ndarray], specs: Sequence[TensorSpec]
     ) -> list[tuple[SampleName, dict[str, np.ndarray]]]:
-        """Return each sample's name and its outputs by name.
+        """Return each sample's name, with the sample's outputs by output name.
 
-        Outputs that cannot be split by sample are returned once, with the name "FIRST to LAST".
+        If the outputs cannot be split by sample, the result has one entry with all outputs. Its
+        name is ``FIRST to LAST``, from the names of the first and the last sample.
 
         Args:
             outputs: The request's outputs, by name.
@@ -75,9 +77,9 @@ def named_requests(
     Args:
         files: The files' paths.
         specs: The model's inputs.
-        on_note: Called with each sentence for the user about a file.
+        on_note: Called with each sentence about a file that the user should read.
         on_error: Called with a file's path and an error if the file cannot be read to its end.
-            Reading continues with the next file.
+            Reading then continues with the next file.
 
     Raises:
         InputFileError: A file cannot be read or does not fit the model's inputs, and ``on_error``
@@ -105,7 +107,7 @@ def _numbered(
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yield the name and the arrays of each sample in a file.
 
-    The name is the file's path, followed by the sample's number if there are several samples.
+    The name is the file's path. If the file has several samples, the sample's number follows.
     """
     first = next(samples, None)
     if first is None:

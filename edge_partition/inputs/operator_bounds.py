@@ -48,7 +48,7 @@ class Bounds(NamedTuple):
     high: float
 
     def meet(self, other: Bounds) -> Bounds:
-        """Return the range of the values that lie within both bounds."""
+        """Return the range of the values that lie within these bounds and within ``other``."""
         return Bounds(max(self.low, other.low), min(self.high, other.high))
 
     @property
@@ -68,12 +68,12 @@ class BoundOperator:
         kind: The operator's name.
         inputs: Tensor indexes of the inputs, -1 for an absent optional input.
         outputs: Tensor indexes of the outputs.
-        table: The operator's table in the file.
-        shape: Returns the shape of the tensor with a given index.
-        values: Returns the values of the tensor with a given index; None if they are not in the
-            file.
-        quantized: Returns scale and zero point of the tensor with a given index; None if the tensor
-            does not have exactly one scale.
+        table: The operator's FlatBuffers table (``schema_py_generated.Operator``).
+        shape: Function that takes a tensor's index and returns the tensor's shape.
+        values: Function that takes a tensor's index and returns the tensor's values; None if the
+            values are not in the file.
+        quantized: Function that takes a tensor's index and returns the tensor's scale and zero
+            point; None if the tensor does not have exactly one scale.
     """
 
     kind: str
@@ -93,12 +93,12 @@ class BoundOperator:
 def bounds_of_inputs(
     op: BoundOperator, made: list[Bounds], *, is_lenient: bool
 ) -> Iterator[tuple[int, Bounds]]:
-    """Yield bounds of an operator's inputs, as pairs of tensor index and bounds.
+    """Yield bounds of an operator's inputs. Each result is a pair of tensor index and bounds.
 
     Args:
         op: The operator.
         made: Bounds of the operator's outputs.
-        is_lenient: Whether to guess which inputs are lengths or sizes.
+        is_lenient: Whether to guess which inputs are lengths or sizes, and to bound them.
     """
     if op.kind in _INDEXING and (indexed := _INDEXING[op.kind](op)) is not None:
         place, bounds = indexed
@@ -113,7 +113,14 @@ def bounds_of_inputs(
 
 
 def _against_the_flow(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
-    """Yield bounds of an operator's inputs that keep its outputs within ``wanted``."""
+    """Yield the bounds of an operator's inputs that follow from ``wanted``.
+
+    Each result is a pair of tensor index and bounds.
+
+    Args:
+        op: The operator.
+        wanted: Bounds of all outputs of the operator.
+    """
     first = op.inputs[0] if op.inputs else -1
     if op.kind in _PASSING:
         for tensor in op.inputs[_VALUES.get(op.kind, slice(0, 1))]:
@@ -195,7 +202,7 @@ _INDEXING: dict[str, Callable[[BoundOperator], tuple[int, Bounds] | None]] = {
 
 
 def _sizes(op: BoundOperator) -> Iterator[tuple[int, Bounds]]:
-    """Yield guessed bounds of inputs that are probably lengths or sizes."""
+    """Yield guessed bounds of an operator's inputs that are probably lengths or sizes."""
     if op.kind in _COMPARISONS:
         for tensor, other in (op.inputs, op.inputs[::-1]):
             values = op.values(other)
@@ -219,7 +226,7 @@ def _below(size: int) -> Bounds:
 def _kept(op: BoundOperator) -> int:
     """Return the number of sums that a ``SUM`` or ``CUMSUM`` computes.
 
-    The running sums of ``CUMSUM`` along its axis count as one sum.
+    A row of running sums along the axis of ``CUMSUM`` counts as one sum.
     """
     shape = op.shape(op.inputs[0])
     if op.kind == "SUM":
@@ -230,7 +237,11 @@ def _kept(op: BoundOperator) -> int:
 
 
 def _requantized(op: BoundOperator, wanted: Bounds) -> Bounds:
-    """Convert bounds of the output's stored integers to bounds of the input's stored integers."""
+    """Convert bounds of an operator's output to bounds of its first input.
+
+    The operator is a ``QUANTIZE`` or ``DEQUANTIZE``. The bounds of a quantized tensor are bounds of
+    the stored integers.
+    """
     (scale_in, zero_in), (scale_out, zero_out) = (
         op.quantized(tensor) or (1.0, 0) for tensor in (op.inputs[0], op.outputs[0])
     )
@@ -277,9 +288,9 @@ def _divided(wanted: Bounds, factor: float) -> Bounds:
 
 
 def _of_two(op: BoundOperator, wanted: Bounds) -> Iterator[tuple[int, Bounds]]:
-    """Yield bounds of the two operands of an ``ADD`` or ``MUL`` without constants.
+    """Yield bounds of the two operands of an ``ADD`` or ``MUL`` that has no constant operand.
 
-    Both operands get the same bounds.
+    Both operands get the same bounds. Nothing is yielded if ``wanted`` does not contain 0.
     """
     if wanted.low > 0 or wanted.high < 0 or op.kind not in {"ADD", "MUL"}:
         return

@@ -19,10 +19,11 @@ class PictureLayout:
     """How an input's tensor holds a picture.
 
     Attributes:
-        batch: Size of the batch dimension; 0 for a tensor without a batch.
+        batch: Size of the batch dimension; 0 for a tensor without a batch dimension.
         height: Height in pixels.
         width: Width in pixels.
-        channels: 1, 3 or 4; 0 for a gray picture in a tensor without a channel dimension.
+        channels: Size of the channel dimension: 1, 3 or 4. 0 for a gray picture in a tensor
+            without a channel dimension.
         channels_first: Whether the channel dimension comes before height and width.
     """
 
@@ -34,12 +35,12 @@ class PictureLayout:
 
 
 def picture_layout(spec: TensorSpec) -> PictureLayout | None:
-    """Return how an input's tensor holds a picture; None if it cannot hold a picture.
+    """Return how an input's tensor holds a picture; None if the tensor cannot hold a picture.
 
-    The shape is ``[batch, height, width, 1|3|4]`` or ``[batch, 1|3|4, height, width]``, with or
-    without the batch. For gray pictures, it may also be ``[height, width]`` or ``[batch, height,
-    width]``. With these two shapes, a tensor that is not square only counts as a picture if
-    ``spec.pixels`` is given; otherwise it is a sequence.
+    The tensor's shape is ``[batch, height, width, 1|3|4]`` or ``[batch, 1|3|4, height, width]``,
+    with or without the batch dimension. For gray pictures, the shape may also be
+    ``[height, width]`` or ``[batch, height, width]``. A tensor of one of these two shapes is taken
+    for a sequence, and not for a picture, if height and width differ and ``spec.pixels`` is None.
 
     Args:
         spec: The input. If ``spec.pixels`` is given, the input is known to be a picture.

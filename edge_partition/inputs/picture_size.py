@@ -1,4 +1,4 @@
-"""Open pictures, and find out their size, with their EXIF orientation applied."""
+"""Open pictures and find out their sizes, as they are after the rotation that EXIF states."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def picture_size(image: Image.Image) -> tuple[int, int]:
 def file_picture_size(path: Path) -> tuple[int, int] | None:
     """Return a picture file's width and height in pixels, after EXIF rotation.
 
-    The result is None if the file's suffix is not that of a picture.
+    The result is None if the file's suffix is not the suffix of a picture format.
 
     Raises:
         OSError: The file cannot be read as a picture.

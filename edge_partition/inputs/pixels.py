@@ -41,7 +41,7 @@ class PixelsError(EdgePartitionError):
 
 
 def value_range(pixels: Pixels) -> tuple[float, float]:
-    """Return the smallest and the largest value that a picture can have after the conversion."""
+    """Return the smallest and the largest value that a pixel can have after the conversion."""
     numbers = max(len(pixels.mean), len(pixels.std))
     pairs = list(zip(_spread(pixels.mean, numbers), _spread(pixels.std, numbers), strict=True))
     return (
@@ -64,14 +64,14 @@ def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[A
         spec: The input. Without ``spec.pixels``, :func:`default_pixels` is applied.
 
     Returns:
-        An array of the input's dtype and shape; a batch dimension has size 1. Floats equal the
-        results of Keras's ``preprocess_input`` to the last bit. For an input with a scale and zero
-        point, the values are quantized. Integers are rounded half away from zero, like TFLite's
-        ``QUANTIZE``, and clipped to the dtype's range.
+        An array of the input's dtype and shape; a batch dimension has size 1. Floats are
+        bit-identical to the results of Keras's ``preprocess_input``. For an input with a scale and
+        zero point, the values are quantized. Integers are rounded half away from zero, like
+        TFLite's ``QUANTIZE``, and clipped to the dtype's range.
 
     Raises:
-        PixelsError: The input takes no pictures, the picture has another size, or the conversion is
-            for another number of channels.
+        PixelsError: The input takes no pictures, the picture does not have the input's size, or the
+            conversion is for another number of channels.
     """
     layout = picture_layout(spec)
     if layout is None:
@@ -91,9 +91,9 @@ def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[A
     count = max(len(pixels.mean), len(pixels.std))
     if count not in {1, values.shape[-1]}:
         raise PixelsError(
-            f"Input {spec.name} has {values.shape[-1]} channels, but the conversion of its pixels "
-            f"has MEAN/STD for {count} channels. Split the model again with one MEAN/STD for all "
-            "channels in --pixels."
+            f"Input {spec.name} has {values.shape[-1]} channels, but its pixel format has MEAN or "
+            f"STD for {count} channels. Split the model again with --pixels MEAN/STD, where MEAN "
+            "and STD are one number each."
         )
     real = _normalize(values.astype(np.float32), pixels)
     placed = real if spec.dtype.startswith("float") else _to_integers(real, spec, pixels)
@@ -106,7 +106,11 @@ def apply_pixels(values: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[A
 
 
 def default_pixels(layout: PictureLayout) -> Pixels:
-    """Return the conversion for an input without ``pixels``: values from 0 to 255, RGB or gray."""
+    """Return the conversion for an input whose pixel format is not given.
+
+    The values go from 0 to 255. The colors are gray for an input with one channel, and RGB for
+    other inputs.
+    """
     return replace(FULL_RANGE, order="gray" if layout.channels in {0, 1} else "rgb")
 
 
@@ -140,7 +144,10 @@ def _to_integers(
 
 
 def quantize(real: np.ndarray[Any, Any], dtype: str, quantized: Quantized) -> np.ndarray[Any, Any]:
-    """Quantize real values to integers of ``dtype``, rounded half away from zero and clipped."""
+    """Quantize real values to integers of ``dtype``.
+
+    The values are rounded half away from zero, and clipped to the range of ``dtype``.
+    """
     limits = np.iinfo(dtype)
     steps = _round_half_away(real.astype(np.float32) / np.float32(quantized.scale))
     clipped = np.clip(steps + quantized.zero_point, limits.min, limits.max)
@@ -148,7 +155,7 @@ def quantize(real: np.ndarray[Any, Any], dtype: str, quantized: Quantized) -> np
 
 
 def _round_half_away(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Round to whole numbers, halves away from zero, like the C function ``round``.
+    """Round to whole numbers, with halves rounded away from zero, like the C function ``round``.
 
     TFLite's reference kernel of ``QUANTIZE`` calls this C function.
     """

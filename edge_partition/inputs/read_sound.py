@@ -1,4 +1,4 @@
-"""Read ``.wav`` files, and divide the sound into windows of the model's input length."""
+"""Read ``.wav`` files, and divide the sound into windows as long as the model's input."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class SoundError(EdgePartitionError):
 def takes_sound(spec: TensorSpec) -> bool:
     """Return whether an input's shape and dtype fit sound.
 
-    Exactly one dimension is above 1. The dtype is float32, float16 or int16, or the input is
-    quantized.
+    Exactly one dimension has a size above 1, and the dtype is float32, float16 or int16, or the
+    input is quantized.
     """
     wide = [size for size in spec.shape if size > 1]
     is_wave = spec.dtype in {"float32", "float16", "int16"} or spec.quantized is not None
@@ -46,16 +46,17 @@ def sound_windows(
     Args:
         path: The file.
         spec: The input. Its ``rate_hz`` must be the file's sample rate; 0 allows any rate.
-        on_note: Called with a sentence for the user if the model's sample rate is unknown, and if
-            the last window is filled up.
+        on_note: Called with a sentence for the user if the model's sample rate is unknown, and with
+            another sentence if the last window is filled with zeros.
 
     Yields:
-        Arrays of the dtype and shape of ``spec``: floats from -1 to 1, int16 samples unchanged,
-        other integers quantized. The last window is filled up with zeros.
+        Arrays of the dtype and shape of ``spec``. Floats go from -1 to 1; int16 values use the full
+        range of int16; other integers are quantized. If the sound ends inside the last window, the
+        window is filled with zeros.
 
     Raises:
-        SoundError: The file is empty, damaged or not mono, or has an unsupported number of bits
-            or another sample rate than the model. Or the input takes no sound.
+        SoundError: The file is empty, damaged or not mono, or has an unsupported number of bits.
+            Or the file's sample rate is not the model's sample rate. Or the input takes no sound.
         wave.Error: The file is not a PCM file.
         OSError: The file cannot be read.
     """

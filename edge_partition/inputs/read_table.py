@@ -24,18 +24,18 @@ class TableError(EdgePartitionError):
 def table_samples(path: Path, spec: TensorSpec) -> list[np.ndarray[Any, Any]]:
     """Read the numbers in a ``.csv`` file as samples.
 
-    Commas, semicolons, tabs or spaces may separate the numbers. A heading line is skipped. If a row
-    has as many numbers as the input has elements, each row is a sample. Otherwise, the whole table
-    is one sample: it must have the input's rows and columns, or be one column with as many numbers
-    as the input has elements.
+    Commas, semicolons, tabs or spaces may separate the numbers. A heading line is skipped. If each
+    row has as many numbers as the input has elements, each row is a sample. Otherwise, the whole
+    table is one sample. The table must then have the input's numbers of rows and columns, or a
+    single column with as many numbers as the input has elements.
 
     Returns:
         The samples, with the dtype and shape of ``spec``. If the input has a scale, the numbers are
         quantized.
 
     Raises:
-        TableError: The rows and columns do not fit the input, or a cell is not a number. Or the
-            input takes integers, and a number is a fraction or out of range.
+        TableError: The numbers of rows and columns do not fit the input, or a cell is not a number.
+            Or the input takes integers, and a number is a fraction or out of range.
         OSError: The file cannot be read.
         UnicodeDecodeError: The file is not UTF-8 text.
     """

@@ -1,4 +1,4 @@
-"""Convert pictures of any size and mode to values from 0 to 255 at a model's input size."""
+"""Resize pictures of any size and mode to a model's input size, as values from 0 to 255."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ _LARGEST = 255
 def resize_picture(image: Image.Image, spec: TensorSpec) -> np.ndarray[Any, Any]:
     """Resize a picture to the size that an input takes.
 
-    The picture is first rotated according to EXIF, and converted to the input's channels.
+    The picture is first rotated according to its EXIF orientation, and converted to the input's
+    channels.
 
     Args:
         image: The picture.
         spec: The input.
 
     Returns:
-        uint8, shape ``(height, width, channels)``, with
-        :func:`~edge_partition.inputs.pixels.source_channels` channels.
+        uint8, shape ``(height, width, channels)``. The number of channels is that of
+        :func:`~edge_partition.inputs.pixels.source_channels`.
 
     Raises:
-        PixelsError: The input takes no pictures. Or the picture has too many pixels, or neither 8
-            nor 16 bits per channel.
+        PixelsError: The input takes no pictures, the picture has too many pixels, or the number of
+            bits per channel is neither 8 nor 16.
     """
     layout = _layout(spec)
     if image.width * image.height > MAX_PIXELS:
@@ -63,16 +64,16 @@ def picture_of_array(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarra
     """Resize a picture that is given as an array, as :func:`resize_picture` does for an image.
 
     Args:
-        array: Shape ``(height, width)`` or ``(height, width, 1|3|4)``, RGB; uint8, or floats from 0
-            to 255.
+        array: The picture, of shape ``(height, width)`` or ``(height, width, 1|3|4)``. The values
+            are uint8, or floats from 0 to 255. Colors are in the order RGB or RGBA.
         spec: The input.
 
     Returns:
-        Shape ``(height, width, channels)``. uint8 for a uint8 array; float32, not rounded, for
-        floats.
+        Shape ``(height, width, channels)``. For a uint8 array, the result is uint8. For floats, the
+        result is float32, and its values are not rounded.
 
     Raises:
-        PixelsError: The array has another shape or dtype, or floats of another range.
+        PixelsError: The input takes no pictures, or the array has a wrong shape, dtype or range.
     """
     if array.ndim == 2:  # noqa: PLR2004
         array = array[..., None]
@@ -132,12 +133,12 @@ def _resize_floats(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[
 def _fit(
     picture: Image.Image, size: tuple[int, int], fit: str, method: Image.Resampling
 ) -> Image.Image:
-    """Return ``picture`` in another size.
+    """Return ``picture`` resized to ``size``.
 
     Args:
         picture: The picture.
         size: The new width and height in pixels.
-        fit: What to do if the proportions differ: one of
+        fit: How the picture is fitted if its aspect ratio is not that of ``size``, one of
             :data:`~edge_core.contract.manifest.PIXEL_FITS`.
         method: Pillow's resampling filter.
     """
@@ -159,14 +160,14 @@ def _fit(
 def _largest_middle(
     size: tuple[int, int], wanted: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Return the largest area in the middle of a picture that has the proportions of ``wanted``.
+    """Return the largest centered area of a picture that has the aspect ratio of ``wanted``.
 
     Args:
         size: The picture's width and height in pixels.
-        wanted: Width and height with the wanted proportions.
+        wanted: A width and a height with the wanted aspect ratio.
 
     Returns:
-        Left, top, right and bottom in pixels.
+        The area's left, top, right and bottom edges, in pixels.
     """
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = wanted[0] * scale, wanted[1] * scale
@@ -175,7 +176,10 @@ def _largest_middle(
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return ``image`` with 8 bits per channel; Pillow would clip larger values to white."""
+    """Return ``image`` with 8 bits per channel.
+
+    Pillow's own conversion from 16 bits would clip all values above 255 to white.
+    """
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:

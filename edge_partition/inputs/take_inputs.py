@@ -1,8 +1,9 @@
-"""Convert what a user gives a :class:`~edge_partition.client.pipeline.Pipeline` to input arrays.
+"""Convert the inputs that a program passes to a pipeline to arrays for the model.
 
-An array of the input's shape and dtype is used unchanged, without a copy. Other arrays are reshaped
-and cast like arrays from files (:mod:`~edge_partition.inputs.fit_array`). Pictures are converted
-according to the input's ``pixels``; only pictures need Pillow.
+The program calls a :class:`~edge_partition.client.pipeline.Pipeline`. An array of the input's shape
+and dtype is used unchanged, without a copy. Other arrays are reshaped and cast like arrays from
+files (:mod:`~edge_partition.inputs.fit_array`). Pictures are converted according to the input's
+``pixels``; only pictures need Pillow.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class TakenInputs:
     """The inputs of one request.
 
     Attributes:
-        arrays: Arrays by input name, of the input's shape and dtype. An input that is missing here
-            causes an error when the arrays are encoded.
+        arrays: Arrays by input name, of the input's shape and dtype. If the array of an input is
+            missing, the later encoding of the arrays raises an error.
         is_sample: Whether the arrays are one sample, repeated to fill the model's batch.
-        picture_size: Width and height, in pixels, of the picture that a detection model gets; None
-            for other models, or without a picture.
+        picture_size: Width and height, in pixels, of the original picture for a detection model.
+            None for other models, and if the inputs contain no picture.
     """
 
     arrays: dict[str, np.ndarray]
@@ -51,13 +52,13 @@ class TakenInputs:
 
 
 def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
-    """Return a request's inputs as arrays by name.
+    """Return a request's inputs as arrays by input name.
 
     Args:
         manifest: The deployment's manifest.
-        inputs: For a model with one input, an array, a path or a Pillow image. For a model with
-            several inputs, a list or tuple of these in the order of the inputs, a dict of these by
-            input name, or the path of an ``.npz`` file.
+        inputs: For a model with one input, a value that is an array, a path or a Pillow image. For
+            a model with several inputs, a list or tuple of such values in the order of the inputs,
+            a dict of such values by input name, or the path of an ``.npz`` file.
 
     Raises:
         PayloadError: The number of inputs, an input's name, or an array's shape or dtype is wrong.
@@ -125,11 +126,11 @@ def _is_exact(array: np.ndarray, spec: TensorSpec) -> bool:
 
 
 def _from_array(array: np.ndarray, spec: TensorSpec) -> tuple[np.ndarray, bool, np.ndarray | None]:
-    """Convert an array to the array for an input.
+    """Convert an array from the user to an input's shape and dtype.
 
     Returns:
-        Three values: the array for the input; whether the given array is one sample; the picture
-        that the given array contains, or None if it contains no picture or several.
+        Three values: the array for the input; whether the user's array is one sample; and the
+        picture in the user's array, or None if the array does not contain exactly one picture.
     """
     if _is_exact(array, spec):
         return array, False, None
@@ -170,7 +171,7 @@ def _read_file(path: str | os.PathLike[str], specs: Sequence[TensorSpec]) -> dic
 
 
 def _size(manifest: Manifest, picture: Any) -> tuple[int, int] | None:
-    """Return a picture's width and height, in pixels; None if the model detects no objects."""
+    """Return a picture's width and height, in pixels; None if the model is no object detector."""
     if not manifest.model.detections:
         return None
     if isinstance(picture, np.ndarray):

@@ -18,7 +18,7 @@ _ONCE = schema.BuiltinOperator.CALL_ONCE
 
 
 def gather_variables(model: Any) -> None:
-    """Move operators of the main subgraph closer to the other operators that use the same variable.
+    """Move the main subgraph's operators that use the same variable closer together.
 
     - Each ``VAR_HANDLE`` moves down to the first operator that reads its handle (a reference to the
       variable).

@@ -60,10 +60,10 @@ def _parse_dictionary(text: str) -> Any:
 
 
 def _listed(names: Any) -> list[str] | None:
-    """Return class names as a list; None if ``names`` is neither of the following.
+    """Return class names as a list; None if ``names`` has no valid form.
 
-    ``names`` is a list of ``n`` names, or a dictionary from class numbers to names. The class
-    numbers are 0 to ``n - 1``.
+    Two forms are valid: a list of names, and a dictionary from class numbers to names. The class
+    numbers of ``n`` names are 0 to ``n - 1``.
     """
     if isinstance(names, list | tuple):
         return [str(name) for name in names]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def read_ram_limit_mib(profile: Mapping[str, Any]) -> float | None:
     """Return the memory limit in an agent's profile message, in MiB.
 
-    The result is None if the message has no limit, or a limit that is not a finite number above 0.
+    The result is ``None`` if the message gives no limit, or if the limit in the message is not a
+    finite number above 0.
     """
     limit_mib = profile.get("ram_mib")
     if isinstance(limit_mib, bool) or not isinstance(limit_mib, int | float):
@@ -29,12 +30,12 @@ def read_ram_limit_mib(profile: Mapping[str, Any]) -> float | None:
 
 
 def with_agent_limit(device: Device, agent_mib: float | None) -> Device:
-    """Return the board with its agent's memory limit.
+    """Return the board with the memory limit of its agent, if this limit is known.
 
     Args:
         device: The board, with the limit of the fleet file.
-        agent_mib: The agent's limit, in MiB. None if the agent has no limit or the limit is not
-            known: the board then keeps the limit of the fleet file.
+        agent_mib: The agent's limit, in MiB. ``None`` if the agent has no limit, or if its limit is
+            not known. The board then keeps the limit of the fleet file.
     """
     return device if agent_mib is None else replace(device, ram_mib=float(agent_mib))
 
@@ -42,15 +43,15 @@ def with_agent_limit(device: Device, agent_mib: float | None) -> Device:
 def limit_difference(
     device: Device, agent_mib: float | None, used: str = "plans use the agent's limit"
 ) -> str | None:
-    """Return a sentence about different memory limits in the fleet file and in the agent.
+    """Return a sentence that names the memory limits of the fleet file and of the agent.
 
     Args:
         device: The board, with the limit of the fleet file.
         agent_mib: The agent's limit, as for :func:`with_agent_limit`.
-        used: The end of the sentence: which of the two limits is used.
+        used: The end of the sentence. It says which of the two limits is used.
 
     Returns:
-        The sentence, or None if the limits are equal or the agent's limit is None.
+        The sentence. ``None`` if the two limits are equal, or if the agent's limit is ``None``.
     """
     if agent_mib is None or agent_mib == device.ram_mib:
         return None

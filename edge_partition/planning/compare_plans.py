@@ -46,13 +46,16 @@ def compare_plans(
     on_plan: Callable[[str], None] = lambda _what: None,
     **limits: Any,
 ) -> tuple[Choice, ...]:
-    """Return the best plans for several numbers of boards, sorted by boards, then by latency.
+    """Return plans to choose from, sorted by number of boards, then by latency.
 
-    For each number of boards, with one stage on each board, the result has two plans: the plan with
-    the highest throughput and the plan with the lowest latency. The result also has these two plans
-    for the whole fleet, with replicas and any number of stages. Between the throughputs of the two
-    plans for the whole fleet, several throughputs are demanded. For each of them, the result has
-    the plan with the lowest latency.
+    The plans are the results of these searches:
+
+    - For several numbers of boards, with one stage on each board: the plan with the highest
+      throughput, and the plan with the lowest latency.
+    - For the whole fleet, with replicas and any number of stages: the plan with the highest
+      throughput, and the plan with the lowest latency.
+    - For the whole fleet and several throughputs between those of these two plans: the plan with
+      the lowest latency that reaches the throughput.
 
     Args:
         graph: The model.
@@ -96,9 +99,9 @@ def _counts(most: int) -> list[int]:
 
 
 def _sort_out(plans: Iterable[Plan]) -> tuple[Choice, ...]:
-    """Return the distinct plans, sorted by number of boards, latency and throughput.
+    """Return the plans, sorted by number of boards, then latency, then throughput.
 
-    Two plans are the same if these three figures are equal.
+    If these three figures are equal for several plans, the result has only one of the plans.
     """
     distinct: dict[tuple[int, float, float], Plan] = {}
     for plan in plans:

@@ -1,30 +1,32 @@
 """Predict the cost of a stage on a board: time, memory, storage, bytes sent and energy.
 
-Internally, times are whole nanoseconds and energies are whole microjoules, so sums and comparisons
-of plans are exact.
+Internally, times are whole nanoseconds and energies are whole microjoules. So the costs of plans
+are added and compared without rounding errors.
 
-**Work.** :mod:`edge_partition.planning.operator_work` counts the work of each operator in work
-units. A board runs float operators at :attr:`Device.speed_gmac_s`, and quantized operators
-:attr:`Device.int8_speedup` times as fast. If a board's times were measured, the measured times
-(:mod:`edge_partition.planning.stage_times`) replace this estimate.
+**Work.** :mod:`edge_partition.planning.operator_work` computes the work of each operator in work
+units. A unit is the time of one multiply-accumulate on the board. Float operators and quantized
+operators have different units. A board runs :attr:`Device.speed_gmac_s` times 10^9 float units per
+second. It runs :attr:`Device.int8_speedup` times as many quantized units per second. If a board's
+times were measured, the measured times (:mod:`edge_partition.planning.stage_times`) replace this
+estimate.
 
 **Messages.** The agent needs processor time for each message that it receives or sends. The
-estimate is 14 million work units for each message and 29 work units for each byte. On a Raspberry
-Pi 4, that is 1.3 ms for each message and 2.6 ms for each MB. The estimate comes from an agent on an
-x86-64 processor that sent messages of 1 kB to 1 MB to itself. It took 0.24 ms for each message and
-0.5 ms for each MB. This processor is assumed to be 5.3 times as fast as a Pi 4. A measured profile
-replaces the estimate.
+estimate is 14 million float units for each message and 29 float units for each byte. On a Raspberry
+Pi 4, the estimate is 1.3 ms for each message and 2.6 ms for each MB. It was derived from a
+measurement: on an x86-64 processor, an agent sent messages of 1 kB to 1 MB to itself. The agent
+needed 0.24 ms for each message and 0.5 ms for each MB. The x86-64 processor is assumed to be 5.3
+times as fast as a Pi 4. A measured profile replaces the estimate.
 
 One thread of the agent reads a request, runs the inference and writes the result. So at full load,
-a request takes the sum of these three times. During an inference of more than 10 ms, another thread
-already reads the next request. If that thread has a processor of its own, the sum is too high by
-the time for reading.
+a request takes the sum of these three times. During an inference of more than 10 ms, a second
+thread already reads the next request. If the second thread has a processor of its own, the sum is
+too high by the time for reading.
 
 **Energy.** The energy of a request on a board is a power times a time. The power is the board's
-power under load less its idle power (:attr:`Device.active_watts`, :attr:`Device.idle_watts`). The
-time is the time for which the request occupies the board's processors
-(:attr:`StageCost.busy_ms`). The idle power does not count, because a board uses it in every plan,
-with or without requests. The energy of the link is part of the idle power.
+power during an inference minus its idle power (:attr:`Device.active_watts`,
+:attr:`Device.idle_watts`). The time is :attr:`StageCost.busy_ms`, for which the request occupies
+the board's processors. The idle power does not count, because a board uses it in every plan, with
+or without requests. The energy of the link is part of the idle power.
 
 **Links and memory.** See :mod:`edge_partition.planning.link_times` and
 :mod:`edge_partition.planning.stage_memory`.
@@ -70,9 +72,10 @@ class StageCost:
         invoke_ms: Time of one inference, in milliseconds.
         handling_ms: Processor time to receive the inputs and send the outputs, in
             milliseconds.
-        busy_ms: Time that a request occupies the board's processors at full load, in milliseconds.
-        receive_ms: Time of the inputs on the board's link, in milliseconds.
-        send_ms: Time of the outputs on the board's link, in milliseconds.
+        busy_ms: Time for which a request occupies the board's processors at full load, in
+            milliseconds.
+        receive_ms: Time that the inputs take on the board's link, in milliseconds.
+        send_ms: Time that the outputs take on the board's link, in milliseconds.
         link_delay_ms: Fixed delay of a message on the link, in milliseconds. Both ``receive_ms``
             and ``send_ms`` include the delay. During the delay, the link can carry other messages.
         ram_bytes: Resident memory of an agent that serves only this stage.
@@ -105,14 +108,15 @@ class StageCost:
 
     @property
     def link_ms(self) -> float:
-        """Time of one request's inputs and outputs on the board's link, in milliseconds."""
+        """Time that one request's inputs and outputs take on the board's link, in milliseconds."""
         return _to_ms(_to_ns(self.receive_ms) + _to_ns(self.send_ms))
 
     @property
     def transfer_ms(self) -> float:
-        """Time for which one request's tensors occupy the link, in milliseconds.
+        """Time for which one request's inputs and outputs occupy the link, in milliseconds.
 
-        This is ``link_ms`` without the two fixed delays.
+        It is ``link_ms`` minus the fixed delays of two messages. A fixed delay does not occupy the
+        link.
         """
         return _to_ms(_to_ns(self.link_ms) - 2 * _to_ns(self.link_delay_ms))
 
@@ -125,8 +129,8 @@ class StageCost:
     def bottleneck_ms(self) -> float:
         """Time between the board's results at full load (the period), in milliseconds.
 
-        The link carries one request's tensors at the same time as the processors work on another
-        request. So the period is the longer of the link's time and the processors' time.
+        While the link carries the tensors of one request, the processors work on another request.
+        So the period is the longer of two times: the link's time and the processors' time.
         """
         return max(self.busy_ms, self.transfer_ms)
 
@@ -143,9 +147,10 @@ def stage_cost(
     Args:
         graph: The model.
         device: The board.
-        start: First operator.
-        stop: Position after the last operator.
-        wires: The dtypes in which float32 activations are received and sent.
+        start: Index of the first operator.
+        stop: Index of the last operator, plus 1.
+        wires: The dtype in which float32 activations are received, and the dtype in which they are
+            sent.
 
     Raises:
         IndexError: The range is outside the graph.
@@ -208,7 +213,8 @@ def invoke_ms(
 def operator_work_macs(graph: Graph) -> list[int]:
     """Return the work of each operator, in work units of float operators.
 
-    The work of quantized operators is divided by :data:`.operator_work.INT8_SPEEDUP`.
+    To convert the work of a quantized operator from its own work units, the function divides the
+    work by :data:`.operator_work.INT8_SPEEDUP`.
     """
     return [
         float_macs + round(int8_macs / INT8_SPEEDUP)
@@ -217,7 +223,7 @@ def operator_work_macs(graph: Graph) -> list[int]:
 
 
 def total_work_macs(graph: Graph) -> int:
-    """Return the model's work, the sum of :func:`operator_work_macs`.
+    """Return the work of all operators of the model: the sum of :func:`operator_work_macs`.
 
     If a board runs the whole model in ``t`` milliseconds, its :attr:`Device.speed_gmac_s` is
     ``total_work_macs(graph) / t / 1e6``.
@@ -226,10 +232,11 @@ def total_work_macs(graph: Graph) -> int:
 
 
 def model_speed_gmac_s(graph: Graph, device: Device) -> float:
-    """Return a board's speed for this model: :func:`total_work_macs` in 10^9 units per second.
+    """Return a board's average speed for this model, in 10^9 work units per second.
 
-    For a float model, the speed is :attr:`Device.speed_gmac_s`. For a model with quantized
-    operators, it also depends on :attr:`Device.int8_speedup`.
+    The speed is :func:`total_work_macs` divided by the estimated time of one inference. For a float
+    model, the speed is :attr:`Device.speed_gmac_s`. For a model with quantized operators, the speed
+    also depends on :attr:`Device.int8_speedup`.
     """
     float_macs, int8_macs = (sum(work) for work in _all_work(graph))
     usual_macs, own_macs = (
@@ -240,19 +247,24 @@ def model_speed_gmac_s(graph: Graph, device: Device) -> float:
 
 @dataclass(frozen=True)
 class StageTable:
-    """Work and bytes of every stage from one of ``m`` starts to one of ``n`` stops, for any board.
+    """The work, memory and message sizes of all stages between ``m`` starts and ``n`` stops.
+
+    A stage is the operators ``[start, stop)``. If the start is not before the stop, the values for
+    this pair have no meaning. The table does not depend on a board. All ``(m, n)`` arrays have one
+    row for each start and one column for each stop. The methods return such arrays too.
 
     Attributes:
-        starts: ``(m,)``, positions where a stage may start, ascending.
-        stops: ``(n,)``, positions where a stage may stop, ascending.
+        starts: ``(m,)``, indexes of operators where a stage may start, ascending.
+        stops: ``(n,)``, indexes of operators before which a stage may stop, ascending. The index
+            after the last operator is allowed too.
         float_macs: ``(m, n)``, work of each stage's float operators, in work units of float
-            operators. 0 or less if the start is not before the stop.
+            operators.
         int8_macs: ``(m, n)``, work of each stage's quantized operators, in work units of quantized
             operators.
         ram_bytes: ``(m, n)``, :attr:`StageCost.ram_bytes` of each stage.
         storage_bytes: ``(m, n)``, :attr:`StageCost.storage_bytes` of each stage.
-        in_bytes: ``(m,)``, bytes that cross each start.
-        out_bytes: ``(n,)``, bytes that cross each stop.
+        in_bytes: ``(m,)``, size of a stage's inputs for each start.
+        out_bytes: ``(n,)``, size of a stage's outputs for each stop.
     """
 
     starts: IntArray
@@ -266,12 +278,13 @@ class StageTable:
 
     @classmethod
     def of(cls, graph: Graph, positions: Sequence[int], wire: Wire = "float32") -> StageTable:
-        """Return the table of all stages of ``graph`` between ``positions``.
+        """Return the table of all stages of ``graph`` that start and stop at ``positions``.
 
         Args:
             graph: The model.
-            positions: Positions where a stage may start or stop, ascending.
-            wire: The dtype in which float32 activations cross every boundary.
+            positions: Positions where a stage may start or stop, ascending. Position ``i`` is
+                before operator ``i``.
+            wire: The dtype in which float32 activations are sent over every boundary.
         """
         at = np.array(positions, np.int64)
         between = np.ix_(at, at)
@@ -310,11 +323,14 @@ class StageTable:
 
     @property
     def work_macs(self) -> IntArray:
-        """Work of each stage in work units of float operators, ``(m, n)``."""
+        """Work of all operators of each stage, by start and stop.
+
+        The unit is the work unit of float operators, as in :func:`operator_work_macs`.
+        """
         return self.float_macs + np.rint(self.int8_macs / INT8_SPEEDUP).astype(np.int64)
 
     def invoke_ns(self, device: Device) -> IntArray:
-        """Return the time of one inference of each stage on ``device``, ``(m, n)`` nanoseconds."""
+        """Return the time of one inference of each stage in nanoseconds, by start and stop."""
         if device.stage_times is not None:
             crossing_bytes = self.in_bytes[:, None] + self.out_bytes
             return device.stage_times.table_ns(self.starts, self.stops, crossing_bytes)
@@ -322,7 +338,10 @@ class StageTable:
         return result
 
     def handling_ns(self, device: Device) -> IntArray:
-        """Return the processor time for a request's messages, ``(m, n)`` nanoseconds."""
+        """Return the processor time for one request's messages in nanoseconds, by start and stop.
+
+        The messages are the stage's inputs, which are received, and its outputs, which are sent.
+        """
         receive_ns, send_ns = (
             _handling_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
@@ -330,12 +349,17 @@ class StageTable:
         return result
 
     def busy_ns(self, device: Device) -> IntArray:
-        """Return the time for which a request occupies the processors, ``(m, n)`` nanoseconds."""
+        """Return the time for which one request occupies the processors, by start and stop.
+
+        The time is in nanoseconds.
+        """
         result: IntArray = _busy_ns(self.invoke_ns(device), self.handling_ns(device))
         return result
 
     def energy_uj(self, device: Device) -> IntArray:
-        """Return a request's energy in each stage, without idle power, ``(m, n)`` microjoules.
+        """Return the energy of one request in each stage in microjoules, by start and stop.
+
+        The energy does not contain the board's idle power.
 
         Raises:
             ValueError: The board's power is not known.
@@ -344,7 +368,7 @@ class StageTable:
         return result
 
     def bottleneck_and_latency_ns(self, device: Device) -> tuple[IntArray, IntArray]:
-        """Return each stage's period and latency on ``device``, ``(m, n)`` nanoseconds each."""
+        """Return two arrays in nanoseconds, by start and stop: each stage's period and latency."""
         invoke_ns, handling_ns = self.invoke_ns(device), self.handling_ns(device)
         transfer_ns = self.transfer_ns(device)
         busy_ns: IntArray = _busy_ns(invoke_ns, handling_ns)
@@ -352,7 +376,10 @@ class StageTable:
         return np.maximum(busy_ns, transfer_ns), latency_ns
 
     def transfer_ns(self, device: Device) -> IntArray:
-        """Return the time for which a request occupies the link, ``(m, n)`` nanoseconds."""
+        """Return the time for which one request occupies the link, by start and stop.
+
+        The time is in nanoseconds, for the stage's inputs and outputs together.
+        """
         receive_ns, send_ns = (
             transfer_ns(size, device) for size in (self.in_bytes, self.out_bytes)
         )
@@ -371,16 +398,20 @@ def _invoke_ns(float_macs: Any, int8_macs: Any, device: Device) -> Any:
 
 
 def _energy_uj(busy_ns: Any, device: Device) -> Any:
-    """Return the energy, without idle power, of a board that is busy for ``busy_ns``, in µJ."""
+    """Return the energy of a board that is busy for ``busy_ns``, without idle power, in µJ."""
     if device.watts_above_idle is None:
         raise ValueError(
-            f"The power of {device.name} is not known; expected active_watts and idle_watts."
+            f"The power of {device.name} is not known; expected a board with active_watts and "
+            "idle_watts."
         )
     return np.rint(busy_ns * device.watts_above_idle / _NS_PER_US).astype(np.int64)
 
 
 def _handling_ns(size_bytes: Any, device: Device) -> Any:
-    """Return the processor time to receive or send a message of each size, in nanoseconds."""
+    """Return the processor time to receive or send a message, in nanoseconds.
+
+    ``size_bytes`` is an integer or an array of sizes. The result has the same shape.
+    """
     if device.handling is None:
         return _invoke_ns(_MACS_PER_MESSAGE + _MACS_PER_MESSAGE_BYTE * size_bytes, 0, device)
     # 1 ms per MB is 1 ns per byte.
@@ -389,7 +420,10 @@ def _handling_ns(size_bytes: Any, device: Device) -> Any:
 
 
 def _busy_ns(invoke_ns: Any, handling_ns: Any) -> Any:
-    """Return the busy time at full load. It is a sum, because one thread does both."""
+    """Return the time for which a request occupies the processors at full load.
+
+    The time is a sum, because one thread runs the inference and handles the messages.
+    """
     return invoke_ns + handling_ns
 
 

@@ -1,4 +1,4 @@
-"""Fit a board's message handling time and link speed to timed messages."""
+"""Fit the time that an agent needs for a message, and the speed of its link, to timed messages."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _LEAST_MS = 1e-3
 class HandlingTimes:
     """Time that the agent needs to receive or send one message.
 
-    The time is elapsed time. Under a quota of half a processor, the elapsed time is twice the
-    processor time.
+    The time is elapsed time. For example, with a CPU quota of half a processor, the elapsed time is
+    twice the processor time.
 
     Attributes:
         fixed_ms: Time for a message of any size, in milliseconds.
@@ -41,7 +41,8 @@ class HandlingTimes:
 class TimedMessage:
     """Measured times of a message that a board sends through the broker to itself.
 
-    The agent sends the message and receives it again. Processor times cover both.
+    The agent of the board sends the message and receives the same message. The processor times
+    below are for sending and receiving together.
 
     Attributes:
         size_bytes: Size of the payload.
@@ -75,11 +76,11 @@ class LinkTimes:
 
 
 def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTimes:
-    """Return the agent's time for a message: half of its time to send and receive a message.
+    """Return the agent's time to send or receive a message: half of the time to do both.
 
     Args:
         messages: One or more timed messages, of several sizes.
-        cores: Processors that the agent may use; a fraction under a quota.
+        cores: Number of processors that the agent may use. A CPU quota may make it a fraction.
     """
     each_ms = _elapsed_ms([message.apart_cpu_ms for message in messages], cores) / 2
     terms = np.array([[1.0, message.size_bytes / 1e6] for message in messages])
@@ -90,12 +91,13 @@ def fit_handling(messages: Sequence[TimedMessage], cores: float) -> HandlingTime
 def fit_link(messages: Sequence[TimedMessage], cores: float) -> LinkTimes:
     """Return the speed and delay of the link that fit the timed messages best.
 
-    If one message is in flight, its time has two parts: the agent's handling time, and the time of
-    two passes over the link. So the link's time is the difference of the other two times.
+    If only one message is in flight, its time is the sum of two parts: the agent's handling time,
+    and the time on the link. The message passes over the link twice, to the broker and back. So the
+    time of one pass is half of the message's time without the handling time.
 
     Args:
         messages: One or more timed messages, of several sizes.
-        cores: Processors that the agent may use; a fraction under a quota.
+        cores: Number of processors that the agent may use. A CPU quota may make it a fraction.
     """
     lone_ms = np.array([message.lone_ms for message in messages])
     handled_ms = _elapsed_ms([message.cpu_ms for message in messages], cores)

@@ -1,8 +1,8 @@
 """Read ``fleet.toml``: the boards for a plan, with their memory, speed and links.
 
 The memory and storage of a board are the limits of its agent, not of the hardware. If the file
-leaves a field out, the value comes from the ``board`` preset. Without a preset, memory and storage
-are unlimited, and the other fields have the defaults of :class:`Device`.
+leaves a field out, the value comes from the preset that the field ``board`` names. Without a
+preset, memory and storage are unlimited, and the other fields have the defaults of :class:`Device`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FleetError(EdgePartitionError):
     Attributes:
         path: The file.
         device: Name of the device with the error. A device without a valid name is named by its
-            index in the file, such as ``device[2]``. ``None`` if the error is not in one device.
+            index in the file, such as ``device[2]``. ``None`` if the error is not in a device.
         field: Name of the invalid field, or ``None``.
     """
 
@@ -56,28 +56,31 @@ class Device:
 
     Attributes:
         name: The agent's ``--name``.
-        board: Name of the preset from which figures come, or ``None``.
-        ram_mib: Memory limit of the agent in MiB, with the agent's own memory; infinite if
-            unlimited.
-        storage_mib: Storage limit of the agent in MiB; infinite if unlimited.
-        speed_gmac_s: Speed of float operators in 10^9 work units per second, in the work units of
-            :mod:`edge_partition.planning.operator_work`.
-        int8_speedup: Speed of quantized operators, in their own work units, divided by
-            ``speed_gmac_s``.
+        board: Name of the preset for the fields that the file leaves out. ``None`` without a
+            preset.
+        ram_mib: Memory limit of the agent in MiB. The agent's own memory counts too. Infinite if
+            there is no limit.
+        storage_mib: Storage limit of the agent in MiB. Infinite if there is no limit.
+        speed_gmac_s: Speed of float operators, in 10^9 work units per second.
+            :mod:`edge_partition.planning.operator_work` defines the work units.
+        int8_speedup: Speed of quantized operators, in 10^9 of their own work units per second,
+            divided by ``speed_gmac_s``.
         threads: Number of threads of one inference.
-        cores: Number of processors that the agent may use; a fraction under a quota. ``None``: the
-            number is ``threads``, so messages take processor time from the inference.
+        cores: Number of processors that the agent may use. A CPU quota may make it a fraction.
+            ``None``: the agent may use ``threads`` processors, so messages take processor time from
+            the inference.
         link_mbit_s: Speed of the link in each direction, in 10^6 bits per second.
         link_ms: Fixed delay of each message on the link, in milliseconds.
-        stage_times: Measured times of the model that is planned. They replace ``speed_gmac_s``.
+        stage_times: Measured inference times of the model's stages. ``None``: the times are
+            estimated from ``speed_gmac_s``.
         handling: Measured time to receive or send a message. ``None``: the time is estimated from
             ``speed_gmac_s``.
         link_source: Whether ``link_mbit_s`` and ``link_ms`` are measured or estimated.
         active_watts: Power of the board during an inference, in watts. ``None`` if not known.
         idle_watts: Power of the board without requests, in watts. ``None`` if not known.
-        role: With ``first``, the board runs the first stage and no other stage. Boards with other
-            roles do not run the first stage then. ``last`` is the same for the last stage. ``any``
-            allows the stages that are left.
+        role: ``first``: the board may run only the first stage, and boards with another role may
+            not run the first stage. ``last``: the same for the last stage. ``any``: the board may
+            run each stage that no other board's role claims.
     """
 
     name: str
@@ -107,7 +110,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The boards of a fleet, in the order of the file. All boards have different names."""
+    """The boards of a fleet, in the order of the fleet file. No two boards have the same name."""
 
     devices: tuple[Device, ...]
 
@@ -211,10 +214,10 @@ _FIELDS = ("name", "board", "role", *_NUMBERS)
 
 
 def equal_fleet(count: int) -> Fleet:
-    """Return ``count`` equal boards ``board-0``, ``board-1``, ...
+    """Return a fleet of ``count`` equal boards with the names ``board-0``, ``board-1`` and so on.
 
-    Their memory and storage are unlimited. Their links are too fast to limit a plan, so all stages
-    of a plan have about equal work.
+    The boards' memory and storage are unlimited. Their links are too fast to limit the throughput.
+    So the plan with the highest throughput gives each board about the same work.
 
     Raises:
         ValueError: ``count`` is less than 1.
@@ -246,7 +249,7 @@ def load_fleet(path: Path) -> Fleet:
     except UnicodeDecodeError:
         raise FleetError(path, "is not UTF-8 text. Save it as a UTF-8 TOML file.") from None
     except tomllib.TOMLDecodeError as error:
-        raise FleetError(path, f"is not TOML: {error}.") from None
+        raise FleetError(path, f"is not TOML: {error}. Correct the TOML syntax.") from None
     return _read_fleet(path, Field(document, root="fleet"))
 
 
@@ -258,7 +261,7 @@ def _read_fleet(path: Path, document: Field) -> Fleet:
         raise FleetError(path, problem, field=error.where) from None
     tables = document.value.get("device")
     if not isinstance(tables, list) or not tables:
-        raise FleetError(path, "names no board. Write one [[device]] table per board.")
+        raise FleetError(path, "names no board. Write a [[device]] table for each board.")
     devices: dict[str, Device] = {}
     for position, table in enumerate(tables):
         device = _read_device(path, f"device[{position}]", table)
@@ -273,7 +276,9 @@ def _read_fleet(path: Path, document: Field) -> Fleet:
 
 def _read_device(path: Path, where: str, table: Any) -> Device:
     if not isinstance(table, dict):
-        raise FleetError(path, "is not a table. Write [[device]] above its fields.", device=where)
+        raise FleetError(
+            path, "is not a table. Write [[device]] above a board's fields.", device=where
+        )
     if "name" not in table:
         raise FleetError(path, "is missing. Give the agent's --name.", device=where, field="name")
     fields = Field(table, root=where)
@@ -299,10 +304,10 @@ def _check_watts(device: Device, fields: Field) -> None:
     given = [key for key in ("active_watts", "idle_watts") if key in fields]
     if len(given) == 1 and device.watts_above_idle is None:
         missing = "idle_watts" if given == ["active_watts"] else "active_watts"
-        raise fields[given[0]].error(f"needs {missing} too. Give both, or a board preset")
+        raise fields[given[0]].error(f"needs {missing} too. Give both, or name a preset in `board`")
     if device.watts_above_idle is not None and device.watts_above_idle < 0:
         raise fields[given[0]].error(
             f"is out of range: active_watts is {device.active_watts:g} and idle_watts is "
-            f"{device.idle_watts:g}; expected active_watts of at least idle_watts, because active "
-            "power includes idle power"
+            f"{device.idle_watts:g}; expected active_watts to be at least idle_watts, because the "
+            "active power includes the idle power"
         )

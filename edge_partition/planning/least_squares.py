@@ -1,8 +1,8 @@
 """Fit non-negative unknowns to measurements by least squares.
 
 Lawson & Hanson describe the problem: Solving Least Squares Problems (1974), chapter 23. The method
-is coordinate descent (Franc, Hlavac & Navara, 2005). It is short, and fast for some dozens of
-unknowns.
+is coordinate descent (Franc, Hlavac & Navara, 2005). This method needs little code, and it is fast
+for a few dozen unknowns.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ _CONVERGED = 1e-12
 def fit_relative(
     terms: NDArray[np.float64], measured: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the ``x >= 0`` whose ``terms @ x`` has the least sum of weighted squared errors.
+    """Return the ``x >= 0`` for which ``terms @ x`` is closest to ``measured``.
 
-    The errors are relative to the measurements.
+    The closest ``x`` has the least ``sum(weight * error**2)``. The errors are relative:
+    ``error = (terms @ x - measured) / measured``. There are ``m`` measurements and ``n`` unknowns.
 
     Args:
         terms: ``(m, n)``, coefficient of each unknown in each measurement.

@@ -1,7 +1,8 @@
 """The time of a message on the link between a board and the broker, in nanoseconds.
 
-The time has two parts. The transfer occupies the link: it takes the number of bits divided by the
-link's speed. The fixed delay does not occupy the link, so it adds to the latency only. The speed
+The time has two parts: a transfer and a fixed delay. The transfer occupies the link. Its time is
+the message's number of bits divided by the link's speed. During the fixed delay, the link can carry
+other messages. So the fixed delay makes the latency longer, but not the period. The speed
 and the delay come from ``fleet.toml``, from a preset, or from timed messages
 (:mod:`edge_partition.planning.fit_messages`).
 """

@@ -22,16 +22,17 @@ def operator_times_ms(
 ) -> list[float]:
     """Return the time of each operator of stage ``[start, stop)``, in milliseconds.
 
-    The ratios of the operators' times come from the board's measured times of the model. Without
-    measured times, they come from the cost model.
+    The stage's time is divided in proportion to the operators' own times. The own times come from
+    the board's measured times of the model. For a board without measured times, the cost model
+    estimates the own times.
 
     Args:
         graph: The model.
         device: The board.
-        start: First operator.
-        stop: Position after the last operator.
-        stage_ms: Time of one inference of the stage on the board, in milliseconds. It is the sum of
-            the returned times.
+        start: Index of the stage's first operator.
+        stop: Index of the stage's last operator, plus 1.
+        stage_ms: Time of one inference of the stage on the board, in milliseconds. The returned
+            times add up to this time.
     """
     shares = _own_times(graph, device, start, stop)
     if not sum(shares):

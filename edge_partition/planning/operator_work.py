@@ -9,19 +9,20 @@ board has a speed for each of the two. The work of an operator is the sum of thr
   operator reads. An operator that uses each weight once, such as a fully connected layer, waits for
   the memory.
 - A constant times the bytes that the operator writes. A convolution with a kernel larger than 1 x 1
-  first writes the patches under its kernel side by side.
+  also writes the patches of its input that lie under the kernel (im2col).
 - A constant for the operator itself.
 
 The constants for written bytes and for the operator itself, and the speeds of the Raspberry Pi 4,
 were fitted to times in MLPerf Inference v2.0 (TensorFlow Lite 2.7.1 with ruy). The fit used a third
 of the times of MobileNets and EfficientNet-Lites. ``docs/planning.md`` compares the other two
-thirds with their forecast. The constants for weights assume that the memory delivers 3.6 GB/s.
+thirds with the times that the constants predict. The constants for weights assume that the memory
+delivers 3.6 GB/s.
 
-The agents run XNNPACK, which is faster than the forecast. XNNPACK publishes times for the 64-bit
-Raspberry Pi 4 (github.com/google/XNNPACK, README, 8 February 2022). In float, its time divided by
-the forecast is 0.95 for MobileNet v1, and 0.6 to 0.7 for v2, v3 Large and v3 Small. In int8, it is
-0.7 to 0.8 for v1 and v2. The forecast's ratio of int8 time to float time is about right. Times
-from a profile of the boards do not have this error.
+The agents run XNNPACK, which is faster than predicted. XNNPACK publishes its times on a Raspberry
+Pi 4 with 64 bits (github.com/google/XNNPACK, README, 8 February 2022). For float MobileNets, the
+published time divided by the predicted time is 0.95 (v1) and 0.6 to 0.7 (v2, v3 Large, v3 Small).
+For int8 MobileNets, it is 0.7 to 0.8 (v1, v2). The predicted ratio of int8 time to float time is
+about right. If the times come from a profile of the boards, they do not have this error.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ INT8_SPEEDUP = 2.54
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """The constants of an operator's work, in work units.
+    """The constants from which an operator's work is computed, in work units.
+
+    The module's docstring defines the work unit.
 
     Attributes:
         weight_byte: Work to read a byte of weights.
         written_byte: Work to write a byte.
-        operator: Work of the operator itself, without MACs, weights and written bytes.
+        operator: Fixed work of each operator, in addition to MACs, weights and written bytes.
     """
 
     weight_byte: float
@@ -67,8 +70,8 @@ class WorkTerms:
         is_quantized: Whether the operator's first result is int8 or uint8.
         macs: Number of multiply-accumulates.
         weight_bytes: Bytes of weights that the operator reads.
-        written_bytes: Bytes that the operator writes: its results, and the patches of a
-            convolution.
+        written_bytes: Bytes that the operator writes: its results and, if it is a convolution, the
+            patches of its input (im2col).
     """
 
     is_quantized: bool
@@ -78,7 +81,7 @@ class WorkTerms:
 
     @property
     def costs(self) -> UnitCosts:
-        """The constants for this operator: for quantized or for float operators."""
+        """The constants for operators of this type: quantized or float."""
         return INT8_COSTS if self.is_quantized else FLOAT_COSTS
 
     @property
@@ -88,7 +91,7 @@ class WorkTerms:
 
     @property
     def work_macs(self) -> int:
-        """Work of the operator: in quantized units if ``is_quantized``, else in float units."""
+        """Work of the operator, in the work units of its type: quantized or float."""
         written_macs = self.costs.written_byte * self.written_bytes
         return round(self.compute_macs + written_macs + self.costs.operator)
 
@@ -106,12 +109,12 @@ def work_terms(graph: Graph, index: int) -> WorkTerms:
 
 
 def operator_work(graph: Graph, start: int, stop: int) -> tuple[list[int], list[int]]:
-    """Return the work of operators ``[start, stop)``.
+    """Return the work of operators ``[start, stop)``, in work units.
 
     Returns:
-        Two lists with one number for each operator. The first list has the work of float operators
-        and 0 for quantized operators. The second list has the work of quantized operators and 0
-        for float operators.
+        Two lists, each with one number for each operator. In the first list, the number is the work
+        of a float operator, or 0 for a quantized operator. In the second list, the number is the
+        work of a quantized operator, or 0 for a float operator.
     """
     terms = [work_terms(graph, index) for index in range(start, stop)]
     return (
@@ -121,9 +124,10 @@ def operator_work(graph: Graph, start: int, stop: int) -> tuple[list[int], list[
 
 
 def _patch_bytes(graph: Graph, operator: Operator) -> int:
-    """Return the bytes of the patches that a convolution writes; 0 for a 1 x 1 kernel.
+    """Return the size of the input patches that a convolution writes (im2col), in bytes.
 
-    The patch of a result has as many values as the result needs MACs.
+    The size is 0 for a 1 x 1 kernel and for operators that are no convolution. There is one patch
+    for each output pixel. A patch has as many values as one output value needs MACs.
     """
     if operator.kind != "CONV_2D" or not operator.inputs:
         return 0

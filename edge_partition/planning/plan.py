@@ -41,11 +41,11 @@ class InfeasiblePlanError(EdgePartitionError):
     Attributes:
         device: Name of the board with the largest shortage in the nearest plan.
         limit: The resource that is short on this board: ``RAM`` or ``storage``.
-        start: First operator of the board's stage.
-        stop: Position after the stage's last operator.
+        start: Index of the first operator of the board's stage.
+        stop: Index of the last operator of the board's stage, plus 1.
         needed_bytes: Bytes of the resource that the board needs.
         available_bytes: Bytes of the resource that the board has.
-        change: A text with the smallest change of the fleet file that makes the nearest plan fit.
+        change: The smallest change of the fleet file that makes the nearest plan fit, as a text.
     """
 
     def __init__(self, graph: Graph, nearest: Sequence[PlannedStage]) -> None:
@@ -81,8 +81,8 @@ class PlannedStage:
     Attributes:
         devices: One board, or several boards (replicas) that share the requests in proportion to
             their speed.
-        start: First operator.
-        stop: Position after the last operator.
+        start: Index of the first operator.
+        stop: Index of the last operator, plus 1.
         costs: Cost of the stage on each of ``devices``.
     """
 
@@ -98,15 +98,16 @@ class PlannedStage:
 
     @property
     def bottleneck_ms(self) -> float:
-        """Time between results of this stage at full load, in milliseconds.
+        """Time between two results of this stage at full load, in milliseconds.
 
-        The rates of replicas add up. Other stages on the same boards are not counted.
+        The rates of replicas add up. If the boards also run other stages, the time for the other
+        stages does not count.
         """
         return group_period_ns([self]) / _NS_PER_MS
 
     @property
     def latency_ms(self) -> float:
-        """Latency of one request on the slowest board of the stage, in milliseconds.
+        """Latency of one request on the stage's board with the longest latency, in milliseconds.
 
         The board serves no other request at the same time.
         """
@@ -116,8 +117,8 @@ class PlannedStage:
     def energy_j(self) -> float | None:
         """Energy of one request without the boards' idle power, in joules.
 
-        Only one of the replicas serves the request. The value is for the replica with the largest
-        energy. It is ``None`` if the power of a replica is not known.
+        Only one of the replicas serves the request. The value is for the replica that uses the most
+        energy. ``None`` if the power of a replica is not known.
         """
         energies = [cost.energy_j for cost in self.costs if cost.energy_j is not None]
         return max(energies) if len(energies) == len(self.costs) else None
@@ -155,7 +156,7 @@ def group_stages(stages: Sequence[PlannedStage]) -> tuple[tuple[PlannedStage, ..
 def board_limits(
     stages: Sequence[PlannedStage],
 ) -> tuple[tuple[Device, str, int, float], ...]:
-    """Return what each board of a set needs and has of RAM and of storage.
+    """Return the RAM and the storage that each board of a set needs and has.
 
     A board needs the memory of all of its stages, and the agent's own memory once.
 
@@ -163,7 +164,8 @@ def board_limits(
         stages: All stages on this set of boards.
 
     Returns:
-        (board, ``RAM`` or ``storage``, needed bytes, available bytes): two items for each board.
+        Two items for each board, one for RAM and one for storage. An item is (board, ``RAM`` or
+        ``storage``, needed bytes, available bytes).
     """
     agents_counted = (len(stages) - 1) * AGENT_RAM_BYTES
     limits: list[tuple[Device, str, int, float]] = []
@@ -181,9 +183,9 @@ def board_limits(
 def group_period_ns(stages: Sequence[PlannedStage]) -> int:
     """Return the period of a set of boards that serve all of ``stages``, in nanoseconds.
 
-    The busy time of a board is the sum over the stages of the longer of processor and link time.
-    The sum may be too high, because the processor can work for one stage while the link carries
-    tensors of another stage.
+    For one stage, a board is busy for its processor time or its link time, whichever is longer. The
+    busy times for all stages are added. This sum may be too high, because the processor can work
+    for one stage while the link carries tensors of another stage.
     """
     return shared_period_ns(
         sum(_to_ns(stage.cost_on(device).bottleneck_ms) for stage in stages)
@@ -201,12 +203,15 @@ class Plan:
         objective: The objective that the plan optimizes.
         graph: The model.
         stages: The stages in order. Together they cover all operators.
-        wires: For each boundary between two stages, the dtype in which float32 activations cross.
+        wires: For each boundary between two stages, the dtype in which float32 activations are
+            sent.
         bound: Lower bound on the ``score`` of every plan within the request's limits. The bound is
-            equal to this plan's score if the plan is proven optimal. ``None`` without a search.
+            equal to this plan's score if the plan is proven optimal. ``None`` if the plan is not
+            the result of a search.
         single_board_alternative: The best plan with the whole model on one board. ``None`` if the
-            model fits no single board, or if this plan uses one board. The alternative may be
-            better for another objective, or if the request gave the number of stages.
+            model fits no single board, if this plan uses one board, or if a board has a role. The
+            alternative may have a better latency, throughput or energy than this plan. It may even
+            have a better score if the request gave the number of stages.
         unused: Boards of the fleet that the plan does not use.
     """
 
@@ -231,10 +236,10 @@ class Plan:
 
         Args:
             graph: The model.
-            placements: For each stage, its boards, its first operator and the position after its
-                last operator. Together the stages cover all operators, in order.
-            wires: For each boundary between two stages, the dtype in which float32 activations
-                cross. By default ``float32`` for all boundaries.
+            placements: For each stage: its boards, the index of its first operator, and the index
+                of its last operator plus 1. Together the stages cover all operators, in order.
+            wires: For each boundary between two stages, the dtype in which float32 activations are
+                sent. ``None``: ``float32`` for all boundaries.
             objective: The objective of the plan.
 
         Raises:
@@ -269,12 +274,12 @@ class Plan:
 
     @property
     def placements(self) -> tuple[tuple[tuple[Device, ...], int, int], ...]:
-        """Boards, start and stop of each stage: the argument ``placements`` of :meth:`of`."""
+        """The boards, start and stop of each stage, in the form of ``placements`` of :meth:`of`."""
         return tuple((stage.devices, stage.start, stage.stop) for stage in self.stages)
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Positions where the model is cut, ascending. A position is before its operator."""
+        """Positions where the model is cut, ascending. Position ``i`` is before operator ``i``."""
         return tuple(stage.start for stage in self.stages[1:])
 
     @property
@@ -292,24 +297,27 @@ class Plan:
         )
 
     def stages_with(self, index: int) -> tuple[PlannedStage, ...]:
-        """Return all stages on the same boards as stage ``index``, with this stage itself."""
+        """Return all stages on the boards of stage ``index``, stage ``index`` included."""
         return next(group for group in group_stages(self.stages) if self.stages[index] in group)
 
     def period_ms(self, index: int) -> float:
         """Return the period of the boards of stage ``index`` at full load, in milliseconds.
 
-        The period counts all stages of these boards.
+        If these boards also serve other stages, the period includes the time for the other stages.
         """
         return group_period_ns(self.stages_with(index)) / _NS_PER_MS
 
     @property
     def latency_ms(self) -> float:
-        """Latency of one request in an idle system, without other requests, in milliseconds."""
+        """Latency of one request while the system serves no other request, in milliseconds."""
         return sum(_to_ns(stage.latency_ms) for stage in self.stages) / _NS_PER_MS
 
     @property
     def slowest_stage(self) -> int:
-        """Index of the first stage whose boards have the longest period."""
+        """Index of the stage whose boards have the longest period.
+
+        If several stages have the longest period, the index is that of the earliest stage.
+        """
         return max(range(len(self.stages)), key=self.period_ms)
 
     @property
@@ -335,7 +343,10 @@ class Plan:
 
     @property
     def score(self) -> float:
-        """Value that the objective minimizes: ``bottleneck_ms``, ``latency_ms`` or ``energy_j``."""
+        """The figure that the objective minimizes: period, latency or energy of a request.
+
+        It is ``bottleneck_ms``, ``latency_ms`` or ``energy_j``.
+        """
         if self.objective == "energy":
             return math.inf if self.energy_j is None else self.energy_j
         return self.latency_ms if self.objective == "latency" else self.bottleneck_ms
@@ -344,7 +355,7 @@ class Plan:
     def gap(self) -> float:
         """Largest possible improvement of the score by another plan, as a fraction of the score.
 
-        The value is from 0 to 1. It is 0 if the plan is proven optimal, or without a bound.
+        The value is from 0 to 1. It is 0 if the plan is proven optimal, or if it has no bound.
         """
         if self.bound is None or not self.score:
             return 0.0
@@ -365,7 +376,7 @@ def evaluate(plan: Plan) -> Plan:
     :func:`~edge_partition.planning.plan_split.plan_split`.
 
     Returns:
-        The same stages and wires with new costs, but without a bound.
+        A plan with the same stages and wires, with new costs and without a bound.
 
     Raises:
         PlanRequestError: The placements are not valid; see :meth:`Plan.of`.
@@ -415,7 +426,7 @@ def _check_placements(
     if not placements or [0, *stops] != [*starts, len(graph.operators)]:
         raise PlanRequestError(
             f"The stages {list(zip(starts, stops, strict=True))} do not cover {graph.name}. "
-            "Expected (start, stop) ranges without gaps and overlaps, from 0 to "
+            "Expected (start, stop) ranges without gaps or overlaps, from 0 to "
             f"{len(graph.operators)}."
         )
     check_cuts(graph, starts[1:])
@@ -427,8 +438,8 @@ def _check_placements(
         or any(len({device.name for device in on}) < len(on) for on, _, _ in placements)
     ):
         raise PlanRequestError(
-            "The boards of the stages are not valid. Give each stage one or more different boards. "
-            "Two stages must have the same boards or no board in common."
+            "The boards of the stages are not valid. Give each stage at least one board, and no "
+            "board twice. Two stages must have exactly the same boards, or no board in common."
         )
 
 

@@ -13,7 +13,7 @@ PLAN_FILE = "plan.json"
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return a plan as a JSON document. Times are in ms, energies in joules, sizes in bytes."""
+    """Return a plan as a JSON document, with times in ms, energies in joules, sizes in bytes."""
     return {
         "model": plan.graph_name,
         "objective": plan.objective,

@@ -7,15 +7,15 @@ objectives:
 ``throughput``
     Minimize the period: the time between two results. The period of a stage on one board is the
     longer of the processor's time and the link's time (:mod:`edge_partition.planning.cost_model`).
-    The client sends each replica requests in proportion to its speed, so the rates of replicas add
-    up (:mod:`edge_partition.planning.shared_period`). The slowest stage determines the plan's
+    The client divides the requests among the replicas in proportion to their speed, so their rates
+    add up (:mod:`edge_partition.planning.shared_period`). The slowest stage determines the plan's
     period. Among the plans with the least period, a short search selects a plan with a low latency.
 ``latency``
     Minimize the latency of one request in an idle system. The latency is the sum over the stages of
-    the time to receive the inputs, to compute, and to send the outputs. A stage on replicas counts
-    with its slowest board. Our client prefers the fastest board of an idle system, but a request
-    from another MQTT client may go to any board. Among plans with equal latency, the plan with the
-    fewest stages is best.
+    the time to receive the inputs, to compute, and to send the outputs. If a stage has replicas,
+    the latency of the slowest replica counts. The reason is that only edge-partition's client
+    prefers the fastest replica of an idle system. Another MQTT client may send its request to any
+    replica. Among plans with equal latency, the plan with the fewest stages is best.
 ``energy``
     Minimize the energy of one request without the boards' idle power
     (:mod:`edge_partition.planning.cost_model`). The energy is the sum over the stages. Replicas
@@ -23,10 +23,10 @@ objectives:
     plans with equal energy, the plan with the fewest stages is best.
 
 A board, or a replica set, may serve several stages that are not neighbours
-(:mod:`edge_partition.planning.search.shared_boards`). Its busy time, memory and storage are the
-sums over its stages, with the agent's own memory once. Such plans can be better if the model has
-few cuts, or if a fast board lacks memory for the middle of the model. A board with a role has only
-one stage. If the request gives the number of stages, each stage has one board of its own.
+(:mod:`edge_partition.planning.search.shared_boards`). The board's busy time, memory and storage are
+the sums over these stages, but the agent's own memory counts once. Such plans can be better if the
+model has few cuts, or if a fast board lacks memory for the middle of the model. A board with a role
+has only one stage. If the request gives the number of stages, each stage has one board of its own.
 
 The plan is proven optimal for few boards and cuts: up to 6 different boards and 22 cuts, if the
 search ends within its work limit. For more boards or cuts, the plan is at least as good as every
@@ -116,8 +116,8 @@ class LimitError(EdgePartitionError):
 
     Attributes:
         asked: The limit: a latency in milliseconds, or a throughput in results per second.
-        best: The plan with the lowest latency, or with the highest throughput if ``asked`` is a
-            throughput. ``None`` if the search ended without a plan.
+        best: The plan with the lowest latency if ``asked`` is a latency, or with the highest
+            throughput if ``asked`` is a throughput. ``None`` if the search ended without a plan.
     """
 
     def __init__(self, asked: float, best: Plan | None, what: str) -> None:
@@ -161,27 +161,29 @@ def plan_split(
         fleet: The available boards.
         objective: ``throughput``, ``latency`` or ``energy``; see the module's docstring.
         stages: Required number of stages, each on one board. ``None`` for any number.
-        cuts: Positions where the model is cut, ascending. Each stage is then on one board. ``None``
-            if the search chooses the cuts.
+        cuts: Positions where the model is cut, ascending. Position ``i`` is before operator ``i``.
+            With given cuts, each stage is on one board. ``None``: the search chooses the cuts.
         wire: The dtype in which float32 activations are sent between stages.
         max_replicas: Largest number of boards that serve one stage; ``None`` without a limit.
             Without a limit, the search is exact for up to 8 different or 16 equal boards. With more
             boards, the plan is the better result of two searches: an exact search with small
-            replica sets, and a local search with replica sets of any size. :attr:`Plan.bound` is
-            then a bound for replica sets of any size.
-        shared_boards: Whether a board may serve several stages. If so, :attr:`Plan.bound` also
-            bounds plans with such boards. The search often proves the plan optimal for few boards
-            and few cuts only.
+            replica sets, and a local search with replica sets of any size. In both cases,
+            :attr:`Plan.bound` holds for replica sets of any size.
+        shared_boards: Whether a board may serve several stages. If so, :attr:`Plan.bound` holds for
+            plans with such boards too. With many boards or cuts, the search then seldom proves the
+            plan optimal.
         max_latency_ms: Largest allowed latency of one request in an idle system, in milliseconds.
             ``None`` for any latency. It must be ``None`` for objective ``energy``.
-        min_throughput_per_s: Least allowed throughput, in results per second; ``None`` for any.
+        min_throughput_per_s: Lowest allowed throughput, in results per second. ``None`` for any
+            throughput.
 
     Raises:
-        PlanRequestError: The request does not fit the model's cuts, the fleet's boards or their
-            roles, or a number is not above 0. Or the objective is ``energy``, and a board's power
-            is not known or the latency is limited.
+        PlanRequestError: The model's cuts, the number of boards or the boards' roles do not allow
+            such a plan. Or a number is not finite or not above 0. Or the objective is ``energy``,
+            and a board's power is not known or ``max_latency_ms`` is given.
         InfeasiblePlanError: No plan fits the boards' memory and storage.
-        LimitError: No plan that fits meets ``max_latency_ms`` or ``min_throughput_per_s``.
+        LimitError: No plan that fits the boards keeps to ``max_latency_ms`` and
+            ``min_throughput_per_s``.
     """
     _check_positive(
         max_replicas=max_replicas,
@@ -220,7 +222,8 @@ class _Request:
 
     Attributes:
         kinds: The boards of the fleet, grouped by kind. Boards of a kind are interchangeable.
-        positions: The positions where a stage may start or stop, ascending.
+        positions: The positions where a stage may start or stop, ascending. Position ``i`` is
+            before operator ``i``.
     """
 
     graph: Graph
@@ -258,15 +261,17 @@ class _Request:
         period: int = ANY_PERIOD,
         cost_limit: int | None = None,
     ) -> SearchResult:
-        """Return the best route for ``objective``.
+        """Return the best route (the stages and the kinds of their boards) for ``objective``.
 
         Args:
-            problem: The problem for the exact searches, perhaps with a limit on replicas.
-            unlimited: The problem without this limit; ``None`` if ``problem`` has no such limit.
-            table: Work and bytes of all stages.
+            problem: The problem for the exact searches. It may have a limit on replicas.
+            unlimited: The same problem without a limit on replicas. ``None`` if ``problem`` has no
+                such limit.
+            table: Work, memory and message sizes of all stages.
             objective: The objective.
-            period: Largest allowed period, in nanoseconds.
-            cost_limit: Largest allowed cost; ``None`` for any cost.
+            period: Longest allowed period, in nanoseconds.
+            cost_limit: Largest allowed cost, in the unit of :data:`_COST_WEIGHT`. ``None`` for any
+                cost.
         """
         find_fast = partial(self._find, problem, unlimited, table, "throughput")
         found = _search(problem, unlimited, objective, period, cost_limit)
@@ -291,8 +296,8 @@ class _Request:
     def widen(self, plan: Plan) -> Plan:
         """Return ``plan`` with float32 on each boundary where float16 does not improve the plan.
 
-        In the cost model, smaller payloads never make a plan worse. So the best plan with float16
-        on all boundaries is also the best plan with any dtypes.
+        In the cost model, smaller payloads never make a plan worse. So no choice of dtypes gives a
+        better plan than the best plan with float16 on all boundaries.
 
         Args:
             plan: The best plan with float16 on all boundaries.
@@ -337,11 +342,11 @@ class _Request:
         )
 
     def _limit_replicas(self, problem: Problem) -> tuple[Problem, Problem | None]:
-        """Limit the number of replicas of a stage for the exact search.
+        """Limit the number of replicas of a stage, because the exact search needs a limit.
 
         Returns:
-            The limited problem and ``problem`` itself. If no limit is necessary, ``problem`` and
-            ``None``.
+            Two items: the problem with a limit on replicas, and ``problem`` itself. If no limit is
+            necessary, the two items are ``problem`` and ``None``.
         """
         if self.max_replicas is not None or self.stages is not None:
             return problem, None
@@ -351,10 +356,10 @@ class _Request:
         return replace(problem, max_replicas=most), problem
 
     def _shortage(self, table: StageTable) -> Problem:
-        """Return a problem that allows steps without enough memory and storage.
+        """Return a problem in which a board may lack memory or storage for its stage.
 
-        The cost of a step is the number of bytes of memory and storage that the board lacks. So the
-        cheapest route needs the smallest change of the fleet. The boards' roles still count.
+        The cost of a stage is the number of bytes of memory and storage that the board lacks. So
+        the cheapest plan needs the smallest change of the fleet. The limits by role still hold.
         """
         short = []
         for device, allowed in self._allowed(table):
@@ -367,9 +372,9 @@ class _Request:
         return Problem(excess, excess, self._capacity, 1, self.stages)
 
     def _supply(self, table: StageTable) -> Supply:
-        """Return the bytes of memory and storage that stages need and that boards have.
+        """Return the memory and storage that stages need and that boards have, in bytes.
 
-        The agent's own memory is left out of both.
+        The agent's own memory is subtracted from the needed memory and from the boards' memory.
         """
         devices = [kind[0] for kind in self.kinds]
         ram = np.array([device.ram_mib for device in devices]) * MIB - AGENT_RAM_BYTES
@@ -378,7 +383,10 @@ class _Request:
         return Supply(needed.astype(float), np.stack([ram, storage]))
 
     def _allowed(self, table: StageTable) -> Iterator[tuple[Device, NDArray[np.bool_]]]:
-        """Yield, for each kind, one board and the stages that its role allows, ``(m, n)``."""
+        """Yield a board of each kind, and whether its role allows it to run each stage.
+
+        The second item of a pair is an array by start and stop.
+        """
         forward = table.starts[:, None] < table.stops
         pinned = {kind[0].role for kind in self.kinds} - {"any"}
         for kind in self.kinds:
@@ -386,10 +394,10 @@ class _Request:
 
     @property
     def _no_replicas(self) -> NDArray[np.bool_] | None:
-        """Which stages must have one board because they keep state, ``(nodes, nodes)``.
+        """Whether a stage must have exactly one board because it keeps state, by start and stop.
 
-        Each replica gets only a part of the requests. So its state would differ from the state of
-        one board that gets all requests. ``None`` if no stage keeps state.
+        Each of several replicas would get only a part of the requests. So its state would differ
+        from the state of a board that gets all requests. ``None`` if no stage keeps state.
         """
         if not self.graph.stateful:
             return None
@@ -402,7 +410,10 @@ class _Request:
         return np.array([len(kind) for kind in self.kinds], np.int64)
 
     def _limits(self) -> tuple[int, int | None]:
-        """Return the largest allowed period, in nanoseconds, and the largest allowed cost."""
+        """Return the longest allowed period, in nanoseconds, and the largest allowed cost.
+
+        The cost is in the unit of :data:`_COST_WEIGHT`. It is ``None`` for any cost.
+        """
         period = ANY_PERIOD
         if self.min_throughput_per_s is not None:
             period = _whole(1000 * _NS_PER_MS / self.min_throughput_per_s)
@@ -441,9 +452,10 @@ class _Request:
         """Raise the error that says why no plan exists.
 
         Args:
-            find: Returns the best route for an objective, without the limits of the request.
-            table: Work and bytes of all stages.
-            wire: The dtype on all boundaries.
+            find: A function that returns the best route for an objective and ignores the limits of
+                the request.
+            table: Work, memory and message sizes of all stages.
+            wire: The dtype in which float32 activations are sent over all boundaries.
         """
         period, cost_limit = self._limits()
         if period < ANY_PERIOD:
@@ -459,9 +471,10 @@ class _Request:
         nearest = find_least_cost(self._shortage(table)).route
         if nearest is None:
             raise PlanRequestError(
-                f"{self.graph.name} cannot be split with the boards' roles: a board with role "
-                "`first` and a board with role `last` need a cut between them. Change the roles in "
-                "the fleet file."
+                f"{self.graph.name} cannot be split with the boards' roles: if the fleet has the "
+                "roles `first` and `last`, the model needs a cut between their stages, and every "
+                "other stage needs a board with role `any`. Change the roles in the fleet file, or "
+                "ask for fewer stages."
             )
         raise InfeasiblePlanError(self.graph, self._plan(nearest, wire).stages)
 
@@ -480,7 +493,7 @@ def _search(
     period: int,
     cost_limit: int | None,
 ) -> SearchResult:
-    """Return the best route on boards that each serve one stage.
+    """Return the best route in which each board serves only one stage.
 
     The arguments are those of :meth:`_Request._find`.
     """
@@ -517,7 +530,7 @@ def _search_cost(
 
 
 def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> Plan:
-    """Return the plan with its ``unused`` boards and its ``single_board_alternative``."""
+    """Return ``plan`` with values for ``unused`` and ``single_board_alternative``."""
     used = {device.name for stage in plan.stages for device in stage.devices}
     unused = tuple(device for device in fleet.devices if device.name not in used)
     plan = replace(plan, unused=unused)
@@ -534,17 +547,17 @@ def _with_rest(plan: Plan, fleet: Fleet, kinds: Sequence[Sequence[Device]]) -> P
 
 
 def _needs(table: StageTable, device: Device) -> tuple[tuple[IntArray, float], ...]:
-    """Return (needed bytes of each stage, available MiB) for memory and for storage."""
+    """Return two pairs, for memory and for storage: needed bytes by stage, and available MiB."""
     return (table.ram_bytes, device.ram_mib), (table.storage_bytes, device.storage_mib)
 
 
 def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDArray[np.bool_]:
-    """Return whether a board with ``role`` may run each stage of ``table``, ``(m, n)``.
+    """Return whether a board with ``role`` may run each stage of ``table``, by start and stop.
 
     Args:
         role: The board's role.
-        pinned: The roles ``first`` and ``last`` that some board of the fleet has. Boards with
-            another role may not run the stage of such a role.
+        pinned: The roles in the fleet, without ``any``. If it contains ``first``, only a board with
+            role ``first`` may run the first stage. The same holds for ``last``.
         table: The stages.
     """
     is_first, is_last = table.starts[:, None] == 0, table.stops == table.stops[-1]
@@ -561,7 +574,7 @@ def _role_mask(role: Role, pinned: AbstractSet[Role], table: StageTable) -> NDAr
 
 
 def _group_equal(devices: Sequence[Device]) -> list[list[Device]]:
-    """Return the boards in groups, the kinds. Boards of a kind are interchangeable in a plan."""
+    """Return the boards in groups (kinds). The boards of a kind are interchangeable in a plan."""
     kinds: dict[Device, list[Device]] = {}
     for device in devices:
         kinds.setdefault(replace(device, name="", board=None, link_source="estimated"), []).append(
@@ -599,7 +612,7 @@ def _check_request(
         The required number of stages, or ``None`` for any number.
 
     Raises:
-        PlanRequestError: The model has too few cuts or the fleet too few boards.
+        PlanRequestError: The model cannot be cut as requested, or the fleet has too few boards.
     """
     if not fleet.devices:
         raise PlanRequestError("The fleet has no boards; expected 1 or more.")
@@ -617,8 +630,8 @@ def _check_request(
         raise PlanRequestError(f"{stages} stages were asked for; expected 1 or more.")
     if stages > len(graph.cuts) + 1:
         raise PlanRequestError(
-            f"{graph.name} can be cut into at most {len(graph.cuts) + 1} parts; {stages} stages "
-            "were asked for. Ask for fewer."
+            f"{graph.name} can be cut into at most {len(graph.cuts) + 1} stages; {stages} stages "
+            "were asked for. Ask for fewer stages."
         )
     if stages > len(fleet.devices):
         raise PlanRequestError(
@@ -631,16 +644,18 @@ def _check_request(
 def _whole(nanoseconds: float) -> int:
     """Return the time rounded down to whole nanoseconds.
 
-    The margin of 0.001 ns makes up for rounding errors: a quotient of 2.9999999 is 3.
+    Before rounding, 0.001 ns is added, because a quotient may have a rounding error. So 2.9999999
+    becomes 3.
     """
     return math.floor(nanoseconds + 1e-3)
 
 
 def _exact_replicas(capacity: IntArray) -> int:
-    """Return the largest number of boards of a stage that the exact search supports.
+    """Return the largest number of boards on one stage in the exact search.
 
-    With this number, there are at most :data:`_MAX_REPLICA_SETS` replica sets. The result is at
-    least :data:`_LEAST_REPLICAS`, if there are enough boards.
+    It is the largest number for which there are at most :data:`_MAX_REPLICA_SETS` replica sets. If
+    this number is below :data:`_LEAST_REPLICAS`, the result is :data:`_LEAST_REPLICAS`. The result
+    is never above the number of boards.
     """
     total = int(capacity.sum())
     counts = replica_set_counts(capacity, min(total, _MOST_REPLICAS))

@@ -33,11 +33,11 @@ class ReplicaTimes:
 
     Attributes:
         device: Name of the board.
-        receive_ms: Time of the inputs on the board's link.
-        receive_handling_ms: Time of the board's processors for the message with the inputs.
+        receive_ms: Time that the inputs take on the board's link.
+        receive_handling_ms: Processor time to receive the message with the inputs.
         invoke_ms: Time of one inference.
-        send_handling_ms: Time of the board's processors for the message with the outputs.
-        send_ms: Time of the outputs on the board's link.
+        send_handling_ms: Processor time to send the message with the outputs.
+        send_ms: Time that the outputs take on the board's link.
         link_delay_ms: Fixed delay of a message on the link. Both ``receive_ms`` and ``send_ms``
             include the delay. During the delay, the link can carry other messages.
         busy_ms: Time for which the request occupies the processors at full load: the inference and
@@ -68,12 +68,12 @@ class ReplicaTimes:
 
     @property
     def handling_ms(self) -> float:
-        """Time of the board's processors for both messages of a request, in milliseconds."""
+        """Processor time to receive the inputs and send the outputs, in milliseconds."""
         return self.receive_handling_ms + self.send_handling_ms
 
     @property
     def link_ms(self) -> float:
-        """Time of the inputs and outputs on the board's link, in milliseconds."""
+        """Time that the inputs and the outputs take on the board's link, in milliseconds."""
         return self.receive_ms + self.send_ms
 
     @property
@@ -83,7 +83,7 @@ class ReplicaTimes:
 
     @property
     def full_load_ms(self) -> float:
-        """Time between results at full load if this board alone serves the stage, in ms."""
+        """Time between two results at full load if only this board serves the stage, in ms."""
         return max(self.busy_ms, self.transfer_ms)
 
     @property
@@ -117,11 +117,11 @@ class PipelineTimes:
     stages: tuple[tuple[ReplicaTimes, ...], ...]
 
     def slowed(self, factors: Mapping[str, float]) -> PipelineTimes:
-        """Return the times with slower or faster processors.
+        """Return the plan's times for boards with slower or faster processors.
 
         Args:
-            factors: By board name, the factor for all processor times of the board. Boards that
-                are not in ``factors`` keep their times.
+            factors: For each board name, the factor by which all processor times of the board are
+                multiplied. Boards that are not in ``factors`` keep their times.
         """
 
         def slow(times: ReplicaTimes) -> ReplicaTimes:
@@ -161,7 +161,7 @@ def read_plan(document: Any) -> PipelineTimes:
 def _read_plan(fields: Field) -> PipelineTimes:
     stages = tuple(_read_stage(stage) for stage in fields["stages"].items())
     if not stages:
-        raise fields["stages"].error("is empty; expected one stage or more")
+        raise fields["stages"].error("is empty; expected at least one stage")
     return PipelineTimes(
         model=str(fields.get("model", "the model").value),
         source=str(fields.get("source", "estimated").value),
@@ -172,7 +172,7 @@ def _read_plan(fields: Field) -> PipelineTimes:
 def _read_stage(stage: Field) -> tuple[ReplicaTimes, ...]:
     replicas = tuple(_read_replica(replica) for replica in stage["replicas"].items())
     if not replicas:
-        raise stage["replicas"].error("is empty; expected one board or more")
+        raise stage["replicas"].error("is empty; expected at least one board")
     return replicas
 
 

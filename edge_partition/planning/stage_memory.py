@@ -1,12 +1,12 @@
 """Predict the memory of an agent that serves a stage.
 
-The memory is the sum of four parts:
+The memory is the sum of four terms:
 
 - The agent itself, with its interpreter, numpy and MQTT client: 53 to 60 MiB of resident memory.
-  This was measured on x86-64 with agents that served stages of MobileNetV3Large, EfficientNetV2B0
-  and ResNet50 in 1, 2 and 4 parts. The other three parts were subtracted from the measured memory.
-- XNNPACK's packed copy of the weights. The model's file takes no memory besides the copy, because
-  the agent releases the mapped file after packing.
+  The agents were measured on x86-64. They served MobileNetV3Large, EfficientNetV2B0 and ResNet50,
+  each in 1, 2 and 4 stages. The other three terms were subtracted from the measured memory.
+- XNNPACK's packed copy of the weights. The model's file itself takes no memory, because the agent
+  releases the mapped file after XNNPACK has packed the weights.
 - The arena with the activations.
 - The messages: the inputs and outputs of a few requests. The first stage also holds the inputs of
   all requests that a client sends at once, up to the agent's receive maximum.
@@ -36,12 +36,13 @@ def stage_ram_bytes(
 ) -> Any:
     """Return the resident memory of an agent that serves one stage, in bytes.
 
-    Each argument is an integer, or an array for several stages. The shapes must broadcast.
+    Each argument is an integer, or an array for several stages. The arrays must broadcast.
 
     Args:
-        start: The stage's first operator; 0 for the first stage.
+        start: Index of the stage's first operator; 0 for the first stage.
         weight_bytes: Size of the stage's weights, in bytes.
-        activation_bytes: Largest total size of activations that are alive at once, in bytes.
+        activation_bytes: Largest total size of the activations that are in memory at the same time,
+            in bytes.
         in_bytes: Size of one request's inputs, in bytes.
         out_bytes: Size of one request's outputs, in bytes.
     """

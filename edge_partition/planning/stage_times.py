@@ -7,13 +7,13 @@ stage is assumed to be linear:
 
 The slices have several sizes, because a small slice stays in caches that are too small for a whole
 stage. The ends of all slices divide the model into sections of operators. The unknowns are a time
-for each section, the fixed time and the time per byte. They are fitted by least squares of the
-relative errors of the slices' times, and none may be negative. The weight of a slice is its number
-of sections. So large slices have the largest weight, because they are as large as stages. The time
-of a section is divided among its operators in proportion to their estimated work.
+for each section, the fixed time and the time per byte. The fit minimizes the squared relative
+errors of the slices' times. No unknown may be negative. The weight of a slice is its number of
+sections, so the fit is best for large slices, which are about as large as stages. The time of a
+section is divided among its operators in proportion to their estimated work.
 
-If the board has timed a stage itself, the measured time replaces the fitted time. If the board has
-timed the stage several times, the median replaces it.
+If the board has timed a whole stage, the measured time replaces the fitted time. If the board has
+timed this stage several times, the median of the measured times replaces the fitted time.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True)
 class TimedSlice:
-    """The time of a slice: operators ``[start, stop)``, run as a separate model.
+    """The time of a slice: the operators ``[start, stop)``, run as a separate model.
 
     Attributes:
-        start: First operator.
-        stop: Position after the last operator.
+        start: Index of the first operator.
+        stop: Index of the last operator, plus 1.
         invoke_ms: Median time of one inference, in milliseconds.
     """
 
@@ -56,7 +56,9 @@ class StageTimes:
     """Inference times of all stages of one model on one board.
 
     Attributes:
-        before_ns: ``(n + 1,)``, total time of the operators before each position, in nanoseconds.
+        before_ns: ``(n + 1,)`` for a model of ``n`` operators. Item ``i`` is the total time of the
+            operators before operator ``i``, in nanoseconds. Item ``n`` is the total time of all
+            operators.
         fixed_ns: Fixed time of each inference, in nanoseconds.
         ns_per_byte: Time for each byte of a stage's inputs and outputs, in nanoseconds.
         timed_ns: Measured times of whole stages: pairs of ``(start, stop)`` and nanoseconds.
@@ -71,8 +73,8 @@ class StageTimes:
         """Return the time of one inference of stage ``[start, stop)``, in nanoseconds.
 
         Args:
-            start: First operator of the stage.
-            stop: Position after the stage's last operator.
+            start: Index of the stage's first operator.
+            stop: Index of the stage's last operator, plus 1.
             crossing_bytes: Total size of the stage's inputs and outputs, in bytes.
         """
         return int(self.table_ns([start], [stop], crossing_bytes)[0, 0])
@@ -80,13 +82,16 @@ class StageTimes:
     def table_ns(
         self, starts: Sequence[int] | IntArray, stops: Sequence[int] | IntArray, crossing_bytes: Any
     ) -> IntArray:
-        """Return the inference time of the stage from each start to each stop, ``(m, n)`` ns.
+        """Return the inference time of the stage from each start to each stop, in nanoseconds.
 
         Args:
-            starts: ``(m,)``, first operators of the stages.
-            stops: ``(n,)``, positions after the stages' last operators.
-            crossing_bytes: Total size of each stage's inputs and outputs, in bytes: ``(m, n)``, or
-                a number for all stages.
+            starts: ``(m,)``, index of the first operator of each stage.
+            stops: ``(n,)``, index of the last operator of each stage, plus 1.
+            crossing_bytes: ``(m, n)``, total size of each stage's inputs and outputs, in bytes. Or
+                one number for all stages.
+
+        Returns:
+            ``(m, n)``, one row for each start and one column for each stop.
         """
         before_ns = np.array(self.before_ns, np.int64)
         copied_ns = np.rint(self.ns_per_byte * crossing_bytes).astype(np.int64)
@@ -103,12 +108,16 @@ class StageTimes:
 def fit_stage_times(
     slices: Sequence[TimedSlice], work: Sequence[int], boundary_bytes: Sequence[int]
 ) -> StageTimes:
-    """Return the times of all stages, fitted to timed slices as the module's docstring says.
+    """Return the inference times of all stages of a model, fitted to the times of slices.
+
+    The module's docstring describes the fit. The model has ``n`` operators.
 
     Args:
-        slices: The timed slices. Together they cover every operator.
+        slices: The timed slices. Together they contain every operator.
         work: ``(n,)``, estimated work of each operator, in any unit.
-        boundary_bytes: ``(n + 1,)``, total size of the tensors that cross each position.
+        boundary_bytes: ``(n + 1,)``. Item ``i`` is the total size of the tensors that a stage
+            receives if its first operator is operator ``i``, in bytes. Item ``n`` is the total size
+            of the model's outputs.
 
     Raises:
         ValueError: An operator is in no slice.
@@ -148,7 +157,7 @@ def fit_stage_times(
 
 
 def median_times_ms(slices: Sequence[TimedSlice]) -> dict[tuple[int, int], float]:
-    """Return the median time in milliseconds of each timed stage, by ``(start, stop)``."""
+    """Return the median time of each timed slice, in milliseconds, by ``(start, stop)``."""
     times_ms: dict[tuple[int, int], list[float]] = {}
     for item in slices:
         times_ms.setdefault((item.start, item.stop), []).append(item.invoke_ms)

@@ -1,4 +1,5 @@
 """The searches that :mod:`~edge_partition.planning.plan_split` uses to find the best plan.
 
-:mod:`.problem` defines the terms: node, step, route, kind, replica set, period and cost.
+The docstring of :mod:`.problem` defines the terms of all searches: node, step, route, kind, replica
+set, period and cost.
 """

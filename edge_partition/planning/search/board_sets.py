@@ -1,21 +1,23 @@
 """Test exactly whether a period is feasible: bitset dynamic programming over sets of boards.
 
-Problem: find a route that meets a period, or prove that there is none.
+Problem: find a route (stages and their boards) that meets a period, or prove that no route meets
+the period. :mod:`.problem` defines the terms.
 
-Method: a board set is a set of boards in use, where only the number of boards of each kind counts.
-Its number is ``sum(boards of kind * stride of kind)``. The state of a node is one integer. Bit
-``n`` of the integer tells whether board set ``n`` can serve the model up to the node. One mask and
-one shift of the integer add a board of a kind to all board sets. The union of two states is an
-``or``.
+Method: a *board set* is the number of boards of each kind that are in use. Each board set has a
+number: ``sum(boards of kind * stride of kind)``. The *state* of a node is an integer with one bit
+for each board set. Bit ``n`` is 1 if board set ``n`` can serve the model up to the node. A mask and
+a shift of the integer add one board of a kind to all of its board sets. An ``or`` gives the union
+of two states.
 
-A replica set is minimal for a step if the set with one board fewer is too slow. For most nodes and
-replica sets, the starts of the minimal steps to the node are one range. One look-up in a sparse
-table gives the union of the states of a range of starts. The replica set's boards are then added
-to this union.
+A replica set is *minimal* for a step if it meets the period only with all of its boards. For a
+given stop, a replica set is usually minimal for the steps from one range of nodes. One look-up in a
+sparse table gives the union of the states of a range of nodes. Then the boards of the replica set
+are added to this union.
 
-Complexity: ``O(replica sets * nodes**2)`` for the feasible steps, and about
-``replica sets * nodes`` operations on integers with one bit for each board set. There are at most
-:data:`MAX_BOARD_SETS` board sets (18 boards of different kinds, or 4 kinds of 21 boards each).
+Complexity: ``O(replica sets * nodes**2)`` to find the feasible steps. Then about
+``replica sets * nodes`` operations on integers with one bit for each board set. The search supports
+at most :data:`MAX_BOARD_SETS` board sets. This is the number of board sets of 18 boards of
+different kinds. 4 kinds of 21 boards each have a few board sets less.
 
 Guarantee: the answer is exact.
 """
@@ -47,7 +49,7 @@ MAX_BOARD_SETS, MAX_REPLICA_SETS = 1 << 18, 5_000
 
 
 def board_set_count(capacity: IntArray) -> int:
-    """Return the number of board sets. Boards of one kind are interchangeable.
+    """Return the number of board sets. A board set is the number of boards of each kind in use.
 
     Args:
         capacity: ``(kinds,)``, number of boards of each kind.
@@ -56,13 +58,13 @@ def board_set_count(capacity: IntArray) -> int:
 
 
 def replica_set_counts(capacity: IntArray, max_replicas: int) -> IntArray:
-    """Return the numbers of replica sets, ``(max_replicas + 1,)``.
+    """Return the number of replica sets of 1 to ``n`` boards, for each ``n`` from 0.
 
-    Item ``n`` of the result is the number of replica sets with 1 to ``n`` boards.
+    The result has the shape ``(max_replicas + 1,)``. Numbers above 2**40 are replaced by 2**40.
 
     Args:
         capacity: ``(kinds,)``, number of boards of each kind.
-        max_replicas: Number of boards in the largest replica set.
+        max_replicas: Largest allowed number of boards in a replica set.
     """
     # Item ``n`` counts the sets of ``n`` boards. The counts are the coefficients of a product of
     # polynomials, one for each kind.
@@ -76,18 +78,18 @@ def replica_set_counts(capacity: IntArray, max_replicas: int) -> IntArray:
 
 
 def is_small(problem: Problem) -> bool:
-    """Return whether :func:`find_route` supports the problem's number of boards and kinds."""
+    """Return whether :func:`find_route` supports the problem's numbers of boards and of kinds."""
     return board_set_count(problem.capacity) <= MAX_BOARD_SETS and (
         replica_set_counts(problem.capacity, problem.max_replicas)[-1] <= MAX_REPLICA_SETS
     )
 
 
 def find_route(problem: Problem, period: int) -> Route | None:
-    """Return a route that meets ``period``, or ``None`` if there is none.
+    """Return a route that meets ``period``, or ``None`` if no route meets it.
 
     Args:
         problem: A problem for which :func:`is_small` is true.
-        period: Largest allowed period of a step, in nanoseconds.
+        period: Longest allowed time between two results of a step, in nanoseconds.
     """
     sets = _BoardSets(tuple(int(count) for count in problem.capacity))
     last_steps = _last_steps(problem, period)
@@ -112,11 +114,11 @@ def find_route(problem: Problem, period: int) -> Route | None:
 
 
 def replica_sets(capacity: Sequence[int], max_replicas: int) -> list[tuple[int, ...]]:
-    """Return all replica sets, small sets first. A replica set is the kinds of its boards.
+    """Return all replica sets, small sets first. Each is a tuple with the kind of each board.
 
     Args:
         capacity: Number of boards of each kind.
-        max_replicas: Number of boards in the largest replica set.
+        max_replicas: Largest allowed number of boards in a replica set.
     """
     sets: list[tuple[int, ...]] = []
     of_size: list[tuple[int, ...]] = [()]
@@ -132,7 +134,11 @@ def replica_sets(capacity: Sequence[int], max_replicas: int) -> list[tuple[int, 
 
 
 class _BoardSets:
-    """Operations on collections of board sets: integers with one bit for each board set."""
+    """Operations on collections of board sets.
+
+    A board set is the number of boards of each kind that are in use. A collection is an integer:
+    bit ``n`` is 1 if the collection contains board set number ``n``.
+    """
 
     def __init__(self, capacity: tuple[int, ...]) -> None:
         self.capacity = capacity
@@ -149,34 +155,48 @@ class _BoardSets:
         self.of_size = cache(self._of_size)
 
     def add(self, sets: int, kinds: tuple[int, ...]) -> int:
-        """Return the board sets that result from adding a replica set to each of ``sets``.
+        """Return the board sets that result if a replica set is added to each set in ``sets``.
 
-        A board set without enough unused boards gives no result.
+        A board set that leaves too few boards unused for the replica set gives no result.
         """
         for kind in kinds:
             sets = (sets & self._has_unused[kind]) << self.strides[kind]
         return sets
 
     def uses(self, boards: int, kinds: tuple[int, ...]) -> bool:
-        """Return whether board set number ``boards`` contains the boards of a replica set."""
+        """Return whether the boards of a replica set are part of board set number ``boards``.
+
+        Args:
+            boards: Number of the board set.
+            kinds: The kinds of the replica set's boards.
+        """
         return all(
             boards // self.strides[kind] % (self.capacity[kind] + 1) >= count
             for kind, count in Counter(kinds).items()
         )
 
     def _of_size(self, count: int) -> int:
-        """Return all board sets with ``count`` boards, as an integer with one bit for each."""
+        """Return the collection of all board sets with ``count`` boards."""
         return _as_bits(np.sum(self._used, axis=0) == count)
 
 
 class _Reached:
-    """The states of the nodes, in a sparse table that gives the union over a range of nodes."""
+    """The board sets that can serve the model up to each node (the state of the node).
+
+    A state is an integer with one bit for each board set. The states are in a sparse table, which
+    quickly gives the union of the states of a range of nodes.
+    """
 
     def __init__(self) -> None:
         self._levels: list[list[int]] = [[]]
 
     def append(self, sets: int) -> None:
-        """Add the state of the next node: the board sets that can serve the model up to it."""
+        """Add the state of the next node.
+
+        Args:
+            sets: The state: the collection of the board sets that can serve the model up to this
+                node.
+        """
         self._levels[0].append(sets)
         count = len(self._levels[0])
         for level in range(1, count.bit_length()):
@@ -189,14 +209,17 @@ class _Reached:
         return self._levels[0][node]
 
     def union(self, start: int, stop: int) -> int:
-        """Return the union of the states of nodes ``[start, stop)``."""
+        """Return the board sets in the state of at least one of the nodes ``[start, stop)``."""
         level = (stop - start).bit_length() - 1
         row = self._levels[level]
         return row[start] | row[stop - (1 << level)]
 
 
 def _last_steps(problem: Problem, period: int) -> _LastSteps:
-    """Return the steps that stop at each node and whose replica set is minimal."""
+    """Return, for each node, the steps that stop at the node, with their minimal replica sets.
+
+    A minimal replica set meets ``period`` only with all of its boards.
+    """
     steps: _LastSteps = [[] for _ in range(problem.nodes)]
     meets: dict[int, dict[tuple[int, ...], NDArray[np.bool_]]] = {0: {}}
     for kinds in replica_sets(problem.capacity.tolist(), problem.max_replicas):
@@ -219,7 +242,7 @@ def _last_steps(problem: Problem, period: int) -> _LastSteps:
 
 
 def _trace(last_steps: _LastSteps, sets: _BoardSets, reached: _Reached, last: int) -> Route:
-    """Return a route that uses the boards of board set number ``last``."""
+    """Return a route to the last node that uses exactly the boards of board set number ``last``."""
     route: list[Step] = []
     stop, used = len(last_steps) - 1, last
     while stop:

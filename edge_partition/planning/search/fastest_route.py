@@ -1,12 +1,13 @@
-"""Find the route with the least period: the better result of an exact and of a local search.
+"""Find the route with the least period: the better result of an exact search and a local search.
 
-:mod:`.least_period` is exact over routes with at most :attr:`~.problem.Problem.max_replicas` boards
-for each step. :mod:`.many_replicas` is a local search that also finds routes with more boards for a
-step, but without a proof. :mod:`.period_bound` gives a lower bound on the period of all routes.
+A route is the stages of a model and their boards. :mod:`.least_period` finds the best route with at
+most :attr:`~.problem.Problem.max_replicas` boards for each stage. :mod:`.many_replicas` is a local
+search. It also finds routes with more boards for a stage, but it does not prove that they are the
+best routes. :mod:`.period_bound` gives a lower bound on the period of all routes.
 
-Guarantee: if only the exact search is necessary, the result is exact. With the local search, the
-route is at least as fast as every route with few replicas, and the bound holds for any number of
-replicas.
+Guarantee: if the number of replicas needs no limit, only :mod:`.least_period` searches, and the
+result has the guarantee of :mod:`.least_period`. If both modules search, the route is at least as
+fast as every route that keeps to the limit. The bound holds for any number of replicas.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def find_fastest(
     """Return the route with the least period that the searches find.
 
     Args:
-        problem: The problem for the exact search, with a limit on the replicas of a step.
-        unlimited: The problem without this limit, or ``None`` if ``problem`` has no such limit.
+        problem: The problem for the exact search. It may have a limit on the replicas of a step.
+        unlimited: The same problem without this limit. ``None`` if ``problem`` has no such limit.
         cost_limit: Largest allowed cost of a route; ``None`` for any cost.
     """
     if unlimited is None:

@@ -1,26 +1,28 @@
 """Compute a lower bound on the cost of every route, by Lagrangian relaxation.
 
-Problem: find the cheapest route that uses no more boards of each kind than the fleet has.
+Problem: find the cheapest route (stages and their boards) that uses no more boards of each kind
+than the fleet has. :mod:`.problem` defines the terms.
 
-Method: the limit on the boards of a kind is replaced by a price (Lagrange multiplier) for each use
-of a board of the kind (Held & Karp, "The Traveling-Salesman Problem and Minimum Spanning Trees:
-Part II", 1971). The relaxed problem is a shortest path in an acyclic graph. The cost of the path,
-less the prices of all boards of the fleet, is a lower bound on the optimum. This holds for any
-prices of 0 or more.
+Method: the limit on the boards of a kind is replaced by a price (Lagrange multiplier) for each
+board of the kind that a step uses (Held & Karp, "The Traveling-Salesman Problem and Minimum
+Spanning Trees: Part II", 1971). The relaxed problem is a shortest path in an acyclic graph. The
+cost of the path minus the prices of all boards of the fleet is a lower bound on the optimum. This
+is true for any prices that are not negative.
 
-The relaxed problem considers single kinds instead of replica sets, because there are many replica
-sets. A step with replica set ``R`` costs ``max(cost of kind) + sum(price of board)`` over the
-boards in ``R``. For a board, let ``v`` be 1 divided by the number of boards that the step needs if
-all boards are of this kind (:meth:`~.problem.Problem.boards_needed`). The sum of ``v`` over the
-boards of a minimal set is 1 or more. So ``sum(price) = sum(v * price / v)`` is at least a weighted
-mean of ``price / v``. Therefore the step costs at least the minimum of ``cost + price / v`` over
-the kinds in ``R``. If all boards are of one kind, this minimum is the exact cost.
+There are many replica sets, so the relaxed problem considers single kinds instead. Let a step have
+the minimal replica set ``R``. The cost of the step with prices is ``max(cost) + sum(price)``, both
+over the boards in ``R``. For each board in ``R``, let ``v`` be 1 divided by the number of boards
+that the step needs if all boards are of this board's kind
+(:meth:`~.problem.Problem.boards_needed`). The sum of ``v`` over the boards in ``R`` is 1 or more.
+So ``sum(price) = sum(v * price / v)`` is at least the weighted mean of ``price / v`` with the
+weights ``v``. Therefore the step costs at least the minimum of ``cost + price / v`` over the kinds
+in ``R``. If the fleet has boards of only one kind, this minimum is the exact cost.
 
 Complexity: ``O(kinds * nodes**2)`` for any number of steps, and
 ``O((kinds + stages) * nodes**2)`` for exactly ``stages`` steps.
 
-Guarantee: the bound is valid, but may be lower than the optimum. The relaxed route may use more
-boards than the fleet has.
+Guarantee: the bound is valid, but it may be lower than the optimum. The route of the relaxed
+problem may use more boards than the fleet has.
 """
 
 from __future__ import annotations
@@ -44,14 +46,14 @@ class Relaxation:
     """The solution of the relaxed problem at given prices.
 
     Attributes:
-        price: ``(kinds,)``, price of each use of a board of the kind, 0 or more.
-        cost_to_go: ``(rows, nodes)``, least cost with prices from each node to the last node. There
-            is one row if the number of steps is free. If the number of steps is required, row ``s``
-            is the least cost with exactly ``s`` steps.
-        bound: Lower bound on the cost of every route within the number of boards. It is at least
-            :data:`FORBIDDEN` if no route exists even with an unlimited number of boards.
-        route: The cheapest route at these prices. ``None`` if no route exists even with an
-            unlimited number of boards.
+        price: ``(kinds,)``, price of a board of each kind for a step that uses it. 0 or more.
+        cost_to_go: ``(rows, nodes)``, least cost, with prices, from each node to the last node. If
+            the problem does not require a number of steps, there is only one row. If it does, row
+            ``s`` is the least cost with exactly ``s`` steps to the last node.
+        bound: Lower bound on the cost of every route that uses no more boards than the fleet has.
+            It is at least :data:`FORBIDDEN` if no route exists even with unlimited boards.
+        route: The cheapest route at these prices. ``None`` if no route exists even with unlimited
+            boards.
     """
 
     price: IntArray
@@ -63,13 +65,14 @@ class Relaxation:
 def relax(
     problem: Problem, period: int, needed: NDArray[np.float32], price: IntArray
 ) -> Relaxation:
-    """Return the relaxation of ``problem`` at ``price``.
+    """Return the solution of the relaxed problem at the prices ``price``.
 
     Args:
         problem: The problem to relax.
-        period: Largest allowed period of a step, in nanoseconds.
-        needed: ``(kinds, nodes, nodes)``, :meth:`~.problem.Problem.boards_needed` for ``period``.
-        price: ``(kinds,)``, price of each use of a board of the kind, 0 or more.
+        period: Longest allowed time between two results of a step, in nanoseconds.
+        needed: ``(kinds, nodes, nodes)``, the result of :meth:`~.problem.Problem.boards_needed` for
+            ``period``.
+        price: ``(kinds,)``, price of a board of each kind for a step that uses it. 0 or more.
     """
     exact = problem.stages is not None
     cost_to_go, choices = (_required_steps if exact else _any_steps)(problem, needed, price)
@@ -90,10 +93,11 @@ def relax(
 def _any_steps(
     problem: Problem, needed: NDArray[np.float32], price: IntArray
 ) -> tuple[IntArray, list[IntArray]]:
-    """Solve the relaxed problem for any number of steps, from the last node to the first.
+    """Solve the relaxed problem for any number of steps, backwards from the last node.
 
     Returns:
-        ``cost_to_go`` of :class:`Relaxation`, and the best (kind, stop) of each node.
+        Two items. The first is ``cost_to_go`` of :class:`Relaxation`. The second is a list with one
+        array, ``(nodes, 2)``: for each node, the kind and the stop of the best step from this node.
     """
     last = problem.nodes - 1
     cost_to_go = np.full((1, problem.nodes), FORBIDDEN, np.int64)
@@ -118,8 +122,9 @@ def _required_steps(
     """Solve the relaxed problem for exactly ``problem.stages`` steps.
 
     Returns:
-        ``cost_to_go`` of :class:`Relaxation`, and for each number of steps left, the best
-        (kind, stop) of each node.
+        Two items. The first is ``cost_to_go`` of :class:`Relaxation`. The second is a list with an
+        array, ``(nodes, 2)``, for each number of steps to the last node: for each node, the kind
+        and the stop of the best step from this node.
     """
     stages = problem.stages or 0
     priced = (needed * price[:, None, None]).astype(np.int64)
@@ -142,10 +147,11 @@ def _required_steps(
 def _replica_set(
     problem: Problem, period: int, kind: int, start: int, stop: int
 ) -> tuple[int, ...]:
-    """Return a small replica set with a board of ``kind`` that meets ``period``.
+    """Return a small replica set that contains a board of ``kind`` and meets ``period``.
 
-    The other boards of the set are of the same kind, or else of the fastest kind. If neither meets
-    the period, the result is the last set that was tried.
+    First, all boards of the set are of this kind. If such a set does not meet the period, the other
+    boards are of the fastest kind. If such a set does not meet the period either, the result is the
+    last set that was tried.
     """
     busy = problem.busy_in(2)[:, start, stop].tolist()
     fastest = min(range(problem.kinds), key=lambda other: busy[other])

@@ -1,23 +1,24 @@
 """Find the cheapest route that meets a period: a labelling algorithm with Lagrangian bounds.
 
-Problem: a shortest path problem with resource constraints (Irnich & Desaulniers, "Shortest Path
-Problems with Resource Constraints", 2005). The resources are the boards of each kind.
+Problem: find the cheapest route (stages and their boards) that meets a period. This is a shortest
+path problem with resource constraints (Irnich & Desaulniers, "Shortest Path Problems with Resource
+Constraints", 2005). The resources are the boards of each kind. :mod:`.problem` defines the terms.
 
 Method: if no step needs replicas, :mod:`.state_space_relaxation` searches first, within a work
-limit. If it gives no answer, the search has two parts:
+limit. If :mod:`.state_space_relaxation` gives no answer, the search has two parts:
 
-1. Subgradient steps maximize the lower bound of :mod:`.lagrangian_relaxation`. The incumbent is the
-   cheapest feasible route so far. If the lower bound reaches the incumbent's cost, the incumbent is
-   optimal.
-2. Otherwise a labelling search extends partial routes (labels) node by node. If two labels at the
-   same node use equal boards, the more expensive label is dropped. A label is also dropped if its
-   lower bound is not below the incumbent's cost.
+1. Subgradient updates maximize the lower bound of :mod:`.lagrangian_relaxation`. The incumbent is
+   the cheapest feasible route so far. If the lower bound reaches the incumbent's cost, the
+   incumbent is optimal, and the search ends.
+2. A labelling search extends partial routes (labels) node by node. If two labels at the same node
+   use the same number of boards of each kind, the more expensive label is dropped. A label is also
+   dropped if its lower bound is not below the incumbent's cost.
 
 Complexity: exponential in the number of kinds in the worst case, at most ``work_limit`` labels.
 
 Guarantee: the result is exact, with two exceptions. The search may reach ``work_limit``, or the
-board sets may be too many to number them with an int64. In these cases, the result is the incumbent
-and the Lagrangian lower bound.
+fleet may have too many board sets to give each a number of type int64. In these cases, the result
+is the incumbent and the Lagrangian lower bound.
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ def find_least_cost(
 
     Args:
         problem: The problem to solve.
-        period: Largest allowed period of a step, in nanoseconds.
-        known: A feasible route that meets the period: the first incumbent. ``None`` if not known.
+        period: Longest allowed time between two results of a step, in nanoseconds.
+        known: A feasible route that meets ``period``. The search looks for cheaper routes. ``None``
+            if no route is known.
         cost_limit: Largest allowed cost of a route.
-        work_limit: Largest number of labels to extend.
-        rounds: Largest number of subgradient steps.
+        work_limit: Largest number of labels (partial routes) that the search extends.
+        rounds: Largest number of subgradient updates of the lower bound.
     """
     if known is None and not problem.needs_replicas(period):
         found = find_without_replicas(problem, problem.busy <= period, _STATE_SPACE_WORK_LIMIT)
@@ -99,7 +101,7 @@ class _Incumbent:
 
     Attributes:
         route: The route, or ``None``.
-        value: Cost of the route. Without a route, the cost limit plus 1.
+        value: Cost of the route. If there is no route yet, the cost limit plus 1.
     """
 
     def __init__(self, problem: Problem, period: int, cost_limit: int, known: Route | None) -> None:
@@ -133,9 +135,9 @@ def _maximize_bound(
     incumbent: _Incumbent,
     rounds: int,
 ) -> Relaxation:
-    """Return the relaxation with the highest lower bound that subgradient steps find.
+    """Return the relaxation with the highest lower bound that subgradient updates find.
 
-    Each relaxed route is offered as the incumbent.
+    The route of each relaxation replaces the incumbent if the route is feasible and cheaper.
     """
     price = np.zeros(problem.kinds, np.int64)
     highest = relax(problem, period, needed, price)
@@ -161,11 +163,12 @@ class _Labels:
     Each attribute is an array with one item for each label.
 
     Attributes:
-        used: Number of the board set that the partial route uses.
+        used: The boards that the partial route uses, as the number of a board set:
+            ``sum(boards of kind * stride of kind)``.
         cost: Cost of the partial route.
         start: Node where the last step starts.
-        parent: Index of the label at ``start`` to which the last step was added.
-        replica_set: Number of the last step's replica set.
+        parent: Index, at node ``start``, of the label to which the last step was added.
+        replica_set: Index of the last step's replica set in the search's list of replica sets.
     """
 
     used: IntArray
@@ -211,7 +214,10 @@ class _LabelSearch:
         self._pending: list[list[_Labels]] = [[] for _ in range(problem.nodes)]
 
     def run(self, cost_limit: int) -> Route | None:
-        """Return the cheapest route with a cost of at most ``cost_limit``."""
+        """Return the cheapest route with a cost of at most ``cost_limit``.
+
+        ``None`` if no such route was found. If the search is complete, no such route exists.
+        """
         zero = np.zeros(1, np.int64)
         self._pending[0] = [_Labels(zero, zero, zero, zero, zero)]
         reached: list[_Labels | None] = []
@@ -233,7 +239,7 @@ class _LabelSearch:
         return self._trace(reached, int(complete.cost.argmin()))
 
     def _extend(self, node: int, labels: _Labels, cost_limit: int) -> None:
-        """Extend the labels of a node by every step; stop at the work limit."""
+        """Extend the labels of a node by every possible step, up to the work limit."""
         problem, price = self._problem, self._relaxation.price
         left = self._problem.capacity - labels.used[:, None] // self._strides % self._counts
         steps_left = np.zeros(len(left), np.int64)
@@ -276,9 +282,10 @@ class _LabelSearch:
                 )
 
     def _replica_sets_for(self, node: int, stop: int, budget: int) -> list[int]:
-        """Return the numbers of the minimal replica sets that meet the period within ``budget``.
+        """Return the minimal replica sets for a step whose cost with prices is within ``budget``.
 
-        The cost of a replica set counts with the prices of its boards.
+        The step is from ``node`` to ``stop``. The cost with prices is the cost of the step plus the
+        prices of the set's boards. A replica set is returned as its index in the search's list.
         """
         cost = self._problem.cost[:, node, stop].tolist()
         able = [
@@ -323,7 +330,7 @@ class _LabelSearch:
 
 
 def _drop_dominated(parts: list[_Labels]) -> _Labels:
-    """Return the cheapest label of each board set."""
+    """Return only the cheapest of all labels that use the same number of boards of each kind."""
     joined = _Labels(
         *(np.concatenate(column) for column in zip(*(p.columns() for p in parts), strict=True))
     )

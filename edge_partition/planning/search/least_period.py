@@ -1,21 +1,24 @@
 """Find the route with the least period, by a binary search over whole nanoseconds.
 
-Problem: minimize the longest period of a route's steps, in nanoseconds. The cost may have a limit.
+Problem: find the route (stages and their boards) with the least period, in nanoseconds. The cost of
+the route may have a limit. :mod:`.problem` defines the terms.
 
-Method: each test of the binary search asks whether a route with at most a given period exists. For
-up to :data:`~.board_sets.MAX_BOARD_SETS` board sets, :mod:`.max_reach` makes the test. If it has no
-answer, :mod:`.board_sets` makes the test. :mod:`.least_cost` makes the test for more board sets,
-and if the found route exceeds the limit on the cost. Large problems are first solved on a part of
-the nodes, for a first upper bound on the period.
+Method: each test of the binary search asks whether any route meets a given period. Three modules
+can answer:
 
-A test that finds a route lowers the upper bound to the period of the route. A test that finds no
-route raises the lower bound. Here :mod:`.max_reach` also skips longer periods to which the same
-proof applies.
+- :mod:`.max_reach`, if the fleet is small enough (:func:`.board_sets.is_small`);
+- :mod:`.board_sets`, if :mod:`.max_reach` does not know the answer;
+- :mod:`.least_cost`, if the fleet is larger, or if the route found exceeds the limit on the cost.
 
-Complexity: at most about twice as many tests as the binary logarithm of the period in nanoseconds.
+Large problems are first solved with a part of the nodes. This gives a first upper bound on the
+period. A test that finds a route lowers the upper bound to the period of the route. A test that
+proves that no route exists raises the lower bound. If the proof is from :mod:`.max_reach`, the
+search skips all longer periods for which the same proof is valid.
 
-Guarantee: the result is exact, unless :mod:`.least_cost` reaches its work limit. The result then is
-a route and a lower bound.
+Complexity: at most about ``2 * log2(period in nanoseconds)`` tests.
+
+Guarantee: the result is exact, unless :mod:`.least_cost` reaches its work limit. In this case, the
+result is a route and a lower bound.
 """
 
 from __future__ import annotations
@@ -59,10 +62,11 @@ def find_least_period(
     Args:
         problem: The problem to solve.
         cost_limit: Largest allowed cost of a route; ``None`` for any cost.
-        below: Search only routes with a period below this number of nanoseconds. If there is none,
-            the result has no route. ``None`` for any period.
-        is_heuristic: Whether a good route is enough. The result's bound is not valid then.
-        reuse: An earlier search for the same boards, whose tables are used again; or ``None``.
+        below: Search only for routes with a period below this number of nanoseconds. If no such
+            route exists, the result has no route. ``None`` for any period.
+        is_heuristic: Whether a good route is enough. If so, the bound of the result is not valid.
+        reuse: An earlier search for the same boards. Its tables are used again. ``None``: the
+            tables are computed.
     """
     search = MaxReachSearch(problem, reuse) if board_sets.is_small(problem) else None
     known = _coarse_route(problem, cost_limit, search) if below is None else None
@@ -107,7 +111,7 @@ def find_least_period(
 def _coarse_route(
     problem: Problem, cost_limit: int | None, search: MaxReachSearch | None
 ) -> Route | None:
-    """Return a good route that stops only at a part of the nodes.
+    """Return a good route whose cuts are chosen from only a part of the nodes.
 
     ``None`` if the problem has few nodes, or if no such route was found.
     """
@@ -131,9 +135,9 @@ def _find_within(
     cost_limit: int | None,
     is_heuristic: bool,
 ) -> tuple[Route | None, bool]:
-    """Return a route that meets ``period``, and whether the answer is certain.
+    """Return a route that meets ``period`` and ``cost_limit``, and whether the answer is certain.
 
-    The route is ``None`` if none was found. If the answer is certain, there is none.
+    The route is ``None`` if no route was found. If this answer is certain, no such route exists.
     """
     route: Route | SearchStatus = (
         SearchStatus.UNKNOWN if search is None else search.find_route(period)

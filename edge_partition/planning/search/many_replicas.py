@@ -1,24 +1,26 @@
 """Find a fast route with any number of replicas for each step: a local search.
 
-Problem: :mod:`.least_period` is exact for small replica sets only, because there are too many large
-replica sets. If the model has few stages and the fleet has many boards, large sets are best.
+Problem: find a route (stages and their boards) with a short period, if a step (stage) may have many
+replicas. :mod:`.least_period` tries all replica sets. So it is exact for small replica sets, but
+there are too many large replica sets. If the model has few cuts and the fleet has many boards,
+large replica sets are best. :mod:`.problem` defines the terms.
 
-Method: a split is the cuts of a route and the boards of each step. For each number of steps, the
-search starts from the cuts at which the boards' time has the lowest price (:mod:`.period_bound`).
-Then it repeats two parts as long as the slowest step becomes faster:
+Method: a *split* is the cuts of a route and the boards of each step. For each number of steps, the
+search starts from the cuts with the lowest price of the boards' time. :mod:`.period_bound` defines
+this price. Then the search repeats two parts until the slowest step gets no faster:
 
 1. Add unused boards to the slowest step. Move and exchange boards between steps.
 2. Compute the best cuts for the boards of each step, exactly.
 
-Exchanges of random boards and random cuts lead out of local optima (iterated local search:
-Lourenco, Martin & Stutzle, 2003). The random numbers have a fixed seed, so equal problems have
-equal answers. The search first runs on a part of the nodes, and then on the nodes around the cuts
-of the best routes.
+To leave local optima, the search exchanges random boards and moves random cuts (iterated local
+search: Lourenco, Martin & Stutzle, 2003). The random numbers have a fixed seed, so equal problems
+have equal answers. The search first uses a part of the nodes, and then the nodes around the cuts of
+the best routes.
 
-Complexity: ``O(steps * nodes**2 * kinds)`` for each round, on at most some hundred nodes.
+Complexity: ``O(steps * nodes**2 * kinds)`` for each round, with at most a few hundred nodes.
 
-Guarantee: the route is feasible. It may be slower than the optimum.
-:func:`.period_bound.bound_period` bounds the difference.
+Guarantee: the route is feasible. Its period may be longer than the least period.
+:func:`.period_bound.bound_period` gives a lower bound on the least period.
 """
 
 from __future__ import annotations
@@ -81,7 +83,10 @@ def improve_route(problem: Problem, prices: FloatArray, route: Route) -> Route:
 
 
 def _refine(problem: Problem, prices: FloatArray, route: Route, near: int) -> Route:
-    """Return a route that is no slower than ``route``. Its cuts are at most ``near`` nodes away."""
+    """Return a route that is no slower than ``route``.
+
+    Each of its cuts is at most ``near`` nodes away from a cut of ``route``.
+    """
     around = {
         node for step in route[1:] for node in range(step.start - near, step.start + near + 1)
     }
@@ -122,9 +127,10 @@ class _Search:
         self._rate = np.where(problem.busy < FORBIDDEN, 1 / problem.busy, 0)
 
     def cheapest_splits(self, most: int) -> list[_Split]:
-        """Return, for each number of steps up to ``most``, the split with the lowest price.
+        """Return, for each number of steps up to ``most``, the cuts with the lowest price.
 
-        The splits have no boards yet. Numbers of steps without a feasible split are left out.
+        The price is the price of the boards' time, as in the module's docstring. The splits have no
+        boards yet. A number of steps without a feasible split is left out.
         """
         busy = np.where(self._problem.busy < FORBIDDEN, self._problem.busy, np.inf)
         cost = (busy * self._prices[:, None, None]).min(axis=0)
@@ -146,7 +152,7 @@ class _Search:
         return splits
 
     def split_of(self, route: Route) -> _Split:
-        """Return a route's cuts and boards."""
+        """Return a route's cuts and boards as a split."""
         boards = np.zeros((self._problem.kinds, len(route)), np.int64)
         for index, step in enumerate(route):
             for kind, count in Counter(step.kinds).items():
@@ -167,10 +173,10 @@ class _Search:
         return float(1 / self._rates(split).min())
 
     def improve(self, split: _Split) -> _Split | None:
-        """Improve a split in rounds until a round brings no improvement.
+        """Improve the boards and the cuts of a split in rounds, until a round is no improvement.
 
         Returns:
-            The best split, or ``None`` if no split with a board on every step was found.
+            The best split. ``None`` if no split was found in which every step has a board.
         """
         best, best_rate = None, 0.0
         for _ in range(_ROUNDS):
@@ -183,9 +189,10 @@ class _Search:
         return best
 
     def shake(self, best: _Split) -> _Split:
-        """Return the best split that random changes of ``best`` lead to.
+        """Change ``best`` at random several times, and return the best split that is found.
 
-        A change exchanges random boards and may move a random cut.
+        A change exchanges boards between random steps and may move a random cut. Then the changed
+        split is improved.
         """
         random = np.random.default_rng(len(best.nodes))
         steps = len(best.nodes) - 1
@@ -208,17 +215,20 @@ class _Search:
         return best
 
     def _rate_of_kinds(self, split: _Split) -> FloatArray:
-        """Return the rate of a board of each kind on each step, ``(kinds, steps)``."""
+        """Return the rate of one board of each kind on each step, ``(kinds, steps)``.
+
+        The rate is the number of results per nanosecond.
+        """
         result: FloatArray = self._rate[:, split.nodes[:-1], split.nodes[1:]]
         return result
 
     def _rates(self, split: _Split) -> FloatArray:
-        """Return the rate of each step with all of its boards, ``(steps,)``."""
+        """Return the rate of all boards of each step together, ``(steps,)``."""
         rates: FloatArray = (self._rate_of_kinds(split) * split.boards).sum(axis=0)
         return rates
 
     def _assign(self, split: _Split) -> _Split:
-        """Return the split after adding unused boards and moving boards to slow steps."""
+        """Return the split with unused boards added to steps, and boards moved to slow steps."""
         rate = self._rate_of_kinds(split)
         steps = len(split.nodes) - 1
         # The last column is for unused boards. Their rate is 0.
@@ -236,14 +246,16 @@ class _Search:
         return replace(split, boards=boards[:, :steps])
 
     def _add_unused(self, boards: IntArray, rate: FloatArray, is_single: NDArray[np.bool_]) -> None:
-        """Add unused boards to the slowest step, until no board helps.
+        """Add unused boards to whichever step is slowest, until no unused board helps.
 
-        The first board is the board with the highest rate on the step relative to its price.
+        The function first adds boards of the kind with the highest rate on the step, relative to
+        the price of the kind.
 
         Args:
-            boards: ``(kinds, steps + 1)``, boards of each step and unused boards. This array is
-                changed.
-            rate: ``(kinds, steps + 1)``, rate of a board of each kind on each step.
+            boards: ``(kinds, steps + 1)``, number of boards of each kind on each step. The last
+                column is for the unused boards. The function changes this array.
+            rate: ``(kinds, steps + 1)``, rate of one board of each kind on each step. The last
+                column is 0.
             is_single: ``(steps,)``, whether the step must have exactly one board.
         """
         steps = boards.shape[1] - 1
@@ -262,7 +274,7 @@ class _Search:
             boards[kind, steps] -= count
 
     def _place_cuts(self, split: _Split) -> _Split:
-        """Return the split with the best cuts for the boards that each step has."""
+        """Return the split with the best cuts. The boards of each step stay the same."""
         nodes = self._problem.nodes
         reached = np.zeros(nodes)
         reached[0] = np.inf
@@ -283,12 +295,15 @@ class _Search:
 
 
 def _move(boards: IntArray, rate: FloatArray, is_single: NDArray[np.bool_]) -> bool:
-    """Move a board to the slowest step or exchange two boards, if this makes the step faster.
+    """Make the slowest step faster: move a board to it, or exchange one of its boards.
+
+    Nothing is changed if one of the two steps would then be as slow as the slowest step is now.
 
     Args:
-        boards: ``(kinds, steps + 1)``, boards of each step and unused boards. This array is
-            changed.
-        rate: ``(kinds, steps + 1)``, rate of a board of each kind on each step.
+        boards: ``(kinds, steps + 1)``, number of boards of each kind on each step. The last column
+            is for the unused boards. The function changes this array.
+        rate: ``(kinds, steps + 1)``, rate of one board of each kind on each step. The last column
+            is 0.
         is_single: ``(steps,)``, whether the step must have exactly one board.
 
     Returns:
@@ -337,5 +352,5 @@ def _move(boards: IntArray, rate: FloatArray, is_single: NDArray[np.bool_]) -> b
 
 
 def _on_nodes(route: Route, nodes: list[int]) -> Route:
-    """Return ``route`` with each index into ``nodes`` replaced by the node itself."""
+    """Return ``route`` with its starts and stops, which are indexes into ``nodes``, as nodes."""
     return tuple(replace(step, start=nodes[step.start], stop=nodes[step.stop]) for step in route)

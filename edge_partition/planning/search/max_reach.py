@@ -1,19 +1,22 @@
 """Test quickly whether a period is feasible: how far can each set of boards serve the model?
 
-Problem: find a route that meets a period, or prove that there is none.
+Problem: find a route (stages and their boards) that meets a period, or prove that no route meets
+the period. :mod:`.problem` defines the terms.
 
-Method: dynamic programming over board sets, from small to large sets. A board set counts the boards
-of each kind in use. The value of a board set is the last node up to which its boards can serve the
-model. The recurrence is a relaxation: the next step may start at any node up to this last node,
-also at a node where the previous step cannot stop. If no board set reaches the last node of the
-model in the relaxation, the period is infeasible.
+Method: dynamic programming over board sets, from small to large sets. A *board set* is the number
+of boards of each kind that are in use. The value of a board set is the last node up to which its
+boards can serve the model. The recurrence is a relaxation: the next step may start at any node up
+to this last node, even at a node where the previous step cannot stop. If no board set reaches the
+last node of the model in the relaxation, the period is infeasible.
 
-A board set is dropped if its unused boards cannot serve the rest of the model. This is tested with
-an upper bound on their progress, the amount of work that they can do within the period.
+A board set is dropped if the boards that it leaves unused cannot serve the rest of the model. The
+test uses an upper bound on the *progress* of the unused boards: the work of the model that they can
+do within the period.
 
 If a board set reaches the last node, the search knows the replica sets of the steps and their
 order. It then computes cuts for these replica sets exactly. If there are no such cuts, the answer
-is unknown. The caller can then use :mod:`.board_sets`, which takes about ten times as long.
+is "unknown". The caller can then use :mod:`.board_sets`, which takes about ten times as long as
+this search.
 
 Complexity: ``O(board sets * replica sets)`` for one period.
 
@@ -62,12 +65,14 @@ _MAX_CACHED_TRANSITIONS = 1 << 23
 
 @dataclass(frozen=True)
 class _Transitions:
-    """The transitions to some board sets. Each adds a replica set to a smaller board set.
+    """The transitions to some board sets.
+
+    A transition adds a replica set to a smaller board set.
 
     Attributes:
-        sets: ``(sets,)``, numbers of the board sets, which have equal numbers of boards. The
-            transitions are in the order of these board sets.
-        firsts: ``(sets,)``, index of each board set's first transition.
+        sets: ``(sets,)``, numbers of the board sets. All of them have the same number of boards.
+            The transitions are sorted in the order of ``sets``.
+        firsts: ``(sets,)``, for each board set, the index of the first transition to it.
         previous: ``(transitions,)``, number of the smaller board set.
         replica_set: ``(transitions,)``, number of the added replica set.
     """
@@ -79,9 +84,10 @@ class _Transitions:
 
 
 class _BoardSetTable:
-    """All board sets and all replica sets of a fleet. The table is the same for all models.
+    """All board sets and all replica sets of a fleet. The table does not depend on the model.
 
-    The number of a board set is ``sum(boards of kind * stride of kind)``.
+    A board set is the number of boards of each kind that are in use. Each board set has a number:
+    ``sum(boards of kind * stride of kind)``.
     """
 
     def __init__(self, capacity: Sequence[int], max_replicas: int) -> None:
@@ -117,7 +123,10 @@ class _BoardSetTable:
         self._cache_left = _MAX_CACHED_TRANSITIONS
 
     def transitions(self, size: int) -> list[_Transitions]:
-        """Return the transitions to all board sets of ``size`` boards, in several parts."""
+        """Return the transitions to all board sets of ``size`` boards.
+
+        The transitions are in several parts. The size of a part is limited to save memory.
+        """
         if size <= len(self._cached):
             return self._cached[size - 1]
         sets = self.by_size[size]
@@ -148,7 +157,7 @@ class MaxReachSearch:
         Args:
             problem: A problem with at most :data:`~.board_sets.MAX_BOARD_SETS` board sets and
                 :data:`~.board_sets.MAX_REPLICA_SETS` replica sets.
-            reuse: Another search. Its tables are used if its problem has the same boards.
+            reuse: Another search. If its problem has the same boards, its tables are used.
         """
         self._problem = problem
         self.boards = (tuple(problem.capacity.tolist()), problem.max_replicas)
@@ -163,10 +172,10 @@ class MaxReachSearch:
         self.next_period = 0
 
     def find_route(self, period: int) -> Route | SearchStatus:
-        """Return a route that meets ``period``, or a status that says why there is no route.
+        """Return a route that meets ``period``, or a status that says why no route was found.
 
         Args:
-            period: Largest allowed period of a step, in nanoseconds.
+            period: Longest allowed time between two results of a step, in nanoseconds.
         """
         set_stops = self._stops.within(period)
         found = self._search(period, set_stops)
@@ -182,9 +191,9 @@ class MaxReachSearch:
         """Run the dynamic program over the board sets.
 
         Args:
-            period: Largest allowed period of a step, in nanoseconds.
-            set_stops: ``(replica sets, nodes)``, the last node where a step of each replica set can
-                stop if it starts at each node.
+            period: Longest allowed time between two results of a step, in nanoseconds.
+            set_stops: ``(replica sets, nodes)``, by replica set and start of a step: the last node
+                where the step can stop.
         """
         progress_left, progress_bound = self._progress_bounds(set_stops)
         problem, sets = self._problem, self.sets
@@ -226,16 +235,16 @@ class MaxReachSearch:
     def _progress_bounds(
         self, set_stops: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bound the progress of unused boards.
+        """Return upper bounds on the progress of unused boards.
 
-        The progress of a step is the work from its start to its stop. The progress of a replica set
-        is divided among its boards in proportion to fixed weights. The bound of a board is the
-        largest share that the board has in any replica set.
+        The progress of a step is the work of the model from the step's start to its stop. If a
+        replica set serves the step, its progress is divided among its boards in proportion to fixed
+        weights. The bound on the progress of a board is its largest part in any replica set.
 
         Returns:
-            Two arrays. ``(nodes,)``: the progress from each node to the last node.
-            ``(board sets,)``: an upper bound on the progress of the boards that each board set
-            leaves unused.
+            Two arrays. The first array, ``(nodes,)``, is the progress from each node to the last
+            node. The second array, ``(board sets,)``, is an upper bound on the progress of the
+            boards that each board set leaves unused.
         """
         progress = self._problem.progress
         if progress is None:
@@ -257,10 +266,17 @@ class MaxReachSearch:
     def _place_cuts(
         self, period: int, last_set: int, last_added: NDArray[np.int32]
     ) -> Route | SearchStatus:
-        """Compute cuts for the replica sets that the dynamic program has added up to ``last_set``.
+        """Compute cuts for the replica sets with which the dynamic program reached ``last_set``.
+
+        Args:
+            period: Longest allowed time between two results of a step, in nanoseconds.
+            last_set: Number of a board set that reaches the last node.
+            last_added: ``(board sets,)``, number of the replica set that was added last to reach
+                each board set.
 
         Returns:
-            A route with these replica sets in this order, or ``UNKNOWN`` if it has no cuts.
+            A route with these replica sets in the order in which they were added. ``UNKNOWN`` if
+            they do not meet ``period`` with any cuts.
         """
         problem = self._problem
         replica_sets = []
@@ -289,11 +305,12 @@ class MaxReachSearch:
 
 
 class _LastStops:
-    """The last node where a step of each replica set can stop, for each start and any period.
+    """For each replica set and each start, the last node where a step can stop and meet a period.
 
-    Usually, the busy time of a step is longer for a later stop. If a later stop has a shorter time,
-    the shorter time is used for the earlier stop too. With these times, bisection finds the last
-    stop. It is never before the true last stop, because no time is longer than the true time.
+    Bisection finds the last stop. It needs busy times that never become shorter if the stop is
+    later. If a later stop has a shorter busy time, the shorter time is used for the earlier stop
+    too. So no busy time is longer than the true busy time, and the last stop that bisection finds
+    is never before the true last stop.
     """
 
     def __init__(self, problem: Problem, replica_sets: list[tuple[int, ...]]) -> None:
@@ -317,8 +334,8 @@ class _LastStops:
         """Return an upper bound on the last node where a step can stop and meet ``period``.
 
         Returns:
-            ``(replica sets, nodes)``: the second index is the node where the step starts. A value
-            of -1 means that no step from this start meets the period.
+            ``(replica sets, nodes)``, by replica set and start of the step. A value of -1 means
+            that no step from this start meets the period.
         """
         shape = (len(self._sets), len(self._nodes))
         # For a longer period, the last stop is the same or later. So the results for shorter and
@@ -350,9 +367,10 @@ class _LastStops:
         return low
 
     def feasible_within(self, period: int) -> NDArray[np.int32]:
-        """Return the exact last node where a step can stop and meet ``period``.
+        """Return the last node where a step can stop and meet ``period``.
 
-        The array has the form of the result of :meth:`within`.
+        The result is exact, and the result of :meth:`within` is only an upper bound. Both have the
+        same shape, and -1 has the same meaning.
         """
         stops = self.within(period).copy()
         for number, kinds in enumerate(self._sets):
@@ -367,7 +385,11 @@ class _LastStops:
         return stops
 
     def next_period(self, set_stops: NDArray[np.int32]) -> int:
-        """Return the shortest period at which a last stop may differ from ``set_stops``, in ns."""
+        """Return a lower bound on the periods with later last stops than ``set_stops``, in ns.
+
+        Args:
+            set_stops: The result of :meth:`within` or :meth:`feasible_within` for a shorter period.
+        """
         most = 0.0
         for numbers, kinds in self._by_size:
             after = np.where(set_stops[numbers] < 0, self._nodes, set_stops[numbers]) + 1
@@ -385,16 +407,17 @@ class _LastStops:
         stops: NDArray[np.int32],
         period: int,
     ) -> NDArray[np.float64]:
-        """Return the sum of the boards' shares of ``period`` for some steps, ``(steps,)``.
+        """Return, for some steps, the sum of the shares of the replica set's boards, ``(steps,)``.
 
-        The sum is 0 if the step is infeasible for a board.
+        The share of a board is ``period`` divided by the board's busy time. The sum is 0 if one of
+        the boards cannot run the step.
 
         Args:
             kinds: ``(sets, size)``, kinds of the boards of replica sets with ``size`` boards each.
             rows: ``(steps,)``, index of each step's replica set in ``kinds``.
             starts: ``(steps,)``, node where each step starts.
             stops: ``(steps,)``, node where each step stops.
-            period: Nanoseconds.
+            period: The period, in nanoseconds.
         """
         later = self._later[kinds.shape[1] > 1]
         share, most = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
@@ -406,9 +429,9 @@ class _LastStops:
 
 
 def _least_of_later(busy: IntArray) -> IntArray:
-    """Return, for each step, the least busy time of the step and of steps with a later stop.
+    """Return, for each start and stop, the shortest busy time with this stop or a later stop.
 
-    All of these steps have the same start. The result has the shape of ``busy``:
+    The start is the same for all of these busy times. The result has the shape of ``busy``:
     ``(kinds, nodes, nodes)``.
     """
     result: IntArray = np.minimum.accumulate(busy[:, :, ::-1], axis=2)[:, :, ::-1]
@@ -416,7 +439,11 @@ def _least_of_later(busy: IntArray) -> IntArray:
 
 
 def _speeds(problem: Problem) -> list[float]:
-    """Return the largest progress per nanosecond of each kind, over some of the starts."""
+    """Return, for each kind, the largest progress per nanosecond that a step has.
+
+    Progress is the work of the model from the step's start to its stop. To save time, only steps
+    from about 32 of the nodes are compared.
+    """
     progress = np.arange(problem.nodes) if problem.progress is None else problem.progress
     starts = np.arange(0, problem.nodes, max(1, problem.nodes // 32))
     made = np.maximum(progress - progress[starts, None], 1)

@@ -1,10 +1,14 @@
-"""List all minimal replica sets of a step: the sets that meet the period only with all boards.
+"""List all minimal replica sets of a step (a stage).
 
-Method: the share of a board is the period divided by the board's busy time. Boards are added to a
-set in the order of their shares, largest first. A set is complete when the sum of its shares
-reaches 1. Without the last board, which has the smallest share, the sum is below 1. So the set
-needs each of its boards, and each set is found once. A partial set is dropped when the largest
-allowed number of further boards cannot bring the sum to 1.
+A replica set is the boards that share the requests of a step. It is minimal if it meets a period
+with all of its boards, but misses the period without any one of them.
+
+Method: the share of a board is the period divided by the board's busy time. A set meets the period
+if the sum of its boards' shares is 1 or more. Boards are added to a set in the order of their
+shares, largest first. When the sum of the shares reaches 1, the set is complete. It is minimal,
+because the sum is below 1 without the last board, which has the smallest share. Each set is found
+only once, because the order of its boards is fixed. A partial set is dropped when the sum cannot
+reach 1 with the largest allowed number of boards.
 
 Complexity: linear in the number of partial sets whose sum can reach 1.
 """
@@ -23,13 +27,13 @@ if TYPE_CHECKING:
 def minimal_sets(
     busy_ns: Mapping[int, int], period: int, max_replicas: int
 ) -> Iterator[tuple[int, ...]]:
-    """Yield each minimal replica set of two boards or more, as the kinds of its boards.
+    """Yield each minimal replica set of two boards or more, as a tuple of the kinds of its boards.
 
     Args:
-        busy_ns: By kind, the busy time of a board with one request of the step, in nanoseconds.
-            Each time is longer than ``period``.
-        period: Largest allowed period of the step, in nanoseconds.
-        max_replicas: Number of boards in the largest set.
+        busy_ns: For each kind, the time for which one request of the step occupies a board of the
+            kind, in nanoseconds. Each time is longer than ``period``.
+        period: Longest allowed time between two results of the step, in nanoseconds.
+        max_replicas: Largest allowed number of boards in a set.
     """
     kinds = sorted(busy_ns, key=lambda kind: busy_ns[kind])
     shares = [period / busy_ns[kind] for kind in kinds]

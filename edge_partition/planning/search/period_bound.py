@@ -4,19 +4,21 @@ Problem: find a number that is not above the period of any plan. A plan may have
 replicas, and its boards may serve several stages.
 
 Method: a nanosecond of a board has a price ``y``, which depends on the board's kind. The prices of
-all boards add up to 1. In a period of ``T`` nanoseconds, all boards together have time worth ``T``.
-A step is cheapest on the board with the least ``y * busy``. A request therefore needs time worth at
-least the cost of the cheapest path from the first node to the last node. The boards finish one
-request in each period, so ``T`` is at least this cost. This bound is the dual of a linear program
-over the boards' shares of time.
+all boards add up to 1. So in a period of ``T`` nanoseconds, the time of all boards together is
+worth ``T``. If one request of a step (a stage) occupies a board for ``busy`` nanoseconds, the step
+costs ``y * busy`` on this board. The time that a request needs is therefore worth at least the cost
+of the cheapest path of steps through the model. The boards finish one request in each period, so
+``T`` is at least this cost. This bound is the dual of a linear program over the boards' shares of
+time.
 
-Subgradient steps of the logarithms of the prices raise the bound (Polyak, "Minimization of unsmooth
-functionals", 1969). The steps become shorter when they no longer help. They use a part of the
-nodes. The final bound uses all nodes.
+Subgradient updates of the logarithms of the prices raise the bound (Polyak, "Minimization of
+unsmooth functionals", 1969). If several updates do not raise the bound, the next updates are
+smaller. The updates use only a part of the nodes (the positions where the model may be cut). The
+final bound uses all nodes.
 
 Complexity: ``O(kinds * nodes**2)``.
 
-Guarantee: the bound is valid for any prices, but may be lower than the least period.
+Guarantee: the bound is valid for any prices, but it may be lower than the least period.
 """
 
 from __future__ import annotations
@@ -47,8 +49,9 @@ def bound_period(problem: Problem) -> tuple[int, NDArray[np.float64]]:
     """Compute a lower bound on the period of every route.
 
     Returns:
-        The bound, in nanoseconds: at least :data:`FORBIDDEN` if no board can run some part of the
-        model. ``(kinds,)``: the price of a nanosecond of a board of each kind.
+        Two items. The first is the bound, in nanoseconds. It is at least :data:`FORBIDDEN` if no
+        board can run some part of the model. The second, ``(kinds,)``, is the price of a nanosecond
+        of a board of each kind.
     """
     nodes = coarse_nodes(problem, _COARSE_NODES)
     coarse = problem.restricted_to(nodes).busy if len(nodes) < problem.nodes else problem.busy
@@ -79,7 +82,7 @@ def bound_period(problem: Problem) -> tuple[int, NDArray[np.float64]]:
 
 
 def coarse_nodes(problem: Problem, count: int) -> list[int]:
-    """Return about ``count`` nodes at about equal distances, with the first and the last node."""
+    """Return at most ``count`` nodes at about equal distances, from the first to the last node."""
     nodes = np.linspace(0, problem.nodes - 1, min(count, problem.nodes)).round().astype(int)
     return [int(node) for node in np.unique(nodes)]
 
@@ -88,8 +91,9 @@ def _cheapest_path(busy: IntArray, price: NDArray[np.float64]) -> tuple[float, N
     """Find the cheapest path from the first node to the last node.
 
     Returns:
-        The path's cost: the sum of time times price. ``(kinds,)``: the time, in nanoseconds, for
-        which the path occupies boards of each kind.
+        Two items. The first is the path's cost: the sum of ``time * price`` over its steps. The
+        second, ``(kinds,)``, is the time for which one request on the path occupies boards of each
+        kind, in nanoseconds.
     """
     kinds, nodes, _ = busy.shape
     to_go = np.full(nodes, math.inf)
@@ -117,7 +121,7 @@ def cost_to_end(cost: IntArray, price: NDArray[np.float64]) -> NDArray[np.float6
     Args:
         cost: ``(kinds, nodes, nodes)``, cost of each step. :data:`FORBIDDEN` if the step is
             infeasible for the kind.
-        price: ``(kinds,)``, factor for all costs of each kind.
+        price: ``(kinds,)``, the factor by which the costs of each kind are multiplied.
     """
     nodes = cost.shape[1]
     to_go = np.full(nodes, math.inf)

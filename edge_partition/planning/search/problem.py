@@ -2,26 +2,29 @@
 
 The terms of all searches:
 
-- A *node* is a position where the model may be cut, or its first or last position.
-- A *step* from one node to a later node is a stage.
+- A *node* is a position between two operators where the model may be cut. The start and the end of
+  the model are nodes too.
+- A *step* is a stage: the operators from one node to a later node.
 - A *route* is a path of steps from the first node to the last node.
-- A *kind* is the boards with equal figures. The searches count the boards of each kind.
+- A *kind* is a group of boards whose speed, memory and other figures are equal. The searches count
+  the boards of each kind.
 - A *replica set* is the boards that serve a step: one board, or several boards that share the
-  requests. It is written as the kinds of its boards. A board is in one replica set at most. Each
-  replica set serves one step, except in :mod:`.shared_boards`.
+  requests. A tuple with the kind of each board represents the set. Each board is in at most one
+  replica set. Each replica set serves one step, except in :mod:`.shared_boards`.
 - A *period* is the time between two results. The period of a route is the longest period of its
-  replica sets. A route *meets* a period if its own period is not longer.
-- A *cost* is a latency or an energy that is added over the steps.
+  replica sets. A route *meets* a period ``T`` if the period of the route is at most ``T``.
+- The *cost* of a route is the sum of the costs of its steps. It is a latency or an energy.
 
 Each board of a replica set gets requests in proportion to its speed. If a request occupies board
 ``k`` for ``b_k`` nanoseconds, the *share* of the board is ``T / b_k`` for a period of ``T``
 nanoseconds. The set meets the period if the sum of its boards' shares is 1 or more
-(:mod:`edge_partition.planning.shared_period`). Every further board shortens the period. A set is
-*minimal* if it meets the period only with all of its boards. The searches need minimal sets only,
+(:mod:`edge_partition.planning.shared_period`). Every further board shortens the set's period. A set
+is *minimal* if it meets a period only with all of its boards. The searches need minimal sets only,
 because a larger set never costs less.
 
-All figures are integers. Sums of shares are computed with floating-point numbers. A sum that is too
-close to 1 for floating-point numbers is computed with rational numbers, so comparisons are exact.
+All figures are integers. Sums of shares are computed with floating-point numbers. If such a sum is
+so close to 1 that rounding errors matter, it is computed again with rational numbers. So all
+comparisons are exact.
 """
 
 from __future__ import annotations
@@ -57,8 +60,8 @@ class Step:
         start: First node.
         stop: Last node.
         kinds: The kind of each board.
-        shares: Index in the route of the first step on the same boards (:mod:`.shared_boards`).
-            ``None`` if no earlier step has these boards.
+        shares: Index, in the route, of the first step on the same boards (:mod:`.shared_boards`).
+            ``None`` if no earlier step is on these boards.
     """
 
     start: int
@@ -72,23 +75,24 @@ Route: TypeAlias = tuple[Step, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """The feasible steps, their busy times and costs, and the boards.
+    """A search problem: the possible steps, their busy times and costs, and the boards.
 
     Attributes:
-        busy: ``(kinds, nodes, nodes)``, by kind, start and stop: the time for which one request of
-            the step occupies a board, in nanoseconds. It is 1 or more. :data:`FORBIDDEN` if the
-            step is infeasible for the kind, or if the stop is not after the start.
+        busy: ``(kinds, nodes, nodes)``, by kind, start and stop: the busy time, for which one
+            request of the step occupies a board, in nanoseconds. It is 1 or more. It is
+            :data:`FORBIDDEN` if a board of the kind cannot run the step, or if the stop is not
+            after the start.
         cost: ``(kinds, nodes, nodes)``, by kind, start and stop: the cost of the step on a board.
-            The cost on a replica set is the highest cost of its boards. :data:`FORBIDDEN` where
-            ``busy`` is :data:`FORBIDDEN`.
+            If ``busy`` is :data:`FORBIDDEN`, the cost is :data:`FORBIDDEN` too. The cost of a step
+            on a replica set is the highest cost of the set's boards.
         capacity: ``(kinds,)``, number of boards of each kind.
-        max_replicas: Number of boards in the largest replica set.
+        max_replicas: Largest allowed number of boards in a replica set.
         stages: Required number of steps, each on one board. ``None`` for any number.
-        progress: ``(nodes,)``, work of the model before each node, in any unit. It never decreases.
-            :mod:`.max_reach` is faster if differences of ``progress`` are about proportional to
-            ``busy``. ``None``: the index of the node is used.
+        progress: ``(nodes,)``, work of the operators before each node, in any unit. The values
+            never decrease. :mod:`.max_reach` is faster if differences of ``progress`` are about
+            proportional to ``busy``. ``None``: the progress of a node is its index.
         no_replicas: ``(nodes, nodes)``, by start and stop: whether the step must have exactly one
-            board, such as a stage that keeps state. ``None`` if there is no such step.
+            board, for example because the stage keeps state. ``None`` if there is no such step.
     """
 
     busy: IntArray
@@ -124,8 +128,8 @@ class Problem:
     def busy_in(self, size: int) -> IntArray:
         """Return the busy times of a board in a replica set of ``size`` boards.
 
-        The array has the form of :attr:`busy`. If ``size`` is above 1, the times of the steps in
-        :attr:`no_replicas` are :data:`FORBIDDEN`.
+        The array has the shape of :attr:`busy`. If ``size`` is above 1, the busy time of a step
+        that must have exactly one board (:attr:`no_replicas`) is :data:`FORBIDDEN`.
         """
         return self.busy if size == 1 else self._shared_busy
 
@@ -145,17 +149,18 @@ class Problem:
     def meets(
         self, kinds: tuple[int, ...], period: int, starts: _Index = _ALL, stops: _Index = _ALL
     ) -> NDArray[np.bool_]:
-        """Return whether a replica set meets ``period`` on some steps. The answers are exact.
+        """Return, for some steps, whether a replica set meets ``period``. The answers are exact.
 
         Args:
             kinds: The kinds of the set's boards.
-            period: Largest allowed period of a step, in nanoseconds.
+            period: Longest allowed time between two results of a step, in nanoseconds.
             starts: The nodes where the steps start: a slice or an array.
             stops: The nodes where the steps stop: a slice or an array.
 
         Returns:
-            An array by start and stop. If both arguments are arrays, they must be equally long. The
-            result then has one item for each pair of a start and a stop.
+            An array by start and stop, if ``starts`` or ``stops`` is a slice. If both are arrays,
+            they must have equal lengths. Item ``i`` of the result is then for the step from
+            ``starts[i]`` to ``stops[i]``.
         """
         period, busy = min(period, FORBIDDEN - 1), self.busy_in(len(kinds))
         counts = Counter(kinds)
@@ -185,7 +190,11 @@ class Problem:
         return meets
 
     def cost_of(self, route: Route) -> int:
-        """Return the cost of a route: the sum over its steps of the highest cost of a board."""
+        """Return the cost of a route.
+
+        The cost is the sum of the costs of its steps. The cost of a step is the highest cost of the
+        step's boards.
+        """
         return sum(
             max(int(self.cost[kind, step.start, step.stop]) for kind in step.kinds)
             for step in route
@@ -202,7 +211,8 @@ class Problem:
     def is_feasible(self, route: Route) -> bool:
         """Return whether the route keeps to the limits of the problem.
 
-        The limits are :attr:`capacity`, :attr:`stages` and :attr:`no_replicas`.
+        The limits are :attr:`capacity`, :attr:`stages` and :attr:`no_replicas`. The problem has no
+        limit on the period or the cost.
         """
         if self.stages is not None and len(route) != self.stages:
             return False
@@ -215,13 +225,15 @@ class Problem:
     def boards_needed(self, period: int) -> NDArray[np.float32]:
         """Return how many boards of a kind each step needs if all of its boards are of this kind.
 
-        The number is a lower bound and need not be whole. In every minimal replica set, the
-        inverses of the boards' numbers add up to 1 or more.
+        The number is a lower bound and may be a fraction. Every minimal replica set has this
+        property: if ``n`` is the number for the kind of a board, the sum of ``1 / n`` over the
+        boards of the set is 1 or more.
 
         Returns:
-            ``(kinds, nodes, nodes)``, by kind, start and stop. 1 if one board meets ``period``. 0
-            if no replica set with a board of this kind meets ``period``. Otherwise the busy time
-            divided by the period, rounded up to a whole number if the problem has only one kind.
+            ``(kinds, nodes, nodes)``, by kind, start and stop. The number is 1 if one board meets
+            ``period``. It is 0 if no replica set with a board of this kind meets ``period``. In the
+            remaining cases, it is the busy time divided by the period. If the problem has only one
+            kind, this quotient is rounded up to a whole number.
         """
         needed: NDArray[np.float32] = (self.busy <= period).astype(np.float32)
         if self.max_replicas == 1:
@@ -244,7 +256,10 @@ class Problem:
         return needed
 
     def needs_replicas(self, period: int) -> bool:
-        """Return whether, for some step, a minimal replica set may have two boards or more."""
+        """Return whether some step may have a minimal replica set of two or more boards.
+
+        A minimal replica set meets ``period`` only with all of its boards.
+        """
         if self.max_replicas == 1 or period >= FORBIDDEN - 1:
             return False
         shared, most = self.busy_in(2), min(self.max_replicas * period, FORBIDDEN - 1)
@@ -288,5 +303,5 @@ class SearchResult:
 
     @property
     def is_proven(self) -> bool:
-        """Whether the route is proven optimal or, without a route, the problem infeasible."""
+        """Whether the route is proven optimal. Without a route: whether none is proven to exist."""
         return self.bound >= self.value

@@ -1,21 +1,23 @@
 """Find routes whose boards serve several steps that are not neighbours: a depth-first search.
 
-Problem: a replica set may serve up to :data:`MOST_STEPS_ON_A_BOARD` steps. Each board of the set
-then serves all of these steps. The busy time of the board is the sum over the steps, and so are its
-memory and storage. Neighbouring steps on the same boards are not considered: as a single step, they
-need one message less and no more memory. Several steps on a board can be better if the model has
-few cuts, or if a fast board has too little memory for the middle of the model.
+Problem: find a route (stages and their boards) in which a replica set may serve several steps
+(stages), at most :data:`MOST_STEPS_ON_A_BOARD`. Each board of the set then serves all of these
+steps. Its busy time, memory and storage are the sums over the steps. Neighbouring steps on the same
+boards are not considered, because one step instead of both needs one message less and no more
+memory. Several steps on a board can be better if the model has few cuts, or if a fast board has too
+little memory for the middle of the model. :mod:`.problem` defines the terms.
 
 Method: the search appends steps from the first node to the last node. A step is on a replica set
-that the route already uses, or on other boards. A partial route is dropped if a replica set exceeds
-a limit. It is also dropped if a lower bound on the complete route is not below the best value so
-far. The bound on the cost is the cost of the partial route plus the cost of the cheapest path to
-the end. The bound on the period is the same, with the prices of :mod:`.period_bound` as costs.
+that the route already uses, or on boards that the route does not use yet. A partial route is
+dropped if a replica set exceeds a limit. A partial route is also dropped if a lower bound on all
+its complete routes is not below the value (cost or period) of the best route so far. The lower
+bound on the cost is the cost of the partial route plus the cost of the cheapest path to the last
+node. The lower bound on the period is the same sum, with prices of :mod:`.period_bound` as costs.
 
 Complexity: exponential, at most :data:`WORK_LIMIT` appended steps.
 
-Guarantee: if the search covers all nodes and ends within the work limit, it is exact over all
-routes with at most ``max_replicas`` boards for each step. Otherwise, the result is the best route
+Guarantee: if the search uses all nodes and ends within the work limit, the result is the optimum of
+all routes with at most ``max_replicas`` boards for each step. If not, the result is the best route
 found, and a lower bound on all routes with or without shared boards.
 """
 
@@ -59,7 +61,8 @@ _ROUNDING = 1 - 1e-9
 class Supply:
     """Memory and storage that the steps need and that the boards have, in bytes.
 
-    The agent's own memory, which a board needs once for all of its steps, is left out of both.
+    The agent's own memory is subtracted from both figures, because a board needs it only once for
+    all of its steps.
 
     Attributes:
         needed: ``(resources, nodes, nodes)``, bytes that each step needs of each resource.
@@ -79,19 +82,21 @@ def share_boards(
     period: int,
     cost_limit: int,
 ) -> SearchResult:
-    """Search routes with shared boards that are better than ``known``.
+    """Search for a route with shared boards that is better than the route of ``known``.
+
+    A shared board serves several steps.
 
     Args:
         problem: The problem; its :attr:`~.problem.Problem.stages` must be ``None``.
-        supply: Memory and storage.
+        supply: Memory and storage that the steps need and that the boards have.
         known: The result of a search without shared boards.
         by_cost: Whether the cost is minimized instead of the period.
-        period: Largest allowed period, in nanoseconds.
+        period: Longest allowed period of a route, in nanoseconds.
         cost_limit: Largest allowed cost.
 
     Returns:
-        The best route, or the route of ``known`` if none is better. The bound holds for routes with
-        and without shared boards.
+        The better route, or the route of ``known`` if the search finds no better route. The bound
+        holds for routes with and without shared boards.
     """
     bound, prices = bound_period(problem)
     cost_bound = cost_to_end(problem.cost, np.ones(problem.kinds))[0]
@@ -133,14 +138,16 @@ def _search_partly(
     sets: list[tuple[int, ...]],
     known: SearchResult,
 ) -> Route | None:
-    """Search on a part of the nodes, first with few replica sets, then near the best cuts.
+    """Search on a part of the nodes: first evenly spaced, then near the best cuts.
 
     Args:
         problem: The problem with all nodes.
-        find: Returns a route that stops only at the given nodes, with the given replica sets and a
-            value below the given value; ``None`` if there is none.
-        value_of: Returns a route's cost or period, whichever is minimized.
-        sets: All replica sets; empty if there are too many. Single boards are used then.
+        find: A function with three arguments: the nodes where steps may stop, the replica sets that
+            may serve steps, and a value. It returns the best route with a lower value, or ``None``
+            if it finds no such route.
+        value_of: A function that returns a route's cost or period, whichever is minimized.
+        sets: All replica sets. If there are too many, the list is empty, and the search uses single
+            boards instead.
         known: The result of a search without shared boards.
 
     Returns:
@@ -167,14 +174,15 @@ def _search_partly(
 
 @dataclass(frozen=True)
 class _Group:
-    """A replica set of a partial route, with the totals of the steps that it serves.
+    """A replica set of a partial route, with totals over the steps that the set serves.
 
     Attributes:
-        first: Index in the route of the set's first step.
-        kinds: The kinds of the boards.
-        steps: Number of steps.
-        busy: For each board, its busy time with one request of all steps, in nanoseconds.
-        needed: For each resource of :class:`Supply`, the bytes that all steps need.
+        first: Index, in the route, of the first step that the set serves.
+        kinds: The kinds of the set's boards.
+        steps: Number of steps that the set serves.
+        busy: For each board of the set, the time for which one request occupies the board in all of
+            these steps together, in nanoseconds.
+        needed: For each resource of :class:`Supply`, the bytes that all of these steps need.
     """
 
     first: int
@@ -189,12 +197,13 @@ class _Partial:
     """A partial route from the first node.
 
     Attributes:
-        node: The node that the route reaches.
+        node: The node where the last step stops.
         route: The steps.
         groups: The replica sets of the route.
-        last: The replica set of the last step; ``None`` without steps.
-        priced: Lower bound on the price of the boards' time for all steps (:mod:`.period_bound`).
-        cost: Cost of the steps.
+        last: The replica set of the last step. ``None`` if the route has no steps yet.
+        priced: Lower bound on the price of the boards' time for all steps. :mod:`.period_bound`
+            defines the prices.
+        cost: Cost of all steps.
     """
 
     node: int = 0
@@ -241,8 +250,8 @@ class _Search:
         """Return the best route with a value below ``value``; ``None`` if there is none.
 
         Args:
-            value: A cost if ``by_cost``, else a period in nanoseconds.
-            period: Largest allowed period, in nanoseconds.
+            value: A cost if ``by_cost`` is true, else a period in nanoseconds.
+            period: Longest allowed period of a route, in nanoseconds.
             cost_limit: Largest allowed cost.
             by_cost: Whether the cost is minimized instead of the period.
         """
@@ -269,7 +278,10 @@ class _Search:
                     self._extend(extended)
 
     def _steps(self, partial: _Partial, stop: int) -> Iterator[tuple[_Group, Step]]:
-        """Yield each replica set that may serve the step to ``stop``, and the step."""
+        """Yield each replica set that may serve the next step of ``partial``, and this step.
+
+        The step is from the node that ``partial`` has reached to node ``stop``.
+        """
         node = partial.node
         for group in partial.groups:
             if group is not partial.last and group.steps < MOST_STEPS_ON_A_BOARD:
@@ -282,9 +294,10 @@ class _Search:
                 yield group, Step(node, stop, kinds)
 
     def _append(self, partial: _Partial, group: _Group, step: Step) -> _Partial | None:
-        """Return the partial route with one more step.
+        """Return the partial route with one more step, or ``None`` if this route is dropped.
 
-        ``None`` if the route exceeds a limit or cannot become better than the best route.
+        The route is dropped if it exceeds a limit, or if it cannot become better than the best
+        route so far.
         """
         extended = self._add(group, step)
         if extended is None:
@@ -304,7 +317,7 @@ class _Search:
         return _Partial(stop, (*partial.route, step), groups, extended, priced, cost)
 
     def _add(self, group: _Group, step: Step) -> _Group | None:
-        """Return the replica set with one more step; ``None`` if it exceeds a limit."""
+        """Return the replica set with one more step, or ``None`` if it then exceeds a limit."""
         node, stop = step.start, step.stop
         if self._single is not None and len(group.kinds) > 1 and self._single[node, stop]:
             return None

@@ -1,18 +1,20 @@
 """Find the cheapest route without replicas: decremental state space relaxation.
 
-Problem: find the cheapest route with one board on each step, and with no more boards of each kind
-than the fleet has.
+Problem: find the cheapest route (stages and their boards) with one board on each step (stage), and
+with no more boards of each kind than the fleet has. :mod:`.problem` defines the terms.
 
-Method: the first run ignores the limits on boards. The cheapest route is then a shortest path. If
-the path uses too many boards of a kind, the search runs again, and its state also counts the used
-boards of this kind (Righini & Salani, "New dynamic programming algorithms for the resource
-constrained elementary shortest path problem", 2008).
+Method: each run finds the cheapest path. The first run ignores how many boards the fleet has. If
+its path uses too many boards of a kind, the next run counts the used boards of this kind in the
+state of the search. More runs follow in the same way (Righini & Salani, "New dynamic programming
+algorithms for the resource constrained elementary shortest path problem", 2008).
 
-Complexity: a run takes ``O(kinds * nodes**2)`` times the product of ``boards + 1`` over the counted
-kinds. A run above the work limit does not start.
+Complexity: ``O(kinds * nodes**2 * states)`` for a run. The number of states is the product of
+``boards of the kind + 1`` over all counted kinds. A run that would exceed the work limit does not
+start.
 
-Guarantee: the cost of each run's path is a lower bound, and the first path within the limits is
-optimal. If the next run would exceed the work limit, the result is the last lower bound.
+Guarantee: the cost of each run's path is a lower bound on the optimum. The first path for which the
+fleet has enough boards is optimal. If the next run would exceed the work limit, the result is the
+last lower bound without a route.
 """
 
 from __future__ import annotations
@@ -33,12 +35,16 @@ if TYPE_CHECKING:
 def find_without_replicas(
     problem: Problem, allowed: NDArray[np.bool_], work_limit: int
 ) -> SearchResult:
-    """Return the cheapest route with one board on each step, or a lower bound.
+    """Return the cheapest route with one board on each step.
+
+    If the search reaches its work limit, the result is only a lower bound on the cost.
 
     Args:
         problem: The problem to solve.
-        allowed: ``(kinds, nodes, nodes)``, whether a step is feasible for a board of a kind.
-        work_limit: Largest number of (step, state) pairs in one run of the search.
+        allowed: ``(kinds, nodes, nodes)``, by kind, start and stop: whether a board of the kind may
+            serve the step.
+        work_limit: Largest number of (step, state) pairs in one run of the search. A state is the
+            number of used boards of each counted kind.
     """
     counted: set[int] = set()
     bound = -FORBIDDEN
@@ -57,9 +63,11 @@ def find_without_replicas(
 def _shortest(
     problem: Problem, allowed: NDArray[np.bool_], counted: list[int]
 ) -> tuple[Route | None, int]:
-    """Return the cheapest path within the limits of the counted kinds, and its cost.
+    """Return the cheapest path that uses no more boards of the counted kinds than exist.
 
-    The path is ``None`` if there is none.
+    Returns:
+        Two items: the path and its cost. If no such path exists, they are ``None`` and
+        :data:`FORBIDDEN`.
     """
     last = problem.nodes - 1
     transitions, final = _states(problem, counted)
@@ -99,15 +107,15 @@ def _shortest(
 def _states(
     problem: Problem, counted: list[int]
 ) -> tuple[list[tuple[IntArray, IntArray]], NDArray[np.bool_]]:
-    """Number the states of the search, and compute the transitions between them.
+    """Give each state of the search a number, and compute the transitions between the states.
 
-    A state counts the used boards of each counted kind. If ``problem.stages`` is given, it also
-    counts the steps. State 0 is the state before the first step.
+    A state is the number of used boards of each counted kind. If ``problem.stages`` is given, the
+    number of steps is also part of the state. State 0 is the state before the first step.
 
     Returns:
-        For each kind, two arrays: the states in which one more board of the kind may be used,
-        ascending, and the state after each of them. ``(states,)``: whether a route may end in each
-        state.
+        Two items. The first has two arrays for each kind: the states in which one more board of the
+        kind may be used, ascending, and the states that follow when this board is used. The second,
+        ``(states,)``, is whether a route may end in each state.
     """
     sizes = [int(problem.capacity[kind]) + 1 for kind in counted]
     stages = [] if problem.stages is None else [problem.stages + 1]

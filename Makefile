@@ -20,7 +20,7 @@ check: $(VENV)/dev.stamp lint  ## check style, types and import contract; run th
 test: $(VENV)/dev.stamp lint  ## run all checks and tests
 	tests/install_tools.sh
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests/edge_partition
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone" --ignore tests/edge_partition
+	$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not alone" --ignore tests/edge_partition
 	$(BIN)/pytest -m alone --ignore tests/edge_partition
 
 # The tests cover boards, broker and monitor; the demo goes from a Keras model to answers.

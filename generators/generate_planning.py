@@ -277,13 +277,7 @@ def _on(found: dict[str, Any]) -> str:
     return f"{about['cpu']}, {about['cores']} cores"
 
 
-def _times_section(
-    times: list[dict[str, Any]], missing: list[str], boards: dict[str, Any] | None
-) -> Iterator[str]:
-    yield "## How long planning takes\n"
-    if not times:
-        yield _MISSING
-        return
+def _times_verdict(times: list[dict[str, Any]], missing: list[str]) -> Iterator[str]:
     for label, goal_s, words in (("16", 2, "16 unequal boards"), ("1000", 10, "1,000 boards")):
         slow = [
             f"{found['name']} for {run['objective']}, {_wall_s(run):.1f} s"
@@ -308,6 +302,16 @@ def _times_section(
     yield f"{line}."
     if missing:
         yield f"- Not measured yet: {', '.join(missing)}."
+
+
+def _times_section(
+    times: list[dict[str, Any]], missing: list[str], boards: dict[str, Any] | None
+) -> Iterator[str]:
+    yield "## How long planning takes\n"
+    if not times:
+        yield _MISSING
+        return
+    yield from _times_verdict(times, missing)
     yield "\n![Planning time against operators](planning-operators.svg)\n"
     yield "![Planning time against boards](planning-boards.svg)\n"
     yield (
@@ -326,25 +330,29 @@ def _times_section(
         head += [f"{words}: throughput, s", "latency, s", "boards", "gap"]
     yield from _table(head, (_times_row(found) for found in times))
     if boards is not None:
-        yield f"{boards['name']} on boards of 8 kinds (up to 8 boards, all are different):\n"
-        by_count: dict[int, dict[str, Any]] = {}
-        for run in boards["runs"]:
-            by_count.setdefault(run["boards_at_hand"], {})[run["objective"]] = run
-        yield from _table(
-            ("boards", "throughput, s", "latency, s", "results/s", "boards used"),
+        yield from _boards_table(boards)
+
+
+def _boards_table(boards: dict[str, Any]) -> Iterator[str]:
+    yield f"{boards['name']} on boards of 8 kinds (up to 8 boards, all are different):\n"
+    by_count: dict[int, dict[str, Any]] = {}
+    for run in boards["runs"]:
+        by_count.setdefault(run["boards_at_hand"], {})[run["objective"]] = run
+    yield from _table(
+        ("boards", "throughput, s", "latency, s", "results/s", "boards used"),
+        (
             (
-                (
-                    f"{count:,}",
-                    f"{_wall_s(runs['throughput']):.2f}",
-                    f"{_wall_s(runs['latency']):.2f}",
-                    svg.number(runs["throughput"]["throughput_per_s"]),
-                    str(runs["throughput"]["boards"]),
-                )
-                for count, runs in by_count.items()
-                if all("failed" not in run for run in runs.values())
-            ),
-            texts=0,
-        )
+                f"{count:,}",
+                f"{_wall_s(runs['throughput']):.2f}",
+                f"{_wall_s(runs['latency']):.2f}",
+                svg.number(runs["throughput"]["throughput_per_s"]),
+                str(runs["throughput"]["boards"]),
+            )
+            for count, runs in by_count.items()
+            if all("failed" not in run for run in runs.values())
+        ),
+        texts=0,
+    )
 
 
 def _times_row(found: dict[str, Any]) -> list[str]:
@@ -423,14 +431,11 @@ def _mlperf_section() -> Iterator[str]:
     )
 
 
-def _accuracy_section() -> Iterator[str]:
-    yield "## Predicted against measured\n"
-    found = {path.stem.partition("-")[2]: json.loads(path.read_text())
-             for path in sorted(_MEASURED.glob("accuracy-*.json"))}  # fmt: skip
-    if not found:
-        yield _MISSING
-        return
-    rows = []
+def _collect_errors(
+    found: dict[str, dict[str, Any]],
+) -> tuple[list[list[str]], dict[str, list[float]], dict[str, list[float]]]:
+    """Return the table's rows, and the errors of turns and of plans by quantity."""
+    rows: list[list[str]] = []
     errors: dict[str, list[float]] = {"invoke_ms": [], "busy_ms": [], "memory": []}
     planned: dict[str, list[float]] = {"invoke_ms": [], "busy_ms": []}
     for name, document in found.items():
@@ -444,6 +449,17 @@ def _accuracy_section() -> Iterator[str]:
                 memory = stage["predicted_ram_bytes"] / stage["ram_bytes"] - 1
                 errors["memory"].append(memory)
                 rows.append([*row, f"{stage['ram_bytes'] / _MIB:.1f}", f"{memory:+.1%}"])
+    return rows, errors, planned
+
+
+def _accuracy_section() -> Iterator[str]:
+    yield "## Predicted against measured\n"
+    found = {path.stem.partition("-")[2]: json.loads(path.read_text())
+             for path in sorted(_MEASURED.glob("accuracy-*.json"))}  # fmt: skip
+    if not found:
+        yield _MISSING
+        return
+    rows, errors, planned = _collect_errors(found)
     for words, of in (("in the turns", errors), ("of the plans", planned)):
         invoke, busy = (
             f"{max(of[key], key=abs):+.1%} of {what} ({_within(of[key], 0.15)} within 15 %)"
@@ -479,6 +495,10 @@ def _accuracy_section() -> Iterator[str]:
     head = ("", "board", "share", "invoke, ms", "off", "planned", "busy, ms", "off", "planned",
             "MiB", "off")  # fmt: skip
     yield from _table(head, rows, texts=2)
+    yield from _pipelines_table(found)
+
+
+def _pipelines_table(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield "The whole pipelines, in requests a second with a full client window:\n"
     yield from _table(
         ("", "boards", "results/s", "off", "planned", "latency, ms", "off", "planned"),
@@ -571,6 +591,30 @@ def _throughput_section() -> Iterator[str]:
     )
 
 
+def _simulate_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = []
+    for document in found.values():
+        shares = ", ".join(f"{share:g}" for share in document["shares"])
+        link = document["link_mbit_s"]
+        shares += "" if link is None else f"; {link:g} Mbit/s"
+        # The last run of each load: a run at the plan's speed, if there was one.
+        for run in {run["load"]: run for run in document["runs"]}.values():
+            real = run["real"]
+            row = [
+                document["model"],
+                shares,
+                "window full" if run["load"] is None else f"{run['load']:.0%} of the plan's",
+                ", ".join(f"{factor:.2f}" for _, factor in sorted(run["slowness"].items()))
+                + ("" if run["held"] else " !"),
+                f"{real['throughput_per_s']:.2f}",
+                f"{real['latency_ms']['p99']:.0f}",
+            ]
+            for forecast in (run["forecast"], run["at_that_speed"]):
+                row += [f"{forecast['throughput_error']:+.1%}", f"{forecast['p99_error']:+.1%}"]
+            rows.append(row)
+    return rows
+
+
 def _simulate_section() -> Iterator[str]:
     yield "## Forecast against measured\n"
     found = _cached("simulate_accuracy")
@@ -611,29 +655,9 @@ def _simulate_section() -> Iterator[str]:
         "here, is not simulated. Near full load p99 is uncertain: with a board slower by a tenth, "
         "queues are twice as long. Therefore `simulate` also prints the forecast for such boards.\n"
     )
-    rows = []
-    for document in found.values():
-        shares = ", ".join(f"{share:g}" for share in document["shares"])
-        link = document["link_mbit_s"]
-        shares += "" if link is None else f"; {link:g} Mbit/s"
-        # The last run of each load: a run at the plan's speed, if there was one.
-        for run in {run["load"]: run for run in document["runs"]}.values():
-            real = run["real"]
-            row = [
-                document["model"],
-                shares,
-                "window full" if run["load"] is None else f"{run['load']:.0%} of the plan's",
-                ", ".join(f"{factor:.2f}" for _, factor in sorted(run["slowness"].items()))
-                + ("" if run["held"] else " !"),
-                f"{real['throughput_per_s']:.2f}",
-                f"{real['latency_ms']['p99']:.0f}",
-            ]
-            for forecast in (run["forecast"], run["at_that_speed"]):
-                row += [f"{forecast['throughput_error']:+.1%}", f"{forecast['p99_error']:+.1%}"]
-            rows.append(row)
     head = ("", "shares", "arrivals", "slowness", "results/s", "p99, ms", "forecast of results/s",
             "of p99", "at that speed, results/s", "p99")  # fmt: skip
-    yield from _table(head, rows, texts=4)
+    yield from _table(head, _simulate_rows(found), texts=4)
 
 
 def _forecasts_within(runs: list[dict[str, Any]], key: str = "forecast") -> str:

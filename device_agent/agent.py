@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from device_agent.config import Config
-    from device_agent.deployments import Route
+    from device_agent.deployments import ServedStage
     from device_agent.saved_state import SavedState
     from edge_core.mqtt.connection import Message
     from edge_core.program.stop_request import StopRequest
@@ -82,7 +82,7 @@ class Agent:
             config,
             self._address,
             topics,
-            routes=self._routes,
+            served_stages=self._served_stages,
             subscriptions=lambda: self._subscriptions,
             stats=self._stats,
         )
@@ -191,7 +191,7 @@ class Agent:
         self._report.publish_due_stats(
             queue_length=self._intake.worker.queue_length(),
             stages=lambda: self._stats.take(
-                {key: route.serves for key, route in self._routes().items()}
+                {key: route.serves for key, route in self._served_stages().items()}
             ),
             refusals=self._deployments.refusals,
         )
@@ -213,8 +213,8 @@ class Agent:
         self._connection.close()
         _LOG.info("offline")
 
-    def _routes(self) -> Mapping[tuple[str, int], Route]:
-        return self._deployments.routes
+    def _served_stages(self) -> Mapping[tuple[str, int], ServedStage]:
+        return self._deployments.served_stages
 
     # Jobs thread
 

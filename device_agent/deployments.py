@@ -38,21 +38,19 @@ _MAX_REASON_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
-class Route:
-    """The loaded stages that answer the requests on one stage topic.
-
-    This class is not the route of a request, which is the list of boards that the request passes.
+class ServedStage:
+    """One stage of a deployment, in the generations that this board has loaded.
 
     Attributes:
         live_generation: Generation that answers a request without a generation; None: no
             generation is live.
-        stages: Stages loaded on this board, by generation.
+        generations: The loaded stage of each generation, by generation.
         elsewhere: Generations in which only other boards run this stage. This board does not
             answer requests for these generations.
     """
 
     live_generation: str | None
-    stages: Mapping[str, LoadedStage]
+    generations: Mapping[str, LoadedStage]
     elsewhere: frozenset[str]
 
     @property
@@ -62,9 +60,9 @@ class Route:
         This is the live generation if this board has loaded it. If not, this is a draining
         generation, which answers requests for 10 s after its replacement.
         """
-        if self.live_generation in self.stages:
+        if self.live_generation in self.generations:
             return self.live_generation
-        return next(iter(self.stages), None)
+        return next(iter(self.generations), None)
 
 
 @dataclass(frozen=True)
@@ -304,9 +302,9 @@ class Deployments:
         entry = self._entries.get(deployment)
         return entry.live.id if entry and entry.live else None
 
-    def routes(self) -> dict[tuple[str, int], Route]:
+    def served_stages(self) -> dict[tuple[str, int], ServedStage]:
         """Return the loaded stages of each stage topic, by deployment and stage index."""
-        routes: dict[tuple[str, int], Route] = {}
+        served_stages: dict[tuple[str, int], ServedStage] = {}
         for name, entry in self._entries.items():
             manifests = [entry.seen, entry.previous and entry.previous[0]]
             live_manifest = entry.seen or (entry.live and entry.live.assignment.manifest)
@@ -317,7 +315,7 @@ class Deployments:
                     if held is not entry.prepared:
                         of_index.setdefault(held.id, loaded)
             for index, by_generation in stages.items():
-                routes[name, index] = Route(
+                served_stages[name, index] = ServedStage(
                     live_manifest.generation if live_manifest else None,
                     by_generation,
                     frozenset(
@@ -327,7 +325,7 @@ class Deployments:
                         and index not in {own.index for own in manifest.stages_of(self._device)}
                     ),
                 )
-        return routes
+        return served_stages
 
     def stage_topics(self) -> dict[tuple[str, int], StageTopics]:
         """Return the topics to subscribe to, by deployment and index of a loaded stage.

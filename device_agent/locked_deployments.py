@@ -16,7 +16,7 @@ from edge_core.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from device_agent.deployments import Route
+    from device_agent.deployments import ServedStage
 
 _LOG = logging.getLogger("device-agent")
 
@@ -28,8 +28,8 @@ class LockedDeployments:
 
     Attributes:
         device: This board's name in manifests.
-        routes: The loaded stages that answer requests, by deployment and stage index. Each change
-            replaces the whole mapping, so the inference thread reads the mapping without the lock.
+        served_stages: The loaded stages that answer requests, by deployment and stage index. Each
+            change replaces the whole mapping, so the inference thread reads it without the lock.
     """
 
     def __init__(self, device: str) -> None:
@@ -39,7 +39,7 @@ class LockedDeployments:
             device: This board's name in manifests.
         """
         self.device = device
-        self.routes: Mapping[tuple[str, int], Route] = {}
+        self.served_stages: Mapping[tuple[str, int], ServedStage] = {}
         self._lock = threading.Lock()
         self._deployments = Deployments(device)
 
@@ -53,20 +53,20 @@ class LockedDeployments:
     def change(self) -> Iterator[Deployments]:
         """Yield the deployments for changes, and hold the lock inside the ``with`` block.
 
-        At the end of the block, :attr:`routes` is updated.
+        At the end of the block, :attr:`served_stages` is updated.
         """
         with self._lock:
             try:
                 yield self._deployments
             finally:
-                self.routes = self._deployments.routes()
+                self.served_stages = self._deployments.served_stages()
 
     def expire(self) -> bool:
         """Drop the generations replaced more than 10 s ago; return whether the caller must save."""
         with self._lock:
             changed = self._deployments.expire(time.monotonic())
             if changed:
-                self.routes = self._deployments.routes()
+                self.served_stages = self._deployments.served_stages()
             return changed
 
     def manifest_arrived(self, deployment: str, payload: bytes | memoryview) -> bool:

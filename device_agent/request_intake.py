@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from device_agent.config import Config
-    from device_agent.deployments import Route
+    from device_agent.deployments import ServedStage
     from device_agent.subscriptions import Subscriptions
     from device_agent.telemetry.stats import Stats
     from edge_core.contract.topics import Topics
@@ -46,7 +46,7 @@ class RequestIntake:
         address: BrokerAddress,
         topics: Topics,
         *,
-        routes: Callable[[], Mapping[tuple[str, int], Route]],
+        served_stages: Callable[[], Mapping[tuple[str, int], ServedStage]],
         subscriptions: Callable[[], Subscriptions],
         stats: Stats,
     ) -> None:
@@ -56,8 +56,8 @@ class RequestIntake:
             config: Options of the agent.
             address: The broker's address.
             topics: The topics of the fleet.
-            routes: Function that returns the loaded stages that answer requests, by deployment and
-                stage index.
+            served_stages: Function that returns the loaded stages that answer requests, by
+                deployment and stage index.
             subscriptions: Function that returns the agent's subscriptions.
             stats: Counters and times of the stages.
         """
@@ -65,7 +65,7 @@ class RequestIntake:
         self.finder = RouteFinder(config.name)
         self._device = config.name
         self._topics = topics
-        self._routes = routes
+        self._served_stages = served_stages
         self._subscriptions = subscriptions
         self.connection = DataConnection(
             address,
@@ -78,7 +78,12 @@ class RequestIntake:
             on_refused=self._subscription_refused,
         )
         self.worker = Worker(
-            self.connection, topics, config.name, routes=routes, stats=stats, finder=self.finder
+            self.connection,
+            topics,
+            config.name,
+            served_stages=served_stages,
+            stats=stats,
+            finder=self.finder,
         )
 
     def _connected(self, is_resumed: bool) -> None:
@@ -108,7 +113,7 @@ class RequestIntake:
 
     def _take(self, name: str, index: int, message: Message) -> None:
         if not self.is_stopping:
-            if self.is_loaded and (name, index) not in self._routes():
+            if self.is_loaded and (name, index) not in self._served_stages():
                 self._subscriptions().forget(name, index)
             self.worker.submit(name, index, message)
         elif self._subscriptions().is_replicated(name, index):

@@ -37,7 +37,7 @@ from edge_core.mqtt.subscriptions import FIRST_ERROR_CODE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from device_agent.deployments import Route
+    from device_agent.deployments import ServedStage
     from device_agent.find_route import RouteFinder
     from device_agent.load_stage import LoadedStage
     from device_agent.telemetry.stats import Stats
@@ -57,7 +57,7 @@ class RequestServer:
         topics: Topics,
         device: str,
         *,
-        routes: Callable[[], Mapping[tuple[str, int], Route]],
+        served_stages: Callable[[], Mapping[tuple[str, int], ServedStage]],
         stats: Stats,
         finder: RouteFinder,
         wait_for_room: Callable[[], None],
@@ -68,8 +68,8 @@ class RequestServer:
             connection: The agent's connection for activations.
             topics: The topics of the fleet.
             device: This board's name, for traces and errors.
-            routes: Function that returns the loaded stages that answer requests, by deployment and
-                stage index.
+            served_stages: Function that returns the loaded stages that answer requests, by
+                deployment and stage index.
             stats: Counters and times of the stages.
             finder: Finder of the boards that serve a request without a route.
             wait_for_room: Function that waits until the connection can take another result.
@@ -77,7 +77,7 @@ class RequestServer:
         self._connection = connection
         self._topics = topics
         self._device = device
-        self._routes = routes
+        self._served_stages = served_stages
         self._stats = stats
         self._finder = finder
         self._wait_for_room = wait_for_room
@@ -216,19 +216,19 @@ class RequestServer:
 
     def _find(self, deployment: str, index: int, message: Message) -> LoadedStage | None:
         """Return the loaded stage for a request; None: another board answers the request."""
-        route = self._routes().get((deployment, index))
-        generation = message.user.get(GENERATION) or (route.live_generation if route else None)
-        if route is not None and generation is not None:
-            loaded = route.stages.get(generation)
+        stage = self._served_stages().get((deployment, index))
+        generation = message.user.get(GENERATION) or (stage.live_generation if stage else None)
+        if stage is not None and generation is not None:
+            loaded = stage.generations.get(generation)
             if loaded is not None:
                 return loaded
-            if generation in route.elsewhere:
+            if generation in stage.elsewhere:
                 return None
         raise RefusedRequestError(
             ErrorCode.UNKNOWN_GENERATION,
             f"Board {self._device} does not serve stage {index} of {deployment} in generation "
             f"{generation or '(none)'}; the live generation is "
-            f"{(route.live_generation if route else None) or '(none)'}. Check the deployment with "
+            f"{(stage.live_generation if stage else None) or '(none)'}. Check the deployment with "
             f"`edge-partition status {deployment}`.",
         )
 

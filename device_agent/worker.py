@@ -20,7 +20,7 @@ from edge_core.mqtt.stand_in import StandIn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from device_agent.deployments import Route
+    from device_agent.deployments import ServedStage
     from device_agent.find_route import RouteFinder
     from device_agent.telemetry.stats import Stats
     from edge_core.contract.topics import Topics
@@ -45,7 +45,7 @@ class Worker:
         topics: Topics,
         device: str,
         *,
-        routes: Callable[[], Mapping[tuple[str, int], Route]],
+        served_stages: Callable[[], Mapping[tuple[str, int], ServedStage]],
         stats: Stats,
         finder: RouteFinder,
     ) -> None:
@@ -60,7 +60,7 @@ class Worker:
             connection,
             topics,
             device,
-            routes=routes,
+            served_stages=served_stages,
             stats=stats,
             finder=finder,
             wait_for_room=self._wait_for_room,

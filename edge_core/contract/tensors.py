@@ -5,6 +5,7 @@ The manifest has the order, names, dtypes and shapes of the tensors.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edge_core.contract.manifest import TensorSpec
 
 
+@lru_cache(maxsize=64)
 def wire_dtype(dtype: str) -> np.dtype[Any]:
     """Return the little-endian numpy dtype for a manifest's dtype name."""
     return np.dtype(dtype).newbyteorder("<")

@@ -79,7 +79,7 @@ def take_inputs(manifest: Manifest, inputs: Any) -> TakenInputs:
         if spec.name not in named:
             continue  # Encoding the arrays raises an error.
         value = named[spec.name]
-        if _is_file_or_image(value):
+        if not isinstance(value, np.ndarray) and _is_file_or_image(value):
             arrays[spec.name] = _from_picture(value, spec)
             is_sample, picture = True, value
             continue

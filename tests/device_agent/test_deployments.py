@@ -20,7 +20,7 @@ def states(held: Deployments) -> dict[str, str]:
 
 
 def served(held: Deployments, index: int = 0) -> str | None:
-    route = held.routes().get(("net", index))
+    route = held.served_stages().get(("net", index))
     return route.serves if route else None
 
 
@@ -81,7 +81,7 @@ def test_the_previous_generation_answers_until_it_has_drained(held: Deployments)
     assert states(held) == {"g1": "live", "g2": "prepared"}
     held.follow_manifest("net", new.manifest, 5.0)
     assert states(held) == {"g2": "live", "g1": "draining"}
-    assert set(held.routes()["net", 0].stages) == {"g1", "g2"}
+    assert set(held.served_stages()["net", 0].generations) == {"g1", "g2"}
     assert not held.expire(5.0 + DRAIN_S - 0.1)
     assert held.expire(5.0 + DRAIN_S)
     assert states(held) == {"g2": "live"}
@@ -103,11 +103,11 @@ def test_a_generation_that_other_boards_run_is_elsewhere(held: Deployments) -> N
     load(held, old)
     held.follow_manifest("net", old.manifest, 0.0)
     held.follow_manifest("net", new, 1.0)
-    route = held.routes()["net", 0]
+    route = held.served_stages()["net", 0]
     assert (route.live_generation, route.serves) == ("g2", "g1")
     assert route.elsewhere == {"g2"}
     held.expire(1.0 + DRAIN_S)
-    assert held.routes() == {}
+    assert held.served_stages() == {}
 
 
 def test_a_cleared_manifest_ends_the_live_generation_without_draining(held: Deployments) -> None:
@@ -151,7 +151,7 @@ def test_remove_drops_all_generations_of_a_deployment(held: Deployments) -> None
     load(held, assignment("g1", ("pi-1",)))
     assert held.remove("net")
     assert not held.remove("net")
-    assert (held.names(), held.artifacts(), held.routes()) == (set(), {}, {})
+    assert (held.names(), held.artifacts(), held.served_stages()) == (set(), {}, {})
 
 
 def routed(taken: Assignment) -> Assignment:

@@ -14,11 +14,11 @@ def test_a_change_replaces_all_routes() -> None:
     taken = assignment("g1", ("pi-1",))
     with held.change() as deployments:
         deployments.restore("net", live=generation_of(taken), prepared=None)
-    before = held.routes
+    before = held.served_stages
     assert before["net", 0].serves == "g1"
     assert held.manifest_arrived("net", b"")
     assert before["net", 0].serves == "g1"
-    assert held.routes == {}
+    assert held.served_stages == {}
 
 
 def test_a_manifest_that_cannot_be_read_is_a_refusal() -> None:
@@ -35,7 +35,7 @@ def test_a_manifest_that_names_another_deployment_changes_nothing() -> None:
         deployments.restore("net", live=generation_of(taken), prepared=None)
     other = assignment("g2", ("pi-1",), name="other").manifest
     assert not held.manifest_arrived("net", other.to_json().encode())
-    assert held.routes["net", 0].live_generation == "g1"
+    assert held.served_stages["net", 0].live_generation == "g1"
 
 
 def test_one_thread_at_a_time_changes_the_deployments() -> None:

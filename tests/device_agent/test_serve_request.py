@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dense_models import make_pipeline
 
-from device_agent.deployments import Route
+from device_agent.deployments import ServedStage
 from device_agent.find_route import RouteFinder
 from device_agent.load_stage import LoadedStage
 from device_agent.serve_request import RequestServer
@@ -99,14 +99,14 @@ def board(request: pytest.FixtureRequest) -> Any:
     loaded = LoadedStage(replace(pipeline.manifest, needs=(NEEDS_ROUTE,)), stage, interpreter)
     assert loaded.is_last == request.param
     stages = {generation: loaded}
-    route = Route(generation, stages, frozenset({"theirs"}))
+    stage = ServedStage(generation, stages, frozenset({"theirs"}))
     wire, stats = Wire(), Stats()
     connection: Any = wire
     server = RequestServer(
         connection,
         TOPICS,
         "pi-1",
-        routes=lambda: {("net", 0): route},
+        served_stages=lambda: {("net", 0): stage},
         stats=stats,
         finder=RouteFinder("pi-1"),
         wait_for_room=lambda: None,
@@ -211,7 +211,7 @@ def test_a_request_to_a_full_queue_is_refused_at_once() -> None:
     connection: Any = wire
     # Not started: everything waits.
     worker = Worker(
-        connection, TOPICS, "pi-1", routes=dict, stats=Stats(), finder=RouteFinder("pi-1")
+        connection, TOPICS, "pi-1", served_stages=dict, stats=Stats(), finder=RouteFinder("pi-1")
     )
     message = Message("t", b"", "client/result", b"1", None, {}, False, time.monotonic(), RECEIPT)  # noqa: FBT003
     for _ in range(QUEUE_LENGTH):

@@ -99,14 +99,14 @@ def board(request: pytest.FixtureRequest) -> Any:
     loaded = LoadedStage(replace(pipeline.manifest, needs=(NEEDS_ROUTE,)), stage, interpreter)
     assert loaded.is_last == request.param
     stages = {generation: loaded}
-    stage = ServedStage(generation, stages, frozenset({"theirs"}))
+    served = ServedStage(generation, stages, frozenset({"theirs"}))
     wire, stats = Wire(), Stats()
     connection: Any = wire
     server = RequestServer(
         connection,
         TOPICS,
         "pi-1",
-        served_stages=lambda: {("net", 0): stage},
+        served_stages=lambda: {("net", 0): served},
         stats=stats,
         finder=RouteFinder("pi-1"),
         wait_for_room=lambda: None,

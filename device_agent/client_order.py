@@ -113,11 +113,11 @@ class ClientOrder:
         return self._served.answer
 
     def note(self, client: str, correlation_data: bytes | None, answer: bytes) -> None:
-        """Note that a request was served: the state now belongs to ``client``."""
+        """Record that a request was served: the state now belongs to ``client``."""
         self._served = _Served(client, _number(correlation_data), answer)
 
     def forget(self) -> None:
-        """Note that the state belongs to no client, for example after a failed inference."""
+        """Record that the state belongs to no client, for example after a failed inference."""
         self._served = None
 
 

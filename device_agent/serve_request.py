@@ -121,7 +121,7 @@ class RequestServer:
             )
         except (MessageTooLargeError, ValueError) as error:
             _LOG.warning(
-                "cannot send the answer to a request on the topic %r: %s",
+                "cannot send an answer on the topic %r: %s",
                 message.response_topic,
                 error,
             )

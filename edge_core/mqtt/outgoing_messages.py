@@ -108,7 +108,7 @@ class Acknowledgements:
         return bool(self._waiting)
 
     def receipt(self, packet_id: int | None) -> Receipt:
-        """Return the receipt of a message that arrived on the present connection.
+        """Return the receipt, for :meth:`add`, of a message that just arrived from the broker.
 
         Args:
             packet_id: Packet id of the message; None for a message with quality of service 0.

@@ -204,7 +204,7 @@ def kib(size_bytes: float) -> str:
 
 
 def show_facts(manifest: Manifest, notes: Sequence[str]) -> None:
-    """Print a model's picture and sound inputs, the meaning of its answers, and ``notes``."""
+    """Print which inputs take pictures or sound, the meaning of the answers, and ``notes``."""
     for spec in manifest.inputs:
         if spec.pixels is not None or spec.rate_hz:
             say(f"Input {describe_input(spec)}.")

@@ -56,7 +56,7 @@ def command(build: Path, prefix: str, as_json: bool, **options: Any) -> None:
 
 
 def show_loaded(loaded: tuple[LoadedStage, ...]) -> None:
-    """Print the times, the memory and the difference that each board reported for its stages."""
+    """Print each stage's times, memory, and difference from the reference outputs, by board."""
     rows = [
         (
             str(stage.stage),

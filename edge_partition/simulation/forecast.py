@@ -69,11 +69,11 @@ class Forecast:
         latency_ms: ``mean``, ``median``, ``p95``, ``p99`` and ``max`` of the latencies of answered
             requests, in milliseconds. A latency is the time from a request's arrival to its result.
             If the stream has no rate, a request arrives when the window allows it.
-        spent_ms: Parts of the mean latency, in milliseconds: waiting until the window allows the
-            request (``source``), waiting from then until the client sends the message that is
-            answered, which may be a repeat (``resent``), waiting at the broker (``broker``),
-            transfer on links (``link``), reading and writing of messages on the boards
-            (``handling``), waiting for inference (``queue``) and inference (``invoke``).
+        spent_ms: Parts of the mean latency, in milliseconds, by name. ``source``: wait until the
+            window allows the request. ``resent``: from the first message with the request to the
+            repeat that is answered; 0 if the first message is answered. ``broker``: wait at the
+            broker. ``link``: transfer on links. ``handling``: reading and writing of messages on
+            the boards. ``queue``: wait for an inference. ``invoke``: inferences.
         boards: Load of each board, in the order of the stages.
         energy_j: Energy of all boards above their idle power, divided by the number of answered
             requests, in joules. Repeats and requests without an answer also use energy. ``None`` if

@@ -115,10 +115,10 @@ class Graph:
     Operators that have only constant inputs, such as ``DEQUANTIZE`` of weights, are left out. Every
     stage that reads the result of such an operator contains a copy of the operator.
 
-    The following times are for ``n`` operators. After the first call, :meth:`macs` and
-    :meth:`boundary_bytes` take constant time. :meth:`weight_bytes` takes time in proportion to the
-    length of the range, and :meth:`peak_activation_bytes` takes O(n). :meth:`weight_table` and
-    :meth:`peak_activation_table` take O(n^2) for all ranges together; each table has
+    A possible stage is a range ``[start, stop)`` of the ``n`` operators. After the first call,
+    :meth:`macs` and :meth:`boundary_bytes` take constant time. :meth:`weight_bytes` takes
+    O(stop - start), and :meth:`peak_activation_bytes` takes O(n). :meth:`weight_table` and
+    :meth:`peak_activation_table` take O(n^2) for the table of all ranges, which has
     ``8 * (n + 1)**2`` bytes.
 
     Attributes:

@@ -43,7 +43,7 @@ class BoundaryCounter:
         self._ahead -= count
 
     def note_gap(self) -> None:
-        """Note that the counts of one stage are incomplete.
+        """Record that the counts of one stage are incomplete.
 
         The next call of :meth:`note_idle` then compares nothing and starts a new comparison.
         """

@@ -144,7 +144,7 @@ class DeviceRecord:
         return restarted
 
     def note_monitor_gap(self) -> None:
-        """Note that the board may have sent statistics while the monitor was disconnected."""
+        """Record that the board may have sent statistics while the monitor was disconnected."""
         self._monitor_gap = True
 
     def fold_stats(

@@ -109,7 +109,7 @@ class DeviceTable:
         self._counters -= len(gone.counters) if gone is not None else 0
 
     def note_monitor_gap(self) -> None:
-        """Note that boards may have sent statistics while the monitor was disconnected."""
+        """Record that boards may have sent statistics while the monitor was disconnected."""
         for device in self.records.values():
             device.note_monitor_gap()
 

@@ -15,7 +15,7 @@ class Overflow:
         self._kinds: set[str] = set()
 
     def note(self, kind: str) -> None:
-        """Note that the fleet exceeds a limit.
+        """Record that the fleet exceeds a limit.
 
         Args:
             kind: What the fleet has too many of: ``boards``, ``deployments`` or ``stages``.
@@ -23,7 +23,8 @@ class Overflow:
         self._kinds.add(kind)
 
     def ignore(self, kind: str) -> None:
-        """Note that the fleet exceeds a limit, and count a message that is ignored for this reason.
+        """Record that the fleet exceeds a limit, and count a message that is ignored for this.
+
 
         Args:
             kind: What the fleet has too many of, as in :meth:`note`.

@@ -110,7 +110,7 @@ class FleetState:
         self._read = self._unreadable = 0
 
     def note_broker(self, time_s: float, *, connected: bool, reason: str | None = None) -> None:
-        """Note that the monitor connected to the broker or lost the connection.
+        """Record that the monitor connected to the broker or lost the connection.
 
         Args:
             time_s: Time of the change, in seconds since the epoch.

@@ -43,11 +43,11 @@ class Unconfirmed:
         self._until_s = None
 
     def confirm_device(self, name: str) -> None:
-        """Note that a message of a board has arrived."""
+        """Record that a message of a board has arrived."""
         self._devices.discard(name)
 
     def confirm_deployment(self, name: str) -> None:
-        """Note that a manifest of a deployment has arrived."""
+        """Record that a manifest of a deployment has arrived."""
         self._deployments.discard(name)
 
     def take_overdue(self, now_s: float) -> tuple[float, list[str], list[str]] | None:

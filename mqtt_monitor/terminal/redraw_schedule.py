@@ -35,7 +35,7 @@ class RedrawSchedule:
         return now_s - self._drawn_s >= wait_s
 
     def note_drawn(self, seen: int, now_s: float, cost_s: float) -> None:
-        """Note that the screen was drawn.
+        """Record that the screen was drawn.
 
         Args:
             seen: The feed's number of changes so far, as for :meth:`is_due`.

@@ -25,7 +25,6 @@ class Overflow:
     def ignore(self, kind: str) -> None:
         """Record that the fleet exceeds a limit, and count a message that is ignored for this.
 
-
         Args:
             kind: What the fleet has too many of, as in :meth:`note`.
         """

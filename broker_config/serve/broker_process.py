@@ -130,9 +130,9 @@ class BrokerProcess(ABC):
 
     @property
     def _environment(self) -> Mapping[str, str]:
-        """Environment variables for the broker.
+        """Environment variables for the broker, with default values.
 
-        If this process has a variable of the same name, the broker gets that value instead.
+        A variable that this process already has keeps its value in the broker.
         """
         return {}
 

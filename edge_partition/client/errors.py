@@ -47,7 +47,7 @@ class NotOpenError(EdgePartitionError):
 
 
 class OutputsError(EdgePartitionError):
-    """Outputs given to ``answer`` or ``labels`` are not outputs of the model for one input."""
+    """The arrays given to ``answer`` or ``labels`` are not the model's outputs for one request."""
 
 
 class RequestError(EdgePartitionError):

@@ -59,8 +59,8 @@ def settle_shapes(
     ):
         raise InputShapeError(
             source,
-            f"has no open input that --input-shape {format_shape(for_all)} fits; its inputs "
-            f"without the batch are {_list_inputs(inputs)}. Open dimensions are marked with ?. "
+            f"has no open input that --input-shape {format_shape(for_all)} fits. The shapes of its "
+            f"inputs, without the batch dimension, are {_list_inputs(inputs)}; ? marks open ones. "
             "Give a shape that fits an open input, or leave --input-shape out.",
         )
     _check_settled(source, shapes)

@@ -91,7 +91,10 @@ class WorkTerms:
 
     @property
     def work_macs(self) -> int:
-        """Work of the operator, in the work units of its type: quantized or float."""
+        """Work of the operator, as the number of MACs of its type that take the same time.
+
+        The types are quantized and float: a board computes their MACs at different speeds.
+        """
         written_macs = self.costs.written_byte * self.written_bytes
         return round(self.compute_macs + written_macs + self.costs.operator)
 

@@ -38,7 +38,7 @@ class FileTooLargeError(EdgePartitionError):
     """A ``.tflite`` file would have more bytes than the format can address.
 
     Attributes:
-        model_name: Name of the model in the file, or of the part of a model in the file.
+        model_name: Name of the model, or of the part of a model, that the file would contain.
         size_bytes: Lower bound on the file's size, in bytes.
     """
 

@@ -167,7 +167,10 @@ def _generation_alerts(deployment: Deployment, stage: Stage, board: BoardStage) 
 
 
 def _planned_memory_alerts(deployment: Deployment, stage: Stage, fleet: Fleet) -> Iterator[Alert]:
-    """Yield an alert for each board that serves only this stage and exceeds the planned memory."""
+    """Yield an alert for each board of ``stage`` that uses more memory than planned.
+
+    Boards that also serve other stages are left out.
+    """
     for name in stage.devices:
         device = fleet.devices.get(name)
         if device is None or not device.fresh or device.load is None or len(device.serves) != 1:

@@ -158,9 +158,9 @@ class Problem:
             stops: The nodes where the steps stop: a slice or an array.
 
         Returns:
-            An array by start and stop, if ``starts`` or ``stops`` is a slice. If both are arrays,
-            they must have equal lengths. Item ``i`` of the result is then for the step from
-            ``starts[i]`` to ``stops[i]``.
+            If ``starts`` or ``stops`` is a slice: an array with a row for each start and a column
+            for each stop. If both are arrays of equal length: an array of this length, whose item
+            ``i`` is for the step from ``starts[i]`` to ``stops[i]``.
         """
         period, busy = min(period, FORBIDDEN - 1), self.busy_in(len(kinds))
         counts = Counter(kinds)

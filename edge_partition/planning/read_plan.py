@@ -40,8 +40,8 @@ class ReplicaTimes:
         send_ms: Time that the outputs take on the board's link.
         link_delay_ms: Fixed delay of a message on the link. Both ``receive_ms`` and ``send_ms``
             include the delay. During the delay, the link can carry other messages.
-        busy_ms: Time for which the request occupies the processors at full load: the inference and
-            the messages.
+        busy_ms: Time for which the request occupies the board's processors, while requests wait on
+            the board: the inference, and reading and writing the messages.
         invoke_spread: Standard deviation of the inference time divided by the inference time.
             ``None`` if the plan does not give it.
         energy_j: Energy during ``busy_ms`` without the board's idle power, in joules. ``None`` if

@@ -172,6 +172,31 @@ def measure_equal(
     }
 
 
+def measure_sum(
+    model: TfliteModel, faster: float, rounds: int, seconds: float
+) -> dict[str, object]:
+    """Compare the best plan with the sum of the single boards only, which takes half the time."""
+
+    def plans_of(boards: Fleet) -> dict[str, Plan]:
+        best = plan_split(model.graph, boards, "throughput")
+        return {"best": best, **_alone(model.graph, boards)}
+
+    shares = [faster * share for share in UNEQUAL]
+    runs = measure_plans(model, shares, plans_of, rounds, seconds)
+    return {
+        "shares": shares,
+        "runs": runs,
+        "ratio": ratio(runs, "best", [name for name in runs if name != "best"]),
+    }
+
+
+def _alone(graph: Graph, boards: Fleet) -> dict[str, Plan]:
+    return {
+        f"alone-{index}": plan_split(graph, Fleet((device,)), "throughput")
+        for index, device in enumerate(boards.devices)
+    }
+
+
 def measure_unequal(
     model: TfliteModel, faster: float, rounds: int, seconds: float
 ) -> dict[str, object]:
@@ -184,10 +209,7 @@ def measure_unequal(
             "pipeline": plan_split(graph, boards, "throughput", stages=count),
             "equal-operators": plan_split(graph, boards, cuts=equal_operator_cuts(graph, count)),
             "equal-weights": plan_split(graph, boards, cuts=equal_weight_cuts(graph, count)),
-            **{
-                name: plan_split(graph, Fleet((device,)), "throughput")
-                for name, device in zip(alone, boards.devices, strict=True)
-            },
+            **_alone(graph, boards),
         }
 
     shares = [faster * share for share in UNEQUAL]
@@ -272,6 +294,7 @@ _MEASURES = {
     "pipelines": measure_pipelines,
     "equal": measure_equal,
     "unequal": measure_unequal,
+    "sum": measure_sum,
 }
 
 
@@ -298,7 +321,8 @@ def main() -> None:
         machine = emulation.machine()
         documents[name] = {"machine": machine}
         for kind, measure in _MEASURES.items():
-            if options.only in (None, kind):
+            # The comparison `unequal` includes the comparison `sum`.
+            if options.only == kind or (options.only is None and kind != "sum"):
                 documents[name][kind] = measure(
                     model, options.faster, options.rounds, options.seconds
                 )

@@ -38,7 +38,11 @@ class DeploymentFiles:
         self._stages = {stage.sha256: stage for stage in bundle.manifest.stages}
 
     def references(self, device: str) -> list[dict[str, Any]]:
-        """Return a board's field ``references`` in the command ``prepare``."""
+        """Return the field ``references`` of the command ``prepare`` for a board.
+
+        The field names, for each of the board's stages, the files with an input and the output that
+        the whole model computes for it. The board compares its own output with this one.
+        """
         return [
             {
                 "stage": stage.index,

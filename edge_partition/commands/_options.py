@@ -182,8 +182,8 @@ plan_options = combined(
         default="throughput",
         show_default=True,
         help="What the plan optimizes. throughput: the most requests per second; latency: the "
-        "least time for one request; energy: the fewest joules for one request, above the boards' "
-        "idle power.",
+        "least time for one request; energy: the fewest joules for one request, without the "
+        "energy that the boards use when idle.",
     ),
     click.option(
         "--stages",

@@ -37,8 +37,8 @@ _COLUMNS = (">boards", ">stages", ">requests/s", ">latency\nms", "unbeaten", "bo
     "--pareto",
     is_flag=True,
     help="Show many plans instead of one: for each number of boards, the plan with the lowest "
-    "latency and the plan with the highest throughput. For the whole fleet, the plans between "
-    "these two are also shown.",
+    "latency and the plan with the highest throughput. If all boards may be used, also show the "
+    "compromises between lowest latency and highest throughput.",
 )
 @click.option(
     "-o",

@@ -347,7 +347,7 @@ class _Examples:
 
 
 def main() -> int:
-    """Convert models in the child process, one for each request on standard input."""
+    """Run in the child process: convert one model for each request on standard input."""
     faulthandler.enable()
     # All other output to standard output is redirected to the log, because the parent process would
     # read it as an answer.

@@ -137,7 +137,7 @@ class _Main:
     def input_names(self) -> dict[str, int]:
         """Return the inputs' tensor indexes, by input name.
 
-        The names are unique, and equal those that ``read_tflite`` gives to the inputs.
+        The names are unique. They are the names that ``read_tflite`` gives to the inputs.
         """
         names: dict[str, int] = {}
         for index in self.inputs:

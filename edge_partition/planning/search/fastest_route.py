@@ -5,9 +5,9 @@ most :attr:`~.problem.Problem.max_replicas` boards for each stage. :mod:`.many_r
 search. It also finds routes with more boards for a stage, but it does not prove that they are the
 best routes. :mod:`.period_bound` gives a lower bound on the period of all routes.
 
-Guarantee: if the number of replicas needs no limit, only :mod:`.least_period` searches, and the
-result has the guarantee of :mod:`.least_period`. If both modules search, the route is at least as
-fast as every route that keeps to the limit. The bound holds for any number of replicas.
+If no route has more than ``max_replicas`` boards for a stage, only :mod:`.least_period` searches.
+If both modules search, the result is at least as fast as every route with at most ``max_replicas``
+boards for each stage. The lower bound is valid for any number of replicas.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ class ClientOrder:
         if not is_same:
             raise StateError(
                 ErrorCode.STATE_TAKEN,
-                f"got request {number} from one client, but keeps the model's state for another "
-                "client: the stage serves one client at a time. Open a new pipeline to start again.",
+                f"got request {number} from one client, but keeps the model's state for another: "
+                "the stage serves one client at a time. Open a new pipeline to start again.",
             )
         if last.number is not None and number == last.number + 1:
             return Turn.NEXT

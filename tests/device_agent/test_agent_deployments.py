@@ -153,7 +153,7 @@ def test_wrong_commands_are_refused(host: Host, name: str, start: Start, tmp_pat
         "expected a letter",
         lambda: remove("../keep"),
     )
-    _assert_refused("not-found", "holds nothing", lambda: remove("other"))
+    _assert_refused("not-found", "nothing to remove", lambda: remove("other"))
     elsewhere = make_pipeline(name, [["another-board"]])
     _assert_refused("bad-command", "no stage", lambda: host.prepare(name, elsewhere))
     host.connection.publish(host.topics.command(name), b"\xff{", response_topic=host.result_topic)

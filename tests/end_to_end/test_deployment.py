@@ -86,7 +86,7 @@ def test_a_board_that_dies_while_it_loads_ends_the_deployment_at_once(
 
     with Deployer(three_boards.url) as deployer:
         deployer.deploy(live)
-        with pytest.raises(DeploymentRefusedError, match="offline before it answered 'load'"):
+        with pytest.raises(DeploymentRefusedError, match="went offline before it answered"):
             deployer.deploy(digits_bundle, on_progress=die_once_the_files_are_there)
         status = deployer.status()
     deaths[0].join()

@@ -203,7 +203,7 @@ def test_boxes_are_printed_and_drawn_in_the_pictures_own_pixels(
             assert picture.getpixel((80, 80)) == picture.getpixel((239, 80)) != (255, 255, 255)
             for x in (70, 90, 230, 250):
                 assert picture.getpixel((x, 80)) == (255, 255, 255)
-    assert "would be overwritten" in failed(*words[:-1], files[0].parent)
+    assert "could overwrite them" in failed(*words[:-1], files[0].parent)
     strict = run("edge-partition", *words[:6], "--min-score", 0.95)
     assert "no boxes" in strict.stdout
 
@@ -225,10 +225,10 @@ def test_more_than_one_request_in_flight_is_refused_where_state_is_kept(
     topic = Topics().manifest("digits")
     image = np.zeros(manifest.inputs[0].shape, np.float32)
     with Connection(BrokerAddress.parse(desk.url, environ={}), "test-publisher") as publisher:
-        publisher.publish(any_topic(topic, retained=True), kept.to_json().encode())
+        publisher.publish_and_wait(any_topic(topic, retained=True), kept.to_json().encode())
         with (
             Pipeline("digits", desk.url, window=2) as pipeline,
-            pytest.raises(EdgePartitionError, match=r"window is 2.*keeps state.*expected 1"),
+            pytest.raises(EdgePartitionError, match=r"window is 2; expected 1.*keeps state"),
         ):
             pipeline.infer(image)
         # No board serves the deployment: only the first of three requests is taken.
@@ -406,7 +406,9 @@ def test_errors_are_in_their_inputs_places_and_the_stream_continues(
         with pytest.raises(RequestError, match="out of luck"):
             next(stream)
         # As many timeouts as the window has places end the stream.
-        with pytest.raises(RequestError, match="`edge-partition status digits` asks each"):
+        with pytest.raises(
+            RequestError, match="Check the boards with `edge-partition status digits`"
+        ):
             told(pipeline.stream([good] + [mute] * 1000, on_error="yield"))
         strange_board.publish(Topics().manifest("digits"), b"")
         with pytest.raises(RequestError, match="undeployed") as caught:
@@ -489,7 +491,7 @@ def test_labels_refuse_outputs_that_are_not_those_of_one_input(
             ("photo.png", "str given"),
             ([[1.0], [1.0, 2.0]], "list given"),
             ({name: None}, "NoneType given"),
-            ({}, "lack"),
+            ({}, "has no outputs"),
             (scores, "4 rows.*row at a time"),
         ):
             with pytest.raises(OutputsError, match=words):

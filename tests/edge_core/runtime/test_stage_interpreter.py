@@ -196,9 +196,9 @@ def test_a_float32_tensor_is_widened_and_narrowed_where_the_manifest_says_float1
 def test_no_other_dtype_is_converted() -> None:
     for dtype in ("float64", "int16"):
         wrong = TensorSpec("x", dtype, X.shape)
-        with pytest.raises(ModelLoadError, match=f"manifest says x {dtype}"):
+        with pytest.raises(ModelLoadError, match=f"expected x {dtype}"):
             StageInterpreter(stage_file(), [MASK, wrong], [SUM], num_threads=1)
-    with pytest.raises(ModelLoadError, match=r"manifest says mask float16"):
+    with pytest.raises(ModelLoadError, match=r"expected mask float16"):
         StageInterpreter(
             stage_file(), [TensorSpec("mask", "float16", (3,)), X], [SUM], num_threads=1
         )

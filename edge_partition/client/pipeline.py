@@ -125,7 +125,7 @@ class Pipeline:
         Returns:
             For a model with one output: an array with the output's shape and dtype. For a model
             with several outputs: a dict of such arrays by output name. If the model has a batch
-            size above 1 and the input is one picture, the batch dimension has the size 1.
+            size above 1 and the input is one picture, the outputs have the batch size 1.
 
         Raises:
             PayloadError: An input has another shape or dtype.

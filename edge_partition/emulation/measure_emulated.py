@@ -2,10 +2,10 @@
 
 One agent, limited to a fifth of one of this machine's processors, times slices (ranges of
 operators) of the model. For each different link in the fleet, an agent times messages over an
-emulated link, as ``edge-partition profile`` does on boards. For a board with another share of a
-processor, the slices' times are scaled by the ratio of the two shares, because to time each board
-within its own share would take minutes. Boards with smaller shares are a little slower than the
-scaled times, because the kernel stops their processes more often.
+emulated link, as ``edge-partition profile`` does on boards. A board with a tenth of a processor is
+taken to be half as fast as this agent, and so on: to time each board within its own share would
+take minutes. Boards with smaller shares are a little slower than these times, because the kernel
+stops their processes more often.
 """
 
 from __future__ import annotations

@@ -349,7 +349,7 @@ class StageTable:
         return result
 
     def busy_ns(self, device: Device) -> IntArray:
-        """Return the time for which one request occupies the processors, by start and stop.
+        """Return the time for which one request occupies the processors of each possible stage.
 
         The time is in nanoseconds.
         """

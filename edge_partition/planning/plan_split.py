@@ -471,10 +471,10 @@ class _Request:
         nearest = find_least_cost(self._shortage(table)).route
         if nearest is None:
             raise PlanRequestError(
-                f"{self.graph.name} cannot be split with the boards' roles: if the fleet has the "
-                "roles `first` and `last`, the model needs a cut between their stages, and every "
-                "other stage needs a board with role `any`. Change the roles in the fleet file, or "
-                "ask for fewer stages."
+                f"{self.graph.name} cannot be split with the boards' roles: the first stage goes "
+                "to a board with role `first`, the last stage to a board with role `last`, and "
+                "every stage between them to a board with role `any`. Change the roles in the "
+                "fleet file, or ask for fewer stages."
             )
         raise InfeasiblePlanError(self.graph, self._plan(nearest, wire).stages)
 

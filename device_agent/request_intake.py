@@ -35,8 +35,8 @@ class RequestIntake:
         connection: The connection for activations.
         worker: The inference thread.
         finder: Finder of the boards that serve a request without a route.
-        is_loaded: Whether the deployments on disk are loaded. While this is true, a request for a
-            stage that this board does not have ends the subscription to that stage.
+        is_loaded: Whether the deployments on disk are loaded. From then on, the board knows which
+            stages it has, and unsubscribes from a stage it lacks when a request for it arrives.
         is_stopping: Whether the agent is stopping and answers no new requests.
     """
 

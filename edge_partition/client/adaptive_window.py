@@ -139,8 +139,8 @@ class AdaptiveWindow:
             latency_ms: Time from sending the request to its result, in milliseconds.
             trace: The request's trace.
             in_flight: Number of requests in flight when the result came, including this request.
-                If this number is below :attr:`size` for most results, the size does not grow: the
-                caller limits the stream, not the window.
+                If this number is below :attr:`size` for most results, the size does not grow,
+                because the caller gives fewer inputs than the window allows.
         """
         queue_ms = invoke_ms = 0.0
         for entry in trace:

@@ -64,8 +64,8 @@ _TIMEOUT_S = 120
     "--emulate",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A fleet.toml file, used instead of --fleet. Each board here is limited to the speed, "
-    "memory and link in the file.",
+    help="A fleet.toml file, used instead of --fleet. The demo limits each of its boards to the "
+    "speed, memory and link in the file.",
 )
 @click.option(
     "--weights",

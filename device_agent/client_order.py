@@ -108,7 +108,8 @@ class ClientOrder:
         """
         if self._served is None:
             raise StateError(
-                ErrorCode.STATE_LOST, "has no answer to repeat. Open a new pipeline to start again."
+                ErrorCode.STATE_LOST,
+                "has lost its last answer. Open a new pipeline to start again.",
             )
         return self._served.answer
 

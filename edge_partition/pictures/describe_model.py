@@ -214,10 +214,7 @@ def _named_tensors(graph: Graph) -> list[int]:
 
 
 def _cut_names(graph: Graph) -> list[str | None]:
-    """Return, for each operator, a name by which ``Graph.position_after`` finds the cut after it.
-
-    The name is None if no name finds the cut.
-    """
+    """Return the value of ``--cut`` that cuts after each operator; None if there is none."""
     return [
         graph.layer_names.name_of(op, (graph.tensors[index].name for index in op.outputs))
         for op in graph.operators

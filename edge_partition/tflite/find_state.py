@@ -61,8 +61,8 @@ class _Uses:
 def find_stateful(model: Any, kinds: Sequence[str]) -> frozenset[int]:
     """Return the indexes of the main subgraph's operators that keep state.
 
-    If a called subgraph assigns any variable, all variables for which the called subgraph has a
-    handle (a reference) count as assigned.
+    Operators pass variables to called subgraphs. If a called subgraph assigns one of the variables
+    that it gets, all of these variables count as assigned.
 
     Args:
         model: The root table (``schema_py_generated.Model``). The caller has checked the table's

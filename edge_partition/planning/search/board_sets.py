@@ -5,19 +5,19 @@ the period. :mod:`.problem` defines the terms.
 
 Method: a *board set* is the number of boards of each kind that are in use. Each board set has a
 number: ``sum(boards of kind * stride of kind)``. The *state* of a node is an integer with one bit
-for each board set. Bit ``n`` is 1 if board set ``n`` can serve the model up to the node. A mask and
-a shift of the integer add one board of a kind to all of its board sets. An ``or`` gives the union
-of two states.
+for each board set. Bit ``n`` is 1 if board set ``n`` can serve the model up to the node. To add one
+board of a kind to every board set of a state, the search masks and shifts the integer. An ``or``
+gives the union of two states.
 
-A replica set is *minimal* for a step if it meets the period only with all of its boards. For a
-given stop, a replica set is usually minimal for the steps from one range of nodes. One look-up in a
-sparse table gives the union of the states of a range of nodes. Then the boards of the replica set
-are added to this union.
+A replica set is *minimal* for a step if it meets the period only with all of its boards. Consider
+the steps that stop at one node. The starts for which a replica set is minimal usually form one
+range of nodes. One look-up in a sparse table gives the union of these nodes' states. Then the
+search adds the boards of the replica set to this union.
 
 Complexity: ``O(replica sets * nodes**2)`` to find the feasible steps. Then about
 ``replica sets * nodes`` operations on integers with one bit for each board set. The search supports
-at most :data:`MAX_BOARD_SETS` board sets. This is the number of board sets of 18 boards of
-different kinds. 4 kinds of 21 boards each have a few board sets less.
+at most :data:`MAX_BOARD_SETS` board sets: enough for 18 boards of different kinds, or for 21 boards
+of each of 4 kinds.
 
 Guarantee: the answer is exact.
 """
@@ -164,10 +164,10 @@ class _BoardSets:
         return sets
 
     def uses(self, boards: int, kinds: tuple[int, ...]) -> bool:
-        """Return whether the boards of a replica set are part of board set number ``boards``.
+        """Return whether a board set contains the boards of a replica set.
 
         Args:
-            boards: Number of the board set.
+            boards: The board set, given by its number.
             kinds: The kinds of the replica set's boards.
         """
         return all(

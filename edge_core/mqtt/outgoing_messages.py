@@ -5,7 +5,6 @@ This module uses no socket and no clock. The connection holds a lock during each
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -31,7 +30,8 @@ class OutgoingMessages:
 
     def __init__(self) -> None:
         """Start without messages."""
-        self._packet_ids = itertools.cycle(range(1, _LAST_PACKET_ID + 1))
+        # A number, because itertools.cycle would keep all 65,535 of them: 2.3 MB.
+        self._last_id = 0
         self._callbacks: dict[int, Acknowledged | None] = {}
         self._held: deque[list[bytes]] = deque()
         self._limit = _LAST_PACKET_ID
@@ -58,9 +58,10 @@ class OutgoingMessages:
 
     def next_packet_id(self) -> int:
         """Return a packet id from 1 to 65,535 that no message of this object uses."""
-        while (packet_id := next(self._packet_ids)) in self._callbacks:
-            pass
-        return packet_id
+        while True:
+            self._last_id = self._last_id % _LAST_PACKET_ID + 1
+            if self._last_id not in self._callbacks:
+                return self._last_id
 
     def add(self, packet_id: int, on_acknowledged: Acknowledged | None) -> None:
         """Add a message that the broker has not acknowledged yet.

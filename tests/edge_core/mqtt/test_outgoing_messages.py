@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from edge_core.mqtt.message import NO_RECEIPT, Receipt
@@ -15,6 +17,17 @@ def test_packet_ids_of_messages_without_an_acknowledgement_are_not_used_again() 
     # Ids run from 1 to 65,535 (MQTT 5.0, section 2.2.1) and then start over.
     assert ids.index(65534) == 65532
     assert ids[65533] == 1
+
+
+def test_packet_ids_take_no_memory() -> None:
+    outgoing = OutgoingMessages()
+    outgoing.next_packet_id()
+    tracemalloc.start()
+    for _ in range(65_600):
+        outgoing.next_packet_id()
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 10_000
 
 
 def test_a_message_above_the_limit_is_held_until_an_earlier_one_is_acknowledged() -> None:

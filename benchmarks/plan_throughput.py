@@ -186,8 +186,12 @@ def measure_sum(
     return {
         "shares": shares,
         "runs": runs,
-        "ratio": ratio(runs, "best", [name for name in runs if name != "best"]),
+        "ratio": ratio(runs, "best", _names_alone(runs)),
     }
+
+
+def _names_alone(runs: dict) -> list[str]:
+    return [name for name in runs if name.startswith("alone-")]
 
 
 def _alone(graph: Graph, boards: Fleet) -> dict[str, Plan]:
@@ -201,7 +205,6 @@ def measure_unequal(
     model: TfliteModel, faster: float, rounds: int, seconds: float
 ) -> dict[str, object]:
     graph, count = model.graph, len(UNEQUAL)
-    alone = [f"alone-{index}" for index in range(count)]
 
     def plans_of(boards: Fleet) -> dict[str, Plan]:
         return {
@@ -217,8 +220,8 @@ def measure_unequal(
     return {
         "shares": shares,
         "runs": runs,
-        "ratio": ratio(runs, "best", alone),
-        "ratio_of_pipeline": ratio(runs, "pipeline", alone),
+        "ratio": ratio(runs, "best", _names_alone(runs)),
+        "ratio_of_pipeline": ratio(runs, "pipeline", _names_alone(runs)),
         "ratio_to_equal_operators": ratio(runs, "best", ["equal-operators"]),
         "ratio_to_equal_weights": ratio(runs, "best", ["equal-weights"]),
     }

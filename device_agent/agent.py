@@ -191,7 +191,7 @@ class Agent:
         self._report.publish_due_stats(
             queue_length=self._intake.worker.queue_length(),
             stages=lambda: self._stats.take(
-                {key: route.serves for key, route in self._served_stages().items()}
+                {key: stage.serves for key, stage in self._served_stages().items()}
             ),
             refusals=self._deployments.refusals,
         )
